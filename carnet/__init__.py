@@ -1,0 +1,1 @@
+"""What Carnet's three Tunnel Agents share; imports none of them."""

@@ -1,0 +1,53 @@
+"""Every error that a person meets, in one hierarchy.
+
+Each carries one sentence that says what is wrong and what to do next, and the
+exit status that scripts may rely on. Anything else that reaches a command's top
+is a bug, and may show its traceback.
+"""
+
+
+class CarnetError(Exception):
+    """An error for a person: one sentence, and the command's exit status."""
+
+    exit_status = 1
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do next; never a secret in it."""
+        return str(self.args[0])
+
+
+class UsageError(CarnetError):
+    """The command, its options or a configuration file are not right."""
+
+    exit_status = 2
+
+
+class RefusedError(CarnetError):
+    """Host or Target refused, in a sealed and signed answer."""
+
+    exit_status = 3
+
+
+class TokenError(CarnetError):
+    """The token, its module or the PIN stands in the way."""
+
+    exit_status = 4
+
+
+class IPsecError(CarnetError):
+    """The IPsec daemon or the IKE negotiation failed."""
+
+    exit_status = 5
+
+
+class UnreachableError(CarnetError):
+    """The other side does not answer; the request may be sent again."""
+
+    exit_status = 6
+
+
+class NoKeyPairLeftError(CarnetError):
+    """The booklet is empty: the token holds no usable one-time key pair."""
+
+    exit_status = 7

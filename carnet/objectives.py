@@ -1,0 +1,78 @@
+"""Threats, security objectives and IPsec options: the paper's Tables 1 to 3."""
+
+from enum import IntEnum, StrEnum
+
+
+class SecurityObjective(StrEnum):
+    """The security objectives of the paper's Table 2."""
+
+    CRYPTO_COMM_CHANNEL = "O.Crypto_Comm_Channel"
+    DATA_EXCHANGE_CONF = "O.Data_Exchange_Conf"
+    COMM_TRUSTED_CHANNEL = "O.Comm_Trusted_Channel"
+    INTEGRITY_ATTR_EXCH = "O.Integrity_Attr_Exch"
+    NON_REPUDIATION = "O.Non-repudiation"
+
+
+class Threat(StrEnum):
+    """The threats of the paper's Table 1."""
+
+    SPOOFING = "T.Spoofing"
+    HACK_COMM_EAVESDROP = "T.Hack_Comm_Eavesdrop"
+
+
+class Objective(IntEnum):
+    """The IPsec options of the paper's Table 3; the value is the Objective-ID."""
+
+    NATIVE = 1
+    AH = 2
+    ESP = 3
+    AH_ESP = 4
+
+    @property
+    def label(self) -> str:
+        """The name a person types: native, ah, esp or ah+esp."""
+        return self.name.lower().replace("_", "+")
+
+
+_O = SecurityObjective
+
+TABLE_1: dict[Threat, frozenset[SecurityObjective]] = {
+    Threat.SPOOFING: frozenset(
+        {
+            _O.CRYPTO_COMM_CHANNEL,
+            _O.COMM_TRUSTED_CHANNEL,
+            _O.INTEGRITY_ATTR_EXCH,
+            _O.NON_REPUDIATION,
+        }
+    ),
+    Threat.HACK_COMM_EAVESDROP: frozenset({_O.DATA_EXCHANGE_CONF}),
+}
+
+TABLE_3: dict[Objective, frozenset[SecurityObjective]] = {
+    Objective.NATIVE: frozenset(),
+    Objective.AH: frozenset({_O.INTEGRITY_ATTR_EXCH, _O.NON_REPUDIATION}),
+    Objective.ESP: frozenset(
+        {_O.COMM_TRUSTED_CHANNEL, _O.DATA_EXCHANGE_CONF, _O.CRYPTO_COMM_CHANNEL}
+    ),
+    Objective.AH_ESP: frozenset(_O),
+}
+
+
+def parse_objective(name: str) -> Objective:
+    """Return the IPsec option of that name or Objective-ID.
+
+    Raises ValueError if the paper's Table 3 has no such option.
+    """
+    for objective in Objective:
+        if name.lower() in (objective.label, str(int(objective))):
+            return objective
+    choices = ", ".join(o.label for o in Objective)
+    raise ValueError(f"There is no objective {name!r}; choose one of {choices}.")
+
+
+def least_option(wanted: frozenset[SecurityObjective]) -> Objective:
+    """Return the least IPsec option that satisfies all of the wanted objectives.
+
+    Options are tried in the order of Table 3, which is the order of their cost.
+    """
+    return next(option for option in Objective if wanted <= TABLE_3[option])
