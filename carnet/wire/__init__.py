@@ -1,0 +1,1 @@
+"""Bytes and values: messages, seals and signatures. No I/O."""

@@ -1,0 +1,97 @@
+"""What the security officer signs: the cover on a token, and the batch for a Host.
+
+Both are COSE_Sign1 by her key (ECDSA on P-256), each bound to its own kind, so
+that one can never be read as the other.
+"""
+
+from typing import Annotated, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Meta
+
+from carnet.wire import cbor, cose
+from carnet.wire.fields import Custody, KeyId, Message, Name, PublicKey, Text, Time, UserId
+from carnet.wire.suites import P256
+
+MAX_COVER = 16 * 1024
+MAX_BATCH = 64 * 1024 * 1024
+DOCUMENT_VERSION = 1
+
+Version = Annotated[int, Meta(ge=DOCUMENT_VERSION, le=DOCUMENT_VERSION)]
+Url = Annotated[str, Meta(max_length=255, pattern=r"\Ahttps?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?\Z")]
+D = TypeVar("D", bound=Message)
+
+
+class Cover(Message, frozen=True, kw_only=True):
+    """The booklet's cover: all that a strange machine needs to know."""
+
+    version: Version
+    user_id: UserId
+    token_serial: Text
+    """A cover copied to another token is no cover."""
+    hosts: Annotated[tuple[Url, ...], Meta(min_length=1, max_length=8)]
+    targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
+    """The first is the one meant when the user names none."""
+    custody: Custody
+    suite: int
+    host_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)]
+    """In split custody, the Host's long-term public keys."""
+    issued_at: Time
+    not_after: Time | None
+
+
+class BatchPair(Message, frozen=True, kw_only=True):
+    """One key pair of a batch."""
+
+    label: Text
+    public_key: PublicKey
+    wrapped: Annotated[bytes, Meta(max_length=4096)] | None
+    """In paired custody, the private key under the key that only the two tokens know."""
+
+
+class Batch(Message, frozen=True, kw_only=True):
+    """What minting produces for the Host."""
+
+    version: Version
+    batch_id: KeyId
+    host_transport_key: PublicKey
+    """For which Host this batch was made; no other can unwrap it."""
+    ephemeral_key: PublicKey | None
+    """The traveller's token's half of the agreement on the wrapping key."""
+    user_id: UserId
+    token_serial: Text
+    custody: Custody
+    suite: int
+    minted_at: Time
+    not_after: Time | None
+    pairs: Annotated[tuple[BatchPair, ...], Meta(min_length=1, max_length=100_000)]
+
+
+_KINDS: dict[type[Message], tuple[str, int]] = {
+    Cover: ("cover", MAX_COVER),
+    Batch: ("batch", MAX_BATCH),
+}
+
+
+def sign_document(document: Message, sign: cose.Sign) -> bytes:
+    """Return the document as the officer signed it."""
+    return cose.sign1(cbor.pack(document), _purpose(type(document)), P256, sign)
+
+
+def verify_document(signed: bytes, type_: type[D], officer_key: ec.EllipticCurvePublicKey) -> D:
+    """Return a document that this officer signed; WireError where she did not."""
+    limit = _KINDS[type_][1]
+    payload = cose.verify1(signed, _purpose(type_), P256, officer_key, limit)
+    return cbor.unpack(payload, type_, limit)
+
+
+def read_unverified(signed: bytes, type_: type[D]) -> D:
+    """Return what a document says without proof, to be shown and never relied upon.
+
+    Raises WireError for what is no such document.
+    """
+    return cbor.unpack(cose.payload_of(signed, _KINDS[type_][1]), type_, _KINDS[type_][1])
+
+
+def _purpose(type_: type[Message]) -> bytes:
+    return cbor.encode(["carnet", DOCUMENT_VERSION, _KINDS[type_][0]])

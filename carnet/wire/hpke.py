@@ -1,0 +1,104 @@
+"""HPKE (RFC 9180), single-shot base mode, with the private key on a token.
+
+Sealing is the library's. Opening is ours as far as it needs the private key:
+the DHKEM's decapsulation over the token's ECDH, and the key schedule after it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+from carnet.wire.fault import Fault, WireError
+from carnet.wire.keys import encode_point
+from carnet.wire.suites import Suite
+
+Agree = Callable[[bytes], bytes]
+"""A private-key operation: uncompressed point in, ECDH's x-coordinate out."""
+
+_KEY = 32
+_NONCE = 12
+_MODE_BASE = b"\x00"
+
+
+def seal(
+    plaintext: bytes, public_key: ec.EllipticCurvePublicKey, info: bytes, suite: Suite
+) -> bytes:
+    """Return enc ‖ ciphertext (RFC 9180 section 6.1)."""
+    return suite.seals.encrypt(plaintext, public_key, info)
+
+
+def open_sealed(
+    sealed: bytes,
+    public_key: ec.EllipticCurvePublicKey,
+    agree: Agree,
+    info: bytes,
+    suite: Suite,
+) -> bytes:
+    """Return the plaintext sealed to the pair whose private key `agree` uses.
+
+    Raises WireError (SEAL) for whatever does not open; a point off the curve
+    never reaches the token.
+    """
+    enc, ciphertext = sealed[: suite.point], sealed[suite.point :]
+    check_point(enc, suite)
+    shared_secret = _decapsulate(enc, public_key, agree, suite)
+    key, nonce = _key_schedule(shared_secret, info, suite)
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, b"")
+    except (InvalidTag, ValueError):
+        raise WireError(Fault.SEAL, "the seal does not open") from None
+
+
+def check_point(enc: bytes, suite: Suite) -> None:
+    """Raise WireError (SEAL) unless this is an uncompressed point on the suite's curve."""
+    if len(enc) != suite.point:
+        raise WireError(Fault.SEAL, "no encapsulated key")
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(suite.curve, enc)
+    except ValueError:
+        raise WireError(Fault.SEAL, "the encapsulated key is no point of the curve") from None
+
+
+def _decapsulate(
+    enc: bytes, public_key: ec.EllipticCurvePublicKey, agree: Agree, suite: Suite
+) -> bytes:
+    """Decap of DHKEM (RFC 9180 section 4.1)."""
+    label = _Labels(b"KEM" + suite.kem_id.to_bytes(2, "big"), suite)
+    eae_prk = label.extract(b"", b"eae_prk", agree(enc))
+    kem_context = enc + encode_point(public_key)
+    return label.expand(eae_prk, b"shared_secret", kem_context, suite.hash.digest_size)
+
+
+def _key_schedule(shared_secret: bytes, info: bytes, suite: Suite) -> tuple[bytes, bytes]:
+    """Return key and nonce of base mode (RFC 9180 section 5.1)."""
+    numbers = (suite.kem_id, suite.kdf_id, suite.aead_id)
+    label = _Labels(b"HPKE" + b"".join(n.to_bytes(2, "big") for n in numbers), suite)
+    context = (
+        _MODE_BASE
+        + label.extract(b"", b"psk_id_hash", b"")
+        + label.extract(b"", b"info_hash", info)
+    )
+    secret = label.extract(shared_secret, b"secret", b"")
+    return (
+        label.expand(secret, b"key", context, _KEY),
+        label.expand(secret, b"base_nonce", context, _NONCE),
+    )
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """LabeledExtract and LabeledExpand (RFC 9180 section 4)."""
+
+    suite_id: bytes
+    suite: Suite
+
+    def extract(self, salt: bytes, label: bytes, ikm: bytes) -> bytes:
+        return HKDF.extract(self.suite.hash, salt, b"HPKE-v1" + self.suite_id + label + ikm)
+
+    def expand(self, prk: bytes, label: bytes, info: bytes, length: int) -> bytes:
+        labeled = length.to_bytes(2, "big") + b"HPKE-v1" + self.suite_id + label + info
+        return HKDFExpand(self.suite.hash, length, labeled).derive(prk)
