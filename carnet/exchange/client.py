@@ -1,0 +1,234 @@
+"""The Client's part: steps 1, 8, 9 and 10 of the paper.
+
+A key pair is destroyed in two rows only: its tunnel stands, or a sealed answer of
+the Host refuses it. An unsealed no proves nothing, so it only sets the pair aside.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from carnet.exchange.machine import Action, Event, Machine, Table, nothing
+from carnet.wire.messages import Grant, Refusal
+
+
+class State(StrEnum):
+    """Where the Client stands with one key pair."""
+
+    IDLE = "idle"
+    CHOSEN = "chosen"
+    SEALED = "sealed"
+    PREPARED = "prepared"
+    """Durable (in memory only): the sealed bytes can be sent again, also by the next run."""
+    ANSWERED = "answered"
+    OPENED = "opened"
+    CONFIGURED = "configured"
+    ESTABLISHED = "established"
+    REFUSED = "refused"
+    SET_ASIDE = "set aside"
+    SUSPENDED = "suspended"
+    """No answer came; the same bytes are sent again on the next run."""
+    FAILED = "failed"
+    """The answer came, IKE did not succeed; the answer can still be fetched again."""
+
+
+@dataclass(frozen=True)
+class PairChosen(Event):
+    """The next valid key pair on the token was taken."""
+
+    key_id: bytes
+
+
+@dataclass(frozen=True)
+class PendingFound(Event):
+    """An earlier run left a request that was sent and not settled."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class RequestSealed(Event):
+    """The token signed; the request is sealed to the pair."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class PendingKept(Event):
+    """The sealed bytes are kept, so that they can be sent again."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class AnswerArrived(Event):
+    """Bytes came back that claim to be the Host's sealed answer."""
+
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class UnsealedNo(Event):
+    """A refusal that anybody on the way could have sent."""
+
+
+@dataclass(frozen=True)
+class NoAnswer(Event):
+    """Time is up, and nothing came that could be an answer."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class AnswerFalse(Event):
+    """What came back does not open as the Host's answer to this request."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class Granted(Event):
+    """The Host's sealed answer: a tunnel."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Refused(Event):
+    """The Host's sealed answer: no tunnel."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True)
+class TunnelConfigured(Event):
+    """IPsec on this machine is ready to initiate."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class TunnelUp(Event):
+    """IKE succeeded, and what came up is what was agreed."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class TunnelFailed(Event):
+    """The tunnel could not be configured, or IKE failed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class SealRequest(Action):
+    """Build the request, sign it on the token, seal it to the pair (step 1)."""
+
+    key_id: bytes
+
+
+@dataclass(frozen=True)
+class KeepPending(Action):
+    """Keep the sealed bytes and the ephemeral key where only memory is, sealed to the token."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class SendRequest(Action):
+    """Send the same bytes until an answer comes or time is up."""
+
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class OpenAnswer(Action):
+    """Open and verify on the token what came back (step 8)."""
+
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class ConfigureTunnel(Action):
+    """Give IPsec the tunnel and its secrets (step 9)."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class InitiateIKE(Action):
+    """Start the IKE negotiation (step 9)."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class ForgetSecrets(Action):
+    """Take the pre-shared keys out of the IKE daemon: the SA needs them no more."""
+
+
+@dataclass(frozen=True)
+class DestroyPair(Action):
+    """Destroy this pair's private key on the token (step 10)."""
+
+
+@dataclass(frozen=True)
+class SettleOthers(Action):
+    """Destroy what the Host says is invalid; what was set aside and is not may be used again."""
+
+    invalid_pairs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class DropPending(Action):
+    """Forget the request: its exchange is over."""
+
+
+@dataclass(frozen=True)
+class SetPairAside(Action):
+    """Keep the pair, but take another one until the Host says what it is."""
+
+
+@dataclass(frozen=True)
+class RemoveTunnel(Action):
+    """Take out of IPsec whatever was configured."""
+
+
+_S = State
+
+TABLE: Table[State] = {
+    # step 1
+    (_S.IDLE, PairChosen): (_S.CHOSEN, lambda e: (SealRequest(e.key_id),)),
+    (_S.CHOSEN, RequestSealed): (_S.SEALED, lambda e: (KeepPending(e.sealed),)),
+    (_S.SEALED, PendingKept): (_S.PREPARED, lambda e: (SendRequest(e.sealed),)),
+    (_S.IDLE, PendingFound): (_S.PREPARED, lambda e: (SendRequest(e.sealed),)),
+    (_S.PREPARED, NoAnswer): (_S.SUSPENDED, nothing),
+    (_S.PREPARED, UnsealedNo): (_S.SET_ASIDE, lambda _: (SetPairAside(), DropPending())),
+    # step 8
+    (_S.PREPARED, AnswerArrived): (_S.ANSWERED, lambda e: (OpenAnswer(e.answer),)),
+    (_S.ANSWERED, AnswerFalse): (_S.PREPARED, lambda e: (SendRequest(e.sealed),)),
+    (_S.ANSWERED, Refused): (
+        _S.REFUSED,
+        lambda e: (DestroyPair(), SettleOthers(e.refusal.invalid_pairs), DropPending()),
+    ),
+    # step 9
+    (_S.ANSWERED, Granted): (_S.OPENED, lambda e: (ConfigureTunnel(e.grant),)),
+    (_S.OPENED, TunnelFailed): (_S.FAILED, lambda _: (RemoveTunnel(),)),
+    (_S.OPENED, TunnelConfigured): (_S.CONFIGURED, lambda e: (InitiateIKE(e.grant),)),
+    (_S.CONFIGURED, TunnelFailed): (_S.FAILED, lambda _: (RemoveTunnel(),)),
+    # step 10
+    (_S.CONFIGURED, TunnelUp): (
+        _S.ESTABLISHED,
+        lambda e: (
+            ForgetSecrets(),
+            DestroyPair(),
+            SettleOthers(e.grant.invalid_pairs),
+            DropPending(),
+        ),
+    ),
+}
+
+
+def machine() -> Machine[State]:
+    """Return a Client that has done nothing yet."""
+    return Machine(TABLE, State.IDLE)

@@ -1,0 +1,226 @@
+"""The Host's part: steps 2, 3, 7 and 8 of the paper.
+
+The request goes on to Target in one state only, and the way into that state is a
+pair that the Key Database holds invalid, durably. Whatever fails before the seal is
+open and the signature verified ends in one and the same rejection.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from carnet.exchange.machine import Action, Event, Machine, Table, nothing
+from carnet.wire.control import TunnelAnswer
+from carnet.wire.envelope import Envelope, SignedRequest
+
+
+class State(StrEnum):
+    """Where the Host stands with one request."""
+
+    NEW = "new"
+    LOOKING = "looking"
+    OPENING = "opening"
+    SPENDING = "spending"
+    SPENT = "spent"
+    """Durable: the pair is invalid, with the digest of the request that spent it."""
+    SEALING = "sealing"
+    STORING = "storing"
+    ANSWERED = "answered"
+    """Durable: the sealed response is stored, and needs no private key to be sent again."""
+    DONE = "done"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+    """Target does not answer; the same bytes, sent again, are taken up here."""
+
+
+@dataclass(frozen=True)
+class Arrived(Event):
+    """A sealed message came in; nothing of it is proved."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class PairValid(Event):
+    """The Key Database knows the pair, and it is valid."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class PairUnusable(Event):
+    """The pair is unknown, or invalid and not by these bytes."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class AnswerKept(Event):
+    """These very bytes were answered before, and the answer is still kept."""
+
+    answer: bytes
+
+
+@dataclass(frozen=True)
+class RequestUnanswered(Event):
+    """These very bytes spent the pair, and a crash or a slow Target left them unanswered."""
+
+    signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class RequestOpened(Event):
+    """The seal opened and the signature holds."""
+
+    signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class OpeningFailed(Event):
+    """The seal does not open, or the signature does not hold."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairSpent(Event):
+    """The pair is invalid now, durably, and by this request."""
+
+    signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class PairTaken(Event):
+    """Another request was quicker."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class TargetAnswered(Event):
+    """Target granted or refused; or Host itself refused in its stead."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class TargetSilent(Event):
+    """Target cannot be reached, or cannot prepare a tunnel just now."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ResponseSealed(Event):
+    """The HSM signed the response; it is sealed to the pair."""
+
+    response: bytes
+
+
+@dataclass(frozen=True)
+class ResponseStored(Event):
+    """The response is stored, durably."""
+
+    response: bytes
+
+
+@dataclass(frozen=True)
+class KeyDestroyed(Event):
+    """The pair's private key is gone from the HSM."""
+
+
+@dataclass(frozen=True)
+class LookUp(Action):
+    """Find the pair in the Key Database, and what these bytes may have led to before."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class OpenRequest(Action):
+    """Decrypt on the HSM and verify the signature (step 2)."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class SpendPair(Action):
+    """Compare and set: valid to invalid, with digest and Request ID (step 3)."""
+
+    signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class PassOn(Action):
+    """Pass the user information on to Target, again until it answers (step 3)."""
+
+    signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class SealResponse(Action):
+    """Sign the response on the HSM and seal it to the pair (step 7)."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class StoreResponse(Action):
+    """Store the sealed response by the digest of the request."""
+
+    response: bytes
+
+
+@dataclass(frozen=True)
+class Reply(Action):
+    """Send the sealed response to the Client (step 8)."""
+
+    response: bytes
+
+
+@dataclass(frozen=True)
+class DestroyKey(Action):
+    """Destroy the pair's private key on the HSM (step 10), off the path of the answer."""
+
+
+@dataclass(frozen=True)
+class Reject(Action):
+    """Give the one answer that strangers get; the reason goes to the log."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class AskAgainLater(Action):
+    """Tell the Client, who is authenticated by now, to send the same bytes again."""
+
+    reason: str
+
+
+_S = State
+
+TABLE: Table[State] = {
+    (_S.NEW, Arrived): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
+    (_S.LOOKING, PairUnusable): (_S.REJECTED, lambda e: (Reject(e.reason),)),
+    (_S.LOOKING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
+    (_S.LOOKING, RequestUnanswered): (_S.SPENT, lambda e: (PassOn(e.signed),)),
+    # step 2
+    (_S.LOOKING, PairValid): (_S.OPENING, lambda e: (OpenRequest(e.envelope),)),
+    (_S.OPENING, OpeningFailed): (_S.REJECTED, lambda e: (Reject(e.reason),)),
+    # step 3
+    (_S.OPENING, RequestOpened): (_S.SPENDING, lambda e: (SpendPair(e.signed),)),
+    (_S.SPENDING, PairTaken): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
+    (_S.SPENDING, PairSpent): (_S.SPENT, lambda e: (PassOn(e.signed),)),
+    (_S.SPENT, TargetSilent): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
+    # step 7
+    (_S.SPENT, TargetAnswered): (_S.SEALING, lambda e: (SealResponse(e.answer),)),
+    (_S.SEALING, ResponseSealed): (_S.STORING, lambda e: (StoreResponse(e.response),)),
+    (_S.STORING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
+    # step 8
+    (_S.STORING, ResponseStored): (_S.ANSWERED, lambda e: (Reply(e.response), DestroyKey())),
+    (_S.ANSWERED, KeyDestroyed): (_S.DONE, nothing),
+}
+
+
+def machine() -> Machine[State]:
+    """Return a Host that has a request before it."""
+    return Machine(TABLE, State.NEW)

@@ -1,0 +1,267 @@
+"""The Target's part: steps 4, 5 and 6 of the paper, and the tunnel's life after.
+
+An answer is given in the row after the record is durable, never before. What is
+asked again by the same Request ID gets the answer of the record.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from carnet.exchange.machine import Action, Event, Machine, Table, nothing
+from carnet.wire.control import TunnelAnswer, TunnelGrant, TunnelRefusal, TunnelRequest
+from carnet.wire.messages import RefusalCode, Request
+
+Terms = TypeVar("Terms")
+"""What the access control list grants; the agent's own type."""
+
+
+class State(StrEnum):
+    """Where the Target stands with one request, and then with its tunnel."""
+
+    NEW = "new"
+    LOOKING = "looking"
+    VERIFYING = "verifying"
+    AUTHORIZING = "authorizing"
+    REFUSING = "refusing"
+    REFUSED = "refused"
+    """Durable: no tunnel, and why."""
+    INSTALLING = "installing"
+    RECORDING = "recording"
+    PREPARED = "prepared"
+    """Durable: the record, without secrets; the pre-shared key is in the IKE daemon's memory."""
+    ESTABLISHING = "establishing"
+    ESTABLISHED = "established"
+    """Durable: the SA is up, the pre-shared key is forgotten."""
+    ENDING = "ending"
+    ENDED = "ended"
+    """Durable: nothing of the tunnel is left, and why."""
+    REPLIED = "replied"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True)
+class Arrived(Event):
+    """Host passed a user on; which Host it is, TLS has proved."""
+
+    request: TunnelRequest
+    host: str
+
+
+@dataclass(frozen=True)
+class AnswerKnown(Event):
+    """This Request ID was answered before, with the same evidence."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class RequestNew(Event):
+    """This Request ID was never seen."""
+
+    request: TunnelRequest
+    host: str
+
+
+@dataclass(frozen=True)
+class EvidenceTrue(Event):
+    """The Client's signature holds, and says what Host says."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class NotAuthorized(Event):
+    """The user may not have what she asks for, or Host may not ask for her."""
+
+    request_id: bytes
+    code: RefusalCode
+    reason: str
+
+
+@dataclass(frozen=True)
+class Authorized(Event, Generic[Terms]):
+    """She is a member, and the access control list grants these terms."""
+
+    request: Request
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class TunnelInstalled(Event):
+    """The fresh pre-shared key is in the IKE daemon, which waits for the Client."""
+
+    grant: TunnelGrant
+
+
+@dataclass(frozen=True)
+class NotInstalled(Event):
+    """The IKE daemon does not answer, or does not take the tunnel."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recorded(Event):
+    """The record of the answer is durable."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class CameUp(Event):
+    """The SA is up."""
+
+
+@dataclass(frozen=True)
+class EstablishedRecorded(Event):
+    """The record says that the SA is up."""
+
+
+@dataclass(frozen=True)
+class Over(Event):
+    """The tunnel's time is over: unused, expired, gone down, or ended by somebody."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class TunnelRemoved(Event):
+    """Nothing of the tunnel is left in the IKE daemon."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class EndRecorded(Event):
+    """The record says that the tunnel ended, and why."""
+
+
+@dataclass(frozen=True)
+class LookUp(Action):
+    """Find what this Request ID may have led to before."""
+
+    request: TunnelRequest
+    host: str
+
+
+@dataclass(frozen=True)
+class VerifyEvidence(Action):
+    """Verify the Client's own signature, and that Host may speak for her (step 4)."""
+
+    request: TunnelRequest
+    host: str
+
+
+@dataclass(frozen=True)
+class Authorize(Action):
+    """Ask membership, then the access control list (step 4)."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class InstallTunnel(Action, Generic[Terms]):
+    """Make a fresh session key and configure this side of the tunnel (step 5)."""
+
+    request: Request
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class Record(Action):
+    """Write the answer down, with the evidence, before anybody sees it."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class Reply(Action):
+    """Return the answer to Host (step 6)."""
+
+    answer: TunnelAnswer
+
+
+@dataclass(frozen=True)
+class AskAgainLater(Action):
+    """Tell Host that no tunnel can be prepared just now."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class AwaitIKE(Action):
+    """Wait for the Client's IKE, as long as Tunneling Info says and no longer."""
+
+
+@dataclass(frozen=True)
+class ForgetSecrets(Action):
+    """Take the pre-shared keys out of the IKE daemon (step 10)."""
+
+
+@dataclass(frozen=True)
+class RecordEstablished(Action):
+    """Write down that the tunnel stands."""
+
+
+@dataclass(frozen=True)
+class RemoveTunnel(Action):
+    """Take the tunnel, and all that came with it, out of the IKE daemon."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordEnded(Action):
+    """Write down that the tunnel ended, for this Target's accounts and for Host's."""
+
+    reason: str
+
+
+def _refusal(event: NotAuthorized) -> tuple[Action, ...]:
+    return (
+        Record(
+            TunnelRefusal(request_id=event.request_id, code=event.code, reason=event.reason),
+        ),
+    )
+
+
+_S = State
+
+TABLE: Table[State] = {
+    (_S.NEW, Arrived): (_S.LOOKING, lambda e: (LookUp(e.request, e.host),)),
+    (_S.LOOKING, AnswerKnown): (_S.REPLIED, lambda e: (Reply(e.answer),)),
+    # step 4
+    (_S.LOOKING, RequestNew): (_S.VERIFYING, lambda e: (VerifyEvidence(e.request, e.host),)),
+    (_S.VERIFYING, NotAuthorized): (_S.REFUSING, _refusal),
+    (_S.VERIFYING, EvidenceTrue): (_S.AUTHORIZING, lambda e: (Authorize(e.request),)),
+    (_S.AUTHORIZING, NotAuthorized): (_S.REFUSING, _refusal),
+    (_S.REFUSING, Recorded): (_S.REFUSED, lambda e: (Reply(e.answer),)),
+    # step 5
+    (_S.AUTHORIZING, Authorized): (
+        _S.INSTALLING,
+        lambda e: (InstallTunnel(e.request, e.terms),),
+    ),
+    (_S.INSTALLING, NotAuthorized): (_S.REFUSING, _refusal),
+    (_S.INSTALLING, NotInstalled): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
+    (_S.INSTALLING, TunnelInstalled): (_S.RECORDING, lambda e: (Record(e.grant),)),
+    # step 6
+    (_S.RECORDING, Recorded): (_S.PREPARED, lambda e: (Reply(e.answer), AwaitIKE())),
+    # step 10
+    (_S.PREPARED, CameUp): (_S.ESTABLISHING, lambda _: (ForgetSecrets(), RecordEstablished())),
+    (_S.ESTABLISHING, EstablishedRecorded): (_S.ESTABLISHED, nothing),
+    (_S.PREPARED, Over): (_S.ENDING, lambda e: (RemoveTunnel(e.reason),)),
+    (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, nothing),
+    (_S.ESTABLISHED, Over): (_S.ENDING, lambda e: (RemoveTunnel(e.reason),)),
+    (_S.ENDING, TunnelRemoved): (_S.ENDED, lambda e: (RecordEnded(e.reason),)),
+    (_S.ENDING, CameUp): (_S.ENDING, nothing),
+    (_S.ENDING, Over): (_S.ENDING, nothing),
+    (_S.ENDED, EndRecorded): (_S.ENDED, nothing),
+    (_S.ENDED, Over): (_S.ENDED, nothing),
+    (_S.ENDED, CameUp): (_S.ENDED, nothing),
+}
+
+
+def machine(state: State = State.NEW) -> Machine[State]:
+    """Return a Target with a request before it, or in the state that its record tells."""
+    return Machine(TABLE, state)
