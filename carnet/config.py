@@ -1,0 +1,68 @@
+"""Configuration: one TOML file an agent, unknown keys refused with their line."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from carnet.errors import UsageError
+
+T = TypeVar("T")
+
+_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all tables of a configuration file have in common."""
+
+
+def load_config(path: Path, type_: type[T]) -> T:
+    """Return what a configuration file says.
+
+    Raises UsageError, with the line, for what is no TOML, unknown, missing or of
+    another type.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    try:
+        return msgspec.convert(values, type_, strict=True)
+    except msgspec.ValidationError as error:
+        raise UsageError(_explain(path, text, str(error))) from error
+
+
+def _explain(path: Path, text: str, message: str) -> str:
+    place = _PLACE.search(message)
+    keys = place["path"].split(".") if place and place["path"] else []
+    what = message[: place.start()] if place else message
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        keys.append(unknown["key"])
+        what = f"unknown key `{unknown['key']}`"
+    line = _line_of(text, keys)
+    where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
+    return f"{path}, {where}: {what[0].lower()}{what[1:]}; correct it and try again."
+
+
+def _line_of(text: str, keys: list[str]) -> int | None:
+    """Return the line that sets a key: the last of the path, below its table's header."""
+    if not keys:
+        return None
+    *tables, key = keys
+    current: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        if header:
+            current = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if current == keys:
+                return number
+        elif current == tables and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return None

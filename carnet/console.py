@@ -1,0 +1,105 @@
+"""What the four commands have in common: errors, PINs, facts as JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from carnet.errors import CarnetError, UsageError
+from carnet.files import read_private
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_INTERRUPTED = 130
+_MAX_SECRET = 1024
+
+
+def run_command(command: click.Command, name: str) -> NoReturn:
+    """Run a click command; an error for a person is one sentence on standard error."""
+    try:
+        status = command.main(prog_name=name, standalone_mode=False)
+    except CarnetError as error:
+        click.echo(f"{name}: {error.sentence}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{name}: interrupted.", err=True)
+        sys.exit(_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def print_json(facts: object) -> None:
+    """Print facts for scripts, bytes as hexadecimal."""
+    click.echo(json.dumps(facts, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
+
+
+def secret_options(name: str, what: str) -> Callable[[F], F]:
+    """Add `--NAME-fd` and `--NAME-file`; a secret itself is never an argument."""
+
+    def decorate(function: F) -> F:
+        function = click.option(
+            f"--{name}-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help=f"Read {what} from this file, which only its owner may read.",
+        )(function)
+        return click.option(
+            f"--{name}-fd", type=int, help=f"Read {what} from this file descriptor."
+        )(function)
+
+    return decorate
+
+
+def read_secret(
+    what: str, *, fd: int | None, file: Path | None, variable: str, confirm: bool = False
+) -> str:
+    """Return a secret: from descriptor, file, environment variable, else a prompt.
+
+    The variable is taken out of the environment, so that no child inherits it.
+    Raises UsageError where there is neither a source nor a terminal to ask at.
+    """
+    inherited = os.environ.pop(variable, None)
+    if fd is not None:
+        return _first_line(_read_descriptor(fd, what), what)
+    if file is not None:
+        return _first_line(read_private(file, what), what)
+    if inherited is not None:
+        return inherited
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"There is no terminal to ask for {what} at; give it by a file descriptor or a file."
+        )
+    answer: str = click.prompt(
+        what[0].upper() + what[1:], hide_input=True, confirmation_prompt=confirm, err=True
+    )
+    return answer
+
+
+def _read_descriptor(fd: int, what: str) -> bytes:
+    try:
+        with os.fdopen(fd, "rb") as file:
+            return file.readline(_MAX_SECRET)
+    except OSError as error:
+        message = f"Cannot read {what} from file descriptor {fd}: {error.strerror}."
+        raise UsageError(message) from error
+
+
+def _first_line(data: bytes, what: str) -> str:
+    line = data.split(b"\n", 1)[0].rstrip(b"\r")
+    if not line:
+        raise UsageError(f"The source of {what} is empty.")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"The source of {what} is not UTF-8 text.") from None

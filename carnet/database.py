@@ -1,0 +1,60 @@
+"""The embedded database of Host and Target: SQLite, durable before visible."""
+
+import contextlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from carnet.files import private_directory, private_file
+
+_BUSY_SECONDS = 30
+
+
+def open_database(path: Path, package: str) -> Engine:
+    """Open the SQLite file, made with mode 0600 where there is none, at its newest schema.
+
+    `package` holds the Alembic migrations, in its subpackage `migrations`. Raises
+    OSError where the file cannot be made, SQLAlchemyError where it is no database.
+    """
+    private_directory(path.parent)
+    private_file(path)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    migrate(engine, package)
+    return engine
+
+
+def migrate(engine: Engine, package: str) -> None:
+    """Bring the schema to its newest revision."""
+    with resources.as_file(resources.files(package) / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Give one transaction: all of it durable at the end, or nothing of it done."""
+    with engine.begin() as connection:
+        yield connection
+
+
+def _on_connect(connection: Any, _: Any) -> None:
+    # The driver's own idea of when to begin would let two readers both go on to write.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _on_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

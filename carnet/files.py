@@ -1,0 +1,59 @@
+"""Private files: 0600 in directories 0700, written whole or not at all."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from carnet.errors import UsageError
+
+_OTHERS = 0o077
+
+
+def private_directory(path: Path) -> Path:
+    """Make a directory that only its owner enters, if there is none; return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def private_file(path: Path) -> Path:
+    """Make an empty file that only its owner reads, if there is none; return it."""
+    path.touch(mode=0o600, exist_ok=True)
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file with mode 0600: synced, then put in its place in one step."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def read_private(path: Path, what: str) -> bytes:
+    """Return the content of a secret file.
+
+    Raises UsageError if there is none, or if others than its owner can read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) and mode & _OTHERS:
+            raise UsageError(f"Others can read {what} in {path}; run `chmod 600 {path}`.")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read {what} in {path}: {error.strerror}.") from error
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""One TunnelSpec, one small driver for each IPsec implementation."""

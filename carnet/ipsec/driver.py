@@ -1,0 +1,114 @@
+"""The one interface behind which each IPsec implementation stands."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from carnet.ipsec.spec import Mode, TunnelSpec
+from carnet.objectives import Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a driver can carry on this machine, as asked of the daemon and the kernel."""
+
+    driver: str
+    version: str
+    ike_versions: tuple[int, ...]
+    objectives: tuple[Objective, ...]
+    modes: tuple[Mode, ...]
+    ppk: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelStatus:
+    """One live tunnel as its daemon reports it."""
+
+    name: str
+    established: bool
+    local_address: str
+    remote_address: str
+    virtual_address: str | None
+    """The Client's address inside the tunnel."""
+    ike_suite: str
+    """What protects the negotiation, for example "aes256gcm16-prfsha256-x25519"."""
+    child_suite: str
+    """What protects the packets, for example "ESP aes256gcm16"."""
+    encapsulated: bool
+    """In UDP (RFC 3948)."""
+    ppk: bool
+    bytes_in: int
+    bytes_out: int
+    established_seconds: int
+
+
+class Change(StrEnum):
+    """What happened to a tunnel."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class TunnelEvent:
+    """A tunnel came up or went down."""
+
+    name: str
+    change: Change
+
+
+class Driver(Protocol):
+    """One IPsec implementation on this machine.
+
+    Every method raises IPsecError, in one sentence, when the daemon cannot be
+    reached or refuses.
+    """
+
+    name: str
+
+    def capabilities(self) -> Capabilities:
+        """Ask the daemon and the kernel what they can carry."""
+
+    def install(self, spec: TunnelSpec) -> None:
+        """Give the daemon the tunnel and its secrets, in memory only.
+
+        Raises IPsecError if this driver cannot carry the tunnel; nothing of it is
+        left in the daemon then.
+        """
+
+    def up(self, spec: TunnelSpec) -> TunnelStatus:
+        """Initiate IKE for an installed tunnel, and confirm() what came up.
+
+        Raises IPsecError if it does not come up whole; nothing of it is left then.
+        """
+
+    def confirm(self, spec: TunnelSpec) -> TunnelStatus:
+        """Compare the live tunnel with what was agreed: for either end, once it is up.
+
+        Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
+        """
+
+    def forget_secrets(self, name: str) -> None:
+        """Take the pre-shared keys out of the daemon; the SA lives on."""
+
+    def down(self, name: str) -> None:
+        """End the tunnel and remove all of it; nothing to end is no error."""
+
+    def status(self) -> list[TunnelStatus]:
+        """Report the live tunnels of ours."""
+
+    def sweep(self, keep: frozenset[str]) -> list[str]:
+        """Remove whatever of ours is not to be kept; return the names removed."""
+
+    def watch(self) -> Iterator[TunnelEvent]:
+        """Yield what happens to tunnels of ours from this call on.
+
+        Returns when the daemon goes away or close() is called.
+        """
+
+    def close(self) -> None:
+        """End every watch(), from whichever thread."""
+
+    def render(self, spec: TunnelSpec) -> str:
+        """Show what install() would do, secrets masked."""

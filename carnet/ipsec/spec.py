@@ -1,0 +1,124 @@
+"""One tunnel as every IPsec driver understands it."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+
+from carnet.errors import IPsecError
+from carnet.objectives import Objective
+
+NAME_PREFIX = "carnet-"
+"""Every tunnel of ours begins with it, and nothing else does: a sweep goes by it."""
+
+SECRET_LENGTH = 32
+"""Least octets of a PSK or PPK: a shorter PSK falls to an offline guess (RFC 7296 section 2.15)."""
+
+
+class Role(StrEnum):
+    """Which end of the tunnel this machine is; Client initiates IKE, Target responds."""
+
+    CLIENT = "client"
+    TARGET = "target"
+
+
+class Mode(StrEnum):
+    """IPsec mode (RFC 4301 section 3.2)."""
+
+    TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelSpec:
+    """What a driver needs to know to install one end of one tunnel.
+
+    Proposals are written as strongSwan writes them ("aes256gcm16-prfsha256-x25519");
+    other drivers translate. The secrets are left out of repr().
+
+    Raises IPsecError if a part is not what it must be: what comes from another
+    machine is checked here, once, before any daemon sees it.
+    """
+
+    name: str
+    """Unique on this machine; always starts with NAME_PREFIX, so that a sweep finds it."""
+    role: Role
+    objective: Objective
+    mode: Mode
+    ike_version: int
+    local_addresses: tuple[str, ...]
+    """Empty: any address of this machine."""
+    remote_addresses: tuple[str, ...]
+    """Empty: any peer, as Target must expect of a traveller."""
+    local_identity: str
+    """IKE identity; of this session only."""
+    remote_identity: str
+    ike_proposals: tuple[str, ...]
+    esp_proposals: tuple[str, ...]
+    ah_proposals: tuple[str, ...]
+    local_networks: tuple[str, ...]
+    """Traffic selectors of this end, in CIDR notation; empty: its own (virtual) address."""
+    remote_networks: tuple[str, ...]
+    virtual_address: str | None
+    """The Client's address inside the tunnel; None in transport mode."""
+    psk: bytes = field(repr=False)
+    ppk: bytes | None = field(repr=False)
+    """Post-quantum pre-shared key (RFC 8784), required where there is one."""
+    ppk_id: str | None
+    force_udp: bool
+    """UDP encapsulation (RFC 3948) even where no NAT is found."""
+    lifetime: int
+    """Seconds until the session ends; IPsec SAs rekey within it."""
+
+    def __post_init__(self) -> None:
+        for holds, what in (
+            (_matches(_NAME, self.name), "name"),
+            (_matches(_IDENTITY, self.local_identity, self.remote_identity), "IKE identities"),
+            (self.local_identity != self.remote_identity, "IKE identities"),
+            (_matches(_ADDRESS, *self.local_addresses, *self.remote_addresses), "addresses"),
+            (_matches(_PROPOSAL, *self.ike_proposals), "IKE proposals"),
+            (_matches(_PROPOSAL, *self.esp_proposals, *self.ah_proposals), "IPsec proposals"),
+            (_all_networks(self.local_networks + self.remote_networks), "networks"),
+            (_virtual_address_fits(self.mode, self.virtual_address), "virtual address"),
+            (len(self.psk) >= SECRET_LENGTH, "pre-shared key"),
+            (_ppk_fits(self.ppk, self.ppk_id), "post-quantum pre-shared key"),
+            (self.lifetime > 0, "lifetime"),
+        ):
+            if not holds:
+                raise IPsecError(
+                    f"The tunnel cannot be set up because its {what} is not acceptable;"
+                    " ask the operator of Target."
+                )
+
+
+_NAME = re.compile(re.escape(NAME_PREFIX) + r"[0-9A-Za-z-]{1,64}")
+_IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z.@_+-]{0,254}")
+"""No wildcard, no prefix that changes its type: an identity names one peer."""
+_ADDRESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z.:-]{0,254}|::[0-9A-Fa-f:.]*")
+_PROPOSAL = re.compile(r"[0-9a-z_]+(-[0-9a-z_]+)*")
+
+
+def _matches(pattern: re.Pattern[str], *values: str) -> bool:
+    return all(pattern.fullmatch(value) for value in values)
+
+
+def _all_networks(networks: tuple[str, ...]) -> bool:
+    try:
+        return all(ip_network(network) for network in networks)
+    except ValueError:
+        return False
+
+
+def _virtual_address_fits(mode: Mode, address: str | None) -> bool:
+    if address is None:
+        return mode is Mode.TRANSPORT
+    try:
+        return bool(ip_address(address))
+    except ValueError:
+        return False
+
+
+def _ppk_fits(ppk: bytes | None, ppk_id: str | None) -> bool:
+    if ppk is None or ppk_id is None:
+        return ppk is None and ppk_id is None
+    return len(ppk) >= SECRET_LENGTH and _matches(_IDENTITY, ppk_id)

@@ -1,0 +1,47 @@
+"""The Host-Target link: mutually authenticated TLS 1.3, and who is at the other end.
+
+An agent's certificate carries its name as its one DNS subjectAltName: a Host's is
+the part of a user ID behind the @, a Target's the name that users ask for.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+from carnet.errors import UsageError
+from carnet.files import read_private
+
+
+def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """Return Target's side: whoever calls must show a certificate of this authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _furnish(context, certificate, key, authority)
+
+
+def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """Return Host's side; the name it checks is the Target's, never its address."""
+    return _furnish(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
+
+
+def peer_name(transport: Any) -> str | None:
+    """Return the name in the peer's certificate, None where it shows none."""
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return names[0] if len(names) == 1 else None
+
+
+def _furnish(
+    context: ssl.SSLContext, certificate: Path, key: Path, authority: Path
+) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    read_private(key, "the private key of the link")
+    try:
+        context.load_verify_locations(cafile=authority)
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"The certificates of the Host-Target link cannot be used ({certificate}, {key}, "
+            f"{authority}): {error}; ask the security officer for new ones."
+        ) from error
+    return context
