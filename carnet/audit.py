@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, Text, select
@@ -64,6 +65,17 @@ def read(connection: Connection, table: Table) -> Iterator[AuditRecord]:
     for row in connection.execute(select(table).order_by(table.c.number)):
         facts = cast("dict[str, Any]", cbor.decode(row.facts, len(row.facts)))
         yield AuditRecord(row.number, row.at, row.event, facts)
+
+
+def describe(record: AuditRecord) -> str:
+    """Return a record as one line for a person."""
+    when = datetime.fromtimestamp(record.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    facts = "  ".join(
+        f"{name}={value.hex() if isinstance(value, bytes) else value}"
+        for name, value in record.facts.items()
+        if value is not None
+    )
+    return f"{record.number:6}  {when}Z  {record.event:16}  {facts}"
 
 
 def find_break(connection: Connection, table: Table) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
 from carnet.files import read_private
 
@@ -16,6 +17,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _INTERRUPTED = 130
 _MAX_SECRET = 1024
+
+
+class Duration(click.ParamType[int]):
+    """A command's option that is a duration, such as 8h; its value is in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds; a usage error where it is no duration."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = Duration()
 
 
 def run_command(command: click.Command, name: str) -> NoReturn:

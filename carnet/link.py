@@ -31,6 +31,17 @@ def peer_name(transport: Any) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+async def read_at_most(stream: Any, limit: int) -> bytes:
+    """Return the whole body from an aiohttp stream, or, of a longer one, limit + 1 bytes.
+
+    What decodes the body then refuses it by its length.
+    """
+    body = b""
+    while len(body) <= limit and (chunk := await stream.read(limit + 1 - len(body))):
+        body += chunk
+    return body
+
+
 def _furnish(
     context: ssl.SSLContext, certificate: Path, key: Path, authority: Path
 ) -> ssl.SSLContext:

@@ -76,3 +76,28 @@ def least_option(wanted: frozenset[SecurityObjective]) -> Objective:
     Options are tried in the order of Table 3, which is the order of their cost.
     """
     return next(option for option in Objective if wanted <= TABLE_3[option])
+
+
+def choose_option(names: tuple[str, ...], threats: tuple[str, ...]) -> Objective:
+    """Return the IPsec option for what a user names; ESP where she names nothing.
+
+    A name is an IPsec option, which is taken as it is, or a security objective of
+    Table 2; a threat stands for its row of Table 1. Raises ValueError for names that
+    are none, and for two options at once.
+    """
+    wanted: set[SecurityObjective] = set()
+    options: set[Objective] = set()
+    for name in names:
+        if name in set(SecurityObjective):
+            wanted.add(SecurityObjective(name))
+        else:
+            options.add(parse_objective(name))
+    for threat in threats:
+        if threat not in set(Threat):
+            raise ValueError(f"There is no threat {threat!r}; choose one of {', '.join(Threat)}.")
+        wanted |= TABLE_1[Threat(threat)]
+    if not options and not wanted:
+        return Objective.ESP
+    if len(options) > 1 or (options and not wanted <= TABLE_3[next(iter(options))]):
+        raise ValueError("These objectives cannot be had together; name one IPsec option.")
+    return next(iter(options)) if options else least_option(frozenset(wanted))

@@ -1,0 +1,29 @@
+"""Durations as a person writes them: 8h, 90m, 1d."""
+
+import re
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_PARTS = re.compile(r"(?:\d{1,9}[dhms])+")
+
+
+def parse_duration(text: str) -> int:
+    """Return the seconds in a duration such as "8h", "90m" or "1h30m".
+
+    Raises ValueError for anything else, and for no time at all.
+    """
+    if not _PARTS.fullmatch(text):
+        raise ValueError(f"{text!r} is no duration; write it like 8h, 90m or 1d.")
+    seconds = sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)(\D)", text))
+    if not seconds:
+        raise ValueError(f"{text!r} is no time at all; write a duration like 8h, 90m or 1d.")
+    return seconds
+
+
+def format_duration(seconds: int) -> str:
+    """Return a duration as parse_duration() reads it, in the greatest units that fit."""
+    parts = []
+    for unit, size in _UNITS.items():
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"

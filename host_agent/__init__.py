@@ -1,0 +1,1 @@
+"""The Host's Tunnel Agent: the trusted machine that knows the key pairs."""

@@ -1,0 +1,31 @@
+"""Accounting for tunnels that ended: each Target is asked, and answers when one ends."""
+
+import asyncio
+
+import structlog
+
+from host_agent.keydb import KeyDatabase
+from host_agent.target_link import TargetLink, TargetSilentError
+
+log = structlog.get_logger()
+
+SILENCE_SECONDS = 5
+"""Between attempts at a Target that does not answer."""
+
+
+async def follow_all(database: KeyDatabase, link: TargetLink, targets: tuple[str, ...]) -> None:
+    """Follow every Target's list of ended tunnels, for ever."""
+    await asyncio.gather(*(_follow(database, link, target) for target in targets))
+
+
+async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
+    while True:
+        after = await asyncio.to_thread(database.cursor, target)
+        try:
+            ended = await link.ended(target, after)
+        except TargetSilentError as error:
+            log.info("accounts-wait", target=target, reason=str(error))
+            await asyncio.sleep(SILENCE_SECONDS)
+            continue
+        if ended.tunnels:
+            await asyncio.to_thread(database.record_ended, target, ended.tunnels)

@@ -1,0 +1,221 @@
+"""The operator's command: `carnet-host`."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from carnet import audit, console
+from carnet.errors import UsageError
+from carnet.files import private_directory, write_private
+from host_agent import config as configuration
+from host_agent.config import HostConfig
+from host_agent.keydb import KeyDatabase
+
+_PIN = "the PIN of the HSM token"
+
+
+@click.group(help="Carnet's Host: the trusted machine that knows the one-time key pairs.")
+@click.version_option(package_name="carnet")
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"Configuration file [{configuration.DEFAULT_PATH}].",
+)
+@click.pass_context
+def cli(context: click.Context, path: Path | None) -> None:
+    """Remember which configuration file is meant."""
+    named = os.environ.get(configuration.PATH_VARIABLE)
+    context.obj = path or (Path(named) if named else configuration.DEFAULT_PATH)
+
+
+@cli.command()
+@click.pass_obj
+def init(path: Path) -> None:
+    """Write a commented configuration file."""
+    if path.exists():
+        raise UsageError(f"{path} is there already; edit it, or move it away first.")
+    private_directory(path.parent)
+    write_private(path, configuration.TEMPLATE.encode())
+    click.echo(f"Wrote {path}; edit it, then run `carnet-host transport-key`.")
+
+
+@cli.command()
+@console.secret_options("pin", _PIN)
+@click.pass_obj
+def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
+    """Answer travellers' requests until told to stop."""
+    from carnet.service import log_as_json
+    from host_agent.server import serve as run
+
+    config = configuration.load(path)
+    pin = _read_pin(pin_fd, pin_file)
+    log_as_json()
+    asyncio.run(run(config, pin))
+
+
+@cli.command("transport-key")
+@console.secret_options("pin", _PIN)
+@click.pass_obj
+def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
+    """Print the HSM's transport key, to which the officer mints (PEM)."""
+    import hashlib
+
+    from cryptography.hazmat.primitives import serialization
+
+    from carnet.token.transport import host_transport_key
+
+    with _hsm_session(configuration.load(path), _read_pin(pin_fd, pin_file)) as session:
+        public_key = host_transport_key(session)
+    pem = serialization.load_der_public_key(public_key).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    click.echo(pem.decode(), nl=False)
+    fingerprint = hashlib.sha256(public_key).hexdigest()
+    click.echo(f"SHA-256 fingerprint, to compare with the officer: {fingerprint}", err=True)
+
+
+@cli.command("import")
+@click.argument("batch_path", metavar="BATCH", type=click.Path(dir_okay=False, path_type=Path))
+@console.secret_options("pin", _PIN)
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.pass_obj
+def import_(
+    path: Path, batch_path: Path, pin_fd: int | None, pin_file: Path | None, as_json: bool
+) -> None:
+    """Take in a batch of key pairs that the officer minted."""
+    from host_agent.importing import import_batch, read_batch
+
+    config = configuration.load(path)
+    batch = read_batch(batch_path, config.officer)
+    new = 0
+    with (
+        _hsm_session(config, _read_pin(pin_fd, pin_file)) as session,
+        _database(config) as database,
+        click.progressbar(
+            import_batch(batch, session, database),
+            length=len(batch.pairs),
+            label=f"Importing for {batch.user_id}",
+            file=click.get_text_stream("stderr"),
+        ) as progress,
+    ):
+        new = sum(imported.new for imported in progress)
+    facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
+    if as_json:
+        console.print_json(facts)
+    else:
+        click.echo(f"{new} new key pairs for {batch.user_id}; {len(batch.pairs) - new} known.")
+
+
+@cli.command()
+@click.option("--user", help="Only this user's pairs.")
+@click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON.")
+@click.pass_obj
+def keys(path: Path, user: str | None, as_json: bool) -> None:
+    """List the key pairs: counts by user and state, or each as JSON."""
+    with _database(configuration.load(path)) as database:
+        pairs = [dict(row) for row in database.pairs(user)]
+    for pair in pairs:
+        del pair["public_key"]
+    if as_json:
+        console.print_json(pairs)
+        return
+    counts: dict[tuple[str, str], int] = {}
+    for pair in pairs:
+        state = pair["reason"] or pair["state"]
+        counts[pair["user_id"], state] = counts.get((pair["user_id"], state), 0) + 1
+    for (user_id, state), count in sorted(counts.items()):
+        click.echo(f"{user_id}  {state}  {count}")
+
+
+@cli.command()
+@click.option("--key", help="The pair of this key_id (hexadecimal).")
+@click.option("--user", help="All valid pairs of this user.")
+@click.option("--token-serial", help="All valid pairs of this token.")
+@click.option("--reason", required=True, help="Why, for the accounts.")
+@click.pass_obj
+def revoke(
+    path: Path, key: str | None, user: str | None, token_serial: str | None, reason: str
+) -> None:
+    """Turn pairs invalid; the service destroys their private keys within a minute."""
+    which = {"key_id": key, "user_id": user, "token_serial": token_serial}
+    given = {name: value for name, value in which.items() if value is not None}
+    if len(given) != 1:
+        raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
+    values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
+    with _database(configuration.load(path)) as database:
+        revoked = database.revoke(reason, **values)
+    click.echo(f"{len(revoked)} key pairs revoked.")
+
+
+@cli.group("audit")
+def audit_() -> None:
+    """Show and verify the accounts."""
+
+
+@audit_.command()
+@click.option("--json", "as_json", is_flag=True, help="Print each record as JSON.")
+@click.pass_obj
+def show(path: Path, as_json: bool) -> None:
+    """Print the accounts, oldest first."""
+    from host_agent.schema import audit as table
+
+    with _database(configuration.load(path)) as database, database.begin() as connection:
+        for record in audit.read(connection, table):
+            if as_json:
+                console.print_json(vars(record))
+            else:
+                click.echo(audit.describe(record))
+
+
+@audit_.command()
+@click.pass_obj
+def verify(path: Path) -> None:
+    """Check that no record was changed, dropped or moved."""
+    from host_agent.schema import audit as table
+
+    with _database(configuration.load(path)) as database, database.begin() as connection:
+        broken = audit.find_break(connection, table)
+    if broken is not None:
+        raise UsageError(f"The accounts are broken at record {broken}; restore them from a backup.")
+    click.echo("The accounts are whole.")
+
+
+def _read_pin(fd: int | None, file: Path | None) -> str:
+    return console.read_secret(_PIN, fd=fd, file=file, variable="CARNET_PIN")
+
+
+def _key_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{text} is no key_id; `carnet-host keys --json` lists them.") from None
+
+
+@contextmanager
+def _database(config: HostConfig) -> Iterator[KeyDatabase]:
+    database = KeyDatabase.open(config.database)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _hsm_session(config: HostConfig, pin: str) -> Iterator[Any]:
+    from carnet.token.module import find_module, load_module
+    from carnet.token.session import open_session
+
+    token = load_module(find_module(config.token.module)).choose(config.token.token)
+    with open_session(token, pin, writable=True) as session:
+        yield session
+
+
+def main() -> None:
+    """Run the command."""
+    console.run_command(cli, "carnet-host")

@@ -1,0 +1,294 @@
+"""Carries out what the Host's table asks for, for one request."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from carnet import crash
+from carnet.errors import TokenError
+from carnet.exchange import host as step
+from carnet.exchange.machine import Action, Event
+from carnet.wire.control import CONTROL_VERSION, TunnelGrant, TunnelRefusal, TunnelRequest
+from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
+from carnet.wire.fault import WireError
+from carnet.wire.messages import Grant, Refusal, RefusalCode, Response
+from carnet.wire.suites import find_suite
+from host_agent.hsm import Hsm
+from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
+from host_agent.target_link import TargetLink, TargetSilentError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every request needs of the Host."""
+
+    database: KeyDatabase
+    hsm: Hsm
+    link: TargetLink
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sealed response, and how long each step took (Server-Timing)."""
+
+    response: bytes
+    timing: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The one answer that strangers get."""
+
+
+@dataclass(frozen=True)
+class Later:
+    """Send the same bytes again; `reason` is a word of the protocol."""
+
+    reason: str
+
+
+Outcome = Answered | Rejected | Later
+
+
+@dataclass
+class Exchange:
+    """One request on its way; `outcome` is set as soon as the Client can be answered."""
+
+    parts: Parts
+    envelope: Envelope
+    outcome: "asyncio.Future[Outcome]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    pair: PairRecord | None = None
+    spent_at: float = field(default_factory=time.time)
+    timings: list[str] = field(default_factory=list)
+
+    async def perform(self, action: Action) -> Event | None:
+        """Carry out one action; return the event that follows from it."""
+        started = time.perf_counter()
+        event = await _PERFORMERS[type(action)](self, action)
+        if type(action) in _STEPS:
+            elapsed = (time.perf_counter() - started) * 1000
+            self.timings.append(f"{_STEPS[type(action)]};dur={elapsed:.1f}")
+        return event
+
+    async def look_up(self, action: step.LookUp) -> Event:
+        """Find the pair, and what these bytes may have led to before."""
+        envelope = action.envelope
+        database = self.parts.database
+        self.pair = await asyncio.to_thread(database.find_pair, envelope.key_id)
+        if self.pair is None:
+            return step.PairUnusable("unknown key pair")
+        if self.pair.suite != envelope.suite.number:
+            return step.PairUnusable("the pair is of another suite")
+        request = await asyncio.to_thread(database.find_request, envelope.key_id)
+        if request is not None:
+            return self._seen_before(request)
+        if self.pair.state is not PairState.VALID or _is_past(self.pair.not_after):
+            return step.PairUnusable("the pair is not valid")
+        return step.PairValid(envelope)
+
+    def _seen_before(self, request: RequestRecord) -> Event:
+        if request.digest != self.envelope.digest:
+            return step.PairUnusable("the pair is spent by other bytes")
+        if request.response is not None:
+            return step.AnswerKept(request.response)
+        if request.outcome is not None:
+            return step.PairUnusable("the answer is no longer kept")
+        self.spent_at = request.spent_at
+        return step.RequestUnanswered(self._read_again(request))
+
+    def _read_again(self, request: RequestRecord) -> SignedRequest:
+        return verify_evidence(request.evidence, self._pair.public_key, self.envelope.suite)
+
+    async def open_request(self, action: step.OpenRequest) -> Event:
+        """Step 2: decrypt on the HSM, verify the signature."""
+        try:
+            signed = await self.parts.hsm.open_request(action.envelope, self._pair.public_key)
+        except WireError as error:
+            return step.OpeningFailed(str(error))
+        crash.reach("host.opened")
+        return step.RequestOpened(signed)
+
+    async def spend_pair(self, action: step.SpendPair) -> Event:
+        """Step 3: valid to invalid, durably, before a byte leaves for Target."""
+        spent = await asyncio.to_thread(self.parts.database.spend, self.envelope, action.signed)
+        if not spent:
+            return step.PairTaken(self.envelope)
+        crash.reach("host.spent")
+        return step.PairSpent(action.signed)
+
+    async def pass_on(self, action: step.PassOn) -> Event:
+        """Step 3: pass the user information on; step 6: take Target's answer."""
+        request = action.signed.request
+        refusal = self._refusal_of_our_own(action.signed)
+        if refusal is not None:
+            return step.TargetAnswered(refusal)
+        statement = TunnelRequest(
+            version=CONTROL_VERSION,
+            user_id=self._pair.user_id,
+            custody=self._pair.custody,
+            suite=self._pair.suite,
+            public_key=self._pair.public_key,
+            evidence=action.signed.evidence,
+        )
+        try:
+            timed = await self.parts.link.pass_on(request.request_info.target, statement)
+        except TargetSilentError as error:
+            log.warning("target-silent", request_id=request.request_id.hex(), reason=str(error))
+            return step.TargetSilent(error.code)
+        if timed.answer.request_id != request.request_id:
+            return step.TargetSilent("target-not-ready")
+        crash.reach("host.target-answered")
+        if timed.timing:
+            self.timings.append(timed.timing)
+        return step.TargetAnswered(timed.answer)
+
+    def _refusal_of_our_own(self, signed: SignedRequest) -> TunnelRefusal | None:
+        """Return what Host refuses itself; sealed and signed like any other answer."""
+        request = signed.request
+        target = request.request_info.target
+        checks = {
+            RefusalCode.WRONG_USER: (
+                request.user_id != self._pair.user_id,
+                "This key pair belongs to another user.",
+            ),
+            RefusalCode.UNKNOWN_TARGET: (
+                not self.parts.link.knows(target),
+                f"This Host knows no Target {target}.",
+            ),
+            RefusalCode.TOO_LATE: (
+                self.spent_at <= time.time() - ANSWER_KEPT,
+                "The request is too old to be taken up again.",
+            ),
+        }
+        for code, (applies, reason) in checks.items():
+            if applies:
+                return TunnelRefusal(request_id=request.request_id, code=code, reason=reason)
+        return None
+
+    async def seal_response(self, action: step.SealResponse) -> Event:
+        """Step 7: sign on the HSM, seal to the pair."""
+        others = await asyncio.to_thread(self.parts.database.invalid_pairs, self._pair)
+        response = _response(action.answer, others)
+        sealed = await self.parts.hsm.seal_response(response, self.envelope, self._pair.public_key)
+        crash.reach("host.sealed")
+        return step.ResponseSealed(sealed, _describe(action.answer))
+
+    async def store_response(self, action: step.StoreResponse) -> Event:
+        """Step 7: durable before it is visible."""
+        stands = await asyncio.to_thread(
+            self.parts.database.store_response,
+            self.envelope.key_id,
+            action.outcome,
+            action.response,
+        )
+        crash.reach("host.answered")
+        if stands != action.response:
+            return step.AnswerKept(stands)
+        return step.ResponseStored(stands)
+
+    async def reply(self, action: step.Reply) -> None:
+        """Step 8: the Client gets its answer; what follows is off its path."""
+        self._settle(Answered(action.response, ", ".join(self.timings)))
+
+    async def destroy_key(self, _: step.DestroyKey) -> Event | None:
+        """Step 10: the burn on the HSM; what fails here is swept later."""
+        crash.reach("host.replied")
+        try:
+            await destroy_key(self.parts, self.envelope.key_id)
+        except TokenError as error:
+            log.warning("key-not-destroyed", key_id=self.envelope.key_id.hex(), reason=str(error))
+            return None
+        return step.KeyDestroyed()
+
+    async def reject(self, action: step.Reject) -> None:
+        """Give the one answer that strangers get; the reason stays here."""
+        key_id = self.envelope.key_id
+        await asyncio.to_thread(self.parts.database.record_rejected, key_id, action.reason)
+        log.info("rejected", key_id=key_id.hex(), reason=action.reason)
+        self._settle(Rejected())
+
+    async def ask_again_later(self, action: step.AskAgainLater) -> None:
+        """Tell the Client, who is authenticated by now, that Target is silent."""
+        self._settle(Later(action.reason))
+
+    def fail(self, reason: str) -> None:
+        """Answer the Client, if it was not yet: the Host itself is in trouble."""
+        self._settle(Later(reason))
+
+    def _settle(self, outcome: Outcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    @property
+    def _pair(self) -> PairRecord:
+        if self.pair is None:
+            raise RuntimeError("the table looks a pair up before it uses it")
+        return self.pair
+
+
+async def destroy_key(parts: Parts, key_id: bytes) -> None:
+    """Destroy a pair's private key on the HSM, and write down that it is gone."""
+    await parts.hsm.destroy(key_id)
+    await asyncio.to_thread(parts.database.record_destroyed, key_id)
+    log.info("key-destroyed", key_id=key_id.hex())
+
+
+def take_up(parts: Parts, pair: PairRecord, request: RequestRecord) -> tuple[Exchange, Event]:
+    """Return a request that a crash left unanswered, and the event to go on with."""
+    envelope = Envelope(find_suite(pair.suite), pair.key_id, b"", request.digest)
+    exchange = Exchange(parts, envelope, pair=pair, spent_at=request.spent_at)
+    signed = verify_evidence(request.evidence, pair.public_key, envelope.suite)
+    return exchange, step.RequestUnanswered(signed)
+
+
+def _is_past(not_after: int | None) -> bool:
+    return not_after is not None and not_after <= time.time()
+
+
+def _response(answer: TunnelGrant | TunnelRefusal, invalid_pairs: tuple[bytes, ...]) -> Response:
+    if isinstance(answer, TunnelGrant):
+        return Grant(
+            request_id=answer.request_id,
+            session_key=answer.session_key,
+            tunneling_info=answer.tunneling_info,
+            invalid_pairs=invalid_pairs,
+        )
+    return Refusal(
+        request_id=answer.request_id,
+        code=answer.code,
+        reason=answer.reason,
+        invalid_pairs=invalid_pairs,
+    )
+
+
+def _describe(answer: TunnelGrant | TunnelRefusal) -> str:
+    return "granted" if isinstance(answer, TunnelGrant) else str(answer.code)
+
+
+_STEPS: dict[type[Action], str] = {
+    step.OpenRequest: "step2",
+    step.SpendPair: "step3",
+    step.PassOn: "target",
+    step.SealResponse: "step7",
+}
+
+_PERFORMERS: dict[type[Action], Callable[[Exchange, Any], Awaitable[Event | None]]] = {
+    step.LookUp: Exchange.look_up,
+    step.OpenRequest: Exchange.open_request,
+    step.SpendPair: Exchange.spend_pair,
+    step.PassOn: Exchange.pass_on,
+    step.SealResponse: Exchange.seal_response,
+    step.StoreResponse: Exchange.store_response,
+    step.Reply: Exchange.reply,
+    step.DestroyKey: Exchange.destroy_key,
+    step.Reject: Exchange.reject,
+    step.AskAgainLater: Exchange.ask_again_later,
+}

@@ -1,0 +1,118 @@
+"""Taking a batch of key pairs in: onto the HSM first, then into the Key Database.
+
+A pair that the Key Database knows stays as it is, whatever became of it: importing
+a batch twice changes nothing, and what is spent stays spent.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from carnet.errors import RefusedError, UsageError
+from carnet.token.session import TokenSession
+from carnet.token.transport import host_transport_key, open_transport
+from carnet.wire.documents import Batch, BatchPair, verify_document
+from carnet.wire.fault import WireError
+from carnet.wire.keys import key_id_of, load_public_key
+from carnet.wire.suites import find_suite
+from host_agent.keydb import KeyDatabase, NewPair
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One pair of a batch, and whether it was new."""
+
+    key_id: bytes
+    new: bool
+
+
+def read_batch(path: Path, officer: Path) -> Batch:
+    """Return a batch that the registered officer signed.
+
+    Raises UsageError if a file cannot be read, RefusedError if the batch is not hers,
+    was changed, or is cut short.
+    """
+    try:
+        signed = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
+    try:
+        return verify_document(signed, Batch, _officer_key(officer))
+    except WireError as error:
+        raise RefusedError(
+            f"The batch {path} is refused ({error}); get it again from the officer registered "
+            f"here ({officer})."
+        ) from error
+
+
+def import_batch(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[Imported]:
+    """Import pair after pair, and yield each when it is durable.
+
+    Raises RefusedError, before anything is changed, if the batch was made for another
+    Host or cannot be used here; TokenError if a wrapped key is not what it says.
+    """
+    ephemeral_key = _check(batch, session)
+    transport = open_transport(session, ephemeral_key)
+    for pair in batch.pairs:
+        key_id = key_id_of(pair.public_key)
+        if database.find_pair(key_id) is not None:
+            yield Imported(key_id, new=False)
+            continue
+        if pair.wrapped is None:
+            raise RefusedError(f"Pair {pair.label} has no private key; mint the batch anew.")
+        transport.import_pair(key_id, pair.label, pair.public_key, pair.wrapped, _day(batch))
+        yield Imported(key_id, new=database.add_pair(_new_pair(batch, pair)))
+
+
+def _check(batch: Batch, session: TokenSession) -> bytes:
+    """Refuse the whole batch before anything is changed; return its ephemeral key."""
+    if batch.host_transport_key != host_transport_key(session):
+        raise RefusedError(
+            "The batch was made for another Host's transport key; mint it anew for "
+            "the key that `carnet-host transport-key` prints here."
+        )
+    if batch.custody != "paired" or batch.ephemeral_key is None:
+        raise RefusedError(f"Custody {batch.custody} is not served by this version.")
+    try:
+        suite = find_suite(batch.suite)
+        for pair in batch.pairs:
+            load_public_key(pair.public_key, suite)
+    except WireError as error:
+        raise RefusedError(f"The batch cannot be used here ({error}); mint it anew.") from error
+    return batch.ephemeral_key
+
+
+def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
+    return NewPair(
+        key_id=key_id_of(pair.public_key),
+        user_id=batch.user_id,
+        token_serial=batch.token_serial,
+        batch_id=batch.batch_id,
+        label=pair.label,
+        custody=batch.custody,
+        suite=batch.suite,
+        public_key=pair.public_key,
+        not_after=batch.not_after,
+    )
+
+
+def _day(batch: Batch) -> date | None:
+    if batch.not_after is None:
+        return None
+    return datetime.fromtimestamp(batch.not_after, UTC).date()
+
+
+def _officer_key(path: Path) -> ec.EllipticCurvePublicKey:
+    try:
+        key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read the officer's certificate {path}; copy her officer.crt there."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise UsageError(f"{path} is not the certificate of a Carnet officer.")
+    return key

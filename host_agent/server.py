@@ -1,0 +1,155 @@
+"""The Host's Tunnel Agent as a service.
+
+One path, `POST /v1/requests`. Whatever an unauthenticated sender does wrong gets one
+and the same answer, 403 with an empty body.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from http import HTTPStatus
+from weakref import WeakValueDictionary
+
+import structlog
+from aiohttp import web
+
+from carnet.errors import TokenError
+from carnet.exchange import host as step
+from carnet.exchange.machine import Event, Machine, run_async
+from carnet.link import client_context, read_at_most
+from carnet.service import serve_until_stopped
+from carnet.wire.cbor import MAX_MESSAGE
+from carnet.wire.envelope import Envelope, parse_envelope
+from carnet.wire.fault import WireError
+from host_agent.accounts import follow_all
+from host_agent.config import HostConfig
+from host_agent.exchange import (
+    Answered,
+    Exchange,
+    Later,
+    Outcome,
+    Parts,
+    Rejected,
+    destroy_key,
+    take_up,
+)
+from host_agent.hsm import open_hsm
+from host_agent.keydb import KeyDatabase
+from host_agent.target_link import TargetLink
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS = 60
+RETRY_AFTER_SECONDS = "2"
+
+
+class HostService:
+    """The requests on their way, and what is done beside them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def application(self) -> web.Application:
+        """Return what aiohttp serves."""
+        application = web.Application()
+        application.router.add_post("/v1/requests", self.handle)
+        return application
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one sealed request."""
+        body = await read_at_most(request.content, MAX_MESSAGE)
+        try:
+            envelope = parse_envelope(body)
+        except WireError as error:
+            log.info("rejected", reason=str(error))
+            return _http(Rejected())
+        exchange = Exchange(self._parts, envelope)
+        self._start(self._run(exchange, step.machine(), step.Arrived(envelope)))
+        # The exchange goes on if the Client hangs up: the pair may be spent already.
+        return _http(await asyncio.shield(exchange.outcome))
+
+    async def recover(self) -> None:
+        """Go on with what a crash left: unanswered requests, keys not destroyed."""
+        database = self._parts.database
+        for request in await asyncio.to_thread(database.unanswered):
+            pair = await asyncio.to_thread(database.find_pair, request.key_id)
+            if pair is not None:
+                exchange, event = take_up(self._parts, pair, request)
+                machine = Machine(step.TABLE, step.State.LOOKING)
+                self._start(self._run(exchange, machine, event))
+
+    async def sweep(self) -> None:
+        """Expire pairs, destroy the keys of invalid ones, forget old answers; for ever."""
+        database = self._parts.database
+        while True:
+            await asyncio.to_thread(database.expire)
+            await asyncio.to_thread(database.drop_old_responses)
+            for key_id in await asyncio.to_thread(database.keys_to_destroy):
+                try:
+                    await destroy_key(self._parts, key_id)
+                except TokenError as error:
+                    log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Run something beside the requests."""
+        self._start(work)
+
+    async def stop(self) -> None:
+        """End what runs beside the requests; what is durable is taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, exchange: Exchange, machine: Machine[step.State], event: Event) -> None:
+        envelope = exchange.envelope
+        try:
+            async with self._lock(envelope):
+                await run_async(machine, event, exchange.perform)
+        except TokenError as error:
+            log.warning("hsm-failed", key_id=envelope.key_id.hex(), reason=str(error))
+            exchange.fail("host-not-ready")
+        except Exception:
+            log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
+            exchange.fail("host-not-ready")
+            raise
+
+    def _lock(self, envelope: Envelope) -> asyncio.Lock:
+        """Return the lock of a pair: the same bytes at the same time wait for one answer."""
+        return self._locks.setdefault(envelope.key_id, asyncio.Lock())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(config: HostConfig, pin: str) -> None:
+    """Serve until told to stop; raises CarnetError where it cannot start."""
+    context = client_context(config.link.certificate, config.link.key, config.link.authority)
+    database = KeyDatabase.open(config.database)
+    async with open_hsm(config.token, pin) as hsm:
+        link = TargetLink(config.targets, context)
+        service = HostService(Parts(database, hsm, link))
+        try:
+            await service.recover()
+            service.start(service.sweep())
+            service.start(follow_all(database, link, tuple(config.targets)))
+            await serve_until_stopped(service.application(), config.listen, config.port)
+        finally:
+            await service.stop()
+            await link.close()
+            database.close()
+
+
+def _http(outcome: Outcome) -> web.Response:
+    match outcome:
+        case Answered(response, timing):
+            headers = {"Server-Timing": timing} if timing else {}
+            return web.Response(body=response, content_type="application/cbor", headers=headers)
+        case Later(reason):
+            headers = {"Retry-After": RETRY_AFTER_SECONDS, "Carnet-Reason": reason}
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+        case Rejected():
+            return web.Response(status=HTTPStatus.FORBIDDEN)

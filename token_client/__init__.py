@@ -1,0 +1,1 @@
+"""The Client's Tunnel Agent: the traveller's command."""

@@ -1,0 +1,235 @@
+"""Carries out what the Client's table asks for, with one key pair."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from carnet import crash
+from carnet.errors import IPsecError
+from carnet.exchange import client as step
+from carnet.exchange.machine import Action, Event, run
+from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.token.onetime import OneTimePair
+from carnet.tunnel import tunnel_name, tunnel_spec
+from carnet.wire.envelope import Envelope, open_request, open_response, parse_envelope, seal_request
+from carnet.wire.fault import WireError
+from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
+from carnet.wire.session_key import EphemeralKey, SessionBinding
+from token_client.booklet import Booklet
+from token_client.host import HostSender
+from token_client.pending import Pending, PendingStore
+from token_client.steps import Steps
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asks for, whichever key pair carries it."""
+
+    target: str
+    objective_id: int
+    networks: tuple[str, ...] | None
+    lifetime: int | None
+
+    def is_of(self, request: Request) -> bool:
+        """Tell whether an earlier request asked for the same."""
+        info = request.request_info
+        asked = Wish(info.target, request.objective_id, info.networks, info.lifetime)
+        return asked == self
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an exchange uses."""
+
+    booklet: Booklet
+    driver: Driver
+    make_info: Callable[[Wish, bytes], RequestInfo]
+    sender: HostSender
+    store: PendingStore
+    steps: Steps
+
+
+class Exchange:
+    """One run of the Client's table with one key pair; what it must remember is here."""
+
+    def __init__(self, means: Means, wish: Wish, pair: OneTimePair) -> None:
+        self._means = means
+        self._wish = wish
+        self._pair = pair
+        self._key = means.booklet.keys.private_key(pair.key_id)
+        self._suite = means.booklet.suite
+        self._sealed: bytes
+        self._envelope: Envelope
+        self._request: Request
+        self._ephemeral: EphemeralKey
+        self._spec: TunnelSpec | None = None
+        self.grant: Grant | None = None
+        self.refusal: Refusal | None = None
+        self.tunnel: TunnelStatus | None = None
+        self.silence: step.NoAnswer | None = None
+        self.failure = ""
+
+    def start(self) -> step.State:
+        """Begin with a fresh request; return the state in which the exchange rests."""
+        return run(step.machine(), step.PairChosen(self._pair.key_id), self._perform)
+
+    def resume(self, pending: Pending) -> step.State | None:
+        """Go on with a request that an earlier run sent; None if it asked for something else."""
+        self._remember(pending.sealed, pending.ephemeral)
+        signed = open_request(self._envelope, self._pair.public_key, self._key)
+        if not self._wish.is_of(signed.request):
+            return None
+        self._request = signed.request
+        return run(step.machine(), step.PendingFound(pending.sealed), self._perform)
+
+    def _perform(self, action: Action) -> Event | None:
+        return _PERFORMERS[type(action)](self, action)
+
+    def _remember(self, sealed: bytes, ephemeral: EphemeralKey) -> None:
+        self._sealed, self._ephemeral = sealed, ephemeral
+        self._envelope = parse_envelope(sealed)
+
+    def seal_request(self, _: step.SealRequest) -> Event:
+        """Step 1: sign on the token, seal to the pair."""
+        with self._means.steps.step(1):
+            ephemeral = EphemeralKey.generate()
+            self._request = Request(
+                request_id=secrets.token_bytes(16),
+                user_id=self._means.booklet.cover.user_id,
+                objective_id=self._wish.objective_id,
+                request_info=self._means.make_info(self._wish, ephemeral.public),
+            )
+            sealed = seal_request(self._request, self._pair.public_key, self._suite, self._key)
+            self._remember(sealed, ephemeral)
+        return step.RequestSealed(sealed)
+
+    def keep_pending(self, action: step.KeepPending) -> Event:
+        """Step 1: keep the bytes, so that a lost answer costs no key pair."""
+        pending = Pending(self._pair.key_id, action.sealed, self._ephemeral)
+        self._means.store.keep(pending, self._pair.public_key, self._suite)
+        crash.reach("client.prepared")
+        return step.PendingKept(action.sealed)
+
+    def send_request(self, action: step.SendRequest) -> Event:
+        """Step 1: send until an answer comes; steps 2 to 7 happen elsewhere."""
+        started = time.perf_counter()
+        delivery = self._means.sender.send(action.sealed)
+        if isinstance(delivery.event, step.NoAnswer):
+            self.silence = delivery.event
+        else:
+            self._means.steps.remote(delivery.timing, time.perf_counter() - started)
+        return delivery.event
+
+    def open_answer(self, action: step.OpenAnswer) -> Event:
+        """Step 8: only the real Host can have sealed and signed this."""
+        try:
+            with self._means.steps.step(8):
+                response = open_response(
+                    action.answer, self._envelope, self._pair.public_key, self._key
+                )
+        except WireError as error:
+            self._means.sender.distrust(str(error))
+            return step.AnswerFalse(self._sealed)
+        crash.reach("client.opened")
+        if isinstance(response, Grant):
+            self.grant = response
+            return step.Granted(response)
+        self.refusal = response
+        return step.Refused(response)
+
+    def configure_tunnel(self, action: step.ConfigureTunnel) -> Event:
+        """Step 9: open the session key, give IPsec the tunnel."""
+        info = action.grant.tunneling_info
+        try:
+            with self._means.steps.step(9):
+                self._check(action.grant)
+                opened = self._ephemeral.open(action.grant.session_key, self._binding())
+                lifetime = max(1, info.expires - int(time.time()))
+                request_id = self._request.request_id
+                self._spec = tunnel_spec(Role.CLIENT, request_id, info, opened, lifetime)
+                self._means.driver.install(self._spec)
+        except (WireError, IPsecError) as error:
+            return self._failed(str(error))
+        return step.TunnelConfigured(action.grant)
+
+    def _check(self, grant: Grant) -> None:
+        """Refuse an answer that grants another thing than was asked for."""
+        info = grant.tunneling_info
+        if info.objective_id != self._wish.objective_id:
+            raise IPsecError("Target granted another objective than was asked for; nothing is up.")
+        if self._wish.networks is not None and set(info.networks) != set(self._wish.networks):
+            raise IPsecError("Target granted other networks than were asked for; nothing is up.")
+
+    def initiate(self, action: step.InitiateIKE) -> Event:
+        """Step 9: the IKE negotiation."""
+        if self._spec is None:
+            raise RuntimeError("the table configures a tunnel before it initiates it")
+        try:
+            with self._means.steps.step(9):
+                self.tunnel = self._means.driver.up(self._spec)
+        except IPsecError as error:
+            return self._failed(error.sentence)
+        crash.reach("client.established")
+        return step.TunnelUp(action.grant)
+
+    def forget_secrets(self, _: step.ForgetSecrets) -> None:
+        """Step 10: the SA needs the pre-shared keys no more."""
+        self._means.driver.forget_secrets(tunnel_name(self._request.request_id))
+
+    def destroy_pair(self, _: step.DestroyPair) -> None:
+        """Step 10: the burn."""
+        with self._means.steps.step(10):
+            self._means.booklet.keys.destroy(self._pair.key_id)
+        crash.reach("client.burned")
+
+    def settle_others(self, action: step.SettleOthers) -> None:
+        """Burn what the Host says is invalid; what was set aside and is not, is usable again."""
+        for key_id in action.invalid_pairs:
+            self._means.booklet.keys.destroy(key_id)
+        self._means.store.clear_aside()
+
+    def drop_pending(self, _: step.DropPending) -> None:
+        """Forget the request: its exchange is over."""
+        self._means.store.drop()
+
+    def set_pair_aside(self, _: step.SetPairAside) -> None:
+        """Leave the pair on the token: an unsealed no proves nothing."""
+        self._means.store.set_aside(self._pair.key_id)
+
+    def remove_tunnel(self, _: step.RemoveTunnel) -> None:
+        """Leave nothing half configured."""
+        try:
+            self._means.driver.down(tunnel_name(self._request.request_id))
+        except IPsecError as error:
+            self._means.steps.note(error.sentence)
+
+    def _failed(self, reason: str) -> Event:
+        self.failure = reason
+        return step.TunnelFailed(reason)
+
+    def _binding(self) -> SessionBinding:
+        return SessionBinding(
+            request_id=self._request.request_id,
+            user_id=self._request.user_id,
+            target=self._request.request_info.target,
+            objective_id=self._request.objective_id,
+        )
+
+
+_PERFORMERS: dict[type[Action], Callable[[Exchange, Any], Event | None]] = {
+    step.SealRequest: Exchange.seal_request,
+    step.KeepPending: Exchange.keep_pending,
+    step.SendRequest: Exchange.send_request,
+    step.OpenAnswer: Exchange.open_answer,
+    step.ConfigureTunnel: Exchange.configure_tunnel,
+    step.InitiateIKE: Exchange.initiate,
+    step.ForgetSecrets: Exchange.forget_secrets,
+    step.DestroyPair: Exchange.destroy_pair,
+    step.SettleOthers: Exchange.settle_others,
+    step.DropPending: Exchange.drop_pending,
+    step.SetPairAside: Exchange.set_pair_aside,
+    step.RemoveTunnel: Exchange.remove_tunnel,
+}

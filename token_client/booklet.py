@@ -1,0 +1,114 @@
+"""The booklet in the traveller's hand: her token, its cover and its key pairs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from carnet.errors import TokenError, UsageError
+from carnet.token.data import read_data
+from carnet.token.module import Token, find_module, load_module
+from carnet.token.onetime import OneTimeKeys, OneTimePair
+from carnet.token.session import TokenSession, open_session
+from carnet.wire.documents import COVER_LABEL, OFFICER_LABEL, Cover, verify_document
+from carnet.wire.fault import WireError
+from carnet.wire.suites import P256, Suite, find_suite
+from softhsm.configuration import use_default
+from token_client.config import ClientConfig
+
+
+@dataclass(frozen=True)
+class Booklet:
+    """An unlocked token whose cover was verified."""
+
+    serial: str
+    label: str
+    cover: Cover
+    keys: OneTimeKeys
+
+    @property
+    def suite(self) -> Suite:
+        """The suite of the booklet's pairs; raises TokenError if it is not served here."""
+        try:
+            return find_suite(self.cover.suite)
+        except WireError as error:
+            raise TokenError(f"{error}; get a newer Carnet.") from error
+
+    def usable(self) -> list[OneTimePair]:
+        """Return the pairs in order of use that have not expired."""
+        today = datetime.now(UTC).date()
+        return [p for p in self.keys.pairs() if p.not_after is None or p.not_after >= today]
+
+
+def find_token(config: ClientConfig, selector: str | None) -> Token:
+    """Return the token that is plugged in; raises TokenError where there is not just one."""
+    use_default()
+    module = load_module(find_module(config.module))
+    return module.choose(selector or config.token)
+
+
+@contextmanager
+def open_booklet(token: Token, pin: str | None, config: ClientConfig) -> Iterator[Booklet]:
+    """Unlock a token and verify its cover.
+
+    Raises TokenError: for the PIN, and for a cover that is missing, not the
+    officer's, another token's or expired.
+    """
+    with open_session(token, pin, writable=True) as session:
+        info = token.info
+        cover = _read_cover(session, info.serial, config)
+        yield Booklet(info.serial, info.label, cover, OneTimeKeys(session))
+
+
+def _read_cover(session: TokenSession, serial: str, config: ClientConfig) -> Cover:
+    signed = read_data(session, COVER_LABEL, private=False)
+    if signed is None:
+        raise TokenError("The token has no cover; have the security officer mint its key pairs.")
+    try:
+        cover = verify_document(signed, Cover, _officer_key(session, config.officer))
+    except WireError as error:
+        raise TokenError(
+            f"The token's cover is not as the security officer signed it ({error}); "
+            f"do not use the token, and tell her."
+        ) from error
+    if cover.token_serial != serial:
+        raise TokenError(
+            "The token's cover was signed for another token; do not use it, and tell the "
+            "security officer."
+        )
+    if cover.not_after is not None and cover.not_after <= time.time():
+        raise TokenError("The booklet has expired; ask the security officer for a new one.")
+    if cover.custody != "paired":
+        raise TokenError(f"Custody {cover.custody} is not served by this version; get a newer one.")
+    return cover
+
+
+def _officer_key(session: TokenSession, pinned: Path | None) -> ec.EllipticCurvePublicKey:
+    """Return the officer's key: the one pinned on this machine, else the token's private one."""
+    stored = _pinned_key(pinned) if pinned else read_data(session, OFFICER_LABEL, private=True)
+    if stored is None:
+        raise TokenError(
+            "The token does not name its security officer; have her mint its key pairs."
+        )
+    key = serialization.load_der_public_key(stored)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != P256.curve.name:
+        raise TokenError("The token does not name a Carnet officer; have her mint its key pairs.")
+    return key
+
+
+def _pinned_key(certificate: Path) -> bytes:
+    try:
+        key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read the officer's certificate {certificate}; correct the path."
+        ) from error
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -1,0 +1,223 @@
+"""The traveller's command: `carnet`."""
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from carnet import console
+from carnet.durations import format_duration
+from carnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from carnet.ipsec.strongswan import StrongSwan
+    from carnet.objectives import Objective
+    from token_client.config import ClientConfig
+    from token_client.connect import Connected
+
+_PIN = "the PIN of the token"
+_token_option = click.option("--token", help="Which token, by label or serial number.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+
+
+@click.group(help="Carnet: a tunnel into your work network, opened by the token in your hand.")
+@click.version_option(package_name="carnet")
+def cli() -> None:
+    """Hold the commands together."""
+
+
+@cli.command()
+@click.argument("target", required=False)
+@click.option("--objective", multiple=True, help="IPsec option (esp) or security objective.")
+@click.option("--threat", multiple=True, help="A threat of the paper's Table 1 to be safe from.")
+@click.option("--network", multiple=True, help="Only this network behind Target (CIDR).")
+@click.option(
+    "--lifetime", type=console.DURATION, help="How long, such as 8h; else as long as allowed."
+)
+@click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
+@console.secret_options("pin", _PIN)
+@_token_option
+@_json_option
+def connect(
+    target: str | None,
+    objective: tuple[str, ...],
+    threat: tuple[str, ...],
+    network: tuple[str, ...],
+    lifetime: int | None,
+    foreground: bool,
+    dry_run: bool,
+    pin_fd: int | None,
+    pin_file: Path | None,
+    token: str | None,
+    as_json: bool,
+) -> None:
+    """Open a tunnel to TARGET with the next one-time key pair."""
+    from token_client import booklet as booklets
+    from token_client import config as configuration
+    from token_client import connect as connecting
+    from token_client.agent import Wish
+    from token_client.steps import Steps
+
+    option = _objective(objective, threat)
+    networks = _networks(network)
+    config = configuration.load()
+    chosen = booklets.find_token(config, token)
+    driver = _driver(config)
+    capabilities = connecting.check_means(driver, option)
+    pin = console.read_secret(
+        f"PIN of token {chosen.info.label}", fd=pin_fd, file=pin_file, variable="CARNET_PIN"
+    )
+    with booklets.open_booklet(chosen, pin, config) as booklet:
+        wish = Wish(
+            connecting.choose_target(booklet, target), int(option), networks or None, lifetime
+        )
+        if dry_run:
+            _show_plan(connecting.plan(booklet, capabilities, wish, config), as_json)
+            return
+        if not as_json:
+            click.echo(f"Connecting {booklet.cover.user_id} to {wish.target} by {option.label}")
+        connected = connecting.connect(
+            booklet, driver, capabilities, wish, config, Steps(quiet=as_json)
+        )
+    _show(connected, as_json)
+    if foreground:
+        _stay(driver, connected)
+
+
+@cli.command()
+@_json_option
+def status(as_json: bool) -> None:
+    """Show the tunnels of this machine."""
+    from token_client import config as configuration
+    from token_client.status import describe, facts, tunnels
+
+    states = tunnels(_driver(configuration.load()))
+    if as_json:
+        console.print_json([facts(state) for state in states])
+    elif not states:
+        click.echo("No tunnel; `carnet connect` opens one.")
+    for state in () if as_json else states:
+        click.echo(describe(state))
+
+
+@cli.command()
+@click.argument("tunnel", required=False)
+@_json_option
+def disconnect(tunnel: str | None, as_json: bool) -> None:
+    """End TUNNEL (a name or a Target), or all tunnels."""
+    from token_client import config as configuration
+    from token_client.memory import memory_directory
+    from token_client.sessions import SessionStore
+
+    driver = _driver(configuration.load())
+    store = SessionStore(memory_directory())
+    ended = store.choose(tunnel)
+    for session in ended:
+        driver.down(session.name)
+        store.drop(session.name)
+    if as_json:
+        console.print_json([session.name for session in ended])
+    else:
+        names = ", ".join(session.target for session in ended)
+        click.echo(f"Ended the tunnel to {names}." if ended else "There was no tunnel to end.")
+
+
+@cli.command()
+@_json_option
+def tokens(as_json: bool) -> None:
+    """List the tokens that are plugged in, as far as they tell without a PIN."""
+    from token_client import config as configuration
+    from token_client.tokens import describe, list_tokens
+
+    found = list_tokens(configuration.load())
+    if as_json:
+        console.print_json([vars(token) for token in found])
+    elif not found:
+        click.echo("No token is plugged in.")
+    for token in () if as_json else found:
+        click.echo(describe(token))
+
+
+@cli.command()
+@_token_option
+@_json_option
+def doctor(token: str | None, as_json: bool) -> int:
+    """Say what is right, and what to do where something is not."""
+    from token_client import config as configuration
+    from token_client.doctor import examine
+
+    findings = examine(configuration.load(), token)
+    if as_json:
+        console.print_json([vars(finding) for finding in findings])
+    for finding in () if as_json else findings:
+        mark = click.style("ok  ", fg="green") if finding.good else click.style("bad ", fg="red")
+        click.echo(f"{mark} {finding.part:14} {finding.sentence}")
+    return max((finding.exit_status for finding in findings if not finding.good), default=0)
+
+
+def _objective(names: tuple[str, ...], threats: tuple[str, ...]) -> "Objective":
+    from carnet.objectives import choose_option
+
+    try:
+        return choose_option(names, threats)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    import ipaddress
+
+    try:
+        return tuple(str(ipaddress.ip_network(name)) for name in names)
+    except ValueError as error:
+        raise UsageError(f"{error}; write a network like 10.20.0.0/16.") from error
+
+
+def _driver(config: "ClientConfig") -> "StrongSwan":
+    from carnet.ipsec.strongswan import StrongSwan
+
+    return StrongSwan(config.vici) if config.vici else StrongSwan()
+
+
+def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        console.print_json(plan)
+        return
+    for name, value in plan.items():
+        click.echo(f"{name:14} {value}")
+
+
+def _show(connected: "Connected", as_json: bool) -> None:
+    session = connected.session
+    if as_json:
+        facts = {name: getattr(session, name) for name in session.__struct_fields__}
+        steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
+        console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
+        return
+    left = connected.pairs_left
+    click.echo(
+        f"Connected to {session.target}: {', '.join(session.networks)} through "
+        f"{session.virtual_address}, {format_duration(connected.seconds)} long."
+    )
+    click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+
+
+def _stay(driver: "StrongSwan", connected: "Connected") -> None:
+    """Wait until the tunnel goes down, or the user ends it."""
+    from token_client.foreground import stay
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    click.echo("The tunnel stands until Ctrl-C.", err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        stay(driver, connected.session)
+
+
+def main() -> None:
+    """Run the command."""
+    console.run_command(cli, "carnet")

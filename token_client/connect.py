@@ -1,0 +1,234 @@
+"""`carnet connect`: from a token and a wish to a tunnel, or to one plain sentence."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from carnet.errors import (
+    CarnetError,
+    IPsecError,
+    NoKeyPairLeftError,
+    RefusedError,
+    UnreachableError,
+    UsageError,
+)
+from carnet.exchange.client import State
+from carnet.ipsec.driver import Capabilities, Driver
+from carnet.objectives import Objective
+from carnet.token.onetime import OneTimePair
+from carnet.tunnel import tunnel_name
+from carnet.wire.messages import ClientDriver, RequestInfo
+from token_client.agent import Exchange, Means, Wish
+from token_client.booklet import Booklet
+from token_client.config import ClientConfig
+from token_client.host import HostSender, NotYetError
+from token_client.memory import memory_directory
+from token_client.pending import PendingStore
+from token_client.sessions import Session, SessionStore
+from token_client.steps import Steps
+
+MAX_SET_ASIDE = 3
+"""Key pairs that one run sets aside at most: whoever forges refusals collects requests."""
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A tunnel that stands."""
+
+    session: Session
+    pairs_left: int
+    milliseconds: dict[int, float]
+
+    @property
+    def seconds(self) -> int:
+        """How long the session lives."""
+        return max(0, self.session.expires - self.session.established_at)
+
+
+def plan(
+    booklet: Booklet, capabilities: Capabilities, wish: Wish, config: ClientConfig
+) -> dict[str, Any]:
+    """Return what connect() would ask for, and with which key pair."""
+    usable = booklet.usable()
+    return {
+        "user_id": booklet.cover.user_id,
+        "hosts": config.hosts or booklet.cover.hosts,
+        "target": wish.target,
+        "objective": Objective(wish.objective_id).label,
+        "networks": wish.networks,
+        "lifetime": wish.lifetime,
+        "driver": f"{capabilities.driver} {capabilities.version}",
+        "key_id": usable[0].key_id.hex() if usable else None,
+        "pairs_left": len(usable),
+    }
+
+
+def check_means(driver: Driver, objective: Objective) -> Capabilities:
+    """Refuse, before a key pair is spent, what this machine cannot carry.
+
+    Raises IPsecError: no daemon, or one that cannot carry the objective.
+    """
+    capabilities = driver.capabilities()
+    if objective not in capabilities.objectives:
+        able = ", ".join(o.label for o in capabilities.objectives) or "nothing"
+        raise IPsecError(
+            f"{driver.name} on this machine cannot carry {objective.label}, only {able}; "
+            f"choose another objective, or another machine."
+        )
+    return capabilities
+
+
+def choose_target(booklet: Booklet, named: str | None) -> str:
+    """Return the Target meant; raises UsageError if the cover knows none of that name."""
+    targets = booklet.cover.targets
+    if named is None:
+        return targets[0]
+    if named not in targets:
+        raise UsageError(f"The token knows no Target {named}; choose one of {', '.join(targets)}.")
+    return named
+
+
+def connect(
+    booklet: Booklet,
+    driver: Driver,
+    capabilities: Capabilities,
+    wish: Wish,
+    config: ClientConfig,
+    steps: Steps,
+) -> Connected:
+    """Open a tunnel with the next key pair, or go on where an earlier run stopped.
+
+    Raises NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
+    """
+    directory = memory_directory()
+    store = PendingStore(directory, booklet.serial)
+
+    def tell(error: NotYetError) -> None:
+        steps.note(f"no answer yet ({error.detail}), trying again")
+
+    means = Means(
+        booklet=booklet,
+        driver=driver,
+        make_info=_info_maker(capabilities),
+        sender=HostSender(config.hosts or booklet.cover.hosts, config.patience, tell),
+        store=store,
+        steps=steps,
+    )
+    exchange, state = _exchange(means, wish)
+    steps.finish()
+    if state is not State.ESTABLISHED:
+        raise _explain(exchange, state, wish)
+    session = _session(exchange, booklet, wish)
+    SessionStore(directory).keep(session)
+    return Connected(session, len(booklet.usable()), steps.milliseconds)
+
+
+def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
+    """Run exchanges until one rests in another state than "set aside"."""
+    resumed = _resume(means, wish)
+    if resumed and resumed[1] is not State.SET_ASIDE:
+        return resumed
+    tried: set[bytes] = set()
+    while len(tried) < MAX_SET_ASIDE:
+        pair = _next_pair(means, tried)
+        tried.add(pair.key_id)
+        exchange = Exchange(means, wish, pair)
+        state = exchange.start()
+        if state is not State.SET_ASIDE:
+            return exchange, state
+        means.steps.note("Host gave an unsealed no, which proves nothing: key pair set aside")
+    raise UnreachableError(
+        f"Something answers in the Host's place, or the Host knows none of these key pairs; "
+        f"{MAX_SET_ASIDE} were set aside, none is destroyed: try another network, "
+        f"or ask the operator."
+    )
+
+
+def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
+    pending = means.store.find(means.booklet.keys, means.booklet.suite)
+    if pending is None:
+        return None
+    pair = next(p for p in means.booklet.keys.pairs() if p.key_id == pending.key_id)
+    exchange = Exchange(means, wish, pair)
+    state = exchange.resume(pending)
+    if state is None:
+        means.store.set_aside(pending.key_id)
+        means.store.drop()
+        return None
+    return exchange, state
+
+
+def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:
+    """Return the next pair in order of use; those set aside by earlier runs come last."""
+    aside = means.store.aside()
+    untried = [pair for pair in means.booklet.usable() if pair.key_id not in tried]
+    if not untried:
+        raise NoKeyPairLeftError(
+            f"No usable key pair is left on token {means.booklet.label}; "
+            f"ask the security officer for a new booklet."
+        )
+    return min(untried, key=lambda pair: pair.key_id in aside)
+
+
+def _info_maker(capabilities: Capabilities) -> Callable[[Wish, bytes], RequestInfo]:
+    driver = ClientDriver(
+        name=capabilities.driver,
+        ike_versions=capabilities.ike_versions,
+        objectives=tuple(int(objective) for objective in capabilities.objectives),
+        modes=tuple(str(mode) for mode in capabilities.modes),
+        ppk=capabilities.ppk,
+    )
+
+    def make_info(wish: Wish, ephemeral_key: bytes) -> RequestInfo:
+        return RequestInfo(
+            target=wish.target,
+            networks=wish.networks,
+            lifetime=wish.lifetime,
+            drivers=(driver,),
+            nat=None,
+            ephemeral_key=ephemeral_key,
+        )
+
+    return make_info
+
+
+_SILENCE = {
+    "host-unreachable": "No Host answers ({detail}); check the network",
+    "host-not-ready": "The Host is in trouble with its own token; tell its operator",
+    "target-unreachable": "The Host cannot reach Target {target}; wait a moment",
+    "target-not-ready": "Target {target} cannot prepare a tunnel just now; wait a moment",
+}
+
+
+def _explain(exchange: Exchange, state: State, wish: Wish) -> CarnetError:
+    """Return the one sentence for an exchange that rests without a tunnel."""
+    if state is State.REFUSED and exchange.refusal:
+        refusal = exchange.refusal
+        return RefusedError(f"Refused ({refusal.code}): {refusal.reason}")
+    if state is State.SUSPENDED and exchange.silence:
+        silence = exchange.silence
+        what = _SILENCE[silence.code].format(detail=silence.detail, target=wish.target)
+        return UnreachableError(
+            f"{what}, then run `carnet connect` again within ten minutes: the same request is "
+            f"sent again, and no further key pair is used."
+        )
+    return IPsecError(f"{exchange.failure} The answer is kept: run `carnet connect` again.")
+
+
+def _session(exchange: Exchange, booklet: Booklet, wish: Wish) -> Session:
+    grant, tunnel = exchange.grant, exchange.tunnel
+    if grant is None or tunnel is None:
+        raise RuntimeError("the table grants and brings up a tunnel before it stands")
+    info = grant.tunneling_info
+    return Session(
+        name=tunnel_name(grant.request_id),
+        target=wish.target,
+        user_id=booklet.cover.user_id,
+        objective_id=info.objective_id,
+        networks=info.networks,
+        virtual_address=info.virtual_address,
+        ppk=tunnel.ppk,
+        established_at=int(time.time()),
+        expires=info.expires,
+    )

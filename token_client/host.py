@@ -1,0 +1,123 @@
+"""Sending a sealed request to Host: the same bytes, until an answer comes (steps 1 and 8)."""
+
+import http.client
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import cycle
+from urllib.parse import urlsplit
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    wait_exponential_jitter,
+)
+
+from carnet.exchange.client import AnswerArrived, NoAnswer, UnsealedNo
+from carnet.exchange.machine import Event
+from carnet.wire.messages import MAX_RESPONSE
+
+ATTEMPT_SECONDS = 20
+"""Host itself waits for Target for up to 15."""
+_UNREACHABLE = "host-unreachable"
+_REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
+
+
+class NotYetError(Exception):
+    """No answer so far; `code` says why, in a word."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came back from one sending."""
+
+    event: Event
+    timing: str
+    """What Host says its steps took (Server-Timing); a stranger may have written it."""
+
+
+class HostSender:
+    """Sends to one Host after the other of the cover until one answers or time is up."""
+
+    def __init__(
+        self, hosts: tuple[str, ...], patience: float, tell: Callable[[NotYetError], None]
+    ) -> None:
+        self._hosts = cycle(hosts)
+        self._deadline = time.monotonic() + patience
+        self._tell = tell
+        self._false = ""
+
+    def distrust(self, detail: str) -> None:
+        """Remember that the last answer was not the Host's; the next sending waits first."""
+        self._false = detail
+
+    def send(self, sealed: bytes) -> Delivery:
+        """Send these bytes until an answer comes; a NoAnswer event when time is up."""
+        attempts = Retrying(
+            stop=self._is_over,
+            wait=wait_exponential_jitter(initial=0.2, max=3),
+            retry=retry_if_exception_type(NotYetError),
+            before_sleep=self._before_sleep,
+            reraise=True,
+        )
+        try:
+            return attempts(self._attempt, sealed)
+        except NotYetError as error:
+            return Delivery(NoAnswer(error.code, error.detail), "")
+
+    def _is_over(self, _: RetryCallState) -> bool:
+        return time.monotonic() >= self._deadline
+
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, NotYetError):
+            self._tell(error)
+
+    def _attempt(self, sealed: bytes) -> Delivery:
+        if self._false:
+            detail, self._false = self._false, ""
+            raise NotYetError(_UNREACHABLE, f"an answer that is not the Host's ({detail})")
+        host = next(self._hosts)
+        try:
+            return _post(host, sealed)
+        except (OSError, http.client.HTTPException) as error:
+            raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
+
+
+def _post(host: str, sealed: bytes) -> Delivery:
+    url = urlsplit(host)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=ATTEMPT_SECONDS)
+    try:
+        path = url.path.rstrip("/") + "/v1/requests"
+        connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
+        response = connection.getresponse()
+        body = response.read(MAX_RESPONSE + 1)
+        return _interpret(host, response, body)
+    finally:
+        connection.close()
+
+
+def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> Delivery:
+    if response.status == HTTPStatus.OK:
+        return Delivery(AnswerArrived(body), response.getheader("Server-Timing", ""))
+    if response.status == HTTPStatus.FORBIDDEN:
+        return Delivery(UnsealedNo(), "")
+    told = response.getheader("Carnet-Reason", "")
+    code = told if told in _REASONS else _UNREACHABLE
+    raise NotYetError(code, f"{host}: HTTP {response.status}")
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__
