@@ -1,7 +1,7 @@
 """The embedded database of Host and Target: SQLite, durable before visible."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
+_READING = "carnet_reading"
 
 
 def open_database(path: Path, package: str) -> Engine:
@@ -40,11 +41,16 @@ def migrate(engine: Engine, package: str) -> None:
             command.upgrade(config, "head")
 
 
-@contextlib.contextmanager
+@contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Give one transaction: all of it durable at the end, or nothing of it done."""
     with engine.begin() as connection:
         yield connection
+
+
+def for_reading(engine: Engine) -> Engine:
+    """Return the same database for transactions that only read and hold nobody up."""
+    return engine.execution_options(**{_READING: True})
 
 
 def _on_connect(connection: Any, _: Any) -> None:
@@ -57,4 +63,6 @@ def _on_connect(connection: Any, _: Any) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Who may write takes the lock first: two that read and then write would deadlock.
+    reading = connection.get_execution_options().get(_READING)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, RowMapping, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from carnet import audit
-from carnet.database import open_database
+from carnet.database import for_reading, open_database
 from carnet.wire.control import TunnelEnded
 from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.messages import MAX_INVALID_PAIRS
@@ -90,6 +90,7 @@ class KeyDatabase:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = for_reading(engine)
 
     @classmethod
     def open(cls, path: Path) -> "KeyDatabase":
@@ -102,17 +103,17 @@ class KeyDatabase:
 
     def begin(self) -> Connection:
         """Return a connection for reading the accounts; close it afterwards."""
-        return self._engine.connect()
+        return self._reading.connect()
 
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None where it was never known."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             row = connection.execute(select(_pairs).where(_pairs.c.key_id == key_id)).first()
         return _pair(row._mapping) if row else None  # noqa: SLF001  SQLAlchemy's public name
 
     def find_request(self, key_id: bytes) -> RequestRecord | None:
         """Return the request that spent a pair, if one did."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             row = connection.execute(select(_requests).where(_requests.c.key_id == key_id)).first()
         return _request(row) if row else None
 
@@ -180,7 +181,7 @@ class KeyDatabase:
 
     def unanswered(self) -> list[RequestRecord]:
         """Return the requests that a crash or a silent Target left without an answer."""
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             rows = connection.execute(select(_requests).where(_requests.c.outcome.is_(None)))
             return [_request(row) for row in rows]
 
@@ -199,7 +200,7 @@ class KeyDatabase:
     def invalid_pairs(self, pair: PairRecord) -> tuple[bytes, ...]:
         """Return the key_ids of the same token's other pairs that are invalid, newest first."""
         now = int(time.time())
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return tuple(
                 connection.scalars(
                     select(_pairs.c.key_id)
@@ -220,7 +221,7 @@ class KeyDatabase:
         A pair whose request is unanswered needs its key for the answer.
         """
         unanswered = select(_requests.c.key_id).where(_requests.c.outcome.is_(None))
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return list(
                 connection.scalars(
                     select(_pairs.c.key_id).where(
@@ -309,13 +310,13 @@ class KeyDatabase:
         )
         if user_id:
             query = query.where(_pairs.c.user_id == user_id)
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             yield from connection.execute(query).mappings()
 
     def cursor(self, target: str) -> int:
         """Return the number of the last ended tunnel that this Target told."""
         query = select(func.max(schema.cursors.c.number)).where(schema.cursors.c.target == target)
-        with self._engine.begin() as connection:
+        with self._reading.begin() as connection:
             return connection.execute(query).scalar() or 0
 
     def record_ended(self, target: str, tunnels: tuple[TunnelEnded, ...]) -> None:

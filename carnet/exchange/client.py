@@ -75,7 +75,9 @@ class UnsealedNo(Event):
 class NoAnswer(Event):
     """Time is up, and nothing came that could be an answer."""
 
-    reason: str
+    code: str
+    """Who is silent, in a word."""
+    detail: str
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,8 @@ class ResponseSealed(Event):
     """The HSM signed the response; it is sealed to the pair."""
 
     response: bytes
+    outcome: str
+    """"granted", or the refusal's code, for the accounts."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class StoreResponse(Action):
     """Store the sealed response by the digest of the request."""
 
     response: bytes
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,10 @@ TABLE: Table[State] = {
     (_S.SPENT, TargetSilent): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
     # step 7
     (_S.SPENT, TargetAnswered): (_S.SEALING, lambda e: (SealResponse(e.answer),)),
-    (_S.SEALING, ResponseSealed): (_S.STORING, lambda e: (StoreResponse(e.response),)),
+    (_S.SEALING, ResponseSealed): (
+        _S.STORING,
+        lambda e: (StoreResponse(e.response, e.outcome),),
+    ),
     (_S.STORING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
     # step 8
     (_S.STORING, ResponseStored): (_S.ANSWERED, lambda e: (Reply(e.response), DestroyKey())),

@@ -30,10 +30,13 @@ class State(StrEnum):
     RECORDING = "recording"
     PREPARED = "prepared"
     """Durable: the record, without secrets; the pre-shared key is in the IKE daemon's memory."""
+    CONFIRMING = "confirming"
+    FORGETTING = "forgetting"
     ESTABLISHING = "establishing"
     ESTABLISHED = "established"
     """Durable: the SA is up, the pre-shared key is forgotten."""
     ENDING = "ending"
+    CLOSING = "closing"
     ENDED = "ended"
     """Durable: nothing of the tunnel is left, and why."""
     REPLIED = "replied"
@@ -109,8 +112,25 @@ class Recorded(Event):
 
 
 @dataclass(frozen=True)
+class NotRecorded(Event):
+    """The record could not be written."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class CameUp(Event):
     """The SA is up."""
+
+
+@dataclass(frozen=True)
+class TunnelConfirmed(Event):
+    """The SA is all that was agreed."""
+
+
+@dataclass(frozen=True)
+class SecretsForgotten(Event):
+    """The IKE daemon has no pre-shared key of this tunnel any more."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,11 @@ class TunnelRemoved(Event):
     """Nothing of the tunnel is left in the IKE daemon."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class NotRemoved(Event):
+    """The IKE daemon does not answer; the tunnel is removed when it does."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +201,11 @@ class Record(Action):
 
 
 @dataclass(frozen=True)
+class Withdraw(Action):
+    """Take a tunnel of which nobody was told out of the IKE daemon."""
+
+
+@dataclass(frozen=True)
 class Reply(Action):
     """Return the answer to Host (step 6)."""
 
@@ -195,6 +225,11 @@ class AwaitIKE(Action):
 
 
 @dataclass(frozen=True)
+class ConfirmTunnel(Action):
+    """Compare what came up with what was agreed: nothing is downgraded."""
+
+
+@dataclass(frozen=True)
 class ForgetSecrets(Action):
     """Take the pre-shared keys out of the IKE daemon (step 10)."""
 
@@ -202,6 +237,11 @@ class ForgetSecrets(Action):
 @dataclass(frozen=True)
 class RecordEstablished(Action):
     """Write down that the tunnel stands."""
+
+
+@dataclass(frozen=True)
+class AwaitExpiry(Action):
+    """Wait for the end of the session that Tunneling Info names."""
 
 
 @dataclass(frozen=True)
@@ -226,17 +266,24 @@ def _refusal(event: NotAuthorized) -> tuple[Action, ...]:
     )
 
 
+def _removal(event: Over | NotRecorded) -> tuple[Action, ...]:
+    return (RemoveTunnel(event.reason),)
+
+
 _S = State
 
 TABLE: Table[State] = {
     (_S.NEW, Arrived): (_S.LOOKING, lambda e: (LookUp(e.request, e.host),)),
     (_S.LOOKING, AnswerKnown): (_S.REPLIED, lambda e: (Reply(e.answer),)),
+    (_S.LOOKING, NotAuthorized): (_S.REFUSING, _refusal),
     # step 4
     (_S.LOOKING, RequestNew): (_S.VERIFYING, lambda e: (VerifyEvidence(e.request, e.host),)),
     (_S.VERIFYING, NotAuthorized): (_S.REFUSING, _refusal),
     (_S.VERIFYING, EvidenceTrue): (_S.AUTHORIZING, lambda e: (Authorize(e.request),)),
     (_S.AUTHORIZING, NotAuthorized): (_S.REFUSING, _refusal),
+    (_S.AUTHORIZING, NotInstalled): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
     (_S.REFUSING, Recorded): (_S.REFUSED, lambda e: (Reply(e.answer),)),
+    (_S.REFUSING, NotRecorded): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
     # step 5
     (_S.AUTHORIZING, Authorized): (
         _S.INSTALLING,
@@ -247,18 +294,30 @@ TABLE: Table[State] = {
     (_S.INSTALLING, TunnelInstalled): (_S.RECORDING, lambda e: (Record(e.grant),)),
     # step 6
     (_S.RECORDING, Recorded): (_S.PREPARED, lambda e: (Reply(e.answer), AwaitIKE())),
+    (_S.RECORDING, NotRecorded): (
+        _S.SUSPENDED,
+        lambda e: (Withdraw(), AskAgainLater(e.reason)),
+    ),
     # step 10
-    (_S.PREPARED, CameUp): (_S.ESTABLISHING, lambda _: (ForgetSecrets(), RecordEstablished())),
-    (_S.ESTABLISHING, EstablishedRecorded): (_S.ESTABLISHED, nothing),
-    (_S.PREPARED, Over): (_S.ENDING, lambda e: (RemoveTunnel(e.reason),)),
+    (_S.PREPARED, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
+    (_S.CONFIRMING, TunnelConfirmed): (_S.FORGETTING, lambda _: (ForgetSecrets(),)),
+    (_S.FORGETTING, SecretsForgotten): (_S.ESTABLISHING, lambda _: (RecordEstablished(),)),
+    (_S.ESTABLISHING, EstablishedRecorded): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
     (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, nothing),
-    (_S.ESTABLISHED, Over): (_S.ENDING, lambda e: (RemoveTunnel(e.reason),)),
-    (_S.ENDING, TunnelRemoved): (_S.ENDED, lambda e: (RecordEnded(e.reason),)),
+    # the tunnel's end
+    (_S.PREPARED, Over): (_S.ENDING, _removal),
+    (_S.CONFIRMING, Over): (_S.ENDING, _removal),
+    (_S.FORGETTING, Over): (_S.ENDING, _removal),
+    (_S.ESTABLISHING, NotRecorded): (_S.ENDING, _removal),
+    (_S.ESTABLISHED, Over): (_S.ENDING, _removal),
+    (_S.ENDING, TunnelRemoved): (_S.CLOSING, lambda e: (RecordEnded(e.reason),)),
+    (_S.ENDING, NotRemoved): (_S.ENDING, nothing),
+    (_S.ENDING, Over): (_S.ENDING, _removal),
     (_S.ENDING, CameUp): (_S.ENDING, nothing),
-    (_S.ENDING, Over): (_S.ENDING, nothing),
-    (_S.ENDED, EndRecorded): (_S.ENDED, nothing),
-    (_S.ENDED, Over): (_S.ENDED, nothing),
-    (_S.ENDED, CameUp): (_S.ENDED, nothing),
+    (_S.CLOSING, EndRecorded): (_S.ENDED, nothing),
+    (_S.CLOSING, NotRecorded): (_S.CLOSING, nothing),
+    (_S.CLOSING, Over): (_S.CLOSING, lambda e: (RecordEnded(e.reason),)),
+    (_S.CLOSING, CameUp): (_S.CLOSING, nothing),
 }
 
 

@@ -1,0 +1,140 @@
+"""The way to strongSwan's daemon: its VICI socket, and what can go wrong there."""
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from vici import Session
+from vici.exception import CommandException, DeserializationException, SessionException
+from vici.protocol import Message, Packet, Transport
+
+from carnet.errors import IPsecError
+
+DEFAULT_SOCKETS = (Path("/run/charon.vici"), Path("/var/run/charon.vici"))
+
+ANSWER_TIME_LIMIT = 10.0
+"""Seconds in which the daemon answers what it can answer from its memory."""
+
+
+def find_socket() -> Path:
+    """Return the daemon's socket, or where it would be."""
+    return next((path for path in DEFAULT_SOCKETS if path.exists()), DEFAULT_SOCKETS[0])
+
+
+@contextmanager
+def open_session(path: Path, seconds: float = ANSWER_TIME_LIMIT) -> Iterator[Session]:
+    """Yield a VICI session that waits at most so many seconds for an answer.
+
+    Raises IPsecError if the daemon cannot be reached, or refuses a command.
+    """
+    with _errors_as_sentences(path), _connect(path, seconds) as connection:
+        yield Session(connection)
+
+
+class Events:
+    """Events of the named types, from the moment this is made.
+
+    A session of its own: VICI mixes events with answers on one session. With no
+    time limit it waits for an event as long as there is a daemon.
+
+    Raises IPsecError if the daemon cannot be reached.
+    """
+
+    def __init__(self, path: Path, kinds: Sequence[str], seconds: float | None = None) -> None:
+        with _errors_as_sentences(path):
+            self._socket = _connect(path, ANSWER_TIME_LIMIT)
+            self._transport = Transport(self._socket)
+            try:
+                for kind in kinds:
+                    self._register(kind)
+            except BaseException:
+                self._socket.close()
+                raise
+        self._socket.settimeout(seconds)
+
+    def _register(self, kind: str) -> None:
+        """Ask for one type of events; some of an earlier type may come before the answer."""
+        self._transport.send(Packet.register_event(kind))
+        answer = Packet.parse(self._transport.receive())
+        while answer.response_type == Packet.EVENT:
+            answer = Packet.parse(self._transport.receive())
+        if answer.response_type != Packet.EVENT_CONFIRM:
+            raise SessionException(f"no events {kind}")
+
+    def next(self) -> dict[str, Any]:
+        """Return the next event's message.
+
+        Raises OSError when the daemon goes away, stop() is called or the time is up.
+        """
+        packet = Packet.parse(self._transport.receive())
+        return text(Message.deserialize(packet.payload))
+
+    def stop(self) -> None:
+        """Wake whoever waits in next(), from another thread."""
+        with suppress(OSError):  # the daemon was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it, from the thread that uses it."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def text(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a VICI message with its octet strings as text."""
+    return {key: _text_value(value) for key, value in message.items()}
+
+
+def _text_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return text(value)
+    if isinstance(value, list):
+        return [_text_value(item) for item in value]
+    return cast("bytes", value).decode(errors="replace")
+
+
+def _connect(path: Path, seconds: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(seconds)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _errors_as_sentences(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise IPsecError(
+            f"The strongSwan daemon at {path} may be driven by root only; run this as root."
+        ) from error
+    except OSError as error:
+        raise IPsecError(
+            f"The strongSwan daemon does not answer at {path};"
+            " start it (systemctl start strongswan) and try again."
+        ) from error
+    except CommandException as error:
+        reason = str(error).removeprefix("Command failed: ")
+        raise IPsecError(f"The strongSwan daemon refuses ({reason}); see its log.") from error
+    except (SessionException, DeserializationException) as error:
+        raise IPsecError(
+            f"What answers at {path} does not speak VICI as strongSwan does;"
+            " check which daemon it is."
+        ) from error

@@ -1,0 +1,108 @@
+"""A PKCS#11 module loaded so that several threads may call it at once.
+
+python-pkcs11 calls C_Initialize(NULL), which promises the module that no two
+threads will call it at the same time (PKCS#11 v2.40 section 5.4), but releases the
+interpreter's lock during calls: modules then crash under threads. It has no
+C_InitToken either. Both are had here through the module's own function list.
+"""
+
+import ctypes
+import os
+
+import pkcs11
+from pkcs11 import _pkcs11
+
+_OS_LOCKING_OK = 0x00000002
+_LABEL_SIZE = 32
+
+
+class _Packed(ctypes.Structure):
+    # PKCS#11 v2.40 section 2.1: structures are packed on Windows, aligned elsewhere.
+    _pack_ = 1 if os.name == "nt" else 0
+
+
+class _InitializeArguments(_Packed):
+    """CK_C_INITIALIZE_ARGS; without mutex functions the module uses the system's."""
+
+    _fields_ = (
+        ("mutex_functions", ctypes.c_void_p * 4),
+        ("flags", ctypes.c_ulong),
+        ("reserved", ctypes.c_void_p),
+    )
+
+
+class _FunctionList(_Packed):
+    """The beginning of CK_FUNCTION_LIST, as far as it is called here."""
+
+    _fields_ = (
+        ("version", ctypes.c_ubyte * 2),
+        (
+            "C_Initialize",
+            ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.POINTER(_InitializeArguments)),
+        ),
+        ("C_Finalize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
+        ("between", ctypes.c_void_p * 7),
+        (
+            "C_InitToken",
+            ctypes.CFUNCTYPE(
+                ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
+            ),
+        ),
+    )
+
+
+_ERRORS: dict[int, type[pkcs11.PKCS11Error]] = {
+    0x00000003: pkcs11.SlotIDInvalid,
+    0x00000030: pkcs11.DeviceError,
+    0x00000032: pkcs11.DeviceRemoved,
+    0x00000054: pkcs11.FunctionNotSupported,
+    0x000000A0: pkcs11.PinIncorrect,
+    0x000000A1: pkcs11.PinInvalid,
+    0x000000A2: pkcs11.PinLenRange,
+    0x000000A4: pkcs11.PinLocked,
+    0x000000B6: pkcs11.SessionExists,
+    0x000000E0: pkcs11.TokenNotPresent,
+    0x000000E1: pkcs11.TokenNotRecognised,
+    0x000000E2: pkcs11.TokenWriteProtected,
+}
+
+
+def _check(function: str, code: int) -> None:
+    if code != 0:
+        raise _ERRORS.get(code, pkcs11.GeneralError)(f"{function} returned {code:#x}")
+
+
+class Cryptoki(_pkcs11.lib):
+    """The library of python-pkcs11, initialised with CKF_OS_LOCKING_OK.
+
+    Raises pkcs11.PKCS11Error if the file is no PKCS#11 module or does not start.
+    """
+
+    def __init__(self, path: str) -> None:
+        # The parent's __init__ would call C_Initialize(NULL); its __cinit__, which
+        # loads the module, has run by now.
+        self._module = ctypes.CDLL(path)
+        functions = ctypes.POINTER(_FunctionList)()
+        _check("C_GetFunctionList", self._module.C_GetFunctionList(ctypes.byref(functions)))
+        self._functions = functions.contents
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Call C_Initialize, asking for locks."""
+        arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
+        _check("C_Initialize", self._functions.C_Initialize(ctypes.byref(arguments)))
+
+    def finalize(self) -> None:
+        """Call C_Finalize, which ends every session of the process."""
+        _check("C_Finalize", self._functions.C_Finalize(None))
+
+    def init_token(self, slot_id: int, so_pin: str, label: str) -> None:
+        """Call C_InitToken, which destroys whatever the token holds.
+
+        Raises ValueError for a label of more than 32 bytes.
+        """
+        padded = label.encode().ljust(_LABEL_SIZE)
+        if len(padded) > _LABEL_SIZE:
+            raise ValueError(f"A token label has at most {_LABEL_SIZE} bytes.")
+        pin = so_pin.encode()
+        _check("C_InitToken", self._functions.C_InitToken(slot_id, pin, len(pin), padded))

@@ -1,0 +1,68 @@
+"""Making a blank token one that holds key pairs: label, SO PIN, user PIN."""
+
+import pkcs11
+
+from carnet.errors import TokenError
+from carnet.token.module import Module, Token
+from carnet.token.translation import translated
+
+
+def initialise_token(
+    module: Module,
+    *,
+    label: str,
+    so_pin: str,
+    pin: str,
+    selector: str | None = None,
+    force: bool = False,
+) -> str:
+    """Initialise a token, set its PIN and return its serial number.
+
+    `selector` is a serial or slot number; without it the first blank token is taken.
+    `force` wipes a token that is initialised already, which wants its own SO PIN: the
+    selected one, or the one of that label. Raises TokenError if no token may be taken,
+    if a PIN does not suit it, or if a session is open on it.
+    """
+    token = _choose(module, label, selector, force=force)
+    with module.in_use(), translated():
+        _init_token(module, token, so_pin, label)
+        with token.handle.open(rw=True, so_pin=so_pin) as session:
+            session.init_pin(pin)
+        return token.info.serial
+
+
+def _init_token(module: Module, token: Token, so_pin: str, label: str) -> None:
+    try:
+        module.library.init_token(token.slot_id, so_pin, label)
+    except ValueError as error:
+        raise TokenError(f"{label!r} is too long; choose a label of at most 32 bytes.") from error
+    except pkcs11.PinIncorrect as error:
+        if token.info.initialised:
+            raise TokenError("The SO PIN is wrong; give the one the token has now.") from error
+        raise TokenError("The token does not take this SO PIN; choose a longer one.") from error
+
+
+def _choose(module: Module, label: str, selector: str | None, *, force: bool) -> Token:
+    tokens = module.present()
+    if selector is not None:
+        return _selected(tokens, selector, force=force)
+    same = [t for t in tokens if t.info.initialised and t.info.label == label]
+    if same and not force:
+        raise TokenError(f"There is a token {label!r} already; choose another label, or force it.")
+    blank = [token for token in tokens if not token.info.initialised]
+    if len(same) > 1:
+        raise TokenError(f"There are {len(same)} tokens {label!r}; choose one by serial number.")
+    if not same and not blank:
+        raise TokenError("No blank token was found; insert one, or choose one to be wiped.")
+    return (same or blank)[0]
+
+
+def _selected(tokens: list[Token], selector: str, *, force: bool) -> Token:
+    for token in tokens:
+        if selector in (token.info.serial, str(token.slot_id)):
+            if token.info.initialised and not force:
+                raise TokenError(
+                    f"Token {token.info.label} is initialised already; force it to wipe it."
+                )
+            return token
+    raise TokenError(f"There is no token {selector!r}; choose one by serial or slot number.")

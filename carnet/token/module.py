@@ -1,0 +1,204 @@
+"""The PKCS#11 module of this process and the tokens that it sees."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import pkcs11
+from pkcs11 import TokenFlag
+
+from carnet.errors import TokenError
+from carnet.token.cryptoki import Cryptoki
+from carnet.token.translation import translated
+
+MODULE_VARIABLE = "CARNET_PKCS11_MODULE"
+
+_KNOWN_MODULES = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+    "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+)
+
+
+def find_module(path: str | None) -> Path:
+    """Return the PKCS#11 module to load.
+
+    That is the given path, else the one in the environment's CARNET_PKCS11_MODULE,
+    else SoftHSM2 where distributions install it. Raises TokenError if there is none.
+    """
+    named = path or os.environ.get(MODULE_VARIABLE)
+    for candidate in (named,) if named else _KNOWN_MODULES:
+        if Path(candidate).is_file():
+            return Path(candidate).resolve()
+    if named:
+        raise TokenError(f"There is no PKCS#11 module at {named}; correct the path.")
+    raise TokenError(
+        f"No PKCS#11 module was found; install SoftHSM2 (package softhsm2), "
+        f"or name your token's module in {MODULE_VARIABLE}."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenInfo:
+    """What a token tells of itself without a PIN (CK_TOKEN_INFO)."""
+
+    label: str
+    serial: str
+    manufacturer: str
+    model: str
+    initialised: bool
+    pin_set: bool
+    pin_count_low: bool
+    """A wrong PIN was entered since the last right one."""
+    pin_final_try: bool
+    """The next wrong PIN locks the token."""
+    pin_locked: bool
+    protected_authentication_path: bool
+    """The PIN is entered on the reader's own PIN pad."""
+
+    @classmethod
+    def of(cls, token: pkcs11.Token) -> Self:
+        """Read it from python-pkcs11's token."""
+        flags = token.flags
+        return cls(
+            label=token.label,
+            serial=token.serial.decode("ascii", "replace"),
+            manufacturer=token.manufacturer_id,
+            model=token.model,
+            initialised=TokenFlag.TOKEN_INITIALIZED in flags,
+            pin_set=TokenFlag.USER_PIN_INITIALIZED in flags,
+            pin_count_low=TokenFlag.USER_PIN_COUNT_LOW in flags,
+            pin_final_try=TokenFlag.USER_PIN_FINAL_TRY in flags,
+            pin_locked=TokenFlag.USER_PIN_LOCKED in flags,
+            protected_authentication_path=TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags,
+        )
+
+
+class Token:
+    """A token in its slot; a session on it is opened in carnet.token.session."""
+
+    def __init__(self, module: "Module", slot: pkcs11.Slot) -> None:
+        self.module = module
+        self._slot = slot
+
+    @property
+    def slot_id(self) -> int:
+        """The module's number for the slot; it may change when the module starts again."""
+        return self._slot.slot_id
+
+    @property
+    def info(self) -> TokenInfo:
+        """What the token tells of itself now. Raises TokenError if it is gone."""
+        return TokenInfo.of(self.handle)
+
+    @property
+    def handle(self) -> pkcs11.Token:
+        """The token as python-pkcs11 has it, read anew. Raises TokenError if it is gone."""
+        with translated():
+            return self._slot.get_token()
+
+
+class Module:
+    """A PKCS#11 module; get the process's one of a path from load_module()."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = Lock()
+        self._sessions = 0
+        self._listed = False
+        try:
+            self.library = Cryptoki(str(path))
+        except (pkcs11.PKCS11Error, OSError) as error:
+            raise TokenError(
+                f"{path} does not start as a PKCS#11 module; correct the path, "
+                f"or look at the module's own configuration."
+            ) from error
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the module from being started again while a session is open."""
+        with self._lock:
+            self._sessions += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sessions -= 1
+
+    def tokens(self) -> list[TokenInfo]:
+        """Return what each token tells of itself, those not yet initialised included."""
+        return [token.info for token in self.present()]
+
+    def choose(self, selector: str | None) -> Token:
+        """Return the initialised token with that label or serial number.
+
+        Without a selector there must be exactly one. Raises TokenError, naming the
+        choices, if there is no such token or more than one.
+        """
+        tokens = [token for token in self.present() if token.info.initialised]
+        if not tokens:
+            raise TokenError("No token was found; insert it, or initialise one.")
+        if selector is None:
+            return _the_one(tokens, "There are {count} tokens")
+        fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
+        if not fitting:
+            names = _names(tokens)
+            raise TokenError(f"There is no token {selector!r}; choose one of {names}.")
+        return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
+
+    def present(self) -> list[Token]:
+        """Return every token in a slot, those not yet initialised included.
+
+        Raises TokenError if the module fails. As long as no session is open the
+        module is started again first: some see a new token in no other way.
+        """
+        with translated(), self._lock:
+            if self._listed and self._sessions == 0:
+                self.library.reinitialize()
+            self._listed = True
+            slots = self.library.get_slots(token_present=True)
+        return [Token(self, slot) for slot in slots if _readable(slot)]
+
+
+def _readable(slot: pkcs11.Slot) -> bool:
+    try:
+        slot.get_token()
+    except (pkcs11.TokenNotPresent, pkcs11.TokenNotRecognised):
+        return False
+    return True
+
+
+def _the_one(tokens: list[Token], problem: str) -> Token:
+    if len(tokens) == 1:
+        return tokens[0]
+    counted = problem.format(count=len(tokens))
+    raise TokenError(f"{counted}; choose one by its label or serial number: {_names(tokens)}.")
+
+
+def _names(tokens: list[Token]) -> str:
+    told = sorted((token.info.label, token.info.serial) for token in tokens)
+    return ", ".join(f"{label} (serial {serial})" for label, serial in told)
+
+
+@cache
+def _load(path: Path) -> Module:
+    return Module(path)
+
+
+_loading = Lock()
+
+
+def load_module(path: Path) -> Module:
+    """Return the process's one Module of that path, loading it the first time.
+
+    A module can be initialised but once a process. Raises TokenError if it does not
+    load.
+    """
+    with _loading:
+        return _load(path.resolve())

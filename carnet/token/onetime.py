@@ -1,0 +1,175 @@
+"""The booklet: one-time key pairs on a token, listed, used and destroyed.
+
+Both halves of a pair carry its key id as CKA_ID. CKA_LABEL says when it was minted
+and which of its batch it is; labels sort in the order of use. CKA_END_DATE, the last
+day of validity, stands on the public half, since SoftHSM2 cannot give it back from a
+private one. Anybody who holds the token can change a public object without the PIN:
+so label and identity are taken from the private half, and a public half counts only
+if the key id is its digest. The date is a hint; Host decides.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+
+from carnet.errors import TokenError
+from carnet.token import keys
+from carnet.token.session import TokenSession
+from carnet.token.translation import translated
+
+_LABEL = re.compile(r"carnet \d{8}T\d{6}Z \d{4}")
+_LAST_NUMBER = 9999
+
+
+def pair_label(minted: datetime, number: int) -> str:
+    """Return the CKA_LABEL of a pair; labels sort by time of minting, then number.
+
+    Raises ValueError if the number is not within 0 to 9999.
+    """
+    if not 0 <= number <= _LAST_NUMBER:
+        raise ValueError(f"A batch numbers its pairs from 0 to {_LAST_NUMBER}.")
+    return f"carnet {minted.astimezone(UTC):%Y%m%dT%H%M%SZ} {number:04}"
+
+
+def is_pair_label(label: str) -> bool:
+    """Tell whether an object of that label belongs to a one-time key pair."""
+    return _LABEL.fullmatch(label) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneTimePair:
+    """A one-time key pair of which the token has both halves."""
+
+    key_id: bytes
+    label: str
+    public_key: bytes
+    """DER SubjectPublicKeyInfo."""
+    curve: str
+    """A name in carnet.token.keys.CURVES."""
+    not_after: date | None
+    """Last day of validity, as the token says."""
+
+
+@dataclass
+class _Halves:
+    private: list[Any] = field(default_factory=list)
+    public: list[Any] = field(default_factory=list)
+    pair: OneTimePair | None = None
+
+
+class OneTimeKeys:
+    """The one-time key pairs on a token, listed once: searching a token is slow.
+
+    A pair that another process stored meanwhile is looked for when it is asked for.
+    Every method raises TokenError if the token fails; threads may share the object.
+    """
+
+    def __init__(self, session: TokenSession) -> None:
+        self._session = session
+        self._known = self._search({})
+
+    def pairs(self) -> list[OneTimePair]:
+        """Return the usable pairs in the order of use."""
+        pairs = [halves.pair for halves in list(self._known.values()) if halves.pair]
+        return sorted(pairs, key=lambda pair: pair.label)
+
+    def sign(self, key_id: bytes, digest: bytes) -> bytes:
+        """Return the ECDSA signature of a digest, r and s side by side (RFC 9053 2.1)."""
+        private, _ = self._usable(key_id)
+        with translated():
+            return bytes(private.sign(digest, mechanism=Mechanism.ECDSA))
+
+    def agree(self, key_id: bytes, peer_public_key: bytes) -> bytes:
+        """Return the x-coordinate of the ECDH shared point (RFC 9180 section 4.1).
+
+        `peer_public_key` is an uncompressed point; raises ValueError, before the token
+        sees it, if it does not lie on the pair's curve.
+        """
+        private, pair = self._usable(key_id)
+        curve = keys.CURVES[pair.curve]
+        curve.public_key(peer_public_key)
+        with translated():
+            return _shared_secret(private, peer_public_key, curve.coordinate_size)
+
+    def destroy(self, key_id: bytes) -> bool:
+        """Destroy both halves, the private one first (the burn); False if none was there."""
+        halves = self._known.pop(key_id, None) or self._look_for(key_id)
+        with translated():
+            destroyed = [keys.destroy(half) for half in (*halves.private, *halves.public)]
+        return any(destroyed)
+
+    def halves(self) -> frozenset[bytes]:
+        """Return the key ids of which the token has but one half, as after a power cut."""
+        return frozenset(key_id for key_id, halves in self._known.items() if not halves.pair)
+
+    def holds(self, key_id: bytes) -> bool:
+        """Tell whether the pair was on the token when it was listed."""
+        return key_id in self._known and self._known[key_id].pair is not None
+
+    def add(self, private: Any, public: Any) -> OneTimePair:
+        """Take in a pair that was just stored through this session."""
+        with translated():
+            halves = _Halves([private], [public])
+            halves.pair = _pair(private[Attribute.ID], halves)
+            if halves.pair is None:
+                raise TokenError("The token did not keep the key pair as it was stored; try again.")
+            self._known[halves.pair.key_id] = halves
+        return halves.pair
+
+    def _usable(self, key_id: bytes) -> tuple[Any, OneTimePair]:
+        halves = self._known.get(key_id) or self._look_for(key_id)
+        if halves.pair is None:
+            raise TokenError(f"The token does not hold key pair {key_id.hex()}; use another pair.")
+        self._known[key_id] = halves
+        return halves.private[0], halves.pair
+
+    def _look_for(self, key_id: bytes) -> _Halves:
+        return self._search({Attribute.ID: key_id}).get(key_id, _Halves())
+
+    def _search(self, template: dict[Attribute, Any]) -> dict[bytes, _Halves]:
+        found: dict[bytes, _Halves] = defaultdict(_Halves)
+        template = {Attribute.KEY_TYPE: KeyType.EC, **template}
+        with translated():
+            for private in self._session.find(ObjectClass.PRIVATE_KEY, template):
+                if is_pair_label(private[Attribute.LABEL]):
+                    found[private[Attribute.ID]].private.append(private)
+            for public in self._session.find(ObjectClass.PUBLIC_KEY, template):
+                if is_pair_label(public[Attribute.LABEL]):
+                    found[public[Attribute.ID]].public.append(public)
+            for key_id, halves in found.items():
+                halves.pair = _pair(key_id, halves)
+        return dict(found)
+
+
+def _pair(key_id: bytes, halves: _Halves) -> OneTimePair | None:
+    """Describe a pair; None if a half is missing or no public half fits the key id."""
+    for public in halves.public if halves.private else ():
+        read = keys.read_public_key(public)
+        if read and keys.key_id(read[1]) == key_id:
+            return OneTimePair(
+                key_id=key_id,
+                label=halves.private[0][Attribute.LABEL],
+                public_key=read[1],
+                curve=read[0].name,
+                not_after=public[Attribute.END_DATE],
+            )
+    return None
+
+
+def _shared_secret(private: Any, peer_public_key: bytes, size: int) -> bytes:
+    secret = private.derive_key(
+        KeyType.GENERIC_SECRET,
+        size * 8,
+        capabilities=MechanismFlag(0),
+        mechanism=Mechanism.ECDH1_DERIVE,
+        mechanism_param=(KDF.NULL, None, peer_public_key),
+        template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
+    )
+    try:
+        return bytes(secret[Attribute.VALUE])
+    finally:
+        secret.destroy()

@@ -1,0 +1,150 @@
+"""Sessions on a token, with the PIN and without."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any
+
+import pkcs11
+from pkcs11 import Attribute, ObjectClass, _pkcs11
+from pkcs11.attributes import AttributeMapper, handle_date, handle_str
+from pkcs11.types import PROTECTED_AUTH
+
+from carnet.errors import TokenError
+from carnet.token.module import Token, TokenInfo
+from carnet.token.translation import translated
+
+_BATCH = 100
+
+
+class _Search(_pkcs11.SearchIter):  # type: ignore[name-defined, misc]  # not in its stubs
+    """A search that gives the session free when it cannot begin.
+
+    python-pkcs11's own would keep the session's lock until it is collected, then print
+    a traceback.
+    """
+
+    def _initiate(self) -> None:
+        try:
+            super()._initiate()
+        except pkcs11.PKCS11Error:
+            _pkcs11.OperationContext._finalize(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            raise
+
+
+class TokenSession:
+    """An open session on a token; threads may share it.
+
+    What is done on `raw`, python-pkcs11's session, or on its objects is done inside
+    `translated()`.
+    """
+
+    def __init__(self, token: Token, raw: pkcs11.Session) -> None:
+        self.token = token
+        self.raw = raw
+
+    def find(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> list[Any]:
+        """Return the objects of a class that have all of the template's attributes.
+
+        Always by class: one damaged object makes an unfiltered search fail. Raises
+        TokenError.
+        """
+        attributes = {Attribute.CLASS: object_class, **template}
+        with translated(), _Search(self.raw, attributes, _BATCH) as batches:
+            return [found for batch in batches for found in batch]
+
+
+@contextmanager
+def open_session(
+    token: Token, pin: str | None, *, writable: bool, allow_final_try: bool = False
+) -> Iterator[TokenSession]:
+    """Log in to the token and yield a session; log out at the end.
+
+    The PIN is tried once. Without one it is asked for by the reader's PIN pad, where
+    there is one. A process has one login a token: threads share the session. Raises
+    TokenError: PIN wrong, locked, not set or of a length the token does not take;
+    only one try left, unless `allow_final_try`; token gone.
+    """
+    info = token.info
+    check_pin_state(info, allow_final_try=allow_final_try)
+    credential = PROTECTED_AUTH if pin is None else pin
+    if not (pin or (pin is None and info.protected_authentication_path)):
+        raise TokenError(f"Token {info.label} wants a PIN; give it one.")
+    with token.module.in_use(), _closing(_log_in(token, credential, writable)) as raw:
+        yield TokenSession(token, raw)
+
+
+@contextmanager
+def open_public_session(token: Token, *, writable: bool = False) -> Iterator[TokenSession]:
+    """Yield a session without login, which sees the token's public objects.
+
+    Raises TokenError if the token is gone.
+    """
+    with token.module.in_use():
+        with translated():
+            raw = token.handle.open(rw=writable, attribute_mapper=_mapper())
+        with _closing(raw):
+            yield TokenSession(token, raw)
+
+
+def check_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
+    """Raise TokenError where trying a PIN is useless or could lock the token."""
+    if info.pin_locked:
+        raise TokenError(
+            f"The PIN of token {info.label} is locked; have the security officer unblock it."
+        )
+    if not info.pin_set:
+        raise TokenError(f"Token {info.label} has no PIN yet; have the security officer set one.")
+    if info.pin_final_try and not allow_final_try:
+        raise TokenError(
+            f"Token {info.label} leaves one PIN try, and a wrong one locks it; "
+            f"make sure of the PIN, then allow the final try."
+        )
+
+
+def wrong_pin(info: TokenInfo) -> str:
+    """Say that the PIN was wrong and what the token tells of the tries left."""
+    if info.pin_locked:
+        return (
+            f"The PIN is wrong and token {info.label} is now locked; "
+            f"have the security officer unblock it."
+        )
+    if info.pin_final_try:
+        return f"The PIN is wrong and one try is left; the next wrong one locks {info.label}."
+    if info.pin_count_low:
+        return f"The PIN is wrong; check it well, for too many wrong ones lock token {info.label}."
+    return f"The PIN is wrong; check it and try token {info.label} again."
+
+
+def _log_in(token: Token, credential: object, writable: bool) -> pkcs11.Session:
+    with translated():
+        try:
+            return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
+        except pkcs11.PinIncorrect as error:
+            raise TokenError(wrong_pin(token.info)) from error
+
+
+@contextmanager
+def _closing(raw: pkcs11.Session) -> Iterator[pkcs11.Session]:
+    try:
+        yield raw
+    finally:
+        with translated():
+            raw.close()
+
+
+def _mapper() -> AttributeMapper:
+    """Read what others may have written: labels not in UTF-8, dates that are none."""
+    mapper = AttributeMapper()
+    mapper.register_handler(
+        Attribute.LABEL, handle_str[0], lambda raw: raw.decode(errors="replace")
+    )
+    mapper.register_handler(Attribute.END_DATE, handle_date[0], _date_or_none)
+    return mapper
+
+
+def _date_or_none(raw: bytes) -> date | None:
+    try:
+        return datetime.strptime(raw.decode("ascii"), "%Y%m%d").astimezone().date()
+    except ValueError:
+        return None

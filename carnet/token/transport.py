@@ -1,0 +1,275 @@
+"""The same private key on two tokens, never in the clear outside of them.
+
+Traveller's token: an ephemeral pair agrees by ECDH with the Host's transport key on a
+key-encryption key (KEK); a one-time pair is generated as an extractable session
+object, wrapped under the KEK, copied to the token as non-extractable, and the session
+object is destroyed. Host's token: the same agreement, then unwrapping as
+non-extractable. Wrapping is AES Key Wrap with Padding (RFC 5649).
+
+The two public keys that are agreed upon reach the other side through the security
+officer, who vouches for them; here they are only checked to be what they claim.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from types import TracebackType
+from typing import Any, Self
+
+import pkcs11
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+
+from carnet.errors import TokenError
+from carnet.token import keys
+from carnet.token.onetime import OneTimeKeys, is_pair_label
+from carnet.token.session import TokenSession
+from carnet.token.translation import translated
+
+_TRANSPORT_LABEL = "carnet transport"
+_USE = MechanismFlag.SIGN | MechanismFlag.DERIVE
+_WRAP = Mechanism.AES_KEY_WRAP_PAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class MintedPair:
+    """A one-time key pair that was just made, with its private key for the Host."""
+
+    key_id: bytes
+    public_key: bytes
+    """DER SubjectPublicKeyInfo."""
+    wrapped: bytes
+    """The private key (PKCS #8), wrapped under the batch's KEK."""
+
+
+class _KeyEncryptionKey:
+    """A KEK on a token; as a context manager it destroys the KEK at the end."""
+
+    def __init__(self, session: TokenSession, kek: Any) -> None:
+        self._session = session
+        self._kek = kek
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Destroy the KEK now; the end of the session does so too."""
+        with translated():
+            keys.destroy(self._kek)
+
+
+class WrappingKey(_KeyEncryptionKey):
+    """The traveller's side of a batch: mints pairs and wraps their private keys."""
+
+    def __init__(self, session: TokenSession, kek: Any, ephemeral_public_key: bytes) -> None:
+        super().__init__(session, kek)
+        self.ephemeral_public_key = ephemeral_public_key
+        """DER SubjectPublicKeyInfo, by which the Host opens the transport."""
+
+    def mint_pair(self, label: str, not_after: date | None) -> MintedPair:
+        """Make a one-time pair that stays on this token, and wrap it for the Host.
+
+        It counts only once its halves were tried against each other; one that fails,
+        or is interrupted, is destroyed. Raises ValueError unless the label is one of
+        pair_label(), TokenError if the token fails.
+        """
+        _check_label(label)
+        with translated(), ExitStack() as temporary, ExitStack() as undo:
+            private, public_key = self._generate_extractable(temporary)
+            wrapped = self._kek.wrap_key(private, mechanism=_WRAP)
+            kept = private.copy(
+                _kept(keys.key_id(public_key), label) | {Attribute.EXTRACTABLE: False}
+            )
+            undo.callback(kept.destroy)
+            keys.prove(kept, public_key)
+            keys.store_public_key(self._session, public_key, label, not_after)
+            undo.pop_all()
+        return MintedPair(key_id=keys.key_id(public_key), public_key=public_key, wrapped=wrapped)
+
+    def _generate_extractable(self, temporary: ExitStack) -> tuple[Any, bytes]:
+        public, private = keys.generate_session_pair(
+            self._session, keys.P256, use=_USE, extractable=True
+        )
+        temporary.callback(public.destroy)
+        temporary.callback(private.destroy)
+        return private, _public_key_of(public)
+
+
+class UnwrappingKey(_KeyEncryptionKey):
+    """The Host's side of a batch: takes in the pairs that the traveller's token made."""
+
+    def __init__(self, session: TokenSession, kek: Any) -> None:
+        super().__init__(session, kek)
+        self._booklet = OneTimeKeys(session)
+        self._cut_off = self._booklet.halves()
+
+    def import_pair(
+        self, key_id: bytes, label: str, public_key: bytes, wrapped: bytes, not_after: date | None
+    ) -> bool:
+        """Unwrap a pair onto this token; False if it is there already.
+
+        It counts only once the private key was tried against the public one; one that
+        fails, or is interrupted, is destroyed. Raises ValueError unless the label is
+        one of pair_label(), TokenError if the pair is not what it claims to be.
+        """
+        _check_label(label)
+        _check_identity(key_id, public_key)
+        if self._booklet.holds(key_id):
+            return False
+        if key_id in self._cut_off:
+            self._booklet.destroy(key_id)
+        with translated(), ExitStack() as undo:
+            private = self._unwrap(key_id, label, wrapped)
+            undo.callback(private.destroy)
+            keys.prove(private, public_key)
+            public = keys.store_public_key(self._session, public_key, label, not_after)
+            undo.callback(public.destroy)
+            self._booklet.add(private, public)
+            undo.pop_all()
+        return True
+
+    def _unwrap(self, key_id: bytes, label: str, wrapped: bytes) -> Any:
+        try:
+            return self._kek.unwrap_key(
+                ObjectClass.PRIVATE_KEY,
+                KeyType.EC,
+                wrapped,
+                id=key_id,
+                label=label,
+                mechanism=_WRAP,
+                store=True,
+                capabilities=_USE,
+                template=keys.private_template(_USE),
+            )
+        except pkcs11.PKCS11Error as error:
+            raise TokenError(
+                f"The private key of pair {key_id.hex()} does not unwrap on this token; "
+                f"mint the batch anew for this Host's transport key."
+            ) from error
+
+
+def host_transport_key(session: TokenSession) -> bytes:
+    """Return the Host's transport key, made when missing; a DER SubjectPublicKeyInfo.
+
+    The private half stays on the token, non-extractable, and cannot sign.
+    Needs a writable session when it is made. Raises TokenError.
+    """
+    with translated():
+        private = _find_transport_key(session)
+        if private is None:
+            return _make_transport_key(session)
+        return _public_half(session, private[Attribute.ID])
+
+
+def open_transport(session: TokenSession, ephemeral_public_key: bytes) -> UnwrappingKey:
+    """Agree, on the Host's token, with the ephemeral key of a batch.
+
+    Raises TokenError if that is no P-256 public key or there is no transport key.
+    """
+    point = _peer_point(ephemeral_public_key, "The batch's ephemeral key")
+    with translated():
+        private = _find_transport_key(session)
+        if private is None:
+            raise TokenError("The token holds no transport key; make it, then mint for it.")
+        kek = keys.derive_key_encryption_key(private, point, MechanismFlag.UNWRAP)
+    return UnwrappingKey(session, kek)
+
+
+def agree_transport(session: TokenSession, host_transport_public_key: bytes) -> WrappingKey:
+    """Agree, on the traveller's token, with the Host's transport key.
+
+    The ephemeral private key is gone when this returns. Raises TokenError if the peer's
+    is no P-256 public key.
+    """
+    point = _peer_point(host_transport_public_key, "The Host's transport key")
+    with translated():
+        public, private = keys.generate_session_pair(
+            session, keys.P256, use=MechanismFlag.DERIVE, extractable=False
+        )
+        with ExitStack() as temporary:
+            temporary.callback(public.destroy)
+            temporary.callback(private.destroy)
+            kek = keys.derive_key_encryption_key(private, point, MechanismFlag.WRAP)
+            return WrappingKey(session, kek, _public_key_of(public))
+
+
+def _find_transport_key(session: TokenSession) -> Any | None:
+    found = session.find(
+        ObjectClass.PRIVATE_KEY,
+        {Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: _TRANSPORT_LABEL},
+    )
+    if len(found) > 1:
+        raise TokenError("The token holds several transport keys; remove all but the right one.")
+    return found[0] if found else None
+
+
+def _make_transport_key(session: TokenSession) -> bytes:
+    with ExitStack() as temporary:
+        public, private = keys.generate_session_pair(
+            session, keys.P256, use=MechanismFlag.DERIVE, extractable=False
+        )
+        temporary.callback(public.destroy)
+        temporary.callback(private.destroy)
+        public_key = _public_key_of(public)
+        keys.store_public_key(session, public_key, _TRANSPORT_LABEL, None)
+        private.copy(_kept(keys.key_id(public_key), _TRANSPORT_LABEL))
+    return public_key
+
+
+def _public_half(session: TokenSession, key_id: bytes) -> bytes:
+    # Anybody who holds the token can put a public object of that label on it without
+    # the PIN, so the private half's CKA_ID says which one is right.
+    for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.LABEL: _TRANSPORT_LABEL}):
+        read = keys.read_public_key(public)
+        if read and keys.key_id(read[1]) == key_id:
+            return read[1]
+    raise TokenError(
+        "The public half of the transport key is gone from the token; remove the private "
+        "half, make the key again and mint the batches anew."
+    )
+
+
+def _kept(key_id: bytes, label: str) -> dict[Attribute, Any]:
+    return {
+        Attribute.TOKEN: True,
+        Attribute.ID: key_id,
+        Attribute.LABEL: label,
+    }
+
+
+def _public_key_of(public: Any) -> bytes:
+    read = keys.read_public_key(public)
+    if read is None:
+        raise TokenError("The token made a key on another curve than P-256; use another token.")
+    return read[1]
+
+
+def _peer_point(public_key: bytes, whose: str) -> bytes:
+    try:
+        curve, point = keys.curve_and_point(public_key)
+    except ValueError as error:
+        raise TokenError(f"{whose} is no valid public key; have it sent again.") from error
+    if curve is not keys.P256:
+        raise TokenError(f"{whose} is not on P-256; have one made that is.")
+    return point
+
+
+def _check_label(label: str) -> None:
+    if not is_pair_label(label):
+        raise ValueError(f"{label!r} is not the label of a one-time key pair.")
+
+
+def _check_identity(key_id: bytes, public_key: bytes) -> None:
+    try:
+        keys.curve_and_point(public_key)
+    except ValueError as error:
+        raise TokenError(f"Pair {key_id.hex()} has no valid public key; mint it anew.") from error
+    if keys.key_id(public_key) != key_id:
+        raise TokenError(f"Pair {key_id.hex()} has another pair's public key; mint it anew.")

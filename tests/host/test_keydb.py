@@ -1,0 +1,178 @@
+"""The Key Database: one pair, one request, and a record of everything."""
+
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from carnet import audit
+from carnet.wire.control import TunnelEnded
+from carnet.wire.keys import key_id_of
+from host_agent import schema
+from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairState
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
+
+
+def events(database):
+    with database.begin() as connection:
+        return [record.event for record in audit.read(connection, schema.audit)]
+
+
+def key_of(pair):
+    return key_id_of(pair.public_key)
+
+
+def test_a_pair_is_spent_by_one_request_and_no_other(database, pair):
+    first, second = sealed_request(pair), sealed_request(pair)
+    assert database.spend(*first)
+    assert not database.spend(*second)
+    assert database.find_pair(key_of(pair)).state is PairState.INVALID
+    assert database.find_request(key_of(pair)).digest == first[0].digest
+    assert events(database) == ["imported", "spent"]
+
+
+def test_of_many_at_once_one_wins(database, pair):
+    requests = [sealed_request(pair) for _ in range(16)]
+    start = Barrier(len(requests))
+
+    def spend(request):
+        start.wait()
+        return database.spend(*request)
+
+    with ThreadPoolExecutor(len(requests)) as threads:
+        won = list(threads.map(spend, requests))
+    assert sum(won) == 1
+    winner = requests[won.index(True)][0]
+    assert database.find_request(key_of(pair)).digest == winner.digest
+
+
+def test_what_is_spent_survives_the_process(database, pair, tmp_path):
+    database.spend(*sealed_request(pair))
+    again = KeyDatabase.open(tmp_path / "keys.sqlite")
+    assert again.find_pair(key_of(pair)).state is PairState.INVALID
+    assert again.unanswered()[0].key_id == key_of(pair)
+    again.close()
+
+
+def test_the_first_response_stands(database, pair):
+    database.spend(*sealed_request(pair))
+    assert database.store_response(key_of(pair), "granted", b"first") == b"first"
+    assert database.store_response(key_of(pair), "granted", b"second") == b"first"
+    assert events(database).count("answered") == 1
+
+
+def test_a_response_is_kept_for_ten_minutes_and_the_record_for_ever(database, pair, clock):
+    database.spend(*sealed_request(pair))
+    database.store_response(key_of(pair), "granted", b"answer")
+    clock.move(ANSWER_KEPT - 2)
+    database.drop_old_responses()
+    assert database.find_request(key_of(pair)).response == b"answer"
+    clock.move(4)
+    assert database.find_request(key_of(pair)).response is None
+    database.drop_old_responses()
+    record = database.find_request(key_of(pair))
+    assert (record.response, record.outcome) == (None, "granted")
+
+
+def test_a_pair_that_is_known_is_not_taken_in_again(database, pair):
+    database.spend(*sealed_request(pair))
+    assert not database.add_pair(new_pair(pair))
+    assert database.find_pair(key_of(pair)).state is PairState.INVALID
+
+
+def test_revoked_pairs_cannot_be_spent(database, pair, other_pair):
+    assert set(database.revoke("lost", user_id="alice@office")) == {
+        key_of(pair),
+        key_of(other_pair),
+    }
+    assert not database.spend(*sealed_request(pair))
+    assert database.revoke("again", user_id="alice@office") == []
+
+
+def test_an_expired_pair_cannot_be_spent(database, clock):
+    key = SoftwareKey()
+    database.add_pair(new_pair(key, not_after=int(clock.now) + 10))
+    clock.move(11)
+    assert not database.spend(*sealed_request(key))
+    assert database.expire() == [key_of(key)]
+    assert database.find_pair(key_of(key)).state is PairState.INVALID
+
+
+def test_the_answer_lists_the_tokens_other_invalid_pairs(database, pair, other_pair):
+    stranger = SoftwareKey()
+    database.add_pair(new_pair(stranger, token_serial="2"))
+    database.revoke("lost", key_id=key_of(other_pair))
+    database.revoke("lost", key_id=key_of(stranger))
+    record = database.find_pair(key_of(pair))
+    assert database.invalid_pairs(record) == (key_of(other_pair),)
+
+
+def test_a_key_is_destroyed_only_when_its_answer_needs_it_no_more(database, pair):
+    database.spend(*sealed_request(pair))
+    assert database.keys_to_destroy() == []
+    database.store_response(key_of(pair), "granted", b"answer")
+    assert database.keys_to_destroy() == [key_of(pair)]
+    database.record_destroyed(key_of(pair))
+    assert database.keys_to_destroy() == []
+
+
+def test_ended_tunnels_are_accounted_for_once(database, pair):
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    ended = TunnelEnded(
+        number=7, request_id=signed.request.request_id, reason="expired", ended_at=5
+    )
+    database.record_ended("work", (ended,))
+    assert database.cursor("work") == 7
+    assert next(iter(database.pairs()))["end_reason"] == "expired"
+
+
+def test_the_file_is_the_owners_alone(database, pair, tmp_path):
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_database_syncs_before_it_says_done(database):
+    with database.begin() as connection:
+        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+        journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    assert (synchronous, journal) == (2, "wal")
+
+
+def test_the_migrations_lead_to_the_schema(database):
+    with database.begin() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, schema.metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "first_broken"),
+    [
+        ("UPDATE audit SET facts = x'a0' WHERE number = 2", 2),
+        ("DELETE FROM audit WHERE number = 2", 2),
+        ("UPDATE audit SET at = at + 1 WHERE number = 3", 3),
+        ("UPDATE audit SET event = 'nothing' WHERE number = 1", 1),
+    ],
+)
+def test_accounts_that_were_tampered_with_are_found(
+    database, pair, other_pair, tmp_path, tamper, first_broken
+):
+    database.spend(*sealed_request(pair))
+    with database.begin() as connection:
+        assert audit.find_break(connection, schema.audit) is None
+    with sqlite3.connect(tmp_path / "keys.sqlite") as raw:
+        raw.execute(tamper)
+    raw.close()
+    with database.begin() as connection:
+        assert audit.find_break(connection, schema.audit) == first_broken
+
+
+def test_a_state_that_is_none_cannot_be_written(database, pair):
+    with pytest.raises(sqlalchemy.exc.IntegrityError), database.begin() as connection:
+        connection.exec_driver_sql("UPDATE key_pairs SET state = 'valid', reason = 'spent'")

@@ -1,0 +1,50 @@
+"""Configuration files: what is wrong is said with its line."""
+
+import pytest
+
+from carnet.config import Section, load_config
+from carnet.errors import UsageError
+
+
+class Inner(Section, frozen=True, kw_only=True):
+    size: int = 1
+
+
+class Outer(Section, frozen=True, kw_only=True):
+    name: str
+    inner: Inner = Inner()
+    many: dict[str, Inner] = {}
+
+
+def load(tmp_path, text):
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    return load_config(path, Outer)
+
+
+def test_a_file_is_read_as_written(tmp_path):
+    loaded = load(tmp_path, 'name = "office"\n[inner]\nsize = 3\n[many.work]\nsize = 4\n')
+    assert loaded == Outer(name="office", inner=Inner(size=3), many={"work": Inner(size=4)})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('name = "x"\nnmae = 1\n', "line 2: unknown key `nmae`"),
+        ('name = "x"\n\n[inner]\n# size = 1\nsize = "big"\n', "line 5: expected `int`"),
+        ('name = "x"\n[inner]\nsize = 1\nextra = 2\n', "line 4: unknown key `extra`"),
+        ('name = "x"\n[unheard]\nsize = 1\n', "line 2: unknown key `unheard`"),
+        ("size = 1\n", "line 1: unknown key `size`"),
+        ("", "missing required field `name`"),
+        ("name = \n", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, text, expected):
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    assert expected in caught.value.sentence
+
+
+def test_a_file_that_is_not_there_is_said_plainly(tmp_path):
+    with pytest.raises(UsageError, match="Cannot read"):
+        load_config(tmp_path / "none.toml", Outer)

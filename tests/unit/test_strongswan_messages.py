@@ -1,0 +1,283 @@
+"""The strongSwan driver's pure parts: what it says, and how it judges what it hears."""
+
+from dataclasses import replace
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words
+from carnet.ipsec.strongswan_messages import connection, pool, render, shared_keys, tunnel_of_key
+from carnet.ipsec.strongswan_reports import event, shortfalls, status, why_not_up
+from carnet.objectives import Objective
+
+PSK = bytes(range(32))
+PPK = bytes(range(100, 132))
+
+CLIENT = TunnelSpec(
+    name="carnet-7",
+    role=Role.CLIENT,
+    objective=Objective.ESP,
+    mode=Mode.TUNNEL,
+    ike_version=2,
+    local_addresses=(),
+    remote_addresses=("198.51.100.2",),
+    local_identity="client-7",
+    remote_identity="target-7",
+    ike_proposals=("aes256gcm16-prfsha256-x25519",),
+    esp_proposals=("aes256gcm16-x25519",),
+    ah_proposals=(),
+    local_networks=(),
+    remote_networks=("10.20.0.0/16",),
+    virtual_address="10.99.0.7",
+    psk=PSK,
+    ppk=PPK,
+    ppk_id="ppk-7",
+    force_udp=False,
+    lifetime=3600,
+)
+
+TARGET = replace(
+    CLIENT,
+    role=Role.TARGET,
+    remote_addresses=(),
+    local_identity="target-7",
+    remote_identity="client-7",
+    local_networks=("10.20.0.0/16",),
+    remote_networks=(),
+)
+
+CHILD_SA = {
+    "state": "INSTALLED",
+    "mode": "TUNNEL",
+    "protocol": "ESP",
+    "encap": "yes",
+    "encr-alg": "AES_GCM_16",
+    "encr-keysize": "256",
+    "bytes-in": "20",
+    "bytes-out": "30",
+    "local-ts": ["10.99.0.7/32"],
+    "remote-ts": ["10.20.0.0/16"],
+}
+
+IKE_SA = {
+    "version": "2",
+    "state": "ESTABLISHED",
+    "local-host": "192.168.77.2",
+    "local-id": "client-7",
+    "remote-host": "198.51.100.2",
+    "remote-id": "target-7",
+    "encr-alg": "AES_GCM_16",
+    "encr-keysize": "256",
+    "prf-alg": "PRF_HMAC_SHA2_256",
+    "dh-group": "CURVE_25519",
+    "ppk": "yes",
+    "established": "5",
+    "local-vips": ["10.99.0.7"],
+    "child-sas": {"carnet-7-1": CHILD_SA},
+}
+
+
+def with_child(**change):
+    return IKE_SA | {"child-sas": {"carnet-7-1": CHILD_SA | change}}
+
+
+def test_the_psk_belongs_to_both_identities_and_the_ppk_to_its_own():
+    psk, ppk = shared_keys(CLIENT)
+    assert psk == {
+        "id": "carnet-7",
+        "type": "IKE",
+        "data": PSK,
+        "owners": ["client-7", "target-7"],
+    }
+    assert ppk == {"id": "carnet-7/ppk", "type": "ppk", "data": PPK, "owners": ["ppk-7"]}
+    assert [tunnel_of_key(key["id"]) for key in (psk, ppk)] == ["carnet-7", "carnet-7"]
+
+
+def test_without_a_ppk_none_is_loaded_and_none_required():
+    plain = replace(CLIENT, ppk=None, ppk_id=None)
+    assert [key["type"] for key in shared_keys(plain)] == ["IKE"]
+    assert "ppk_id" not in connection(plain)["carnet-7"]
+
+
+def test_a_ppk_is_always_required():
+    settings = connection(CLIENT)["carnet-7"]
+    assert (settings["ppk_id"], settings["ppk_required"]) == ("ppk-7", "yes")
+
+
+def test_client_asks_for_its_address_and_names_the_networks_behind_target():
+    settings = connection(CLIENT)["carnet-7"]
+    assert settings["vips"] == ["10.99.0.7"]
+    assert settings["remote_addrs"] == ["198.51.100.2"]
+    assert settings["local_addrs"] == ["%any"]
+    assert settings["children"]["carnet-7"]["remote_ts"] == ["10.20.0.0/16"]
+    assert "local_ts" not in settings["children"]["carnet-7"]
+    assert pool(CLIENT) is None
+
+
+def test_target_has_one_address_to_give_and_expects_the_traveller_anywhere():
+    settings = connection(TARGET)["carnet-7"]
+    assert settings["pools"] == ["carnet-7"]
+    assert settings["remote_addrs"] == ["%any"]
+    assert settings["remote"] == {"auth": "psk", "id": "client-7"}
+    assert settings["children"]["carnet-7"]["local_ts"] == ["10.20.0.0/16"]
+    assert pool(TARGET) == {"carnet-7": {"addrs": "10.99.0.7"}}
+
+
+def test_nothing_comes_back_by_itself_and_nothing_is_authenticated_again():
+    settings = connection(CLIENT)["carnet-7"]
+    child = settings["children"]["carnet-7"]
+    assert settings["reauth_time"] == "0"
+    assert {child[key] for key in ("start_action", "close_action", "dpd_action")} == {"none"}
+
+
+@pytest.mark.parametrize(("force", "said"), [(True, "yes"), (False, "no")])
+def test_udp_encapsulation_is_forced_where_it_is_wanted(force, said):
+    assert connection(replace(CLIENT, force_udp=force))["carnet-7"]["encap"] == said
+
+
+@pytest.mark.parametrize("spec", [CLIENT, TARGET], ids=["client", "target"])
+def test_what_is_shown_has_everything_but_the_secrets(spec):
+    shown = render(spec)
+    assert "proposals = aes256gcm16-prfsha256-x25519\n" in shown
+    assert "ppk_required = yes\n" in shown
+    assert shown.count("data = (hidden)\n") == 2
+    for secret in (PSK, PPK):
+        for form in (str(secret), secret.hex(), secret.decode("latin-1")):
+            assert form not in shown
+            assert form not in repr(spec)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "tunnel-7"},
+        {"name": "carnet-7/ppk"},
+        {"remote_identity": "%any"},
+        {"remote_identity": "*@office"},
+        {"remote_identity": "@#00ff"},
+        {"remote_identity": "keyid:7"},
+        {"remote_identity": "client-7"},
+        {"remote_addresses": ("%any",)},
+        {"remote_addresses": ("0.0.0.0/0",)},
+        {"ike_proposals": ("aes256gcm16, aes128",)},
+        {"remote_networks": ("10.20.0.1/16",)},
+        {"remote_networks": ("dynamic",)},
+        {"virtual_address": "10.99.0.0/24"},
+        {"virtual_address": None},
+        {"psk": b"short"},
+        {"ppk": b"short"},
+        {"ppk": None},
+        {"ppk_id": None},
+        {"lifetime": 0},
+    ],
+    ids=str,
+)
+def test_a_spec_that_is_not_what_it_must_be_is_not_made(change):
+    with pytest.raises(IPsecError, match="not acceptable") as raised:
+        replace(CLIENT, **change)
+    assert "short" not in raised.value.sentence
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7", "::1", "gw.example.org"])
+def test_addresses_of_every_form(address):
+    assert replace(CLIENT, remote_addresses=(address,)).remote_addresses == (address,)
+
+
+def test_suites_are_read_in_the_words_of_proposals():
+    assert suite(IKE_SA) == ("aes256gcm16", "prfsha256", "x25519")
+    cbc = {"encr-alg": "AES_CBC", "encr-keysize": "128", "integ-alg": "HMAC_SHA2_256_128"}
+    assert suite(cbc) == ("aes128", "sha256")
+    assert suite({"encr-alg": "CHACHA20_POLY1305", "encr-keysize": "256"}) == ("chacha20poly1305",)
+    assert suite({"encr-alg": "ROT13"}) == ("ROT13",)
+
+
+@pytest.mark.parametrize(
+    ("agreed", "proposal", "holds"),
+    [
+        (("aes256gcm16",), "aes256gcm16-x25519", True),
+        (("aes256gcm16", "x25519"), "aes256gcm16-x25519", True),
+        (("aes128gcm16",), "aes256gcm16-aes128gcm16-x25519", True),
+        (("aes128", "sha256", "prfsha256", "modp2048"), "aes128-sha256-modp2048", True),
+        (("aes128", "sha256", "prfsha1", "modp2048"), "aes128-sha256-modp2048", False),
+        (("aes128gcm16",), "aes256gcm16-x25519", False),
+        (("aes256gcm16", "modp2048"), "aes256gcm16-x25519", False),
+        (("aes128",), "aes128-sha256", False),
+        (("sha256",), "aes128-sha256", False),
+        ((), "aes256gcm16-x25519", False),
+        (("ROT13",), "aes256gcm16-x25519", False),
+    ],
+)
+def test_only_a_whole_proposal_will_do(agreed, proposal, holds):
+    assert is_proposed(agreed, ["null-md5", proposal]) is holds
+
+
+def test_words_that_could_not_be_compared_are_found():
+    assert unknown_words(["aes256gcm16-prfsha256-x25519", "rot13-sha256-esn"]) == ["rot13"]
+
+
+def test_what_was_agreed_has_no_shortfall():
+    assert shortfalls(CLIENT, IKE_SA) == []
+    at_target = with_child(**{"local-ts": ["10.20.0.0/16"], "remote-ts": ["10.99.0.7/32"]}) | {
+        "local-id": "target-7",
+        "remote-id": "client-7",
+        "local-vips": [],
+        "remote-vips": ["10.99.0.7"],
+    }
+    assert shortfalls(TARGET, at_target) == []
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (IKE_SA | {"state": "CONNECTING"}, "it is not established"),
+        (IKE_SA | {"child-sas": {}}, "it is not established"),
+        (with_child(state="DELETED"), "it is not established"),
+        (IKE_SA | {"version": "1"}, "it is not IKEv2"),
+        (IKE_SA | {"remote-id": "someone"}, "it is not between the two identities"),
+        (IKE_SA | {"encr-keysize": "128"}, "its IKE algorithms were not proposed"),
+        (IKE_SA | {"dh-group": "MODP_2048"}, "its IKE algorithms were not proposed"),
+        (IKE_SA | {"ppk": "no"}, "it has no post-quantum key"),
+        ({k: v for k, v in IKE_SA.items() if k != "ppk"}, "it has no post-quantum key"),
+        (with_child(protocol="AH"), "it is not ESP"),
+        (with_child(**{"encr-alg": "NULL"}), "its ESP algorithms were not proposed"),
+        (with_child(mode="TRANSPORT"), "its mode is another"),
+        (IKE_SA | {"local-vips": ["10.99.0.8"]}, "its virtual address is another"),
+        (with_child(**{"remote-ts": ["10.20.0.0/24"]}), "its networks are others"),
+        (with_child(**{"remote-ts": ["10.20.0.0/16[tcp]"]}), "its networks are others"),
+        (with_child(**{"local-ts": ["10.99.0.8/32"]}), "its networks are others"),
+    ],
+)
+def test_whatever_is_less_than_agreed_is_named(report, said):
+    assert shortfalls(CLIENT, report) == [said]
+
+
+def test_status_reads_the_child_that_carries_packets_now():
+    old = CHILD_SA | {"state": "DELETED", "encr-alg": "NULL", "bytes-in": "1", "bytes-out": "2"}
+    found = status("carnet-7", IKE_SA | {"child-sas": {"carnet-7-0": old, "carnet-7-1": CHILD_SA}})
+    assert found.established
+    assert found.child_suite == "ESP aes256gcm16"
+    assert (found.bytes_in, found.bytes_out) == (21, 32)
+    assert (found.encapsulated, found.ppk, found.established_seconds) == (True, True, 5)
+
+
+def test_events_of_others_are_not_ours():
+    assert event({"up": "yes", "carnet-7": {}}) == TunnelEvent("carnet-7", Change.UP)
+    assert event({"carnet-7": {}}) == TunnelEvent("carnet-7", Change.DOWN)
+    assert event({"up": "yes", "site-to-site": {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (["received packet", "received AUTHENTICATION_FAILED notify error"], "keys of the two"),
+        (["received packet", "received NO_PROPOSAL_CHOSEN notify error"], "NO_PROPOSAL_CHOSEN"),
+        (["received packet", "received TS_UNACCEPTABLE notify, no CHILD_SA built"], "TS_UNACC"),
+        (["sending packet", "retransmit 1 of request"], "does not answer IKE on UDP ports 500"),
+        (["received packet", "something new"], "look there"),
+        ([], "does not answer"),
+    ],
+)
+def test_failures_are_told_apart(log, said):
+    assert said in why_not_up(log)
