@@ -54,6 +54,22 @@ class OneTimePair:
     """Last day of validity, as the token says."""
 
 
+class OneTimePrivateKey:
+    """The private half of a pair, where it is: on the token. Two operations, no more."""
+
+    def __init__(self, keys_: "OneTimeKeys", pair: OneTimePair) -> None:
+        self._keys = keys_
+        self.pair = pair
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return the raw ECDSA signature of a digest; raises TokenError."""
+        return self._keys.sign(self.pair.key_id, digest)
+
+    def agree(self, point: bytes) -> bytes:
+        """Return ECDH's x-coordinate with a point; raises TokenError, ValueError."""
+        return self._keys.agree(self.pair.key_id, point)
+
+
 @dataclass
 class _Halves:
     private: list[Any] = field(default_factory=list)
@@ -76,6 +92,10 @@ class OneTimeKeys:
         """Return the usable pairs in the order of use."""
         pairs = [halves.pair for halves in list(self._known.values()) if halves.pair]
         return sorted(pairs, key=lambda pair: pair.label)
+
+    def private_key(self, key_id: bytes) -> OneTimePrivateKey:
+        """Return the private half of a pair as one object; raises TokenError if there is none."""
+        return OneTimePrivateKey(self, self._usable(key_id)[1])
 
     def sign(self, key_id: bytes, digest: bytes) -> bytes:
         """Return the ECDSA signature of a digest, r and s side by side (RFC 9053 2.1)."""

@@ -1,0 +1,1 @@
+"""SoftHSM2 as the embedded default token: its configuration and set-up."""

@@ -1,0 +1,62 @@
+"""Where the embedded SoftHSM2 token lives, and its softhsm2.conf."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from carnet.errors import TokenError
+
+DIRECTORY_VARIABLE = "CARNET_SOFTHSM_DIR"
+CONFIGURATION_VARIABLE = "SOFTHSM2_CONF"
+
+_FILE = "softhsm2.conf"
+_TOKENS = "tokens"
+_UNSUITABLE = frozenset("#\n")
+
+
+def default_directory() -> Path:
+    """Return CARNET_SOFTHSM_DIR, else softhsm/ in the user's data directory."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    return Path(named) if named else platformdirs.user_data_path("carnet") / "softhsm"
+
+
+def prepare(directory: Path) -> Path:
+    """Make the directory a home for SoftHSM2 tokens; return its softhsm2.conf.
+
+    Tokens that are there stay. Directories become 0700, the file 0600. Raises
+    TokenError if the path has a character that SoftHSM2's configuration cannot hold.
+    """
+    directory = directory.absolute()
+    if _UNSUITABLE & set(str(directory)):
+        raise TokenError(f"SoftHSM2 cannot keep tokens in {str(directory)!r}; choose another path.")
+    for private in (directory, directory / _TOKENS):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.chmod(0o700)
+    _write_private(directory / _FILE, _configuration(directory / _TOKENS))
+    return directory / _FILE
+
+
+def use_default() -> None:
+    """Point SoftHSM2 at the default directory, if it exists and the user chose no other.
+
+    SoftHSM2 reads SOFTHSM2_CONF when it starts: call this before the module is loaded.
+    """
+    configuration = default_directory().absolute() / _FILE
+    if configuration.is_file():
+        os.environ.setdefault(CONFIGURATION_VARIABLE, str(configuration))
+
+
+def _configuration(tokens: Path) -> str:
+    return (
+        f"directories.tokendir = {tokens}\n"
+        "objectstore.backend = file\n"
+        "log.level = ERROR\n"
+        "slots.removable = false\n"
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,126 @@
+import inspect
+from dataclasses import replace
+from queue import Queue
+from threading import Thread
+
+import pkcs11
+import pytest
+
+from carnet.errors import TokenError
+from carnet.token.data import write_data
+from carnet.token.module import Module, Token, TokenInfo
+from carnet.token.session import check_pin_state, open_public_session, open_session, wrong_pin
+from carnet.token.translation import translated
+from tests.token.helpers import PIN, SO_PIN
+
+WRONG = "wrong-pin-99"
+
+INFO = TokenInfo(
+    label="traveller",
+    serial="1",
+    manufacturer="m",
+    model="m",
+    initialised=True,
+    pin_set=True,
+    pin_count_low=False,
+    pin_final_try=False,
+    pin_locked=False,
+    protected_authentication_path=False,
+)
+
+
+def log_in(token: Token, pin: str | None) -> None:
+    with open_session(token, pin, writable=False):
+        pass
+
+
+def test_a_wrong_pin_is_tried_once_and_said_so(token: Token) -> None:
+    assert not token.info.pin_count_low
+    with pytest.raises(TokenError, match="too many wrong ones lock token traveller") as caught:
+        log_in(token, WRONG)
+    assert WRONG not in repr(caught.value) + repr(caught.value.__cause__)
+    assert token.info.pin_count_low
+    log_in(token, PIN)
+    assert not token.info.pin_count_low
+
+
+@pytest.mark.parametrize("pin", ["", None])
+def test_no_pin_is_no_try(token: Token, pin: str | None) -> None:
+    with pytest.raises(TokenError, match="wants a PIN"):
+        log_in(token, pin)
+    assert not token.info.pin_count_low
+
+
+def test_a_token_without_pin(module: Module) -> None:
+    module.library.init_token(module.present()[0].slot_id, SO_PIN, "bare")
+    with pytest.raises(TokenError, match="bare has no PIN yet"):
+        log_in(module.choose("bare"), PIN)
+
+
+def test_the_final_try_is_left_alone_unless_allowed() -> None:
+    final = replace(INFO, pin_count_low=True, pin_final_try=True)
+    with pytest.raises(TokenError, match="leaves one PIN try"):
+        check_pin_state(final, allow_final_try=False)
+    check_pin_state(final, allow_final_try=True)
+    check_pin_state(INFO, allow_final_try=False)
+
+
+def test_a_locked_pin_is_never_tried() -> None:
+    with pytest.raises(TokenError, match="is locked"):
+        check_pin_state(replace(INFO, pin_locked=True), allow_final_try=True)
+
+
+def test_a_wrong_pin_says_how_near_the_lock_is() -> None:
+    assert "one try is left" in wrong_pin(replace(INFO, pin_final_try=True))
+    assert "now locked" in wrong_pin(replace(INFO, pin_locked=True, pin_final_try=True))
+
+
+def test_a_second_login_is_refused_and_leaves_the_first(token: Token) -> None:
+    with open_session(token, PIN, writable=True) as session:
+        with pytest.raises(TokenError, match="logged in to the token already"):
+            log_in(token, PIN)
+        write_data(session, "label", b"value", private=True)
+
+
+def test_login_ends_with_the_session(token: Token) -> None:
+    log_in(token, PIN)
+    with (
+        open_public_session(token, writable=True) as session,
+        pytest.raises(TokenError, match="wants a PIN"),
+    ):
+        write_data(session, "label", b"value", private=True)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_session_that_ended_blocks_nobody(token: Token) -> None:
+    with open_public_session(token) as session:
+        pass
+    with pytest.raises(TokenError, match="insert it again") as caught:
+        session.find(pkcs11.ObjectClass.DATA, {})
+    assert caught.value.__cause__
+    failures: Queue[TokenError] = Queue()
+
+    def search() -> None:
+        try:
+            session.find(pkcs11.ObjectClass.DATA, {})
+        except TokenError as error:
+            failures.put(error)
+
+    Thread(target=search, daemon=True).start()
+    assert failures.get(timeout=20)
+
+
+PKCS11_ERRORS = [
+    error
+    for error in vars(pkcs11.exceptions).values()
+    if inspect.isclass(error) and issubclass(error, pkcs11.PKCS11Error)
+]
+
+
+@pytest.mark.parametrize("error", PKCS11_ERRORS)
+def test_every_error_is_one_sentence(error: type[pkcs11.PKCS11Error]) -> None:
+    with pytest.raises(TokenError) as caught, translated():
+        raise error
+    assert caught.value.sentence.endswith(".")
+    assert ";" in caught.value.sentence
+    assert "{" not in caught.value.sentence
