@@ -52,7 +52,7 @@ def _virtual_addresses(ike_sa: Report) -> list[str]:
 
 
 def shortfalls(spec: TunnelSpec, ike_sa: Report) -> list[str]:
-    """Return in what a tunnel is less than agreed, each as "it has no …"; empty if in nothing."""
+    """Return in what a tunnel is less than agreed, each as half a sentence; empty if in nothing."""
     child = live_child(ike_sa)
     if child is None or not is_live(ike_sa):
         return ["it is not established"]
