@@ -1,0 +1,121 @@
+"""strongSwan's daemon, one a machine, with all that is its own in the machine's directory."""
+
+import os
+import socket
+from enum import Enum
+from pathlib import Path
+
+from carnet.ipsec.kernel import kernel_has_esp
+from lab.errors import LabError
+from lab.machine import Machine
+from lab.privilege import require_tun
+from lab.process import Process
+
+VICI = "/run/charon.vici"
+"""The daemon's socket, as the machine itself sees it."""
+
+_PLUGINS = (
+    "random nonce openssl aes aesni sha1 sha2 md5 hmac kdf gcm ccm ctr chapoly curve25519 gmp"
+    " cmac xcbc pem pkcs1 pkcs8 x509 pubkey constraints socket-default vici"
+)
+
+
+class Lane(Enum):
+    """What carries ESP: the value is the plugins that make it so, and a sentence about it."""
+
+    KERNEL = ("kernel-netlink", "ESP is the kernel's own.")
+    USERSPACE = (
+        "kernel-libipsec kernel-netlink",
+        "This kernel has no ESP: strongSwan's userspace ESP carries it.",
+    )
+
+    @property
+    def plugins(self) -> str:
+        """What charon must load for it, in this order."""
+        return self.value[0]
+
+    @property
+    def sentence(self) -> str:
+        """What to tell a person about the choice."""
+        return self.value[1]
+
+
+def choose_lane() -> Lane:
+    """Ask the kernel whether it has ESP; raise LabError where nothing can carry it."""
+    if kernel_has_esp():
+        return Lane.KERNEL
+    require_tun()
+    return Lane.USERSPACE
+
+
+def configuration(lane: Lane, log: Path) -> str:
+    """Return a strongswan.conf that loads what is named and nothing under /etc."""
+    userspace = "yes" if lane is Lane.USERSPACE else "no"
+    return f"""charon-systemd {{
+    load = {_PLUGINS} {lane.plugins}
+    plugins {{
+        vici {{
+            socket = unix://{VICI}
+        }}
+        kernel-libipsec {{
+            load = {userspace}
+        }}
+    }}
+    filelog {{
+        carnet-lab {{
+            path = {log}
+            default = 1
+            flush_line = yes
+        }}
+    }}
+}}
+"""
+
+
+class Charon:
+    """The daemon of one machine: start(), then stop() or kill(), and start() again."""
+
+    def __init__(self, machine: Machine, lane: Lane) -> None:
+        self.machine = machine
+        self.lane = lane
+        self._process: Process | None = None
+
+    @property
+    def vici(self) -> Path:
+        """The VICI socket, as reached from outside the machine."""
+        return self.machine.path(VICI)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id, as seen from outside the machine."""
+        if self._process is None:
+            raise LabError(f"No charon was started on {self.machine.name}.")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the daemon and return when its VICI socket answers."""
+        conf = self.machine.directory / "strongswan.conf"
+        text = configuration(self.lane, self.machine.directory / "charon.log")
+        with os.fdopen(os.open(conf, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        self.vici.unlink(missing_ok=True)
+        self._process = self.machine.start(
+            ["/usr/sbin/charon-systemd"],
+            log="charon.err",
+            extra={"STRONGSWAN_CONF": str(conf)},
+        )
+        self._process.wait_for(self._answers, "the VICI socket")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.vici)) == 0
+
+    def stop(self) -> None:
+        """End the daemon in good order: it tells its peers."""
+        if self._process:
+            self._process.stop()
+
+    def kill(self) -> None:
+        """End the daemon as a crash would."""
+        if self._process:
+            self._process.kill()

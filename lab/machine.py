@@ -1,0 +1,176 @@
+"""A machine of the lab: namespaces of its own, held by one process, the keeper.
+
+The keeper is the first process of the machine's PID namespace and waits on a pipe
+to its maker. When the maker ends, however it ends, the pipe closes, the keeper
+ends, and with it everything: the kernel kills whatever else runs in that PID
+namespace, and drops the mounts, interfaces and namespaces that nobody uses.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from lab.errors import LabError
+from lab.process import Process, only_child
+from lab.waiting import TIME_LIMIT, wait_until
+
+_UNSHARE = (
+    *("unshare", "--net", "--mount", "--pid", "--uts", "--ipc"),
+    *("--fork", "--kill-child=SIGKILL", "--mount-proc"),
+)
+
+_KEEPER = """set -e
+hostname "$1"; shift
+mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /run
+mkdir -p -m 0755 /run/user
+mkdir -m 0700 "/run/user/$(id -u)"
+for hidden; do mount -t tmpfs -o ro,mode=0700,size=4k tmpfs "$hidden"; done
+echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+echo ready
+exec cat
+"""
+"""A private /run, nothing of the others' directories, and no IPv6 chatter."""
+
+_PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_LISTENING = "0A"
+"""TCP_LISTEN as /proc/net/tcp writes it."""
+
+
+def _private_log(path: Path | None) -> IO[str]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.fdopen(os.open(path or os.devnull, flags, 0o600), "a")
+
+
+class Machine:
+    """One host: run() a command in it, or start() a program that stays."""
+
+    def __init__(self, name: str, directory: Path, hidden: Sequence[Path] = ()) -> None:
+        self.name = name
+        self.directory = directory
+        self._keeper = subprocess.Popen(
+            [*_UNSHARE, "sh", "-c", _KEEPER, "keeper", name, *map(str, hidden)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id: the handle by which namespaces are entered."""
+        if self._pid is None:
+            self._pid = self._wait_until_ready()
+        return self._pid
+
+    def _wait_until_ready(self) -> int:
+        keeper = self._keeper
+        if keeper.stdout is None or keeper.stdout.readline() != b"ready\n":
+            rest = keeper.communicate()[0].decode(errors="replace")
+            raise LabError(f"The machine {self.name} does not start: {rest.strip()}")
+        pid = only_child(keeper.pid)
+        if pid is None:
+            raise LabError(f"The machine {self.name} ended as it started.")
+        return pid
+
+    def path(self, inside: str) -> Path:
+        """Return a way from outside to a path of this machine, such as its /run."""
+        return Path(f"/proc/{self.pid}/root") / inside.lstrip("/")
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what programs find in their environment: little, and nothing of ours."""
+        own = {"HOME": str(self.directory), "PATH": _PATH, "LANG": "C.UTF-8"}
+        return own | dict(extra or {})
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        extra: Mapping[str, str] | None = None,
+        check: bool = True,
+        seconds: float = 60,
+        pass_fds: Sequence[int] = (),
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end; raise LabError with its output if it fails.
+
+        `stdin` is what the command reads, `extra` what its environment has besides.
+        Neither is shown in an error.
+        """
+        try:
+            done = subprocess.run(
+                self._enter(argv),
+                env=self.environment(extra),
+                input=stdin or "",
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                pass_fds=pass_fds,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{argv[0]} on {self.name} took over {seconds:g} seconds.") from error
+        if check and done.returncode:
+            said = (done.stdout + done.stderr).strip()
+            raise LabError(f"{argv[0]} on {self.name} ended with {done.returncode}: {said}")
+        return done
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        log: str | None = None,
+        stdin: int | IO[Any] = subprocess.DEVNULL,
+        stdout: int | IO[Any] = subprocess.DEVNULL,
+        extra: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Process:
+        """Start a program that stays.
+
+        What it prints goes to the file `log` of the machine's directory, or to `stdout`.
+        """
+        path = self.directory / log if log else None
+        with _private_log(path) as file:
+            nsenter = subprocess.Popen(
+                self._enter(argv),
+                env=self.environment(extra),
+                stdin=stdin,
+                stdout=file if path else stdout,
+                stderr=file if path else stdout,
+                start_new_session=True,
+                pass_fds=pass_fds,
+            )
+        return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path)
+
+    def _enter(self, argv: Sequence[str]) -> list[str]:
+        return [
+            *("nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--uts", "--ipc"),
+            *(f"--wdns={self.directory}", "setpriv", "--pdeathsig", "KILL", "--", *argv),
+        ]
+
+    def listens_on(self, port: int) -> bool:
+        """Whether some program of this machine accepts TCP connections on that port."""
+        table = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        rows = (line.split() for line in table)
+        return any(row[3] == _LISTENING and int(row[1].split(":")[1], 16) == port for row in rows)
+
+    def wait_for_port(self, port: int, seconds: float = TIME_LIMIT) -> None:
+        """Wait until some program of this machine accepts TCP connections on that port."""
+        wait_until(lambda: self.listens_on(port), f"port {port} of {self.name}", seconds)
+
+    def wait_for_path(self, inside: str, seconds: float = TIME_LIMIT) -> None:
+        """Wait until that path is there on this machine."""
+        wait_until(self.path(inside).exists, f"{inside} on {self.name}", seconds)
+
+    def close(self) -> None:
+        """End the machine and all that runs in it; return when it is gone."""
+        if self._keeper.stdin:
+            self._keeper.stdin.close()
+        self._keeper.wait(TIME_LIMIT)
+        if self._keeper.stdout:
+            self._keeper.stdout.close()

@@ -1,0 +1,108 @@
+"""A process that runs in a machine of the lab."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from lab.errors import LabError
+from lab.waiting import TIME_LIMIT, wait_until
+
+
+def only_child(pid: int) -> int | None:
+    """Return the id of that process's one child; None if it has none, or has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(children[0]) if children else None
+
+
+class Process:
+    """A program in a machine, seen from outside.
+
+    What was started is nsenter, which only waits: signals go to the program
+    itself. The program dies when nsenter dies, and both when the machine does.
+    """
+
+    def __init__(self, name: str, nsenter: "subprocess.Popen[bytes]", log: Path | None) -> None:
+        self.name = name
+        self.log = log
+        self._nsenter = nsenter
+        wait_until(lambda: self._child() is not None or not self.running, f"{name} to start")
+        self._pid = self._child()
+
+    def _child(self) -> int | None:
+        return only_child(self._nsenter.pid)
+
+    @property
+    def running(self) -> bool:
+        """Whether the program has not ended yet."""
+        return self._nsenter.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The program's process id, as seen from outside the machine."""
+        if self._pid is None:
+            raise LabError(f"{self.name} ended at once. {self.output()}")
+        return self._pid
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """What the program prints, where it was started with a pipe."""
+        return self._nsenter.stdout
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """What the program reads, where it was started with a pipe."""
+        return self._nsenter.stdin
+
+    def output(self) -> str:
+        """Return what the program wrote to its log so far."""
+        if self.log is None:
+            return ""
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the program a signal; one that has ended gets none."""
+        if self.running and self._pid is not None:
+            os.kill(self._pid, number)
+
+    def wait(self, seconds: float = TIME_LIMIT) -> int:
+        """Return the exit status; raise LabError if the program is still running by then."""
+        try:
+            return self._nsenter.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"{self.name} still runs after {seconds:g} seconds.") from error
+
+    def stop(self, seconds: float = TIME_LIMIT) -> int:
+        """Ask the program to end (SIGTERM) and return its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self) -> int:
+        """End the program at once (SIGKILL), as a crash would."""
+        self.signal(signal.SIGKILL)
+        return self.wait()
+
+    def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = TIME_LIMIT) -> None:
+        """Wait until it holds; raise LabError with the log if the program ends before."""
+
+        def holds_or_ended() -> bool:
+            return holds() or not self.running
+
+        wait_until(holds_or_ended, f"{what} of {self.name}", seconds)
+        if not holds():
+            raise LabError(f"{self.name} ended before {what} was seen. {self.output()}")
+
+    def wait_for_line(self, pattern: str, seconds: float = TIME_LIMIT) -> str:
+        """Wait until the log has a line that matches the pattern, and return the line."""
+        expression = re.compile(f"^.*(?:{pattern}).*$", re.MULTILINE)
+        self.wait_for(
+            lambda: bool(expression.search(self.output())), f"a line {pattern!r}", seconds
+        )
+        found = expression.search(self.output())
+        return found.group() if found else ""

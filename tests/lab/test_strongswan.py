@@ -1,0 +1,313 @@
+"""The strongSwan driver against real daemons: a client behind NAT, a gateway, a server."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.spec import Mode
+from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.vici_link import Events, text
+from carnet.objectives import Objective
+from lab.capture import Capture
+from lab.machine import Machine
+from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
+from lab.waiting import wait_until
+
+from .conftest import Ends, Gateway, started, two_ends
+
+PLAN = "the plan of the work network\n"
+
+FETCH = """
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
+"""
+
+
+def fetch(machine: Machine, url: str) -> str | None:
+    done = machine.run(["python", "-c", FETCH, url], check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def install(client: Gateway, target: Gateway, ends: Ends) -> None:
+    target.driver.install(ends.target)
+    client.driver.install(ends.client)
+
+
+def connect(client: Gateway, target: Gateway, ends: Ends) -> None:
+    install(client, target, ends)
+    client.driver.up(ends.client)
+
+
+def ike_sa(gateway: Gateway, name: str) -> dict:
+    """The tunnel's newest IKE_SA: while it is rekeyed there are two."""
+    with gateway.session() as session:
+        reports = [text(sa)[name] for sa in session.list_sas({"ike": name})]
+    return max(reports, key=lambda report: int(report["uniqueid"]))
+
+
+def in_background(call: Callable[..., object], *arguments: object) -> Callable[[], object]:
+    """Call it in another thread; what is returned waits for its result, but not for ever."""
+    results: SimpleQueue[object] = SimpleQueue()
+    Thread(target=lambda: results.put(call(*arguments)), daemon=True).start()
+    return partial(results.get, timeout=10)
+
+
+@pytest.mark.parametrize("ppk", [False, True], ids=["psk", "psk-and-ppk"])
+def test_a_tunnel_through_nat_carries_http_and_nothing_passes_in_clear(
+    world, client, target, work_file, ppk
+):
+    ends = two_ends(ppk=ppk)
+    with Capture(world.router) as capture:
+        assert fetch(client.machine, work_file) is None
+        install(client, target, ends)
+        status = client.driver.up(ends.client)
+        assert fetch(client.machine, work_file) == PLAN
+        at_target = target.driver.confirm(ends.target)
+        client.driver.down(ends.name)
+        assert fetch(client.machine, work_file) is None
+    assert status.established
+    assert (status.ppk, at_target.ppk) == (ppk, ppk)
+    assert status.child_suite == "ESP aes256gcm16"
+    assert status.ike_suite == "aes256gcm16-prfsha256-x25519"
+    assert status.virtual_address == at_target.virtual_address == "10.99.0.7"
+    assert at_target.bytes_out > len(PLAN)
+    packets = capture.between(CLIENT_ADDRESS, TARGET_ADDRESS)
+    assert packets["other"] == 0
+    assert packets["ESP in UDP 4500"] + packets["ESP"] >= 8
+    assert packets["IKE on UDP 500"] == 2
+    assert PLAN.strip().encode() not in capture.path.read_bytes()
+
+
+def test_what_is_not_ike_or_esp_is_counted(world, client):
+    with Capture(world.router) as capture:
+        client.machine.run(["bash", "-c", f"echo hello > /dev/udp/{TARGET_ADDRESS}/4500"])
+        client.machine.run(["bash", "-c", f"echo hello > /dev/udp/{TARGET_ADDRESS}/53"])
+    assert capture.between(CLIENT_ADDRESS, TARGET_ADDRESS)["other"] >= 2
+
+
+def test_the_ike_sa_is_rekeyed_at_once_where_there_is_a_ppk(client, target):
+    ends = two_ends(ppk=True)
+    with Events(target.charon.vici, ["ike-rekey"], 10) as events:
+        connect(client, target, ends)
+        assert ends.name in events.next()
+    assert len(client.driver.status()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"psk": b"?" * 32}, "AUTHENTICATION_FAILED"),
+        ({"ppk": b"?" * 32}, "AUTHENTICATION_FAILED"),
+        ({"ppk": None, "ppk_id": None}, "AUTHENTICATION_FAILED"),
+        ({"ike_proposals": ("aes256gcm16-prfsha384-ecp384",)}, "NO_PROPOSAL_CHOSEN"),
+        ({"esp_proposals": ("aes128gcm16",)}, "NO_PROPOSAL_CHOSEN"),
+        ({"local_networks": ("10.20.0.0/24",)}, "its networks are others"),
+        ({"virtual_address": "10.99.0.8"}, "virtual address"),
+    ],
+    ids=["psk", "ppk", "no-ppk", "ike-proposals", "esp-proposals", "networks", "address"],
+)
+def test_ends_that_differ_make_no_tunnel_and_leave_nothing(client, target, change, said):
+    ends = two_ends(ppk=True)
+    install(client, target, Ends(ends.client, replace(ends.target, **change)))
+    with pytest.raises(IPsecError, match=said) as raised:
+        client.driver.up(ends.client)
+    assert "\n" not in raised.value.sentence
+    assert client.left() == []
+
+
+def test_a_client_without_the_ppk_is_refused(client, target):
+    ends = two_ends(ppk=True)
+    install(client, target, Ends(replace(ends.client, ppk=None, ppk_id=None), ends.target))
+    with pytest.raises(IPsecError, match="AUTHENTICATION_FAILED"):
+        client.driver.up(replace(ends.client, ppk=None, ppk_id=None))
+
+
+def test_a_target_that_does_not_answer(client):
+    spec = replace(two_ends().client, remote_addresses=("198.51.100.6",))
+    impatient = StrongSwan(client.charon.vici, ike_time_limit=1.0)
+    impatient.install(spec)
+    with pytest.raises(IPsecError, match="does not answer IKE"):
+        impatient.up(spec)
+    assert client.left() == []
+
+
+def test_a_target_less_than_agreed_is_seen_at_target_too(client, target):
+    ends = two_ends()
+    connect(client, target, ends)
+    stricter = replace(ends.target, esp_proposals=("chacha20poly1305",))
+    with pytest.raises(IPsecError, match="its ESP algorithms were not proposed"):
+        target.driver.confirm(stricter)
+    assert target.left() == []
+
+
+def test_forgotten_secrets_are_gone_and_rekeying_goes_on_without_them(client, target, work_file):
+    ends = two_ends(ppk=True)
+    connect(client, target, ends)
+    for gateway in (client, target):
+        gateway.driver.forget_secrets(ends.name)
+        with gateway.session() as session:
+            assert session.get_shared()["keys"] == []
+    before = ike_sa(client, ends.name)
+    with client.session() as session:
+        session.rekey({"ike": ends.name})
+    wait_until(lambda: ike_sa(client, ends.name)["uniqueid"] != before["uniqueid"], "a new IKE_SA")
+    with client.session() as session:
+        session.rekey({"child": ends.name})
+    spi = next(iter(before["child-sas"].values()))["spi-in"]
+    wait_until(
+        lambda: any(
+            child["spi-in"] != spi and child["state"] == "INSTALLED"
+            for child in ike_sa(client, ends.name)["child-sas"].values()
+        ),
+        "a new CHILD_SA",
+    )
+    assert client.driver.confirm(ends.client).ppk
+    assert fetch(client.machine, work_file) == PLAN
+
+
+def test_down_leaves_nothing_and_may_be_repeated(client, target):
+    ends = two_ends(ppk=True)
+    connect(client, target, ends)
+    for gateway in (client, target):
+        gateway.driver.down(ends.name)
+        gateway.driver.down(ends.name)
+        assert gateway.left() == []
+
+
+def test_down_without_a_peer_that_agrees(client, target):
+    ends = two_ends()
+    connect(client, target, ends)
+    target.charon.kill()
+    client.driver.down(ends.name)
+    assert client.left() == []
+    target.charon.start()
+
+
+def test_sweep_removes_ours_and_keeps_the_rest(client, target):
+    kept, swept, half = two_ends(), two_ends(virtual_address="10.99.0.8"), two_ends(ppk=True)
+    connect(client, target, kept)
+    connect(client, target, swept)
+    foreign = {"foreign": {"version": "2", "remote_addrs": ["192.0.2.1"]}}
+    with client.session() as session:
+        session.load_conn(foreign)
+        session.load_shared({"id": f"{half.name}/ppk", "type": "ppk", "data": half.client.ppk})
+    assert client.driver.sweep(frozenset({kept.name})) == sorted([swept.name, half.name])
+    assert [tunnel.name for tunnel in client.driver.status()] == [kept.name]
+    with client.session() as session:
+        assert text(session.get_conns())["conns"] == [kept.name, "foreign"]
+        assert text(session.get_shared())["keys"] == [kept.name]
+        session.unload_conn({"name": "foreign"})
+
+
+def test_watch_tells_up_and_down_and_no_rekeying(client, target):
+    ends = two_ends(ppk=True)
+    events = target.driver.watch()
+    connect(client, target, ends)
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.UP)
+    client.driver.down(ends.name)
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.DOWN)
+    target.driver.close()
+    assert in_background(list, events)() == []
+
+
+def test_watch_is_ended_by_close_from_another_thread(target):
+    watching = in_background(list, target.driver.watch())
+    target.driver.close()
+    assert watching() == []
+
+
+def test_watch_ends_with_the_daemon(target):
+    events = target.driver.watch()
+    target.charon.kill()
+    assert in_background(list, events)() == []
+    target.charon.start()
+
+
+def test_a_daemon_that_is_not_there(world, client):
+    client.charon.kill()
+    try:
+        for driver in (client.driver, StrongSwan(world.directory / "charon.vici")):
+            for operation in (
+                driver.capabilities,
+                driver.status,
+                driver.watch,
+                lambda d=driver: d.install(two_ends().client),
+                lambda d=driver: d.up(two_ends().client),
+                lambda d=driver: d.down("carnet-1"),
+            ):
+                with pytest.raises(IPsecError, match=r"does not answer at .*start it"):
+                    operation()
+    finally:
+        client.charon.start()
+
+
+def test_capabilities_are_what_the_daemon_has(client):
+    found = client.driver.capabilities()
+    assert found.driver == "strongswan"
+    assert found.version.startswith("5.") or found.version.startswith("6.")
+    assert found.objectives == (Objective.ESP,)
+    assert found.modes == (Mode.TUNNEL,)
+    assert found.ike_versions == (2,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"objective": Objective.AH},
+        {"objective": Objective.AH_ESP},
+        {"objective": Objective.NATIVE},
+        {"mode": Mode.TRANSPORT, "virtual_address": None},
+        {"ike_version": 1},
+        {"esp_proposals": ("rot13",)},
+        {"esp_proposals": ()},
+        {"remote_addresses": ()},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_it_cannot_carry_is_refused_and_nothing_loaded(client, change):
+    with pytest.raises(IPsecError, match="nothing is downgraded"):
+        client.driver.install(replace(two_ends().client, **change))
+    assert client.left() == []
+
+
+def test_what_the_daemon_refuses_is_one_sentence_and_leaves_nothing(client):
+    spec = replace(two_ends(ppk=True).client, esp_proposals=("prfsha256",))
+    with pytest.raises(IPsecError, match="The strongSwan daemon refuses"):
+        client.driver.install(spec)
+    assert client.left() == []
+
+
+def test_no_secret_is_in_a_file_or_an_argument(world, client, target):
+    ends = two_ends(ppk=True)
+    connect(client, target, ends)
+    places = [path for path in world.directory.rglob("*") if path.is_file()]
+    for machine in world.machines:
+        places += machine.path("proc").glob("[0-9]*/cmdline")
+        places += machine.path("proc").glob("[0-9]*/environ")
+    assert len(places) > 2 * len(world.machines)
+    for secret in (ends.client.psk, ends.client.ppk):
+        for form in (secret, secret.hex().encode(), secret.hex().upper().encode()):
+            assert [path for path in places if form in path.read_bytes()] == []
+
+
+def test_two_travellers_at_once_with_suites_of_their_own(world, lane, client, target):
+    other = started(world.host, lane)
+    first, second = two_ends(), two_ends(virtual_address="10.99.0.8", ppk=True)
+    suites = {
+        "ike_proposals": ("chacha20poly1305-prfsha384-ecp384",),
+        "esp_proposals": ("aes128-sha256",),
+    }
+    second = Ends(replace(second.client, **suites), replace(second.target, **suites))
+    connect(client, target, first)
+    connect(other, target, second)
+    found = {tunnel.name: tunnel.child_suite for tunnel in target.driver.status()}
+    assert found == {first.name: "ESP aes256gcm16", second.name: "ESP aes128-sha256"}
+    assert target.driver.confirm(first.target).established
+    assert target.driver.confirm(second.target).established
+    other.charon.stop()
