@@ -3,7 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -33,9 +33,15 @@ def load_config(path: Path, type_: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     try:
-        return msgspec.convert(values, type_, strict=True)
+        return msgspec.convert(values, type_, strict=True, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise UsageError(_explain(path, text, str(error))) from error
+
+
+def _decode(type_: type[Any], value: Any) -> Any:
+    if type_ is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
 
 
 def _explain(path: Path, text: str, message: str) -> str:

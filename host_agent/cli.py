@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,13 +36,23 @@ def cli(context: click.Context, path: Path | None) -> None:
 
 
 @cli.command()
+@click.option("--name", default="office", show_default=True, help="Behind the @ of user IDs.")
+@click.option(
+    "--target",
+    "targets",
+    nargs=2,
+    multiple=True,
+    metavar="NAME URL",
+    default=(("work", "https://gateway.example.org:8471"),),
+    help="A Target and where it is, such as: work https://gateway.example.org:8471.",
+)
 @click.pass_obj
-def init(path: Path) -> None:
+def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
     """Write a commented configuration file."""
     if path.exists():
         raise UsageError(f"{path} is there already; edit it, or move it away first.")
     private_directory(path.parent)
-    write_private(path, configuration.TEMPLATE.encode())
+    write_private(path, configuration.render(name, targets).encode())
     click.echo(f"Wrote {path}; edit it, then run `carnet-host transport-key`.")
 
 
@@ -93,18 +104,13 @@ def import_(
 
     config = configuration.load(path)
     batch = read_batch(batch_path, config.officer)
-    new = 0
-    with (
-        _hsm_session(config, _read_pin(pin_fd, pin_file)) as session,
-        _database(config) as database,
-        click.progressbar(
-            import_batch(batch, session, database),
-            length=len(batch.pairs),
-            label=f"Importing for {batch.user_id}",
-            file=click.get_text_stream("stderr"),
-        ) as progress,
-    ):
-        new = sum(imported.new for imported in progress)
+    pin = _read_pin(pin_fd, pin_file)
+    with _hsm_session(config, pin) as session, _database(config) as database:
+        imported = import_batch(batch, session, database)
+        with click.progressbar(
+            imported, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
+        ) as progress:
+            new = sum(pair.new for pair in progress)
     facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
     if as_json:
         console.print_json(facts)
@@ -208,11 +214,10 @@ def _database(config: HostConfig) -> Iterator[KeyDatabase]:
 
 @contextmanager
 def _hsm_session(config: HostConfig, pin: str) -> Iterator[Any]:
-    from carnet.token.module import find_module, load_module
     from carnet.token.session import open_session
+    from host_agent.hsm import find_hsm
 
-    token = load_module(find_module(config.token.module)).choose(config.token.token)
-    with open_session(token, pin, writable=True) as session:
+    with open_session(find_hsm(config.token), pin, writable=True) as session:
         yield session
 
 

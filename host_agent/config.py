@@ -1,5 +1,7 @@
 """The Host's configuration file."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +14,11 @@ from carnet.wire.fields import Name
 DEFAULT_PATH = Path("/etc/carnet/host.toml")
 PATH_VARIABLE = "CARNET_HOST_CONFIG"
 
-TEMPLATE = """\
+_TEMPLATE = """\
 # Carnet's Host: the trusted machine that knows the one-time key pairs.
 
 # What stands behind the @ of the users that this Host speaks for.
-name = "office"
+name = {name}
 
 # Where travellers' requests arrive; the messages protect themselves.
 listen = "0.0.0.0"
@@ -41,9 +43,15 @@ key = "link.key"
 authority = "officer.crt"
 
 # One table for each Target, by the name that users ask for.
-[targets.work]
-url = "https://gateway.example.org:8471"
-"""
+{targets}"""
+
+
+def render(name: str, targets: Sequence[tuple[str, str]]) -> str:
+    """Return a commented configuration file."""
+    tables = "".join(
+        f"[targets.{json.dumps(target)}]\nurl = {json.dumps(url)}\n" for target, url in targets
+    )
+    return _TEMPLATE.format(name=json.dumps(name), targets=tables)
 
 
 class TokenSection(Section, frozen=True, kw_only=True):

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from typing import TypeVar
 
-from carnet.token.module import find_module, load_module
+from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
-from carnet.token.session import TokenSession, open_session
+from carnet.token.session import open_session
 from carnet.wire.envelope import (
     Envelope,
     SignedRequest,
@@ -21,8 +21,16 @@ from carnet.wire.envelope import (
 )
 from carnet.wire.messages import Response
 from host_agent.config import TokenSection
+from softhsm.configuration import use_default
 
 T = TypeVar("T")
+
+
+def find_hsm(section: TokenSection) -> Token:
+    """Return the HSM token that the configuration means; raises TokenError."""
+    if section.module is None:
+        use_default()
+    return load_module(find_module(section.module)).choose(section.token)
 
 
 class Hsm:
@@ -68,8 +76,7 @@ class Hsm:
         await self._on_thread(self._closing.close)
 
     def _log_in(self, section: TokenSection, pin: str) -> None:
-        token = load_module(find_module(section.module)).choose(section.token)
-        session: TokenSession = self._closing.enter_context(open_session(token, pin, writable=True))
+        session = self._closing.enter_context(open_session(find_hsm(section), pin, writable=True))
         self._keys = OneTimeKeys(session)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:

@@ -56,16 +56,16 @@ def import_batch(batch: Batch, session: TokenSession, database: KeyDatabase) -> 
     Host or cannot be used here; TokenError if a wrapped key is not what it says.
     """
     ephemeral_key = _check(batch, session)
-    transport = open_transport(session, ephemeral_key)
-    for pair in batch.pairs:
-        key_id = key_id_of(pair.public_key)
-        if database.find_pair(key_id) is not None:
-            yield Imported(key_id, new=False)
-            continue
-        if pair.wrapped is None:
-            raise RefusedError(f"Pair {pair.label} has no private key; mint the batch anew.")
-        transport.import_pair(key_id, pair.label, pair.public_key, pair.wrapped, _day(batch))
-        yield Imported(key_id, new=database.add_pair(_new_pair(batch, pair)))
+    with open_transport(session, ephemeral_key) as transport:
+        for pair in batch.pairs:
+            new = _new_pair(batch, pair)
+            if database.find_pair(new.key_id) is not None:
+                yield Imported(new.key_id, new=False)
+                continue
+            if pair.wrapped is None:
+                raise RefusedError(f"Pair {pair.label} has no private key; mint the batch anew.")
+            transport.import_pair(new.key_id, new.label, new.public_key, pair.wrapped, _day(batch))
+            yield Imported(new.key_id, new=database.add_pair(new))
 
 
 def _check(batch: Batch, session: TokenSession) -> bytes:

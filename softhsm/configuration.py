@@ -27,7 +27,7 @@ def prepare(directory: Path) -> Path:
     Tokens that are there stay. Directories become 0700, the file 0600. Raises
     TokenError if the path has a character that SoftHSM2's configuration cannot hold.
     """
-    directory = directory.absolute()
+    directory = directory.resolve()
     if _UNSUITABLE & set(str(directory)):
         raise TokenError(f"SoftHSM2 cannot keep tokens in {str(directory)!r}; choose another path.")
     for private in (directory, directory / _TOKENS):
