@@ -104,7 +104,7 @@ class Machine:
         """
         try:
             done = subprocess.run(
-                self._enter(argv),
+                ["nsenter", *self.enter(argv)],
                 env=self.environment(extra),
                 input=stdin or "",
                 capture_output=True,
@@ -137,7 +137,7 @@ class Machine:
         path = self.directory / log if log else None
         with _private_log(path) as file:
             nsenter = subprocess.Popen(
-                self._enter(argv),
+                ["nsenter", *self.enter(argv)],
                 env=self.environment(extra),
                 stdin=stdin,
                 stdout=file if path else stdout,
@@ -147,9 +147,10 @@ class Machine:
             )
         return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path)
 
-    def _enter(self, argv: Sequence[str]) -> list[str]:
+    def enter(self, argv: Sequence[str]) -> list[str]:
+        """Return nsenter's arguments that run a command on this machine."""
         return [
-            *("nsenter", f"--target={self.pid}", "--net", "--mount", "--pid", "--uts", "--ipc"),
+            *(f"--target={self.pid}", "--net", "--mount", "--pid", "--uts", "--ipc"),
             *(f"--wdns={self.directory}", "setpriv", "--pdeathsig", "KILL", "--", *argv),
         ]
 

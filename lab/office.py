@@ -238,6 +238,19 @@ class Office:
                 ["carnet", "connect", *argv, *options], log=log, pass_fds=fds, extra=extra
             )
 
+    def listing(self, machine: Machine, pin: str) -> list[dict[str, Any]]:
+        """Ask the token in a machine which private keys of one-time pairs it holds."""
+        done = self.command(machine, "python", "-m", "lab.token_listing", given={"pin": pin})
+        return list(json.loads(done.stdout))
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """Return the Host's Key Database, pair by pair in the order of use."""
+        return list(json.loads(self.host("keys", "--json").stdout))
+
+    def tunnels(self) -> list[dict[str, Any]]:
+        """Return the Target's records of tunnels."""
+        return list(json.loads(self.target("tunnels", "list", "--json").stdout))
+
     def _host_argv(self) -> list[str]:
         return ["carnet-host", "--config", str(self.world.host.directory / "etc" / "host.toml")]
 

@@ -1,0 +1,68 @@
+"""`make demo`: the whole of Carnet at work on real parts, shown to a person.
+
+Exit status 0 only if every claim of the closing table holds.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from demo import stage
+from demo.proofs import Proofs
+from demo.scenes import Demonstration, keep_logs
+from lab.capture import Capture
+from lab.charon import choose_lane
+from lab.errors import LabError
+from lab.office import Office
+from lab.world import World
+
+_LOGS = Path("demo-logs")
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Play the demonstration; return the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    proofs = Proofs()
+    try:
+        pids, directory = _play(proofs)
+    except KeyboardInterrupt:
+        stage.console.print("\nInterrupted; nothing is left behind.")
+        return _INTERRUPTED
+    except LabError as error:
+        stage.console.print(f"\n[bold red]The demonstration broke off:[/bold red] {error}")
+        return 1
+    left = [path for path in (*pids, directory) if path.exists()]
+    proofs.see(
+        "nothing is left behind",
+        f"{len(pids)} machines and their directory: {len(left)} still there",
+        holds=not left,
+    )
+    stage.closing_table(proofs.all)
+    return 0 if proofs.hold else 1
+
+
+def _play(proofs: Proofs) -> tuple[list[Path], Path]:
+    """Play all scenes in a world of their own; return what must be gone afterwards."""
+    lane = choose_lane()
+    with World() as world:
+        pids = [Path(f"/proc/{machine.pid}") for machine in world.machines]
+        office = Office(world, lane)
+        try:
+            with Capture(world.router) as capture:
+                Demonstration(office, capture, proofs).run(lane)
+        finally:
+            if os.environ.get("KEEP") == "1":
+                keep_logs(office, _LOGS)
+                stage.tell(f"Logs and the capture are in {_LOGS}/.")
+    return pids, world.directory
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

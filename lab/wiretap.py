@@ -1,0 +1,38 @@
+"""What an eavesdropper reads back from a capture: the HTTP exchanges of one address."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Overheard:
+    """One sealed request as it passed, and the sealed answer to it."""
+
+    request: bytes
+    answer: bytes
+
+
+def overheard(capture: Path, client: str, host: str, port: int) -> list[Overheard]:
+    """Return every request from client to host's port that was answered with bytes."""
+    logging.getLogger("scapy").setLevel(logging.ERROR)
+    from scapy.layers.http import HTTP, HTTPRequest, HTTPResponse  # noqa: PLC0415  slow to import
+    from scapy.layers.inet import IP, TCP  # noqa: PLC0415
+    from scapy.packet import Raw, bind_layers  # noqa: PLC0415
+    from scapy.sendrecv import sniff  # noqa: PLC0415
+    from scapy.sessions import TCPSession  # noqa: PLC0415
+
+    bind_layers(TCP, HTTP, dport=port)
+    bind_layers(TCP, HTTP, sport=port)
+    exchanges: list[Overheard] = []
+    request = b""
+    for packet in sniff(offline=str(capture), session=TCPSession):
+        if IP not in packet or {packet[IP].src, packet[IP].dst} != {client, host}:
+            continue
+        body = bytes(packet[Raw].load) if Raw in packet else b""
+        if HTTPRequest in packet:
+            request = body
+        elif HTTPResponse in packet and body and request:
+            exchanges.append(Overheard(request, body))
+            request = b""
+    return exchanges
