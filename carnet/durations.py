@@ -3,7 +3,8 @@
 import re
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_PARTS = re.compile(r"(?:\d{1,9}[dhms])+")
+_PART = re.compile(r"([0-9]{1,9})([dhms])")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def parse_duration(text: str) -> int:
@@ -11,9 +12,9 @@ def parse_duration(text: str) -> int:
 
     Raises ValueError for anything else, and for no time at all.
     """
-    if not _PARTS.fullmatch(text):
+    if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is no duration; write it like 8h, 90m or 1d.")
-    seconds = sum(int(count) * _UNITS[unit] for count, unit in re.findall(r"(\d+)(\D)", text))
+    seconds = sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(text))
     if not seconds:
         raise ValueError(f"{text!r} is no time at all; write a duration like 8h, 90m or 1d.")
     return seconds

@@ -6,14 +6,29 @@ asked again by the same Request ID gets the answer of the record.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic
 
 from carnet.exchange.machine import Action, Event, Machine, Table, nothing
+from carnet.exchange.target_actions import (
+    AskAgainLater,
+    Authorize,
+    AwaitExpiry,
+    AwaitIKE,
+    ConfirmTunnel,
+    ForgetSecrets,
+    InstallTunnel,
+    LookUp,
+    Record,
+    RecordEnded,
+    RecordEstablished,
+    RemoveTunnel,
+    Reply,
+    Terms,
+    VerifyEvidence,
+    Withdraw,
+)
 from carnet.wire.control import TunnelAnswer, TunnelGrant, TunnelRefusal, TunnelRequest
 from carnet.wire.messages import RefusalCode, Request
-
-Terms = TypeVar("Terms")
-"""What the access control list grants; the agent's own type."""
 
 
 class State(StrEnum):
@@ -154,108 +169,12 @@ class TunnelRemoved(Event):
 
 @dataclass(frozen=True)
 class NotRemoved(Event):
-    """The IKE daemon does not answer; the tunnel is removed when it does."""
+    """The IKE daemon does not answer, or refuses; the removal is tried again."""
 
 
 @dataclass(frozen=True)
 class EndRecorded(Event):
     """The record says that the tunnel ended, and why."""
-
-
-@dataclass(frozen=True)
-class LookUp(Action):
-    """Find what this Request ID may have led to before."""
-
-    request: TunnelRequest
-    host: str
-
-
-@dataclass(frozen=True)
-class VerifyEvidence(Action):
-    """Verify the Client's own signature, and that Host may speak for her (step 4)."""
-
-    request: TunnelRequest
-    host: str
-
-
-@dataclass(frozen=True)
-class Authorize(Action):
-    """Ask membership, then the access control list (step 4)."""
-
-    request: Request
-
-
-@dataclass(frozen=True)
-class InstallTunnel(Action, Generic[Terms]):
-    """Make a fresh session key and configure this side of the tunnel (step 5)."""
-
-    request: Request
-    terms: Terms
-
-
-@dataclass(frozen=True)
-class Record(Action):
-    """Write the answer down, with the evidence, before anybody sees it."""
-
-    answer: TunnelAnswer
-
-
-@dataclass(frozen=True)
-class Withdraw(Action):
-    """Take a tunnel of which nobody was told out of the IKE daemon."""
-
-
-@dataclass(frozen=True)
-class Reply(Action):
-    """Return the answer to Host (step 6)."""
-
-    answer: TunnelAnswer
-
-
-@dataclass(frozen=True)
-class AskAgainLater(Action):
-    """Tell Host that no tunnel can be prepared just now."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class AwaitIKE(Action):
-    """Wait for the Client's IKE, as long as Tunneling Info says and no longer."""
-
-
-@dataclass(frozen=True)
-class ConfirmTunnel(Action):
-    """Compare what came up with what was agreed: nothing is downgraded."""
-
-
-@dataclass(frozen=True)
-class ForgetSecrets(Action):
-    """Take the pre-shared keys out of the IKE daemon (step 10)."""
-
-
-@dataclass(frozen=True)
-class RecordEstablished(Action):
-    """Write down that the tunnel stands."""
-
-
-@dataclass(frozen=True)
-class AwaitExpiry(Action):
-    """Wait for the end of the session that Tunneling Info names."""
-
-
-@dataclass(frozen=True)
-class RemoveTunnel(Action):
-    """Take the tunnel, and all that came with it, out of the IKE daemon."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class RecordEnded(Action):
-    """Write down that the tunnel ended, for this Target's accounts and for Host's."""
-
-    reason: str
 
 
 def _refusal(event: NotAuthorized) -> tuple[Action, ...]:

@@ -1,0 +1,1 @@
+"""The Target's Tunnel Agent: the gateway of the work network."""

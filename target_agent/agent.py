@@ -1,0 +1,228 @@
+"""The Target's Tunnel Agent: every request, and every live tunnel, of one Target."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from enum import Enum
+from weakref import WeakValueDictionary
+
+import structlog
+from sqlalchemy import Engine
+
+from carnet.errors import IPsecError
+from carnet.exchange.machine import Event
+from carnet.exchange.target import CameUp, Over, State
+from carnet.ipsec.driver import Change, Driver, TunnelEvent
+from carnet.ipsec.spec import NAME_PREFIX
+from carnet.tunnel import tunnel_name
+from carnet.wire.control import TunnelEnded, TunnelRequest
+from target_agent.addresses import AddressPool
+from target_agent.answering import Answering
+from target_agent.config import TargetConfig
+from target_agent.evidence import claimed_request_id
+from target_agent.exchange import Exchange
+from target_agent.members import Members
+from target_agent.parts import Parts
+from target_agent.records import Asking, Records, TunnelRecord
+from target_agent.watcher import Watcher
+
+log = structlog.get_logger()
+
+
+class Ending(Enum):
+    """What came of the wish to end a tunnel."""
+
+    DONE = "done"
+    WAITING = "waiting"
+    """The IKE daemon does not answer; the tunnel ends as soon as it does."""
+    NOT_LIVE = "not live"
+
+
+class Agent:
+    """Feeds the machines: with requests, with time, and with what the IKE daemon does.
+
+    All of it in one event loop; events of one Request ID are fed one after another.
+    """
+
+    def __init__(self, config: TargetConfig, driver: Driver, engine: Engine) -> None:
+        self.records = Records(engine)
+        open_records = self.records.live()
+        taken = [each.virtual_address for each in open_records if each.virtual_address]
+        pool = AddressPool(config.tunnels.virtual_addresses, taken)
+        self._parts = Parts(config, driver, Members(engine), self.records, pool, self._later)
+        self._open_records = open_records
+        self._live: dict[bytes, Exchange] = {}
+        self._stranded: set[bytes] = set()
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._end_told = asyncio.Condition()
+        self._stopping = False
+        self._daemon_seen = False
+        self._looked = asyncio.Event()
+        self._watcher = Watcher(driver, self)
+
+    async def start(self) -> None:
+        """Take up what was live, and look once what the IKE daemon still has of it."""
+        for record in self._open_records:
+            await self._take_up(record)
+        self._watcher.start()
+        await self._looked.wait()
+
+    async def _take_up(self, record: TunnelRecord) -> None:
+        exchange = Exchange(self._parts, record.request_id, record.user_id, record.host)
+        await exchange.take_up(record)
+        self._live[record.request_id] = exchange
+
+    async def stop(self) -> None:
+        """Stop watching; live tunnels stay up, and are taken up again at the next start."""
+        await self._watcher.stop()
+        await self.stop_telling()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def answer(self, statement: TunnelRequest, host: str) -> Answering:
+        """Answer a Host (steps 4 to 6); the same Request ID at the same time, once.
+
+        Raises WireError for evidence that is no signed request.
+        """
+        request_id = claimed_request_id(statement)
+        exchange = Exchange(self._parts, request_id, statement.user_id, host)
+        async with self._lock(request_id):
+            # Known before it is live, so that neither a sweep nor an end misses it.
+            kept = self._live.setdefault(request_id, exchange)
+            try:
+                return await exchange.answer(Asking(statement, host))
+            finally:
+                if not kept.is_live:
+                    del self._live[request_id]
+
+    async def end(
+        self, request_id: bytes, reason: str, *, host: str | None = None, user_id: str | None = None
+    ) -> Ending:
+        """End a tunnel, if it is of that Host and of that user."""
+        async with self._lock(request_id):
+            exchange = self._live.get(request_id)
+            if exchange is None or not (
+                host in (None, exchange.host) and user_id in (None, exchange.user_id)
+            ):
+                return Ending.NOT_LIVE
+            await self._feed(exchange, Over(reason))
+            return Ending.DONE if exchange.state is State.ENDED else Ending.WAITING
+
+    async def end_all_of(self, user_id: str, reason: str) -> dict[bytes, Ending]:
+        """End all tunnels of a user, those that are being answered just now included."""
+        ids = {*self._live, *self._locks}
+        endings = {each: await self.end(each, reason, user_id=user_id) for each in ids}
+        return {each: done for each, done in endings.items() if done is not Ending.NOT_LIVE}
+
+    async def ended(self, host: str, after: int, seconds: float) -> tuple[TunnelEnded, ...]:
+        """Return what ended of a Host's tunnels after that number; wait for it if need be."""
+        try:
+            async with asyncio.timeout(seconds), self._end_told:
+                while True:
+                    found = await asyncio.to_thread(self.records.ended_after, host, after)
+                    if found or self._stopping:
+                        return found
+                    await self._end_told.wait()
+        except TimeoutError:
+            return ()
+
+    async def stop_telling(self) -> None:
+        """Have every ended() return."""
+        async with self._end_told:
+            self._stopping = True
+            self._end_told.notify_all()
+
+    def daemon_answers(self) -> None:
+        """Compare what is live with what the IKE daemon has."""
+        reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
+        self._daemon_seen = True
+        stranded, self._stranded = self._stranded, set()
+        self._spawn(self._compare(stranded, reason))
+
+    def daemon_silent(self, sentence: str) -> None:
+        """Say so; requests are deferred until it answers."""
+        log.warning("ike-daemon-silent", reason=sentence)
+        self._daemon_seen = True
+        self._looked.set()
+
+    def daemon_gone(self) -> None:
+        """Remember what was prepared: the pre-shared keys went with the daemon."""
+        log.warning("ike-daemon-gone")
+        self._stranded |= self._in_state(State.PREPARED)
+
+    def happened(self, event: TunnelEvent) -> None:
+        """Feed what happened to a tunnel."""
+        request_id = _request_id_of(event.name)
+        if request_id is not None:
+            up = event.change is Change.UP
+            self._spawn(self._feed_live(request_id, CameUp() if up else Over("peer-closed")))
+
+    async def _compare(self, stranded: set[bytes], reason: str) -> None:
+        try:
+            await self._compare_with_daemon(stranded, reason)
+        except IPsecError as error:
+            # It went away again; when it comes back, this is done again.
+            log.warning("ike-daemon-silent", reason=error.sentence)
+            self._stranded |= stranded
+        finally:
+            self._looked.set()
+
+    async def _compare_with_daemon(self, stranded: set[bytes], reason: str) -> None:
+        standing = self._in_state(State.ESTABLISHED)
+        unfinished = self._in_state(State.ENDING, State.CLOSING)
+        statuses = await asyncio.to_thread(self._parts.driver.status)
+        up = {_request_id_of(each.name) for each in statuses if each.established}
+        await self._feed_all(((standing | stranded) - up) | unfinished, Over(reason))
+        await self._feed_all(up & self._live.keys(), CameUp())
+        keep = frozenset(tunnel_name(each) for each in self._live)
+        swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
+        # What was prepared while the sweep went on may have been swept with the rest.
+        lost = {_request_id_of(name) for name in swept} & self._live.keys()
+        await self._feed_all(lost, Over(reason))
+        log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
+
+    def _in_state(self, *states: State) -> set[bytes]:
+        return {each for each, exchange in self._live.items() if exchange.state in states}
+
+    async def _feed_all(self, request_ids: Iterable[bytes | None], event: Event) -> None:
+        for request_id in request_ids:
+            if request_id is not None:
+                await self._feed_live(request_id, event)
+
+    async def _feed_live(self, request_id: bytes, event: Event) -> None:
+        async with self._lock(request_id):
+            exchange = self._live.get(request_id)
+            if exchange is not None:
+                await self._feed(exchange, event)
+
+    async def _feed(self, exchange: Exchange, event: Event) -> None:
+        """Feed an event, the lock being held."""
+        await exchange.feed(event)
+        if exchange.state is State.ENDED:
+            del self._live[exchange.request_id]
+            async with self._end_told:
+                self._end_told.notify_all()
+
+    def _later(self, seconds: float, request_id: bytes, event: Event) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(seconds, lambda: self._spawn(self._feed_live(request_id, event)))
+
+    def _lock(self, request_id: bytes) -> asyncio.Lock:
+        return self._locks.setdefault(request_id, asyncio.Lock())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("failed", exc_info=error)
+
+
+def _request_id_of(name: str) -> bytes | None:
+    try:
+        return bytes.fromhex(name.removeprefix(NAME_PREFIX))
+    except ValueError:
+        return None

@@ -1,0 +1,204 @@
+"""Steps 4, 5 and 6 carried out for one request: what the table asks for until the reply."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from carnet import crash
+from carnet.errors import IPsecError
+from carnet.exchange import target as step
+from carnet.exchange import target_actions as do
+from carnet.exchange.machine import Action, Event
+from carnet.ipsec.spec import Role
+from carnet.tunnel import tunnel_name, tunnel_spec
+from carnet.wire.control import TunnelAnswer, TunnelGrant
+from carnet.wire.fault import WireError
+from carnet.wire.fields import printable
+from carnet.wire.messages import RefusalCode, Request, TunnelingInfo
+from carnet.wire.session_key import SessionBinding, make_session_key
+from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Terms, authorize
+from target_agent.evidence import EvidenceError, proved_request
+from target_agent.parts import Parts
+from target_agent.records import Asking, TunnelRecord
+from target_agent.tunneling import tunneling_info
+
+log = structlog.get_logger()
+
+
+class Answering:
+    """One request on its way to its answer; `outcome` is set as soon as Host can have it.
+
+    `request_id` is what Host's statement claims; `request` is None until the
+    Client's signature has proved it.
+    """
+
+    def __init__(self, parts: Parts, asking: Asking, request_id: bytes) -> None:
+        self._parts = parts
+        self._asking = asking
+        self.request_id = request_id
+        self.request: Request | None = None
+        self.entries: tuple[AccessEntry, ...] = ()
+        self.grant: TunnelGrant | None = None
+        self.answer: TunnelAnswer | None = None
+        self.deferred: str | None = None
+        self.timings: dict[str, float] = {}
+        self._log = log.bind(
+            request_id=request_id.hex(), user_id=asking.statement.user_id, host=asking.host
+        )
+
+    async def perform(self, action: Action) -> Event | None:
+        """Carry out one action; return the event that follows from it."""
+        started = time.perf_counter()
+        event = await PERFORMERS[type(action)](self, action)
+        if type(action) in _STEPS:
+            number = _STEPS[type(action)]
+            elapsed = (time.perf_counter() - started) * 1000
+            self.timings[number] = self.timings.get(number, 0.0) + elapsed
+        return event
+
+    async def look_up(self, action: do.LookUp) -> Event:
+        """Find what this Request ID led to before."""
+        record = await asyncio.to_thread(self._parts.records.find, self.request_id)
+        if record is None:
+            return step.RequestNew(action.request, action.host)
+        return self._seen_before(record)
+
+    def _seen_before(self, record: TunnelRecord) -> Event:
+        if not record.is_of(self._asking):
+            reason = "This Request ID came before, with other evidence; ask the operator of Host."
+            return self._denied(RefusalCode.EVIDENCE, reason)
+        if record.state == "ended":
+            reason = f"The tunnel ended already ({record.end_reason}); connect again."
+            return self._denied(RefusalCode.TOO_LATE, reason)
+        return step.AnswerKnown(record.tunnel_answer)
+
+    async def verify_evidence(self, action: do.VerifyEvidence) -> Event:
+        """Step 4: the Client's signature holds, and Host may speak for her."""
+        try:
+            self.request = proved_request(action.request, action.host)
+        except EvidenceError as error:
+            return self._denied(RefusalCode.EVIDENCE, str(error))
+        return step.EvidenceTrue(self.request)
+
+    async def authorize(self, action: do.Authorize) -> Event:
+        """Step 4: membership, then the access control list."""
+        parts, request = self._parts, action.request
+        member = await asyncio.to_thread(parts.members.find, request.user_id)
+        try:
+            carriage = Carriage(
+                target=parts.config.name,
+                capabilities=await asyncio.to_thread(parts.driver.capabilities),
+                require_ppk=parts.config.tunnels.require_ppk,
+            )
+            terms = authorize(request, member, carriage)
+        except IPsecError as error:
+            return step.NotInstalled(error.sentence)
+        except AccessDeniedError as error:
+            return self._denied(error.code, error.reason)
+        self.entries = terms.entries
+        return step.Authorized(request, terms)
+
+    async def install(self, action: do.InstallTunnel[Terms]) -> Event:
+        """Step 5: a fresh session key, and this side of the tunnel in the IKE daemon."""
+        parts = self._parts
+        address = parts.pool.take()
+        if address is None:
+            reason = f"{parts.config.name} has no address left for a tunnel; try again later."
+            return self._denied(RefusalCode.NO_ADDRESS, reason)
+        info = tunneling_info(action.terms, parts.config.tunnels, address, int(time.time()))
+        try:
+            self.grant = await asyncio.to_thread(
+                self._give_to_daemon, action.request, info, action.terms.lifetime
+            )
+        except WireError as error:
+            parts.pool.give_back(address)
+            return self._denied(RefusalCode.EVIDENCE, f"{error}; update this program.")
+        except IPsecError as error:
+            parts.pool.give_back(address)
+            return step.NotInstalled(error.sentence)
+        crash.reach("target.installed")
+        return step.TunnelInstalled(self.grant)
+
+    def _give_to_daemon(self, request: Request, info: TunnelingInfo, lifetime: int) -> TunnelGrant:
+        """Make the secrets and hand them over; nothing here keeps them."""
+        binding = SessionBinding(
+            request_id=request.request_id,
+            user_id=request.user_id,
+            target=request.request_info.target,
+            objective_id=request.objective_id,
+        )
+        sealed, secrets = make_session_key(request.request_info.ephemeral_key, binding)
+        spec = tunnel_spec(Role.TARGET, request.request_id, info, secrets, lifetime)
+        self._parts.driver.install(spec)
+        return TunnelGrant(request_id=request.request_id, session_key=sealed, tunneling_info=info)
+
+    async def record(self, action: do.Record) -> Event:
+        """Write the answer down before anybody sees it."""
+        try:
+            await asyncio.to_thread(self._write, action.answer)
+        except SQLAlchemyError:
+            self._log.exception("not-recorded")
+            return step.NotRecorded("the record could not be written")
+        if isinstance(action.answer, TunnelGrant):
+            crash.reach("target.prepared")
+        return step.Recorded(action.answer)
+
+    def _write(self, answer: TunnelAnswer) -> None:
+        """Give a row to what the Client herself signed; to all else, a line in the accounts."""
+        records = self._parts.records
+        if isinstance(answer, TunnelGrant) and self.request is not None:
+            records.prepare(self._asking, self.request, answer, self.entries)
+            self._log.info("prepared", address=answer.tunneling_info.virtual_address)
+        elif not isinstance(answer, TunnelGrant) and self.request is not None:
+            records.refuse(self._asking, self.request, answer)
+        elif not isinstance(answer, TunnelGrant):
+            records.refuse_unproved(self._asking, answer)
+
+    async def withdraw(self, _: do.Withdraw) -> None:
+        """Take back a tunnel of which nobody was told."""
+        if self.grant is None or self.grant.tunneling_info.virtual_address is None:
+            return
+        try:
+            await asyncio.to_thread(self._parts.driver.down, tunnel_name(self.request_id))
+        except IPsecError as error:
+            # The next sweep finds it; until then its address stays taken.
+            self._log.warning("not-removed", reason=error.sentence)
+            return
+        self._parts.pool.give_back(self.grant.tunneling_info.virtual_address)
+
+    async def reply(self, action: do.Reply) -> None:
+        """Step 6."""
+        self.answer = action.answer
+
+    async def ask_again_later(self, action: do.AskAgainLater) -> None:
+        """Have Host ask again: nothing was recorded."""
+        self._log.warning("deferred", reason=action.reason)
+        self.deferred = action.reason
+
+    def _denied(self, code: RefusalCode, reason: str) -> step.NotAuthorized:
+        self._log.info("refused", code=str(code), reason=reason)
+        return step.NotAuthorized(self.request_id, code, printable(reason))
+
+
+Performer = Callable[[Answering, Any], Awaitable[Event | None]]
+
+PERFORMERS: dict[type[Action], Performer] = {
+    do.LookUp: Answering.look_up,
+    do.VerifyEvidence: Answering.verify_evidence,
+    do.Authorize: Answering.authorize,
+    do.InstallTunnel: Answering.install,
+    do.Record: Answering.record,
+    do.Withdraw: Answering.withdraw,
+    do.Reply: Answering.reply,
+    do.AskAgainLater: Answering.ask_again_later,
+}
+
+_STEPS: dict[type[Action], str] = {
+    do.VerifyEvidence: "step4",
+    do.Authorize: "step4",
+    do.InstallTunnel: "step5",
+}

@@ -1,0 +1,111 @@
+"""`carnet-target`: the Target's command."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from carnet.console import run_command
+from carnet.errors import UsageError
+from carnet.files import private_directory, write_private
+from carnet.service import log_as_json
+from target_agent.commands.audit import audit
+from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, make_driver, pass_local
+from target_agent.commands.tunnels import tunnels
+from target_agent.commands.users import users
+from target_agent.config import DEFAULT_PATH, PATH_VARIABLE
+from target_agent.service import serve as serve_target
+from target_agent.template import Answers, render
+
+
+@click.group()
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_PATH,
+    envvar=PATH_VARIABLE,
+    show_default=True,
+    show_envvar=True,
+    help="The configuration file.",
+)
+@click.version_option(package_name="carnet")
+@click.pass_context
+def cli(context: click.Context, config: Path) -> None:
+    """Carnet's Target: the gateway of the work network."""
+    context.obj = Local(config)
+
+
+@cli.command()
+@click.option("--name", type=NAME, default="work", show_default=True, help="What users ask for.")
+@click.option(
+    "--address",
+    "addresses",
+    type=ADDRESS,
+    multiple=True,
+    default=("198.51.100.2",),
+    show_default=True,
+    help="A public address of this machine; may be repeated.",
+)
+@click.option(
+    "--network",
+    "networks",
+    type=NETWORK,
+    multiple=True,
+    default=("10.20.0.0/16",),
+    show_default=True,
+    help="A network behind this machine; may be repeated.",
+)
+@click.option(
+    "--virtual-addresses",
+    type=NETWORK,
+    default="10.99.0.0/24",
+    show_default=True,
+    help="Where travellers' addresses inside their tunnels are taken from.",
+)
+@pass_local
+def init(
+    local: Local,
+    name: str,
+    addresses: tuple[str, ...],
+    networks: tuple[str, ...],
+    virtual_addresses: str,
+) -> None:
+    """Write a commented configuration file."""
+    if local.path.exists():
+        raise UsageError(f"{local.path} is there already; edit it, or move it away first.")
+    answers = Answers(
+        name=name, addresses=addresses, networks=networks, virtual_addresses=virtual_addresses
+    )
+    _write(local.path, render(answers))
+    click.echo(
+        f"Wrote {local.path}.\n"
+        "Next: correct it; put the certificates that `carnet-provision certificates` makes"
+        " beside it;\n"
+        "say who may have tunnels with `carnet-target users add`; run `carnet-target serve`."
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        private_directory(path.parent)
+        write_private(path, text.encode())
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+@cli.command()
+@pass_local
+def serve(local: Local) -> None:
+    """Answer Hosts, and keep the tunnels, until SIGTERM."""
+    log_as_json()
+    asyncio.run(serve_target(local.config, make_driver(local.config)))
+
+
+cli.add_command(users)
+cli.add_command(tunnels)
+cli.add_command(audit)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(cli, "carnet-target")

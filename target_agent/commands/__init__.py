@@ -1,0 +1,1 @@
+"""The commands of `carnet-target`, one module a group."""

@@ -1,0 +1,121 @@
+"""What the commands work on: the configuration file named, and what it leads to."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from sqlalchemy import Engine
+
+from carnet.durations import parse_duration
+from carnet.ipsec.driver import Driver
+from carnet.ipsec.strongswan import StrongSwan
+from carnet.objectives import parse_objective
+from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
+from target_agent.config import TargetConfig, load
+from target_agent.service import database
+
+
+@dataclass(frozen=True)
+class Local:
+    """The Target on this machine."""
+
+    path: Path
+
+    @cached_property
+    def config(self) -> TargetConfig:
+        """The configuration; raises UsageError."""
+        return load(self.path)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Engine]:
+        """Open the database; raises UsageError."""
+        with database(self.config) as engine:
+            yield engine
+
+
+def make_driver(config: TargetConfig) -> Driver:
+    """Return the driver of this machine's IKE daemon."""
+    return StrongSwan(config.strongswan.socket)
+
+
+pass_local = click.make_pass_decorator(Local)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+class Parsed(click.ParamType[Any]):
+    """An argument that a function takes apart, or raises ValueError for."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the function makes of the argument."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
+def _parse_user(text: str) -> str:
+    try:
+        return msgspec.convert(text, UserId)
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!r} is no user ID; write it like alice@office.") from None
+
+
+def _parse_name(text: str) -> str:
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!r} is no name; write it like work or work.example.org.") from None
+
+
+def _parse_address(text: str) -> str:
+    try:
+        check_addresses((text,))
+    except ValueError as error:
+        raise ValueError(f"{error}; write it like 198.51.100.2.") from None
+    return text
+
+
+def _parse_network(text: str) -> str:
+    try:
+        check_networks((text,))
+    except ValueError as error:
+        raise ValueError(f"{error}; write it like 10.20.0.0/16.") from None
+    return text
+
+
+def _parse_request_id(text: str) -> bytes:
+    try:
+        request_id = bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no Request ID; it has 32 hexadecimal digits.") from None
+    return request_id
+
+
+USER = Parsed("user", _parse_user)
+
+
+def _parse_lifetime(text: str) -> int:
+    try:
+        return msgspec.convert(parse_duration(text), Seconds)
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!r} is longer than any tunnel may stand: 366 days.") from None
+
+
+NAME = Parsed("name", _parse_name)
+ADDRESS = Parsed("address", _parse_address)
+NETWORK = Parsed("network", _parse_network)
+OBJECTIVE = Parsed("objective", parse_objective)
+LIFETIME = Parsed("duration", _parse_lifetime)
+DURATION = Parsed("duration", parse_duration)
+REQUEST_ID = Parsed("request-id", _parse_request_id)

@@ -1,0 +1,115 @@
+"""`carnet-target users`: membership and the access control list."""
+
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from carnet.console import print_json
+from carnet.durations import format_duration
+from carnet.errors import UsageError
+from carnet.objectives import Objective
+from target_agent.access import AccessEntry, Member
+from target_agent.commands.local import (
+    LIFETIME,
+    NETWORK,
+    OBJECTIVE,
+    USER,
+    Local,
+    json_option,
+    make_driver,
+    pass_local,
+)
+from target_agent.config import TargetConfig
+from target_agent.control import Operator, Order
+from target_agent.members import Members, as_facts
+from target_agent.records import Records
+
+
+@click.group()
+def users() -> None:
+    """Say who may have which tunnels."""
+
+
+@users.command()
+@click.argument("user", type=USER)
+@click.option("--objective", type=OBJECTIVE, required=True, help="native, ah, esp or ah+esp.")
+@click.option(
+    "--network",
+    "networks",
+    type=NETWORK,
+    multiple=True,
+    required=True,
+    help="A network she may reach, like 10.20.0.0/16; may be repeated.",
+)
+@click.option(
+    "--lifetime", type=LIFETIME, required=True, help="How long a tunnel may stand, like 8h."
+)
+@pass_local
+def add(
+    local: Local, user: str, objective: Objective, networks: tuple[str, ...], lifetime: int
+) -> None:
+    """Let USER (like alice@office) have tunnels with an objective to networks."""
+    for network in networks:
+        _check_behind(network, local.config)
+    entries = [AccessEntry(objective, network, lifetime) for network in networks]
+    with local.database() as engine:
+        Members(engine).add(user, entries)
+    click.echo(
+        f"{user} may have {objective.label} to {', '.join(networks)}"
+        f" for {format_duration(lifetime)} at most."
+    )
+
+
+def _check_behind(network: str, config: TargetConfig) -> None:
+    wanted = ip_network(network)
+    behind = [ip_network(each) for each in config.tunnels.networks]
+    if not any(wanted.version == n.version and wanted.subnet_of(n) for n in behind):  # type: ignore[arg-type]
+        raise UsageError(
+            f"{network} is not behind {config.name}; name one of its networks"
+            f" ({', '.join(config.tunnels.networks)}) or a part of one."
+        )
+
+
+@users.command()
+@click.argument("user", type=USER)
+@pass_local
+def remove(local: Local, user: str) -> None:
+    """Take USER's membership away, and end her tunnels."""
+    with local.database() as engine:
+        removed = Members(engine).remove(user)
+        operator = Operator(local.config, make_driver(local.config), Records(engine))
+        ended = operator.end(Order("user-removed", user_id=user))
+    if not removed and not ended:
+        raise UsageError(f"{user} is not a member; `carnet-target users list` shows who is.")
+    click.echo(f"{user} is no member any more; tunnels ended: {len(ended)}.")
+
+
+@users.command(name="list")
+@json_option
+@pass_local
+def list_(local: Local, as_json: bool) -> None:
+    """List the members and what they may have."""
+    with local.database() as engine:
+        members = Members(engine).all()
+    if as_json:
+        print_json([_facts(member) for member in members])
+    else:
+        Console().print(_table(members))
+
+
+def _facts(member: Member) -> dict[str, object]:
+    access = [as_facts(entry) for entry in member.entries]
+    return {"user_id": member.user_id, "since": member.since, "access": access}
+
+
+def _table(members: list[Member]) -> Table:
+    table = Table("user", "member since", "objective", "network", "at most")
+    for member in members:
+        since = f"{datetime.fromtimestamp(member.since, UTC):%Y-%m-%d}"
+        for entry in member.entries:
+            lifetime = format_duration(entry.lifetime)
+            table.add_row(member.user_id, since, entry.objective.label, entry.network, lifetime)
+    return table

@@ -1,0 +1,165 @@
+"""How this machine's operator ends tunnels: through the service while one runs, else directly.
+
+A lock in the Target's directory tells which: whoever holds it, and nobody else,
+changes tunnels.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from carnet.errors import IPsecError, UnreachableError, UsageError
+from carnet.files import private_directory, private_file
+from carnet.ipsec.driver import Driver
+from carnet.tunnel import tunnel_name
+from target_agent.agent import Agent, Ending
+from target_agent.config import TargetConfig
+from target_agent.records import Records, TunnelRecord
+
+_PATH = "/v1/end"
+_SECONDS = 60
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End one tunnel, or all of a user, for that reason."""
+
+    reason: str
+    request_id: str | None = None
+    user_id: str | None = None
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The Request IDs of the tunnels that ended, and of those that wait for the IKE daemon."""
+
+    ended: tuple[str, ...]
+    waiting: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def sole_hold(path: Path) -> Iterator[bool]:
+    """Hold the lock; yields False, at once, if another process has it."""
+    private_directory(path.parent)
+    with private_file(path).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextlib.asynccontextmanager
+async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
+    """Take the operator's orders at a socket that only she can open.
+
+    Raises UsageError if there can be no socket there.
+    """
+
+    async def obey(request: web.Request) -> web.Response:
+        order = msgspec.json.decode(await request.read(), type=Order)
+        return web.Response(body=msgspec.json.encode(await _obey(agent, order)))
+
+    application = web.Application()
+    application.router.add_post(_PATH, obey)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, _bind(path)).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _bind(path: Path) -> socket.socket:
+    """Bind a socket of mode 0600; nobody can connect before it has that mode and listens.
+
+    Whoever left one behind is gone: the lock is ours.
+    """
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        bound.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        bound.close()
+        raise UsageError(
+            f"Cannot make the socket {path}: {error.strerror or error};"
+            " name another directory in the configuration."
+        ) from error
+    return bound
+
+
+async def _obey(agent: Agent, order: Order) -> Ended:
+    if order.user_id is not None:
+        endings = await agent.end_all_of(order.user_id, order.reason)
+    elif order.request_id is not None:
+        request_id = bytes.fromhex(order.request_id)
+        endings = {request_id: await agent.end(request_id, order.reason)}
+    else:
+        endings = {}
+    return Ended(
+        ended=tuple(each.hex() for each, done in endings.items() if done is Ending.DONE),
+        waiting=tuple(each.hex() for each, done in endings.items() if done is Ending.WAITING),
+    )
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What ends tunnels at an operator's command."""
+
+    config: TargetConfig
+    driver: Driver
+    records: Records
+
+    def end(self, order: Order) -> tuple[str, ...]:
+        """End tunnels; return their Request IDs.
+
+        Raises IPsecError if the IKE daemon does not answer, UnreachableError if the
+        service runs and does not.
+        """
+        with sole_hold(self.config.lock) as alone:
+            done = self._end_here(order) if alone else asyncio.run(self._ask_service(order))
+        if done.waiting:
+            raise IPsecError(
+                f"The IKE daemon does not answer; {len(done.waiting)} of the tunnels will end"
+                " as soon as it does: start it (systemctl start strongswan)."
+            )
+        return done.ended
+
+    def _end_here(self, order: Order) -> Ended:
+        doomed = [record for record in self.records.live() if _is_meant(record, order)]
+        for record in doomed:
+            self.driver.down(tunnel_name(record.request_id))
+            self.records.end(record.request_id, order.reason)
+        return Ended(ended=tuple(record.request_id.hex() for record in doomed))
+
+    async def _ask_service(self, order: Order) -> Ended:
+        connector = aiohttp.UnixConnector(str(self.config.control_socket))
+        timeout = aiohttp.ClientTimeout(_SECONDS)
+        body = msgspec.json.encode(order)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.post(f"http://carnet-target{_PATH}", data=body) as response,
+            ):
+                answer = await response.read()
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise UnreachableError(
+                "The service carnet-target runs, but does not answer; see its log."
+            ) from error
+        if response.status != HTTPStatus.OK:
+            raise UnreachableError("The service carnet-target failed; see its log.")
+        return msgspec.json.decode(answer, type=Ended)
+
+
+def _is_meant(record: TunnelRecord, order: Order) -> bool:
+    return order.user_id == record.user_id or order.request_id == record.request_id.hex()

@@ -1,0 +1,87 @@
+"""One request and then its tunnel: one run of the Target's table."""
+
+import time
+
+from carnet.exchange.machine import Action, Event, run_async
+from carnet.exchange.target import Arrived, State, machine
+from carnet.exchange.target_actions import AwaitExpiry, AwaitIKE
+from carnet.wire.control import TunnelGrant
+from target_agent.answering import PERFORMERS, Answering
+from target_agent.live import LiveTunnel
+from target_agent.parts import Parts
+from target_agent.records import Asking, TunnelRecord
+
+_LIVE = frozenset(
+    {
+        State.PREPARED,
+        State.CONFIRMING,
+        State.FORGETTING,
+        State.ESTABLISHING,
+        State.ESTABLISHED,
+        State.ENDING,
+        State.CLOSING,
+    }
+)
+
+
+class Exchange:
+    """The machine of one request, and whoever carries out its actions.
+
+    Feed one event at a time: whoever does holds the lock of the Request ID.
+    """
+
+    def __init__(self, parts: Parts, request_id: bytes, user_id: str, host: str) -> None:
+        self._parts = parts
+        self._machine = machine()
+        self._answering: Answering | None = None
+        self._tunnel: LiveTunnel | None = None
+        self.request_id = request_id
+        self.user_id = user_id
+        self.host = host
+
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+        return self._machine.state
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a tunnel, or what may be left of one."""
+        return self.state in _LIVE
+
+    async def answer(self, asking: Asking) -> Answering:
+        """Answer a request (steps 4 to 6); return the answer with all that led to it."""
+        self._answering = Answering(self._parts, asking, self.request_id)
+        await self.feed(Arrived(asking.statement, asking.host))
+        return self._answering
+
+    async def take_up(self, record: TunnelRecord) -> None:
+        """Go on with a live tunnel after a restart, from its record."""
+        answer = record.tunnel_answer
+        if not isinstance(answer, TunnelGrant):
+            raise TypeError("a live tunnel rests on a grant")
+        self._machine = machine(State(record.state))
+        self._tunnel = LiveTunnel(
+            self._parts, self.request_id, answer.tunneling_info, record.answered_at
+        )
+        waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
+        await self._tunnel.perform(waiting)
+
+    async def feed(self, event: Event) -> None:
+        """Feed an event, and carry out all that follows from it."""
+        await run_async(self._machine, event, self._perform)
+
+    async def _perform(self, action: Action) -> Event | None:
+        if self._answering is not None and type(action) in PERFORMERS:
+            return await self._answering.perform(action)
+        return await self._live_tunnel().perform(action)
+
+    def _live_tunnel(self) -> LiveTunnel:
+        if self._tunnel is None:
+            grant = self._answering.grant if self._answering else None
+            if grant is None:
+                raise TypeError("a live tunnel rests on a grant")
+            self._tunnel = LiveTunnel(
+                self._parts, self.request_id, grant.tunneling_info, time.time()
+            )
+        return self._tunnel

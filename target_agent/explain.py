@@ -1,0 +1,127 @@
+"""The chain of responsibility, from the records: the paper's Figure 3.
+
+Request, key pair, alice@office, membership, access control list, tunnel: each link
+says on what it rests, and which record of the accounts shows it. Pure: no I/O.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from carnet.audit import AuditRecord
+from carnet.durations import format_duration
+from carnet.objectives import Objective
+from carnet.wire.envelope import verify_evidence
+from carnet.wire.fault import WireError
+from carnet.wire.messages import Request
+from carnet.wire.suites import find_suite
+from target_agent.records import TunnelRecord
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain; `records` are numbers in the accounts."""
+
+    link: str
+    says: str
+    records: tuple[int, ...] = ()
+
+
+def explain(record: TunnelRecord, accounts: Iterable[AuditRecord]) -> Iterator[Link]:
+    """Yield the links, from the request to the tunnel, or to where it was refused."""
+    mine, hers = _sort(record, accounts)
+    yield from _request(record)
+    yield Link("user", f"{record.host} certified the request as {record.user_id}'s, over TLS")
+    if record.state == "refused":
+        yield from (_refusal(each) for each in mine)
+        return
+    yield _membership(record, hers)
+    yield from _access(mine, hers)
+    yield from (_step(record, each) for each in mine)
+
+
+def _sort(
+    record: TunnelRecord, accounts: Iterable[AuditRecord]
+) -> tuple[list[AuditRecord], list[AuditRecord]]:
+    """Return what the accounts say of this request's row, and, before that, of its user."""
+    mine: list[AuditRecord] = []
+    hers: list[AuditRecord] = []
+    for each in accounts:
+        facts = each.facts
+        of_request = facts.get("request_id") == record.request_id
+        if of_request and facts.get("evidence_digest", record.evidence_digest) == (
+            record.evidence_digest
+        ):
+            mine.append(each)
+        elif not mine and facts.get("user_id") == record.user_id and each.event in _ABOUT_USERS:
+            hers.append(each)
+    return mine, hers
+
+
+_ABOUT_USERS = ("access-granted", "member-removed")
+
+
+def _request(record: TunnelRecord) -> Iterator[Link]:
+    try:
+        suite = find_suite(record.suite)
+        request = verify_evidence(record.evidence, record.public_key, suite).request
+    except WireError as error:
+        yield Link("request", f"the evidence does not hold any more: {error}")
+        return
+    yield Link("request", _asked(request))
+    yield Link(
+        "key pair",
+        f"one-time key pair {record.key_id.hex()} signed it; the signature was verified just now"
+        f" (SHA-256 of the evidence {record.evidence_digest.hex()})",
+    )
+
+
+def _asked(request: Request) -> str:
+    info = request.request_info
+    where = "all she may reach" if info.networks is None else ", ".join(info.networks)
+    long = "as long as she may" if info.lifetime is None else format_duration(info.lifetime)
+    return (
+        f"{request.request_id.hex()}: {request.user_id} asks {info.target} for"
+        f" {Objective(request.objective_id).label} to {where}, {long}"
+    )
+
+
+def _refusal(account: AuditRecord) -> Link:
+    facts = account.facts
+    return Link("refused", f"{facts['code']}: {facts['reason']}", (account.number,))
+
+
+def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
+    """Her membership is as old as her first grant since she was last removed."""
+    removed = max((each.number for each in hers if each.event == "member-removed"), default=0)
+    granted = [each for each in hers if each.number > removed]
+    if not granted:
+        return Link("membership", f"the accounts do not show {record.user_id} as a member")
+    first = granted[0]
+    says = f"{record.user_id} was a member since {_when(first.at)}"
+    return Link("membership", says, (first.number,))
+
+
+def _access(mine: list[AuditRecord], hers: list[AuditRecord]) -> Iterator[Link]:
+    prepared = [each for each in mine if each.event == "tunnel-prepared"]
+    for entry in (entry for each in prepared for entry in each.facts["access"]):
+        granting = [each.number for each in hers if entry.items() <= each.facts.items()]
+        says = (
+            f"{entry['objective']} to {entry['network']},"
+            f" {format_duration(entry['lifetime'])} at most"
+        )
+        yield Link("access control list", says, tuple(granting[-1:]))
+
+
+def _step(record: TunnelRecord, account: AuditRecord) -> Link:
+    facts = account.facts
+    what = {
+        "tunnel-prepared": f"prepared for {record.virtual_address} to {record.networks}",
+        "tunnel-established": "established, its pre-shared keys forgotten",
+        "tunnel-ended": f"ended: {facts.get('reason')}",
+    }.get(account.event, account.event)
+    return Link("tunnel", f"{_when(account.at)} {what}", (account.number,))
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()

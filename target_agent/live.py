@@ -1,0 +1,141 @@
+"""Step 10 and after: what the table asks for while a tunnel waits, stands and ends."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from carnet import crash
+from carnet.errors import IPsecError
+from carnet.exchange import target as step
+from carnet.exchange import target_actions as do
+from carnet.exchange.machine import Action, Event
+from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec
+from carnet.tunnel import tunnel_name, tunnel_spec
+from carnet.wire.messages import TunnelingInfo
+from carnet.wire.session_key import SessionSecrets
+from target_agent.parts import Parts
+
+log = structlog.get_logger()
+
+REMOVE_AGAIN_SECONDS = 1.0
+"""After a removal that the IKE daemon refused; one that is away is waited for besides."""
+
+_NO_SECRETS = SessionSecrets(psk=bytes(SECRET_LENGTH), ppk=bytes(SECRET_LENGTH))
+"""For a spec that is compared and never installed: what was agreed has no secrets in it."""
+
+
+class LiveTunnel:
+    """A tunnel that was granted, as far as Target remembers it: without its secrets.
+
+    `prepared_at` is in seconds since 1970.
+    """
+
+    def __init__(
+        self, parts: Parts, request_id: bytes, info: TunnelingInfo, prepared_at: float
+    ) -> None:
+        self._parts = parts
+        self._request_id = request_id
+        self._name = tunnel_name(request_id)
+        self._info = info
+        self._prepared_at = prepared_at
+        self._timer: asyncio.TimerHandle | None = None
+        self._end_reason: str | None = None
+        self._log = log.bind(request_id=request_id.hex())
+
+    async def perform(self, action: Action) -> Event | None:
+        """Carry out one action; return the event that follows from it."""
+        return await PERFORMERS[type(action)](self, action)
+
+    async def await_ike(self, _: do.AwaitIKE) -> None:
+        """Withdraw it if nobody comes in time."""
+        last = min(self._prepared_at + self._info.initiate_within, self._info.expires)
+        self._over_at(last, "unused")
+
+    async def confirm(self, _: do.ConfirmTunnel) -> Event:
+        """Compare what came up with what was agreed."""
+        try:
+            await asyncio.to_thread(self._parts.driver.confirm, self._spec())
+        except IPsecError as error:
+            self._log.warning("not-confirmed", reason=error.sentence)
+            return step.Over("not-confirmed")
+        return step.TunnelConfirmed()
+
+    async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
+        """Step 10: the pre-shared keys leave the IKE daemon."""
+        try:
+            await asyncio.to_thread(self._parts.driver.forget_secrets, self._name)
+        except IPsecError as error:
+            self._log.warning("secrets-not-forgotten", reason=error.sentence)
+            return step.Over("secrets-not-forgotten")
+        return step.SecretsForgotten()
+
+    async def record_established(self, _: do.RecordEstablished) -> Event:
+        """Write down that it stands."""
+        try:
+            await asyncio.to_thread(self._parts.records.establish, self._request_id)
+        except SQLAlchemyError:
+            self._log.exception("not-recorded")
+            return step.NotRecorded("not-recorded")
+        crash.reach("target.established")
+        self._log.info("established")
+        return step.EstablishedRecorded()
+
+    async def await_expiry(self, _: do.AwaitExpiry) -> None:
+        """End it when the session's time is over."""
+        self._over_at(self._info.expires, "expired")
+
+    async def remove(self, action: do.RemoveTunnel) -> Event:
+        """Take all of it out of the IKE daemon; the first reason is the one that counts."""
+        self._end_reason = self._end_reason or action.reason
+        self._stop_timer()
+        try:
+            await asyncio.to_thread(self._parts.driver.down, self._name)
+        except IPsecError as error:
+            self._log.warning("not-removed", reason=error.sentence)
+            self._over_at(time.time() + REMOVE_AGAIN_SECONDS, self._end_reason)
+            return step.NotRemoved()
+        return step.TunnelRemoved(self._end_reason)
+
+    async def record_ended(self, action: do.RecordEnded) -> Event:
+        """Write down that it ended; only then is its address free again."""
+        reason = self._end_reason or action.reason
+        try:
+            await asyncio.to_thread(self._parts.records.end, self._request_id, reason)
+        except SQLAlchemyError:
+            self._log.exception("not-recorded")
+            return step.NotRecorded("not-recorded")
+        if self._info.virtual_address is not None:
+            self._parts.pool.give_back(self._info.virtual_address)
+        self._log.info("ended", reason=reason)
+        return step.EndRecorded()
+
+    def _over_at(self, moment: float, reason: str) -> None:
+        self._stop_timer()
+        seconds = max(0.0, moment - time.time())
+        self._timer = self._parts.later(seconds, self._request_id, step.Over(reason))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _spec(self) -> TunnelSpec:
+        lifetime = max(1, self._info.expires - int(time.time()))
+        return tunnel_spec(Role.TARGET, self._request_id, self._info, _NO_SECRETS, lifetime)
+
+
+Performer = Callable[[LiveTunnel, Any], Awaitable[Event | None]]
+
+PERFORMERS: dict[type[Action], Performer] = {
+    do.AwaitIKE: LiveTunnel.await_ike,
+    do.ConfirmTunnel: LiveTunnel.confirm,
+    do.ForgetSecrets: LiveTunnel.forget_secrets,
+    do.RecordEstablished: LiveTunnel.record_established,
+    do.AwaitExpiry: LiveTunnel.await_expiry,
+    do.RemoveTunnel: LiveTunnel.remove,
+    do.RecordEnded: LiveTunnel.record_ended,
+}

@@ -1,0 +1,27 @@
+"""What every request and every tunnel needs of the Target."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carnet.exchange.machine import Event
+from carnet.ipsec.driver import Driver
+from target_agent.addresses import AddressPool
+from target_agent.config import TargetConfig
+from target_agent.members import Members
+from target_agent.records import Records
+
+Later = Callable[[float, bytes, Event], asyncio.TimerHandle]
+"""Feeds an event to the tunnel of a Request ID, after so many seconds."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one running Target."""
+
+    config: TargetConfig
+    driver: Driver
+    members: Members
+    records: Records
+    pool: AddressPool
+    later: Later

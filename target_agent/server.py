@@ -1,0 +1,112 @@
+"""The Target on the Host-Target link (steps 3 and 6): HTTP over mutual TLS 1.3.
+
+Which Host asks is what its certificate says, and nothing else.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from carnet import crash
+from carnet.link import peer_name, read_at_most
+from carnet.wire import cbor
+from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelGrant, TunnelRequest
+from carnet.wire.fault import WireError
+from target_agent.agent import Agent, Ending
+from target_agent.answering import Answering
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 25.0
+"""For how long a Host's question for ended tunnels is kept open."""
+RETRY_AFTER_SECONDS = "2"
+_MAX_NUMBER = 2**53
+
+Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """The three paths of the link."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def application(self) -> web.Application:
+        """Return what aiohttp serves."""
+        application = web.Application()
+        application.router.add_post("/v1/tunnels", _for_hosts(self.open))
+        application.router.add_get("/v1/ended", _for_hosts(self.ended))
+        application.router.add_delete("/v1/tunnels/{request_id}", _for_hosts(self.revoke))
+        application.on_shutdown.append(self._wake)
+        return application
+
+    async def open(self, request: web.Request, host: str) -> web.StreamResponse:
+        """Answer a Host that passes a user on."""
+        body = await read_at_most(request.content, MAX_CONTROL)
+        try:
+            statement = cbor.unpack(body, TunnelRequest, MAX_CONTROL)
+            answering = await self._agent.answer(statement, host)
+        except WireError as error:
+            log.warning("not-understood", host=host, reason=str(error))
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        if answering.answer is None:
+            headers = {"Retry-After": RETRY_AFTER_SECONDS}
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+        response = _answer(answering)
+        await response.prepare(request)
+        await response.write_eof()
+        crash.reach("target.replied")
+        return response
+
+    async def ended(self, request: web.Request, host: str) -> web.StreamResponse:
+        """Tell a Host which of its tunnels ended, as soon as one does."""
+        number = request.query.get("after", "")
+        if not (number.isascii() and number.isdecimal() and int(number) < _MAX_NUMBER):
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        tunnels = await self._agent.ended(host, int(number), POLL_SECONDS)
+        body = cbor.pack(EndedTunnels(tunnels=tunnels))
+        return web.Response(body=body, content_type="application/cbor")
+
+    async def revoke(self, request: web.Request, host: str) -> web.StreamResponse:
+        """End a tunnel of a Host that wants it ended."""
+        try:
+            request_id = bytes.fromhex(request.match_info["request_id"])
+        except ValueError:
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        ending = await self._agent.end(request_id, "revoked", host=host)
+        return web.Response(status=_ENDINGS[ending])
+
+    async def _wake(self, _: web.Application) -> None:
+        await self._agent.stop_telling()
+
+
+_ENDINGS = {
+    Ending.DONE: HTTPStatus.NO_CONTENT,
+    Ending.WAITING: HTTPStatus.ACCEPTED,
+    Ending.NOT_LIVE: HTTPStatus.NOT_FOUND,
+}
+
+
+def _for_hosts(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Serve none but a peer whose certificate names one Host."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        host = peer_name(request.transport) if request.transport else None
+        if host is None:
+            return web.Response(status=HTTPStatus.FORBIDDEN)
+        return await handler(request, host)
+
+    return handle
+
+
+def _answer(answering: Answering) -> web.Response:
+    if answering.answer is None:
+        raise TypeError("nothing to answer with")
+    response = web.Response(body=cbor.pack(answering.answer), content_type="application/cbor")
+    if isinstance(answering.answer, TunnelGrant) and answering.timings:
+        response.headers["Server-Timing"] = ", ".join(
+            f"{name};dur={milliseconds:.1f}" for name, milliseconds in answering.timings.items()
+        )
+    return response

@@ -1,0 +1,77 @@
+"""The configuration file that `carnet-target init` writes."""
+
+import json
+from dataclasses import dataclass
+
+from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS
+
+_TEMPLATE = """\
+# Carnet's Target: the gateway of the work network, where tunnels end.
+# Paths are relative to this file.
+
+# The name that users ask for; the certificate of the link carries it too.
+name = {name}
+
+# Where Hosts pass their users on, over mutually authenticated TLS 1.3.
+listen = "0.0.0.0"
+port = 8471
+
+# Membership, access control list, tunnels and accounts.
+directory = "/var/lib/carnet-target"
+
+[link]
+# Made by `carnet-provision certificates target NAME`.
+certificate = "link.crt"
+key = "link.key"
+authority = "officer.crt"
+
+[tunnels]
+# The public addresses at which travellers' IKE finds this machine (UDP 500 and 4500).
+addresses = {addresses}
+# The networks behind it; only these can be granted.
+networks = {networks}
+# Travellers' addresses inside their tunnels are taken from here.
+virtual_addresses = {virtual_addresses}
+# Name servers and MTU inside the tunnel.
+dns = []
+# mtu = 1400
+# Best first, as strongSwan writes them.
+ike_proposals = {ike_proposals}
+esp_proposals = {esp_proposals}
+# Refuse Clients whose IPsec cannot mix a post-quantum pre-shared key into IKE (RFC 8784).
+require_ppk = true
+# UDP encapsulation even where no NAT is found.
+force_udp = false
+# A tunnel that nobody initiates within so many seconds is withdrawn.
+initiate_within = 120
+
+[strongswan]
+# The VICI socket; left out: where strongSwan puts it.
+# socket = "/run/charon.vici"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the operator says of her Target."""
+
+    name: str
+    addresses: tuple[str, ...]
+    networks: tuple[str, ...]
+    virtual_addresses: str
+
+
+def render(answers: Answers) -> str:
+    """Return a commented configuration file."""
+    return _TEMPLATE.format(
+        name=json.dumps(answers.name),
+        addresses=json.dumps(answers.addresses),
+        networks=json.dumps(answers.networks),
+        virtual_addresses=json.dumps(answers.virtual_addresses),
+        ike_proposals=_lines(IKE_PROPOSALS),
+        esp_proposals=_lines(ESP_PROPOSALS),
+    )
+
+
+def _lines(values: tuple[str, ...]) -> str:
+    return "[\n" + "".join(f"    {json.dumps(value)},\n" for value in values) + "]"

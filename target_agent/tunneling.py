@@ -1,0 +1,43 @@
+"""Step 5: from the terms to Tunneling Info. Pure, but for the random identities."""
+
+import secrets
+
+from carnet.ipsec.spec import Mode
+from carnet.wire.messages import TunnelingInfo
+from target_agent.access import IKE_VERSION, Terms
+from target_agent.config import TunnelsSection
+
+_IDENTITY_OCTETS = 16
+
+
+def tunneling_info(
+    terms: Terms, tunnels: TunnelsSection, virtual_address: str, now: int
+) -> TunnelingInfo:
+    """Return all that the Client needs for her side; `now` is in seconds since 1970.
+
+    The IKE identities are of this session only, so that who listens to one session
+    knows nobody in the next.
+    """
+    return TunnelingInfo(
+        target_addresses=tunnels.addresses,
+        client_identity=_identity("c"),
+        target_identity=_identity("t"),
+        objective_id=int(terms.objective),
+        mode=Mode.TUNNEL,
+        ike_version=IKE_VERSION,
+        ike_proposals=tunnels.ike_proposals,
+        esp_proposals=tunnels.esp_proposals,
+        ah_proposals=(),
+        ppk_id=_identity("p") if terms.ppk else None,
+        networks=terms.networks,
+        virtual_address=virtual_address,
+        dns=tunnels.dns,
+        mtu=tunnels.mtu,
+        force_udp=tunnels.force_udp,
+        initiate_within=tunnels.initiate_within,
+        expires=now + terms.lifetime,
+    )
+
+
+def _identity(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(_IDENTITY_OCTETS)}.carnet"

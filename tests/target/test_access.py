@@ -1,0 +1,154 @@
+"""Membership and access control list: what is granted, and each reason to refuse."""
+
+import pytest
+
+from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
+from carnet.wire.messages import ClientDriver, RefusalCode
+from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Member, authorize
+from tests.unit.examples import make_request
+
+HOUR = 3600
+OFFICE = AccessEntry(Objective.ESP, "10.20.0.0/16", 8 * HOUR)
+LAB = AccessEntry(Objective.ESP, "10.30.5.0/24", 2 * HOUR)
+ALICE = Member("alice@office", 0, (OFFICE, LAB))
+
+
+def make_driver(**changes):
+    fields = {
+        "name": "strongswan",
+        "ike_versions": (2,),
+        "objectives": (3,),
+        "modes": ("tunnel",),
+        "ppk": True,
+    }
+    return ClientDriver(**(fields | changes))
+
+
+def make_carriage(objectives=(Objective.ESP,), ppk=True, require_ppk=True):
+    return Carriage(
+        target="work",
+        capabilities=Capabilities(
+            driver="strongswan",
+            version="0",
+            ike_versions=(2,),
+            objectives=objectives,
+            modes=(Mode.TUNNEL,),
+            ppk=ppk,
+        ),
+        require_ppk=require_ppk,
+    )
+
+
+def terms_for(carriage=None, member=ALICE, **changes):
+    return authorize(make_request(**changes), member, carriage or make_carriage())
+
+
+def denied(carriage=None, member=ALICE, **changes):
+    with pytest.raises(AccessDeniedError) as caught:
+        terms_for(carriage, member, **changes)
+    return caught.value.code, caught.value.reason
+
+
+def test_all_she_may_have_is_granted_for_the_shortest_of_its_times():
+    terms = terms_for(networks=None, lifetime=None)
+    assert terms.networks == ("10.20.0.0/16", "10.30.5.0/24")
+    assert terms.lifetime == 2 * HOUR
+    assert set(terms.entries) == {OFFICE, LAB}
+
+
+def test_a_part_of_a_network_is_granted_for_as_long_as_the_whole():
+    terms = terms_for(networks=("10.20.7.0/24",), lifetime=None)
+    assert (terms.networks, terms.lifetime) == (("10.20.7.0/24",), 8 * HOUR)
+    assert terms.entries == (OFFICE,)
+
+
+def test_the_line_that_grants_longest_counts():
+    short = AccessEntry(Objective.ESP, "10.20.7.0/24", HOUR)
+    member = Member("alice@office", 0, (short, OFFICE))
+    assert terms_for(member=member, networks=("10.20.7.0/24",), lifetime=None).lifetime == 8 * HOUR
+
+
+def test_no_selector_lies_inside_another():
+    networks = ("10.20.0.0/17", "10.20.128.0/17", "10.20.7.0/24")
+    assert terms_for(networks=networks).networks == ("10.20.0.0/16",)
+
+
+def test_less_time_than_granted_is_what_she_gets():
+    assert terms_for(lifetime=600).lifetime == 600
+
+
+def test_who_is_unknown_is_no_member():
+    code, reason = denied(member=None)
+    assert code is RefusalCode.UNKNOWN_USER
+    assert reason == "alice@office is not a member at work; ask the operator of work."
+
+
+def test_another_target_was_meant():
+    assert denied(target="lab")[0] is RefusalCode.UNKNOWN_TARGET
+
+
+def test_an_objective_that_is_not_hers():
+    code, reason = denied(objective_id=2)
+    assert code is RefusalCode.OBJECTIVE
+    assert "objective ah;" in reason
+
+
+@pytest.mark.parametrize(
+    "network", ["10.40.0.0/16", "10.0.0.0/8", "0.0.0.0/0", "10.20.0.0/15", "2001:db8::/32"]
+)
+def test_a_network_that_is_not_hers(network):
+    code, reason = denied(networks=("10.20.7.0/24", network))
+    assert code is RefusalCode.NETWORK
+    assert reason == f"alice@office may not reach {network}; ask the operator of work for it."
+
+
+def test_a_line_of_another_objective_grants_nothing():
+    member = Member("alice@office", 0, (OFFICE, AccessEntry(Objective.AH, "10.40.0.0/16", HOUR)))
+    assert denied(member=member, networks=("10.40.0.0/16",))[0] is RefusalCode.NETWORK
+
+
+def test_more_networks_than_a_tunnel_carries():
+    entries = (AccessEntry(Objective.ESP, f"10.20.{n}.0/24", HOUR) for n in range(0, 66, 2))
+    member = Member("alice@office", 0, tuple(entries))
+    assert denied(member=member)[0] is RefusalCode.NETWORK
+
+
+def test_more_time_than_hers():
+    code, reason = denied(lifetime=9 * HOUR, networks=("10.20.0.0/16",))
+    assert code is RefusalCode.LIFETIME
+    assert "for 8h at most, not for 9h" in reason
+
+
+def test_target_alone_is_not_carried_yet():
+    code, reason = denied(networks=())
+    assert code is RefusalCode.CANNOT_CARRY
+    assert "transport mode" in reason
+
+
+def test_what_target_does_not_carry_is_not_downgraded():
+    member = Member("alice@office", 0, (AccessEntry(Objective.AH_ESP, "10.20.0.0/16", HOUR),))
+    code, reason = denied(member=member, objective_id=4)
+    assert (code, "work cannot carry" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+@pytest.mark.parametrize(
+    "lack", [{"objectives": (2,)}, {"modes": ("transport",)}, {"ike_versions": (1,)}]
+)
+def test_what_her_machine_does_not_carry_is_not_downgraded(lack):
+    code, reason = denied(drivers=(make_driver(**lack),))
+    assert (code, "your machine" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+def test_a_required_ppk_must_be_taken_by_the_driver_that_carries_the_rest():
+    drivers = (make_driver(ppk=False), make_driver(name="libreswan", objectives=(2,)))
+    code, reason = denied(drivers=drivers)
+    assert (code, "RFC 8784" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+@pytest.mark.parametrize(("hers", "ours"), [(True, True), (True, False), (False, True)])
+def test_a_ppk_that_is_not_required_is_used_where_both_ends_can(hers, ours):
+    carriage = make_carriage(ppk=ours, require_ppk=False)
+    terms = terms_for(carriage, drivers=(make_driver(ppk=hers),))
+    assert terms.ppk == (hers and ours)

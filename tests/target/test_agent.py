@@ -1,0 +1,445 @@
+"""The Target's table carried out: durable before visible, and once."""
+
+import asyncio
+import threading
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from carnet.audit import find_break, read
+from carnet.database import transaction
+from carnet.tunnel import tunnel_name
+from carnet.wire import cbor
+from carnet.wire.control import TunnelGrant, TunnelRefusal
+from carnet.wire.fault import WireError
+from carnet.wire.messages import RefusalCode
+from carnet.wire.session_key import SessionBinding
+from target_agent.agent import Ending
+from target_agent.records import Asking, Records
+from target_agent.schema import audit
+from tests.target.conftest import (
+    ALICE,
+    changed,
+    end_of,
+    name_of,
+    running,
+    until_established,
+)
+from tests.unit.examples import EPHEMERAL, SoftwareKey
+
+
+def events_of(engine):
+    with transaction(engine) as connection:
+        return [(each.event, each.facts) for each in read(connection, audit)]
+
+
+def refusal_of(answering):
+    assert isinstance(answering.answer, TunnelRefusal)
+    return answering.answer.code
+
+
+async def established(agent, driver, statement):
+    answering = await agent.answer(statement, "office")
+    driver.comes_up(name_of(answering))
+    await until_established(agent, driver, answering)
+    return answering
+
+
+def test_a_member_gets_a_tunnel_that_only_she_can_open(with_agent, driver, ask):
+    answering = with_agent(lambda agent: agent.answer(ask(), "office"))
+    assert isinstance(answering.answer, TunnelGrant)
+    binding = SessionBinding(
+        request_id=answering.request_id, user_id=ALICE, target="work", objective_id=3
+    )
+    opened = EPHEMERAL.open(answering.answer.session_key, binding)
+    (spec,) = driver.installs
+    assert (spec.psk, spec.ppk) == (opened.psk, opened.ppk)
+    assert spec.local_networks == ("10.20.0.0/16",)
+    assert set(answering.timings) == {"step4", "step5"}
+
+
+def test_the_record_is_written_before_the_answer_and_has_no_secret(
+    with_agent, driver, ask, engine, config
+):
+    answering = with_agent(lambda agent: agent.answer(ask(), "office"))
+    record = Records(engine).find(answering.request_id)
+    assert (record.state, record.answer) == ("prepared", cbor.pack(answering.answer))
+    engine.dispose()
+    (spec,) = driver.installs
+    for file in config.directory.iterdir():
+        assert spec.psk not in file.read_bytes()
+        assert spec.ppk not in file.read_bytes()
+
+
+def test_the_same_request_gets_the_same_answer_and_one_tunnel(with_agent, driver, ask):
+    statement = ask()
+
+    async def body(agent):
+        return [await agent.answer(statement, "office") for _ in range(3)]
+
+    answers = {cbor.pack(each.answer) for each in with_agent(body)}
+    assert (len(answers), len(driver.installs)) == (1, 1)
+
+
+def test_the_same_request_at_the_same_time_makes_one_tunnel(with_agent, driver, ask):
+    statement = ask()
+
+    async def body(agent):
+        return await asyncio.gather(*(agent.answer(statement, "office") for _ in range(8)))
+
+    answers = {cbor.pack(each.answer) for each in with_agent(body)}
+    assert (len(answers), len(driver.installs)) == (1, 1)
+
+
+def test_a_refusal_is_answered_again_as_it_was(with_agent, members, ask):
+    statement = ask(user_id="mallory@office")
+
+    async def body(agent):
+        first = await agent.answer(statement, "office")
+        members.add("mallory@office", [])
+        return first, await agent.answer(statement, "office")
+
+    first, again = with_agent(body)
+    assert refusal_of(first) is RefusalCode.UNKNOWN_USER
+    assert again.answer == first.answer
+
+
+def test_other_evidence_under_a_request_id_is_refused_and_disturbs_nothing(with_agent, ask):
+    statement = ask(request_id=bytes(16))
+    other = ask(request_id=bytes(16), lifetime=60)
+
+    async def body(agent):
+        first = await agent.answer(statement, "office")
+        refused = await agent.answer(other, "office")
+        return first, refused, await agent.answer(statement, "office")
+
+    first, refused, again = with_agent(body)
+    assert refusal_of(refused) is RefusalCode.EVIDENCE
+    assert again.answer == first.answer
+
+
+@pytest.mark.parametrize("host", ["elsewhere", "office.example"])
+def test_a_host_may_not_speak_for_another_hosts_user(with_agent, driver, ask, engine, host):
+    answering = with_agent(lambda agent: agent.answer(ask(), host))
+    assert refusal_of(answering) is RefusalCode.EVIDENCE
+    assert not driver.installs
+    assert Records(engine).find(answering.request_id) is None
+    assert events_of(engine)[-1][0] == "tunnel-refused"
+
+
+def test_a_host_may_not_speak_for_someone_else_than_signed(with_agent, ask):
+    statement = ask()
+    lying = type(statement)(**{**as_fields(statement), "user_id": "bob@office"})
+    answering = with_agent(lambda agent: agent.answer(lying, "office"))
+    assert refusal_of(answering) is RefusalCode.EVIDENCE
+
+
+def test_a_signature_by_another_key_is_refused(with_agent, ask):
+    statement = ask()
+    fields = as_fields(statement) | {"public_key": SoftwareKey().public_key}
+    answering = with_agent(lambda agent: agent.answer(type(statement)(**fields), "office"))
+    assert refusal_of(answering) is RefusalCode.EVIDENCE
+
+
+def test_evidence_that_is_no_request_is_not_understood(with_agent, ask, engine):
+    statement = ask()
+    fields = as_fields(statement) | {"evidence": b"\x80"}
+
+    async def body(agent):
+        with pytest.raises(WireError):
+            await agent.answer(type(statement)(**fields), "office")
+
+    with_agent(body)
+    assert not Records(engine).all()
+
+
+def as_fields(statement):
+    return {name: getattr(statement, name) for name in statement.__struct_fields__}
+
+
+def test_a_daemon_that_is_down_defers_and_nothing_is_recorded(with_agent, driver, ask, engine):
+    statement = ask()
+
+    async def body(agent):
+        driver.running = False
+        deferred = await agent.answer(statement, "office")
+        recorded = Records(engine).all()
+        driver.running = True
+        return deferred, recorded, await agent.answer(statement, "office")
+
+    deferred, recorded, granted = with_agent(body)
+    assert deferred.answer is None
+    assert deferred.deferred
+    assert recorded == []
+    assert isinstance(granted.answer, TunnelGrant)
+
+
+def test_a_daemon_that_fails_at_the_install_gives_the_address_back(with_agent, driver, ask, config):
+    def fail():
+        driver.running = False
+
+    async def body(agent):
+        driver.before_install = fail
+        for _ in range(2):
+            driver.running = True
+            assert (await agent.answer(ask(), "office")).answer is None
+        driver.before_install, driver.running = lambda: None, True
+        return await agent.answer(ask(), "office")
+
+    one_address = changed(config, virtual_addresses="10.99.0.9/32")
+    assert isinstance(with_agent(body, config=one_address).answer, TunnelGrant)
+
+
+def test_a_record_that_cannot_be_written_takes_the_tunnel_back(
+    with_agent, driver, ask, monkeypatch
+):
+    def fail(*_):
+        raise IntegrityError("INSERT", {}, ValueError("disk full"))
+
+    async def body(agent):
+        monkeypatch.setattr(agent.records, "prepare", fail)
+        return await agent.answer(ask(), "office")
+
+    answering = with_agent(body)
+    assert answering.answer is None
+    assert len(driver.installs) == 1
+    assert driver.installed == {}
+
+
+def test_no_address_is_handed_out_twice(with_agent, driver, ask):
+    async def body(agent):
+        return [await agent.answer(ask(), "office") for _ in range(7)]
+
+    *granted, refused = with_agent(body)
+    assert len({spec.virtual_address for spec in driver.installs}) == len(granted) == 6
+    assert refusal_of(refused) is RefusalCode.NO_ADDRESS
+
+
+def test_the_database_refuses_a_second_live_tunnel_on_an_address(with_agent, ask, engine):
+    statement = ask()
+
+    async def body(agent):
+        return await agent.answer(statement, "office")
+
+    answering = with_agent(body)
+    other = type(answering.request)(**{**as_fields(answering.request), "request_id": bytes(16)})
+    with pytest.raises(IntegrityError):
+        Records(engine).prepare(Asking(statement, "office"), other, answering.answer, ())
+
+
+def test_a_tunnel_that_came_up_is_confirmed_and_its_secrets_forgotten(
+    with_agent, driver, ask, engine
+):
+    answering = with_agent(lambda agent: established(agent, driver, ask()))
+    assert driver.secrets == set()
+    assert name_of(answering) in driver.installed
+    assert driver.calls.index("confirm") < driver.calls.index("forget_secrets")
+    assert events_of(engine)[-1][0] == "tunnel-established"
+
+
+def test_a_tunnel_that_is_less_than_agreed_is_ended(with_agent, driver, ask):
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        driver.less_than_agreed.add(name_of(answering))
+        driver.comes_up(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "not-confirmed"
+    assert driver.installed == {}
+
+
+def test_a_tunnel_that_nobody_initiates_is_withdrawn(with_agent, driver, ask, config):
+    statement = ask()
+
+    async def body(agent):
+        first = await agent.answer(statement, "office")
+        ended = await end_of(agent)
+        return first, ended, await agent.answer(statement, "office")
+
+    first, ended, again = with_agent(body, config=changed(config, initiate_within=1))
+    assert (ended.request_id, ended.reason) == (first.request_id, "unused")
+    assert (driver.installed, driver.secrets) == ({}, set())
+    assert refusal_of(again) is RefusalCode.TOO_LATE
+
+
+def test_a_session_ends_when_its_time_is_over(with_agent, driver, ask):
+    async def body(agent):
+        await established(agent, driver, ask(lifetime=2))
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "expired"
+    assert driver.installed == {}
+
+
+def test_a_tunnel_that_the_peer_closes_is_accounted(with_agent, driver, ask, engine):
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.goes_down(name_of(answering))
+        return answering, await end_of(agent)
+
+    answering, ended = with_agent(body)
+    assert (ended.number, ended.request_id) == (1, answering.request_id)
+    assert ended.reason == "peer-closed"
+    assert events_of(engine)[-1] == (
+        "tunnel-ended",
+        {"request_id": answering.request_id, "reason": "peer-closed"},
+    )
+
+
+def test_a_host_is_told_of_its_own_tunnels_only(with_agent, ask, members):
+    members.add("carol@branch", members.find(ALICE).entries)
+
+    async def body(agent):
+        await agent.answer(ask(), "office")
+        answering = await agent.answer(ask(user_id="carol@branch"), "branch")
+        assert await agent.end(answering.request_id, "revoked", host="office") is Ending.NOT_LIVE
+        assert await agent.end(answering.request_id, "revoked", host="branch") is Ending.DONE
+        branch = await agent.ended("branch", 0, 20)
+        return agent.records.ended_after("office", 0), branch
+
+    office, branch = with_agent(body)
+    assert office == ()
+    assert [each.reason for each in branch] == ["revoked"]
+
+
+def test_a_user_who_is_removed_loses_the_tunnel_that_is_just_being_made(
+    with_agent, driver, ask, members
+):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def stop_and_wait():
+        entered.set()
+        assert go_on.wait(20)
+
+    async def body(agent):
+        driver.before_install = stop_and_wait
+        answering = asyncio.create_task(agent.answer(ask(), "office"))
+        await asyncio.to_thread(entered.wait, 20)
+        members.remove(ALICE)
+        ending = asyncio.create_task(agent.end_all_of(ALICE, "user-removed"))
+        await asyncio.sleep(0)
+        go_on.set()
+        return (await answering).request_id, await ending
+
+    request_id, endings = with_agent(body)
+    assert endings == {request_id: Ending.DONE}
+    assert driver.installed == {}
+
+
+def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent, driver, ask):
+    async def body(agent):
+        standing = await established(agent, driver, ask())
+        prepared = await agent.answer(ask(), "office")
+        driver.crashes()
+        assert (await agent.answer(ask(), "office")).answer is None
+        driver.starts()
+        ended = {}
+        while len(ended) < 2:
+            for each in await agent.ended("office", len(ended), 20):
+                ended[each.request_id] = each.reason
+        assert ended == dict.fromkeys(
+            (standing.request_id, prepared.request_id), "ike-daemon-restarted"
+        )
+        return await established(agent, driver, ask())
+
+    assert name_of(with_agent(body)) in driver.installed
+
+
+def test_what_cannot_be_removed_ends_when_the_daemon_is_back(with_agent, driver, ask):
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.crashes()
+        ending = await agent.end(answering.request_id, "revoked")
+        state = agent.records.find(answering.request_id).state
+        driver.starts()
+        return ending, state, await end_of(agent)
+
+    ending, state, ended = with_agent(body)
+    assert (ending, state, ended.reason) == (Ending.WAITING, "established", "revoked")
+
+
+def test_a_removal_that_the_daemon_refuses_is_tried_again(with_agent, driver, ask):
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.refusals_to_remove = ["The address is still leased.", "Still."]
+        driver.goes_down(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "peer-closed"
+    assert driver.installed == {}
+
+
+def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
+    async def before(agent):
+        lost = await established(agent, driver, ask())
+        kept = await established(agent, driver, ask())
+        waiting = await agent.answer(ask(), "office")
+        return lost, kept, waiting
+
+    lost, kept, waiting = with_agent(before)
+    driver.down(name_of(lost))
+
+    async def after(agent):
+        ended = await end_of(agent)
+        driver.comes_up(name_of(waiting))
+        await until_established(agent, driver, waiting)
+        driver.goes_down(name_of(kept))
+        return ended, await end_of(agent, after=ended.number)
+
+    first, second = with_agent(after)
+    assert (first.request_id, first.reason) == (lost.request_id, "restart")
+    assert (second.request_id, second.reason) == (kept.request_id, "peer-closed")
+
+
+def test_a_tunnel_that_came_up_while_target_was_away_is_taken_up(with_agent, driver, ask):
+    answering = with_agent(lambda agent: agent.answer(ask(), "office"))
+    driver.comes_up(name_of(answering))
+    with_agent(lambda agent: until_established(agent, driver, answering))
+    assert driver.secrets == set()
+
+
+def test_a_tunnel_without_a_record_is_swept_at_the_start(with_agent, driver, ask, engine, config):
+    statement = ask()
+
+    async def crash_after_install():
+        async with running(config, driver, engine) as agent:
+            agent.records.prepare = None  # as if it had died there
+            with pytest.raises(TypeError):
+                await agent.answer(statement, "office")
+
+    asyncio.run(crash_after_install())
+    assert len(driver.installed) == 1
+    answering = with_agent(lambda agent: agent.answer(statement, "office"))
+    assert len(driver.swept) == 1
+    assert list(driver.installed) == [tunnel_name(answering.request_id)]
+    assert driver.installs[0].psk != driver.installs[1].psk
+
+
+def test_a_start_without_a_daemon_waits_for_it(with_agent, driver, ask):
+    answering = with_agent(lambda agent: established(agent, driver, ask()))
+    driver.crashes()
+
+    async def body(agent):
+        assert agent.records.find(answering.request_id).state == "established"
+        driver.starts()
+        return await end_of(agent)
+
+    assert with_agent(body).request_id == answering.request_id
+
+
+def test_the_accounts_are_whole(with_agent, driver, ask, engine):
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        await agent.answer(ask(user_id="mallory@office"), "office")
+        await agent.end(answering.request_id, "revoked")
+
+    with_agent(body)
+    with transaction(engine) as connection:
+        assert find_break(connection, audit) is None
+    assert [event for event, _ in events_of(engine)] == [
+        "access-granted",
+        "tunnel-prepared",
+        "tunnel-established",
+        "tunnel-refused",
+        "tunnel-ended",
+    ]

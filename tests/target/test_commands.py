@@ -1,0 +1,323 @@
+"""The command `carnet-target`: configuration, users, tunnels and accounts."""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from carnet.database import open_database
+from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
+from target_agent import cli
+from target_agent.commands import tunnels as tunnels_command
+from target_agent.commands import users as users_command
+from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS, load
+from target_agent.control import Operator, Order, control_socket, sole_hold
+from target_agent.records import Records
+from tests.target.certificates import Authority
+from tests.target.conftest import ALICE, free_port, running
+
+GRANT = ["--objective", "esp", "--network", "10.20.0.0/16", "--lifetime", "8h"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "carnet" / "target.toml"
+
+
+@pytest.fixture
+def run(path, driver, monkeypatch):
+    """Run the command in this process: run("users", "list") -> what it prints."""
+    for module in (tunnels_command, users_command):
+        monkeypatch.setattr(module, "make_driver", lambda _: driver)
+
+    def run(*arguments):
+        result = CliRunner().invoke(
+            cli.cli, ["--config", str(path), *arguments], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def target(run, path, tmp_path):
+    """Return the configuration of a Target that was set up by its own command."""
+    run("init", "--address", "203.0.113.2")
+    text = path.read_text().replace("/var/lib/carnet-target", "data")
+    path.write_text(
+        text.replace("8471", str(free_port()))
+        .replace('listen = "0.0.0.0"', 'listen = "127.0.0.1"')
+        .replace('# socket = "/run/charon.vici"', f'socket = "{tmp_path}/charon.vici"')
+    )
+    return load(path)
+
+
+def refused(run, *arguments):
+    with pytest.raises(CarnetError) as caught:
+        run(*arguments)
+    return caught.value
+
+
+def test_init_writes_a_private_file_that_can_be_loaded(run, path):
+    said = run("init", "--name", "lab", "--address", "203.0.113.2", "--network", "10.9.0.0/16")
+    config = load(path)
+    assert (config.name, config.tunnels.addresses) == ("lab", ("203.0.113.2",))
+    assert config.tunnels.networks == ("10.9.0.0/16",)
+    assert config.tunnels.ike_proposals == IKE_PROPOSALS
+    assert config.tunnels.esp_proposals == ESP_PROPOSALS
+    assert config.link.key == path.parent / "link.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert "users add" in said
+
+
+def test_init_does_not_overwrite(run, path):
+    run("init")
+    before = path.read_bytes()
+    assert isinstance(refused(run, "init"), UsageError)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("dns = []", "dns = []\ndsn = []", "unknown key `dsn`"),
+        ('"10.99.0.0/24"', '"10.99.0.1/24"', "host bits"),
+        ('"10.99.0.0/24"', '"2001:db8::/64"', "one IP version"),
+        ('"203.0.113.2"', '"gateway"', "gateway"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_place(target, path, old, new, what):
+    assert target.name == "work"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    assert what in caught.value.sentence
+    assert "line " in caught.value.sentence
+
+
+@pytest.mark.usefixtures("target")
+def test_users_are_added_listed_and_removed(run):
+    run("users", "add", ALICE, *GRANT)
+    run("users", "add", ALICE, "--objective", "ah", "--network", "10.20.3.0/24", "--lifetime", "1h")
+    (listed,) = json.loads(run("users", "list", "--json"))
+    assert listed["access"] == [
+        {"objective": "ah", "network": "10.20.3.0/24", "lifetime": 3600},
+        {"objective": "esp", "network": "10.20.0.0/16", "lifetime": 28800},
+    ]
+    assert ALICE in run("users", "list")
+    run("users", "remove", ALICE)
+    assert json.loads(run("users", "list", "--json")) == []
+    assert "not a member" in refused(run, "users", "remove", ALICE).sentence
+
+
+@pytest.mark.usefixtures("target")
+def test_what_is_not_behind_target_cannot_be_granted(run):
+    wider = [*GRANT[:3], "10.0.0.0/8", *GRANT[4:]]
+    assert "not behind work" in refused(run, "users", "add", ALICE, *wider).sentence
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("alice", *GRANT),
+        (ALICE, *GRANT[:-1], "8 hours"),
+        (ALICE, *GRANT[:-1], "400d"),
+        (ALICE, "--objective", "tls", *GRANT[2:]),
+        (ALICE, *GRANT[:3], "10.20.0.1/16", *GRANT[4:]),
+    ],
+)
+@pytest.mark.usefixtures("target")
+def test_what_cannot_be_understood_is_a_usage_error(path, arguments):
+    result = CliRunner().invoke(cli.cli, ["--config", str(path), "users", "add", *arguments])
+    assert result.exit_code == 2
+    assert "Error: Invalid value" in result.output
+
+
+@pytest.fixture
+def answered(target, driver, run, ask):
+    """Return the Request ID of a tunnel that was prepared before the service stopped."""
+    run("users", "add", ALICE, *GRANT)
+
+    async def main():
+        engine = open_database(target.database, "target_agent")
+        async with running(target, driver, engine) as agent:
+            answering = await agent.answer(ask(), "office")
+            await agent.answer(ask(lifetime=86400), "office")
+        engine.dispose()
+        return answering.request_id
+
+    return asyncio.run(main())
+
+
+def test_tunnels_are_listed(answered, run):
+    (listed,) = json.loads(run("tunnels", "list", "--json"))
+    assert listed["request_id"] == answered.hex()
+    assert (listed["state"], listed["virtual_address"]) == ("prepared", "10.99.0.1")
+    assert len(json.loads(run("tunnels", "list", "--all", "--json"))) == 2
+    assert "10.99.0.1" in run("tunnels", "list")
+
+
+@pytest.mark.parametrize("by", ["request", "user", "removal"])
+def test_a_tunnel_is_ended_without_the_service(answered, run, driver, by):
+    arguments = {
+        "request": ("tunnels", "end", answered.hex()),
+        "user": ("tunnels", "end", ALICE),
+        "removal": ("users", "remove", ALICE),
+    }[by]
+    run(*arguments)
+    assert driver.installed == {}
+    ended = json.loads(run("tunnels", "list", "--all", "--json"))[0]
+    reason = "user-removed" if by == "removal" else "ended-by-operator"
+    assert (ended["state"], ended["end_reason"]) == ("ended", reason)
+    assert "No such tunnel" in refused(run, "tunnels", "end", answered.hex()).sentence
+
+
+def test_a_tunnel_is_not_called_ended_while_the_daemon_does_not_answer(answered, run, driver):
+    driver.running = False
+    assert isinstance(refused(run, "tunnels", "end", answered.hex()), IPsecError)
+    assert json.loads(run("tunnels", "list", "--json"))
+
+
+@pytest.mark.parametrize("by", ["request_id", "user_id"])
+def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
+    order = Order("ended-by-operator", **{by: {"request_id": answered.hex(), "user_id": ALICE}[by]})
+
+    async def main():
+        engine = open_database(target.database, "target_agent")
+        operator = Operator(target, driver, Records(engine))
+        with sole_hold(target.lock) as alone:
+            assert alone
+            async with (
+                running(target, driver, engine) as agent,
+                control_socket(agent, target.control_socket),
+            ):
+                mode = stat.S_IMODE(target.control_socket.stat().st_mode)
+                ended = await asyncio.to_thread(operator.end, order)
+                heard = await agent.ended("office", 0, 20)
+        engine.dispose()
+        return mode, ended, heard
+
+    mode, ended, heard = asyncio.run(main())
+    assert (mode, ended) == (0o600, (answered.hex(),))
+    assert [each.reason for each in heard] == ["ended-by-operator"]
+    assert driver.installed == {}
+
+
+def test_a_service_that_does_not_answer_is_said_so(answered, run, target):
+    with sole_hold(target.lock):
+        failure = refused(run, "tunnels", "end", answered.hex())
+    assert isinstance(failure, UnreachableError)
+
+
+def test_the_chain_of_responsibility_is_explained(answered, run):
+    chain = json.loads(run("audit", "explain", answered.hex(), "--json"))
+    assert [link["link"] for link in chain] == [
+        "request",
+        "key pair",
+        "user",
+        "membership",
+        "access control list",
+        "tunnel",
+    ]
+    assert [link["records"] for link in chain[3:]] == [[1], [1], [2]]
+    assert "esp to 10.20.0.0/16, 8h at most" in chain[4]["says"]
+    assert "access control" in run("audit", "explain", answered.hex())
+
+
+@pytest.mark.usefixtures("answered")
+def test_a_refusal_is_explained(run):
+    refused_one = json.loads(run("tunnels", "list", "--all", "--json"))[1]["request_id"]
+    chain = json.loads(run("audit", "explain", refused_one, "--json"))
+    assert chain[-1]["link"] == "refused"
+    assert chain[-1]["says"].startswith("lifetime-not-allowed: ")
+
+
+def test_evidence_that_was_changed_is_told(answered, run, target):
+    with sqlite3.connect(target.database) as connection:
+        connection.execute("UPDATE tunnels SET public_key = zeroblob(91)")
+    connection.close()
+    chain = json.loads(run("audit", "explain", answered.hex(), "--json"))
+    assert "does not hold" in chain[0]["says"]
+
+
+@pytest.mark.usefixtures("answered")
+def test_the_accounts_are_shown_and_checked(run, target):
+    events = [each["event"] for each in json.loads(run("audit", "show", "--json"))]
+    assert events == ["access-granted", "tunnel-prepared", "tunnel-refused"]
+    assert len(json.loads(run("audit", "show", "--user", ALICE, "--since", "1h", "--json"))) == 3
+    assert json.loads(run("audit", "show", "--user", "bob@office", "--json")) == []
+    assert "tunnel-prepared" in run("audit", "show")
+    assert "3 records" in run("audit", "verify")
+    with sqlite3.connect(target.database) as connection:
+        connection.execute("UPDATE audit SET event = 'tunnel-refused' WHERE number = 2")
+    connection.close()
+    assert "record 2" in refused(run, "audit", "verify").sentence
+
+
+@pytest.fixture
+def serve(target, path):
+    """Start `carnet-target serve` as a process; end it if the test did not."""
+    authority = Authority(target.link.authority.parent, "officer")
+    authority.issue("link", "work")
+    started = []
+
+    def start():
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "carnet-target", "--config", path, "serve"],
+            stderr=subprocess.PIPE,
+            env=os.environ | {"CARNET_CRASH_AT": ""},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def logged(process, event):
+    for line in process.stderr:
+        facts = json.loads(line)
+        if facts["event"] == event:
+            return facts
+    raise AssertionError(f"the service ended without {event}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_service_starts_without_a_daemon_and_stops_cleanly(serve, target, number):
+    process = serve()
+    logged(process, "ike-daemon-silent")
+    assert logged(process, "ready")["port"] == target.port
+    process.send_signal(number)
+    logged(process, "stopping")
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_a_second_service_on_the_same_directory_is_refused(serve):
+    logged(serve(), "ready")
+    second = serve()
+    _, said = second.communicate()
+    assert second.returncode == 2
+    assert b"Another carnet-target serves" in said
+
+
+def test_a_key_that_others_can_read_is_refused(serve, target):
+    target.link.key.chmod(0o644)
+    process = serve()
+    _, said = process.communicate()
+    assert (process.returncode, b"chmod 600" in said) == (2, True)
