@@ -1,0 +1,1 @@
+"""The security officer's station: how key pairs get onto tokens."""

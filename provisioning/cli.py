@@ -1,0 +1,31 @@
+"""The command `carnet-provision`: the security officer's station."""
+
+from typing import NoReturn
+
+import click
+
+from carnet.console import run_command
+from provisioning.certificates import certificates, init
+from provisioning.mint_command import mint_command
+from provisioning.tokens import burn, list_pairs, token_init
+
+_NAME = "carnet-provision"
+
+
+@click.group()
+@click.version_option(package_name="carnet", prog_name=_NAME)
+def cli() -> None:
+    """Initialise tokens, mint one-time key pairs, certify Hosts and Targets.
+
+    Secrets are read from a file descriptor or a file, else from CARNET_PIN,
+    CARNET_SO_PIN and CARNET_OFFICER_PASSPHRASE, else asked for.
+    """
+
+
+for _command in (init, certificates, token_init, mint_command, list_pairs, burn):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Run the command."""
+    run_command(cli, _NAME)

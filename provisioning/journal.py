@@ -1,0 +1,61 @@
+"""A mint leaves all of its pairs on the token, or none, even when it is cut off.
+
+The token itself keeps the journal, a private data object: from before the first pair
+until all of the batch is known to be safe it holds what the labels of all its pairs
+begin with, otherwise nothing. Who finds it filled knows that these pairs belong to no
+batch, and destroys them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from carnet.errors import TokenError
+from carnet.token.data import read_data, write_data
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import TokenSession
+
+_LABEL = "carnet minting"
+_IDLE = b""
+
+
+def begin(session: TokenSession, prefix: str) -> None:
+    """Note that pairs with such labels are about to be minted. Raises TokenError."""
+    write_data(session, _LABEL, prefix.encode("ascii"), private=True)
+
+
+def finish(session: TokenSession) -> None:
+    """Note that they are safe. Raises TokenError."""
+    write_data(session, _LABEL, _IDLE, private=True)
+
+
+def recover(session: TokenSession) -> int:
+    """Destroy the pairs of a mint that was cut off; return how many. Raises TokenError."""
+    prefix = (read_data(session, _LABEL, private=True) or _IDLE).decode("ascii", "replace")
+    return _destroy(session, prefix) if prefix else 0
+
+
+@contextmanager
+def undone_on_failure(session: TokenSession, prefix: str) -> Iterator[None]:
+    """Destroy the pairs that are being minted unless the block comes to its end.
+
+    Raises TokenError if they cannot be destroyed; recover() has to do it later.
+    """
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            _destroy(session, prefix)
+        except TokenError:
+            raise TokenError(
+                "Minting failed and its pairs could not be destroyed; before you hand the "
+                "token out, mint on it again, which destroys them first."
+            ) from failure
+        raise
+
+
+def _destroy(session: TokenSession, prefix: str) -> int:
+    booklet = OneTimeKeys(session)
+    pairs = [pair for pair in booklet.pairs() if pair.label.startswith(prefix)]
+    destroyed = sum(booklet.destroy(pair.key_id) for pair in pairs)
+    finish(session)
+    return destroyed

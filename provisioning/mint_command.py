@@ -1,0 +1,188 @@
+"""`mint`: the officer's order, checked before the token is touched, and what came of it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+
+from carnet.console import print_json
+from carnet.errors import UsageError
+from carnet.wire.documents import Cover
+from carnet.wire.keys import encode_public_key
+from provisioning.checks import checked
+from provisioning.minting import Minted, MintOrder, mint
+from provisioning.options import (
+    Command,
+    Station,
+    TokenAccess,
+    json_option,
+    officer_options,
+    token_options,
+)
+from provisioning.output import check_writable
+from provisioning.progress import progress_bar
+
+_MAX_COUNT = 9999
+_KEY_TYPES = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
+
+
+def _order_options(command: Command) -> Command:
+    file = click.Path(dir_okay=False, path_type=Path)
+    for option in (
+        click.option("--out", required=True, type=file, help="The batch, a new file."),
+        click.option(
+            "--not-after",
+            type=click.DateTime(["%Y-%m-%d"]),
+            metavar="YYYY-MM-DD",
+            help="Last day of validity, UTC  [default: no end].",
+        ),
+        click.option(
+            "--key-type", type=click.Choice(_KEY_TYPES), default=_KEY_TYPES[0], show_default=True
+        ),
+        click.option(
+            "--custody",
+            type=click.Choice(["paired", "split"]),
+            default="paired",
+            show_default=True,
+            help="Who holds the private key.",
+        ),
+        click.option(
+            "--target",
+            "targets",
+            required=True,
+            multiple=True,
+            metavar="NAME",
+            help="Target to be reached, repeatable; the first is the default.",
+        ),
+        click.option(
+            "--host-url", "hosts", required=True, multiple=True, help="Host's address, repeatable."
+        ),
+        click.option(
+            "--host-transport-key", required=True, type=file, help="Host's public key, PEM or DER."
+        ),
+        click.option(
+            "--count", required=True, type=click.IntRange(1, _MAX_COUNT), help="How many pairs."
+        ),
+        click.option("--user", "user_id", required=True, help="As in alice@office."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("mint")
+@_order_options
+@token_options
+@officer_options
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show how far it is  [default: on a terminal].",
+)
+@json_option
+def mint_command(
+    access: TokenAccess, station: Station, progress: bool | None, as_json: bool, **order: Any
+) -> None:
+    """Mint one-time key pairs for a user.
+
+    Either all of them end on the token, and wrapped in the batch for her Host, or none.
+    """
+    placed = _order(**order)
+    officer = station.officer()
+    login = access.login()
+    with progress_bar("Minting", placed.count, wanted=progress) as advance:
+        minted = mint(login, officer, placed, advance)
+    if as_json:
+        print_json(_facts(minted, placed))
+    else:
+        _tell(minted, placed)
+
+
+def _order(
+    *,
+    user_id: str,
+    count: int,
+    host_transport_key: Path,
+    hosts: tuple[str, ...],
+    targets: tuple[str, ...],
+    custody: str,
+    key_type: str,
+    not_after: datetime | None,
+    out: Path,
+) -> MintOrder:
+    if custody != "paired" or key_type != "ec-p256":
+        raise UsageError("This version mints ec-p256 in custody paired only; choose these.")
+    _check_names(user_id, hosts, targets)
+    check_writable(out)
+    last_day = not_after.date() if not_after else None
+    if last_day is not None and last_day < datetime.now(UTC).date():
+        raise UsageError(f"--not-after {last_day} is over; choose a day to come.")
+    return MintOrder(
+        user_id=user_id,
+        count=count,
+        host_transport_key=_read_public_key(host_transport_key),
+        hosts=hosts,
+        targets=targets,
+        last_day=last_day,
+        batch_file=out,
+    )
+
+
+def _check_names(user_id: str, hosts: tuple[str, ...], targets: tuple[str, ...]) -> None:
+    fields = Cover.__annotations__
+    checked(user_id, fields["user_id"], f"{user_id!r} is no user ID; write it as alice@office.")
+    checked(hosts, fields["hosts"], "--host-url is up to 8 times http://… or https://…; mend it.")
+    checked(targets, fields["targets"], "--target is up to 32 names of a-z, 0-9, . and -; mend it.")
+
+
+def _read_public_key(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        load = load_pem_public_key if data.lstrip().startswith(b"-----") else load_der_public_key
+        key = load(data)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UsageError(
+            f"{path} holds no public key; get it with `carnet-host transport-key`."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise UsageError(f"The key in {path} is not on P-256; have the Host make one that is.")
+    return encode_public_key(key)
+
+
+def _fingerprint(public_key: bytes) -> str:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(public_key)
+    return digest.finalize().hex()
+
+
+def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
+    batch = minted.batch
+    return {
+        "pairs": len(batch.pairs),
+        "user": batch.user_id,
+        "token": {"label": minted.token_label, "serial": batch.token_serial},
+        "batch": order.batch_file,
+        "batch_id": batch.batch_id,
+        "host_transport_key_sha256": _fingerprint(batch.host_transport_key),
+        "not_after": order.last_day,
+        "destroyed_of_earlier_mint": minted.recovered,
+    }
+
+
+def _tell(minted: Minted, order: MintOrder) -> None:
+    batch = minted.batch
+    if minted.recovered:
+        click.echo(f"An earlier mint was cut off: {minted.recovered} pairs of it were destroyed.")
+    click.echo(
+        f"{len(batch.pairs)} key pairs for {batch.user_id} are on token {minted.token_label} "
+        f"(serial {batch.token_serial})."
+    )
+    click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
+    click.echo("It is for the Host whose transport key has this SHA-256; compare it there:")
+    click.echo(f"  {_fingerprint(batch.host_transport_key)}")

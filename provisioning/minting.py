@@ -1,0 +1,206 @@
+"""Minting: one-time key pairs on the traveller's token, and the batch for her Host.
+
+The private keys go to the Host in custody `paired`: wrapped under a key that only the
+two tokens know. Either everything stands at the end, the pairs, the batch and the
+cover, or no pair does.
+"""
+
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from carnet.errors import TokenError, UsageError
+from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
+from carnet.token.session import TokenSession
+from carnet.token.transport import WrappingKey, agree_transport
+from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, verify_document
+from carnet.wire.fault import WireError
+from carnet.wire.suites import P256
+from provisioning.booklet import check_owner, read_cover, write_cover
+from provisioning.journal import begin, finish, recover, undone_on_failure
+from provisioning.officer import Officer
+from provisioning.options import Login
+from provisioning.output import write_new
+
+_CUSTODY = "paired"
+_BATCH_ID_SIZE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class MintOrder:
+    """What is to be minted."""
+
+    user_id: str
+    count: int
+    host_transport_key: bytes
+    """DER SubjectPublicKeyInfo, on P-256."""
+    hosts: tuple[str, ...]
+    targets: tuple[str, ...]
+    last_day: date | None
+    """Last day of validity, UTC."""
+    batch_file: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minted:
+    """What was minted."""
+
+    batch: Batch
+    token_label: str
+    recovered: int
+    """Pairs of an earlier mint, cut off, that were destroyed first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """What the token and the clock add to an order."""
+
+    now: datetime
+    moment: datetime
+    """The one in the labels of the pairs."""
+    older: Cover | None
+    """The cover of pairs that are there already."""
+
+    @property
+    def prefix(self) -> str:
+        """What the labels of this mint, and of no other, begin with."""
+        return pair_label(self.moment, 0).rpartition(" ")[0] + " "
+
+
+def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[], None]) -> Minted:
+    """Mint, write the batch and the cover, and read all of it back.
+
+    It is read back in a second session: SoftHSM2 for one says that it has stored what
+    it could not write, and shows it until it is started again. `on_pair` is called
+    after each pair. Raises TokenError, or UsageError if the batch cannot be written;
+    then no pair of this order is left.
+    """
+    with ExitStack() as undo:
+        with login.session(writable=True) as session:
+            recovered = recover(session)
+            draft = _draft(session, officer, order)
+            begin(session, draft.prefix)
+            with undone_on_failure(session, draft.prefix):
+                batch = _mint_batch(session, order, draft, on_pair)
+                write_new(order.batch_file, officer.sign(batch))
+                undo.callback(order.batch_file.unlink)
+                cover = _cover(batch, order, draft.older)
+                write_cover(session, officer, cover)
+        with (
+            login.session(writable=True) as session,
+            undone_on_failure(session, draft.prefix),
+        ):
+            _check_token(session, batch, cover)
+            _check_file(order.batch_file, officer, batch)
+            finish(session)
+            label = session.token.info.label
+        undo.pop_all()
+    return Minted(batch=batch, token_label=label, recovered=recovered)
+
+
+def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
+    cover = check_owner(session, officer, order.user_id)
+    pairs = OneTimeKeys(session).pairs()
+    now = datetime.now(UTC).replace(microsecond=0)
+    return _Draft(now=now, moment=_moment_after(pairs, now), older=cover if pairs else None)
+
+
+def _moment_after(older: list[OneTimePair], now: datetime) -> datetime:
+    """Return the moment for the labels: now, or after the newest pair if the clock is behind."""
+    if not older:
+        return now
+    newest = older[-1].label.split()[1]
+    try:
+        following = datetime.strptime(newest, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return max(now, following + timedelta(seconds=1))
+    except (ValueError, OverflowError) as error:
+        raise TokenError(
+            f"Key pair {older[-1].key_id.hex()} has a label that minting never gives; burn it."
+        ) from error
+
+
+def _mint_batch(
+    session: TokenSession,
+    order: MintOrder,
+    draft: _Draft,
+    on_pair: Callable[[], None],
+) -> Batch:
+    with agree_transport(session, order.host_transport_key) as wrapping:
+        return Batch(
+            version=DOCUMENT_VERSION,
+            batch_id=secrets.token_bytes(_BATCH_ID_SIZE),
+            host_transport_key=order.host_transport_key,
+            ephemeral_key=wrapping.ephemeral_public_key,
+            user_id=order.user_id,
+            token_serial=session.token.info.serial,
+            custody=_CUSTODY,
+            suite=P256.number,
+            minted_at=int(draft.now.timestamp()),
+            not_after=_end_of(order.last_day),
+            pairs=tuple(
+                _mint_pair(wrapping, pair_label(draft.moment, number), order.last_day, on_pair)
+                for number in range(1, order.count + 1)
+            ),
+        )
+
+
+def _mint_pair(
+    wrapping: WrappingKey, label: str, last_day: date | None, on_pair: Callable[[], None]
+) -> BatchPair:
+    minted = wrapping.mint_pair(label, last_day)
+    on_pair()
+    return BatchPair(label=label, public_key=minted.public_key, wrapped=minted.wrapped)
+
+
+def _cover(batch: Batch, order: MintOrder, older: Cover | None) -> Cover:
+    return Cover(
+        version=DOCUMENT_VERSION,
+        user_id=batch.user_id,
+        token_serial=batch.token_serial,
+        hosts=order.hosts,
+        targets=order.targets,
+        custody=batch.custody,
+        suite=batch.suite,
+        host_keys=(),
+        issued_at=batch.minted_at,
+        not_after=_later(older, batch.not_after),
+    )
+
+
+def _later(older: Cover | None, not_after: int | None) -> int | None:
+    """Return the cover's end: it outlives the older pairs too. None is never."""
+    if older is None:
+        return not_after
+    if older.not_after is None or not_after is None:
+        return None
+    return max(older.not_after, not_after)
+
+
+def _end_of(day: date | None) -> int | None:
+    """Return the last second of a day, in seconds since 1970, UTC."""
+    if day is None:
+        return None
+    return int(datetime.combine(day, time(23, 59, 59), UTC).timestamp())
+
+
+def _check_token(session: TokenSession, batch: Batch, cover: Cover) -> None:
+    """Raise TokenError unless the token holds what was minted, in that order, and the cover."""
+    held = [(pair.label, pair.public_key) for pair in OneTimeKeys(session).pairs()]
+    minted = [(pair.label, pair.public_key) for pair in batch.pairs]
+    if held[-len(minted) :] != minted or read_cover(session) != cover:
+        raise TokenError(
+            "The token did not keep what was stored on it; make room on it, or use another token."
+        )
+
+
+def _check_file(path: Path, officer: Officer, batch: Batch) -> None:
+    """Raise UsageError unless the batch file says what was minted."""
+    try:
+        written = verify_document(path.read_bytes(), Batch, officer.verification_key)
+    except (OSError, WireError) as error:
+        raise UsageError(f"{path} cannot be read back; choose another place for it.") from error
+    if written != batch:
+        raise UsageError(f"{path} was changed while it was written; choose another place for it.")

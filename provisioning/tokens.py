@@ -1,0 +1,209 @@
+"""`token-init`, `list` and `burn`: the token itself and the pairs on it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from carnet.console import print_json, read_secret, secret_options
+from carnet.errors import TokenError, UsageError
+from carnet.token.initialise import initialise_token
+from carnet.token.module import Module, TokenInfo
+from carnet.token.onetime import OneTimeKeys, OneTimePair
+from carnet.token.session import TokenSession
+from carnet.wire.documents import Cover
+from provisioning.booklet import read_cover
+from provisioning.confirmation import confirm, confirm_by_label
+from provisioning.options import (
+    PIN_VARIABLE,
+    TokenAccess,
+    json_option,
+    module_option,
+    open_module,
+    token_options,
+)
+
+SO_PIN_VARIABLE = "CARNET_SO_PIN"
+_KEY_ID_SIZE = 16
+
+
+@click.command("token-init")
+@click.option("--label", required=True, help="The token's name, at most 32 bytes.")
+@click.option("--serial", help="The token to take  [default: a blank one].")
+@click.option("--force", is_flag=True, help="Wipe a token that is initialised already.")
+@click.option("--confirm", "typed", metavar="LABEL", help="The label of the token to be wiped.")
+@module_option
+@secret_options("pin", "the PIN")
+@secret_options("so-pin", "the SO PIN")
+@json_option
+def token_init(
+    label: str,
+    serial: str | None,
+    force: bool,
+    typed: str | None,
+    module: str | None,
+    as_json: bool,
+    **sources: Any,
+) -> None:
+    """Initialise a token: its label, SO PIN and PIN."""
+    loaded = open_module(module, prepare=True)
+    old = _token_to_wipe(loaded, label, serial)
+    if old is not None:
+        _check_wiping(old, typed, force=force)
+    so_pin, pin = _read_pins(**sources, wiping=old is not None)
+    selector = old.serial if old else serial
+    serial = initialise_token(
+        loaded, label=label, so_pin=so_pin, pin=pin, selector=selector, force=force
+    )
+    if as_json:
+        print_json({"label": label, "serial": serial})
+    else:
+        click.echo(f"Token {label} is initialised; its serial number is {serial}.")
+
+
+@click.command("list")
+@token_options
+@json_option
+def list_pairs(access: TokenAccess, as_json: bool) -> None:
+    """Show the cover and the key pairs, in the order of use."""
+    with access.login().session(writable=False) as session:
+        info, cover = session.token.info, read_cover(session)
+        pairs = OneTimeKeys(session).pairs()
+    if as_json:
+        print_json(_facts(info, cover, pairs))
+    else:
+        _show(info, cover, pairs)
+
+
+@click.command()
+@click.option("--key", "keys", multiple=True, metavar="ID", help="This key pair, repeatable.")
+@click.option("--all", "every", is_flag=True, help="All key pairs on the token.")
+@click.option("--user", "user_id", help="All key pairs, if the token is this user's.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@token_options
+@json_option
+def burn(
+    access: TokenAccess,
+    keys: tuple[str, ...],
+    every: bool,
+    user_id: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Destroy key pairs on the token.
+
+    The Host has its own half: tell it with `carnet-host revoke`.
+    """
+    if [bool(keys), every, bool(user_id)].count(True) != 1:
+        raise UsageError("Say what to burn: one of --key, --all and --user.")
+    wanted = [_key_id(text) for text in dict.fromkeys(keys)]
+    with access.login().session(writable=True) as session:
+        label = session.token.info.label
+        if user_id:
+            _check_user(session, user_id)
+        booklet = OneTimeKeys(session)
+        chosen = wanted or [pair.key_id for pair in booklet.pairs()]
+        confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
+        burned = [key_id for key_id in chosen if booklet.destroy(key_id)]
+    _report_burn(label, burned, as_json=as_json)
+    _check_all_burned(label, chosen, burned)
+
+
+def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo | None:
+    """Return the initialised token that is meant; None if a blank one is."""
+    fitting = [
+        info
+        for info in module.tokens()
+        if info.initialised and (info.serial == serial if serial else info.label == label)
+    ]
+    if len(fitting) > 1:
+        raise TokenError(f"There are {len(fitting)} tokens {label}; choose one with --serial.")
+    return fitting[0] if fitting else None
+
+
+def _check_wiping(old: TokenInfo, typed: str | None, *, force: bool) -> None:
+    if not force:
+        raise TokenError(
+            f"Token {old.label} (serial {old.serial}) is initialised already; take another label "
+            f"and a blank token, or wipe it with --force."
+        )
+    confirm_by_label(old.label, typed)
+
+
+def _read_pins(
+    *,
+    so_pin_fd: int | None,
+    so_pin_file: Path | None,
+    pin_fd: int | None,
+    pin_file: Path | None,
+    wiping: bool,
+) -> tuple[str, str]:
+    so_pin = read_secret(
+        "the SO PIN", fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE, confirm=not wiping
+    )
+    pin = read_secret("the PIN", fd=pin_fd, file=pin_file, variable=PIN_VARIABLE, confirm=True)
+    if pin == so_pin:
+        raise UsageError("The PIN and the SO PIN are the same; choose two.")
+    return so_pin, pin
+
+
+def _facts(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> dict[str, Any]:
+    return {
+        "token": {"label": info.label, "serial": info.serial},
+        "cover": cover and {name: getattr(cover, name) for name in cover.__struct_fields__},
+        "pairs": [
+            {"key_id": pair.key_id, "label": pair.label, "not_after": pair.not_after}
+            for pair in pairs
+        ],
+    }
+
+
+def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> None:
+    click.echo(f"Token {info.label} (serial {info.serial})")
+    if cover is None:
+        click.echo("No cover; mint to give it one.")
+    else:
+        click.echo(f"User     {cover.user_id}")
+        click.echo(f"Hosts    {', '.join(cover.hosts)}")
+        click.echo(f"Targets  {', '.join(cover.targets)}")
+    click.echo(f"{len(pairs)} key pairs, in the order of use:")
+    for pair in pairs:
+        until = f"  until {pair.not_after}" if pair.not_after else ""
+        click.echo(f"  {pair.key_id.hex()}  {pair.label}{until}")
+
+
+def _key_id(text: str) -> bytes:
+    try:
+        key_id = bytes.fromhex(text)
+    except ValueError:
+        key_id = b""
+    if len(key_id) != _KEY_ID_SIZE:
+        raise UsageError(f"{text!r} is no key ID; `carnet-provision list` shows those there are.")
+    return key_id
+
+
+def _check_user(session: TokenSession, user_id: str) -> None:
+    cover, label = read_cover(session), session.token.info.label
+    if cover is None:
+        raise TokenError(
+            f"Token {label} has no cover that says whose it is; burn by --key or --all."
+        )
+    if cover.user_id != user_id:
+        raise TokenError(f"Token {label} belongs to {cover.user_id}, not to {user_id}; look again.")
+
+
+def _report_burn(label: str, burned: list[bytes], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"token": label, "burned": burned})
+        return
+    for key_id in burned:
+        click.echo(key_id.hex())
+    click.echo(f"{len(burned)} key pairs on token {label} are destroyed.")
+    if burned:
+        click.echo("The Host still has its half; tell it with `carnet-host revoke`.")
+
+
+def _check_all_burned(label: str, chosen: list[bytes], burned: list[bytes]) -> None:
+    missing = [key_id.hex() for key_id in chosen if key_id not in burned]
+    if missing:
+        raise TokenError(f"Token {label} does not hold {', '.join(missing)}; list what it holds.")

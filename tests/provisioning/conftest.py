@@ -1,0 +1,24 @@
+"""Everything here is real: the command in a process of its own, SoftHSM2, the files."""
+
+import pytest
+
+from tests.provisioning.workplace import Workplace
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    return Workplace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    workplace = Workplace(tmp_path_factory.mktemp("prepared"))
+    workplace.prepare()
+    return workplace
+
+
+@pytest.fixture
+def ready(workplace, prepared):
+    """A workplace with an officer, alice's token and a Host's transport key, all its own."""
+    workplace.copy(prepared)
+    return workplace

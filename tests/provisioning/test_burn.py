@@ -1,0 +1,45 @@
+"""`burn`: what it names is destroyed, and nothing else."""
+
+
+def key_ids(workplace):
+    return [pair["key_id"] for pair in workplace.listed()["pairs"]]
+
+
+def test_one_pair_is_burned(ready):
+    ready.mint()
+    first, second, third = key_ids(ready)
+    burned = ready.facts("burn", "--key", second, "--yes", secrets=["pin"])
+    assert burned == {"token": "alice", "burned": [second]}
+    assert key_ids(ready) == [first, third]
+
+
+def test_the_host_has_to_be_told(ready):
+    ready.mint()
+    done = ready.run("burn", "--key", key_ids(ready)[0], "--yes", secrets=["pin"])
+    assert "carnet-host revoke" in done.stdout
+
+
+def test_all_pairs_of_the_tokens_user_are_burned(ready):
+    ready.mint()
+    other = ("burn", "--user", "eve@office", "--yes")
+    assert "belongs to alice@office" in ready.refusal(4, *other, secrets=["pin"])
+    assert len(key_ids(ready)) == 3
+    ready.facts("burn", "--user", "alice@office", "--yes", secrets=["pin"])
+    assert key_ids(ready) == []
+
+
+def test_nothing_is_burned_unasked(ready):
+    ready.mint()
+    assert "--yes" in ready.refusal(2, "burn", "--all", secrets=["pin"])
+    assert "what to burn" in ready.refusal(2, "burn", "--yes", secrets=["pin"])
+    assert len(key_ids(ready)) == 3
+    ready.facts("burn", "--all", "--yes", secrets=["pin"])
+    assert key_ids(ready) == []
+
+
+def test_a_pair_that_is_not_there_is_an_error(ready):
+    ready.mint()
+    done = ready.run("burn", "--key", "00" * 16, "--yes", secrets=["pin"])
+    assert done.returncode == 4
+    assert "does not hold" in done.stderr
+    assert len(key_ids(ready)) == 3

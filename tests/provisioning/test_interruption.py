@@ -1,0 +1,88 @@
+"""Whatever cuts a mint off: no pair of it stays on the token."""
+
+import re
+import signal
+
+import pytest
+
+from tests.provisioning import tokens
+
+BOTH = ["pin", "passphrase"]
+# Bytes that a file may have.
+LESS_THAN_A_BATCH_OF_40 = 6000
+LESS_THAN_A_LONG_COVER = 2000
+LESS_THAN_A_PRIVATE_KEY = 700
+
+
+def until_some_are_minted(process):
+    """Wait until the progress bar counts a pair."""
+    shown = ""
+    while not re.search(r"\b[1-9]\d*/\d+", shown):
+        character = process.stderr.read(1)
+        assert character, shown
+        shown += character
+
+
+def minting(workplace):
+    return workplace.start(*workplace.order(count=500), "--progress", secrets=BOTH)
+
+
+def nothing_is_left(workplace):
+    assert workplace.listed()["pairs"] == []
+    assert not list(workplace.directory.glob("*batch*"))
+    assert workplace.on(workplace.traveller, tokens.read_public, "carnet cover") == [None, None]
+
+
+def test_a_batch_that_cannot_be_written(ready):
+    before = ["prlimit", f"--fsize={LESS_THAN_A_BATCH_OF_40}"]
+    sentence = ready.refusal(2, *ready.order(count=40), secrets=BOTH, before=before)
+    assert "Cannot write" in sentence
+    nothing_is_left(ready)
+    ready.mint()
+    assert len(ready.listed()["pairs"]) == 3
+
+
+@pytest.mark.parametrize("limit", [LESS_THAN_A_PRIVATE_KEY, LESS_THAN_A_LONG_COVER])
+def test_a_token_that_keeps_less_than_it_says(ready, limit):
+    long = [f"http://host.example/{number}{'x' * 220}" for number in range(7)]
+    options = [part for url in long for part in ("--host-url", url)]
+    before = ["prlimit", f"--fsize={limit}"]
+    order = [*ready.order(count=1), *options]
+    assert "did not keep" in ready.refusal(4, *order, secrets=BOTH, before=before)
+    nothing_is_left(ready)
+    ready.mint()
+    assert len(ready.listed()["pairs"]) == 3
+
+
+def test_older_pairs_stay_when_a_later_mint_fails(ready):
+    ready.mint()
+    kept = ready.listed()
+    order = ready.order(count=40, out="second")
+    ready.refusal(2, *order, secrets=BOTH, before=["prlimit", f"--fsize={LESS_THAN_A_BATCH_OF_40}"])
+    assert ready.listed() == kept
+
+
+def test_the_officer_interrupts_it(ready):
+    with minting(ready) as process:
+        until_some_are_minted(process)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate()
+    assert process.returncode == 130
+    assert rest.endswith("carnet-provision: interrupted.\n")
+    nothing_is_left(ready)
+
+
+def test_the_next_mint_destroys_what_a_killed_one_left(ready):
+    ready.mint(out="first")
+    kept = ready.listed()["pairs"]
+    with minting(ready) as process:
+        until_some_are_minted(process)
+        process.kill()
+        process.communicate()
+    left = len(ready.listed()["pairs"]) - len(kept)
+    assert left > 0
+    facts = ready.mint(out="second")
+    assert facts["destroyed_of_earlier_mint"] == left
+    listed = ready.listed()["pairs"]
+    assert listed[: len(kept)] == kept
+    assert len(listed) == len(kept) + 3

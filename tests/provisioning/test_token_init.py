@@ -1,0 +1,56 @@
+"""`token-init` on SoftHSM2 in a directory of its own."""
+
+from tests.provisioning import tokens
+from tests.provisioning.workplace import SECRETS
+
+BOTH = ["pin", "so-pin"]
+
+
+def test_a_token_is_there_with_its_pin(workplace):
+    made = workplace.token_init()
+    listed = workplace.listed()
+    assert listed == {"token": made, "cover": None, "pairs": []}
+    assert made["label"] == "alice"
+
+
+def test_an_initialised_token_is_not_touched(workplace):
+    made = workplace.token_init()
+    sentence = workplace.refusal(4, "token-init", "--label", "alice", secrets=BOTH)
+    assert "initialised already" in sentence
+    assert workplace.listed()["token"] == made
+
+
+def test_by_serial_too_it_is_not_touched(workplace):
+    made = workplace.token_init()
+    command = ("token-init", "--label", "bob", "--serial", made["serial"])
+    assert "initialised already" in workplace.refusal(4, *command, secrets=BOTH)
+    assert workplace.listed()["token"] == made
+
+
+def test_wiping_wants_the_label_typed(ready):
+    ready.mint()
+    command = ("token-init", "--label", "alice", "--force")
+    assert "--confirm" in ready.refusal(2, *command, secrets=BOTH)
+    assert "look again" in ready.refusal(2, *command, "--confirm", "alcie", secrets=BOTH)
+    assert len(ready.listed()["pairs"]) == 3
+    ready.token_init("--force", "--confirm", "alice")
+    assert ready.listed()["pairs"] == []
+    assert ready.on(ready.traveller, tokens.read_public, "carnet cover") == [None, None]
+
+
+def test_wiping_wants_the_tokens_so_pin(ready):
+    ready.mint()
+    command = ("token-init", "--label", "alice", "--force", "--confirm", "alice")
+    sentence = ready.refusal(4, *command, secrets=BOTH, so_pin="not the SO PIN")
+    assert "SO PIN is wrong" in sentence
+    assert len(ready.listed()["pairs"]) == 3
+
+
+def test_the_two_pins_differ(workplace):
+    command = ("token-init", "--label", "alice")
+    assert "same" in workplace.refusal(2, *command, secrets=BOTH, so_pin=SECRETS["pin"])
+
+
+def test_a_missing_module_is_one_sentence(workplace):
+    command = ("token-init", "--label", "alice", "--module", workplace.directory / "none.so")
+    assert "none.so" in workplace.refusal(4, *command, secrets=BOTH)

@@ -1,0 +1,80 @@
+"""What the tests do on tokens themselves, each function in a process of its own."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from carnet.token.data import read_data, write_data
+from carnet.token.initialise import initialise_token
+from carnet.token.module import find_module, load_module
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import open_public_session, open_session
+from carnet.token.transport import host_transport_key, open_transport
+from carnet.wire.keys import key_id_of
+from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+
+HOST_PIN = "449317260581"
+
+
+@dataclass
+class Home:
+    """A directory of SoftHSM2 tokens."""
+
+    directory: Path
+
+    def enter(self):
+        os.environ[CONFIGURATION_VARIABLE] = str(prepare(self.directory))
+
+
+def _module():
+    return load_module(find_module(None))
+
+
+@contextmanager
+def _session(pin):
+    with open_session(_module().choose(None), pin, writable=True) as session:
+        yield session
+
+
+def initialise_host():
+    """Make the Host's token; return its transport key."""
+    initialise_token(_module(), label="host", so_pin="host's own so pin", pin=HOST_PIN)
+    with _session(HOST_PIN) as session:
+        return host_transport_key(session)
+
+
+def import_batch(batch, last_day):
+    """Do what the Host does with a batch; return the key_ids that its token then lists."""
+    with _session(HOST_PIN) as session, open_transport(session, batch.ephemeral_key) as transport:
+        for pair in batch.pairs:
+            imported = transport.import_pair(
+                key_id_of(pair.public_key), pair.label, pair.public_key, pair.wrapped, last_day
+            )
+            assert imported
+        return [pair.key_id for pair in OneTimeKeys(session).pairs()]
+
+
+def agree_with_all(pin, point):
+    """Return the ECDH secret of every pair with one point."""
+    with _session(pin) as session:
+        booklet = OneTimeKeys(session)
+        return {pair.key_id: booklet.agree(pair.key_id, point) for pair in booklet.pairs()}
+
+
+def read_public(label):
+    """Read a data object of either kind without the PIN."""
+    with open_public_session(_module().choose(None)) as session:
+        return [read_data(session, label, private=private) for private in (False, True)]
+
+
+def replace_public(label, value):
+    """Write a public data object as anybody can who holds the token."""
+    with open_public_session(_module().choose(None), writable=True) as session:
+        write_data(session, label, value, private=False)
+
+
+def read_private(pin, label):
+    """Read a private data object."""
+    with _session(pin) as session:
+        return read_data(session, label, private=True)
