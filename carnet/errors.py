@@ -41,6 +41,10 @@ class IPsecError(CarnetError):
     exit_status = 5
 
 
+class IKESilentError(IPsecError):
+    """Nobody answers IKE: the network is in the way, and may not be for long."""
+
+
 class UnreachableError(CarnetError):
     """The other side does not answer; the request may be sent again."""
 

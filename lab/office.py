@@ -59,7 +59,7 @@ class Office:
         seconds: float = 90,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command on a machine; `given` are secrets by option, such as "pin"."""
-        with _pipes(given or {}) as (options, fds):
+        with pipes(given or {}) as (options, fds):
             return machine.run(
                 [*argv, *options], pass_fds=fds, extra=extra, check=check, seconds=seconds
             )
@@ -192,7 +192,7 @@ class Office:
     def serve_host(self, extra: Mapping[str, str] | None = None) -> Process:
         """Start the Host's agent and wait until it is ready."""
         argv = [*self._host_argv(), "serve"]
-        with _pipes({"pin": self.secrets.hsm_pin}) as (options, fds):
+        with pipes({"pin": self.secrets.hsm_pin}) as (options, fds):
             process = self.world.host.start(
                 [*argv, *options], log="carnet-host.log", pass_fds=fds, extra=extra
             )
@@ -233,7 +233,7 @@ class Office:
     def start_connect(self, *argv: str, extra: Mapping[str, str] | None = None) -> Process:
         """Start `carnet connect` and leave it running."""
         log = f"connect-{secrets.token_hex(4)}.log"
-        with _pipes({"pin": self.secrets.pin}) as (options, fds):
+        with pipes({"pin": self.secrets.pin}) as (options, fds):
             return self.world.client.start(
                 ["carnet", "connect", *argv, *options], log=log, pass_fds=fds, extra=extra
             )
@@ -248,8 +248,8 @@ class Office:
         return list(json.loads(self.host("keys", "--json").stdout))
 
     def tunnels(self) -> list[dict[str, Any]]:
-        """Return the Target's records of tunnels."""
-        return list(json.loads(self.target("tunnels", "list", "--json").stdout))
+        """Return the Target's records of tunnels, ended and refused ones included."""
+        return list(json.loads(self.target("tunnels", "list", "--all", "--json").stdout))
 
     def _host_argv(self) -> list[str]:
         return ["carnet-host", "--config", str(self.world.host.directory / "etc" / "host.toml")]
@@ -260,7 +260,7 @@ class Office:
 
 
 @contextmanager
-def _pipes(given: Mapping[str, str]) -> Iterator[tuple[list[str], Sequence[int]]]:
+def pipes(given: Mapping[str, str]) -> Iterator[tuple[list[str], Sequence[int]]]:
     """Give each secret through a pipe; yield the options that name them, and the descriptors."""
     options: list[str] = []
     fds: list[int] = []

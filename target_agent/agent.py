@@ -172,7 +172,8 @@ class Agent:
         unfinished = self._in_state(State.ENDING, State.CLOSING)
         statuses = await asyncio.to_thread(self._parts.driver.status)
         up = {_request_id_of(each.name) for each in statuses if each.established}
-        await self._feed_all(((standing | stranded) - up) | unfinished, Over(reason))
+        waiting = await self._waiting_in_vain()
+        await self._feed_all(((standing | stranded | waiting) - up) | unfinished, Over(reason))
         await self._feed_all(up & self._live.keys(), CameUp())
         keep = frozenset(tunnel_name(each) for each in self._live)
         swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
@@ -180,6 +181,12 @@ class Agent:
         lost = {_request_id_of(name) for name in swept} & self._live.keys()
         await self._feed_all(lost, Over(reason))
         log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
+
+    async def _waiting_in_vain(self) -> set[bytes]:
+        """Return what is prepared by its record, and of which the IKE daemon knows nothing."""
+        prepared = self._in_state(State.PREPARED)
+        installed = await asyncio.to_thread(self._parts.driver.installed)
+        return prepared - {_request_id_of(name) for name in installed}
 
     def _in_state(self, *states: State) -> set[bytes]:
         return {each for each, exchange in self._live.items() if exchange.state in states}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import IKESilentError, IPsecError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
-from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.driver import Driver
 from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
@@ -21,6 +21,7 @@ from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client.booklet import Booklet
 from token_client.host import HostSender
 from token_client.pending import Pending, PendingStore
+from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
 
 
@@ -49,6 +50,7 @@ class Means:
     make_info: Callable[[Wish, bytes], RequestInfo]
     sender: HostSender
     store: PendingStore
+    sessions: SessionStore
     steps: Steps
 
 
@@ -65,10 +67,10 @@ class Exchange:
         self._envelope: Envelope
         self._request: Request
         self._ephemeral: EphemeralKey
-        self._spec: TunnelSpec | None = None
-        self.grant: Grant | None = None
+        self._spec: TunnelSpec
+        self._pending: Pending | None = None
         self.refusal: Refusal | None = None
-        self.tunnel: TunnelStatus | None = None
+        self.session: Session | None = None
         self.silence: step.NoAnswer | None = None
         self.failure = ""
 
@@ -78,6 +80,7 @@ class Exchange:
 
     def resume(self, pending: Pending) -> step.State | None:
         """Go on with a request that an earlier run sent; None if it asked for something else."""
+        self._pending = pending
         self._remember(pending.sealed, pending.ephemeral)
         signed = open_request(self._envelope, self._pair.public_key, self._key)
         if not self._wish.is_of(signed.request):
@@ -135,13 +138,16 @@ class Exchange:
             return step.AnswerFalse(self._sealed)
         crash.reach("client.opened")
         if isinstance(response, Grant):
-            self.grant = response
             return step.Granted(response)
         self.refusal = response
         return step.Refused(response)
 
     def configure_tunnel(self, action: step.ConfigureTunnel) -> Event:
-        """Step 9: open the session key, give IPsec the tunnel."""
+        """Step 9: open the session key, give IPsec the tunnel.
+
+        What this machine knows of its tunnels is written down first. A tunnel that an
+        earlier run brought up, and did not live to say so, is taken over.
+        """
         info = action.grant.tunneling_info
         try:
             with self._means.steps.step(9):
@@ -150,9 +156,11 @@ class Exchange:
                 lifetime = max(1, info.expires - int(time.time()))
                 request_id = self._request.request_id
                 self._spec = tunnel_spec(Role.CLIENT, request_id, info, opened, lifetime)
-                self._means.driver.install(self._spec)
+                self.session = self._remember_session(action.grant)
+                if not self._stands():
+                    self._means.driver.install(self._spec)
         except (WireError, IPsecError) as error:
-            return self._failed(str(error))
+            return self._failed(error, action.grant)
         return step.TunnelConfigured(action.grant)
 
     def _check(self, grant: Grant) -> None:
@@ -163,21 +171,46 @@ class Exchange:
         if self._wish.networks is not None and set(info.networks) != set(self._wish.networks):
             raise IPsecError("Target granted other networks than were asked for; nothing is up.")
 
+    def _remember_session(self, grant: Grant) -> Session:
+        info = grant.tunneling_info
+        session = Session(
+            name=self._name,
+            target=self._wish.target,
+            user_id=self._request.user_id,
+            objective_id=info.objective_id,
+            networks=info.networks,
+            virtual_address=info.virtual_address,
+            ppk=info.ppk_id is not None,
+            established_at=int(time.time()),
+            expires=info.expires,
+        )
+        self._means.sessions.keep(session)
+        return session
+
+    def _stands(self) -> bool:
+        """Tell whether an earlier run of this very request brought the tunnel up."""
+        if self._pending is None:
+            return False
+        live = self._means.driver.status()
+        return any(tunnel.name == self._name and tunnel.established for tunnel in live)
+
     def initiate(self, action: step.InitiateIKE) -> Event:
         """Step 9: the IKE negotiation."""
-        if self._spec is None:
-            raise RuntimeError("the table configures a tunnel before it initiates it")
+        driver = self._means.driver
         try:
             with self._means.steps.step(9):
-                self.tunnel = self._means.driver.up(self._spec)
+                if self._stands():
+                    driver.confirm(self._spec)
+                else:
+                    driver.up(self._spec)
         except IPsecError as error:
-            return self._failed(error.sentence)
+            return self._failed(error, action.grant)
         crash.reach("client.established")
         return step.TunnelUp(action.grant)
 
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
         """Step 10: the SA needs the pre-shared keys no more."""
-        self._means.driver.forget_secrets(tunnel_name(self._request.request_id))
+        self._means.driver.forget_secrets(self._name)
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
         """Step 10: the burn."""
@@ -202,13 +235,30 @@ class Exchange:
     def remove_tunnel(self, _: step.RemoveTunnel) -> None:
         """Leave nothing half configured."""
         try:
-            self._means.driver.down(tunnel_name(self._request.request_id))
+            self._means.driver.down(self._name)
         except IPsecError as error:
             self._means.steps.note(error.sentence)
+        self._means.sessions.drop(self._name)
 
-    def _failed(self, reason: str) -> Event:
-        self.failure = reason
-        return step.TunnelFailed(reason)
+    def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:
+        """Tell whether the same answer, fetched again, could still lead to a tunnel.
+
+        The first failure leaves that open. Later, Target waits only if it was never
+        reached, and for as long as it said.
+        """
+        self.failure = str(error)
+        first = self._pending is None
+        waits = self._pending is not None and (
+            isinstance(error, IKESilentError)
+            and self._pending.age < grant.tunneling_info.initiate_within
+        )
+        if first or waits:
+            return step.TunnelFailed(self.failure)
+        return step.TunnelHopeless(self.failure)
+
+    @property
+    def _name(self) -> str:
+        return tunnel_name(self._request.request_id)
 
     def _binding(self) -> SessionBinding:
         return SessionBinding(

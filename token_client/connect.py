@@ -1,6 +1,5 @@
 """`carnet connect`: from a token and a wish to a tunnel, or to one plain sentence."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
-from carnet.tunnel import tunnel_name
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client.agent import Exchange, Means, Wish
 from token_client.booklet import Booklet
@@ -28,6 +26,7 @@ from token_client.pending import PendingStore
 from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
 
+_NEXT_PAIR = frozenset({State.SET_ASIDE, State.GIVEN_UP})
 MAX_SET_ASIDE = 3
 """Key pairs that one run sets aside at most: whoever forges refusals collects requests."""
 
@@ -113,21 +112,29 @@ def connect(
         make_info=_info_maker(capabilities),
         sender=HostSender(config.hosts or booklet.cover.hosts, config.patience, tell),
         store=store,
+        sessions=SessionStore(directory),
         steps=steps,
     )
     exchange, state = _exchange(means, wish)
     steps.finish()
-    if state is not State.ESTABLISHED:
+    if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
-    session = _session(exchange, booklet, wish)
-    SessionStore(directory).keep(session)
-    return Connected(session, len(booklet.usable()), steps.milliseconds)
+    _replace_older(means, exchange.session)
+    return Connected(exchange.session, len(booklet.usable()), steps.milliseconds)
+
+
+def _replace_older(means: Means, session: Session) -> None:
+    """End older tunnels to the same Target: the new one takes their place."""
+    for older in means.sessions.all():
+        if older.target == session.target and older.name != session.name:
+            means.driver.down(older.name)
+            means.sessions.drop(older.name)
 
 
 def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
-    """Run exchanges until one rests in another state than "set aside"."""
+    """Run exchanges until one rests in a state that is not for the next pair to go on from."""
     resumed = _resume(means, wish)
-    if resumed and resumed[1] is not State.SET_ASIDE:
+    if resumed and resumed[1] not in _NEXT_PAIR:
         return resumed
     tried: set[bytes] = set()
     while len(tried) < MAX_SET_ASIDE:
@@ -213,22 +220,4 @@ def _explain(exchange: Exchange, state: State, wish: Wish) -> CarnetError:
             f"{what}, then run `carnet connect` again within ten minutes: the same request is "
             f"sent again, and no further key pair is used."
         )
-    return IPsecError(f"{exchange.failure} The answer is kept: run `carnet connect` again.")
-
-
-def _session(exchange: Exchange, booklet: Booklet, wish: Wish) -> Session:
-    grant, tunnel = exchange.grant, exchange.tunnel
-    if grant is None or tunnel is None:
-        raise RuntimeError("the table grants and brings up a tunnel before it stands")
-    info = grant.tunneling_info
-    return Session(
-        name=tunnel_name(grant.request_id),
-        target=wish.target,
-        user_id=booklet.cover.user_id,
-        objective_id=info.objective_id,
-        networks=info.networks,
-        virtual_address=info.virtual_address,
-        ppk=tunnel.ppk,
-        established_at=int(time.time()),
-        expires=info.expires,
-    )
+    return IPsecError(exchange.failure)

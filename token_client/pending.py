@@ -31,6 +31,8 @@ class Pending:
     key_id: bytes
     sealed: bytes
     ephemeral: EphemeralKey
+    age: int = 0
+    """Seconds since it was kept."""
 
 
 class _Inside(Message, frozen=True, kw_only=True):
@@ -81,11 +83,12 @@ class PendingStore:
             # Not ours, or its pair is gone: nothing that could be gone on with.
             self.drop()
             return None
-        if not 0 <= _now() - inside.kept_at < KEPT_SECONDS:
+        age = _now() - inside.kept_at
+        if not 0 <= age < KEPT_SECONDS:
             self.set_aside(outside.key_id)
             self.drop()
             return None
-        return Pending(outside.key_id, inside.request, ephemeral)
+        return Pending(outside.key_id, inside.request, ephemeral, age)
 
     def drop(self) -> None:
         """Forget the request."""

@@ -1,13 +1,14 @@
 """The Client's part: steps 1, 8, 9 and 10 of the paper.
 
-A key pair is destroyed in two rows only: its tunnel stands, or a sealed answer of
-the Host refuses it. An unsealed no proves nothing, so it only sets the pair aside.
+A key pair is destroyed only when its tunnel stands, or when a sealed answer of the
+Host has said that it is spent and nothing more can come of it. An unsealed no proves
+nothing, so it only sets the pair aside.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from carnet.exchange.machine import Action, Event, Machine, Table, nothing
+from carnet.exchange.machine import Action, Actions, Event, Machine, Table, nothing
 from carnet.wire.messages import Grant, Refusal
 
 
@@ -29,6 +30,8 @@ class State(StrEnum):
     """No answer came; the same bytes are sent again on the next run."""
     FAILED = "failed"
     """The answer came, IKE did not succeed; the answer can still be fetched again."""
+    GIVEN_UP = "given up"
+    """The answer was fetched again, and no tunnel can come of it any more."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,13 @@ class TunnelFailed(Event):
 
 
 @dataclass(frozen=True)
+class TunnelHopeless(Event):
+    """As before, and Target waits for this request no more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class SealRequest(Action):
     """Build the request, sign it on the token, seal it to the pair (step 1)."""
 
@@ -196,6 +206,10 @@ class RemoveTunnel(Action):
     """Take out of IPsec whatever was configured."""
 
 
+def _give_up(_: TunnelHopeless) -> Actions:
+    return (RemoveTunnel(), DestroyPair(), DropPending())
+
+
 _S = State
 
 TABLE: Table[State] = {
@@ -216,8 +230,10 @@ TABLE: Table[State] = {
     # step 9
     (_S.ANSWERED, Granted): (_S.OPENED, lambda e: (ConfigureTunnel(e.grant),)),
     (_S.OPENED, TunnelFailed): (_S.FAILED, lambda _: (RemoveTunnel(),)),
+    (_S.OPENED, TunnelHopeless): (_S.GIVEN_UP, _give_up),
     (_S.OPENED, TunnelConfigured): (_S.CONFIGURED, lambda e: (InitiateIKE(e.grant),)),
     (_S.CONFIGURED, TunnelFailed): (_S.FAILED, lambda _: (RemoveTunnel(),)),
+    (_S.CONFIGURED, TunnelHopeless): (_S.GIVEN_UP, _give_up),
     # step 10
     (_S.CONFIGURED, TunnelUp): (
         _S.ESTABLISHED,

@@ -98,6 +98,9 @@ class Driver(Protocol):
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""
 
+    def installed(self) -> frozenset[str]:
+        """Return the names of all that is ours in the daemon, live or waiting."""
+
     def sweep(self, keep: frozenset[str]) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
 

@@ -6,6 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_base,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_delay,
+    wait_fixed,
+)
 from vici import Session
 from vici.exception import CommandException
 
@@ -27,6 +36,10 @@ DELETE_TIME_LIMIT = 2.0
 
 IKE_VERSIONS = (2,)
 """IKEv1 has no PPK, and a wrong pre-shared key shows there only as silence."""
+
+SETTLE_TIME_LIMIT = 2.0
+"""Seconds for what the daemon does within milliseconds, yet not in one step: a rekeyed
+IKE_SA handing over to its successor, the lease of an ended one coming back."""
 
 _USERSPACE_ESP = "kernel-libipsec"
 
@@ -98,7 +111,7 @@ class StrongSwan:
             try:
                 log.extend(text(line)["msg"] for line in session.initiate(order))
             except CommandException as error:
-                raise IPsecError(reports.why_not_up(log)) from error
+                raise reports.not_up(log) from error
 
     def _rekey_ike(self, name: str) -> None:
         with Events(self._socket, ["ike-rekey"], self._ike_time_limit) as events:
@@ -119,7 +132,7 @@ class StrongSwan:
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
         with self._all_or_nothing(spec.name):
-            live = [sa for _, sa in self._list_sas(spec.name) if reports.is_live(sa)]
+            live = [sa for _, sa in self._settled_sas(spec.name) if reports.is_live(sa)]
             found = reports.shortfalls(spec, live[-1]) if live else ["it is not established"]
             if found:
                 raise IPsecError(
@@ -140,7 +153,9 @@ class StrongSwan:
             if name in text(session.get_conns())["conns"]:
                 session.unload_conn({"name": name})
             if name in session.get_pools():
-                session.unload_pool({"name": name})
+                _settling(retry_if_exception_type(CommandException))(
+                    session.unload_pool, {"name": name}
+                )
             _unload_keys(session, name)
 
     def _terminate(self, name: str) -> None:
@@ -162,25 +177,25 @@ class StrongSwan:
         """Report the live tunnels of ours."""
         return [
             reports.status(name, sa)
-            for name, sa in self._list_sas()
+            for name, sa in self._settled_sas()
             if messages.is_ours(name) and reports.is_live(sa)
         ]
 
     def sweep(self, keep: frozenset[str]) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
-        doomed = sorted(self._names() - keep)
+        doomed = sorted(self.installed() - keep)
         for name in doomed:
             self.down(name)
         return doomed
 
-    def _names(self) -> set[str]:
+    def installed(self) -> frozenset[str]:
         """Return the names of all that is ours in the daemon, whole or in pieces."""
         names = {name for name, _ in self._list_sas()}
         with open_session(self._socket) as session:
             names |= set(text(session.get_conns())["conns"])
             names |= set(session.get_pools())
             names |= {messages.tunnel_of_key(key) for key in text(session.get_shared())["keys"]}
-        return {name for name in names if messages.is_ours(name)}
+        return frozenset(name for name in names if messages.is_ours(name))
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
@@ -217,6 +232,10 @@ class StrongSwan:
         """Show what install() would load, in the manner of swanctl.conf, secrets masked."""
         return messages.render(spec)
 
+    def _settled_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+        """Return the IKE_SAs as _list_sas() does, none of them just handing over."""
+        return _settling(retry_if_result(reports.is_handing_over))(self._list_sas, name)
+
     def _list_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Return the IKE_SAs, by connection name, in the order of their making."""
         wanted = {"ike": name} if name else {}
@@ -236,6 +255,20 @@ class StrongSwan:
             except IPsecError as error:
                 failure.add_note(error.sentence)
             raise
+
+
+def _settling(condition: retry_base) -> Retrying:
+    """Look or try again as long as the daemon has not settled; then take it as it is."""
+    return Retrying(
+        retry=condition,
+        stop=stop_after_delay(SETTLE_TIME_LIMIT),
+        wait=wait_fixed(0.02),
+        retry_error_callback=_as_it_is,
+    )
+
+
+def _as_it_is(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None
 
 
 def _unload_keys(session: Session, name: str) -> None:

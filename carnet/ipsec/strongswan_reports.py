@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
+from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
@@ -13,12 +14,25 @@ from carnet.ipsec.strongswan_messages import is_ours
 Report = Mapping[str, Any]
 
 _LIVE_IKE = ("ESTABLISHED", "REKEYING")
+_HANDING_OVER = {"REKEYED", "REKEYING"}
 _LIVE_CHILD = ("INSTALLED", "REKEYING")
 
 
 def is_live(ike_sa: Report) -> bool:
     """Whether the IKE_SA stands, as against one that is being made or deleted."""
     return ike_sa.get("state") in _LIVE_IKE
+
+
+def is_handing_over(sas: Iterable[tuple[str, Report]]) -> bool:
+    """Whether a rekeyed IKE_SA has not yet handed its CHILD_SAs to its successor.
+
+    For some milliseconds the daemon then lists only the old one, without children.
+    """
+    states: dict[str, set[str]] = {}
+    for name, ike_sa in sas:
+        whole = is_live(ike_sa) and live_child(ike_sa) is not None
+        states.setdefault(name, set()).add("whole" if whole else ike_sa["state"])
+    return any("whole" not in each and each & _HANDING_OVER for each in states.values())
 
 
 def live_child(ike_sa: Report) -> Report | None:
@@ -106,9 +120,15 @@ def rekeyed(message: Report, name: str) -> bool:
     return name in message
 
 
-def why_not_up(log: Iterable[str]) -> str:
-    """Return, in one sentence, why an IKE negotiation failed, from the daemon's log of it."""
-    whole = "\n".join(log)
+def not_up(log: Iterable[str]) -> IPsecError:
+    """Return the error for an IKE negotiation that failed, from the daemon's log of it."""
+    lines = list(log)
+    if not any("received packet" in line for line in lines):
+        return IKESilentError(_NO_ANSWER)
+    return IPsecError(_why_not_up("\n".join(lines)))
+
+
+def _why_not_up(whole: str) -> str:
     for pattern, sentence in _FAILURES:
         if re.search(pattern, whole):
             return sentence
@@ -135,5 +155,4 @@ _FAILURES = (
     (r"AUTHENTICATION_FAILED|MAC mismatched|N\(AUTH_FAILED\)", _NOT_AUTHENTICATED),
     (r"NO_PROPOSAL_CHOSEN|N\(NO_PROP\)", _NO_PROPOSAL),
     (r"PPK required", _NOT_AUTHENTICATED),
-    (r"\A(?!(.|\n)*received packet)", _NO_ANSWER),
 )

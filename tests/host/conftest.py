@@ -67,5 +67,3 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(time, "time", lambda: clock.now)
     return clock
-
-

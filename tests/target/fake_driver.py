@@ -20,7 +20,7 @@ class FakeDriver:
     def __init__(self, ppk=True):
         self.running = True
         self.ppk = ppk
-        self.installed = {}
+        self.specs = {}
         self.installs = []
         self.secrets = set()
         self.up_names = set()
@@ -53,7 +53,7 @@ class FakeDriver:
     def install(self, spec):
         self.before_install()
         self._answer("install")
-        self.installed[spec.name] = spec
+        self.specs[spec.name] = spec
         self.installs.append(spec)
         self.secrets.add(spec.name)
 
@@ -62,7 +62,7 @@ class FakeDriver:
 
     def confirm(self, spec):
         self._answer("confirm")
-        agreed = self.installed.get(spec.name)
+        agreed = self.specs.get(spec.name)
         if spec.name in self.less_than_agreed or agreed is None:
             self._drop(spec.name)
             raise IPsecError("The tunnel is less than was agreed.")
@@ -80,9 +80,13 @@ class FakeDriver:
         self._drop(name)
 
     def _drop(self, name):
-        self.installed.pop(name, None)
+        self.specs.pop(name, None)
         self.secrets.discard(name)
         self.up_names.discard(name)
+
+    def installed(self):
+        self._answer("installed")
+        return frozenset(self.specs)
 
     def status(self):
         self._answer("status")
@@ -106,7 +110,7 @@ class FakeDriver:
 
     def sweep(self, keep):
         self._answer("sweep")
-        doomed = sorted(set(self.installed) - keep)
+        doomed = sorted(set(self.specs) - keep)
         for name in doomed:
             self._drop(name)
         self.swept += doomed
@@ -143,7 +147,7 @@ class FakeDriver:
     def crashes(self):
         """All that was in its memory is lost."""
         self.running = False
-        self.installed.clear()
+        self.specs.clear()
         self.secrets.clear()
         self.up_names.clear()
         self.close()

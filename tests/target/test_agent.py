@@ -203,7 +203,7 @@ def test_a_record_that_cannot_be_written_takes_the_tunnel_back(
     answering = with_agent(body)
     assert answering.answer is None
     assert len(driver.installs) == 1
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_no_address_is_handed_out_twice(with_agent, driver, ask):
@@ -232,7 +232,7 @@ def test_a_tunnel_that_came_up_is_confirmed_and_its_secrets_forgotten(
 ):
     answering = with_agent(lambda agent: established(agent, driver, ask()))
     assert driver.secrets == set()
-    assert name_of(answering) in driver.installed
+    assert name_of(answering) in driver.specs
     assert driver.calls.index("confirm") < driver.calls.index("forget_secrets")
     assert events_of(engine)[-1][0] == "tunnel-established"
 
@@ -245,7 +245,7 @@ def test_a_tunnel_that_is_less_than_agreed_is_ended(with_agent, driver, ask):
         return await end_of(agent)
 
     assert with_agent(body).reason == "not-confirmed"
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_a_tunnel_that_nobody_initiates_is_withdrawn(with_agent, driver, ask, config):
@@ -258,7 +258,7 @@ def test_a_tunnel_that_nobody_initiates_is_withdrawn(with_agent, driver, ask, co
 
     first, ended, again = with_agent(body, config=changed(config, initiate_within=1))
     assert (ended.request_id, ended.reason) == (first.request_id, "unused")
-    assert (driver.installed, driver.secrets) == ({}, set())
+    assert (driver.specs, driver.secrets) == ({}, set())
     assert refusal_of(again) is RefusalCode.TOO_LATE
 
 
@@ -268,7 +268,7 @@ def test_a_session_ends_when_its_time_is_over(with_agent, driver, ask):
         return await end_of(agent)
 
     assert with_agent(body).reason == "expired"
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_a_tunnel_that_the_peer_closes_is_accounted(with_agent, driver, ask, engine):
@@ -323,7 +323,7 @@ def test_a_user_who_is_removed_loses_the_tunnel_that_is_just_being_made(
 
     request_id, endings = with_agent(body)
     assert endings == {request_id: Ending.DONE}
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent, driver, ask):
@@ -342,7 +342,7 @@ def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent,
         )
         return await established(agent, driver, ask())
 
-    assert name_of(with_agent(body)) in driver.installed
+    assert name_of(with_agent(body)) in driver.specs
 
 
 def test_what_cannot_be_removed_ends_when_the_daemon_is_back(with_agent, driver, ask):
@@ -366,7 +366,7 @@ def test_a_removal_that_the_daemon_refuses_is_tried_again(with_agent, driver, as
         return await end_of(agent)
 
     assert with_agent(body).reason == "peer-closed"
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
@@ -391,6 +391,13 @@ def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
     assert (second.request_id, second.reason) == (kept.request_id, "peer-closed")
 
 
+def test_what_waits_in_vain_after_a_restart_ends_at_once(with_agent, driver, ask):
+    waiting = with_agent(lambda agent: agent.answer(ask(), "office"))
+    driver.down(name_of(waiting))
+    ended = with_agent(end_of)
+    assert (ended.request_id, ended.reason) == (waiting.request_id, "restart")
+
+
 def test_a_tunnel_that_came_up_while_target_was_away_is_taken_up(with_agent, driver, ask):
     answering = with_agent(lambda agent: agent.answer(ask(), "office"))
     driver.comes_up(name_of(answering))
@@ -408,10 +415,10 @@ def test_a_tunnel_without_a_record_is_swept_at_the_start(with_agent, driver, ask
                 await agent.answer(statement, "office")
 
     asyncio.run(crash_after_install())
-    assert len(driver.installed) == 1
+    assert len(driver.specs) == 1
     answering = with_agent(lambda agent: agent.answer(statement, "office"))
     assert len(driver.swept) == 1
-    assert list(driver.installed) == [tunnel_name(answering.request_id)]
+    assert list(driver.specs) == [tunnel_name(answering.request_id)]
     assert driver.installs[0].psk != driver.installs[1].psk
 
 

@@ -177,7 +177,7 @@ def test_a_tunnel_is_ended_without_the_service(answered, run, driver, by):
         "removal": ("users", "remove", ALICE),
     }[by]
     run(*arguments)
-    assert driver.installed == {}
+    assert driver.specs == {}
     ended = json.loads(run("tunnels", "list", "--all", "--json"))[0]
     reason = "user-removed" if by == "removal" else "ended-by-operator"
     assert (ended["state"], ended["end_reason"]) == ("ended", reason)
@@ -212,7 +212,7 @@ def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     mode, ended, heard = asyncio.run(main())
     assert (mode, ended) == (0o600, (answered.hex(),))
     assert [each.reason for each in heard] == ["ended-by-operator"]
-    assert driver.installed == {}
+    assert driver.specs == {}
 
 
 def test_a_service_that_does_not_answer_is_said_so(answered, run, target):

@@ -36,9 +36,7 @@ def request_bytes(pair):
 
 
 def refusal_for(request_id):
-    return Refusal(
-        request_id=request_id, code=RefusalCode.NETWORK, reason="No.", invalid_pairs=()
-    )
+    return Refusal(request_id=request_id, code=RefusalCode.NETWORK, reason="No.", invalid_pairs=())
 
 
 def fault_of(call, *arguments):

@@ -13,9 +13,7 @@ GRANT = Grant(
     tunneling_info=make_tunneling_info(),
     invalid_pairs=(b"x" * 16,),
 )
-REFUSAL = Refusal(
-    request_id=bytes(16), code=RefusalCode.OBJECTIVE, reason="No.", invalid_pairs=()
-)
+REFUSAL = Refusal(request_id=bytes(16), code=RefusalCode.OBJECTIVE, reason="No.", invalid_pairs=())
 
 
 class Script:
@@ -93,6 +91,13 @@ def test_a_failed_tunnel_is_taken_out_and_its_answer_kept(failing):
     assert not {"DestroyPair", "DropPending"} & set(script.done)
 
 
+@pytest.mark.parametrize("failing", ["ConfigureTunnel", "InitiateIKE"])
+def test_what_is_hopeless_is_given_up(failing):
+    script = client_script(**{failing: [client.TunnelHopeless("no")]})
+    assert run_client(script) is client.State.GIVEN_UP
+    assert script.done[-3:] == ["RemoveTunnel", "DestroyPair", "DropPending"]
+
+
 def test_a_found_request_is_sent_as_it_is():
     script = client_script()
     assert run_client(script, client.PendingFound(b"sealed")) is client.State.ESTABLISHED
@@ -117,9 +122,11 @@ def rows_with(table, action):
     return found
 
 
-def test_the_client_destroys_a_pair_in_two_rows_only():
+def test_the_client_destroys_a_pair_only_after_a_sealed_answer():
     assert rows_with(client.TABLE, client.DestroyPair) == {
         (client.State.ANSWERED, client.Refused),
+        (client.State.OPENED, client.TunnelHopeless),
+        (client.State.CONFIGURED, client.TunnelHopeless),
         (client.State.CONFIGURED, client.TunnelUp),
     }
 

@@ -4,12 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import IPsecError
+from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words
 from carnet.ipsec.strongswan_messages import connection, pool, render, shared_keys, tunnel_of_key
-from carnet.ipsec.strongswan_reports import event, shortfalls, status, why_not_up
+from carnet.ipsec.strongswan_reports import (
+    event,
+    is_handing_over,
+    not_up,
+    shortfalls,
+    status,
+)
 from carnet.objectives import Objective
 
 PSK = bytes(range(32))
@@ -253,6 +259,25 @@ def test_whatever_is_less_than_agreed_is_named(report, said):
     assert shortfalls(CLIENT, report) == [said]
 
 
+REKEYED = IKE_SA | {"state": "REKEYED", "child-sas": {}}
+
+
+@pytest.mark.parametrize(
+    ("sas", "handing_over"),
+    [
+        ([], False),
+        ([("carnet-7", IKE_SA)], False),
+        ([("carnet-7", REKEYED)], True),
+        ([("carnet-7", IKE_SA | {"child-sas": {}, "state": "REKEYING"})], True),
+        ([("carnet-7", REKEYED), ("carnet-7", IKE_SA)], False),
+        ([("carnet-7", REKEYED), ("carnet-8", IKE_SA)], True),
+        ([("carnet-7", IKE_SA | {"state": "CONNECTING", "child-sas": {}})], False),
+    ],
+)
+def test_a_rekeyed_sa_without_its_successor_is_no_end(sas, handing_over):
+    assert is_handing_over(sas) is handing_over
+
+
 def test_status_reads_the_child_that_carries_packets_now():
     old = CHILD_SA | {"state": "DELETED", "encr-alg": "NULL", "bytes-in": "1", "bytes-out": "2"}
     found = status("carnet-7", IKE_SA | {"child-sas": {"carnet-7-0": old, "carnet-7-1": CHILD_SA}})
@@ -280,4 +305,9 @@ def test_events_of_others_are_not_ours():
     ],
 )
 def test_failures_are_told_apart(log, said):
-    assert said in why_not_up(log)
+    assert said in not_up(log).sentence
+
+
+def test_silence_is_told_apart_from_a_no():
+    assert isinstance(not_up(["sending packet"]), IKESilentError)
+    assert not isinstance(not_up(["sending packet", "received packet"]), IKESilentError)

@@ -1,0 +1,66 @@
+"""An office at work, shared by a test module, and how tests look at it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.charon import Lane
+from lab.network import SERVER_ADDRESS
+from lab.office import Office
+from lab.process import Process
+from lab.world import World
+
+FILE_SERVER = Path(__file__).parents[2] / "lab" / "file_server.py"
+FILE_URL = f"http://{SERVER_ADDRESS}/plan.txt"
+FILE = b"the plan of the work network\n"
+
+
+class AtWork(Office):
+    """An office whose agents and daemons tests stop, kill and start again."""
+
+    host_agent: Process
+    target_agent: Process
+
+    def start(self) -> None:
+        self.client_charon.start()
+        self.target_charon.start()
+        self.target_agent = self.serve_target()
+        self.host_agent = self.serve_host()
+
+    def valid_pairs(self) -> int:
+        return sum(pair["state"] == "valid" for pair in self.pairs())
+
+    def spent_pairs(self) -> list[str]:
+        return [pair["key_id"] for pair in self.pairs() if pair["reason"] == "spent"]
+
+    def live_tunnels(self) -> list[dict]:
+        return [t for t in self.tunnels() if t["state"] in {"prepared", "established"}]
+
+    def keys_on(self, machine) -> set[str]:
+        pin = self.secrets.pin if machine is self.world.client else self.secrets.hsm_pin
+        return {key["key_id"] for key in self.listing(machine, pin)}
+
+    def configure_client(self, text: str) -> dict[str, str]:
+        """Write a configuration file for the traveller; return what names it."""
+        path = self.world.client.directory / "client.toml"
+        path.write_text(text)
+        return {"CARNET_CLIENT_CONFIG": str(path)}
+
+
+@contextmanager
+def office_at_work(lane: Lane, pairs: int) -> Iterator[AtWork]:
+    with World() as world:
+        office = AtWork(world, lane)
+        office.set_up(pairs)
+        (world.server.directory / "plan.txt").write_bytes(FILE)
+        directory = str(world.server.directory)
+        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+        world.server.wait_for_port(80)
+        office.start()
+        yield office
+
+
+def is_one_sentence(done) -> bool:
+    """Whether a failed command said one sentence on standard error, and no traceback."""
+    lines = done.stderr.strip().splitlines()
+    return len(lines) == 1 and lines[0].startswith("carnet: ") and lines[0].endswith(".")

@@ -1,0 +1,330 @@
+"""`carnet connect` on real parts: tokens, agents, strongSwan, and a network between."""
+
+import json
+import secrets
+import stat
+
+import pytest
+
+from lab.http_client import request
+from lab.network import CLIENT_ADDRESS
+from lab.office import HOST_URL, files_below
+from lab.terminal import type_in
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=24) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+def fetch(office):
+    return request(office.world.client, "GET", FILE_URL)
+
+
+def test_a_tunnel_opens_and_carries_a_file(office):
+    assert fetch(office).status == 0
+    done = office.carnet("connect")
+    assert done.returncode == 0, done.stderr
+    assert fetch(office).body == FILE
+    office.carnet("disconnect")
+    assert fetch(office).status == 0
+
+
+def test_every_step_is_shown_with_its_time(office):
+    facts = json.loads(office.carnet("connect", "--json").stdout)
+    assert set(facts["steps_ms"]) == {str(number) for number in range(1, 11)}
+    assert facts["pairs_left"] == office.valid_pairs()
+
+
+def test_each_tunnel_takes_the_next_pair_and_burns_it(office):
+    before = office.valid_pairs()
+    order = [p["key_id"] for p in office.pairs() if p["state"] == "valid"]
+    assert office.carnet("connect").returncode == 0
+    assert office.valid_pairs() == before - 1
+    spent = order[0]
+    assert spent in office.spent_pairs()
+    assert spent not in office.keys_on(office.world.client)
+    office.host_agent.wait_for_line(f'"key_id": "{spent}", "event": "key-destroyed"')
+    assert spent not in office.keys_on(office.world.host)
+
+
+def test_the_daemons_hold_no_key_once_the_tunnel_stands(office):
+    assert office.carnet("connect").returncode == 0
+    name = json.loads(office.carnet("status", "--json").stdout)[0]["name"]
+    office.target_agent.wait_for_line(f'"{name.removeprefix("carnet-")}", "event": "established"')
+    for charon in (office.client_charon, office.target_charon):
+        from carnet.ipsec.vici_link import open_session
+
+        with open_session(charon.vici) as session:
+            assert session.get_shared()["keys"] == []
+
+
+def test_status_tells_what_the_daemon_tells(office):
+    office.carnet("connect")
+    fetch(office)
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert tunnel["up"]
+    assert tunnel["live"]["child_suite"].startswith("ESP")
+    assert tunnel["live"]["ppk"]
+    assert tunnel["live"]["bytes_in"] >= len(FILE)
+    assert 0 < tunnel["seconds_left"] <= 8 * 3600
+
+
+def test_disconnecting_leaves_nothing_at_either_end(office):
+    office.carnet("connect")
+    office.carnet("disconnect")
+    assert json.loads(office.carnet("status", "--json").stdout) == []
+    ended = office.tunnels()[-1]["request_id"]
+    office.target_agent.wait_for_line(f'"{ended}".*"event": "ended"')
+    assert office.live_tunnels() == []
+    from carnet.ipsec.vici_link import open_session
+
+    for charon in (office.client_charon, office.target_charon):
+        with open_session(charon.vici) as session:
+            assert list(session.list_conns()) == []
+            assert list(session.list_sas()) == []
+            assert session.get_pools() == {}
+
+
+def test_the_hosts_accounts_hear_of_the_end(office):
+    office.carnet("connect")
+    request_id = office.live_tunnels()[0]["request_id"]
+    office.carnet("disconnect")
+    office.host_agent.wait_for_line(f'"{request_id}".*tunnel-ended')
+    accounted = [p for p in office.pairs() if p["request_id"] == request_id]
+    assert accounted[0]["end_reason"] == "peer-closed"
+
+
+def test_a_second_connection_takes_the_place_of_the_first(office):
+    assert office.carnet("connect").returncode == 0
+    assert office.carnet("connect").returncode == 0
+    assert len(json.loads(office.carnet("status", "--json").stdout)) == 1
+    assert fetch(office).body == FILE
+
+
+def test_the_foreground_ends_the_tunnel_with_the_command(office):
+    import signal
+
+    process = office.start_connect("--foreground")
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    assert fetch(office).body == FILE
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+    assert fetch(office).status == 0
+    assert json.loads(office.carnet("status", "--json").stdout) == []
+
+
+def test_the_foreground_tells_when_the_tunnel_ends_by_itself(office):
+    process = office.start_connect("--foreground")
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    office.target("tunnels", "end", office.live_tunnels()[0]["request_id"])
+    assert process.wait() == 5
+    assert "went down" in process.output()
+
+
+def test_the_pin_is_asked_for_at_a_terminal_and_not_shown(office):
+    status, shown = type_in(
+        office.world.client, ["carnet", "connect"], {"PIN": office.secrets.pin}, show=False
+    )
+    assert status == 0
+    assert office.secrets.pin not in shown
+
+
+def test_a_dry_run_sends_and_spends_nothing(office):
+    before = office.valid_pairs()
+    plan = json.loads(office.carnet("connect", "--dry-run", "--json").stdout)
+    assert plan["target"] == "work"
+    assert plan["objective"] == "esp"
+    assert office.valid_pairs() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--network", "10.30.0.0/16"), "network-not-allowed", "10.30.0.0/16"),
+        (("--lifetime", "9h"), "lifetime-not-allowed", "8h"),
+    ],
+)
+def test_what_the_access_control_list_does_not_grant_is_refused(office, options, code, reason):
+    pairs = office.keys_on(office.world.client)
+    done = office.carnet("connect", *options)
+    assert done.returncode == 3
+    assert is_one_sentence(done)
+    assert code in done.stderr
+    assert reason in done.stderr
+    assert len(office.keys_on(office.world.client)) == len(pairs) - 1
+
+
+def test_who_is_no_member_is_refused_with_the_reason(office):
+    office.target("users", "remove", "alice@office")
+    done = office.carnet("connect")
+    office.admit()
+    assert done.returncode == 3
+    assert is_one_sentence(done)
+    assert "unknown-user" in done.stderr
+
+
+def test_an_objective_that_is_not_hers_is_refused(office):
+    office.target("users", "remove", "alice@office")
+    office.target(
+        "users", "add", "alice@office", "--objective", "ah", "--network", "10.20.0.0/16",
+        "--lifetime", "8h",
+    )  # fmt: skip
+    done = office.carnet("connect")
+    office.target("users", "remove", "alice@office")
+    office.admit()
+    assert done.returncode == 3
+    assert "objective-not-allowed" in done.stderr
+
+
+@pytest.mark.parametrize("objective", ["ah", "ah+esp", "native", "O.Non-repudiation"])
+def test_what_this_machine_cannot_carry_costs_no_pair(office, objective):
+    before = office.keys_on(office.world.client)
+    done = office.carnet("connect", "--objective", objective)
+    assert done.returncode == 5
+    assert is_one_sentence(done)
+    assert office.keys_on(office.world.client) == before
+
+
+def test_an_unknown_target_costs_no_pair(office):
+    before = office.keys_on(office.world.client)
+    done = office.carnet("connect", "elsewhere")
+    assert done.returncode == 2
+    assert is_one_sentence(done)
+    assert office.keys_on(office.world.client) == before
+
+
+def test_no_secret_is_in_any_file_argument_or_environment(office):
+    """The session's own keys too: a test's wrapper hands them out of the Client."""
+    known = {name: secret.encode() for name, secret in vars(office.secrets).items()}
+    process, revealed = reveal_connect(office)
+    assert set(revealed) == {"session_key", "psk", "ppk"}
+    places = list(files_below(office.world.directory))
+    for machine in office.world.machines:
+        places += files_in_memory(machine)
+        places += process_places(machine)
+    assert any(place.name == "cmdline" for place in places)
+    for name, secret in (known | revealed).items():
+        for spelling in {secret, secret.hex().encode(), *base64_spellings(secret)}:
+            found = [str(place) for place in places if spelling in content(place)]
+            assert not found, f"{name} is in {found}"
+    process.wait()
+
+
+def reveal_connect(office):
+    import os
+    import signal
+
+    from lab.office import pipes
+
+    reading, writing = os.pipe()
+    with pipes({"pin": office.secrets.pin}) as (options, fds):
+        process = office.world.client.start(
+            ["python", "-m", "tests.lab.revealing_client", str(writing), "connect",
+             "--foreground", *options],
+            log="revealing.log", pass_fds=[*fds, writing],
+        )  # fmt: skip
+    os.close(writing)
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    revealed = {}
+    with os.fdopen(reading) as pipe:
+        for _ in range(3):
+            name, value = pipe.readline().split()
+            revealed[name] = bytes.fromhex(value)
+        process.signal(signal.SIGINT)
+    return process, revealed
+
+
+def files_in_memory(machine):
+    return files_below(machine.path("/run"))
+
+
+def process_places(machine):
+    proc = machine.path("/proc")
+    pids = [path for path in proc.iterdir() if path.name.isdigit()]
+    return [pid / name for pid in pids for name in ("cmdline", "environ")]
+
+
+def content(place):
+    try:
+        return place.read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
+
+
+def base64_spellings(secret):
+    import base64
+
+    return {base64.b64encode(secret).rstrip(b"="), base64.urlsafe_b64encode(secret).rstrip(b"=")}
+
+
+def test_private_files_are_the_owners_alone(office):
+    office.carnet("connect")
+    public = {".crt", ".pem", ".txt"}
+    for path in files_below(office.world.directory):
+        if path.suffix not in public:
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    for path in office.world.directory.rglob("*"):
+        if path.is_dir() and path.name not in public_directories():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def public_directories():
+    return {".local", "share"}
+
+
+def test_the_same_bytes_again_get_the_same_answer_and_no_second_tunnel(office):
+    heard = eavesdrop(office)
+    before = len(office.tunnels())
+    answer = request(office.world.client, "POST", f"{HOST_URL}/v1/requests", heard.request)
+    assert answer.body == heard.answer
+    assert len(office.tunnels()) == before
+
+
+def eavesdrop(office):
+    from lab.capture import Capture
+    from lab.network import HOST_ADDRESS
+    from lab.office import HOST_PORT
+    from lab.wiretap import overheard
+
+    with Capture(office.world.router) as capture:
+        assert office.carnet("connect").returncode == 0
+        capture.flush()
+        (heard,) = overheard(capture.path, CLIENT_ADDRESS, HOST_ADDRESS, HOST_PORT)
+    return heard
+
+
+def test_every_stranger_gets_the_same_answer(office):
+    heard = eavesdrop(office).request
+    valid = next(p["key_id"] for p in office.pairs() if p["state"] == "valid")
+    spent_key = heard[4:20]
+    strange = {
+        "other bytes under a spent pair": heard[:-1] + bytes([heard[-1] ^ 1]),
+        "a pair that nobody knows": heard.replace(spent_key, secrets.token_bytes(16)),
+        "a seal that does not open": heard.replace(spent_key, bytes.fromhex(valid)),
+        "no CBOR": b"\xff" * 100,
+        "nothing": b"",
+        "too much": bytes(9000),
+        "another version": b"\x84\x02" + heard[2:],
+        "trailing bytes": heard + b"\x00",
+    }
+    answers = {
+        what: request(office.world.client, "POST", f"{HOST_URL}/v1/requests", body)
+        for what, body in strange.items()
+    }
+    seen = {
+        (a.status, tuple(h for h in a.headers if h[0] != "Date"), a.body) for a in answers.values()
+    }
+    assert len(seen) == 1
+    status, _, body = seen.pop()
+    assert (status, body) == (403, b"")
+    assert office.pairs()[0]["reason"] == "spent"
+    assert next(p for p in office.pairs() if p["key_id"] == valid)["state"] == "valid"

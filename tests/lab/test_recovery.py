@@ -1,0 +1,220 @@
+"""What goes wrong on the way, and that it costs no key pair that it need not cost."""
+
+import json
+
+import pytest
+
+from lab.http_client import request
+from lab.network import ROUTER_TO_CLIENT
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
+
+IMPATIENT = "patience = 2\n"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=30) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+@pytest.fixture
+def impatient(office):
+    return office.configure_client(IMPATIENT)
+
+
+@pytest.fixture
+def one_pair(office):
+    """Checks that all of a test spent one pair and made one tunnel, on both tokens."""
+    spent, tunnels = office.spent_pairs(), len(office.tunnels())
+    yield
+    newly = set(office.spent_pairs()) - set(spent)
+    assert len(newly) == 1
+    assert len(office.tunnels()) == tunnels + 1
+    (key_id,) = newly
+    assert key_id not in office.keys_on(office.world.client)
+    office.host_agent.wait_for(
+        lambda: key_id not in office.keys_on(office.world.host), "the burn on the HSM"
+    )
+
+
+def connect_and_fetch(office, **options):
+    done = office.carnet("connect", **options)
+    assert done.returncode == 0, done.stderr
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+@pytest.mark.parametrize(
+    "place", ["host.spent", "host.target-answered", "host.sealed", "host.answered", "host.replied"]
+)
+def test_a_host_that_dies_after_step_3_goes_on_where_it_stood(office, one_pair, place):
+    """The Client keeps sending the same bytes; the Host that comes back takes them up."""
+    office.host_agent.stop()
+    dying = office.serve_host({"CARNET_CRASH_AT": place})
+    connecting = office.start_connect()
+    assert dying.wait() == -9 or dying.wait() == 137
+    office.host_agent = office.serve_host()
+    assert connecting.wait(60) == 0, connecting.output()
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+def test_a_host_that_dies_before_step_3_has_spent_nothing(office, one_pair):
+    office.host_agent.stop()
+    dying = office.serve_host({"CARNET_CRASH_AT": "host.opened"})
+    connecting = office.start_connect()
+    dying.wait()
+    spent = office.spent_pairs()
+    assert all(pair["state"] == "valid" for pair in office.pairs() if pair["key_id"] not in spent)
+    office.host_agent = office.serve_host()
+    assert connecting.wait(60) == 0, connecting.output()
+
+
+@pytest.mark.parametrize("place", ["target.installed", "target.prepared", "target.replied"])
+def test_a_target_that_dies_on_the_way_makes_one_tunnel(office, one_pair, place):
+    office.target_agent.stop()
+    dying = office.serve_target({"CARNET_CRASH_AT": place})
+    connecting = office.start_connect()
+    dying.wait()
+    office.target_agent = office.serve_target()
+    assert connecting.wait(60) == 0, connecting.output()
+    assert len(office.live_tunnels()) == 1
+
+
+@pytest.mark.parametrize("place", ["client.prepared", "client.opened"])
+def test_a_client_that_dies_goes_on_with_the_same_pair(office, one_pair, place):
+    dying = office.start_connect(extra={"CARNET_CRASH_AT": place})
+    dying.wait()
+    connect_and_fetch(office)
+
+
+@pytest.mark.parametrize("place", ["client.established", "client.burned"])
+def test_a_client_that_dies_late_leaves_no_usable_pair(office, place):
+    spent = set(office.spent_pairs())
+    dying = office.start_connect(extra={"CARNET_CRASH_AT": place})
+    dying.wait()
+    connect_and_fetch(office)
+    newly = set(office.spent_pairs()) - spent
+    assert 1 <= len(newly) <= 2
+    assert not newly & office.keys_on(office.world.client)
+
+
+def test_the_network_pulled_for_ten_seconds_during_step_1(office, one_pair):
+    router = office.world.router
+    router.run(["ip", "link", "set", "client", "down"])
+    connecting = office.start_connect()
+    connecting.wait_for_line("trying again")
+    # Ten seconds without a network are what is tested here, not something waited for.
+    router.run(["sh", "-c", "sleep 10; ip link set client up"])
+    assert connecting.wait(60) == 0, connecting.output()
+
+
+def test_a_host_that_is_away_is_said_and_costs_nothing(office, impatient, one_pair):
+    office.host_agent.stop()
+    done = office.carnet("connect", extra=impatient)
+    assert done.returncode == 6
+    assert is_one_sentence(done)
+    assert "No Host answers" in done.stderr
+    office.host_agent = office.serve_host()
+    connect_and_fetch(office)
+
+
+def test_a_target_that_is_away_is_said_and_costs_nothing(office, impatient, one_pair):
+    office.target_agent.stop()
+    done = office.carnet("connect", extra=impatient)
+    assert done.returncode == 6
+    assert is_one_sentence(done)
+    assert "cannot reach Target work" in done.stderr
+    office.target_agent = office.serve_target()
+    connect_and_fetch(office)
+
+
+def test_a_target_without_charon_is_said_and_costs_nothing(office, impatient, one_pair):
+    office.target_charon.stop()
+    done = office.carnet("connect", extra=impatient)
+    assert done.returncode == 6
+    assert is_one_sentence(done)
+    assert "cannot prepare a tunnel" in done.stderr
+    office.target_charon.start()
+    connect_and_fetch(office)
+
+
+def test_charon_killed_at_target_ends_the_tunnel_in_the_accounts(office):
+    connect_and_fetch(office)
+    request_id = office.live_tunnels()[0]["request_id"]
+    office.target_charon.kill()
+    office.target_charon.start()
+    office.target_agent.wait_for_line(f'"{request_id}".*ike-daemon-restarted.*"event": "ended"')
+    assert office.live_tunnels() == []
+    office.carnet("disconnect")
+    connect_and_fetch(office)
+
+
+def test_ike_that_is_blocked_is_said_and_the_answer_is_kept(office, one_pair):
+    router = office.world.router
+    router.run(["nft", "add", "table", "ip", "blocked"])
+    router.run(
+        ["nft", "add", "chain", "ip", "blocked", "forward",
+         "{ type filter hook forward priority -10; }"]
+    )  # fmt: skip
+    router.run(
+        ["nft", "add", "rule", "ip", "blocked", "forward", "udp", "dport", "{500,4500}", "drop"]
+    )
+    done = office.carnet("connect")
+    router.run(["nft", "delete", "table", "ip", "blocked"])
+    assert done.returncode == 5
+    assert is_one_sentence(done)
+    assert "500 and 4500" in done.stderr
+    connect_and_fetch(office)
+
+
+def test_without_a_vici_socket_no_pair_is_spent(office):
+    before = office.keys_on(office.world.client)
+    office.client_charon.stop()
+    done = office.carnet("connect")
+    office.client_charon.start()
+    assert done.returncode == 5
+    assert is_one_sentence(done)
+    assert "start it" in done.stderr
+    assert office.keys_on(office.world.client) == before
+
+
+def test_an_unsealed_no_sets_pairs_aside_and_destroys_none(office):
+    """Somebody on the way says 403 to everything; later the real Host answers."""
+    before = office.keys_on(office.world.client)
+    router = office.world.router
+    naysayer = router.start(["python", "-m", "tests.lab.naysayer", ROUTER_TO_CLIENT, "8470"])
+    router.wait_for_port(8470)
+    lied_to = office.configure_client(f'hosts = ["http://{ROUTER_TO_CLIENT}:8470"]\n')
+    done = office.carnet("connect", extra=lied_to)
+    naysayer.kill()
+    assert done.returncode == 6
+    assert is_one_sentence(done)
+    assert office.keys_on(office.world.client) == before
+    order = [pair["key_id"] for pair in office.pairs() if pair["state"] == "valid"]
+    connect_and_fetch(office)
+    assert order[3] in office.spent_pairs()
+    assert not set(order[:3]) & set(office.spent_pairs())
+    office.carnet("disconnect")
+    connect_and_fetch(office)
+    assert order[0] in office.spent_pairs()
+
+
+def test_a_revoked_pair_is_burned_at_the_next_answer(office):
+    revoked = next(pair["key_id"] for pair in office.pairs() if pair["state"] == "valid")
+    office.host("revoke", "--key", revoked, "--reason", "a test")
+    connect_and_fetch(office)
+    assert revoked not in office.keys_on(office.world.client)
+
+
+def test_the_accounts_of_all_this_are_whole(office):
+    assert office.host("audit", "verify").returncode == 0
+    assert office.target("audit", "verify").returncode == 0
+    shown = [
+        json.loads(line) for line in office.host("audit", "show", "--json").stdout.splitlines()
+    ]
+    assert len([r for r in shown if r["event"] == "spent"]) == len(office.spent_pairs())

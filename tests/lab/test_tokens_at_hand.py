@@ -1,0 +1,77 @@
+"""What `carnet connect` says of tokens and PINs: one sentence, and the exit status."""
+
+import pytest
+
+from lab.world import World
+from tests.lab.offices import AtWork, is_one_sentence
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    """No agents needed: the token stands in the way first."""
+    with World() as world:
+        made = AtWork(world, lane)
+        made.set_up(2)
+        made.client_charon.start()
+        yield made
+
+
+def assert_said(done, status, *words):
+    assert done.returncode == status
+    assert is_one_sentence(done), done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_wrong_pin_is_said_and_tried_once(office):
+    assert_said(office.carnet("connect", pin="00000000"), 4, "PIN is wrong")
+    said = office.carnet("tokens")
+    assert "mistyped before" in said.stdout
+    assert_said(office.carnet("connect", pin="00000000"), 4, "PIN is wrong", "lock")
+    office.carnet("connect", "--dry-run")
+    assert "PIN set" in office.carnet("tokens").stdout
+
+
+def test_no_token(office):
+    office.pull_out(office.world.client)
+    try:
+        assert_said(office.carnet("connect"), 4, "insert it")
+    finally:
+        office.plug_in(office.world.client)
+
+
+def test_a_module_that_is_not_there(office):
+    extra = {"CARNET_PKCS11_MODULE": "/nowhere/module.so"}
+    assert_said(office.carnet("connect", extra=extra), 4, "/nowhere/module.so")
+
+
+def test_two_tokens_are_told_apart_by_label_or_serial(office):
+    other = {"pin": "11112222", "so-pin": "33334444"}
+    done = office.command(
+        office.world.client, "carnet-provision", "token-init", "--label", "bob", given=other
+    )
+    assert done.returncode == 0
+    assert_said(office.carnet("connect", "--dry-run"), 4, "alice", "bob")
+    assert office.carnet("connect", "--dry-run", "--token", "alice").returncode == 0
+    assert_said(office.carnet("connect", "--token", "carol"), 4, "alice", "bob")
+    listed = office.facts(office.world.client, "carnet", "tokens")
+    serial = next(token["serial"] for token in listed if token["label"] == "alice")
+    assert office.carnet("connect", "--dry-run", "--token", serial).returncode == 0
+    assert_said(office.carnet("connect", "--token", "bob", pin=other["pin"]), 4, "no cover")
+
+
+def test_an_empty_booklet(office):
+    """The last test of this office: it burns all that there is."""
+    burned = office.command(
+        office.world.client,
+        *("carnet-provision", "burn", "--all", "--yes", "--token", "alice"),
+        given={"pin": office.secrets.pin},
+    )
+    assert burned.returncode == 0
+    done = office.carnet("connect", "--token", "alice")
+    assert_said(done, 7, "No usable key pair is left")
+
+
+def test_a_reader_of_secrets_needs_a_source(office):
+    done = office.command(office.world.client, "carnet", "connect", "--token", "alice", check=False)
+    assert_said(done, 2, "no terminal")
