@@ -11,10 +11,10 @@ $(STAMP): requirements.lock debian-packages.txt pyproject.toml scripts/install
 	@scripts/install
 
 demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs and the capture)
-	@$(RUN)/python -m demo
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m demo
 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 check: $(STAMP) ## Lint, format check, types and import contracts
 	@$(RUN)/ruff check .

@@ -11,8 +11,13 @@ _OTHERS = 0o077
 
 
 def private_directory(path: Path) -> Path:
-    """Make a directory that only its owner enters, if there is none; return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a directory that only its owner enters, if there is none; return it.
+
+    Missing parents are made the same way.
+    """
+    if not path.parent.exists():
+        private_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 

@@ -29,3 +29,6 @@ async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
             continue
         if ended.tunnels:
             await asyncio.to_thread(database.record_ended, target, ended.tunnels)
+        for tunnel in ended.tunnels:
+            request_id = tunnel.request_id.hex()
+            log.info("tunnel-ended", request_id=request_id, target=target, reason=tunnel.reason)

@@ -100,17 +100,21 @@ def import_(
     path: Path, batch_path: Path, pin_fd: int | None, pin_file: Path | None, as_json: bool
 ) -> None:
     """Take in a batch of key pairs that the officer minted."""
-    from host_agent.importing import import_batch, read_batch
+    from host_agent import importing
 
     config = configuration.load(path)
-    batch = read_batch(batch_path, config.officer)
+    batch = importing.read_batch(batch_path, config.officer)
     pin = _read_pin(pin_fd, pin_file)
-    with _hsm_session(config, pin) as session, _database(config) as database:
-        imported = import_batch(batch, session, database)
-        with click.progressbar(
-            imported, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
-        ) as progress:
-            new = sum(pair.new for pair in progress)
+    with _database(config) as database:
+        with _hsm_session(config, pin) as session:
+            unwrapped = importing.wrapped_onto_hsm(batch, session, database)
+            with click.progressbar(
+                unwrapped, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
+            ) as progress:
+                key_ids = list(progress)
+        with _hsm_session(config, pin) as session:
+            importing.check_kept(key_ids, session)
+        new = importing.record_batch(batch, database)
     facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
     if as_json:
         console.print_json(facts)

@@ -1,18 +1,19 @@
 """Taking a batch of key pairs in: onto the HSM first, then into the Key Database.
 
 A pair that the Key Database knows stays as it is, whatever became of it: importing
-a batch twice changes nothing, and what is spent stays spent.
+a batch twice changes nothing, and what is spent stays spent. Whoever is interrupted
+imports the batch again.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.errors import RefusedError, UsageError
+from carnet.errors import RefusedError, TokenError, UsageError
+from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import host_transport_key, open_transport
 from carnet.wire.documents import Batch, BatchPair, verify_document
@@ -20,14 +21,6 @@ from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.suites import find_suite
 from host_agent.keydb import KeyDatabase, NewPair
-
-
-@dataclass(frozen=True)
-class Imported:
-    """One pair of a batch, and whether it was new."""
-
-    key_id: bytes
-    new: bool
 
 
 def read_batch(path: Path, officer: Path) -> Batch:
@@ -49,8 +42,8 @@ def read_batch(path: Path, officer: Path) -> Batch:
         ) from error
 
 
-def import_batch(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[Imported]:
-    """Import pair after pair, and yield each when it is durable.
+def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[bytes]:
+    """Unwrap the batch's private keys onto the HSM; yield the key_id of each that was new.
 
     Raises RefusedError, before anything is changed, if the batch was made for another
     Host or cannot be used here; TokenError if a wrapped key is not what it says.
@@ -58,14 +51,32 @@ def import_batch(batch: Batch, session: TokenSession, database: KeyDatabase) -> 
     ephemeral_key = _check(batch, session)
     with open_transport(session, ephemeral_key) as transport:
         for pair in batch.pairs:
-            new = _new_pair(batch, pair)
-            if database.find_pair(new.key_id) is not None:
-                yield Imported(new.key_id, new=False)
-                continue
-            if pair.wrapped is None:
-                raise RefusedError(f"Pair {pair.label} has no private key; mint the batch anew.")
-            transport.import_pair(new.key_id, new.label, new.public_key, pair.wrapped, _day(batch))
-            yield Imported(new.key_id, new=database.add_pair(new))
+            key_id = key_id_of(pair.public_key)
+            if pair.wrapped is not None and database.find_pair(key_id) is None:
+                transport.import_pair(
+                    key_id, pair.label, pair.public_key, pair.wrapped, _day(batch)
+                )
+                yield key_id
+
+
+def check_kept(key_ids: list[bytes], session: TokenSession) -> None:
+    """Raise TokenError unless the HSM, asked anew, holds all of these pairs.
+
+    In a new session: a token may report success for a key that it could not write
+    whole, and shows the loss only when it is opened again.
+    """
+    held = {pair.key_id for pair in OneTimeKeys(session).pairs()}
+    missing = [key_id for key_id in key_ids if key_id not in held]
+    if missing:
+        raise TokenError(
+            f"The HSM token did not keep {len(missing)} of {len(key_ids)} keys; make room on it "
+            f"and import the batch again."
+        )
+
+
+def record_batch(batch: Batch, database: KeyDatabase) -> int:
+    """Take the batch's pairs into the Key Database as valid; return how many were new."""
+    return sum(database.add_pair(_new_pair(batch, pair)) for pair in batch.pairs)
 
 
 def _check(batch: Batch, session: TokenSession) -> bytes:
@@ -83,6 +94,8 @@ def _check(batch: Batch, session: TokenSession) -> bytes:
             load_public_key(pair.public_key, suite)
     except WireError as error:
         raise RefusedError(f"The batch cannot be used here ({error}); mint it anew.") from error
+    if any(pair.wrapped is None or not is_pair_label(pair.label) for pair in batch.pairs):
+        raise RefusedError("The batch has pairs without a private key or label; mint it anew.")
     return batch.ephemeral_key
 
 

@@ -25,7 +25,7 @@ from carnet.wire.control import (
 from carnet.wire.fault import WireError
 from host_agent.config import TargetSection
 
-RETRY_SECONDS = 15
+RETRY_SECONDS = 5
 """For how long one request is passed on again and again; then its Client sends it again."""
 _ATTEMPT_SECONDS = 10
 _POLL_SECONDS = 60

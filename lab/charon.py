@@ -1,6 +1,5 @@
 """strongSwan's daemon, one a machine, with all that is its own in the machine's directory."""
 
-import os
 import socket
 from enum import Enum
 from pathlib import Path
@@ -94,10 +93,10 @@ class Charon:
 
     def start(self) -> None:
         """Start the daemon and return when its VICI socket answers."""
-        conf = self.machine.directory / "strongswan.conf"
-        text = configuration(self.lane, self.machine.directory / "charon.log")
-        with os.fdopen(os.open(conf, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
+        conf, log = (self.machine.directory / name for name in ("strongswan.conf", "charon.log"))
+        for private in (conf, log):
+            private.touch(mode=0o600)
+        conf.write_text(configuration(self.lane, log))
         self.vici.unlink(missing_ok=True)
         self._process = self.machine.start(
             ["/usr/sbin/charon-systemd"],

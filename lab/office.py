@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carnet.files import private_directory
 from lab.charon import Charon, Lane
 from lab.machine import Machine
 from lab.network import HOST_ADDRESS, TARGET_ADDRESS, VIRTUAL_NETWORK, WORK_NETWORK
@@ -71,7 +72,7 @@ class Office:
     def plug_in(self, machine: Machine) -> None:
         """Put the traveller's token into a machine."""
         plug = machine.directory / _PLUG
-        plug.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(plug.parent)
         plug.symlink_to(self.world.token)
 
     def pull_out(self, machine: Machine) -> None:

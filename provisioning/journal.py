@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from carnet.errors import TokenError
-from carnet.token.data import read_data, write_data
+from carnet.token.data import read_all_data, write_data
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 
@@ -30,8 +30,9 @@ def finish(session: TokenSession) -> None:
 
 def recover(session: TokenSession) -> int:
     """Destroy the pairs of a mint that was cut off; return how many. Raises TokenError."""
-    prefix = (read_data(session, _LABEL, private=True) or _IDLE).decode("ascii", "replace")
-    return _destroy(session, prefix) if prefix else 0
+    # One that was cut off as it was written stands beside the one before.
+    notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
+    return sum(_destroy(session, note.decode("ascii", "replace")) for note in notes)
 
 
 @contextmanager

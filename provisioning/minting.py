@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.session import TokenSession
@@ -19,7 +20,7 @@ from carnet.token.transport import WrappingKey, agree_transport
 from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.suites import P256
-from provisioning.booklet import check_owner, read_cover, write_cover
+from provisioning.booklet import check_owner, write_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
 from provisioning.officer import Officer
 from provisioning.options import Login

@@ -6,6 +6,7 @@ from pathlib import Path
 import platformdirs
 
 from carnet.errors import TokenError
+from carnet.files import private_directory, write_private
 
 DIRECTORY_VARIABLE = "CARNET_SOFTHSM_DIR"
 CONFIGURATION_VARIABLE = "SOFTHSM2_CONF"
@@ -31,9 +32,8 @@ def prepare(directory: Path) -> Path:
     if _UNSUITABLE & set(str(directory)):
         raise TokenError(f"SoftHSM2 cannot keep tokens in {str(directory)!r}; choose another path.")
     for private in (directory, directory / _TOKENS):
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private.chmod(0o700)
-    _write_private(directory / _FILE, _configuration(directory / _TOKENS))
+        private_directory(private).chmod(0o700)
+    write_private(directory / _FILE, _configuration(directory / _TOKENS).encode())
     return directory / _FILE
 
 
@@ -54,9 +54,3 @@ def _configuration(tokens: Path) -> str:
         "log.level = ERROR\n"
         "slots.removable = false\n"
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text, encoding="utf-8")

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
-from carnet.token.data import read_data
 from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
-from carnet.wire.documents import COVER_LABEL, OFFICER_LABEL, Cover, verify_document
+from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
-from carnet.wire.suites import P256, Suite, find_suite
+from carnet.wire.suites import Suite, find_suite
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig
 
@@ -62,44 +61,19 @@ def open_booklet(token: Token, pin: str | None, config: ClientConfig) -> Iterato
     """
     with open_session(token, pin, writable=True) as session:
         info = token.info
-        cover = _read_cover(session, info.serial, config)
+        cover = _valid_cover(session, config)
         yield Booklet(info.serial, info.label, cover, OneTimeKeys(session))
 
 
-def _read_cover(session: TokenSession, serial: str, config: ClientConfig) -> Cover:
-    signed = read_data(session, COVER_LABEL, private=False)
-    if signed is None:
+def _valid_cover(session: TokenSession, config: ClientConfig) -> Cover:
+    cover = read_cover(session, _pinned_key(config.officer) if config.officer else None)
+    if cover is None:
         raise TokenError("The token has no cover; have the security officer mint its key pairs.")
-    try:
-        cover = verify_document(signed, Cover, _officer_key(session, config.officer))
-    except WireError as error:
-        raise TokenError(
-            f"The token's cover is not as the security officer signed it ({error}); "
-            f"do not use the token, and tell her."
-        ) from error
-    if cover.token_serial != serial:
-        raise TokenError(
-            "The token's cover was signed for another token; do not use it, and tell the "
-            "security officer."
-        )
     if cover.not_after is not None and cover.not_after <= time.time():
         raise TokenError("The booklet has expired; ask the security officer for a new one.")
     if cover.custody != "paired":
         raise TokenError(f"Custody {cover.custody} is not served by this version; get a newer one.")
     return cover
-
-
-def _officer_key(session: TokenSession, pinned: Path | None) -> ec.EllipticCurvePublicKey:
-    """Return the officer's key: the one pinned on this machine, else the token's private one."""
-    stored = _pinned_key(pinned) if pinned else read_data(session, OFFICER_LABEL, private=True)
-    if stored is None:
-        raise TokenError(
-            "The token does not name its security officer; have her mint its key pairs."
-        )
-    key = serialization.load_der_public_key(stored)
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != P256.curve.name:
-        raise TokenError("The token does not name a Carnet officer; have her mint its key pairs.")
-    return key
 
 
 def _pinned_key(certificate: Path) -> bytes:

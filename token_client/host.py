@@ -20,7 +20,7 @@ from carnet.exchange.machine import Event
 from carnet.wire.messages import MAX_RESPONSE
 
 ATTEMPT_SECONDS = 20
-"""Host itself waits for Target for up to 15."""
+"""Host itself asks Target for up to 5, and the last time may take 10."""
 _UNREACHABLE = "host-unreachable"
 _REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
 

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-from carnet.token.data import read_data
+from carnet.cover import read_unverified_cover
 from carnet.token.module import Token, find_module, load_module
 from carnet.token.session import open_public_session
-from carnet.wire.documents import COVER_LABEL, Cover, read_unverified
-from carnet.wire.fault import WireError
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig
 
@@ -39,7 +37,8 @@ def describe(token: TokenFacts) -> str:
 
 def _facts(token: Token) -> TokenFacts:
     info = token.info
-    cover = _cover(token)
+    with open_public_session(token) as session:
+        cover = read_unverified_cover(session)
     pin = "set" if info.pin_set else "not set"
     if info.pin_locked:
         pin = "locked"
@@ -56,12 +55,3 @@ def _facts(token: Token) -> TokenFacts:
         targets=cover.targets if cover else (),
         hosts=cover.hosts if cover else (),
     )
-
-
-def _cover(token: Token) -> Cover | None:
-    with open_public_session(token) as session:
-        signed = read_data(session, COVER_LABEL, private=False)
-    try:
-        return read_unverified(signed, Cover) if signed else None
-    except WireError:
-        return None

@@ -20,20 +20,32 @@ _APPLICATION = "carnet"
 def read_data(session: TokenSession, label: str, *, private: bool) -> bytes | None:
     """Return the data object of that label; None if there is none.
 
-    Raises TokenError if there are several, which somebody else must have made.
+    Raises TokenError if there are several that differ.
+    """
+    found = set(read_all_data(session, label, private=private))
+    if len(found) > 1:
+        raise TokenError(
+            f"The token holds {label!r} more than once, and not the same; "
+            f"have the security officer mint on it again."
+        )
+    return found.pop() if found else None
+
+
+def read_all_data(session: TokenSession, label: str, *, private: bool) -> list[bytes]:
+    """Return all data objects of that label, in no order; raises TokenError.
+
+    There may be several: a writing was cut off, or somebody put one beside another.
     """
     found = _find(session, label, private=private)
-    if len(found) > 1:
-        raise TokenError(f"The token holds {label!r} more than once; write it again.")
     with translated():
-        return bytes(found[0][Attribute.VALUE]) if found else None
+        return [bytes(each[Attribute.VALUE]) for each in found]
 
 
 def write_data(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:
     """Store a data object in the place of any other of that label.
 
     Needs a writable session. Raises TokenError. Interrupted, it leaves the older and
-    the newer one, which read_data() refuses.
+    the newer one; the next writing removes both.
     """
     older = _find(session, label, private=private)
     with translated():

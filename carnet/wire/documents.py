@@ -17,15 +17,6 @@ MAX_COVER = 16 * 1024
 MAX_BATCH = 64 * 1024 * 1024
 DOCUMENT_VERSION = 1
 
-COVER_LABEL = "carnet cover"
-"""Label of the public data object on the token that holds the signed cover."""
-OFFICER_LABEL = "carnet officer"
-"""Label of the private data object that holds the officer's public key (DER SPKI).
-
-Only who has the PIN can read or replace it, so on a strange machine it is what a
-cover is verified against.
-"""
-
 Version = Annotated[int, Meta(ge=DOCUMENT_VERSION, le=DOCUMENT_VERSION)]
 Url = Annotated[str, Meta(max_length=255, pattern=r"\Ahttps?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?\Z")]
 D = TypeVar("D", bound=Message)

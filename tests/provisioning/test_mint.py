@@ -92,8 +92,8 @@ def test_a_cover_put_in_the_place_of_the_officers_is_found_out(ready):
     ready.mint()
     genuine = read_cover(ready)
     ready.on(ready.traveller, tokens.replace_public, "carnet cover", genuine[:-1] + b"!")
-    assert "not signed" in ready.refusal(4, "list", secrets=["pin"])
-    assert "not signed" in ready.refusal(4, *ready.order(out="second"), secrets=BOTH)
+    assert "do not use the token" in ready.refusal(4, "list", secrets=["pin"])
+    assert "do not use the token" in ready.refusal(4, *ready.order(out="second"), secrets=BOTH)
     ready.on(ready.traveller, tokens.replace_public, "carnet cover", genuine)
     assert len(ready.listed()["pairs"]) == 3
 
@@ -105,7 +105,7 @@ def test_a_cover_by_another_officer_is_found_out(ready):
     another_officer(ready)
     ready.mint(out="theirs")
     ready.on(ready.traveller, tokens.replace_public, "carnet cover", first)
-    assert "not signed" in ready.refusal(4, "list", secrets=["pin"])
+    assert "do not use the token" in ready.refusal(4, "list", secrets=["pin"])
 
 
 def test_another_officer_does_not_mint_on_the_token(ready):

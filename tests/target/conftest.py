@@ -124,7 +124,7 @@ async def running(config, driver, engine):
 
 
 @pytest.fixture
-def with_agent(config, driver, engine, members):  # noqa: ARG001  # Alice is a member
+def with_agent(config, driver, engine, members):  # Alice is a member
     """Run a coroutine function with an agent: with_agent(body, config=…)."""
 
     def run(body, config=config, driver=driver):

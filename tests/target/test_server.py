@@ -53,7 +53,7 @@ async def serving(config, driver, engine):
 
 
 @pytest.fixture
-def served(config, driver, engine, members):  # noqa: ARG001  # Alice is a member
+def served(config, driver, engine, members):  # Alice is a member
     """Run a coroutine function against a serving Target: served(body) -> body(session, url)."""
 
     def run(body):

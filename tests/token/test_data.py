@@ -52,6 +52,17 @@ def test_of_two_objects_none_is_guessed(token: Token) -> None:
         write_data(session, "cover", COVER, private=False)
         (first,) = session.find(ObjectClass.DATA, {})
         first.copy({Attribute.TOKEN: True})
+        assert read_data(session, "cover", private=False) == COVER
+        session.raw.create_object(
+            {
+                Attribute.CLASS: ObjectClass.DATA,
+                Attribute.TOKEN: True,
+                Attribute.PRIVATE: False,
+                Attribute.APPLICATION: "carnet",
+                Attribute.LABEL: "cover",
+                Attribute.VALUE: b"another",
+            }
+        )
         with pytest.raises(TokenError, match="more than once"):
             read_data(session, "cover", private=False)
         write_data(session, "cover", b"newer", private=False)

@@ -13,7 +13,7 @@ class Inner(Section, frozen=True, kw_only=True):
 class Outer(Section, frozen=True, kw_only=True):
     name: str
     inner: Inner = Inner()
-    many: dict[str, Inner] = {}
+    many: dict[str, Inner] | None = None
 
 
 def load(tmp_path, text):
