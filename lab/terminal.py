@@ -1,4 +1,4 @@
-"""A person at a terminal: runs a command on a machine and types what it asks for."""
+"""A person at a terminal: runs commands on a machine and types what they ask for."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,44 +9,77 @@ from lab.machine import Machine
 
 _COLUMNS = 100
 _SECONDS = 90
+_REPEAT = r"(?i)repeat[^:\r\n]*: "
+
+
+class Terminal:
+    """One command at a terminal of its own.
+
+    `typed` is what to type at which prompt (regular expressions), as often as it is
+    asked for; where a prompt asks to repeat, what was typed last. With `show`, what
+    the command shows is shown here too; what is typed at a prompt that hides it is not.
+    """
+
+    def __init__(
+        self, machine: Machine, argv: Sequence[str], typed: Mapping[str, str], *, show: bool = False
+    ) -> None:
+        self._typed = dict(typed)
+        self._shown = _Shown(show=show)
+        self._child = pexpect.spawn(
+            "nsenter",
+            machine.enter(argv),
+            env={**machine.environment(), "TERM": "xterm-256color"},
+            encoding="utf-8",
+            timeout=_SECONDS,
+            dimensions=(40, _COLUMNS),
+        )
+        self._child.logfile_read = self._shown
+
+    @property
+    def output(self) -> str:
+        """All that the command has shown."""
+        return "".join(self._shown.parts)
+
+    def type_until(self, pattern: str) -> None:
+        """Answer prompts until the command shows something."""
+        self._answer_prompts(pattern)
+
+    def finish(self) -> int:
+        """Answer prompts until the command ends; return its exit status."""
+        self._answer_prompts(pexpect.EOF)
+        self._child.close()
+        return self._child.exitstatus if self._child.exitstatus is not None else -1
+
+    def close(self) -> None:
+        """End the command."""
+        self._child.close(force=True)
+
+    def _answer_prompts(self, last: object) -> None:
+        prompts = list(self._typed)
+        answer = ""
+        while (found := self._child.expect([last, _REPEAT, *prompts])) != 0:
+            answer = answer if found == 1 else self._typed[prompts[found - 2]]
+            self._child.waitnoecho()
+            self._child.sendline(answer)
 
 
 def type_in(
     machine: Machine, argv: Sequence[str], typed: Mapping[str, str], *, show: bool
 ) -> tuple[int, str]:
-    """Run a command at a terminal of its own; return its exit status and what it showed.
-
-    `typed` is what to type at which prompt. With `show`, what the command shows is
-    shown here too; what is typed at a prompt that hides it is not.
-    """
-    child = pexpect.spawn(
-        "nsenter",
-        machine.enter(argv),
-        env={**machine.environment(), "TERM": "xterm-256color"},
-        encoding="utf-8",
-        timeout=_SECONDS,
-        dimensions=(40, _COLUMNS),
-    )
-    shown: list[str] = []
-    child.logfile_read = _Both(shown, show=show)
-    for prompt, answer in typed.items():
-        child.expect(prompt)
-        child.waitnoecho()
-        child.sendline(answer)
-    child.expect(pexpect.EOF)
-    child.close()
-    return child.exitstatus if child.exitstatus is not None else -1, "".join(shown)
+    """Run a command at a terminal to its end; return its exit status and what it showed."""
+    terminal = Terminal(machine, argv, typed, show=show)
+    return terminal.finish(), terminal.output
 
 
-class _Both:
+class _Shown:
     """Keeps what a command shows, and shows it."""
 
-    def __init__(self, shown: list[str], *, show: bool) -> None:
-        self._shown = shown
+    def __init__(self, *, show: bool) -> None:
+        self.parts: list[str] = []
         self._show = show
 
     def write(self, text: str) -> None:
-        self._shown.append(text)
+        self.parts.append(text)
         if self._show:
             sys.stdout.write(text)
 

@@ -1,0 +1,113 @@
+"""`make demo`: its claims hold, and it leaves nothing behind however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from lab.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def place():
+    """Where the demonstration's world lies, so that what it leaves can be told from others'.
+
+    Not below pytest's own directories: the path of a socket has 107 bytes at most.
+    """
+    with tempfile.TemporaryDirectory(prefix="carnet-demo-") as path:
+        yield Path(path)
+
+
+def start_demo(place, *argv):
+    return subprocess.Popen(
+        [sys.executable, *(argv or ("-m", "demo"))],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(place)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_of(place):
+    """Every process that has the world's directory among its arguments."""
+    found = []
+    for proc in Path("/proc").iterdir():
+        try:
+            arguments = (proc / "cmdline").read_bytes() if proc.name.isdigit() else b""
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(place).encode() in arguments:
+            found.append(proc)
+    return found
+
+
+def assert_nothing_left(place):
+    wait_until(lambda: not processes_of(place), "the demonstration's processes to be gone")
+    wait_until(lambda: not list(place.iterdir()), "the demonstration's files to be gone")
+    assert str(place) not in Path("/proc/self/mounts").read_text()
+
+
+def read_until(process, words):
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"the demonstration ended without {words!r}")
+
+
+def test_every_claim_holds_and_nothing_is_left(place):
+    process = start_demo(place)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "FAILS" not in output
+    assert output.count("holds") >= 20
+    assert_nothing_left(place)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+)
+def test_interrupted_it_leaves_nothing(place, number, status):
+    process = start_demo(place)
+    read_until(process, "The traveller plugs her token")
+    assert processes_of(place)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == status
+    assert_nothing_left(place)
+
+
+BROKEN = """
+import sys
+import demo.__main__
+from demo.scenes import Demonstration
+from lab.errors import LabError
+
+def run(self, lane):
+    {scene}
+
+Demonstration.run = run
+sys.exit(demo.__main__.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("scene", "said"),
+    [
+        ("self.proofs.see('the moon is cheese', 'rock', holds=False)", "FAILS"),
+        ("self.office.facts(self.world.host, 'false')", "The demonstration broke off"),
+    ],
+)
+def test_what_does_not_hold_is_said_and_exits_with_1(place, scene, said):
+    process = start_demo(place, "-c", BROKEN.format(scene=scene))
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert said in output
+    assert_nothing_left(place)
