@@ -8,20 +8,38 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
 _READING = "carnet_reading"
 
 
-def open_database(path: Path, package: str) -> Engine:
+@contextmanager
+def opened_database(path: Path, package: str) -> Iterator[Engine]:
     """Open the SQLite file, made with mode 0600 where there is none, at its newest schema.
 
     `package` holds the Alembic migrations, in its subpackage `migrations`. Raises
-    OSError where the file cannot be made, SQLAlchemyError where it is no database.
+    UsageError where the file cannot be made or is no database, and where the database
+    fails whoever uses it in here.
     """
+    try:
+        engine = _open(path, package)
+    except (OSError, CommandError, SQLAlchemyError) as error:
+        raise UsageError(_cannot(path, error)) from error
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        raise UsageError(_cannot(path, error)) from error
+    finally:
+        engine.dispose()
+
+
+def _open(path: Path, package: str) -> Engine:
     private_directory(path.parent)
     private_file(path)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
@@ -29,6 +47,14 @@ def open_database(path: Path, package: str) -> Engine:
     event.listen(engine, "begin", _on_begin)
     migrate(engine, package)
     return engine
+
+
+def _cannot(path: Path, error: Exception) -> str:
+    reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+    return (
+        f"Cannot use the database {path}: {str(reason).splitlines()[0]}; check the directory in "
+        f"the configuration, or restore the file from a backup."
+    )
 
 
 def migrate(engine: Engine, package: str) -> None:

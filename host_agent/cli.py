@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +207,8 @@ def _key_id(text: str) -> bytes:
         raise UsageError(f"{text} is no key_id; `carnet-host keys --json` lists them.") from None
 
 
-@contextmanager
-def _database(config: HostConfig) -> Iterator[KeyDatabase]:
-    database = KeyDatabase.open(config.database)
-    try:
-        yield database
-    finally:
-        database.close()
+def _database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
+    return KeyDatabase.opened(config.database)
 
 
 @contextmanager

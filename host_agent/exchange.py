@@ -209,10 +209,11 @@ class Exchange:
         return step.KeyDestroyed()
 
     async def reject(self, action: step.Reject) -> None:
-        """Give the one answer that strangers get; the reason stays here."""
-        key_id = self.envelope.key_id
-        await asyncio.to_thread(self.parts.database.record_rejected, key_id, action.reason)
-        log.info("rejected", key_id=key_id.hex(), reason=action.reason)
+        """Give the one answer that strangers get; the reason goes to the log.
+
+        Not to the accounts: whoever is not authenticated could fill the disk with them.
+        """
+        log.info("rejected", key_id=self.envelope.key_id.hex(), reason=action.reason)
         self._settle(Rejected())
 
     async def ask_again_later(self, action: step.AskAgainLater) -> None:

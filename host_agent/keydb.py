@@ -6,6 +6,7 @@ accounting: steps 2 and 3).
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, Engine, Row, RowMapping, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from carnet import audit
-from carnet.database import for_reading, open_database
+from carnet.database import for_reading, opened_database
 from carnet.wire.control import TunnelEnded
 from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.messages import MAX_INVALID_PAIRS
@@ -93,13 +94,11 @@ class KeyDatabase:
         self._reading = for_reading(engine)
 
     @classmethod
-    def open(cls, path: Path) -> "KeyDatabase":
-        """Open the database file, made where there is none."""
-        return cls(open_database(path, "host_agent"))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._engine.dispose()
+    @contextmanager
+    def opened(cls, path: Path) -> Iterator["KeyDatabase"]:
+        """Open the database file, made where there is none; raises UsageError."""
+        with opened_database(path, "host_agent") as engine:
+            yield cls(engine)
 
     def begin(self) -> Connection:
         """Return a connection for reading the accounts; close it afterwards."""
@@ -241,11 +240,6 @@ class KeyDatabase:
                 .values(key_destroyed_at=int(time.time()))
             )
             self._audit(connection, "key-destroyed", key_id=key_id)
-
-    def record_rejected(self, key_id: bytes | None, reason: str) -> None:
-        """Write down the true reason of a rejection; its sender never learns it."""
-        with self._engine.begin() as connection:
-            self._audit(connection, "rejected", key_id=key_id, reason=reason)
 
     def add_pair(self, pair: NewPair) -> bool:
         """Take a pair in; False if it was known already, whatever its state."""

@@ -5,6 +5,7 @@ and the same answer, 403 with an empty body.
 """
 
 import asyncio
+import ssl
 from collections.abc import Coroutine
 from http import HTTPStatus
 from weakref import WeakValueDictionary
@@ -39,6 +40,8 @@ from host_agent.target_link import TargetLink
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 60
+BODY_SECONDS = 10
+"""In which a request must have arrived."""
 RETRY_AFTER_SECONDS = "2"
 
 
@@ -58,10 +61,11 @@ class HostService:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one sealed request."""
-        body = await read_at_most(request.content, MAX_MESSAGE)
         try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await read_at_most(request.content, MAX_MESSAGE)
             envelope = parse_envelope(body)
-        except WireError as error:
+        except (WireError, TimeoutError) as error:
             log.info("rejected", reason=str(error))
             return _http(Rejected())
         exchange = Exchange(self._parts, envelope)
@@ -128,7 +132,13 @@ class HostService:
 async def serve(config: HostConfig, pin: str) -> None:
     """Serve until told to stop; raises CarnetError where it cannot start."""
     context = client_context(config.link.certificate, config.link.key, config.link.authority)
-    database = KeyDatabase.open(config.database)
+    with KeyDatabase.opened(config.database) as database:
+        await _serve(config, pin, database, context)
+
+
+async def _serve(
+    config: HostConfig, pin: str, database: KeyDatabase, context: ssl.SSLContext
+) -> None:
     async with open_hsm(config.token, pin) as hsm:
         link = TargetLink(config.targets, context)
         service = HostService(Parts(database, hsm, link))
@@ -140,7 +150,6 @@ async def serve(config: HostConfig, pin: str) -> None:
         finally:
             await service.stop()
             await link.close()
-            database.close()
 
 
 def _http(outcome: Outcome) -> web.Response:

@@ -1,12 +1,10 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from carnet.database import open_database
+from carnet.database import opened_database
 from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver
 from carnet.link import server_context
@@ -17,20 +15,9 @@ from target_agent.control import control_socket, sole_hold
 from target_agent.server import Server
 
 
-@contextlib.contextmanager
-def database(config: TargetConfig) -> Iterator[Engine]:
+def database(config: TargetConfig) -> AbstractContextManager[Engine]:
     """Open the Target's database; raises UsageError where that is not possible."""
-    try:
-        engine = open_database(config.database, "target_agent")
-    except (OSError, SQLAlchemyError) as error:
-        raise UsageError(
-            f"Cannot open the database {config.database}: {error.args[-1]};"
-            " check the directory in the configuration."
-        ) from error
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+    return opened_database(config.database, "target_agent")
 
 
 async def serve(config: TargetConfig, driver: Driver) -> None:

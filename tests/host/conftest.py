@@ -13,9 +13,8 @@ from tests.unit.examples import SoftwareKey, make_request
 
 @pytest.fixture
 def database(tmp_path):
-    opened = KeyDatabase.open(tmp_path / "keys.sqlite")
-    yield opened
-    opened.close()
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as opened:
+        yield opened
 
 
 def new_pair(key, **changes):

@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from carnet import audit
+from carnet.errors import UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
@@ -54,10 +55,29 @@ def test_of_many_at_once_one_wins(database, pair):
 
 def test_what_is_spent_survives_the_process(database, pair, tmp_path):
     database.spend(*sealed_request(pair))
-    again = KeyDatabase.open(tmp_path / "keys.sqlite")
-    assert again.find_pair(key_of(pair)).state is PairState.INVALID
-    assert again.unanswered()[0].key_id == key_of(pair)
-    again.close()
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as again:
+        assert again.find_pair(key_of(pair)).state is PairState.INVALID
+        assert again.unanswered()[0].key_id == key_of(pair)
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + bytes(5000)])
+def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path, content):
+    path = tmp_path / "keys.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="Cannot use the database"), KeyDatabase.opened(path):
+        pass
+
+
+def test_a_database_that_fails_later_is_said_in_one_sentence(tmp_path, database, pair):
+    def use():
+        with KeyDatabase.opened(tmp_path / "keys.sqlite") as again:
+            with sqlite3.connect(tmp_path / "keys.sqlite") as raw:
+                raw.execute("DROP TABLE requests")
+            raw.close()
+            again.unanswered()
+
+    with pytest.raises(UsageError, match="Cannot use the database"):
+        use()
 
 
 def test_the_first_response_stands(database, pair):

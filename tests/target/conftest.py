@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from carnet.database import open_database
+from carnet.database import opened_database
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
 from carnet.wire.control import TunnelRequest
@@ -69,9 +69,8 @@ def changed(config, **tunnels):
 
 @pytest.fixture
 def engine(config):
-    engine = open_database(config.database, "target_agent")
-    yield engine
-    engine.dispose()
+    with opened_database(config.database, "target_agent") as opened:
+        yield opened
 
 
 @pytest.fixture

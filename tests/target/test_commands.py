@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from carnet.database import open_database
+from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from target_agent import cli
 from target_agent.commands import tunnels as tunnels_command
@@ -151,11 +151,10 @@ def answered(target, driver, run, ask):
     run("users", "add", ALICE, *GRANT)
 
     async def main():
-        engine = open_database(target.database, "target_agent")
-        async with running(target, driver, engine) as agent:
-            answering = await agent.answer(ask(), "office")
-            await agent.answer(ask(lifetime=86400), "office")
-        engine.dispose()
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                answering = await agent.answer(ask(), "office")
+                await agent.answer(ask(lifetime=86400), "office")
         return answering.request_id
 
     return asyncio.run(main())
@@ -195,19 +194,18 @@ def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     order = Order("ended-by-operator", **{by: {"request_id": answered.hex(), "user_id": ALICE}[by]})
 
     async def main():
-        engine = open_database(target.database, "target_agent")
-        operator = Operator(target, driver, Records(engine))
-        with sole_hold(target.lock) as alone:
-            assert alone
-            async with (
-                running(target, driver, engine) as agent,
-                control_socket(agent, target.control_socket),
-            ):
-                mode = stat.S_IMODE(target.control_socket.stat().st_mode)
-                ended = await asyncio.to_thread(operator.end, order)
-                heard = await agent.ended("office", 0, 20)
-        engine.dispose()
-        return mode, ended, heard
+        with opened_database(target.database, "target_agent") as engine:
+            operator = Operator(target, driver, Records(engine))
+            with sole_hold(target.lock) as alone:
+                assert alone
+                async with (
+                    running(target, driver, engine) as agent,
+                    control_socket(agent, target.control_socket),
+                ):
+                    mode = stat.S_IMODE(target.control_socket.stat().st_mode)
+                    ended = await asyncio.to_thread(operator.end, order)
+                    heard = await agent.ended("office", 0, 20)
+            return mode, ended, heard
 
     mode, ended, heard = asyncio.run(main())
     assert (mode, ended) == (0o600, (answered.hex(),))
