@@ -103,7 +103,7 @@ def import_(
     from host_agent import importing
 
     config = configuration.load(path)
-    batch = importing.read_batch(batch_path, config.officer)
+    batch = importing.read_batch(batch_path, config)
     pin = _read_pin(pin_fd, pin_file)
     with _database(config) as database:
         with _hsm_session(config, pin) as session:

@@ -20,26 +20,33 @@ from carnet.wire.documents import Batch, BatchPair, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.suites import find_suite
+from host_agent.config import HostConfig
 from host_agent.keydb import KeyDatabase, NewPair
 
 
-def read_batch(path: Path, officer: Path) -> Batch:
-    """Return a batch that the registered officer signed.
+def read_batch(path: Path, config: HostConfig) -> Batch:
+    """Return a batch that the registered officer signed, for a user of this Host.
 
     Raises UsageError if a file cannot be read, RefusedError if the batch is not hers,
-    was changed, or is cut short.
+    was changed, is cut short, or is for a user of another Host.
     """
     try:
         signed = path.read_bytes()
     except OSError as error:
         raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
     try:
-        return verify_document(signed, Batch, _officer_key(officer))
+        batch = verify_document(signed, Batch, _officer_key(config.officer))
     except WireError as error:
         raise RefusedError(
             f"The batch {path} is refused ({error}); get it again from the officer registered "
-            f"here ({officer})."
+            f"here ({config.officer})."
         ) from error
+    if batch.user_id.partition("@")[2] != config.name:
+        raise RefusedError(
+            f"The batch {path} is for {batch.user_id}, and this Host speaks for @{config.name} "
+            f"only; import it at her own Host."
+        )
+    return batch
 
 
 def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[bytes]:

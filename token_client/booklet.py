@@ -53,13 +53,18 @@ def find_token(config: ClientConfig, selector: str | None) -> Token:
 
 
 @contextmanager
-def open_booklet(token: Token, pin: str | None, config: ClientConfig) -> Iterator[Booklet]:
+def open_booklet(
+    token: Token,
+    pin: str | None,
+    config: ClientConfig,
+    allow_final_try: bool,
+) -> Iterator[Booklet]:
     """Unlock a token and verify its cover.
 
     Raises TokenError: for the PIN, and for a cover that is missing, not the
     officer's, another token's or expired.
     """
-    with open_session(token, pin, writable=True) as session:
+    with open_session(token, pin, writable=True, allow_final_try=allow_final_try) as session:
         info = token.info
         cover = _valid_cover(session, config)
         yield Booklet(info.serial, info.label, cover, OneTimeKeys(session))

@@ -38,6 +38,7 @@ def cli() -> None:
 )
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
+@click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @console.secret_options("pin", _PIN)
 @_token_option
 @_json_option
@@ -49,6 +50,7 @@ def connect(
     lifetime: int | None,
     foreground: bool,
     dry_run: bool,
+    allow_final_try: bool,
     pin_fd: int | None,
     pin_file: Path | None,
     token: str | None,
@@ -70,7 +72,7 @@ def connect(
     pin = console.read_secret(
         f"PIN of token {chosen.info.label}", fd=pin_fd, file=pin_file, variable="CARNET_PIN"
     )
-    with booklets.open_booklet(chosen, pin, config) as booklet:
+    with booklets.open_booklet(chosen, pin, config, allow_final_try) as booklet:
         wish = Wish(
             connecting.choose_target(booklet, target), int(option), networks or None, lifetime
         )

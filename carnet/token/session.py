@@ -98,7 +98,7 @@ def check_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
     if info.pin_final_try and not allow_final_try:
         raise TokenError(
             f"Token {info.label} leaves one PIN try, and a wrong one locks it; "
-            f"make sure of the PIN, then allow the final try."
+            f"make sure of the PIN, then give it with --allow-final-try."
         )
 
 
