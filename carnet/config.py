@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def load_config(path: Path, type_: type[T]) -> T:
-    """Return what a configuration file says.
+    """Return what a configuration file says; paths in it are relative to the file.
 
     Raises UsageError, with the line, for what is no TOML, unknown, missing or of
     another type.
@@ -33,15 +34,20 @@ def load_config(path: Path, type_: type[T]) -> T:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     try:
-        return msgspec.convert(values, type_, strict=True, dec_hook=_decode)
+        return msgspec.convert(values, type_, strict=True, dec_hook=_relative_to(path))
     except msgspec.ValidationError as error:
         raise UsageError(_explain(path, text, str(error))) from error
 
 
-def _decode(type_: type[Any], value: Any) -> Any:
-    if type_ is Path and isinstance(value, str):
-        return Path(value)
-    raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
+def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
+    base = path.resolve().parent
+
+    def decode(type_: type[Any], value: Any) -> Any:
+        if type_ is Path and isinstance(value, str):
+            return base / value
+        raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
+
+    return decode
 
 
 def _explain(path: Path, text: str, message: str) -> str:

@@ -8,20 +8,29 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from carnet.config import Section
 from carnet.errors import UsageError
 from carnet.files import read_private
 
 
-def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+class LinkSection(Section, frozen=True, kw_only=True):
+    """An agent's certificate on the link, in its configuration file."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+def server_context(link: LinkSection) -> ssl.SSLContext:
     """Return Target's side: whoever calls must show a certificate of this authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
-    return _furnish(context, certificate, key, authority)
+    return _furnish(context, link)
 
 
-def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+def client_context(link: LinkSection) -> ssl.SSLContext:
     """Return Host's side; the name it checks is the Target's, never its address."""
-    return _furnish(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
+    return _furnish(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), link)
 
 
 def peer_name(transport: Any) -> str | None:
@@ -42,17 +51,15 @@ async def read_at_most(stream: Any, limit: int) -> bytes:
     return body
 
 
-def _furnish(
-    context: ssl.SSLContext, certificate: Path, key: Path, authority: Path
-) -> ssl.SSLContext:
+def _furnish(context: ssl.SSLContext, link: LinkSection) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    read_private(key, "the private key of the link")
+    read_private(link.key, "the private key of the link")
     try:
-        context.load_verify_locations(cafile=authority)
-        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(cafile=link.authority)
+        context.load_cert_chain(link.certificate, link.key)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
-            f"The certificates of the Host-Target link cannot be used ({certificate}, {key}, "
-            f"{authority}): {error}; ask the security officer for new ones."
+            f"The certificates of the Host-Target link cannot be used ({link.certificate}, "
+            f"{link.key}, {link.authority}): {error}; ask the security officer for new ones."
         ) from error
     return context

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from carnet.config import Section, load_config
+from carnet.link import LinkSection
 from carnet.wire.fields import Name
 
 DEFAULT_PATH = Path("/etc/carnet/host.toml")
@@ -61,14 +61,6 @@ class TokenSection(Section, frozen=True, kw_only=True):
     module: str | None = None
 
 
-class LinkSection(Section, frozen=True, kw_only=True):
-    """The Host's certificate on the Host-Target link."""
-
-    certificate: Path
-    key: Path
-    authority: Path
-
-
 class TargetSection(Section, frozen=True, kw_only=True):
     """Where one Target is."""
 
@@ -94,15 +86,5 @@ class HostConfig(Section, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> HostConfig:
-    """Return the configuration with its paths made absolute; raises UsageError."""
-    config = load_config(path, HostConfig)
-    base = path.resolve().parent
-    link = msgspec.structs.replace(
-        config.link,
-        certificate=base / config.link.certificate,
-        key=base / config.link.key,
-        authority=base / config.link.authority,
-    )
-    return msgspec.structs.replace(
-        config, directory=base / config.directory, officer=base / config.officer, link=link
-    )
+    """Return the configuration; raises UsageError."""
+    return load_config(path, HostConfig)

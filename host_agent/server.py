@@ -131,7 +131,7 @@ class HostService:
 
 async def serve(config: HostConfig, pin: str) -> None:
     """Serve until told to stop; raises CarnetError where it cannot start."""
-    context = client_context(config.link.certificate, config.link.key, config.link.authority)
+    context = client_context(config.link)
     with KeyDatabase.opened(config.database) as database:
         await _serve(config, pin, database, context)
 

@@ -4,10 +4,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from carnet.config import Section, load_config
+from carnet.link import LinkSection
 from carnet.wire.fields import (
     Address,
     Name,
@@ -34,14 +34,6 @@ ESP_PROPOSALS = (
     "aes256gcm16-ecp384",
     "aes256gcm16-ecp256",
 )
-
-
-class LinkSection(Section, frozen=True, kw_only=True):
-    """The Target's certificate on the Host-Target link."""
-
-    certificate: Path
-    key: Path
-    authority: Path
 
 
 class TunnelsSection(Section, frozen=True, kw_only=True):
@@ -107,17 +99,5 @@ class TargetConfig(Section, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> TargetConfig:
-    """Return the configuration with its paths made absolute; raises UsageError."""
-    config = load_config(path, TargetConfig)
-    base = path.resolve().parent
-    link = msgspec.structs.replace(
-        config.link,
-        certificate=base / config.link.certificate,
-        key=base / config.link.key,
-        authority=base / config.link.authority,
-    )
-    socket = config.strongswan.socket
-    strongswan = StrongSwanSection(socket=base / socket if socket else None)
-    return msgspec.structs.replace(
-        config, directory=base / config.directory, link=link, strongswan=strongswan
-    )
+    """Return the configuration; raises UsageError."""
+    return load_config(path, TargetConfig)

@@ -22,7 +22,7 @@ def database(config: TargetConfig) -> AbstractContextManager[Engine]:
 
 async def serve(config: TargetConfig, driver: Driver) -> None:
     """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start."""
-    link = server_context(config.link.certificate, config.link.key, config.link.authority)
+    link = server_context(config.link)
     with sole_hold(config.lock) as alone, database(config) as engine:
         if not alone:
             raise UsageError(

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from carnet.link import client_context, peer_name, server_context
+from carnet.link import LinkSection, client_context, peer_name, server_context
 
 
 @pytest.fixture
@@ -41,7 +41,13 @@ class Link:
 
 
 def context(make, directory):
-    return make(directory / "link.crt", directory / "link.key", directory / "officer.crt")
+    return make(
+        LinkSection(
+            certificate=directory / "link.crt",
+            key=directory / "link.key",
+            authority=directory / "officer.crt",
+        )
+    )
 
 
 async def _shake_hands(client, server, expected):

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from carnet.database import opened_database
+from carnet.link import LinkSection
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
 from carnet.wire.control import TunnelRequest
@@ -19,7 +20,7 @@ from carnet.wire.suites import P256
 from target_agent import live, watcher
 from target_agent.access import AccessEntry
 from target_agent.agent import Agent
-from target_agent.config import LinkSection, StrongSwanSection, TargetConfig, TunnelsSection
+from target_agent.config import StrongSwanSection, TargetConfig, TunnelsSection
 from target_agent.members import Members
 from tests.target.fake_driver import FakeDriver
 from tests.unit.examples import SoftwareKey, make_request

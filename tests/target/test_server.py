@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from carnet.link import client_context, server_context
+from carnet.link import LinkSection, client_context, server_context
 from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelGrant, TunnelRefusal
 from carnet.wire.messages import RefusalCode
@@ -31,7 +31,9 @@ def as_host(authority):
 
     def context(*names, issuer=authority):
         certificate, key = issuer.issue("-".join(names) or "nameless", *names)
-        made = client_context(certificate, key, authority.path)
+        made = client_context(
+            LinkSection(certificate=certificate, key=key, authority=authority.path)
+        )
         made.check_hostname = False
         return made
 
@@ -44,7 +46,7 @@ async def serving(config, driver, engine):
         runner = web.AppRunner(Server(agent).application(), access_log=None)
         await runner.setup()
         link = config.link
-        context = server_context(link.certificate, link.key, link.authority)
+        context = server_context(link)
         await web.TCPSite(runner, config.listen, config.port, ssl_context=context).start()
         try:
             yield agent, f"https://{config.listen}:{config.port}"
