@@ -109,6 +109,8 @@ def test_a_second_connection_takes_the_place_of_the_first(office):
     assert office.carnet("connect").returncode == 0
     assert office.carnet("connect").returncode == 0
     assert len(json.loads(office.carnet("status", "--json").stdout)) == 1
+    with open_session(office.client_charon.vici) as session:
+        assert len(list(session.list_sas())) == 1
     assert fetch(office).body == FILE
 
 
