@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock
+.PHONY: help demo test check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -16,15 +16,19 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m pytest --numprocesses=2 --dist=loadfile
 
-check: $(STAMP) ## Lint, format check, types and import contracts
+check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports
+	@$(RUN)/python -m tools.diagrams --check
 
 format: $(STAMP) ## Put the code into the house's form
 	@$(RUN)/ruff check --fix .
 	@$(RUN)/ruff format .
+
+diagrams: $(STAMP) ## Draw the state machines of docs/diagrams.md anew
+	@$(RUN)/python -m tools.diagrams
 
 lock: ## Pin the Python packages anew (needs uv)
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal \

@@ -74,6 +74,11 @@ class Exchange:
         self.silence: step.NoAnswer | None = None
         self.failure = ""
 
+    @property
+    def key_id(self) -> bytes:
+        """Which pair it is about."""
+        return self._pair.key_id
+
     def start(self) -> step.State:
         """Begin with a fresh request; return the state in which the exchange rests."""
         return run(step.machine(), step.PairChosen(self._pair.key_id), self._perform)
@@ -135,6 +140,9 @@ class Exchange:
                 )
         except WireError as error:
             self._means.sender.distrust(str(error))
+            return step.AnswerFalse(self._sealed)
+        if response.request_id != self._request.request_id:
+            self._means.sender.distrust("it answers another request")
             return step.AnswerFalse(self._sealed)
         crash.reach("client.opened")
         if isinstance(response, Grant):

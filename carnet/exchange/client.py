@@ -247,6 +247,10 @@ TABLE: Table[State] = {
 }
 
 
+DURABLE = frozenset({_S.PREPARED})
+"""The state that the next run of the Client can go on from; what it rests on is in memory."""
+
+
 def machine() -> Machine[State]:
     """Return a Client that has done nothing yet."""
     return Machine(TABLE, State.IDLE)

@@ -227,6 +227,10 @@ TABLE: Table[State] = {
 }
 
 
+DURABLE = frozenset({_S.SPENT, _S.ANSWERED})
+"""The states that a restarted Host goes on from."""
+
+
 def machine() -> Machine[State]:
     """Return a Host that has a request before it."""
     return Machine(TABLE, State.NEW)

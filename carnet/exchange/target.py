@@ -240,6 +240,10 @@ TABLE: Table[State] = {
 }
 
 
+DURABLE = frozenset({_S.REFUSED, _S.PREPARED, _S.ESTABLISHED, _S.ENDED})
+"""The states that a restarted Target finds in its records."""
+
+
 def machine(state: State = State.NEW) -> Machine[State]:
     """Return a Target with a request before it, or in the state that its record tells."""
     return Machine(TABLE, state)

@@ -9,6 +9,7 @@ from carnet.wire.fields import (
     Message,
     PublicKey,
     RequestId,
+    SuiteNumber,
     Text,
     Time,
     Token,
@@ -28,7 +29,7 @@ class TunnelRequest(Message, frozen=True, kw_only=True):
     version: Annotated[int, Meta(ge=CONTROL_VERSION, le=CONTROL_VERSION)]
     user_id: UserId
     custody: Custody
-    suite: int
+    suite: SuiteNumber
     public_key: PublicKey
     """The pair that signed the evidence; with it Target verifies for itself."""
     evidence: Annotated[bytes, Meta(max_length=8 * 1024)]

@@ -10,7 +10,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Meta
 
 from carnet.wire import cbor, cose
-from carnet.wire.fields import Custody, KeyId, Message, Name, PublicKey, Text, Time, UserId
+from carnet.wire.fields import (
+    Custody,
+    KeyId,
+    Message,
+    Name,
+    PublicKey,
+    SuiteNumber,
+    Text,
+    Time,
+    UserId,
+)
 from carnet.wire.suites import P256
 
 MAX_COVER = 16 * 1024
@@ -33,7 +43,7 @@ class Cover(Message, frozen=True, kw_only=True):
     targets: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
     """The first is the one meant when the user names none."""
     custody: Custody
-    suite: int
+    suite: SuiteNumber
     host_keys: Annotated[tuple[PublicKey, ...], Meta(max_length=8)]
     """In split custody, the Host's long-term public keys."""
     issued_at: Time
@@ -61,7 +71,7 @@ class Batch(Message, frozen=True, kw_only=True):
     user_id: UserId
     token_serial: Text
     custody: Custody
-    suite: int
+    suite: SuiteNumber
     minted_at: Time
     not_after: Time | None
     pairs: Annotated[tuple[BatchPair, ...], Meta(min_length=1, max_length=100_000)]

@@ -90,7 +90,7 @@ def parse_envelope(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
         raise WireError(Fault.FRAMING, "not a key_id")
     if not isinstance(sealed, bytes):
         raise WireError(Fault.FRAMING, "no sealed part")
-    hpke.check_point(sealed[: suite.point], suite)
+    hpke.check_sealed(sealed, suite)
     return Envelope(suite, key_id, sealed, _sha256(data))
 
 

@@ -28,6 +28,7 @@ Time = Annotated[int, Meta(ge=0, le=2**40)]
 ObjectiveId = Annotated[int, Meta(ge=1, le=4)]
 IkeVersion = Annotated[int, Meta(ge=1, le=2)]
 IPsecMode = Annotated[str, Meta(pattern=r"\A(tunnel|transport)\Z")]
+SuiteNumber = Annotated[int, Meta(ge=1, le=255)]
 Custody = Annotated[str, Meta(pattern=r"\A(paired|split)\Z")]
 Address = Annotated[str, Meta(max_length=45)]
 Network = Annotated[str, Meta(max_length=49)]
@@ -40,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def check_addresses(addresses: tuple[str, ...]) -> None:
     """Raise ValueError unless each is an IP address in its canonical form."""
     for address in addresses:
-        if str(ipaddress.ip_address(address)) != address:
+        if str(ipaddress.ip_address(address)) != address or "%" in address:
             raise ValueError(f"{address!r} is not in canonical form")
 
 

@@ -21,6 +21,7 @@ Agree = Callable[[bytes], bytes]
 
 _KEY = 32
 _NONCE = 12
+_TAG = 16
 _MODE_BASE = b"\x00"
 
 
@@ -43,8 +44,8 @@ def open_sealed(
     Raises WireError (SEAL) for whatever does not open; a point off the curve
     never reaches the token.
     """
+    check_sealed(sealed, suite)
     enc, ciphertext = sealed[: suite.point], sealed[suite.point :]
-    check_point(enc, suite)
     shared_secret = _decapsulate(enc, public_key, agree, suite)
     key, nonce = _key_schedule(shared_secret, info, suite)
     try:
@@ -53,12 +54,16 @@ def open_sealed(
         raise WireError(Fault.SEAL, "the seal does not open") from None
 
 
-def check_point(enc: bytes, suite: Suite) -> None:
-    """Raise WireError (SEAL) unless this is an uncompressed point on the suite's curve."""
-    if len(enc) != suite.point:
-        raise WireError(Fault.SEAL, "no encapsulated key")
+def check_sealed(sealed: bytes, suite: Suite) -> None:
+    """Raise WireError (SEAL) for what cannot open, as far as it shows without the key.
+
+    That is: shorter than an encapsulated key and a tag, or no uncompressed point on the
+    suite's curve.
+    """
+    if len(sealed) < suite.point + _TAG:
+        raise WireError(Fault.SEAL, "too short for an encapsulated key and a tag")
     try:
-        ec.EllipticCurvePublicKey.from_encoded_point(suite.curve, enc)
+        ec.EllipticCurvePublicKey.from_encoded_point(suite.curve, sealed[: suite.point])
     except ValueError:
         raise WireError(Fault.SEAL, "the encapsulated key is no point of the curve") from None
 

@@ -1,0 +1,136 @@
+"""Draws the three state machines from their tables: `python -m tools.diagrams [--check]`.
+
+The tables are the truth; docs/diagrams.md only shows them, as Mermaid state diagrams.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import click
+
+from carnet.exchange import client, host, target
+from carnet.exchange.machine import Actions, Machine, Table
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "diagrams.md"
+
+_PREAMBLE = """\
+# The state machines
+
+Drawn from the tables in `carnet/exchange/` by `make diagrams`; `make check` fails when
+this page is not what they say. An arrow is one row: *event / actions, in their order*.
+A state with a thick border is **durable**: whoever restarts finds it written down, and
+goes on from there. What the steps are is in [PROTOCOL.md](PROTOCOL.md).
+"""
+
+
+@dataclass(frozen=True)
+class Party:
+    """One of the three, with its table."""
+
+    name: str
+    remark: str
+    states: type[StrEnum]
+    table: Table[Any]
+    durable: frozenset[Any]
+    start: Machine[Any]
+
+
+PARTIES = (
+    Party(
+        "Client",
+        "One run with one key pair. What is durable is so in memory only: it is gone when the "
+        "machine is switched off.",
+        client.State,
+        client.TABLE,
+        client.DURABLE,
+        client.machine(),
+    ),
+    Party(
+        "Host",
+        "One request. `PassOn`, the only way to Target, is reached through the durable state "
+        "*spent* alone. The same bytes, sent again, start a new run that finds in *looking* how "
+        "far the last one came.",
+        host.State,
+        host.TABLE,
+        host.DURABLE,
+        host.machine(),
+    ),
+    Party(
+        "Target",
+        "One request, and then its tunnel. An answer leaves only after its record is durable. "
+        "A restarted Target takes its tunnels up in *prepared* or *established*.",
+        target.State,
+        target.TABLE,
+        target.DURABLE,
+        target.machine(),
+    ),
+)
+
+
+class _AnyEvent:
+    """Stands for the event in a row, to learn which actions follow; has every attribute."""
+
+    def __getattr__(self, _: str) -> "_AnyEvent":
+        return self
+
+
+def document() -> str:
+    """Return docs/diagrams.md as the tables have it now."""
+    return "\n".join([_PREAMBLE, *(_section(party) for party in PARTIES)])
+
+
+def _section(party: Party) -> str:
+    diagram = "\n".join(f"    {line}" for line in _diagram(party))
+    return f"""\
+## {party.name}
+
+{party.remark}
+
+```mermaid
+stateDiagram-v2
+{diagram}
+```
+"""
+
+
+def _diagram(party: Party) -> Iterator[str]:
+    for state in party.states:
+        yield f'state "{state}" as {state.name}'
+    yield f"[*] --> {party.start.state.name}"
+    for (state, event), (following, act) in party.table.items():
+        yield f"{state.name} --> {following.name}: {_label(event, act)}"
+    for state in _final(party):
+        yield f"{state.name} --> [*]"
+    yield "classDef durable font-weight:bold,stroke-width:4px"
+    yield f"class {','.join(s.name for s in party.states if s in party.durable)} durable"
+
+
+def _label(event: type, act: Callable[[Any], Actions]) -> str:
+    actions = ", ".join(type(action).__name__ for action in act(_AnyEvent()))
+    return f"{event.__name__} / {actions}" if actions else event.__name__
+
+
+def _final(party: Party) -> list[StrEnum]:
+    """Return the states that no row leaves."""
+    left = {state for state, _ in party.table}
+    return [state for state in party.states if state not in left]
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if the page is stale.")
+def main(*, check: bool) -> None:
+    """Draw the state machines of docs/diagrams.md from their tables."""
+    drawn = document()
+    if not check:
+        DOCUMENT.write_text(drawn, encoding="utf-8")
+    elif not DOCUMENT.exists() or DOCUMENT.read_text(encoding="utf-8") != drawn:
+        click.echo(f"docs/{DOCUMENT.name} is stale; run `make diagrams`.", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
