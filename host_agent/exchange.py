@@ -189,6 +189,8 @@ class Exchange:
             action.outcome,
             action.response,
         )
+        if stands is None:
+            raise RuntimeError("another run answered first, too long ago for its answer to be kept")
         crash.reach("host.answered")
         if stands != action.response:
             return step.AnswerKept(stands)

@@ -157,11 +157,11 @@ class KeyDatabase:
             )
         return True
 
-    def store_response(self, key_id: bytes, outcome: str, response: bytes) -> bytes:
+    def store_response(self, key_id: bytes, outcome: str, response: bytes) -> bytes | None:
         """Step 7: store the sealed response; return the one that stands.
 
         Where another run stored one first, that one stands, so that the Client
-        never sees two.
+        never sees two; None where it is no longer kept.
         """
         with self._engine.begin() as connection:
             stored = connection.execute(
@@ -172,16 +172,20 @@ class KeyDatabase:
             if stored.rowcount == 1:
                 self._audit(connection, "answered", key_id=key_id, outcome=outcome)
                 return response
-            return bytes(
-                connection.execute(
-                    select(_requests.c.response).where(_requests.c.key_id == key_id)
-                ).scalar_one()
-            )
+            stands: bytes | None = connection.execute(
+                select(_requests.c.response).where(_requests.c.key_id == key_id)
+            ).scalar_one()
+            return stands
 
-    def unanswered(self) -> list[RequestRecord]:
-        """Return the requests that a crash or a silent Target left without an answer."""
+    def unanswered(self, older_than: int = 0) -> list[RequestRecord]:
+        """Return the requests of so many seconds that are without an answer."""
+        spent_by = int(time.time()) - older_than
         with self._reading.begin() as connection:
-            rows = connection.execute(select(_requests).where(_requests.c.outcome.is_(None)))
+            rows = connection.execute(
+                select(_requests).where(
+                    _requests.c.outcome.is_(None), _requests.c.spent_at <= spent_by
+                )
+            )
             return [_request(row) for row in rows]
 
     def drop_old_responses(self) -> None:

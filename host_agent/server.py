@@ -34,7 +34,7 @@ from host_agent.exchange import (
     take_up,
 )
 from host_agent.hsm import open_hsm
-from host_agent.keydb import KeyDatabase
+from host_agent.keydb import ANSWER_KEPT, KeyDatabase
 from host_agent.target_link import TargetLink
 
 log = structlog.get_logger()
@@ -73,10 +73,13 @@ class HostService:
         # The exchange goes on if the Client hangs up: the pair may be spent already.
         return _http(await asyncio.shield(exchange.outcome))
 
-    async def recover(self) -> None:
-        """Go on with what a crash left: unanswered requests, keys not destroyed."""
+    async def take_up_unanswered(self, older_than: int = 0) -> None:
+        """Go on with requests of so many seconds that a crash or a silent Target left.
+
+        Those that are too old to be passed on are refused, which settles them.
+        """
         database = self._parts.database
-        for request in await asyncio.to_thread(database.unanswered):
+        for request in await asyncio.to_thread(database.unanswered, older_than):
             pair = await asyncio.to_thread(database.find_pair, request.key_id)
             if pair is not None:
                 exchange, event = take_up(self._parts, pair, request)
@@ -84,9 +87,10 @@ class HostService:
                 self._start(self._run(exchange, machine, event))
 
     async def sweep(self) -> None:
-        """Expire pairs, destroy the keys of invalid ones, forget old answers; for ever."""
+        """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
         database = self._parts.database
         while True:
+            await self.take_up_unanswered(ANSWER_KEPT)
             await asyncio.to_thread(database.expire)
             await asyncio.to_thread(database.drop_old_responses)
             for key_id in await asyncio.to_thread(database.keys_to_destroy):
@@ -143,7 +147,7 @@ async def _serve(
         link = TargetLink(config.targets, context)
         service = HostService(Parts(database, hsm, link))
         try:
-            await service.recover()
+            await service.take_up_unanswered()
             service.start(service.sweep())
             service.start(follow_all(database, link, tuple(config.targets)))
             await serve_until_stopped(service.application(), config.listen, config.port)

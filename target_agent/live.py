@@ -107,6 +107,7 @@ class LiveTunnel:
             await asyncio.to_thread(self._parts.records.end, self._request_id, reason)
         except SQLAlchemyError:
             self._log.exception("not-recorded")
+            self._over_at(time.time() + REMOVE_AGAIN_SECONDS, reason)
             return step.NotRecorded("not-recorded")
         if self._info.virtual_address is not None:
             self._parts.pool.give_back(self._info.virtual_address)

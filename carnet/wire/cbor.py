@@ -1,7 +1,7 @@
 """CBOR in its one deterministic encoding (RFC 8949 section 4.2)."""
 
 from types import UnionType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import cbor2
 import msgspec
@@ -24,18 +24,36 @@ def encode(value: object) -> bytes:
 def decode(data: bytes, limit: int = MAX_MESSAGE) -> object:
     """Return the value that these bytes, and no others, encode.
 
-    Raises WireError: FRAMING for what is too long or is no CBOR, CANONICAL for
+    Raises WireError: FRAMING for what is too long, is no CBOR or has a tag, CANONICAL for
     any encoding but the deterministic one, trailing bytes included.
     """
     if len(data) > limit:
         raise WireError(Fault.FRAMING, f"{len(data)} bytes where {limit} are allowed")
     try:
-        value = cbor2.loads(data, max_depth=MAX_DEPTH, allow_duplicate_keys=False)
+        value = cbor2.loads(
+            data,
+            max_depth=MAX_DEPTH,
+            allow_duplicate_keys=False,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_NO_TAGS,
+        )
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise WireError(Fault.FRAMING, "not CBOR") from error
     if not _is_encoding_of(data, value):
         raise WireError(Fault.CANONICAL, "not the deterministic encoding")
     return value
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise ValueError("a tag, where the protocol has none")
+
+
+_LIBRARY_TAGS = (
+    *(0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100),
+    *(256, 258, 260, 261, 1004, 43000, 55799),
+)
+"""Tags of which the library would make rich values, a compiled pattern among them."""
+_NO_TAGS = dict.fromkeys(_LIBRARY_TAGS, _refuse_tag)
 
 
 def _is_encoding_of(data: bytes, value: object) -> bool:
