@@ -14,7 +14,8 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m demo
 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
-	@$(RUN)/python -m lab.privilege $(RUN)/python -m pytest --numprocesses=2 --dist=loadfile
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
+		$(RUN)/python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$$place/t"
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .

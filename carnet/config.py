@@ -52,7 +52,7 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
 
 def _explain(path: Path, text: str, message: str) -> str:
     place = _PLACE.search(message)
-    keys = place["path"].split(".") if place and place["path"] else []
+    keys = place["path"].replace("[...]", ".*").split(".") if place and place["path"] else []
     what = message[: place.start()] if place else message
     unknown = _UNKNOWN.search(message)
     if unknown:
@@ -61,6 +61,13 @@ def _explain(path: Path, text: str, message: str) -> str:
     line = _line_of(text, keys)
     where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
     return f"{path}, {where}: {what[0].lower()}{what[1:]}; correct it and try again."
+
+
+def _fits(path: list[str], wanted: list[str]) -> bool:
+    """Tell whether a table's path is the one wanted; a star stands for any name."""
+    return len(path) == len(wanted) and all(
+        want in ("*", part) for part, want in zip(path, wanted, strict=True)
+    )
 
 
 def _line_of(text: str, keys: list[str]) -> int | None:
@@ -73,8 +80,8 @@ def _line_of(text: str, keys: list[str]) -> int | None:
         header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
         if header:
             current = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if current == keys:
+            if _fits(current, keys):
                 return number
-        elif current == tables and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+        elif _fits(current, tables) and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
             return number
     return None

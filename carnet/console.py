@@ -47,6 +47,10 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"{name}: Cannot use{where}: {error.strerror or error}.", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: interrupted.", err=True)
         sys.exit(_INTERRUPTED)
@@ -94,7 +98,7 @@ def read_secret(
     if file is not None:
         return _first_line(read_private(file, what), what)
     if inherited is not None:
-        return inherited
+        return _first_line(os.fsencode(inherited), what)
     if not sys.stdin.isatty():
         raise UsageError(
             f"There is no terminal to ask for {what} at; give it by a file descriptor or a file."
@@ -109,9 +113,8 @@ def _read_descriptor(fd: int, what: str) -> bytes:
     try:
         with os.fdopen(fd, "rb") as file:
             return file.readline(_MAX_SECRET)
-    except OSError as error:
-        message = f"Cannot read {what} from file descriptor {fd}: {error.strerror}."
-        raise UsageError(message) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read {what} from file descriptor {fd}; open it first.") from error
 
 
 def _first_line(data: bytes, what: str) -> str:

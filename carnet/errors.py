@@ -45,6 +45,10 @@ class IKESilentError(IPsecError):
     """Nobody answers IKE: the network is in the way, and may not be for long."""
 
 
+class IKERefusedError(IPsecError):
+    """The peer answered IKE, and said no."""
+
+
 class UnreachableError(CarnetError):
     """The other side does not answer; the request may be sent again."""
 

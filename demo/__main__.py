@@ -24,7 +24,8 @@ _INTERRUPTED = 130
 
 def main() -> int:
     """Play the demonstration; return the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     proofs = Proofs()
     try:
         pids, directory = _play(proofs)

@@ -3,6 +3,7 @@
 import asyncio
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetLink, TargetSilentError
@@ -20,15 +21,15 @@ async def follow_all(database: KeyDatabase, link: TargetLink, targets: tuple[str
 
 async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
     while True:
-        after = await asyncio.to_thread(database.cursor, target)
         try:
+            after = await asyncio.to_thread(database.cursor, target)
             ended = await link.ended(target, after)
-        except TargetSilentError as error:
+            if ended.tunnels:
+                await asyncio.to_thread(database.record_ended, target, ended.tunnels)
+        except (TargetSilentError, SQLAlchemyError) as error:
             log.info("accounts-wait", target=target, reason=str(error))
             await asyncio.sleep(SILENCE_SECONDS)
             continue
-        if ended.tunnels:
-            await asyncio.to_thread(database.record_ended, target, ended.tunnels)
         for tunnel in ended.tunnels:
             request_id = tunnel.request_id.hex()
             log.info("tunnel-ended", request_id=request_id, target=target, reason=tunnel.reason)

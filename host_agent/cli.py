@@ -160,6 +160,8 @@ def revoke(
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
     with _database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)
+    if not revoked:
+        raise UsageError("No valid key pair is that; `carnet-host keys --json` lists them.")
     click.echo(f"{len(revoked)} key pairs revoked.")
 
 

@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.errors import TokenError
 from carnet.exchange import host as step
@@ -55,7 +57,7 @@ class HostService:
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
-        application = web.Application()
+        application = web.Application(middlewares=[_same_for_strangers])
         application.router.add_post("/v1/requests", self.handle)
         return application
 
@@ -90,15 +92,21 @@ class HostService:
         """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
         database = self._parts.database
         while True:
-            await self.take_up_unanswered(ANSWER_KEPT)
-            await asyncio.to_thread(database.expire)
-            await asyncio.to_thread(database.drop_old_responses)
-            for key_id in await asyncio.to_thread(database.keys_to_destroy):
-                try:
-                    await destroy_key(self._parts, key_id)
-                except TokenError as error:
-                    log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
+            try:
+                await self.take_up_unanswered(ANSWER_KEPT)
+                await asyncio.to_thread(database.expire)
+                await asyncio.to_thread(database.drop_old_responses)
+                await self._destroy_keys()
+            except SQLAlchemyError as error:
+                log.warning("sweep-failed", reason=str(error))
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _destroy_keys(self) -> None:
+        for key_id in await asyncio.to_thread(self._parts.database.keys_to_destroy):
+            try:
+                await destroy_key(self._parts, key_id)
+            except TokenError as error:
+                log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Run something beside the requests."""
@@ -121,7 +129,6 @@ class HostService:
         except Exception:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
             exchange.fail("host-not-ready")
-            raise
 
     def _lock(self, envelope: Envelope) -> asyncio.Lock:
         """Return the lock of a pair: the same bytes at the same time wait for one answer."""
@@ -130,7 +137,12 @@ class HostService:
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task-failed", exc_info=error)
 
 
 async def serve(config: HostConfig, pin: str) -> None:
@@ -154,6 +166,18 @@ async def _serve(
         finally:
             await service.stop()
             await link.close()
+
+
+@web.middleware
+async def _same_for_strangers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the one rejection for whatever aiohttp itself would answer in its own words."""
+    try:
+        return await handler(request)
+    except web.HTTPException:
+        return _http(Rejected())
+    except Exception:
+        log.exception("request-failed")
+        return _http(Rejected())
 
 
 def _http(outcome: Outcome) -> web.Response:

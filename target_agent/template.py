@@ -32,7 +32,7 @@ addresses = {addresses}
 networks = {networks}
 # Travellers' addresses inside their tunnels are taken from here.
 virtual_addresses = {virtual_addresses}
-# Name servers and MTU inside the tunnel.
+# Name servers and MTU inside the tunnel; told to Clients, which do not set them yet.
 dns = []
 # mtu = 1400
 # Best first, as strongSwan writes them.

@@ -3,17 +3,19 @@
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from carnet import crash
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import IKERefusedError, IPsecError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
+from carnet.wire import cbor
 from carnet.wire.envelope import Envelope, open_request, open_response, parse_envelope, seal_request
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
@@ -73,6 +75,7 @@ class Exchange:
         self.session: Session | None = None
         self.silence: step.NoAnswer | None = None
         self.failure = ""
+        self._up = False
 
     @property
     def key_id(self) -> bytes:
@@ -110,6 +113,7 @@ class Exchange:
                 objective_id=self._wish.objective_id,
                 request_info=self._means.make_info(self._wish, ephemeral.public),
             )
+            _check_request(self._request)
             sealed = seal_request(self._request, self._pair.public_key, self._suite, self._key)
             self._remember(sealed, ephemeral)
         return step.RequestSealed(sealed)
@@ -127,7 +131,7 @@ class Exchange:
         delivery = self._means.sender.send(action.sealed)
         if isinstance(delivery.event, step.NoAnswer):
             self.silence = delivery.event
-        else:
+        elif isinstance(delivery.event, step.AnswerArrived):
             self._means.steps.remote(delivery.timing, time.perf_counter() - started)
         return delivery.event
 
@@ -214,6 +218,7 @@ class Exchange:
         except IPsecError as error:
             return self._failed(error, action.grant)
         crash.reach("client.established")
+        self._up = True
         return step.TunnelUp(action.grant)
 
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
@@ -221,8 +226,8 @@ class Exchange:
         self._means.driver.forget_secrets(self._name)
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
-        """Step 10: the burn."""
-        with self._means.steps.step(10):
+        """Step 10: the burn; it is shown as the last step only where a tunnel stands."""
+        with self._means.steps.step(10) if self._up else nullcontext():
             self._means.booklet.keys.destroy(self._pair.key_id)
         crash.reach("client.burned")
 
@@ -251,18 +256,16 @@ class Exchange:
     def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:
         """Tell whether the same answer, fetched again, could still lead to a tunnel.
 
-        The first failure leaves that open. Later, Target waits only if it was never
-        reached, and for as long as it said.
+        The first failure leaves that open. Later, Target waits only for as long as it
+        said, and not if it has said no.
         """
         self.failure = str(error)
-        first = self._pending is None
-        waits = self._pending is not None and (
-            isinstance(error, IKESilentError)
-            and self._pending.age < grant.tunneling_info.initiate_within
-        )
-        if first or waits:
+        if self._pending is None:
             return step.TunnelFailed(self.failure)
-        return step.TunnelHopeless(self.failure)
+        over = self._pending.age >= grant.tunneling_info.initiate_within
+        if over or isinstance(error, IKERefusedError | WireError):
+            return step.TunnelHopeless(self.failure)
+        return step.TunnelFailed(self.failure)
 
     @property
     def _name(self) -> str:
@@ -275,6 +278,14 @@ class Exchange:
             target=self._request.request_info.target,
             objective_id=self._request.objective_id,
         )
+
+
+def _check_request(request: Request) -> None:
+    """Refuse here what Host would refuse without a word, before anything is sent."""
+    try:
+        cbor.unpack(cbor.pack(request), Request)
+    except WireError as error:
+        raise UsageError(f"This cannot be asked for ({error.detail}); ask for less.") from error
 
 
 _PERFORMERS: dict[type[Action], Callable[[Exchange, Any], Event | None]] = {

@@ -63,6 +63,7 @@ def connect(
     from token_client.agent import Wish
     from token_client.steps import Steps
 
+    _interrupt_on_hangup()
     option = _objective(objective, threat)
     networks = _networks(network)
     config = configuration.load()
@@ -160,6 +161,16 @@ def doctor(token: str | None, as_json: bool) -> int:
     return max((finding.exit_status for finding in findings if not finding.good), default=0)
 
 
+def _interrupt_on_hangup() -> None:
+    """Clean up as on Ctrl-C when the terminal closes or somebody ends the command."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
 def _objective(names: tuple[str, ...], threats: tuple[str, ...]) -> "Objective":
     from carnet.objectives import choose_option
 
@@ -170,10 +181,15 @@ def _objective(names: tuple[str, ...], threats: tuple[str, ...]) -> "Objective":
 
 
 def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return networks as Target will grant them: none within another, neighbours as one."""
     import ipaddress
 
     try:
-        return tuple(str(ipaddress.ip_network(name)) for name in names)
+        networks = [ipaddress.ip_network(name) for name in names]
+        v4 = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+        v6 = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+        collapsed = [*ipaddress.collapse_addresses(v4), *ipaddress.collapse_addresses(v6)]
+        return tuple(str(network) for network in collapsed)
     except ValueError as error:
         raise UsageError(f"{error}; write a network like 10.20.0.0/16.") from error
 
@@ -211,10 +227,6 @@ def _stay(driver: "StrongSwan", connected: "Connected") -> None:
     """Wait until the tunnel goes down, or the user ends it."""
     from token_client.foreground import stay
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
     click.echo("The tunnel stands until Ctrl-C.", err=True)
     with contextlib.suppress(KeyboardInterrupt):
         stay(driver, connected.session)

@@ -9,6 +9,7 @@ from pathlib import Path
 import platformdirs
 
 from carnet.config import Section, load_config
+from carnet.wire.documents import Url
 
 PATH_VARIABLE = "CARNET_CLIENT_CONFIG"
 
@@ -20,7 +21,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """PKCS#11 module; left out: CARNET_PKCS11_MODULE, else SoftHSM2."""
     token: str | None = None
     """Which token, by label or serial number."""
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[Url, ...] = ()
     """Host addresses to use in place of the cover's."""
     officer: Path | None = None
     """The officer's certificate, to accept no other officer's covers."""

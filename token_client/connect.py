@@ -136,6 +136,8 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
     resumed = _resume(means, wish)
     if resumed and resumed[1] not in _NEXT_PAIR:
         return resumed
+    if resumed:
+        means.steps.note("the earlier request leads nowhere any more, taking the next key pair")
     tried = {resumed[0].key_id} if resumed else set()
     while len(tried) < MAX_SET_ASIDE:
         pair = _next_pair(means, tried)

@@ -61,12 +61,12 @@ def _host(config: ClientConfig) -> str:
         raise UnreachableError("No token tells a Host's address; plug in yours.")
     failures = []
     for host in hosts:
-        url = urlsplit(host)
         try:
+            url = urlsplit(host)
             address = (url.hostname or "", url.port or _PORTS[url.scheme])
             socket.create_connection(address, _TCP_SECONDS).close()
-        except OSError as error:
-            failures.append(f"{host}: {error.strerror or error}")
+        except (OSError, ValueError, KeyError) as error:
+            failures.append(f"{host}: {getattr(error, 'strerror', None) or error}")
         else:
             return f"{host} answers"
     raise UnreachableError(f"No Host answers ({'; '.join(failures)}); check the network.")

@@ -1,8 +1,11 @@
 """Sending a sealed request to Host: the same bytes, until an answer comes (steps 1 and 8)."""
 
 import http.client
+import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import cycle
@@ -87,7 +90,7 @@ class HostSender:
         host = next(self._hosts)
         try:
             return _post(host, sealed)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
 
@@ -95,6 +98,9 @@ def _post(host: str, sealed: bytes) -> Delivery:
     url = urlsplit(host)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=ATTEMPT_SECONDS)
+    hang_up = threading.Timer(ATTEMPT_SECONDS, _hang_up, [connection])
+    hang_up.daemon = True
+    hang_up.start()
     try:
         path = url.path.rstrip("/") + "/v1/requests"
         connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
@@ -102,7 +108,14 @@ def _post(host: str, sealed: bytes) -> Delivery:
         body = response.read(MAX_RESPONSE + 1)
         return _interpret(host, response, body)
     finally:
+        hang_up.cancel()
         connection.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """End an attempt from outside: who answers a byte at a time would hold it for ever."""
+    with suppress(OSError, AttributeError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> Delivery:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
@@ -125,7 +125,7 @@ def not_up(log: Iterable[str]) -> IPsecError:
     lines = list(log)
     if not any("received packet" in line for line in lines):
         return IKESilentError(_NO_ANSWER)
-    return IPsecError(_why_not_up("\n".join(lines)))
+    return IKERefusedError(_why_not_up("\n".join(lines)))
 
 
 def _why_not_up(whole: str) -> str:

@@ -68,10 +68,10 @@ class TokenInfo:
         """Read it from python-pkcs11's token."""
         flags = token.flags
         return cls(
-            label=token.label,
-            serial=token.serial.decode("ascii", "replace"),
-            manufacturer=token.manufacturer_id,
-            model=token.model,
+            label=_printable(token.label),
+            serial=_printable(token.serial.decode("ascii", "replace")),
+            manufacturer=_printable(token.manufacturer_id),
+            model=_printable(token.model),
             initialised=TokenFlag.TOKEN_INITIALIZED in flags,
             pin_set=TokenFlag.USER_PIN_INITIALIZED in flags,
             pin_count_low=TokenFlag.USER_PIN_COUNT_LOW in flags,
@@ -79,6 +79,11 @@ class TokenInfo:
             pin_locked=TokenFlag.USER_PIN_LOCKED in flags,
             protected_authentication_path=TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags,
         )
+
+
+def _printable(text: str) -> str:
+    """Return what a token says of itself, without what a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 class Token:

@@ -60,7 +60,7 @@ TunnelAnswer = TunnelGrant | TunnelRefusal
 class TunnelEnded(Message, frozen=True, kw_only=True):
     """One tunnel's end, for Host's accounts."""
 
-    number: Annotated[int, Meta(ge=1)]
+    number: Annotated[int, Meta(ge=1, le=2**53)]
     """Counts up at Target; Host asks for what came after the last it has."""
     request_id: RequestId
     reason: Token

@@ -27,8 +27,9 @@ MAX_COVER = 16 * 1024
 MAX_BATCH = 64 * 1024 * 1024
 DOCUMENT_VERSION = 1
 
+_URL = r"\Ahttps?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?\Z"
 Version = Annotated[int, Meta(ge=DOCUMENT_VERSION, le=DOCUMENT_VERSION)]
-Url = Annotated[str, Meta(max_length=255, pattern=r"\Ahttps?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?\Z")]
+Url = Annotated[str, Meta(max_length=255, pattern=_URL)]
 D = TypeVar("D", bound=Message)
 
 

@@ -48,7 +48,7 @@ def check_addresses(addresses: tuple[str, ...]) -> None:
 def check_networks(networks: tuple[str, ...]) -> None:
     """Raise ValueError unless each is a network in its canonical CIDR form."""
     for network in networks:
-        if str(ipaddress.ip_network(network)) != network:
+        if str(ipaddress.ip_network(network)) != network or "%" in network:
             raise ValueError(f"{network!r} is not in canonical form")
 
 

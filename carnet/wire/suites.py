@@ -55,4 +55,4 @@ def find_suite(number: int) -> Suite:
     try:
         return SUITES[number]
     except KeyError:
-        raise WireError(Fault.SUITE, f"suite {number} is not served") from None
+        raise WireError(Fault.SUITE, "a suite that is not served") from None
