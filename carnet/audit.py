@@ -79,7 +79,11 @@ def describe(record: AuditRecord) -> str:
 
 
 def find_break(connection: Connection, table: Table) -> int | None:
-    """Return the number of the first record that was changed, dropped or moved; None if none."""
+    """Return the number of the first record that was changed, dropped or moved; None if none.
+
+    Records that were cut off at the end do not show, since nothing outside says how
+    many there were.
+    """
     previous = _START
     expected = 1
     for row in connection.execute(select(table).order_by(table.c.number)):

@@ -44,8 +44,12 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except CarnetError as error:
         click.echo(f"{name}: {error.sentence}", err=True)
         sys.exit(error.exit_status)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split()).rstrip(".?")
+        click.echo(f"{name}: {message}; `{name} --help` tells more.", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""

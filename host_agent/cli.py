@@ -188,7 +188,7 @@ def show(path: Path, as_json: bool) -> None:
 @audit_.command()
 @click.pass_obj
 def verify(path: Path) -> None:
-    """Check that no record was changed, dropped or moved."""
+    """Check that no record was changed, moved or dropped before the last one."""
     from host_agent.schema import audit as table
 
     with _database(configuration.load(path)) as database, database.begin() as connection:

@@ -37,6 +37,7 @@ def cli() -> None:
     "--lifetime", type=console.DURATION, help="How long, such as 8h; else as long as allowed."
 )
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
+@click.option("--wait", is_flag=True, help="Wait for a token; not in this version.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @console.secret_options("pin", _PIN)
@@ -49,6 +50,7 @@ def connect(
     network: tuple[str, ...],
     lifetime: int | None,
     foreground: bool,
+    wait: bool,
     dry_run: bool,
     allow_final_try: bool,
     pin_fd: int | None,
@@ -63,6 +65,8 @@ def connect(
     from token_client.agent import Wish
     from token_client.steps import Steps
 
+    if wait:
+        raise UsageError("This version does not wait for a token; plug it in, then connect.")
     _interrupt_on_hangup()
     option = _objective(objective, threat)
     networks = _networks(network)

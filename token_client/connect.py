@@ -204,7 +204,7 @@ def _info_maker(capabilities: Capabilities) -> Callable[[Wish, bytes], RequestIn
 
 _SILENCE = {
     "host-unreachable": "No Host answers ({detail}); check the network",
-    "host-not-ready": "The Host is in trouble with its own token; tell its operator",
+    "host-not-ready": "The Host is in trouble with its own token or disk; tell its operator",
     "target-unreachable": "The Host cannot reach Target {target}; wait a moment",
     "target-not-ready": "Target {target} cannot prepare a tunnel just now; wait a moment",
 }

@@ -40,10 +40,13 @@ class SessionStore:
         """Return the records, oldest first."""
         if self._directory is None:
             return []
-        sessions = [
-            msgspec.json.decode(path.read_bytes(), type=Session)
-            for path in self._directory.glob(f"{_PREFIX}*.json")
-        ]
+        sessions = []
+        for path in self._directory.glob(f"{_PREFIX}*.json"):
+            try:
+                sessions.append(msgspec.json.decode(path.read_bytes(), type=Session))
+            except msgspec.MsgspecError:
+                # Not a record of ours: nothing can be made of it, now or later.
+                path.unlink(missing_ok=True)
         return sorted(sessions, key=lambda session: session.established_at)
 
     def drop(self, name: str) -> None:

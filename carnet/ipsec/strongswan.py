@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
 from carnet.ipsec.kernel import kernel_has_esp
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
-from carnet.ipsec.strongswan_algorithms import unknown_words
+from carnet.ipsec.strongswan_algorithms import unknown_words, weak_words
 from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, find_socket, open_session, text
 from carnet.objectives import Objective
 
@@ -104,6 +105,20 @@ class StrongSwan:
         return self.confirm(spec)
 
     def _initiate(self, name: str) -> None:
+        """Negotiate on a thread, so that an interrupt is heard meanwhile.
+
+        It would leave the daemon negotiating, and the library waiting for its answer:
+        ending the negotiation ends the thread too.
+        """
+        with ThreadPoolExecutor(1, "initiate") as thread:
+            negotiation = thread.submit(self._negotiate, name)
+            try:
+                negotiation.result()
+            except BaseException:
+                self._terminate(name)
+                raise
+
+    def _negotiate(self, name: str) -> None:
         log: list[str] = []
         milliseconds = int(self._ike_time_limit * 1000)
         order = {"ike": name, "child": name, "timeout": str(milliseconds)}
@@ -278,6 +293,7 @@ def _unload_keys(session: Session, name: str) -> None:
 
 def _refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
     unknown = unknown_words(spec.ike_proposals + spec.esp_proposals)
+    weak = weak_words(spec.ike_proposals + spec.esp_proposals)
     for refused, what in (
         (spec.objective is not Objective.ESP, f"the objective {spec.objective.label}"),
         (spec.mode is not Mode.TUNNEL, f"{spec.mode} mode"),
@@ -285,6 +301,7 @@ def _refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
         (not spec.ike_proposals or not spec.esp_proposals, "a tunnel without proposals"),
         (bool(spec.ah_proposals), "AH proposals"),
         (bool(unknown), f"the algorithms {', '.join(unknown)}"),
+        (bool(weak), f"the weak algorithms {', '.join(weak)}"),
         (spec.role is Role.CLIENT and not spec.remote_addresses, "a Client that knows no Target"),
     ):
         if refused:

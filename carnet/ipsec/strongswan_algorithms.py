@@ -67,6 +67,15 @@ _WORDS = (
 )
 
 
+_WEAK_WORDS = frozenset({"null", "3des", "md5", "sha1", "prfmd5", "prfsha1"})
+"""Known, so that they are recognised, and never agreed to (RFC 8221, RFC 8247)."""
+
+
+def weak_words(proposals: Iterable[str]) -> list[str]:
+    """Return the words of the proposals that no tunnel may be protected by."""
+    return sorted({word for proposal in proposals for word in proposal.split("-")} & _WEAK_WORDS)
+
+
 def unknown_words(proposals: Iterable[str]) -> list[str]:
     """Return the words of the proposals that are not in the tables above."""
     return sorted({word for proposal in proposals for word in proposal.split("-")} - _WORDS)

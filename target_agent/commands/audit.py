@@ -91,7 +91,7 @@ def _plain(value: object) -> str:
 @audit.command()
 @pass_local
 def verify(local: Local) -> None:
-    """Check that no record was changed, dropped or moved."""
+    """Check that no record was changed, moved or dropped before the last one."""
     with local.database() as engine, transaction(engine) as connection:
         broken = find_break(connection, audit_table)
         count = sum(1 for _ in read(connection, audit_table)) if broken is None else 0

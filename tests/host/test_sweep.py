@@ -1,5 +1,11 @@
 """What nobody asks for any more is settled by the sweep, not only at the next start."""
 
+import asyncio
+
+from sqlalchemy.exc import OperationalError
+
+from host_agent import server
+from host_agent.exchange import Parts
 from host_agent.keydb import ANSWER_KEPT
 from tests.host.conftest import sealed_request
 
@@ -19,3 +25,27 @@ def test_an_answer_that_stood_first_and_is_no_longer_kept_is_none(database, pair
     clock.move(ANSWER_KEPT + 1)
     database.drop_old_responses()
     assert database.store_response(envelope.key_id, "granted", b"second") is None
+
+
+def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypatch):
+    calls = []
+
+    async def main():
+        swept_again = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def expire():
+            calls.append("expire")
+            if len(calls) == 1:
+                raise OperationalError("", {}, Exception("database is locked"))
+            loop.call_soon_threadsafe(swept_again.set)
+
+        monkeypatch.setattr(database, "expire", expire)
+        monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
+        service = server.HostService(Parts(database, None, None))
+        service.start(service.sweep())
+        await asyncio.wait_for(swept_again.wait(), 10)
+        await service.stop()
+
+    asyncio.run(main())
+    assert len(calls) >= 2

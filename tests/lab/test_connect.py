@@ -165,6 +165,22 @@ def test_what_the_access_control_list_does_not_grant_is_refused(office, options,
     assert len(office.keys_on(office.world.client)) == len(pairs) - 1
 
 
+def test_neighbouring_networks_are_asked_for_as_one(office):
+    done = office.carnet("connect", "--network", "10.20.0.0/17", "--network", "10.20.128.0/17")
+    assert done.returncode == 0, done.stderr
+    assert fetch(office).body == FILE
+
+
+@pytest.mark.parametrize("options", [("--lifetime", "400d"), ("--wait",), ("--nonsense",)])
+def test_what_cannot_be_asked_for_costs_no_pair(office, options):
+    before = office.keys_on(office.world.client)
+    done = office.carnet("connect", *options)
+    assert done.returncode == 2
+    assert is_one_sentence(done)
+    assert office.keys_on(office.world.client) == before
+    assert office.valid_pairs() == len(before)
+
+
 def test_who_is_no_member_is_refused_with_the_reason(office):
     office.target("users", "remove", "alice@office")
     done = office.carnet("connect")
@@ -302,11 +318,15 @@ def test_every_stranger_gets_the_same_answer(office):
         "too much": bytes(9000),
         "another version": b"\x84\x02" + heard[2:],
         "trailing bytes": heard + b"\x00",
+        "a suite with five thousand digits": b"\x84\x01\xc2\x59\x08\x00" + bytes([255] * 2048),
+        "a pattern that takes long to compile": b"\x84\xd8\x23\x78\x1e(?i)[a-z]" + bytes(40),
     }
     answers = {
         what: request(office.world.client, "POST", f"{HOST_URL}/v1/requests", body)
         for what, body in strange.items()
     }
+    for method, path in (("GET", "/v1/requests"), ("POST", "/elsewhere"), ("GET", "/")):
+        answers[method + path] = request(office.world.client, method, HOST_URL + path)
     seen = {
         (a.status, tuple(h for h in a.headers if h[0] != "Date"), a.body) for a in answers.values()
     }

@@ -1,9 +1,11 @@
 """What goes wrong on the way, and that it costs no key pair that it need not cost."""
 
 import json
+import signal
 
 import pytest
 
+from carnet.ipsec.vici_link import open_session
 from lab.http_client import request
 from lab.network import ROUTER_TO_CLIENT
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
@@ -154,21 +156,48 @@ def test_charon_killed_at_target_ends_the_tunnel_in_the_accounts(office):
     connect_and_fetch(office)
 
 
-def test_ike_that_is_blocked_is_said_and_the_answer_is_kept(office, one_pair):
+BLOCK = """
+add table ip blocked
+add chain ip blocked forward { type filter hook forward priority -10; }
+add rule ip blocked forward udp dport { 500, 4500 } drop
+"""
+
+
+@pytest.fixture
+def ike_blocked(office):
+    """IKE does not pass the router, until the test lets it."""
     router = office.world.router
-    router.run(["nft", "add", "table", "ip", "blocked"])
-    router.run(
-        ["nft", "add", "chain", "ip", "blocked", "forward",
-         "{ type filter hook forward priority -10; }"]
-    )  # fmt: skip
-    router.run(
-        ["nft", "add", "rule", "ip", "blocked", "forward", "udp", "dport", "{500,4500}", "drop"]
-    )
+    router.run(["nft", "-f", "-"], stdin=BLOCK)
+
+    def let_through():
+        router.run(["nft", "delete", "table", "ip", "blocked"], check=False)
+
+    yield let_through
+    let_through()
+
+
+def test_ike_that_is_blocked_is_said_and_the_answer_is_kept(office, one_pair, ike_blocked):
     done = office.carnet("connect")
-    router.run(["nft", "delete", "table", "ip", "blocked"])
+    ike_blocked()
     assert done.returncode == 5
     assert is_one_sentence(done)
     assert "500 and 4500" in done.stderr
+    connect_and_fetch(office)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_client_that_is_ended_during_ike_leaves_no_secret_in_the_daemon(
+    office, one_pair, ike_blocked, number
+):
+    connecting = office.start_connect()
+    with open_session(office.client_charon.vici) as session:
+        connecting.wait_for(lambda: any(session.list_sas()), "IKE to begin")
+    connecting.signal(number)
+    assert connecting.wait() == 130
+    with open_session(office.client_charon.vici) as session:
+        assert list(session.list_conns()) == []
+        assert session.get_shared()["keys"] == []
+    ike_blocked()
     connect_and_fetch(office)
 
 

@@ -7,7 +7,7 @@ import pytest
 from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
-from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words
+from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words, weak_words
 from carnet.ipsec.strongswan_messages import connection, pool, render, shared_keys, tunnel_of_key
 from carnet.ipsec.strongswan_reports import (
     event,
@@ -221,6 +221,12 @@ def test_only_a_whole_proposal_will_do(agreed, proposal, holds):
 
 def test_words_that_could_not_be_compared_are_found():
     assert unknown_words(["aes256gcm16-prfsha256-x25519", "rot13-sha256-esn"]) == ["rot13"]
+
+
+@pytest.mark.parametrize("proposal", ["null-sha256", "3des-md5", "aes128-sha1", "aes128-prfsha1"])
+def test_weak_algorithms_are_found(proposal):
+    assert weak_words([proposal, "aes256gcm16-prfsha256-x25519"])
+    assert weak_words(["aes256gcm16-prfsha256-x25519", "aes128-sha256-modp2048"]) == []
 
 
 def test_what_was_agreed_has_no_shortfall():
