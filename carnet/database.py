@@ -42,7 +42,10 @@ def opened_database(path: Path, package: str) -> Iterator[Engine]:
 def _open(path: Path, package: str) -> Engine:
     private_directory(path.parent)
     private_file(path)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
+    # An error that reaches a log names the statement, never the values in it.
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True
+    )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     migrate(engine, package)

@@ -8,7 +8,6 @@ from http import HTTPStatus
 import aiohttp
 from tenacity import (
     AsyncRetrying,
-    RetryError,
     retry_if_exception_type,
     stop_after_delay,
     wait_exponential_jitter,
@@ -75,10 +74,7 @@ class TargetLink:
             retry=retry_if_exception_type(TargetSilentError),
             reraise=True,
         )
-        try:
-            return await attempts(self._ask, target, cbor.pack(request))
-        except RetryError as error:
-            raise TargetSilentError("target-unreachable", "no attempt in time") from error
+        return await attempts(self._ask, target, cbor.pack(request))
 
     async def ended(self, target: str, after: int) -> EndedTunnels:
         """Wait for tunnels that ended after that number; raises TargetSilentError."""
