@@ -1,6 +1,7 @@
 """Configuration: one TOML file an agent, unknown keys refused with their line."""
 
 import re
+import secrets
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from carnet.errors import UsageError
 T = TypeVar("T")
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_ANY = "[...]"
+_STEP = re.compile(r"\[[0-9.]+\]|[^.\[]+")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
 
 
@@ -33,6 +36,8 @@ def load_config(path: Path, type_: type[T]) -> T:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply; correct it and try again.") from error
     try:
         return msgspec.convert(values, type_, strict=True, dec_hook=_relative_to(path))
     except msgspec.ValidationError as error:
@@ -44,6 +49,8 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
 
     def decode(type_: type[Any], value: Any) -> Any:
         if type_ is Path and isinstance(value, str):
+            if "\0" in value:
+                raise ValueError("expected a path, got one with a null character")
             return base / value
         raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
 
@@ -52,7 +59,7 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
 
 def _explain(path: Path, text: str, message: str) -> str:
     place = _PLACE.search(message)
-    keys = place["path"].replace("[...]", ".*").split(".") if place and place["path"] else []
+    keys = _STEP.findall(place["path"]) if place else []
     what = message[: place.start()] if place else message
     unknown = _UNKNOWN.search(message)
     if unknown:
@@ -63,25 +70,43 @@ def _explain(path: Path, text: str, message: str) -> str:
     return f"{path}, {where}: {what[0].lower()}{what[1:]}; correct it and try again."
 
 
-def _fits(path: list[str], wanted: list[str]) -> bool:
-    """Tell whether a table's path is the one wanted; a star stands for any name."""
-    return len(path) == len(wanted) and all(
-        want in ("*", part) for part, want in zip(path, wanted, strict=True)
-    )
-
-
 def _line_of(text: str, keys: list[str]) -> int | None:
-    """Return the line that sets a key: the last of the path, below its table's header."""
-    if not keys:
+    """Return the line on which a value is set, or its table begins; None if it is nowhere.
+
+    tomlkit writes a document as it was, so a mark in the value's place stands on its line.
+    """
+    import tomlkit  # noqa: PLC0415  only where a file is wrong
+    from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+
+    mark = secrets.token_hex(8)
+    try:
+        document = tomlkit.parse(text)
+    except TOMLKitError:
         return None
-    *tables, key = keys
-    current: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
-        if header:
-            current = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if _fits(current, keys):
-                return number
-        elif _fits(current, tables) and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return number
+    container, key = _find(document, keys)
+    while container is not None:
+        value, container[key] = container[key], mark
+        lines = tomlkit.dumps(document).splitlines()
+        line = next(number for number, each in enumerate(lines, 1) if mark in each)
+        if isinstance(key, int) or key in text.splitlines()[line - 1]:
+            return line
+        # A table that no header names begins with its first key.
+        container[key] = value
+        container, key = (value, next(iter(value))) if isinstance(value, dict) else (None, "")
     return None
+
+
+def _find(document: Any, keys: list[str]) -> tuple[Any, str | int]:
+    """Return the container and the key of a value; a path step `[...]` is whichever fits."""
+    if not keys:
+        return None, ""
+    first, *rest = keys
+    if first == _ANY:
+        found = (_find(each, rest) for each in document.values())
+        return next((place for place in found if place[0] is not None), (None, ""))
+    key: str | int = int(first[1:-1]) if first.startswith("[") else first
+    try:
+        value = document[key]
+    except (KeyError, IndexError, TypeError):
+        return None, ""
+    return _find(value, rest) if rest else (document, key)

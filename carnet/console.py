@@ -10,12 +10,13 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from carnet.durations import parse_duration
+from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, UsageError
 from carnet.files import read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_INTERRUPTED = 130
+_DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 _MAX_SECRET = 1024
 
 
@@ -57,7 +58,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: interrupted.", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -82,7 +83,7 @@ def secret_options(name: str, what: str) -> Callable[[F], F]:
             help=f"Read {what} from this file, which only its owner may read.",
         )(function)
         return click.option(
-            f"--{name}-fd", type=int, help=f"Read {what} from this file descriptor."
+            f"--{name}-fd", type=_DESCRIPTOR, help=f"Read {what} from this file descriptor."
         )(function)
 
     return decorate

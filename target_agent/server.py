@@ -3,6 +3,7 @@
 Which Host asks is what its certificate says, and nothing else.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -23,6 +24,7 @@ POLL_SECONDS = 25.0
 """For how long a Host's question for ended tunnels is kept open."""
 RETRY_AFTER_SECONDS = "2"
 _MAX_NUMBER = 2**53
+_NUMBER = re.compile(r"[0-9]{1,16}")
 
 Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 
@@ -63,7 +65,7 @@ class Server:
     async def ended(self, request: web.Request, host: str) -> web.StreamResponse:
         """Tell a Host which of its tunnels ended, as soon as one does."""
         number = request.query.get("after", "")
-        if not (number.isascii() and number.isdecimal() and int(number) < _MAX_NUMBER):
+        if not (_NUMBER.fullmatch(number) and int(number) < _MAX_NUMBER):
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         tunnels = await self._agent.ended(host, int(number), POLL_SECONDS)
         body = cbor.pack(EndedTunnels(tunnels=tunnels))

@@ -2,13 +2,13 @@
 
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from carnet import crash
-from carnet.errors import IKERefusedError, IPsecError, UsageError
+from carnet.errors import IKERefusedError, IPsecError, TokenError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
@@ -132,13 +132,13 @@ class Exchange:
         if isinstance(delivery.event, step.NoAnswer):
             self.silence = delivery.event
         elif isinstance(delivery.event, step.AnswerArrived):
-            self._means.steps.remote(delivery.timing, time.perf_counter() - started)
+            self._means.steps.answered(delivery.timing, time.perf_counter() - started)
         return delivery.event
 
     def open_answer(self, action: step.OpenAnswer) -> Event:
         """Step 8: only the real Host can have sealed and signed this."""
         try:
-            with self._means.steps.step(8):
+            with self._means.steps.opening():
                 response = open_response(
                     action.answer, self._envelope, self._pair.public_key, self._key
                 )
@@ -162,7 +162,7 @@ class Exchange:
         """
         info = action.grant.tunneling_info
         try:
-            with self._means.steps.step(9):
+            with self._means.steps.part(9):
                 self._check(action.grant)
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
                 lifetime = max(1, info.expires - int(time.time()))
@@ -227,15 +227,30 @@ class Exchange:
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
         """Step 10: the burn; it is shown as the last step only where a tunnel stands."""
-        with self._means.steps.step(10) if self._up else nullcontext():
+        with self._burning(), self._means.steps.step(10) if self._up else nullcontext():
             self._means.booklet.keys.destroy(self._pair.key_id)
         crash.reach("client.burned")
 
     def settle_others(self, action: step.SettleOthers) -> None:
         """Burn what the Host says is invalid; what was set aside and is not, is usable again."""
-        for key_id in action.invalid_pairs:
-            self._means.booklet.keys.destroy(key_id)
+        with self._burning():
+            for key_id in action.invalid_pairs:
+                self._means.booklet.keys.destroy(key_id)
         self._means.store.clear_aside()
+
+    @contextmanager
+    def _burning(self) -> Iterator[None]:
+        """Let a token that fails now take nothing of the outcome away.
+
+        The pair is spent for ever at Host, which names it again in its next answer.
+        """
+        try:
+            yield
+        except TokenError as error:
+            self._means.steps.note(
+                f"A spent key pair could not be destroyed ({error.sentence.rstrip('.')}); "
+                f"it opens nothing any more, and the next `carnet connect` destroys it."
+            )
 
     def drop_pending(self, _: step.DropPending) -> None:
         """Forget the request: its exchange is over."""

@@ -5,8 +5,10 @@ It can only narrow or override what the cover on the token says.
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import platformdirs
+from msgspec import Meta
 
 from carnet.config import Section, load_config
 from carnet.wire.documents import Url
@@ -27,7 +29,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """The officer's certificate, to accept no other officer's covers."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
-    patience: int = 60
+    patience: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds for which an answer is waited for."""
 
 

@@ -116,7 +116,6 @@ def connect(
         steps=steps,
     )
     exchange, state = _exchange(means, wish)
-    steps.finish()
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
     _replace_older(means, exchange.session)

@@ -21,28 +21,50 @@ _WORDS = {
     10: "tunnel stands, the private key is destroyed",
 }
 
+_OPENING = 8
 _LAST = 10
 _TIMING = re.compile(r"(step[2-7]|target);dur=([0-9]{1,6}(?:\.[0-9]{1,3})?)(?:, |$)")
 
 
 @dataclass
 class Steps:
-    """Shows each step when it is over; what Host and Target did is told by Host."""
+    """Shows each step when it is over, and none that failed."""
 
     quiet: bool = False
     milliseconds: dict[int, float] = field(default_factory=dict)
-    _open: int = 0
-    """The step whose line is not shown yet, since more of it may come."""
+    _told: dict[int, float] = field(default_factory=dict)
+    """What the last answer says of steps 2 to 7; shown once it has proved to be the Host's."""
+    _delivery: float = 0.0
+    """Milliseconds of the last answer's way here, as far as no step explains them."""
+
+    @contextmanager
+    def part(self, number: int) -> Iterator[None]:
+        """Time a part of a step that is not over with it."""
+        started = time.perf_counter()
+        yield
+        elapsed = (time.perf_counter() - started) * 1000
+        self.milliseconds[number] = self.milliseconds.get(number, 0.0) + elapsed
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Time a step of this machine's own; a step may have several parts."""
-        started = time.perf_counter()
-        yield
-        self._add(number, (time.perf_counter() - started) * 1000)
+        """Time a step of this machine's own, or its last part, and show it."""
+        with self.part(number):
+            yield
+        self._show(number)
 
-    def remote(self, timing: str, elapsed: float) -> None:
-        """Take in steps 2 to 7 from Host's Server-Timing, and the delivery as part of step 8.
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Time the opening of an answer (step 8); with it, show what the answer told."""
+        with self.part(_OPENING):
+            yield
+        for number in sorted(self._told):
+            self.milliseconds[number] = self._told[number]
+            self._show(number)
+        self.milliseconds[_OPENING] += self._delivery
+        self._show(_OPENING)
+
+    def answered(self, timing: str, elapsed: float) -> None:
+        """Take in what an answer's Server-Timing tells of steps 2 to 7.
 
         `elapsed` is in seconds, as this machine saw it. The header is anybody's who is
         on the way: it is shown, and nothing depends on it.
@@ -51,25 +73,15 @@ class Steps:
         steps = {int(name[4:]): value for name, value in told.items() if name != "target"}
         if "target" in told:
             steps[6] = max(0.0, told["target"] - steps.get(4, 0) - steps.get(5, 0))
-        for number in sorted(steps):
-            self._add(number, steps[number])
-        self._add(8, max(0.0, elapsed * 1000 - sum(steps.values())))
+        self._told = steps
+        self._delivery = max(0.0, elapsed * 1000 - sum(steps.values()))
 
     def note(self, sentence: str) -> None:
         """Tell of something on the way."""
         if not self.quiet:
-            self.finish()
             click.echo(f"      {sentence}")
 
-    def finish(self) -> None:
-        """Show the step that is still open."""
-        if self._open and not self.quiet:
-            words = click.style(f"{_WORDS[self._open]:62}", bold=self._open == _LAST)
-            click.echo(f"  {self._open:2}  {words}{self.milliseconds[self._open]:8.1f} ms")
-        self._open = 0
-
-    def _add(self, number: int, milliseconds: float) -> None:
-        if number != self._open:
-            self.finish()
-        self._open = number
-        self.milliseconds[number] = self.milliseconds.get(number, 0.0) + milliseconds
+    def _show(self, number: int) -> None:
+        if not self.quiet:
+            words = click.style(f"{_WORDS[number]:62}", bold=number == _LAST)
+            click.echo(f"  {number:2}  {words}{self.milliseconds[number]:8.1f} ms")

@@ -182,6 +182,7 @@ def test_ike_that_is_blocked_is_said_and_the_answer_is_kept(office, one_pair, ik
     assert done.returncode == 5
     assert is_one_sentence(done)
     assert "500 and 4500" in done.stderr
+    assert "IKE negotiated" not in done.stdout
     connect_and_fetch(office)
 
 

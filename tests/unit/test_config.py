@@ -1,5 +1,7 @@
 """Configuration files: what is wrong is said with its line."""
 
+from pathlib import Path
+
 import pytest
 
 from carnet.config import Section, load_config
@@ -14,6 +16,8 @@ class Outer(Section, frozen=True, kw_only=True):
     name: str
     inner: Inner = Inner()
     many: dict[str, Inner] | None = None
+    list: tuple[str, ...] = ()
+    place: Path | None = None
 
 
 def load(tmp_path, text):
@@ -37,6 +41,15 @@ def test_a_file_is_read_as_written(tmp_path):
         ('name = "x"\n[many.work]\nsize = 1\nextra = 2\n', "line 4: unknown key `extra`"),
         ('name = "x"\n[many.work]\nsize = "big"\n', "line 3: expected `int`"),
         ("size = 1\n", "line 1: unknown key `size`"),
+        ('name = "x"\ninner.extra = 2\n', "line 2: unknown key `extra`"),
+        ('name = "x"\ninner = {size = 1, extra = 2}\n', "line 2: unknown key `extra`"),
+        ('name = "x"\n[many]\nwork = {extra = 2}\n', "line 3: unknown key `extra`"),
+        ('name = "x"\n[many."work.example"]\nextra = 2\n', "line 3: unknown key `extra`"),
+        ('name = "x"\ndeep.deeper.key = 1\n', "line 2: unknown key `deep`"),
+        ('name = "x"\n[deep.deeper]\nkey = 1\n', "line 2: unknown key `deep`"),
+        ('name = "x"\nlist = [\n  "a",\n  3,\n]\n', "line 4: expected `str`"),
+        ('name = "x"\nplace = "a\\u0000b"\n', "line 2: expected a path"),
+        ('name = "x"\nlist = ' + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("", "missing required field `name`"),
         ("name = \n", "is not TOML"),
     ],

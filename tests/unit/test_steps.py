@@ -1,0 +1,61 @@
+"""The ten steps as the traveller sees them: none is shown that did not happen."""
+
+import pytest
+
+from token_client.steps import Steps
+
+TIMING = "step2;dur=1.5, step3;dur=2, step4;dur=3, step5;dur=4, target;dur=20, step7;dur=5"
+
+
+def shown(capsys) -> list[int]:
+    return [int(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_step_of_several_parts_is_shown_with_the_last(capsys):
+    steps = Steps()
+    with steps.part(9):
+        pass
+    assert shown(capsys) == []
+    with steps.step(9):
+        pass
+    assert shown(capsys) == [9]
+
+
+@pytest.mark.parametrize("way", ["part", "step"])
+def test_a_step_that_fails_is_not_shown(capsys, way):
+    steps = Steps()
+    with steps.part(9):
+        pass
+    with pytest.raises(OSError, match="IKE"), getattr(steps, way)(9):
+        raise OSError("IKE")
+    assert shown(capsys) == []
+
+
+def test_what_an_answer_tells_is_shown_once_it_opened(capsys):
+    steps = Steps()
+    steps.answered(TIMING, 0.1)
+    assert shown(capsys) == []
+    with steps.opening():
+        pass
+    assert shown(capsys) == [2, 3, 4, 5, 6, 7, 8]
+    assert steps.milliseconds[6] == 13
+    assert steps.milliseconds[8] >= 100 - 1.5 - 2 - 20 - 5
+
+
+def test_an_answer_that_does_not_open_has_told_nothing(capsys):
+    steps = Steps()
+    steps.answered(TIMING, 0.1)
+    with pytest.raises(ValueError, match="forged"), steps.opening():
+        raise ValueError("forged")
+    steps.answered("", 0.1)
+    with steps.opening():
+        pass
+    assert shown(capsys) == [8]
+
+
+def test_a_timing_line_is_read_as_far_as_it_is_one(capsys):
+    steps = Steps()
+    steps.answered("step2;dur=x, step9;dur=1, \x1b[2J, step3;dur=2", 0.1)
+    with steps.opening():
+        pass
+    assert shown(capsys) == [3, 8]
