@@ -1,0 +1,62 @@
+"""What the Key Database says of a key pair, and of the request that spent it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class PairState(StrEnum):
+    """The two states of the paper."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+
+
+class Reason(StrEnum):
+    """Why a pair is invalid."""
+
+    SPENT = "spent"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """A key pair as the Key Database has it."""
+
+    key_id: bytes
+    user_id: str
+    token_serial: str
+    custody: str
+    suite: int
+    public_key: bytes
+    state: PairState
+    not_after: int | None
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """The request that spent a pair."""
+
+    key_id: bytes
+    digest: bytes
+    evidence: bytes
+    spent_at: int
+    outcome: str | None
+    response: bytes | None
+    """The sealed response, as long as it is kept."""
+
+
+@dataclass(frozen=True)
+class NewPair:
+    """A pair that a batch brings."""
+
+    key_id: bytes
+    user_id: str
+    token_serial: str
+    batch_id: bytes
+    label: str
+    custody: str
+    suite: int
+    public_key: bytes
+    not_after: int | None
