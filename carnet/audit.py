@@ -5,14 +5,14 @@ of, so that a step and its record are one transaction (the paper's Table 4).
 """
 
 import hashlib
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, Text, select
+from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, Text, func, select
 
+from carnet.database.sql import MOMENT, now
 from carnet.wire import cbor
 
 _START = bytes(32)
@@ -34,8 +34,8 @@ def audit_table(metadata: MetaData) -> Table:
     return Table(
         "audit",
         metadata,
-        Column("number", Integer, primary_key=True),
-        Column("at", Integer, nullable=False),
+        Column("number", MOMENT, primary_key=True, autoincrement=False),
+        Column("at", MOMENT, nullable=False),
         Column("event", Text, nullable=False),
         Column("facts", LargeBinary, nullable=False),
         Column("digest", LargeBinary, nullable=False),
@@ -43,12 +43,15 @@ def audit_table(metadata: MetaData) -> Table:
 
 
 def append(connection: Connection, table: Table, event: str, **facts: Any) -> None:
-    """Append a record in the caller's transaction; facts are plain values, never secrets."""
-    last = connection.execute(
-        select(table.c.number, table.c.digest).order_by(table.c.number.desc()).limit(1)
-    ).first()
-    number, previous = (last.number + 1, last.digest) if last else (1, _START)
-    at, encoded = int(time.time()), cbor.encode(facts)
+    """Append a record in the caller's transaction; facts are plain values, never secrets.
+
+    The transaction is one that may write (carnet.database): there is but one at a time,
+    so that no two records follow the same one.
+    """
+    newest = select(func.max(table.c.number)).scalar_subquery()
+    last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
+    at, number, previous = connection.execute(select(now(), newest, last)).one()
+    number, previous, encoded = (number or 0) + 1, previous or _START, cbor.encode(facts)
     connection.execute(
         table.insert().values(
             number=number,

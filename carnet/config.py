@@ -5,13 +5,22 @@ import secrets
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import msgspec
 
 from carnet.errors import UsageError
 
 T = TypeVar("T")
+
+
+class Setting(Protocol):
+    """A type of its own that a configuration file writes as a string."""
+
+    @classmethod
+    def from_setting(cls, text: str, base: Path) -> Self:
+        """Read the string; paths are relative to `base`. Raises ValueError."""
+
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _ANY = "[...]"
@@ -52,6 +61,8 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
             if "\0" in value:
                 raise ValueError("expected a path, got one with a null character")
             return base / value
+        if isinstance(value, str) and hasattr(type_, "from_setting"):
+            return type_.from_setting(value, base)
         raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
 
     return decode

@@ -1,4 +1,7 @@
-"""Accounting for tunnels that ended: each Target is asked, and answers when one ends."""
+"""Tunnels after their answer: those that ended are accounted for, those revoked are ended.
+
+Each Target is asked for the first, and answers when one ends.
+"""
 
 import asyncio
 
@@ -12,6 +15,9 @@ log = structlog.get_logger()
 
 SILENCE_SECONDS = 5
 """Between attempts at a Target that does not answer."""
+
+REVOKED_SECONDS = 1
+"""Between two looks for tunnels that the operator revoked."""
 
 
 async def follow_all(database: KeyDatabase, link: TargetLink, targets: tuple[str, ...]) -> None:
@@ -33,3 +39,22 @@ async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
         for tunnel in ended.tunnels:
             request_id = tunnel.request_id.hex()
             log.info("tunnel-ended", request_id=request_id, target=target, reason=tunnel.reason)
+
+
+async def end_all_revoked(
+    database: KeyDatabase, link: TargetLink, targets: tuple[str, ...]
+) -> None:
+    """Have every Target end the tunnels of revoked pairs, for ever."""
+    await asyncio.gather(*(_end_revoked(database, link, target) for target in targets))
+
+
+async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> None:
+    while True:
+        try:
+            for request_id in await asyncio.to_thread(database.tunnels_to_end, target):
+                await link.end(target, request_id)
+                await asyncio.to_thread(database.record_end_asked, target, request_id)
+                log.info("tunnel-end-asked", request_id=request_id.hex(), target=target)
+        except (TargetSilentError, SQLAlchemyError) as error:
+            log.info("revoked-wait", target=target, reason=str(error))
+        await asyncio.sleep(REVOKED_SECONDS)

@@ -122,37 +122,58 @@ def import_(
         click.echo(f"{new} new key pairs for {batch.user_id}; {len(batch.pairs) - new} known.")
 
 
+_STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")
+
+
 @cli.command()
 @click.option("--user", help="Only this user's pairs.")
+@click.option(
+    "--state",
+    type=click.Choice(_STATES),
+    help="Only pairs in this state, or invalid for this reason; owed: destruction still owed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON.")
 @click.pass_obj
-def keys(path: Path, user: str | None, as_json: bool) -> None:
-    """List the key pairs: counts by user and state, or each as JSON."""
+def keys(path: Path, user: str | None, state: str | None, as_json: bool) -> None:
+    """List the key pairs: counts by user and state, or each as JSON.
+
+    Private keys whose destruction on the HSM is still owed are listed one by one.
+    """
+    from host_agent.keydb import OWED
+
     with _database(configuration.load(path)) as database:
-        pairs = [dict(row) for row in database.pairs(user)]
-    for pair in pairs:
-        del pair["public_key"]
-    if as_json:
-        console.print_json(pairs)
-        return
-    counts: dict[tuple[str, str], int] = {}
-    for pair in pairs:
-        state = pair["reason"] or pair["state"]
-        counts[pair["user_id"], state] = counts.get((pair["user_id"], state), 0) + 1
-    for (user_id, state), count in sorted(counts.items()):
-        click.echo(f"{user_id}  {state}  {count}")
+        if as_json:
+            pairs = [dict(row) for row in database.pairs(user, state)]
+            for pair in pairs:
+                del pair["public_key"]
+            console.print_json(pairs)
+            return
+        for count in database.count(user, state):
+            click.echo(f"{count.user_id}  {count.state}  {count.pairs}")
+        for row in database.pairs(user, OWED) if state in (None, OWED) else ():
+            click.echo(f"{row['user_id']}  {row['key_id'].hex()}  destruction owed")
 
 
 @cli.command()
 @click.option("--key", help="The pair of this key_id (hexadecimal).")
-@click.option("--user", help="All valid pairs of this user.")
-@click.option("--token-serial", help="All valid pairs of this token.")
+@click.option("--user", help="All pairs of this user.")
+@click.option("--token-serial", help="All pairs of this token.")
 @click.option("--reason", required=True, help="Why, for the accounts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.pass_obj
 def revoke(
-    path: Path, key: str | None, user: str | None, token_serial: str | None, reason: str
+    path: Path,
+    key: str | None,
+    user: str | None,
+    token_serial: str | None,
+    reason: str,
+    as_json: bool,
 ) -> None:
-    """Turn pairs invalid; the service destroys their private keys within a minute."""
+    """Turn valid pairs invalid, and end the tunnels of spent ones that live.
+
+    The service asks Target to end the tunnels within seconds, and destroys the private
+    keys within a minute.
+    """
     which = {"key_id": key, "user_id": user, "token_serial": token_serial}
     given = {name: value for name, value in which.items() if value is not None}
     if len(given) != 1:
@@ -160,9 +181,15 @@ def revoke(
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
     with _database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)
-    if not revoked:
-        raise UsageError("No valid key pair is that; `carnet-host keys --json` lists them.")
-    click.echo(f"{len(revoked)} key pairs revoked.")
+        tunnels = database.revoke_tunnels(reason, **values)
+    if not revoked and not tunnels:
+        raise UsageError(
+            "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
+        )
+    if as_json:
+        console.print_json({"revoked": revoked, "tunnels": tunnels})
+    else:
+        click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
 
 
 @cli.group("audit")
@@ -210,7 +237,7 @@ def _key_id(text: str) -> bytes:
 
 
 def _database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
-    return KeyDatabase.opened(config.database)
+    return KeyDatabase.opened(config.key_database)
 
 
 @contextmanager

@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from msgspec import Meta
 
 from carnet.config import Section, load_config
+from carnet.database.place import FilePlace, Place, PostgresPlace
+from carnet.files import read_private
 from carnet.link import LinkSection
 from carnet.wire.fields import Name
 
 DEFAULT_PATH = Path("/etc/carnet/host.toml")
 PATH_VARIABLE = "CARNET_HOST_CONFIG"
+_FILE = "keys.sqlite"
 
 _TEMPLATE = """\
 # Carnet's Host: the trusted machine that knows the one-time key pairs.
@@ -24,8 +28,12 @@ name = {name}
 listen = "0.0.0.0"
 port = 8470
 
-# Key Database and accounts.
+# Key Database and accounts: a SQLite file in this directory.
 directory = "/var/lib/carnet-host"
+# For several Hosts on several machines, a PostgreSQL database in its place. The password
+# stands in a file of the owner's alone, or in PGPASSFILE; docs/OPERATING.md tells more.
+# database = "postgresql://carnet@database.example.org/carnet?sslrootcert=/etc/carnet/db.crt"
+# database_password_file = "database.password"
 
 # The security officer's certificate: whose batches of key pairs are taken.
 officer = "officer.crt"
@@ -67,24 +75,48 @@ class TargetSection(Section, frozen=True, kw_only=True):
     url: Annotated[str, Meta(pattern=r"\Ahttps://[^/\s]+\Z")]
 
 
+@dataclass(frozen=True)
+class DatabaseSetting:
+    """`database`: a PostgreSQL URL, a SQLite file, or a directory for one."""
+
+    place: Place
+
+    @classmethod
+    def from_setting(cls, text: str, base: Path) -> Self:
+        """Read it; raises ValueError."""
+        if "://" in text:
+            return cls(PostgresPlace.parse(text))
+        path = base / text
+        return cls(FilePlace(path / _FILE if path.is_dir() or text.endswith("/") else path))
+
+
 class HostConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
     name: Name
     listen: str
     port: Annotated[int, Meta(ge=1, le=65535)]
-    directory: Path
+    directory: Path = Path("/var/lib/carnet-host")
+    database: DatabaseSetting | None = None
+    database_password_file: Path | None = None
     officer: Path
     link: LinkSection
     targets: Annotated[dict[str, TargetSection], Meta(min_length=1)]
     token: TokenSection = TokenSection()
 
     @property
-    def database(self) -> Path:
-        """The Key Database's file."""
-        return self.directory / "keys.sqlite"
+    def key_database(self) -> Place:
+        """Where the Key Database is."""
+        place = self.database.place if self.database else FilePlace(self.directory / _FILE)
+        if isinstance(place, PostgresPlace):
+            return replace(place, password_file=self.database_password_file)
+        return place
 
 
 def load(path: Path) -> HostConfig:
     """Return the configuration; raises UsageError."""
-    return load_config(path, HostConfig)
+    config = load_config(path, HostConfig)
+    place = config.key_database
+    if isinstance(place, PostgresPlace) and place.holds_password:
+        read_private(path, "the database's password")
+    return config

@@ -19,6 +19,7 @@ from carnet.wire.messages import Grant, Refusal, RefusalCode, Response
 from carnet.wire.suites import find_suite
 from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
+from host_agent.leases import Leases
 from host_agent.target_link import TargetLink, TargetSilentError
 
 log = structlog.get_logger()
@@ -31,6 +32,7 @@ class Parts:
     database: KeyDatabase
     hsm: Hsm
     link: TargetLink
+    leases: Leases
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Exchange:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     pair: PairRecord | None = None
-    spent_at: float = field(default_factory=time.time)
+    age: int = 0
+    """Seconds since the pair was spent, when it was looked up."""
     timings: list[str] = field(default_factory=list)
 
     async def perform(self, action: Action) -> Event | None:
@@ -89,19 +92,22 @@ class Exchange:
             return step.PairUnusable("the pair is of another suite")
         request = await asyncio.to_thread(database.find_request, envelope.key_id)
         if request is not None:
-            return self._seen_before(request)
-        if self.pair.state is not PairState.VALID or _is_past(self.pair.not_after):
+            return await self._seen_before(request)
+        if self.pair.state is not PairState.VALID or self.pair.expired:
             return step.PairUnusable("the pair is not valid")
         return step.PairValid(envelope)
 
-    def _seen_before(self, request: RequestRecord) -> Event:
+    async def _seen_before(self, request: RequestRecord) -> Event:
         if request.digest != self.envelope.digest:
             return step.PairUnusable("the pair is spent by other bytes")
         if request.response is not None:
             return step.AnswerKept(request.response)
         if request.outcome is not None:
             return step.PairUnusable("the answer is no longer kept")
-        self.spent_at = request.spent_at
+        self.age = request.age
+        if not await asyncio.to_thread(self.parts.database.take_lease, request.key_id):
+            return step.InProgress()
+        self.parts.leases.hold(request.key_id)
         return step.RequestUnanswered(self._read_again(request))
 
     def _read_again(self, request: RequestRecord) -> SignedRequest:
@@ -121,6 +127,7 @@ class Exchange:
         spent = await asyncio.to_thread(self.parts.database.spend, self.envelope, action.signed)
         if not spent:
             return step.PairTaken(self.envelope)
+        self.parts.leases.hold(self.envelope.key_id)
         crash.reach("host.spent")
         return step.PairSpent(action.signed)
 
@@ -164,7 +171,7 @@ class Exchange:
                 f"This Host knows no Target {target}.",
             ),
             RefusalCode.TOO_LATE: (
-                self.spent_at <= time.time() - ANSWER_KEPT,
+                self.age >= ANSWER_KEPT,
                 "The request is too old to be taken up again.",
             ),
         }
@@ -189,6 +196,7 @@ class Exchange:
             action.outcome,
             action.response,
         )
+        self.parts.leases.forget(self.envelope.key_id)
         if stands is None:
             raise RuntimeError("another run answered first, too long ago for its answer to be kept")
         crash.reach("host.answered")
@@ -218,8 +226,12 @@ class Exchange:
         log.info("rejected", key_id=self.envelope.key_id.hex(), reason=action.reason)
         self._settle(Rejected())
 
+    async def let_go(self, _: step.LetGo) -> None:
+        """Let whoever gets these bytes next take them up at once."""
+        await self.parts.leases.let_go(self.envelope.key_id)
+
     async def ask_again_later(self, action: step.AskAgainLater) -> None:
-        """Tell the Client, who is authenticated by now, that Target is silent."""
+        """Tell the Client, who is authenticated by now, to send the same bytes again."""
         self._settle(Later(action.reason))
 
     def fail(self, reason: str) -> None:
@@ -244,16 +256,9 @@ async def destroy_key(parts: Parts, key_id: bytes) -> None:
     log.info("key-destroyed", key_id=key_id.hex())
 
 
-def take_up(parts: Parts, pair: PairRecord, request: RequestRecord) -> tuple[Exchange, Event]:
-    """Return a request that a crash left unanswered, and the event to go on with."""
-    envelope = Envelope(find_suite(pair.suite), pair.key_id, b"", request.digest)
-    exchange = Exchange(parts, envelope, pair=pair, spent_at=request.spent_at)
-    signed = verify_evidence(request.evidence, pair.public_key, envelope.suite)
-    return exchange, step.RequestUnanswered(signed)
-
-
-def _is_past(not_after: int | None) -> bool:
-    return not_after is not None and not_after <= time.time()
+def take_up(parts: Parts, suite: int, request: RequestRecord) -> Exchange:
+    """Return a request that was left unanswered, as if the same bytes had come again."""
+    return Exchange(parts, Envelope(find_suite(suite), request.key_id, b"", request.digest))
 
 
 def _response(answer: TunnelGrant | TunnelRefusal, invalid_pairs: tuple[bytes, ...]) -> Response:
@@ -293,5 +298,6 @@ _PERFORMERS: dict[type[Action], Callable[[Exchange, Any], Awaitable[Event | None
     step.Reply: Exchange.reply,
     step.DestroyKey: Exchange.destroy_key,
     step.Reject: Exchange.reject,
+    step.LetGo: Exchange.let_go,
     step.AskAgainLater: Exchange.ask_again_later,
 }

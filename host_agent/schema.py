@@ -3,9 +3,10 @@
 A pair is valid or invalid, as in the paper; an invalid one stays known for ever.
 """
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
 
 from carnet.audit import audit_table
+from carnet.database.sql import MOMENT, partial_index
 
 metadata = MetaData()
 
@@ -22,15 +23,20 @@ key_pairs = Table(
     Column("public_key", LargeBinary, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text),
-    Column("not_after", Integer),
-    Column("imported_at", Integer, nullable=False),
-    Column("invalid_at", Integer),
-    Column("key_destroyed_at", Integer),
+    Column("not_after", MOMENT),
+    Column("imported_at", MOMENT, nullable=False),
+    Column("invalid_at", MOMENT),
+    Column("key_destroyed_at", MOMENT),
 )
-Index(
+partial_index(
     "keys_to_destroy",
     key_pairs.c.state,
-    sqlite_where=(key_pairs.c.state == "invalid") & key_pairs.c.key_destroyed_at.is_(None),
+    (key_pairs.c.state == "invalid") & key_pairs.c.key_destroyed_at.is_(None),
+)
+partial_index(
+    "pairs_that_expire",
+    key_pairs.c.not_after,
+    (key_pairs.c.state == "valid") & key_pairs.c.not_after.is_not(None),
 )
 
 requests = Table(
@@ -42,19 +48,36 @@ requests = Table(
     Column("target", Text, nullable=False),
     Column("objective_id", Integer, nullable=False),
     Column("evidence", LargeBinary, nullable=False),
-    Column("spent_at", Integer, nullable=False),
+    Column("spent_at", MOMENT, nullable=False),
     Column("outcome", Text),
     Column("response", LargeBinary),
-    Column("answered_at", Integer),
-    Column("ended_at", Integer),
+    Column("answered_at", MOMENT),
+    Column("ended_at", MOMENT),
     Column("end_reason", Text),
+    Column("holder", Text),
+    Column("lease_until", MOMENT),
+    Column("revoked_at", MOMENT),
+    Column("end_asked_at", MOMENT),
+)
+"""One row for each pair that was spent.
+
+While a request has no answer, `holder` names the process of the Host that works on
+it, until `lease_until` and no longer. `revoked_at` says that the operator wants its
+tunnel ended, `end_asked_at` that Target has been told.
+"""
+(partial_index("requests_unanswered", requests.c.lease_until, requests.c.outcome.is_(None)),)
+(partial_index("responses_kept", requests.c.answered_at, requests.c.response.is_not(None)),)
+partial_index(
+    "tunnels_to_end",
+    requests.c.revoked_at,
+    requests.c.revoked_at.is_not(None) & requests.c.end_asked_at.is_(None),
 )
 
 cursors = Table(
     "cursors",
     metadata,
     Column("target", Text, primary_key=True),
-    Column("number", Integer, nullable=False),
+    Column("number", MOMENT, nullable=False),
 )
 """How far the Host has read each Target's list of ended tunnels."""
 

@@ -17,13 +17,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.errors import TokenError
 from carnet.exchange import host as step
-from carnet.exchange.machine import Event, Machine, run_async
+from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
 from carnet.service import serve_until_stopped
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
-from host_agent.accounts import follow_all
+from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.config import HostConfig
 from host_agent.exchange import (
     Answered,
@@ -36,7 +36,8 @@ from host_agent.exchange import (
     take_up,
 )
 from host_agent.hsm import open_hsm
-from host_agent.keydb import ANSWER_KEPT, KeyDatabase
+from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
+from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.target_link import TargetLink
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class HostService:
             log.info("rejected", reason=str(error))
             return _http(Rejected())
         exchange = Exchange(self._parts, envelope)
-        self._start(self._run(exchange, step.machine(), step.Arrived(envelope)))
+        self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up: the pair may be spent already.
         return _http(await asyncio.shield(exchange.outcome))
 
@@ -80,13 +81,23 @@ class HostService:
 
         Those that are too old to be passed on are refused, which settles them.
         """
-        database = self._parts.database
-        for request in await asyncio.to_thread(database.unanswered, older_than):
-            pair = await asyncio.to_thread(database.find_pair, request.key_id)
-            if pair is not None:
-                exchange, event = take_up(self._parts, pair, request)
-                machine = Machine(step.TABLE, step.State.LOOKING)
-                self._start(self._run(exchange, machine, event))
+        await self._take_up(await asyncio.to_thread(self._parts.database.unanswered, older_than))
+
+    async def keep_leases(self) -> None:
+        """Renew this process's leases, and take up where another's ran out; for ever."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._parts.leases.renew()
+                await self._take_up(await asyncio.to_thread(self._parts.database.abandoned))
+            except SQLAlchemyError as error:
+                log.warning("leases-not-kept", reason=str(error))
+
+    async def _take_up(self, requests: list[RequestRecord]) -> None:
+        for request in requests:
+            pair = await asyncio.to_thread(self._parts.database.find_pair, request.key_id)
+            if pair is not None and not self._parts.leases.holds(request.key_id):
+                self._start(self._run(take_up(self._parts, pair.suite, request)))
 
     async def sweep(self) -> None:
         """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
@@ -118,17 +129,26 @@ class HostService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, exchange: Exchange, machine: Machine[step.State], event: Event) -> None:
-        envelope = exchange.envelope
+    async def _run(self, exchange: Exchange) -> None:
+        envelope, machine = exchange.envelope, step.machine()
         try:
             async with self._lock(envelope):
-                await run_async(machine, event, exchange.perform)
-        except TokenError as error:
-            log.warning("hsm-failed", key_id=envelope.key_id.hex(), reason=str(error))
-            exchange.fail("host-not-ready")
+                try:
+                    await run_async(machine, step.Arrived(envelope), exchange.perform)
+                finally:
+                    await self._let_go(envelope.key_id)
+        except (TokenError, SQLAlchemyError) as error:
+            what = "hsm-failed" if isinstance(error, TokenError) else "database-failed"
+            log.warning(what, key_id=envelope.key_id.hex(), reason=str(error))
+            exchange.fail(step.NOT_READY)
         except Exception:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
-            exchange.fail("host-not-ready")
+            exchange.fail(step.NOT_READY)
+
+    async def _let_go(self, key_id: bytes) -> None:
+        """Give back what an exchange that failed or was stopped still holds."""
+        if self._parts.leases.holds(key_id):
+            await self._parts.leases.let_go(key_id)
 
     def _lock(self, envelope: Envelope) -> asyncio.Lock:
         """Return the lock of a pair: the same bytes at the same time wait for one answer."""
@@ -148,7 +168,7 @@ class HostService:
 async def serve(config: HostConfig, pin: str) -> None:
     """Serve until told to stop; raises CarnetError where it cannot start."""
     context = client_context(config.link)
-    with KeyDatabase.opened(config.database) as database:
+    with KeyDatabase.opened(config.key_database) as database:
         await _serve(config, pin, database, context)
 
 
@@ -157,11 +177,14 @@ async def _serve(
 ) -> None:
     async with open_hsm(config.token, pin) as hsm:
         link = TargetLink(config.targets, context)
-        service = HostService(Parts(database, hsm, link))
+        service = HostService(Parts(database, hsm, link, Leases(database)))
         try:
             await service.take_up_unanswered()
             service.start(service.sweep())
-            service.start(follow_all(database, link, tuple(config.targets)))
+            service.start(service.keep_leases())
+            targets = tuple(config.targets)
+            service.start(follow_all(database, link, targets))
+            service.start(end_all_revoked(database, link, targets))
             await serve_until_stopped(service.application(), config.listen, config.port)
         finally:
             await service.stop()

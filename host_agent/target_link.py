@@ -28,6 +28,8 @@ RETRY_SECONDS = 5
 """For how long one request is passed on again and again; then its Client sends it again."""
 _ATTEMPT_SECONDS = 10
 _POLL_SECONDS = 60
+_ENDED = (HTTPStatus.NO_CONTENT, HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND)
+"""It ended; it ends as soon as the IKE daemon answers; it ended before."""
 
 
 class TargetSilentError(Exception):
@@ -84,8 +86,11 @@ class TargetLink:
         return _decode_ended(body)
 
     async def end(self, target: str, request_id: bytes) -> None:
-        """Ask Target to end a tunnel; raises TargetSilentError."""
-        await self._call("DELETE", target, f"/v1/tunnels/{request_id.hex()}", _ATTEMPT_SECONDS)
+        """Have Target end a tunnel, if it still lives; raises TargetSilentError."""
+        path = f"/v1/tunnels/{request_id.hex()}"
+        status, _, _ = await self._call("DELETE", target, path, _ATTEMPT_SECONDS)
+        if status not in _ENDED:
+            raise TargetSilentError("target-not-ready", f"HTTP {status}")
 
     async def _ask(self, target: str, body: bytes) -> TimedAnswer:
         status, answer, headers = await self._call(

@@ -1,8 +1,10 @@
 """The Host's part: steps 2, 3, 7 and 8 of the paper.
 
 The request goes on to Target in one state only, and the way into that state is a
-pair that the Key Database holds invalid, durably. Whatever fails before the seal is
-open and the signature verified ends in one and the same rejection.
+pair that the Key Database holds invalid, durably, together with the lease of the request:
+of the Host's processes one works on a request at a time, and another only when the
+lease of the first ran out. Whatever fails before the seal is open and the signature
+verified ends in one and the same rejection.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ class State(StrEnum):
     DONE = "done"
     REJECTED = "rejected"
     SUSPENDED = "suspended"
-    """Target does not answer; the same bytes, sent again, are taken up here."""
+    """Target does not answer, or another process works on it; the same bytes go on from here."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,14 @@ class AnswerKept(Event):
 
 @dataclass(frozen=True)
 class RequestUnanswered(Event):
-    """These very bytes spent the pair, and a crash or a slow Target left them unanswered."""
+    """These very bytes spent the pair and were left unanswered; the lease is ours now."""
 
     signed: SignedRequest
+
+
+@dataclass(frozen=True)
+class InProgress(Event):
+    """These very bytes spent the pair, and another process of the Host has the lease."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class OpeningFailed(Event):
 
 @dataclass(frozen=True)
 class PairSpent(Event):
-    """The pair is invalid now, durably, and by this request."""
+    """The pair is invalid now, durably, and by this request; its lease is ours."""
 
     signed: SignedRequest
 
@@ -193,11 +200,19 @@ class Reject(Action):
 
 
 @dataclass(frozen=True)
+class LetGo(Action):
+    """Give the lease back: whoever gets the bytes next, takes them up at once."""
+
+
+@dataclass(frozen=True)
 class AskAgainLater(Action):
     """Tell the Client, who is authenticated by now, to send the same bytes again."""
 
     reason: str
 
+
+NOT_READY = "host-not-ready"
+"""What AskAgainLater says where the reason is at the Host itself."""
 
 _S = State
 
@@ -205,6 +220,7 @@ TABLE: Table[State] = {
     (_S.NEW, Arrived): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
     (_S.LOOKING, PairUnusable): (_S.REJECTED, lambda e: (Reject(e.reason),)),
     (_S.LOOKING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
+    (_S.LOOKING, InProgress): (_S.SUSPENDED, lambda _: (AskAgainLater(NOT_READY),)),
     (_S.LOOKING, RequestUnanswered): (_S.SPENT, lambda e: (PassOn(e.signed),)),
     # step 2
     (_S.LOOKING, PairValid): (_S.OPENING, lambda e: (OpenRequest(e.envelope),)),
@@ -213,7 +229,7 @@ TABLE: Table[State] = {
     (_S.OPENING, RequestOpened): (_S.SPENDING, lambda e: (SpendPair(e.signed),)),
     (_S.SPENDING, PairTaken): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
     (_S.SPENDING, PairSpent): (_S.SPENT, lambda e: (PassOn(e.signed),)),
-    (_S.SPENT, TargetSilent): (_S.SUSPENDED, lambda e: (AskAgainLater(e.reason),)),
+    (_S.SPENT, TargetSilent): (_S.SUSPENDED, lambda e: (LetGo(), AskAgainLater(e.reason))),
     # step 7
     (_S.SPENT, TargetAnswered): (_S.SEALING, lambda e: (SealResponse(e.answer),)),
     (_S.SEALING, ResponseSealed): (

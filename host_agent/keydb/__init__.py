@@ -11,13 +11,24 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from carnet.database import opened_database
+from carnet.database.place import Place
 from host_agent.keydb.ended import Ended
-from host_agent.keydb.pairs import Pairs
-from host_agent.keydb.records import NewPair, PairRecord, PairState, Reason, RequestRecord
-from host_agent.keydb.requests import ANSWER_KEPT, Requests
+from host_agent.keydb.pairs import OWED, Pairs
+from host_agent.keydb.records import (
+    Count,
+    NewPair,
+    PairRecord,
+    PairState,
+    Reason,
+    RequestRecord,
+)
+from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests
 
 __all__ = [
     "ANSWER_KEPT",
+    "LEASE_SECONDS",
+    "OWED",
+    "Count",
     "KeyDatabase",
     "NewPair",
     "PairRecord",
@@ -32,9 +43,9 @@ class KeyDatabase(Pairs, Requests, Ended):
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path) -> Iterator["KeyDatabase"]:
-        """Open the database file, made where there is none; raises UsageError."""
-        with opened_database(path, "host_agent") as engine:
+    def opened(cls, where: Path | Place) -> Iterator["KeyDatabase"]:
+        """Open the database, a file made where there is none; raises UsageError."""
+        with opened_database(where, "host_agent") as engine:
             yield cls(engine)
 
     def begin(self) -> Connection:

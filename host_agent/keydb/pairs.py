@@ -1,13 +1,13 @@
 """The key pairs: taken in, found, listed, revoked, expired, destroyed."""
 
-import time
 from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy import RowMapping, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, exists, func, select, update
 
+from carnet.database.sql import now, upsert
 from carnet.wire.messages import MAX_INVALID_PAIRS
-from host_agent.keydb.records import NewPair, PairRecord, PairState, Reason
+from host_agent.keydb.records import Count, NewPair, PairRecord, PairState, Reason
 from host_agent.keydb.store import Store
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
@@ -20,11 +20,12 @@ class Pairs(Store):
         """Take a pair in; False if it was known already, whatever its state."""
         with self._engine.begin() as connection:
             added = connection.execute(
-                upsert(_pairs)
-                .values(**vars(pair), state=PairState.VALID, imported_at=int(time.time()))
+                upsert(connection, _pairs)
+                .values(**vars(pair), state=PairState.VALID, imported_at=now())
                 .on_conflict_do_nothing()
-            )
-            if added.rowcount == 1:
+                .returning(_pairs.c.key_id)
+            ).first()
+            if added is not None:
                 self._audit(
                     connection,
                     "imported",
@@ -32,17 +33,18 @@ class Pairs(Store):
                     user_id=pair.user_id,
                     batch_id=pair.batch_id,
                 )
-            return added.rowcount == 1
+        return added is not None
 
     def find_pair(self, key_id: bytes) -> PairRecord | None:
-        """Return the pair of that key_id, None where it was never known."""
+        """Return the pair of that key_id, None if it was never known."""
+        expired = func.coalesce(_pairs.c.not_after <= now(), False)
+        query = select(_pairs, expired.label("expired")).where(_pairs.c.key_id == key_id)
         with self._reading.begin() as connection:
-            row = connection.execute(select(_pairs).where(_pairs.c.key_id == key_id)).first()
-        return _pair(row._mapping) if row else None  # noqa: SLF001  SQLAlchemy's public name
+            row = connection.execute(query).mappings().first()
+        return _pair(row) if row else None
 
     def invalid_pairs(self, pair: PairRecord) -> tuple[bytes, ...]:
         """Return the key_ids of the same token's other pairs that are invalid, newest first."""
-        now = int(time.time())
         with self._reading.begin() as connection:
             return tuple(
                 connection.scalars(
@@ -51,57 +53,52 @@ class Pairs(Store):
                         _pairs.c.token_serial == pair.token_serial,
                         _pairs.c.user_id == pair.user_id,
                         _pairs.c.key_id != pair.key_id,
-                        (_pairs.c.state == PairState.INVALID) | (_pairs.c.not_after <= now),
+                        (_pairs.c.state == PairState.INVALID) | (_pairs.c.not_after <= now()),
                     )
-                    .order_by(_pairs.c.invalid_at.desc())
+                    .order_by(_pairs.c.invalid_at.desc().nulls_last())
                     .limit(MAX_INVALID_PAIRS)
                 )
             )
 
-    def pairs(self, user_id: str | None = None) -> Iterator[RowMapping]:
-        """Yield the pairs, by user and in order of use, with the request that spent each."""
+    def pairs(self, user_id: str | None = None, state: str | None = None) -> Iterator[RowMapping]:
+        """Yield the pairs, by user and in order of use, with the request that spent each.
+
+        `state` is a state, a reason, or OWED.
+        """
+        columns = (_requests.c.request_id, _requests.c.outcome, _requests.c.end_reason)
         query = (
-            select(_pairs, _requests.c.request_id, _requests.c.outcome, _requests.c.end_reason)
+            select(_pairs, _is_owed().label("destruction_owed"), *columns)
             .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
             .order_by(_pairs.c.user_id, _pairs.c.label)
         )
-        if user_id:
-            query = query.where(_pairs.c.user_id == user_id)
         with self._reading.begin() as connection:
-            yield from connection.execute(query).mappings()
+            yield from connection.execute(_only(query, user_id, state)).mappings()
+
+    def count(self, user_id: str | None = None, state: str | None = None) -> list[Count]:
+        """Return how many pairs each user has in each state, and how many are owed of them."""
+        word = func.coalesce(_pairs.c.reason, _pairs.c.state)
+        owed = func.count().filter(_is_owed())
+        query = (
+            select(_pairs.c.user_id, word, func.count(), owed)
+            .group_by(_pairs.c.user_id, word)
+            .order_by(_pairs.c.user_id, word)
+        )
+        with self._reading.begin() as connection:
+            return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
 
     def revoke(self, why: str, **which: object) -> list[bytes]:
         """Turn valid pairs invalid: by key_id, user_id or token_serial; return which."""
         conditions = [_pairs.c[column] == value for column, value in which.items()]
         with self._engine.begin() as connection:
-            revoked = list(
-                connection.scalars(
-                    update(_pairs)
-                    .where(_pairs.c.state == PairState.VALID, *conditions)
-                    .values(
-                        state=PairState.INVALID,
-                        reason=Reason.REVOKED,
-                        invalid_at=int(time.time()),
-                    )
-                    .returning(_pairs.c.key_id)
-                )
-            )
+            revoked = _invalidate(connection, Reason.REVOKED, *conditions)
             for key_id in revoked:
                 self._audit(connection, "revoked", key_id=key_id, why=why)
         return revoked
 
     def expire(self) -> list[bytes]:
         """Turn valid pairs invalid whose last day is past; return which."""
-        now = int(time.time())
         with self._engine.begin() as connection:
-            expired = list(
-                connection.scalars(
-                    update(_pairs)
-                    .where(_pairs.c.state == PairState.VALID, _pairs.c.not_after <= now)
-                    .values(state=PairState.INVALID, reason=Reason.EXPIRED, invalid_at=now)
-                    .returning(_pairs.c.key_id)
-                )
-            )
+            expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.not_after <= now())
             for key_id in expired:
                 self._audit(connection, "expired", key_id=key_id)
         return expired
@@ -111,27 +108,53 @@ class Pairs(Store):
 
         A pair whose request is unanswered needs its key for the answer.
         """
-        unanswered = select(_requests.c.key_id).where(_requests.c.outcome.is_(None))
         with self._reading.begin() as connection:
-            return list(
-                connection.scalars(
-                    select(_pairs.c.key_id).where(
-                        _pairs.c.state == PairState.INVALID,
-                        _pairs.c.key_destroyed_at.is_(None),
-                        _pairs.c.key_id.not_in(unanswered),
-                    )
-                )
-            )
+            return list(connection.scalars(select(_pairs.c.key_id).where(_is_owed())))
 
     def record_destroyed(self, key_id: bytes) -> None:
-        """Write down that a pair's private key is gone from the HSM (step 10)."""
+        """Write down that a pair's private key is gone from the HSM (step 10); once only."""
         with self._engine.begin() as connection:
-            connection.execute(
+            destroyed = connection.execute(
                 update(_pairs)
-                .where(_pairs.c.key_id == key_id)
-                .values(key_destroyed_at=int(time.time()))
+                .where(_pairs.c.key_id == key_id, _pairs.c.key_destroyed_at.is_(None))
+                .values(key_destroyed_at=now())
             )
-            self._audit(connection, "key-destroyed", key_id=key_id)
+            if destroyed.rowcount == 1:
+                self._audit(connection, "key-destroyed", key_id=key_id)
+
+
+OWED = "owed"
+"""A pair is invalid, and its private key may still be on the HSM."""
+
+
+def _is_owed() -> ColumnElement[bool]:
+    request = _requests.alias()
+    unanswered = exists().where(request.c.key_id == _pairs.c.key_id, request.c.outcome.is_(None))
+    return (_pairs.c.state == PairState.INVALID) & _pairs.c.key_destroyed_at.is_(None) & ~unanswered
+
+
+def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[Any]:
+    if user_id is not None:
+        query = query.where(_pairs.c.user_id == user_id)
+    if state == OWED:
+        return query.where(_is_owed())
+    if state is not None:
+        column = _pairs.c.state if state in tuple(PairState) else _pairs.c.reason
+        query = query.where(column == state)
+    return query
+
+
+def _invalidate(
+    connection: Connection, reason: Reason, *conditions: ColumnElement[bool]
+) -> list[bytes]:
+    return list(
+        connection.scalars(
+            update(_pairs)
+            .where(_pairs.c.state == PairState.VALID, *conditions)
+            .values(state=PairState.INVALID, reason=reason, invalid_at=now())
+            .returning(_pairs.c.key_id)
+        )
+    )
 
 
 def _pair(row: RowMapping) -> PairRecord:
@@ -144,4 +167,5 @@ def _pair(row: RowMapping) -> PairRecord:
         public_key=row["public_key"],
         state=PairState(row["state"]),
         not_after=row["not_after"],
+        expired=bool(row["expired"]),
     )

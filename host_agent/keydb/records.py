@@ -32,6 +32,8 @@ class PairRecord:
     public_key: bytes
     state: PairState
     not_after: int | None
+    expired: bool
+    """Whether `not_after` is past, by the database's clock."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ class RequestRecord:
     key_id: bytes
     digest: bytes
     evidence: bytes
-    spent_at: int
     outcome: str | None
     response: bytes | None
     """The sealed response, as long as it is kept."""
+    age: int
+    """Seconds since it spent the pair, by the database's clock."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,15 @@ class NewPair:
     suite: int
     public_key: bytes
     not_after: int | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many pairs of a user are in a state."""
+
+    user_id: str
+    state: str
+    """`valid`, or the reason why they are not."""
+    pairs: int
+    destruction_owed: int
+    """Of how many the private key may still be on the HSM."""

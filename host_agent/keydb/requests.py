@@ -1,9 +1,16 @@
-"""The requests: each spends a pair, once, and gets one response."""
+"""The requests: each spends a pair, once, and gets one response.
 
-import time
+While a request has no answer, one process of the Host holds the lease of it and works
+on it. The lease is in the database and runs out by the database's clock: so whoever is
+slow, stopped or dead is replaced, and nobody has to guess which of the three it is.
+"""
 
-from sqlalchemy import Row, insert, select, update
+from collections.abc import Collection
+from typing import Any
 
+from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, update
+
+from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
 from host_agent.keydb.records import PairState, Reason, RequestRecord
 from host_agent.keydb.store import Store
@@ -13,31 +20,35 @@ from host_agent.schema import requests as _requests
 ANSWER_KEPT = 600
 """Seconds for which a sealed response is kept, and a request may be taken up again."""
 
+LEASE_SECONDS = 6
+"""For how long a process has a request to itself without saying that it still works on it."""
+
 
 class Requests(Store):
-    """Which request spent a pair, and what it was answered."""
+    """Which request spent a pair, what it was answered, and who works on it."""
 
     def find_request(self, key_id: bytes) -> RequestRecord | None:
         """Return the request that spent a pair, if one did."""
         with self._reading.begin() as connection:
-            row = connection.execute(select(_requests).where(_requests.c.key_id == key_id)).first()
+            row = connection.execute(_record().where(_requests.c.key_id == key_id)).first()
         return _request(row) if row else None
 
     def spend(self, envelope: Envelope, signed: SignedRequest) -> bool:
         """Step 3: turn a valid pair invalid by this request; False if it was not valid.
 
-        A compare-and-set, durable when it returns; one request wins, ever.
+        A compare-and-set, durable when it returns; one request wins, ever. The lease
+        of the request is this process's.
         """
-        request, now = signed.request, int(time.time())
+        request = signed.request
         with self._engine.begin() as connection:
             spent = connection.execute(
                 update(_pairs)
                 .where(
                     _pairs.c.key_id == envelope.key_id,
                     _pairs.c.state == PairState.VALID,
-                    _pairs.c.not_after.is_(None) | (_pairs.c.not_after > now),
+                    _pairs.c.not_after.is_(None) | (_pairs.c.not_after > now()),
                 )
-                .values(state=PairState.INVALID, reason=Reason.SPENT, invalid_at=now)
+                .values(state=PairState.INVALID, reason=Reason.SPENT, invalid_at=now())
             )
             if spent.rowcount != 1:
                 return False
@@ -49,7 +60,8 @@ class Requests(Store):
                     target=request.request_info.target,
                     objective_id=request.objective_id,
                     evidence=signed.evidence,
-                    spent_at=now,
+                    spent_at=now(),
+                    **self._lease(),
                 )
             )
             self._audit(
@@ -68,13 +80,14 @@ class Requests(Store):
         """Step 7: store the sealed response; return the one that stands.
 
         Where another run stored one first, that one stands, so that the Client
-        never sees two; None where it is no longer kept.
+        never sees two; None where it is no longer kept. Whoever lost its lease may
+        still be first: all that counts is that there is one.
         """
         with self._engine.begin() as connection:
             stored = connection.execute(
                 update(_requests)
                 .where(_requests.c.key_id == key_id, _requests.c.outcome.is_(None))
-                .values(outcome=outcome, response=response, answered_at=int(time.time()))
+                .values(outcome=outcome, response=response, answered_at=now(), **_NO_LEASE)
             )
             if stored.rowcount == 1:
                 self._audit(connection, "answered", key_id=key_id, outcome=outcome)
@@ -84,16 +97,38 @@ class Requests(Store):
             ).scalar_one()
             return stands
 
-    def unanswered(self, older_than: int = 0) -> list[RequestRecord]:
-        """Return the requests of so many seconds that are without an answer."""
-        spent_by = int(time.time()) - older_than
-        with self._reading.begin() as connection:
-            rows = connection.execute(
-                select(_requests).where(
-                    _requests.c.outcome.is_(None), _requests.c.spent_at <= spent_by
+    def take_lease(self, key_id: bytes) -> bool:
+        """Take an unanswered request over; False while another process has the lease of it.
+
+        A compare-and-set: of several that try at once, one gets it.
+        """
+        with self._engine.begin() as connection:
+            taken = connection.execute(
+                update(_requests)
+                .where(
+                    _requests.c.key_id == key_id,
+                    _requests.c.outcome.is_(None),
+                    _is_free() | (_requests.c.holder == self.holder),
                 )
+                .values(**self._lease())
             )
-            return [_request(row) for row in rows]
+        return taken.rowcount == 1
+
+    def renew_leases(self, key_ids: Collection[bytes]) -> None:
+        """Say that this process still works on these requests; what it lost stays lost."""
+        self._change_leases(key_ids, self._lease())
+
+    def let_go(self, key_id: bytes) -> None:
+        """Give a request back unanswered: whoever gets its bytes next takes it up at once."""
+        self._change_leases((key_id,), _NO_LEASE)
+
+    def unanswered(self, older_than: int = 0) -> list[RequestRecord]:
+        """Return the requests of so many seconds without an answer that nobody works on."""
+        return self._without_answer(_is_free(), _requests.c.spent_at <= now() - older_than)
+
+    def abandoned(self) -> list[RequestRecord]:
+        """Return the requests whose lease ran out: their process is dead, stopped or slow."""
+        return self._without_answer(_requests.c.lease_until <= now())
 
     def drop_old_responses(self) -> None:
         """Forget sealed responses that are no longer kept."""
@@ -102,19 +137,51 @@ class Requests(Store):
                 update(_requests)
                 .where(
                     _requests.c.response.is_not(None),
-                    _requests.c.answered_at <= int(time.time()) - ANSWER_KEPT,
+                    _requests.c.answered_at <= now() - ANSWER_KEPT,
                 )
                 .values(response=None)
             )
 
+    def _lease(self) -> dict[str, Any]:
+        return {"holder": self.holder, "lease_until": now() + LEASE_SECONDS}
 
-def _request(row: Row[tuple[object, ...]]) -> RequestRecord:
-    kept = row.answered_at is None or row.answered_at > time.time() - ANSWER_KEPT
-    return RequestRecord(
-        key_id=row.key_id,
-        digest=row.digest,
-        evidence=row.evidence,
-        spent_at=row.spent_at,
-        outcome=row.outcome,
-        response=row.response if kept else None,
+    def _change_leases(self, key_ids: Collection[bytes], values: dict[str, Any]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(_requests)
+                .where(
+                    _requests.c.key_id.in_(key_ids),
+                    _requests.c.outcome.is_(None),
+                    _requests.c.holder == self.holder,
+                )
+                .values(**values)
+            )
+
+    def _without_answer(self, *conditions: ColumnElement[bool]) -> list[RequestRecord]:
+        query = _record().where(_requests.c.outcome.is_(None), *conditions)
+        with self._reading.begin() as connection:
+            return [_request(row) for row in connection.execute(query)]
+
+
+_NO_LEASE: dict[str, Any] = {"holder": None, "lease_until": None}
+
+
+def _is_free() -> ColumnElement[bool]:
+    return or_(_requests.c.lease_until.is_(None), _requests.c.lease_until <= now())
+
+
+def _record() -> Select[Any]:
+    """Select requests with the seconds that have passed since they spent their pair."""
+    kept = _requests.c.answered_at.is_(None) | (_requests.c.answered_at > now() - ANSWER_KEPT)
+    return select(
+        _requests.c.key_id,
+        _requests.c.digest,
+        _requests.c.evidence,
+        _requests.c.outcome,
+        case((kept, _requests.c.response)).label("response"),
+        (now() - _requests.c.spent_at).label("age"),
     )
+
+
+def _request(row: Row[Any]) -> RequestRecord:
+    return RequestRecord(**row._mapping)  # noqa: SLF001  SQLAlchemy's public name

@@ -1,19 +1,58 @@
-"""A Key Database in a file of the test's own, with two pairs of alice in it."""
+"""A Key Database of the test's own, on SQLite and on PostgreSQL, with two pairs of alice in it."""
 
 import time
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
+from carnet.database.place import FilePlace, PostgresPlace
 from carnet.wire.envelope import open_request, parse_envelope, seal_request
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256
 from host_agent.keydb import KeyDatabase, NewPair
 from tests.unit.examples import SoftwareKey, make_request
 
+MOVED_CLOCK = """
+    CREATE SCHEMA moved;
+    CREATE TABLE moved.shift (seconds float8 NOT NULL);
+    INSERT INTO moved.shift VALUES (0);
+    CREATE FUNCTION moved.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS
+        'SELECT pg_catalog.statement_timestamp() + make_interval(secs => seconds)
+         FROM moved.shift';
+    DO $$ BEGIN EXECUTE format(
+        'ALTER DATABASE %I SET search_path = public, moved, pg_catalog', current_database());
+    END $$;
+"""
+"""The database's clock, which a test may move: it is found before PostgreSQL's own."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    """Where a Key Database of the test's own shall be."""
+    if request.param == "sqlite":
+        yield FilePlace(tmp_path / "keys.sqlite")
+        return
+    server = request.getfixturevalue("postgresql")
+    with server.database() as name:
+        server.execute(MOVED_CLOCK, name)
+        yield postgres_place(server, name)
+
+
+def postgres_place(server, name):
+    return replace(PostgresPlace.parse(server.url(name)), password_file=server.password_file)
+
 
 @pytest.fixture
-def database(tmp_path):
-    with KeyDatabase.opened(tmp_path / "keys.sqlite") as opened:
+def database(place):
+    with KeyDatabase.opened(place) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other_process(place, database):
+    """The same Key Database, as another process of the Host has it open."""
+    with KeyDatabase.opened(place) as opened:
         yield opened
 
 
@@ -53,16 +92,35 @@ def sealed_request(key) -> tuple:
     return envelope, open_request(envelope, key.public_key, key)
 
 
+class Clock:
+    """The machine's clock."""
+
+    def __init__(self, monkeypatch):
+        self.now = time.time()
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+    def move(self, seconds):
+        self.now += seconds
+
+
+class ServersClock:
+    """The server's clock; that of the machine stays what it is."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.now = time.time()
+
+    def move(self, seconds):
+        self.now += seconds
+        with self._engine.begin() as connection:
+            connection.execute(
+                text("UPDATE moved.shift SET seconds = seconds + :n"), {"n": seconds}
+            )
+
+
 @pytest.fixture
-def clock(monkeypatch):
-    """A wall clock that the test moves."""
-
-    class Clock:
-        now = time.time()
-
-        def move(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(time, "time", lambda: clock.now)
-    return clock
+def clock(place, database, monkeypatch):
+    """The clock that decides, which the test moves."""
+    if isinstance(place, FilePlace):
+        return Clock(monkeypatch)
+    return ServersClock(database._engine)

@@ -4,14 +4,17 @@ import asyncio
 
 from sqlalchemy.exc import OperationalError
 
+from carnet.wire.keys import key_id_of
 from host_agent import server
 from host_agent.exchange import Parts
 from host_agent.keydb import ANSWER_KEPT
+from host_agent.leases import Leases
 from tests.host.conftest import sealed_request
 
 
 def test_requests_are_unanswered_by_age(database, pair, clock):
     database.spend(*sealed_request(pair))
+    database.let_go(key_id_of(pair.public_key))
     assert len(database.unanswered()) == 1
     assert database.unanswered(ANSWER_KEPT) == []
     clock.move(ANSWER_KEPT + 1)
@@ -42,7 +45,7 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
 
         monkeypatch.setattr(database, "expire", expire)
         monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
-        service = server.HostService(Parts(database, None, None))
+        service = server.HostService(Parts(database, None, None, Leases(database)))
         service.start(service.sweep())
         await asyncio.wait_for(swept_again.wait(), 10)
         await service.stop()

@@ -6,6 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+moment = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """Make the tables."""
@@ -21,10 +23,10 @@ def upgrade() -> None:
         sa.Column("public_key", sa.LargeBinary, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("reason", sa.Text),
-        sa.Column("not_after", sa.Integer),
-        sa.Column("imported_at", sa.Integer, nullable=False),
-        sa.Column("invalid_at", sa.Integer),
-        sa.Column("key_destroyed_at", sa.Integer),
+        sa.Column("not_after", moment),
+        sa.Column("imported_at", moment, nullable=False),
+        sa.Column("invalid_at", moment),
+        sa.Column("key_destroyed_at", moment),
         sa.CheckConstraint("state IN ('valid', 'invalid')"),
         sa.CheckConstraint("(state = 'invalid') = (reason IS NOT NULL)"),
     )
@@ -33,6 +35,7 @@ def upgrade() -> None:
         "key_pairs",
         ["state"],
         sqlite_where=sa.text("state = 'invalid' AND key_destroyed_at IS NULL"),
+        postgresql_where=sa.text("state = 'invalid' AND key_destroyed_at IS NULL"),
     )
     op.create_table(
         "requests",
@@ -42,22 +45,22 @@ def upgrade() -> None:
         sa.Column("target", sa.Text, nullable=False),
         sa.Column("objective_id", sa.Integer, nullable=False),
         sa.Column("evidence", sa.LargeBinary, nullable=False),
-        sa.Column("spent_at", sa.Integer, nullable=False),
+        sa.Column("spent_at", moment, nullable=False),
         sa.Column("outcome", sa.Text),
         sa.Column("response", sa.LargeBinary),
-        sa.Column("answered_at", sa.Integer),
-        sa.Column("ended_at", sa.Integer),
+        sa.Column("answered_at", moment),
+        sa.Column("ended_at", moment),
         sa.Column("end_reason", sa.Text),
     )
     op.create_table(
         "cursors",
         sa.Column("target", sa.Text, primary_key=True),
-        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("number", moment, nullable=False),
     )
     op.create_table(
         "audit",
-        sa.Column("number", sa.Integer, primary_key=True),
-        sa.Column("at", sa.Integer, nullable=False),
+        sa.Column("number", moment, primary_key=True, autoincrement=False),
+        sa.Column("at", moment, nullable=False),
         sa.Column("event", sa.Text, nullable=False),
         sa.Column("facts", sa.LargeBinary, nullable=False),
         sa.Column("digest", sa.LargeBinary, nullable=False),

@@ -1,0 +1,84 @@
+"""The database of Host or Target: durable before visible, on SQLite or on PostgreSQL.
+
+Both behave alike. Whoever may write takes a lock first, so there is one writer at a
+time, over all processes: a transaction sees all that was committed before it, none is
+ever rolled back because of another, two never deadlock, and the accounts' chain
+cannot fork. Whoever only reads waits for nobody.
+
+What differs between the two is in the modules of this package, and nowhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from carnet.database import postgresql, sqlite
+from carnet.database.place import FilePlace, Place, PostgresPlace
+from carnet.database.sql import READING
+from carnet.errors import UsageError
+
+
+@contextmanager
+def opened_database(where: Path | Place, package: str) -> Iterator[Engine]:
+    """Open a database at its newest schema; a file is made, with mode 0600, where there is none.
+
+    `package` holds the Alembic migrations, in its subpackage `migrations`. Raises
+    UsageError where it cannot be made, is no database, or does not keep what it says
+    is kept, and where it fails whoever uses it in here.
+    """
+    place = FilePlace(where) if isinstance(where, Path) else where
+    try:
+        engine = _open(place)
+    except (OSError, SQLAlchemyError) as error:
+        raise UsageError(_cannot(place, error)) from error
+    try:
+        migrate(engine, package)
+        yield engine
+    except (CommandError, SQLAlchemyError) as error:
+        raise UsageError(_cannot(place, error)) from error
+    finally:
+        engine.dispose()
+
+
+def _open(place: Place) -> Engine:
+    if isinstance(place, PostgresPlace):
+        return postgresql.open_engine(place)
+    return sqlite.open_engine(place)
+
+
+def _cannot(place: Place, error: Exception) -> str:
+    reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+    return f"Cannot use the database {place}: {str(reason).splitlines()[0]}; {place.advice}."
+
+
+def migrate(engine: Engine, package: str) -> None:
+    """Bring the schema to its newest revision."""
+    with resources.as_file(resources.files(package) / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Give one transaction: all of it durable at the end, or nothing of it done."""
+    with engine.begin() as connection:
+        yield connection
+
+
+def for_reading(engine: Engine) -> Engine:
+    """Return the same database for single statements that only read and hold nobody up."""
+    options: dict[str, Any] = {READING: True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "AUTOCOMMIT"
+    return engine.execution_options(**options)

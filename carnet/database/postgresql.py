@@ -1,0 +1,81 @@
+"""PostgreSQL: any number of processes on any number of machines.
+
+Isolation is READ COMMITTED, under one lock that every writing transaction takes first:
+each statement sees what was committed before it. A stricter level would take its
+snapshot before the lock is had, and then fail for what others wrote meanwhile.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+
+from carnet.database.place import PostgresPlace
+from carnet.database.sql import READING
+from carnet.files import read_private
+
+_LOCK = int.from_bytes(b"carnet")
+"""The advisory lock of whoever may write; locks of other databases do not matter."""
+
+_LOCAL = ("", "localhost", "127.0.0.1", "::1")
+
+_CONNECT = {
+    "connect_timeout": 5,
+    # A server that is cut off is noticed after seconds, not after TCP's quarter of an hour.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "carnet",
+}
+
+_SESSION = """
+    SELECT set_config('lock_timeout', '30s', false),
+           set_config('idle_in_transaction_session_timeout', '30s', false),
+           set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+               WHEN 'off' THEN 'on' WHEN 'local' THEN 'on'
+               ELSE current_setting('synchronous_commit') END, false)
+"""
+"""Nobody waits, or keeps others waiting, for ever; a commit is on disk before it is told."""
+
+_PROMISES = "SELECT current_setting('fsync'), pg_is_in_recovery()"
+
+
+def open_engine(place: PostgresPlace) -> Engine:
+    """Connect; raises OperationalError, UsageError where the password file is not private."""
+    arguments: dict[str, Any] = dict(_CONNECT)
+    if place.password_file is not None:
+        password = read_private(place.password_file, "the database's password")
+        arguments["password"] = password.decode(errors="replace").rstrip("\r\n")
+    host = str(place.url.query.get("host", place.url.host or ""))
+    if not (host in _LOCAL or host.startswith("/") or "sslmode" in place.url.query):
+        arguments["sslmode"] = "verify-full"
+    engine = create_engine(
+        place.url.set(drivername="postgresql+psycopg"),
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        connect_args=arguments,
+    )
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, _: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_SESSION)
+        fsync, standby = cursor.execute(_PROMISES).fetchone()
+    connection.commit()
+    if standby:
+        raise _refused("this server is a standby and takes no changes")
+    if fsync != "on":
+        raise _refused("this server runs with fsync=off and would forget spent key pairs")
+
+
+def _refused(reason: str) -> OperationalError:
+    return OperationalError(None, None, Exception(reason))
+
+
+def _on_begin(connection: Connection) -> None:
+    if not connection.get_execution_options().get(READING):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
