@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -75,11 +75,11 @@ class TargetSection(Section, frozen=True, kw_only=True):
     url: Annotated[str, Meta(pattern=r"\Ahttps://[^/\s]+\Z")]
 
 
-@dataclass(frozen=True)
 class DatabaseSetting:
     """`database`: a PostgreSQL URL, a SQLite file, or a directory for one."""
 
-    place: Place
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
     @classmethod
     def from_setting(cls, text: str, base: Path) -> Self:

@@ -119,6 +119,11 @@ class Exchange:
             signed = await self.parts.hsm.open_request(action.envelope, self._pair.public_key)
         except WireError as error:
             return step.OpeningFailed(str(error))
+        except TokenError:
+            pair = await asyncio.to_thread(self.parts.database.find_pair, self.envelope.key_id)
+            if pair is not None and pair.state is PairState.VALID:
+                raise
+            return step.PairTaken(self.envelope)
         crash.reach("host.opened")
         return step.RequestOpened(signed)
 

@@ -43,22 +43,30 @@ _PROMISES = "SELECT current_setting('fsync'), pg_is_in_recovery()"
 
 def open_engine(place: PostgresPlace) -> Engine:
     """Connect; raises OperationalError, UsageError where the password file is not private."""
-    arguments: dict[str, Any] = dict(_CONNECT)
-    if place.password_file is not None:
-        password = read_private(place.password_file, "the database's password")
-        arguments["password"] = password.decode(errors="replace").rstrip("\r\n")
-    host = str(place.url.query.get("host", place.url.host or ""))
-    if not (host in _LOCAL or host.startswith("/") or "sslmode" in place.url.query):
-        arguments["sslmode"] = "verify-full"
     engine = create_engine(
         place.url.set(drivername="postgresql+psycopg"),
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
-        connect_args=arguments,
+        connect_args=connect_arguments(place),
     )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def connect_arguments(place: PostgresPlace) -> dict[str, Any]:
+    """Return what libpq is told besides the URL; raises UsageError.
+
+    Over a network the server must prove who it is, unless the URL says otherwise.
+    """
+    arguments: dict[str, Any] = dict(_CONNECT)
+    if place.password_file is not None:
+        password = read_private(place.password_file, "the database's password")
+        arguments["password"] = password.decode(errors="replace").rstrip("\r\n")
+    host = str(place.url.host or place.url.query.get("host", ""))
+    if not (host in _LOCAL or host.startswith("/") or "sslmode" in place.url.query):
+        arguments["sslmode"] = "verify-full"
+    return arguments
 
 
 def _on_connect(connection: Any, _: Any) -> None:

@@ -97,7 +97,7 @@ class PairSpent(Event):
 
 @dataclass(frozen=True)
 class PairTaken(Event):
-    """Another request was quicker."""
+    """Another request was quicker; its answer may have cost the private key already."""
 
     envelope: Envelope
 
@@ -224,6 +224,7 @@ TABLE: Table[State] = {
     (_S.LOOKING, RequestUnanswered): (_S.SPENT, lambda e: (PassOn(e.signed),)),
     # step 2
     (_S.LOOKING, PairValid): (_S.OPENING, lambda e: (OpenRequest(e.envelope),)),
+    (_S.OPENING, PairTaken): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
     (_S.OPENING, OpeningFailed): (_S.REJECTED, lambda e: (Reject(e.reason),)),
     # step 3
     (_S.OPENING, RequestOpened): (_S.SPENDING, lambda e: (SpendPair(e.signed),)),

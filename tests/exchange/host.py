@@ -1,16 +1,16 @@
-"""The Host's agent in memory: the Key Database and the HSM are durable, the rest is not."""
+"""The Host in memory: the Key Database and the HSM are durable, its two processes are not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carnet.exchange import host as step
-from carnet.exchange.machine import Action, Event, Machine, run_async
+from carnet.exchange.machine import Action, Event, run_async
 from carnet.wire.control import CONTROL_VERSION, TunnelGrant, TunnelRefusal, TunnelRequest
 from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.messages import RefusalCode
 from tests.exchange.network import Call, Later, Rejection, Silence
-from tests.exchange.processes import pause
+from tests.exchange.processes import Lock, pause
 from tests.exchange.seals import envelope_of, response_to
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ANSWER_KEPT = 600
 """Seconds, as in the Key Database."""
+LEASE = 6
+PROCESSES = 2
 
 
 class KeyGoneError(Exception):
@@ -33,39 +35,47 @@ class Spent:
     spent_at: int
     answered_at: int | None = None
     response: bytes | None = None
+    holder: str | None = None
+    lease_until: int = 0
 
 
 class Host:
-    """All requests of one Host.
-
-    Requests of one pair may overtake one another here, as with several Hosts on one
-    Key Database.
-    """
+    """The Key Database and the HSM, and the processes that share them."""
 
     def __init__(self, world: "World", key_ids: list[bytes]) -> None:
         self.world = world
         self.valid = set(key_ids)
         self.spent: dict[bytes, Spent] = {}
         self.keys = set(key_ids)
+        self.processes = [HostProcess(self, number) for number in range(PROCESSES)]
+        self.front = self.processes[0]
+        """The process that the next request comes to."""
 
     def receive(self, envelope: Envelope, call: Call | None) -> None:
         """Begin with a request that arrived."""
-        exchange = HostExchange(self, envelope, call)
-        self._start(exchange, step.machine(), step.Arrived(envelope))
-
-    def restart(self) -> None:
-        """Go on with what is durable."""
-        self.world.processes.kill("host")
-        self.world.network.hang_up("host")
-        self.take_up_unanswered()
+        self.front.begin(envelope, call)
 
     def take_up_unanswered(self) -> None:
-        """Go on with requests that have no answer, as at a start and in every sweep."""
-        for key_id, spent in self.spent.items():
-            if spent.answered_at is None:
-                exchange = HostExchange(self, envelope_of(key_id, spent.digest), None)
-                machine = Machine(step.TABLE, step.State.LOOKING)
-                self._start(exchange, machine, step.RequestUnanswered(spent.signed))
+        """Go on with requests that have no answer, as in every sweep."""
+        for process in self.processes:
+            process.take_up(self.unanswered())
+
+    def unanswered(self) -> list[bytes]:
+        """Return the pairs whose request has no answer, and nobody has the lease of."""
+        return [
+            key_id
+            for key_id, spent in self.spent.items()
+            if spent.answered_at is None and not self.is_held(spent)
+        ]
+
+    def is_held(self, spent: Spent) -> bool:
+        """Tell whether some process has the lease of a request."""
+        return spent.holder is not None and spent.lease_until > self.world.now
+
+    def pass_time(self) -> None:
+        """Let every process that is not slow say what it still works on."""
+        for process in self.processes:
+            process.renew()
 
     def sweep(self) -> None:
         """Forget old responses, and destroy the keys of invalid pairs that need none."""
@@ -79,26 +89,86 @@ class Host:
         """Tell whether an answer is not too old."""
         return spent.answered_at is None or spent.answered_at > self.world.now - ANSWER_KEPT
 
-    def _start(self, exchange: "HostExchange", machine: Machine[step.State], event: Event) -> None:
-        self.world.processes.start("host", exchange.run(machine, event))
+
+class HostProcess:
+    """One process of the Host; the database knows it by a name that no other ever has."""
+
+    def __init__(self, host: Host, number: int) -> None:
+        self.host = host
+        self.party = f"host {number}"
+        self.slow = False
+        """It does not come to renew its leases."""
+        self._born = 0
+        self._be_born()
+
+    def _be_born(self) -> None:
+        self._born += 1
+        self.name = f"{self.party}, run {self._born}"
+        self.held: set[bytes] = set()
+        self.locks: set[bytes] = set()
+
+    def begin(self, envelope: Envelope, call: Call | None) -> None:
+        """Begin with a request."""
+        exchange = HostExchange(self, envelope, call)
+        self.host.world.processes.start(self.party, exchange.run())
+
+    def take_up(self, key_ids: list[bytes]) -> None:
+        """Go on with requests as if their bytes had come again."""
+        for key_id in key_ids:
+            if key_id not in self.held:
+                self.begin(envelope_of(key_id, self.host.spent[key_id].digest), None)
+
+    def restart(self) -> None:
+        """Crash, and go on with what is durable."""
+        self.host.world.processes.kill(self.party)
+        self.host.world.network.hang_up(self.party)
+        self._be_born()
+        self.take_up(self.host.unanswered())
+
+    def become(self, *, slow: bool) -> None:
+        """Become slow, or quick again."""
+        self.slow = slow
+        self.renew()
+
+    def renew(self) -> None:
+        """Renew the leases that are still this process's, unless it is slow."""
+        for key_id in () if self.slow else self.held:
+            if self.host.spent[key_id].holder == self.name:
+                self.lease(key_id)
+
+    def lease(self, key_id: bytes) -> None:
+        """Have the lease of a request from now on."""
+        spent = self.host.spent[key_id]
+        spent.holder, spent.lease_until = self.name, self.host.world.now + LEASE
+        self.held.add(key_id)
+
+    def let_go(self, key_id: bytes) -> None:
+        """Give a lease back, if it still is this process's."""
+        spent = self.host.spent.get(key_id)
+        if key_id in self.held and spent is not None and spent.holder == self.name:
+            spent.holder = None
+        self.held.discard(key_id)
 
 
 class HostExchange:
     """One request on its way."""
 
-    def __init__(self, host: Host, envelope: Envelope, call: Call | None) -> None:
-        self._host = host
-        self._world = host.world
+    def __init__(self, process: HostProcess, envelope: Envelope, call: Call | None) -> None:
+        self._process = process
+        self._host = process.host
+        self._world = process.host.world
         self._envelope = envelope
         self._key_id = envelope.key_id
         self._call = call
 
-    async def run(self, machine: Machine[step.State], event: Event) -> None:
-        """Run the table to its end, or until the HSM fails."""
-        try:
-            await run_async(machine, event, self._perform)
-        except KeyGoneError:
-            self._settle(Later())
+    async def run(self) -> None:
+        """Run the table to its end, or until the HSM fails; one at a time for each pair."""
+        async with Lock(self._process.locks, self._key_id):
+            try:
+                await run_async(step.machine(), step.Arrived(self._envelope), self._perform)
+            except KeyGoneError:
+                self._settle(Later())
+            self._process.let_go(self._key_id)
 
     async def _perform(self, action: Action) -> Event | None:
         await pause()
@@ -121,9 +191,17 @@ class HostExchange:
             return step.AnswerKept(spent.response)
         if spent.answered_at is not None:
             return step.PairUnusable("the answer is no longer kept")
+        if self._host.is_held(spent) and spent.holder != self._process.name:
+            return step.InProgress()
+        for other in self._host.processes:
+            if spent.holder == other.name != self._process.name and not other.slow:
+                self._world.witness.taken_from_the_quick.add(self._key_id)
+        self._process.lease(self._key_id)
         return step.RequestUnanswered(spent.signed)
 
     def open_request(self, action: step.OpenRequest) -> Event:
+        if self._key_id not in self._host.keys and self._key_id not in self._host.valid:
+            return step.PairTaken(self._envelope)
         self._need_key()
         signed = self._world.seals.open_request(action.envelope)
         if signed is None:
@@ -136,6 +214,7 @@ class HostExchange:
         self._host.valid.remove(self._key_id)
         spent = Spent(self._envelope.digest, action.signed, self._world.now)
         self._host.spent[self._key_id] = spent
+        self._process.lease(self._key_id)
         return step.PairSpent(action.signed)
 
     async def pass_on(self, action: step.PassOn) -> Event:
@@ -149,7 +228,9 @@ class HostExchange:
             return step.TargetAnswered(refusal)
         statement = _statement(self._key_id, action.signed)
         target = self._world.target
-        answer = await self._world.network.call("host", lambda c: target.receive(statement, c))
+        answer = await self._world.network.call(
+            self._process.party, lambda c: target.receive(statement, c)
+        )
         if isinstance(answer, Silence | Later):
             return step.TargetSilent("target-unreachable")
         return step.TargetAnswered(answer)
@@ -165,6 +246,7 @@ class HostExchange:
         spent = self._host.spent[self._key_id]
         if spent.answered_at is None:
             spent.response, spent.answered_at = action.response, self._world.now
+            spent.holder = None
             return step.ResponseStored(action.response)
         if spent.response is None:
             raise KeyGoneError
@@ -187,6 +269,9 @@ class HostExchange:
         if spent and spent.digest == self._envelope.digest and self._host.is_kept(spent):
             self._world.witness.rejected_its_own.add(self._key_id)
         self._settle(Rejection())
+
+    def let_go(self, _: step.LetGo) -> None:
+        self._process.let_go(self._key_id)
 
     def ask_again_later(self, _: step.AskAgainLater) -> None:
         self._settle(Later())
@@ -221,5 +306,6 @@ _PERFORMERS: dict[type[Action], Callable[[HostExchange, Any], Event | None]] = {
     step.Reply: HostExchange.reply,
     step.DestroyKey: HostExchange.destroy_key,
     step.Reject: HostExchange.reject,
+    step.LetGo: HostExchange.let_go,
     step.AskAgainLater: HostExchange.ask_again_later,
 }

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from carnet.exchange.client import State
 from tests.exchange.client import IKE
+from tests.exchange.host import LEASE
 from tests.exchange.network import Rejection, Silence
 from tests.exchange.seals import envelope_of
 from tests.exchange.world import PAIRS, World
@@ -102,9 +103,17 @@ class Exchanges(RuleBasedStateMachine):
     def leave_machine(self):
         self.world.client.leave_machine()
 
-    @rule()
-    def crash_host(self):
-        self.world.host.restart()
+    @rule(number=PICKS)
+    def crash_host(self, number):
+        pick(number, self.world.host.processes).restart()
+
+    @rule(number=PICKS)
+    def come_to_another_process_of_the_host(self, number):
+        self.world.host.front = pick(number, self.world.host.processes)
+
+    @rule(number=PICKS, slow=st.booleans())
+    def slow_host(self, number, slow):
+        pick(number, self.world.host.processes).become(slow=slow)
 
     @rule()
     def crash_target(self):
@@ -130,13 +139,17 @@ class Exchanges(RuleBasedStateMachine):
     def revoke(self, number):
         self.world.host.valid.discard(pick(number, sorted(self.world.key_ids)))
 
-    @rule(seconds=st.sampled_from((1, 30, 121, 601, 3601)))
+    @rule(seconds=st.sampled_from((1, LEASE, 30, 121, 601, 3601)))
     def pass_time(self, seconds):
         self.world.pass_time(seconds)
 
     @rule()
     def sweep_host(self):
         self.world.host.sweep()
+
+    @rule()
+    def take_up_at_host(self):
+        self.world.host.take_up_unanswered()
 
     # what holds at every step
 
@@ -153,6 +166,10 @@ class Exchanges(RuleBasedStateMachine):
         assert not self.witness.forwarded_valid
         assert not self.witness.replied_unstored
         assert not self.witness.replied_unrecorded
+
+    @invariant()
+    def a_request_is_taken_from_a_slow_process_only(self):
+        assert not self.witness.taken_from_the_quick
 
     @invariant()
     def a_lost_answer_costs_no_pair(self):
@@ -177,6 +194,8 @@ class Exchanges(RuleBasedStateMachine):
         world = self.world
         world.client.ike = IKE.SUCCEEDS
         world.target.troubles.clear()
+        for process in world.host.processes:
+            process.become(slow=False)
         self.rest()
         if world.host.valid & set(world.client.keys):
             self.every_request_is_answered_in_the_end()
@@ -184,6 +203,7 @@ class Exchanges(RuleBasedStateMachine):
 
     def every_request_is_answered_in_the_end(self):
         for _ in range(PAIRS + 1):
+            self.world.pass_time(LEASE)
             self.world.client.start()
             self.rest()
             if self.world.client.outcome in (State.ESTABLISHED, State.REFUSED):

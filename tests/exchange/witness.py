@@ -19,6 +19,8 @@ class Witness:
         """Request IDs whose answer left Target before it was recorded."""
         self.rejected_its_own: set[bytes] = set()
         """Key pairs whose own request got an unsealed no, while it could be answered."""
+        self.taken_from_the_quick: set[bytes] = set()
+        """Key pairs whose request one process took from another that still worked on it."""
         self.told_over: set[bytes] = set()
         """Key pairs of which a sealed answer said that they are over."""
         self.destroyed_in_doubt: set[bytes] = set()

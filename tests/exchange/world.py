@@ -61,7 +61,9 @@ class World:
 
     def pass_time(self, seconds: int) -> None:
         """Put the clock on."""
-        self.now += seconds
+        for _ in range(seconds):
+            self.now += 1
+            self.host.pass_time()
         self.target.ring()
 
     def moves(self) -> list[Process | Packet]:

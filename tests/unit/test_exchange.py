@@ -140,6 +140,20 @@ def test_the_host_passes_on_only_what_is_durably_spent():
     assert {host.TABLE[row][0] for row in rows} == {host.State.SPENT}
 
 
+def test_the_host_lets_go_of_a_request_before_it_asks_for_it_again():
+    _, act = host.TABLE[host.State.SPENT, host.TargetSilent]
+    assert [type(each) for each in act(host.TargetSilent("target-unreachable"))] == [
+        host.LetGo,
+        host.AskAgainLater,
+    ]
+
+
+def test_a_host_does_nothing_with_what_another_process_works_on():
+    script = Script(LookUp=[host.InProgress()])
+    assert run(host.machine(), host.Arrived(None), script.perform) is host.State.SUSPENDED
+    assert script.done == ["LookUp", "AskAgainLater"]
+
+
 def test_the_host_replies_only_with_what_is_stored():
     events = {event for _, event in rows_with(host.TABLE, host.Reply)}
     assert events == {host.ResponseStored, host.AnswerKept}

@@ -1,0 +1,207 @@
+"""The Key Database on PostgreSQL: what it asks of the server, and how it outlives it."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from carnet.database import postgresql
+from carnet.database.place import FilePlace, PostgresPlace
+from carnet.errors import UsageError
+from carnet.wire.keys import key_id_of
+from host_agent import config as configuration
+from host_agent.keydb import KeyDatabase, PairState
+from lab.postgresql import postgres_machine
+from tests.host.conftest import new_pair, postgres_place, sealed_request
+from tests.unit.examples import SoftwareKey
+
+
+@pytest.fixture(scope="module")
+def machine():
+    """A server that these tests stop and start."""
+    with postgres_machine() as made:
+        yield made
+
+
+@pytest.fixture
+def server(machine):
+    yield machine.start()
+    machine.stop()
+
+
+@pytest.fixture
+def place(server):
+    with server.database() as name:
+        yield postgres_place(server, name)
+
+
+def setting(place, name):
+    with KeyDatabase.opened(place) as database, database.begin() as connection:
+        return connection.exec_driver_sql(f"SHOW {name}").scalar_one()
+
+
+def test_a_commit_is_durable_whatever_the_server_would_do_by_default(server, place):
+    server.execute(f"ALTER DATABASE {place.url.database} SET synchronous_commit = off")
+    assert setting(place, "synchronous_commit") == "on"
+
+
+def test_a_server_that_promises_more_keeps_its_promise(server, place):
+    server.execute(f"ALTER DATABASE {place.url.database} SET synchronous_commit = remote_apply")
+    assert setting(place, "synchronous_commit") == "remote_apply"
+
+
+def test_isolation_does_not_depend_on_the_server(server, place):
+    name = place.url.database
+    server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with KeyDatabase.opened(place) as database, database._engine.begin() as connection:
+        level = connection.exec_driver_sql("SHOW transaction_isolation").scalar_one()
+    assert level == "read committed"
+
+
+def test_a_server_that_does_not_sync_is_refused(machine):
+    server = machine.start(fsync="off")
+    with (
+        pytest.raises(UsageError) as caught,
+        KeyDatabase.opened(postgres_place(server, "postgres")),
+    ):
+        pass
+    machine.stop()
+    assert "fsync=off" in caught.value.sentence
+
+
+def test_what_is_spent_survives_a_server_that_is_killed(machine):
+    key = SoftwareKey()
+    server = machine.start()
+    server.execute("CREATE DATABASE killed")
+    with KeyDatabase.opened(postgres_place(server, "killed")) as database:
+        database.add_pair(new_pair(key))
+        assert database.spend(*sealed_request(key))
+        machine.stop(signal.SIGQUIT)
+        with pytest.raises(OperationalError):
+            database.find_pair(key_id_of(key.public_key))
+        machine.start()
+        found = database.find_pair(key_id_of(key.public_key))
+        assert found.state is PairState.INVALID
+        assert not database.spend(*sealed_request(key))
+    machine.stop()
+
+
+def spend_while_the_connection_breaks(database, server):
+    with database._engine.begin() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        connection.exec_driver_sql("UPDATE key_pairs SET state = 'invalid', reason = 'spent'")
+        server.execute(f"SELECT pg_terminate_backend({pid})")
+
+
+def test_a_spend_whose_connection_breaks_spends_nothing(server, place):
+    key = SoftwareKey()
+    with KeyDatabase.opened(place) as database:
+        database.add_pair(new_pair(key))
+        with pytest.raises(OperationalError):
+            spend_while_the_connection_breaks(database, server)
+        assert database.find_pair(key_id_of(key.public_key)).state is PairState.VALID
+        assert database.spend(*sealed_request(key))
+
+
+def test_a_server_that_is_away_is_said_in_one_sentence(tmp_path):
+    place = PostgresPlace.parse(f"postgresql://carnet:geheim@/keys?host={tmp_path}")
+    with pytest.raises(UsageError) as caught, KeyDatabase.opened(place):
+        pass
+    assert "start PostgreSQL, or correct `database`" in caught.value.sentence
+    assert "\n" not in caught.value.sentence
+    assert "geheim" not in caught.value.sentence
+    assert "geheim" not in repr(place)
+
+
+def test_a_password_that_is_wrong_is_said_and_not_shown(server, place, tmp_path):
+    wrong = tmp_path / "password"
+    wrong.touch(mode=0o600)
+    wrong.write_text("geheim\n")
+    with (
+        pytest.raises(UsageError) as caught,
+        KeyDatabase.opened(replace(place, password_file=wrong)),
+    ):
+        pass
+    assert "password authentication failed" in caught.value.sentence
+    assert "geheim" not in caught.value.sentence
+
+
+def test_a_password_that_others_can_read_is_refused(place, tmp_path):
+    readable = tmp_path / "password"
+    readable.write_text("geheim\n")
+    readable.chmod(0o644)
+    with (
+        pytest.raises(UsageError, match="chmod 600"),
+        KeyDatabase.opened(replace(place, password_file=readable)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("url", "mode"),
+    [
+        ("postgresql://carnet@db.example.org/keys", "verify-full"),
+        ("postgresql:///keys?host=db.example.org", "verify-full"),
+        ("postgresql://carnet@db.example.org/keys?sslmode=require", None),
+        ("postgresql://carnet@127.0.0.1/keys", None),
+        ("postgresql:///keys?host=/run/postgresql", None),
+        ("postgresql:///keys", None),
+    ],
+)
+def test_over_a_network_the_server_must_prove_who_it_is(url, mode):
+    assert postgresql.connect_arguments(PostgresPlace.parse(url)).get("sslmode") == mode
+
+
+HOST = """
+name = "office"
+listen = "127.0.0.1"
+port = 8470
+officer = "officer.crt"
+{database}
+[link]
+certificate = "link.crt"
+key = "link.key"
+authority = "officer.crt"
+[targets.work]
+url = "https://127.0.0.1:8471"
+"""
+
+
+@pytest.fixture
+def configured(tmp_path):
+    def load(*lines, mode=0o600):
+        path = tmp_path / "host.toml"
+        path.write_text(HOST.format(database="\n".join(lines)))
+        path.chmod(mode)
+        return configuration.load(path)
+
+    return load
+
+
+def test_the_key_database_is_a_file_unless_said_otherwise(configured, tmp_path):
+    assert configured('directory = "var"').key_database == FilePlace(tmp_path / "var/keys.sqlite")
+    assert configured('database = "k.db"').key_database == FilePlace(tmp_path / "k.db")
+    assert configured('database = "new/"').key_database == FilePlace(tmp_path / "new/keys.sqlite")
+
+
+def test_a_url_is_a_postgresql_database(configured, tmp_path):
+    place = configured(
+        'database = "postgresql://carnet@/keys"', 'database_password_file = "secret"'
+    ).key_database
+    assert place.url.database == "keys"
+    assert place.password_file == tmp_path / "secret"
+
+
+@pytest.mark.parametrize("url", ["mysql://a@b/c", "postgresql://", "postgresql://a:pw@h:x/d"])
+def test_a_url_that_is_none_is_refused_with_its_line_and_without_its_password(configured, url):
+    with pytest.raises(UsageError, match="line 6") as caught:
+        configured(f'database = "{url}"')
+    assert "pw" not in caught.value.sentence
+
+
+def test_a_password_in_a_file_that_others_read_is_refused(configured):
+    line = 'database = "postgresql://carnet:geheim@/keys"'
+    assert configured(line).key_database.url.password == "geheim"
+    with pytest.raises(UsageError, match="chmod 600"):
+        configured(line, mode=0o644)
