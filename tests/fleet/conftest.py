@@ -1,0 +1,60 @@
+"""A Host of several processes: one token, one Key Database, on SQLite and on PostgreSQL."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from carnet.database.place import FilePlace
+from tests.fleet.fleet import Fleet
+from tests.fleet.gateway import Gateway
+from tests.fleet.hsm import SoftToken
+from tests.host.conftest import postgres_place
+from tests.target.certificates import Authority
+from tests.unit.examples import SoftwareKey
+
+IN_FULL = "CARNET_SOAK" in os.environ
+
+
+def how_many(in_full, short):
+    return in_full if IN_FULL else short
+
+
+@pytest.fixture
+def directory():
+    with tempfile.TemporaryDirectory(prefix="carnet-fleet-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, directory):
+    if request.param == "sqlite":
+        yield FilePlace(directory / "keys.sqlite")
+        return
+    server = request.getfixturevalue("postgresql")
+    with server.database() as name:
+        yield postgres_place(server, name)
+
+
+@pytest.fixture
+def fleet(directory, place, monkeypatch):
+    authority = Authority(directory)
+    token = SoftToken(directory / "softhsm", monkeypatch)
+    with (
+        Gateway(directory, authority) as gateway,
+        Fleet(directory, place, authority, token, gateway) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def keys(fleet):
+    """Return so many new pairs of alice, half in software here and half on the Host's token."""
+
+    def make(count):
+        made = [SoftwareKey() for _ in range(count)]
+        fleet.import_keys(made)
+        return made
+
+    return make

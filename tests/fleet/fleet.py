@@ -1,0 +1,144 @@
+"""Several processes of one Host: `carnet-host serve`, as an operator starts it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from carnet.database.place import FilePlace
+from host_agent.keydb import KeyDatabase
+from lab.errors import LabError
+from lab.office import pipes
+from lab.waiting import wait_until
+from softhsm.configuration import CONFIGURATION_VARIABLE
+from tests.fleet.hsm import PIN
+from tests.host.conftest import new_pair
+from tests.target.conftest import free_port
+
+_COMMAND = str(Path(sys.executable).parent / "carnet-host")
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+
+_CONFIGURATION = """
+name = "office"
+listen = "127.0.0.1"
+port = {port}
+officer = "authority.crt"
+{database}
+[token]
+token = "hsm"
+[link]
+certificate = "office.crt"
+key = "office.key"
+authority = "authority.crt"
+[targets.work]
+url = "https://127.0.0.1:{target}"
+"""
+
+
+class HostProcess:
+    """One process of the Host, on a port of its own."""
+
+    def __init__(self, fleet: "Fleet", number: int) -> None:
+        self._fleet = fleet
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/v1/requests"
+        self._configuration = fleet.directory / f"host-{number}.toml"
+        self._configuration.touch(mode=0o600)
+        self._configuration.write_text(fleet.configuration(self.port))
+        self._log = fleet.directory / f"host-{number}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **extra: str) -> None:
+        self._log.touch()
+        already = self._log.read_text().count('"event": "ready"')
+        with pipes({"pin": PIN}) as (options, fds), self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_DIES_WITH_US, *self._argv("serve"), *options],
+                env=self._fleet.environment | extra,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
+            )  # fmt: skip
+        wait_until(lambda: self._is_ready(already), "carnet-host to be ready", 30)
+
+    def _is_ready(self, already: int) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise LabError(f"carnet-host does not start: {self._log.read_text()}")
+        return self._log.read_text().count('"event": "ready"') > already
+
+    def run(self, *argv: str) -> str:
+        """Run another `carnet-host` command with this configuration; return what it prints."""
+        done = subprocess.run(
+            self._argv(*argv), env=self._fleet.environment, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        assert self._process is not None
+        status = self._process.wait(60)
+        self._process = None
+        return status
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+            assert self.wait() == 0
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def _argv(self, *argv: str) -> list[str]:
+        return [_COMMAND, "--config", str(self._configuration), *argv]
+
+
+class Fleet:
+    """The processes, their Key Database and their token; a context manager."""
+
+    def __init__(self, directory, place, authority, token, gateway) -> None:
+        self.directory = authority.directory
+        self.place = place
+        self.gateway = gateway
+        self.token = token
+        authority.issue("office", "office")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            CONFIGURATION_VARIABLE: token.configuration,
+        }
+        self.processes: list[HostProcess] = []
+
+    def configuration(self, port: int) -> str:
+        place = self.place
+        if isinstance(place, FilePlace):
+            database = f'database = "{place.path}"'
+        else:
+            url = place.url.render_as_string(hide_password=False)
+            database = f'database = "{url}"\ndatabase_password_file = "{place.password_file}"'
+        return _CONFIGURATION.format(port=port, database=database, target=self.gateway.port)
+
+    def import_keys(self, keys) -> None:
+        """Bring pairs onto the token and into the Key Database."""
+        self.token.store(keys)
+        with KeyDatabase.opened(self.place) as database:
+            for number, key in enumerate(keys):
+                database.add_pair(new_pair(key, label=f"carnet 20261123T000000Z {number:04}"))
+
+    def start(self, count: int) -> list[HostProcess]:
+        self.processes = [HostProcess(self, number) for number in range(count)]
+        for process in self.processes:
+            process.start()
+        return self.processes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.stop()
