@@ -186,10 +186,23 @@ class Exchange:
         return None
 
     async def seal_response(self, action: step.SealResponse) -> Event:
-        """Step 7: sign on the HSM, seal to the pair."""
-        others = await asyncio.to_thread(self.parts.database.invalid_pairs, self._pair)
-        response = _response(action.answer, others)
-        sealed = await self.parts.hsm.seal_response(response, self.envelope, self._pair.public_key)
+        """Step 7: sign on the HSM, seal to the pair.
+
+        Where the key is gone another process may have answered, and burned it.
+        """
+        database = self.parts.database
+        response = _response(
+            action.answer, await asyncio.to_thread(database.invalid_pairs, self._pair)
+        )
+        try:
+            sealed = await self.parts.hsm.seal_response(
+                response, self.envelope, self._pair.public_key
+            )
+        except TokenError:
+            request = await asyncio.to_thread(database.find_request, self.envelope.key_id)
+            if request is None or request.response is None:
+                raise
+            return step.AnswerKept(request.response)
         crash.reach("host.sealed")
         return step.ResponseSealed(sealed, _describe(action.answer))
 

@@ -237,6 +237,7 @@ TABLE: Table[State] = {
         _S.STORING,
         lambda e: (StoreResponse(e.response, e.outcome),),
     ),
+    (_S.SEALING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
     (_S.STORING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
     # step 8
     (_S.STORING, ResponseStored): (_S.ANSWERED, lambda e: (Reply(e.response), DestroyKey())),

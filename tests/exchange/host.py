@@ -236,6 +236,9 @@ class HostExchange:
         return step.TargetAnswered(answer)
 
     def seal_response(self, action: step.SealResponse) -> Event:
+        spent = self._host.spent[self._key_id]
+        if self._key_id not in self._host.keys and spent.response is not None:
+            return step.AnswerKept(spent.response)
         self._need_key()
         others = tuple(self._world.key_ids - self._host.valid - {self._key_id})
         sealed = self._world.seals.seal_response(self._envelope, response_to(action.answer, others))

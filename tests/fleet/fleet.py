@@ -18,6 +18,7 @@ from tests.host.conftest import new_pair
 from tests.target.conftest import free_port
 
 _COMMAND = str(Path(sys.executable).parent / "carnet-host")
+_READY = '"event": "ready"'
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 _CONFIGURATION = """
@@ -48,23 +49,30 @@ class HostProcess:
         self._configuration.touch(mode=0o600)
         self._configuration.write_text(fleet.configuration(self.port))
         self._log = fleet.directory / f"host-{number}.log"
+        self._already = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **extra: str) -> None:
+        self.begin(**extra)
+        self.wait_until_ready()
+
+    def begin(self, **extra: str) -> None:
         self._log.touch()
-        already = self._log.read_text().count('"event": "ready"')
+        self._already = self._log.read_text().count(_READY)
         with pipes({"pin": PIN}) as (options, fds), self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_DIES_WITH_US, *self._argv("serve"), *options],
                 env=self._fleet.environment | extra,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
             )  # fmt: skip
-        wait_until(lambda: self._is_ready(already), "carnet-host to be ready", 30)
 
-    def _is_ready(self, already: int) -> bool:
+    def wait_until_ready(self) -> None:
+        wait_until(self._is_ready, "carnet-host to be ready", 60)
+
+    def _is_ready(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"carnet-host does not start: {self._log.read_text()}")
-        return self._log.read_text().count('"event": "ready"') > already
+        return self._log.read_text().count(_READY) > self._already
 
     def run(self, *argv: str) -> str:
         """Run another `carnet-host` command with this configuration; return what it prints."""
@@ -130,10 +138,13 @@ class Fleet:
             for number, key in enumerate(keys):
                 database.add_pair(new_pair(key, label=f"carnet 20261123T000000Z {number:04}"))
 
-    def start(self, count: int) -> list[HostProcess]:
+    def start(self, count: int, **extra: str) -> list[HostProcess]:
+        """Start so many; `extra` is what the first has in its environment."""
         self.processes = [HostProcess(self, number) for number in range(count)]
         for process in self.processes:
-            process.start()
+            process.begin(**(extra if process is self.processes[0] else {}))
+        for process in self.processes:
+            process.wait_until_ready()
         return self.processes
 
     def __enter__(self) -> Self:
