@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format diagrams lock
+.PHONY: help demo test soak check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -16,6 +16,11 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$$place/t"
+
+soak: $(STAMP) ## Run the tests that are shortened in `make test` in full (an hour or so)
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
+		CARNET_SOAK=1 CARNET_EXAMPLES=20000 $(RUN)/python -m lab.privilege \
+		$(RUN)/python -m pytest --timeout=7200 --basetemp="$$place/t" tests/fleet tests/exchange
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .
