@@ -85,9 +85,9 @@ def other_pair(database):
     return key
 
 
-def sealed_request(key) -> tuple:
+def sealed_request(key, **changes) -> tuple:
     """A request under a pair: its envelope, and what it opens to."""
-    data = seal_request(make_request(), key.public_key, P256, key)
+    data = seal_request(make_request(**changes), key.public_key, P256, key)
     envelope = parse_envelope(data)
     return envelope, open_request(envelope, key.public_key, key)
 

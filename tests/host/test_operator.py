@@ -1,0 +1,157 @@
+"""The operator's commands on the Key Database: listing, revoking, the accounts."""
+
+import json
+import secrets
+
+import pytest
+from click.testing import CliRunner
+
+from carnet.database.place import FilePlace
+from carnet.errors import UsageError
+from carnet.wire.control import TunnelEnded
+from carnet.wire.keys import key_id_of
+from host_agent.cli import cli
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
+
+CONFIGURATION = """
+name = "office"
+listen = "127.0.0.1"
+port = 8470
+officer = "officer.crt"
+{database}
+[link]
+certificate = "link.crt"
+key = "link.key"
+authority = "officer.crt"
+[targets.work]
+url = "https://127.0.0.1:8471"
+"""
+
+
+@pytest.fixture
+def carnet_host(place, database, tmp_path):
+    """Run `carnet-host` on the test's Key Database; return what it prints."""
+    if isinstance(place, FilePlace):
+        lines = f'database = "{place.path}"'
+    else:
+        url = place.url.render_as_string(hide_password=False)
+        lines = f'database = "{url}"\ndatabase_password_file = "{place.password_file}"'
+    path = tmp_path / "host.toml"
+    path.write_text(CONFIGURATION.format(database=lines))
+
+    def run(*argv):
+        done = CliRunner().invoke(cli, ["--config", str(path), *argv], catch_exceptions=True)
+        if done.exception is not None:
+            raise done.exception
+        return done.output
+
+    return run
+
+
+def id_of(key):
+    return key_id_of(key.public_key)
+
+
+@pytest.fixture
+def bobs(database):
+    key = SoftwareKey()
+    database.add_pair(new_pair(key, user_id="bob@office", token_serial="2"))
+    return key
+
+
+@pytest.fixture
+def answered(database):
+    """Spend a pair and answer its request, as granted or not; return the Request ID."""
+
+    def do(key, outcome="granted"):
+        envelope, signed = sealed_request(key, request_id=secrets.token_bytes(16))
+        database.spend(envelope, signed)
+        database.store_response(envelope.key_id, outcome, b"answer")
+        return signed.request.request_id
+
+    return do
+
+
+def test_keys_are_counted_by_user_and_state(carnet_host, database, pair, other_pair, bobs):
+    database.revoke("a test", key_id=id_of(other_pair))
+    database.record_destroyed(id_of(other_pair))
+    assert carnet_host("keys").splitlines() == [
+        "alice@office  revoked  1",
+        "alice@office  valid  1",
+        "bob@office  valid  1",
+    ]
+    assert carnet_host("keys", "--user", "bob@office") == "bob@office  valid  1\n"
+    assert carnet_host("keys", "--state", "invalid") == "alice@office  revoked  1\n"
+    assert carnet_host("keys", "--state", "revoked") == "alice@office  revoked  1\n"
+    assert carnet_host("keys", "--state", "spent") == ""
+
+
+def test_a_key_whose_destruction_is_owed_is_listed_until_it_is_gone(
+    carnet_host, database, pair, bobs, answered
+):
+    answered(pair)
+    listed = f"alice@office  {id_of(pair).hex()}  destruction owed"
+    assert listed in carnet_host("keys").splitlines()
+    assert listed in carnet_host("keys", "--state", "owed").splitlines()
+    assert listed not in carnet_host("keys", "--user", "bob@office")
+    (owed,) = json.loads(carnet_host("keys", "--state", "owed", "--json"))
+    assert owed["key_id"] == id_of(pair).hex()
+    assert owed["destruction_owed"]
+    database.record_destroyed(id_of(pair))
+    assert "owed" not in carnet_host("keys")
+    assert json.loads(carnet_host("keys", "--state", "owed", "--json")) == []
+
+
+def test_the_key_of_a_request_without_an_answer_is_not_owed(carnet_host, database, pair):
+    database.spend(*sealed_request(pair))
+    assert carnet_host("keys") == "alice@office  spent  1\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--user", "alice@office"), ("--token-serial", "1"), ("--key", None)]
+)
+def test_pairs_are_revoked_by_user_by_token_and_by_key(
+    carnet_host, database, pair, bobs, option, value
+):
+    said = carnet_host("revoke", option, value or id_of(pair).hex(), "--reason", "stolen", "--json")
+    assert json.loads(said) == {"revoked": [id_of(pair).hex()], "tunnels": 0}
+    assert not database.spend(*sealed_request(pair))
+    assert database.spend(*sealed_request(bobs))
+    accounts = carnet_host("audit", "show").splitlines()
+    assert any("revoked" in line and "why=stolen" in line for line in accounts)
+    assert "whole" in carnet_host("audit", "verify")
+
+
+def test_only_tunnels_that_live_are_ended(database, carnet_host, pair, other_pair, bobs, answered):
+    live, refused = answered(pair), answered(bobs, "unknown-user")
+    over = answered(other_pair)
+    ended = TunnelEnded(number=1, request_id=over, reason="expired", ended_at=5)
+    database.record_ended("work", (ended,))
+    facts = json.loads(carnet_host("revoke", "--user", "alice@office", "--reason", "x", "--json"))
+    assert facts == {"revoked": [], "tunnels": 1}
+    assert database.tunnels_to_end("work") == [live]
+    assert database.tunnels_to_end("elsewhere") == []
+    with pytest.raises(UsageError, match="no live tunnel"):
+        carnet_host("revoke", "--user", "bob@office", "--reason", "x")
+    assert refused not in database.tunnels_to_end("work")
+    database.record_end_asked("work", live)
+    assert database.tunnels_to_end("work") == []
+
+
+def test_a_request_that_is_revoked_before_its_answer_is_ended_after_it(database, pair):
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    assert database.revoke_tunnels("stolen", user_id="alice@office") == 1
+    assert database.tunnels_to_end("work") == []
+    database.store_response(envelope.key_id, "granted", b"answer")
+    assert database.tunnels_to_end("work") == [signed.request.request_id]
+
+
+def test_what_two_processes_hear_of_is_accounted_for_once(database, other_process, pair, answered):
+    ended = TunnelEnded(number=1, request_id=answered(pair), reason="expired", ended_at=5)
+    database.record_ended("work", (ended,))
+    other_process.record_ended("work", (ended,))
+    with database.begin() as connection:
+        query = "SELECT count(*) FROM audit WHERE event = 'tunnel-ended'"
+        assert connection.exec_driver_sql(query).scalar_one() == 1
