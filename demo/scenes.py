@@ -256,9 +256,12 @@ class Demonstration:
     def accounts(self) -> None:
         """Scene 9: the accounts, the capture over the whole run, and the secrets."""
         stage.scene(9, "The accounts, and what was on the wire over the whole run")
-        for name, verify in (("host", self.office.host), ("target", self.office.target)):
+        verified = {
+            "host": self.office.host("audit", "verify", given=self.office.hsm_pin),
+            "target": self.office.target("audit", "verify"),
+        }
+        for name, done in verified.items():
             stage.command(name, f"carnet-{name} audit verify")
-            done = verify("audit", "verify")
             stage.output(done)
             self.proofs.see(
                 f"the accounts of {name} are whole", done.stdout.strip(), holds=not done.returncode

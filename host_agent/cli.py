@@ -3,21 +3,17 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from carnet import audit, console
+from carnet import console
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from host_agent import config as configuration
-from host_agent.config import HostConfig
-from host_agent.keydb import KeyDatabase
-
-_PIN = "the PIN of the HSM token"
+from host_agent.audit_commands import audit
+from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
 
 
 @click.group(help="Carnet's Host: the trusted machine that knows the one-time key pairs.")
@@ -57,7 +53,7 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
 
 
 @cli.command()
-@console.secret_options("pin", _PIN)
+@console.secret_options("pin", PIN)
 @click.pass_obj
 def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Answer travellers' requests until told to stop."""
@@ -65,35 +61,25 @@ def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     from host_agent.server import serve as run
 
     config = configuration.load(path)
-    pin = _read_pin(pin_fd, pin_file)
+    pin = read_pin(pin_fd, pin_file)
     log_as_json()
     asyncio.run(run(config, pin))
 
 
 @cli.command("transport-key")
-@console.secret_options("pin", _PIN)
+@console.secret_options("pin", PIN)
 @click.pass_obj
 def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Print the HSM's transport key, to which the officer mints (PEM)."""
-    import hashlib
-
-    from cryptography.hazmat.primitives import serialization
-
     from carnet.token.transport import host_transport_key
 
-    with _hsm_session(configuration.load(path), _read_pin(pin_fd, pin_file)) as session:
-        public_key = host_transport_key(session)
-    pem = serialization.load_der_public_key(public_key).public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    click.echo(pem.decode(), nl=False)
-    fingerprint = hashlib.sha256(public_key).hexdigest()
-    click.echo(f"SHA-256 fingerprint, to compare with the officer: {fingerprint}", err=True)
+    with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
+        print_public_key(host_transport_key(session), "to compare with the officer")
 
 
 @cli.command("import")
 @click.argument("batch_path", metavar="BATCH", type=click.Path(dir_okay=False, path_type=Path))
-@console.secret_options("pin", _PIN)
+@console.secret_options("pin", PIN)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.pass_obj
 def import_(
@@ -104,15 +90,15 @@ def import_(
 
     config = configuration.load(path)
     batch = importing.read_batch(batch_path, config)
-    pin = _read_pin(pin_fd, pin_file)
-    with _database(config) as database:
-        with _hsm_session(config, pin) as session:
+    pin = read_pin(pin_fd, pin_file)
+    with open_database(config) as database:
+        with hsm_session(config, pin) as session:
             unwrapped = importing.wrapped_onto_hsm(batch, session, database)
             with click.progressbar(
                 unwrapped, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
             ) as progress:
                 key_ids = list(progress)
-        with _hsm_session(config, pin) as session:
+        with hsm_session(config, pin) as session:
             importing.check_kept(key_ids, session)
         new = importing.record_batch(batch, database)
     facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
@@ -141,7 +127,7 @@ def keys(path: Path, user: str | None, state: str | None, as_json: bool) -> None
     """
     from host_agent.keydb import OWED
 
-    with _database(configuration.load(path)) as database:
+    with open_database(configuration.load(path)) as database:
         if as_json:
             pairs = [dict(row) for row in database.pairs(user, state)]
             for pair in pairs:
@@ -179,7 +165,7 @@ def revoke(
     if len(given) != 1:
         raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
-    with _database(configuration.load(path)) as database:
+    with open_database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)
         tunnels = database.revoke_tunnels(reason, **values)
     if not revoked and not tunnels:
@@ -192,41 +178,7 @@ def revoke(
         click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
 
 
-@cli.group("audit")
-def audit_() -> None:
-    """Show and verify the accounts."""
-
-
-@audit_.command()
-@click.option("--json", "as_json", is_flag=True, help="Print each record as JSON.")
-@click.pass_obj
-def show(path: Path, as_json: bool) -> None:
-    """Print the accounts, oldest first."""
-    from host_agent.schema import audit as table
-
-    with _database(configuration.load(path)) as database, database.begin() as connection:
-        for record in audit.read(connection, table):
-            if as_json:
-                console.print_json(vars(record))
-            else:
-                click.echo(audit.describe(record))
-
-
-@audit_.command()
-@click.pass_obj
-def verify(path: Path) -> None:
-    """Check that no record was changed, moved or dropped before the last one."""
-    from host_agent.schema import audit as table
-
-    with _database(configuration.load(path)) as database, database.begin() as connection:
-        broken = audit.find_break(connection, table)
-    if broken is not None:
-        raise UsageError(f"The accounts are broken at record {broken}; restore them from a backup.")
-    click.echo("The accounts are whole.")
-
-
-def _read_pin(fd: int | None, file: Path | None) -> str:
-    return console.read_secret(_PIN, fd=fd, file=file, variable="CARNET_PIN")
+cli.add_command(audit)
 
 
 def _key_id(text: str) -> bytes:
@@ -234,19 +186,6 @@ def _key_id(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageError(f"{text} is no key_id; `carnet-host keys --json` lists them.") from None
-
-
-def _database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
-    return KeyDatabase.opened(config.key_database)
-
-
-@contextmanager
-def _hsm_session(config: HostConfig, pin: str) -> Iterator[Any]:
-    from carnet.token.session import open_session
-    from host_agent.hsm import find_hsm
-
-    with open_session(find_hsm(config.token), pin, writable=True) as session:
-        yield session
 
 
 def main() -> None:

@@ -71,6 +71,8 @@ class Exchange:
     age: int = 0
     """Seconds since the pair was spent, when it was looked up."""
     timings: list[str] = field(default_factory=list)
+    refusal: str | None = None
+    """What a refusal says, for the accounts."""
 
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action; return the event that follows from it."""
@@ -194,6 +196,7 @@ class Exchange:
         response = _response(
             action.answer, await asyncio.to_thread(database.invalid_pairs, self._pair)
         )
+        self.refusal = response.reason if isinstance(response, Refusal) else None
         try:
             sealed = await self.parts.hsm.seal_response(
                 response, self.envelope, self._pair.public_key
@@ -213,6 +216,7 @@ class Exchange:
             self.envelope.key_id,
             action.outcome,
             action.response,
+            self.refusal,
         )
         self.parts.leases.forget(self.envelope.key_id)
         if stands is None:

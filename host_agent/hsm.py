@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from typing import TypeVar
 
+from carnet.token.accounts import accounts_key, sign_accounts
 from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
-from carnet.token.session import open_session
+from carnet.token.session import TokenSession, open_session
+from carnet.wire.documents import AccountsHead, sign_document
 from carnet.wire.envelope import (
     Envelope,
     SignedRequest,
@@ -39,6 +41,7 @@ class Hsm:
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         self._executor = executor
         self._closing = ExitStack()
+        self._session: TokenSession
         self._keys: OneTimeKeys
 
     async def open_request(self, envelope: Envelope, public_key: bytes) -> SignedRequest:
@@ -67,6 +70,14 @@ class Hsm:
         """
         await self._on_thread(lambda: self._keys.destroy(key_id))
 
+    async def sign_head(self, head: AccountsHead) -> bytes:
+        """Sign the head of the accounts; raises TokenError."""
+        return await self._on_thread(lambda: self._sign_head(head))
+
+    def _sign_head(self, head: AccountsHead) -> bytes:
+        accounts_key(self._session)
+        return sign_document(head, lambda digest: sign_accounts(self._session, digest))
+
     async def log_in(self, section: TokenSection, pin: str) -> None:
         """Open the session; raises TokenError."""
         await self._on_thread(lambda: self._log_in(section, pin))
@@ -76,8 +87,9 @@ class Hsm:
         await self._on_thread(self._closing.close)
 
     def _log_in(self, section: TokenSection, pin: str) -> None:
-        session = self._closing.enter_context(open_session(find_hsm(section), pin, writable=True))
-        self._keys = OneTimeKeys(session)
+        token = find_hsm(section)
+        self._session = self._closing.enter_context(open_session(token, pin, writable=True))
+        self._keys = OneTimeKeys(self._session)
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -5,7 +5,7 @@ A pair is valid or invalid, as in the paper; an invalid one stays known for ever
 
 from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, Table, Text
 
-from carnet.audit import audit_table
+from carnet.audit import audit_table, heads_table
 from carnet.database.sql import MOMENT, partial_index
 
 metadata = MetaData()
@@ -82,3 +82,4 @@ cursors = Table(
 """How far the Host has read each Target's list of ended tunnels."""
 
 audit = audit_table(metadata)
+audit_heads = heads_table(metadata)

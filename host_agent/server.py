@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.audit.keeper import HeadKeeper
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
@@ -23,6 +24,7 @@ from carnet.service import serve_until_stopped
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
+from host_agent import schema
 from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.config import HostConfig
 from host_agent.exchange import (
@@ -178,6 +180,9 @@ async def _serve(
     async with open_hsm(config.token, pin) as hsm:
         link = TargetLink(config.targets, context)
         service = HostService(Parts(database, hsm, link, Leases(database)))
+        heads = HeadKeeper(
+            database.engine, schema.audit, schema.audit_heads, config.name, hsm.sign_head
+        )
         try:
             await service.take_up_unanswered()
             service.start(service.sweep())
@@ -185,9 +190,11 @@ async def _serve(
             targets = tuple(config.targets)
             service.start(follow_all(database, link, targets))
             service.start(end_all_revoked(database, link, targets))
+            service.start(heads.run())
             await serve_until_stopped(service.application(), config.listen, config.port)
         finally:
             await service.stop()
+            await heads.sign_newest()
             await link.close()
 
 

@@ -120,7 +120,7 @@ class Office:
             path = machine.directory / "etc" / f"{name}.toml"
             text = path.read_text().replace(f"/var/lib/carnet-{name}", "../var")
             path.write_text(text)
-        done = self.host("transport-key", given={"pin": self.secrets.hsm_pin})
+        done = self.host("transport-key", given=self.hsm_pin)
         (world.officer.directory / "host-transport.pem").write_text(done.stdout)
 
     def mint(self, count: int, **changes: str) -> Any:
@@ -133,6 +133,11 @@ class Office:
     def officer_secrets(self) -> dict[str, str]:
         """What the officer enters when she mints."""
         return {"passphrase": self.secrets.passphrase, "pin": self.secrets.pin}
+
+    @property
+    def hsm_pin(self) -> dict[str, str]:
+        """What the Host's operator enters."""
+        return {"pin": self.secrets.hsm_pin}
 
     def mint_command(self, count: int, **changes: str) -> list[str]:
         """Return the officer's command line for minting, secrets not in it."""
@@ -157,7 +162,7 @@ class Office:
         """Take the batch in at the Host; return the facts."""
         batch = str(self.world.host.directory / "alice.batch")
         argv = [*self._host_argv(), "import", batch]
-        return self.facts(self.world.host, *argv, given={"pin": self.secrets.hsm_pin})
+        return self.facts(self.world.host, *argv, given=self.hsm_pin)
 
     def admit(self, *, lifetime: str = "8h", network: str = WORK_NETWORK) -> None:
         """Let alice have an ESP tunnel to the work network."""
@@ -193,7 +198,7 @@ class Office:
     def serve_host(self, extra: Mapping[str, str] | None = None) -> Process:
         """Start the Host's agent and wait until it is ready."""
         argv = [*self._host_argv(), "serve"]
-        with pipes({"pin": self.secrets.hsm_pin}) as (options, fds):
+        with pipes(self.hsm_pin) as (options, fds):
             process = self.world.host.start(
                 [*argv, *options], log="carnet-host.log", pass_fds=fds, extra=extra
             )

@@ -1,36 +1,21 @@
 """The chain of responsibility, from the records: the paper's Figure 3.
 
-Request, key pair, alice@office, membership, access control list, tunnel: each link
-says on what it rests, and which record of the accounts shows it. Pure: no I/O.
+What Target's records show of it. Pure: no I/O.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from carnet.audit import AuditRecord
+from carnet.audit.responsibility import Evidence, Link, evidence_links, when
 from carnet.durations import format_duration
-from carnet.objectives import Objective
-from carnet.wire.envelope import verify_evidence
-from carnet.wire.fault import WireError
-from carnet.wire.messages import Request
-from carnet.wire.suites import find_suite
 from target_agent.records import TunnelRecord
-
-
-@dataclass(frozen=True)
-class Link:
-    """One link of the chain; `records` are numbers in the accounts."""
-
-    link: str
-    says: str
-    records: tuple[int, ...] = ()
 
 
 def explain(record: TunnelRecord, accounts: Iterable[AuditRecord]) -> Iterator[Link]:
     """Yield the links, from the request to the tunnel, or to where it was refused."""
     mine, hers = _sort(record, accounts)
-    yield from _request(record)
+    shown_by = tuple(each.number for each in mine[:1])
+    yield from evidence_links(Evidence(record.evidence, record.public_key, record.suite), shown_by)
     yield Link("user", f"{record.host} certified the request as {record.user_id}'s, over TLS")
     if record.state == "refused":
         yield from (_refusal(each) for each in mine)
@@ -61,31 +46,6 @@ def _sort(
 _ABOUT_USERS = ("access-granted", "member-removed")
 
 
-def _request(record: TunnelRecord) -> Iterator[Link]:
-    try:
-        suite = find_suite(record.suite)
-        request = verify_evidence(record.evidence, record.public_key, suite).request
-    except WireError as error:
-        yield Link("request", f"the evidence does not hold any more: {error}")
-        return
-    yield Link("request", _asked(request))
-    yield Link(
-        "key pair",
-        f"one-time key pair {record.key_id.hex()} signed it; the signature was verified just now"
-        f" (SHA-256 of the evidence {record.evidence_digest.hex()})",
-    )
-
-
-def _asked(request: Request) -> str:
-    info = request.request_info
-    where = "all she may reach" if info.networks is None else ", ".join(info.networks)
-    long = "as long as she may" if info.lifetime is None else format_duration(info.lifetime)
-    return (
-        f"{request.request_id.hex()}: {request.user_id} asks {info.target} for"
-        f" {Objective(request.objective_id).label} to {where}, {long}"
-    )
-
-
 def _refusal(account: AuditRecord) -> Link:
     facts = account.facts
     return Link("refused", f"{facts['code']}: {facts['reason']}", (account.number,))
@@ -98,7 +58,7 @@ def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
     if not granted:
         return Link("membership", f"the accounts do not show {record.user_id} as a member")
     first = granted[0]
-    says = f"{record.user_id} was a member since {_when(first.at)}"
+    says = f"{record.user_id} was a member since {when(first.at)}"
     return Link("membership", says, (first.number,))
 
 
@@ -120,8 +80,4 @@ def _step(record: TunnelRecord, account: AuditRecord) -> Link:
         "tunnel-established": "established, its pre-shared keys forgotten",
         "tunnel-ended": f"ended: {facts.get('reason')}",
     }.get(account.event, account.event)
-    return Link("tunnel", f"{_when(account.at)} {what}", (account.number,))
-
-
-def _when(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    return Link("tunnel", f"{when(account.at)} {what}", (account.number,))

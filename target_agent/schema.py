@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from carnet.audit import audit_table
+from carnet.audit import audit_table, heads_table
 
 metadata = MetaData()
 
@@ -69,3 +69,4 @@ Index(
 Index("ended_by_host", tunnels.c.host, tunnels.c.ended_number)
 
 audit = audit_table(metadata)
+audit_heads = heads_table(metadata)

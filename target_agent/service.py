@@ -1,5 +1,6 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
+import asyncio
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Engine
@@ -12,6 +13,7 @@ from carnet.service import serve_until_stopped
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
 from target_agent.control import control_socket, sole_hold
+from target_agent.heads import head_keeper
 from target_agent.server import Server
 
 
@@ -29,10 +31,14 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
                 f"Another carnet-target serves from {config.directory}; stop that one first."
             )
         agent = Agent(config, driver, engine)
+        heads = head_keeper(config, engine)
         await agent.start()
+        signing = asyncio.create_task(heads.run())
         try:
             async with control_socket(agent, config.control_socket):
                 application = Server(agent).application()
                 await serve_until_stopped(application, config.listen, config.port, link)
         finally:
             await agent.stop()
+            signing.cancel()
+            await heads.sign_newest()

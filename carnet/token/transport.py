@@ -20,7 +20,7 @@ import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import TokenError
-from carnet.token import keys
+from carnet.token import keys, longterm
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
@@ -161,11 +161,7 @@ def host_transport_key(session: TokenSession) -> bytes:
     The private half stays on the token, non-extractable, and cannot sign.
     Needs a writable session when it is made. Raises TokenError.
     """
-    with translated():
-        private = _find_transport_key(session)
-        if private is None:
-            return _make_transport_key(session)
-        return _public_half(session, private[Attribute.ID])
+    return longterm.find_or_make(session, _TRANSPORT_LABEL, MechanismFlag.DERIVE)
 
 
 def open_transport(session: TokenSession, ephemeral_public_key: bytes) -> UnwrappingKey:
@@ -175,7 +171,7 @@ def open_transport(session: TokenSession, ephemeral_public_key: bytes) -> Unwrap
     """
     point = _peer_point(ephemeral_public_key, "The batch's ephemeral key")
     with translated():
-        private = _find_transport_key(session)
+        private = longterm.find_private(session, _TRANSPORT_LABEL)
         if private is None:
             raise TokenError("The token holds no transport key; make it, then mint for it.")
         kek = keys.derive_key_encryption_key(private, point, MechanismFlag.UNWRAP)
@@ -198,42 +194,6 @@ def agree_transport(session: TokenSession, host_transport_public_key: bytes) -> 
             temporary.callback(private.destroy)
             kek = keys.derive_key_encryption_key(private, point, MechanismFlag.WRAP)
             return WrappingKey(session, kek, _public_key_of(public))
-
-
-def _find_transport_key(session: TokenSession) -> Any | None:
-    found = session.find(
-        ObjectClass.PRIVATE_KEY,
-        {Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: _TRANSPORT_LABEL},
-    )
-    if len(found) > 1:
-        raise TokenError("The token holds several transport keys; remove all but the right one.")
-    return found[0] if found else None
-
-
-def _make_transport_key(session: TokenSession) -> bytes:
-    with ExitStack() as temporary:
-        public, private = keys.generate_session_pair(
-            session, keys.P256, use=MechanismFlag.DERIVE, extractable=False
-        )
-        temporary.callback(public.destroy)
-        temporary.callback(private.destroy)
-        public_key = _public_key_of(public)
-        keys.store_public_key(session, public_key, _TRANSPORT_LABEL, None)
-        private.copy(_kept(keys.key_id(public_key), _TRANSPORT_LABEL))
-    return public_key
-
-
-def _public_half(session: TokenSession, key_id: bytes) -> bytes:
-    # Anybody who holds the token can put a public object of that label on it without
-    # the PIN, so the private half's CKA_ID says which one is right.
-    for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.LABEL: _TRANSPORT_LABEL}):
-        read = keys.read_public_key(public)
-        if read and keys.key_id(read[1]) == key_id:
-            return read[1]
-    raise TokenError(
-        "The public half of the transport key is gone from the token; remove the private "
-        "half, make the key again and mint the batches anew."
-    )
 
 
 def _kept(key_id: bytes, label: str) -> dict[Attribute, Any]:

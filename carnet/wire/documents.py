@@ -1,7 +1,8 @@
-"""What the security officer signs: the cover on a token, and the batch for a Host.
+"""Signed documents: the cover on a token, the batch for a Host, the head of the accounts.
 
-Both are COSE_Sign1 by her key (ECDSA on P-256), each bound to its own kind, so
-that one can never be read as the other.
+All are COSE_Sign1 by a key on P-256, each bound to its own kind, so that one can never
+be read as another. Cover and batch are the security officer's word, a head of the
+accounts is the agent's whose accounts they are.
 """
 
 from typing import Annotated, TypeVar
@@ -25,6 +26,7 @@ from carnet.wire.suites import P256
 
 MAX_COVER = 16 * 1024
 MAX_BATCH = 64 * 1024 * 1024
+MAX_HEAD = 1024
 DOCUMENT_VERSION = 1
 
 _URL = r"\Ahttps?://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[!-~]*)?\Z"
@@ -78,21 +80,34 @@ class Batch(Message, frozen=True, kw_only=True):
     pairs: Annotated[tuple[BatchPair, ...], Meta(min_length=1, max_length=100_000)]
 
 
+class AccountsHead(Message, frozen=True, kw_only=True):
+    """Up to which record, and to which digest, an agent's accounts were chained."""
+
+    version: Version
+    agent: Name
+    """The Host or Target whose accounts they are."""
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    """Of that record; it depends on all before it."""
+    signed_at: Time
+
+
 _KINDS: dict[type[Message], tuple[str, int]] = {
     Cover: ("cover", MAX_COVER),
     Batch: ("batch", MAX_BATCH),
+    AccountsHead: ("accounts-head", MAX_HEAD),
 }
 
 
 def sign_document(document: Message, sign: cose.Sign) -> bytes:
-    """Return the document as the officer signed it."""
+    """Return the document, signed."""
     return cose.sign1(cbor.pack(document), _purpose(type(document)), P256, sign)
 
 
-def verify_document(signed: bytes, type_: type[D], officer_key: ec.EllipticCurvePublicKey) -> D:
-    """Return a document that this officer signed; WireError where she did not."""
+def verify_document(signed: bytes, type_: type[D], key: ec.EllipticCurvePublicKey) -> D:
+    """Return a document that this key signed; WireError where it did not."""
     limit = _KINDS[type_][1]
-    payload = cose.verify1(signed, _purpose(type_), P256, officer_key, limit)
+    payload = cose.verify1(signed, _purpose(type_), P256, key, limit)
     return cbor.unpack(payload, type_, limit)
 
 

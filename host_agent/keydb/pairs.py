@@ -92,7 +92,7 @@ class Pairs(Store):
         with self._engine.begin() as connection:
             revoked = _invalidate(connection, Reason.REVOKED, *conditions)
             for key_id in revoked:
-                self._audit(connection, "revoked", key_id=key_id, why=why)
+                self._audit_pair(connection, "revoked", key_id, why=why)
         return revoked
 
     def expire(self) -> list[bytes]:
@@ -100,7 +100,7 @@ class Pairs(Store):
         with self._engine.begin() as connection:
             expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.not_after <= now())
             for key_id in expired:
-                self._audit(connection, "expired", key_id=key_id)
+                self._audit_pair(connection, "expired", key_id)
         return expired
 
     def keys_to_destroy(self) -> list[bytes]:
@@ -120,7 +120,7 @@ class Pairs(Store):
                 .values(key_destroyed_at=now())
             )
             if destroyed.rowcount == 1:
-                self._audit(connection, "key-destroyed", key_id=key_id)
+                self._audit_pair(connection, "key-destroyed", key_id)
 
 
 OWED = "owed"

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, up
 
 from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
+from host_agent.explain import RequestAccount
 from host_agent.keydb.records import PairState, Reason, RequestRecord
 from host_agent.keydb.store import Store
 from host_agent.schema import key_pairs as _pairs
@@ -32,6 +33,29 @@ class Requests(Store):
         with self._reading.begin() as connection:
             row = connection.execute(_record().where(_requests.c.key_id == key_id)).first()
         return _request(row) if row else None
+
+    def request_ids(self, user_id: str) -> list[bytes]:
+        """Return the Request IDs of a user's requests."""
+        query = (
+            select(_requests.c.request_id)
+            .join(_pairs, _pairs.c.key_id == _requests.c.key_id)
+            .where(_pairs.c.user_id == user_id)
+        )
+        with self._reading.begin() as connection:
+            return list(connection.scalars(query))
+
+    def requests_by_id(self, request_id: bytes) -> list[RequestAccount]:
+        """Return the requests of that Request ID, for the accounts: it is the Client's choice."""
+        columns = [_pairs.c[name] for name in _OF_PAIR] + [
+            _requests.c[name] for name in _OF_REQUEST
+        ]
+        query = (
+            select(*columns)
+            .join(_pairs, _pairs.c.key_id == _requests.c.key_id)
+            .where(_requests.c.request_id == request_id)
+        )
+        with self._reading.begin() as connection:
+            return [RequestAccount(**row) for row in connection.execute(query).mappings()]
 
     def spend(self, envelope: Envelope, signed: SignedRequest) -> bool:
         """Step 3: turn a valid pair invalid by this request; False if it was not valid.
@@ -76,8 +100,12 @@ class Requests(Store):
             )
         return True
 
-    def store_response(self, key_id: bytes, outcome: str, response: bytes) -> bytes | None:
+    def store_response(
+        self, key_id: bytes, outcome: str, response: bytes, reason: str | None = None
+    ) -> bytes | None:
         """Step 7: store the sealed response; return the one that stands.
+
+        `reason` is what a refusal says to the traveller, for the accounts.
 
         Where another run stored one first, that one stands, so that the Client
         never sees two; None where it is no longer kept. Whoever lost its lease may
@@ -90,7 +118,7 @@ class Requests(Store):
                 .values(outcome=outcome, response=response, answered_at=now(), **_NO_LEASE)
             )
             if stored.rowcount == 1:
-                self._audit(connection, "answered", key_id=key_id, outcome=outcome)
+                self._audit_pair(connection, "answered", key_id, outcome=outcome, reason=reason)
                 return response
             stands: bytes | None = connection.execute(
                 select(_requests.c.response).where(_requests.c.key_id == key_id)
@@ -163,6 +191,8 @@ class Requests(Store):
             return [_request(row) for row in connection.execute(query)]
 
 
+_OF_PAIR = ("user_id", "token_serial", "batch_id", "label", "suite", "public_key")
+_OF_REQUEST = ("request_id", "key_id", "evidence", "target")
 _NO_LEASE: dict[str, Any] = {"holder": None, "lease_until": None}
 
 

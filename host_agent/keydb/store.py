@@ -2,11 +2,13 @@
 
 import secrets
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from carnet import audit
 from carnet.database import for_reading
 from host_agent import schema
+from host_agent.schema import key_pairs as _pairs
+from host_agent.schema import requests as _requests
 
 
 class Store:
@@ -18,5 +20,22 @@ class Store:
         self.holder = secrets.token_hex(8)
         """This process, among all of the Host's, as leases name it."""
 
+    @property
+    def engine(self) -> Engine:
+        """The database, for whoever signs the accounts."""
+        return self._engine
+
     def _audit(self, connection: Connection, event: str, **facts: object) -> None:
         audit.append(connection, schema.audit, event, **facts)
+
+    def _audit_pair(
+        self, connection: Connection, event: str, key_id: bytes, **facts: object
+    ) -> None:
+        """Account for what happened to a pair: whose it is, and by which request, is told too."""
+        row = connection.execute(
+            select(_pairs.c.user_id, _requests.c.request_id)
+            .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
+            .where(_pairs.c.key_id == key_id)
+        ).one()
+        whose = {"user_id": row.user_id, "key_id": key_id, "request_id": row.request_id}
+        self._audit(connection, event, **whose, **facts)

@@ -1,28 +1,24 @@
 """`carnet-target audit`: the accounts, and what they prove."""
 
-import time
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from sqlalchemy import Engine
 
-from carnet.audit import AuditRecord, find_break, read
-from carnet.console import print_json
+from carnet.audit import AuditRecord, read
+from carnet.audit import commands as shared
+from carnet.audit.heads import examine, newest_head
+from carnet.audit.showing import Choice
 from carnet.database import transaction
-from carnet.errors import CarnetError, UsageError
-from target_agent.commands.local import (
-    DURATION,
-    REQUEST_ID,
-    USER,
-    Local,
-    json_option,
-    pass_local,
-)
-from target_agent.explain import Link, explain
+from carnet.errors import UsageError
+from target_agent.commands.local import REQUEST_ID, USER, Local, json_option, pass_local
+from target_agent.explain import explain
 from target_agent.records import Records
 from target_agent.schema import audit as audit_table
+from target_agent.schema import audit_heads
 
 
 @click.group()
@@ -32,75 +28,74 @@ def audit() -> None:
 
 @audit.command()
 @click.option("--user", type=USER, help="Only what is about this user.")
-@click.option("--since", type=DURATION, help="Only what happened so long ago at most, like 8h.")
+@click.option("--request", "request_id", type=REQUEST_ID, help="Only what is about this request.")
+@shared.event_option
+@shared.since_option
+@shared.until_option
 @json_option
 @pass_local
-def show(local: Local, user: str | None, since: int | None, as_json: bool) -> None:
+def show(
+    local: Local,
+    user: str | None,
+    request_id: bytes | None,
+    event: str | None,
+    since: int,
+    until: int | None,
+    as_json: bool,
+) -> None:
     """Show the accounts, oldest first."""
-    earliest = int(time.time()) - since if since else 0
     with local.database() as engine:
-        accounts = _read(engine)
-        mine = _requests_of(engine, user) if user else frozenset()
-    shown = [
-        each
-        for each in accounts
-        if each.at >= earliest and (user is None or _is_about(each, user, mine))
-    ]
-    if as_json:
-        print_json([_facts(each) for each in shown])
-    else:
-        Console().print(_table(shown))
-
-
-def _facts(record: AuditRecord) -> dict[str, object]:
-    return {
-        "number": record.number,
-        "at": record.at,
-        "event": record.event,
-        "facts": record.facts,
-    }
-
-
-def _read(engine: Engine) -> list[AuditRecord]:
-    with transaction(engine) as connection:
-        return list(read(connection, audit_table))
+        hers = _requests_of(engine, user) if user else frozenset()
+        wanted = frozenset({request_id}) if request_id else hers
+        choice = Choice(None if request_id else user, wanted, event, until)
+        with transaction(engine) as connection:
+            records = read(connection, audit_table, since=since)
+            shared.show_records(records, choice, as_json=as_json)
 
 
 def _requests_of(engine: Engine, user: str) -> frozenset[bytes]:
     return frozenset(each.request_id for each in Records(engine).all() if each.user_id == user)
 
 
-def _is_about(record: AuditRecord, user: str, requests: frozenset[bytes]) -> bool:
-    facts = record.facts
-    return facts.get("user_id") == user or facts.get("request_id") in requests
+@audit.command()
+@click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An earlier certificate of this Target, under whose key heads were signed.",
+)
+@shared.witness_option
+@json_option
+@pass_local
+def verify(
+    local: Local, certificates: tuple[Path, ...], witnesses: tuple[Path, ...], as_json: bool
+) -> None:
+    """Check that no record was changed, moved, dropped or cut off."""
+    kept = shared.read_witnesses(witnesses)
+    keys = [_public_key(path) for path in (local.config.link.certificate, *certificates)]
+    with local.database() as engine, transaction(engine) as connection:
+        found = examine(connection, audit_table, audit_heads, keys, kept)
+    shared.report(found, as_json=as_json)
 
 
-def _table(records: list[AuditRecord]) -> Table:
-    table = Table("no.", "at", "event", "facts")
-    for record in records:
-        facts = ", ".join(f"{name} {_plain(value)}" for name, value in record.facts.items())
-        at = f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%SZ}"
-        table.add_row(str(record.number), at, record.event, facts)
-    return table
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _public_key(path: Path) -> bytes:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Cannot read the certificate {path}; correct the path.") from error
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 @audit.command()
 @pass_local
-def verify(local: Local) -> None:
-    """Check that no record was changed, moved or dropped before the last one."""
+def head(local: Local) -> None:
+    """Print the newest signed head, to be kept where this machine's operator cannot write."""
     with local.database() as engine, transaction(engine) as connection:
-        broken = find_break(connection, audit_table)
-        count = sum(1 for _ in read(connection, audit_table)) if broken is None else 0
-    if broken is not None:
-        raise CarnetError(
-            f"The accounts were changed: record {broken} is not what was written;"
-            " keep this file, and compare it with a backup."
-        )
-    click.echo(f"The accounts are whole: {count} records.")
+        signed = newest_head(connection, audit_heads)
+    shared.show_head(signed)
 
 
 @audit.command(name="explain")
@@ -117,19 +112,9 @@ def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
             f"There is no record of a request {request_id.hex()};"
             " `carnet-target tunnels list --all` shows those there are."
         )
-    chain = list(explain(record, accounts))
-    if as_json:
-        print_json([_link_facts(link) for link in chain])
-    else:
-        Console().print(_chain(chain))
+    shared.show_chain(explain(record, accounts), as_json=as_json)
 
 
-def _link_facts(link: Link) -> dict[str, object]:
-    return {"link": link.link, "says": link.says, "records": list(link.records)}
-
-
-def _chain(chain: list[Link]) -> Table:
-    table = Table("link", "what it says", "records")
-    for link in chain:
-        table.add_row(link.link, link.says, ", ".join(map(str, link.records)))
-    return table
+def _read(engine: Engine) -> Iterable[AuditRecord]:
+    with transaction(engine) as connection:
+        return list(read(connection, audit_table))

@@ -178,27 +178,6 @@ def test_the_migrations_lead_to_the_schema(database):
         assert compare_metadata(context, schema.metadata) == []
 
 
-@pytest.mark.parametrize(
-    ("tamper", "first_broken"),
-    [
-        ("UPDATE audit SET facts = digest WHERE number = 2", 2),
-        ("DELETE FROM audit WHERE number = 2", 2),
-        ("UPDATE audit SET at = at + 1 WHERE number = 3", 3),
-        ("UPDATE audit SET event = 'nothing' WHERE number = 1", 1),
-    ],
-)
-def test_accounts_that_were_tampered_with_are_found(
-    database, pair, other_pair, tamper, first_broken
-):
-    database.spend(*sealed_request(pair))
-    with database.begin() as connection:
-        assert audit.find_break(connection, schema.audit) is None
-    with database._engine.begin() as raw:
-        raw.exec_driver_sql(tamper)
-    with database.begin() as connection:
-        assert audit.find_break(connection, schema.audit) == first_broken
-
-
 def test_a_state_that_is_none_cannot_be_written(database, pair):
     with pytest.raises(sqlalchemy.exc.IntegrityError), database.begin() as connection:
         connection.exec_driver_sql("UPDATE key_pairs SET state = 'valid', reason = 'spent'")

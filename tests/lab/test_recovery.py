@@ -242,9 +242,26 @@ def test_a_revoked_pair_is_burned_at_the_next_answer(office):
 
 
 def test_the_accounts_of_all_this_are_whole(office):
-    assert office.host("audit", "verify").returncode == 0
+    assert office.host("audit", "verify", given=office.hsm_pin).returncode == 0
     assert office.target("audit", "verify").returncode == 0
-    shown = [
-        json.loads(line) for line in office.host("audit", "show", "--json").stdout.splitlines()
-    ]
+    shown = json.loads(office.host("audit", "show", "--json").stdout)
     assert len([r for r in shown if r["event"] == "spent"]) == len(office.spent_pairs())
+
+
+def test_a_host_that_stops_signs_the_head_of_its_accounts_on_the_hsm(office):
+    office.host_agent.stop()
+    found = json.loads(office.host("audit", "verify", "--json", given=office.hsm_pin).stdout)
+    assert found["whole"]
+    assert found["signed"] == found["records"] > 0
+    key = office.world.host.directory / "accounts.pem"
+    key.write_text(office.host("audit", "key", given=office.hsm_pin).stdout)
+    assert office.host("audit", "verify", "--key", str(key)).returncode == 0
+    office.host_agent = office.serve_host()
+
+
+def test_both_ends_explain_the_same_request(office):
+    request_id = office.tunnels()[0]["request_id"]
+    ours = json.loads(office.host("audit", "explain", request_id, "--json").stdout)
+    theirs = json.loads(office.target("audit", "explain", request_id, "--json").stdout)
+    assert ours[:2] == [{**link, "records": ours[0]["records"]} for link in theirs[:2]]
+    assert [link["link"] for link in ours[2:5]] == ["user", "Host", "Target"]

@@ -1,6 +1,7 @@
 """The command `carnet-target`: configuration, users, tunnels and accounts."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS, load
 from target_agent.control import Operator, Order, control_socket, sole_hold
+from target_agent.heads import head_keeper
 from target_agent.records import Records
 from tests.target.certificates import Authority
 from tests.target.conftest import ALICE, free_port, running
@@ -251,17 +253,64 @@ def test_evidence_that_was_changed_is_told(answered, run, target):
 
 
 @pytest.mark.usefixtures("answered")
-def test_the_accounts_are_shown_and_checked(run, target):
+def test_the_accounts_are_shown_and_checked(run, target, link):
     events = [each["event"] for each in json.loads(run("audit", "show", "--json"))]
     assert events == ["access-granted", "tunnel-prepared", "tunnel-refused"]
     assert len(json.loads(run("audit", "show", "--user", ALICE, "--since", "1h", "--json"))) == 3
     assert json.loads(run("audit", "show", "--user", "bob@office", "--json")) == []
+    assert json.loads(run("audit", "show", "--until", "2020-01-01", "--json")) == []
     assert "tunnel-prepared" in run("audit", "show")
-    assert "3 records" in run("audit", "verify")
-    with sqlite3.connect(target.database) as connection:
-        connection.execute("UPDATE audit SET event = 'tunnel-refused' WHERE number = 2")
-    connection.close()
+    assert "3 records, signed up to record 0" in run("audit", "verify")
+    tamper(target, "UPDATE audit SET event = 'tunnel-refused' WHERE number = 2")
     assert "record 2" in refused(run, "audit", "verify").sentence
+
+
+@pytest.mark.usefixtures("answered")
+def test_the_head_of_the_accounts_is_signed_with_the_links_key(run, target, link, tmp_path):
+    with opened_database(target.database, "target_agent") as engine:
+        asyncio.run(head_keeper(target, engine).sign_newest())
+    assert "signed up to record 3" in run("audit", "verify")
+    witness = tmp_path / "head.txt"
+    witness.write_text(run("audit", "head"))
+    tamper(target, "DELETE FROM audit WHERE number = 3")
+    assert "record 3" in refused(run, "audit", "verify").sentence
+    tamper(target, "DELETE FROM audit_heads")
+    assert "2 records" in run("audit", "verify")
+    assert "record 3" in refused(run, "audit", "verify", "--head", str(witness)).sentence
+
+
+@pytest.mark.usefixtures("answered")
+def test_heads_under_an_earlier_certificate_are_verified_with_it(run, target, link, tmp_path):
+    with opened_database(target.database, "target_agent") as engine:
+        asyncio.run(head_keeper(target, engine).sign_newest())
+    earlier = tmp_path / "earlier.crt"
+    earlier.write_bytes(target.link.certificate.read_bytes())
+    link()
+    assert "no key of these accounts" in refused(run, "audit", "verify").sentence
+    assert "signed up to record 3" in run("audit", "verify", "--certificate", str(earlier))
+
+
+@pytest.fixture
+def link(target, tmp_path):
+    """Give the Target a certificate of the link; call it for the next one."""
+
+    def renew():
+        certificate, key = Authority(tmp_path).issue("work", "work")
+        target.link.certificate.write_bytes(certificate.read_bytes())
+        target.link.key.touch(mode=0o600)
+        target.link.key.write_bytes(key.read_bytes())
+
+    renew()
+    return renew
+
+
+def tamper(target, statement):
+    """Change the accounts, as the owner of the file can."""
+    with contextlib.closing(sqlite3.connect(target.database)) as connection, connection:
+        for table in ("audit", "audit_heads"):
+            for verb in ("update", "delete"):
+                connection.execute(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
+        connection.execute(statement)
 
 
 @pytest.fixture

@@ -1,21 +1,19 @@
-"""The accounts: an append-only table, each record chained to the one before by hash.
-
-Host and Target each keep one, in the database that holds what the records speak
-of, so that a step and its record are one transaction (the paper's Table 4).
-"""
+"""The chain: an append-only table, each record bound to the one before by hash."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, Text, func, select
+from sqlalchemy import Column, Connection, LargeBinary, MetaData, Row, Table, Text, func, select
 
+from carnet.audit.meaning import MEANINGS
 from carnet.database.sql import MOMENT, now
 from carnet.wire import cbor
 
-_START = bytes(32)
+START = bytes(32)
+"""What the first record follows."""
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,18 @@ def audit_table(metadata: MetaData) -> Table:
 def append(connection: Connection, table: Table, event: str, **facts: Any) -> None:
     """Append a record in the caller's transaction; facts are plain values, never secrets.
 
+    Which of the paper's steps it records, and what they were in AAA, is written with it.
     The transaction is one that may write (carnet.database): there is but one at a time,
     so that no two records follow the same one.
     """
+    meaning = MEANINGS[event]
     newest = select(func.max(table.c.number)).scalar_subquery()
     last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
     at, number, previous = connection.execute(select(now(), newest, last)).one()
-    number, previous, encoded = (number or 0) + 1, previous or _START, cbor.encode(facts)
+    number, previous = (number or 0) + 1, previous or START
+    encoded = cbor.encode(
+        {**facts, "steps": list(meaning.steps), "functions": list(meaning.functions)}
+    )
     connection.execute(
         table.insert().values(
             number=number,
@@ -63,38 +66,45 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
     )
 
 
-def read(connection: Connection, table: Table) -> Iterator[AuditRecord]:
-    """Yield all records, oldest first."""
-    for row in connection.execute(select(table).order_by(table.c.number)):
+def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:
+    """Yield the records, oldest first; `since` is in seconds since 1970."""
+    for row in _rows(connection, table, since):
         facts = cast("dict[str, Any]", cbor.decode(row.facts, len(row.facts)))
         yield AuditRecord(row.number, row.at, row.event, facts)
 
 
-def describe(record: AuditRecord) -> str:
-    """Return a record as one line for a person."""
-    when = datetime.fromtimestamp(record.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    facts = "  ".join(
-        f"{name}={value.hex() if isinstance(value, bytes) else value}"
-        for name, value in record.facts.items()
-        if value is not None
-    )
-    return f"{record.number:6}  {when}Z  {record.event:16}  {facts}"
+@dataclass(frozen=True)
+class ChainLink:
+    """What the chain itself says of one record: whether it is what was written."""
+
+    number: int
+    digest: bytes
+    holds: bool
 
 
-def find_break(connection: Connection, table: Table) -> int | None:
-    """Return the number of the first record that was changed, dropped or moved; None if none.
+def follow(connection: Connection, table: Table) -> Iterator[ChainLink]:
+    """Yield the chain's links up to the first that does not hold, that one included.
 
-    Records that were cut off at the end do not show, since nothing outside says how
-    many there were.
+    It does not hold where a record was changed, dropped or moved. A chain that was made
+    anew from there on holds again: the signed heads tell (carnet.audit.heads).
     """
-    previous = _START
-    expected = 1
-    for row in connection.execute(select(table).order_by(table.c.number)):
+    previous, expected = START, 1
+    for row in _rows(connection, table, 0):
         digest = _digest(previous, row.number, row.at, row.event, row.facts)
-        if row.number != expected or row.digest != digest:
-            return expected
+        holds = row.number == expected and row.digest == digest
+        yield ChainLink(expected, row.digest, holds)
+        if not holds:
+            return
         previous, expected = row.digest, expected + 1
-    return None
+
+
+def _rows(connection: Connection, table: Table, since: int) -> Iterator[Row[Any]]:
+    """Yield rows a page at a time; what is appended meanwhile comes at the end."""
+    last = 0
+    page = select(table).where(table.c.at >= since).order_by(table.c.number).limit(_ROWS_AT_ONCE)
+    while rows := connection.execute(page.where(table.c.number > last)).all():
+        yield from rows
+        last = rows[-1].number
 
 
 def _digest(previous: bytes, number: int, at: int, event: str, facts: bytes) -> bytes:

@@ -1,0 +1,144 @@
+"""Signed heads: the newest record's digest, signed, so that the chain cannot be made anew.
+
+Whoever can write the database can write a whole chain that holds. He cannot sign: the
+Host's signing key is on its HSM. So records up to a signed head can be neither
+changed nor cut off without a trace, and who keeps a head elsewhere (it is in the log,
+too) can tell even when the heads are cut off with them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, select
+
+from carnet.audit.chain import follow
+from carnet.database.sql import MOMENT, now, upsert
+from carnet.wire.documents import AccountsHead, read_unverified, verify_document
+from carnet.wire.fault import WireError
+from carnet.wire.keys import load_public_key
+from carnet.wire.suites import P256
+
+
+def heads_table(metadata: MetaData) -> Table:
+    """Return the definition of the table of signed heads."""
+    return Table(
+        "audit_heads",
+        metadata,
+        Column("number", MOMENT, primary_key=True, autoincrement=False),
+        Column("signed", LargeBinary, nullable=False),
+    )
+
+
+def next_head(
+    connection: Connection, table: Table, heads: Table, agent: str
+) -> AccountsHead | None:
+    """Return the newest record as a head to be signed; None if it is signed already."""
+    newest = connection.execute(
+        select(table.c.number, table.c.digest, now().label("at"))
+        .order_by(table.c.number.desc())
+        .limit(1)
+    ).first()
+    if newest is None or _is_signed(connection, heads, newest.number):
+        return None
+    return AccountsHead(
+        version=1, agent=agent, number=newest.number, digest=newest.digest, signed_at=newest.at
+    )
+
+
+def _is_signed(connection: Connection, heads: Table, number: int) -> bool:
+    query = select(heads.c.number).where(heads.c.number == number)
+    return connection.execute(query).first() is not None
+
+
+def keep_head(connection: Connection, heads: Table, number: int, signed: bytes) -> None:
+    """Keep a signed head; if another process was quicker, its head stands."""
+    values = {"number": number, "signed": signed}
+    connection.execute(upsert(connection, heads).values(values).on_conflict_do_nothing())
+
+
+def newest_head(connection: Connection, heads: Table) -> bytes | None:
+    """Return the newest signed head, as it was signed; None if there is none."""
+    query = select(heads.c.signed).order_by(heads.c.number.desc()).limit(1)
+    return connection.execute(query).scalar()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What `audit verify` found."""
+
+    records: int
+    """How many hold, from the first on."""
+    signed: int
+    """Up to which record a signature says that nothing was changed or cut off."""
+    broken_at: int | None = None
+    """The first record that is not what was written, if one is not."""
+    reason: str = ""
+    """Half a sentence: how that shows."""
+
+
+def examine(
+    connection: Connection,
+    table: Table,
+    heads: Table,
+    keys: Iterable[bytes],
+    witnesses: Iterable[bytes] = (),
+) -> Examination:
+    """Compare the chain with itself, with the signed heads, and with heads kept elsewhere.
+
+    `keys` are public keys (SubjectPublicKeyInfo) of this agent's accounts; a head under
+    any other breaks the accounts.
+    """
+    stored = connection.execute(select(heads.c.number, heads.c.signed)).all()
+    trusted = [load_public_key(key, P256) for key in keys]
+    claims: dict[int, list[AccountsHead]] = defaultdict(list)
+    for number, signed in [*((row.number, row.signed) for row in stored), *_numbered(witnesses)]:
+        head = _verified(signed, trusted)
+        if head is None or head.number != number:
+            return Examination(0, 0, number, "its signed head is by no key of these accounts")
+        claims[number].append(head)
+    return _compare(connection, table, claims)
+
+
+def _compare(
+    connection: Connection, table: Table, claims: Mapping[int, list[AccountsHead]]
+) -> Examination:
+    records = signed = 0
+    for link in follow(connection, table):
+        if not link.holds:
+            return Examination(records, signed, link.number, "it does not follow the one before")
+        for head in claims.get(link.number, ()):
+            if head.digest != link.digest:
+                reason = f"it is not the one whose head was signed on {_when(head)}"
+                return Examination(records, signed, link.number, reason)
+            signed = link.number
+        records = link.number
+    lost = [head for number, those in claims.items() if number > records for head in those]
+    if lost:
+        head = max(lost, key=lambda each: each.number)
+        reason = f"it is gone: a head signed on {_when(head)} names record {head.number}"
+        return Examination(records, signed, records + 1, reason)
+    return Examination(records, signed)
+
+
+def _verified(signed: bytes, trusted: Iterable[ec.EllipticCurvePublicKey]) -> AccountsHead | None:
+    for key in trusted:
+        try:
+            return verify_document(signed, AccountsHead, key)
+        except WireError:
+            continue
+    return None
+
+
+def _numbered(witnesses: Iterable[bytes]) -> Iterable[tuple[int, bytes]]:
+    for signed in witnesses:
+        try:
+            yield read_unverified(signed, AccountsHead).number, signed
+        except WireError:
+            yield 0, signed
+
+
+def _when(head: AccountsHead) -> str:
+    return f"{datetime.fromtimestamp(head.signed_at, UTC):%Y-%m-%d %H:%M:%SZ}"

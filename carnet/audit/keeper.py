@@ -1,0 +1,63 @@
+"""Signing the head of a running agent's accounts: at start, at intervals, at shutdown."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine, Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from carnet.audit.heads import keep_head, next_head
+from carnet.database import transaction
+from carnet.errors import TokenError
+from carnet.wire.documents import AccountsHead
+
+log = structlog.get_logger()
+
+INTERVAL_SECONDS = 300
+"""Records younger than this may be cut off without a trace."""
+
+SignHead = Callable[[AccountsHead], Awaitable[bytes]]
+"""Signs a head as a document; raises TokenError if the key cannot be used."""
+
+
+@dataclass(frozen=True)
+class HeadKeeper:
+    """Signs the head of one agent's accounts."""
+
+    engine: Engine
+    records: Table
+    heads: Table
+    agent: str
+    sign: SignHead
+
+    async def run(self) -> None:
+        """Sign whenever there is something new to sign, for ever."""
+        while True:
+            await self.sign_newest()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def sign_newest(self) -> None:
+        """Sign the newest record, if it is not signed; what fails is logged and done later.
+
+        The signed head goes to the log, too: who keeps the log elsewhere keeps a witness.
+        """
+        try:
+            head = await asyncio.to_thread(self._next)
+            if head is None:
+                return
+            signed = await self.sign(head)
+            await asyncio.to_thread(self._keep, head.number, signed)
+        except (TokenError, SQLAlchemyError) as error:
+            log.warning("accounts-head-not-signed", reason=str(error))
+            return
+        log.info("accounts-head", number=head.number, signed=signed.hex())
+
+    def _next(self) -> AccountsHead | None:
+        with transaction(self.engine) as connection:
+            return next_head(connection, self.records, self.heads, self.agent)
+
+    def _keep(self, number: int, signed: bytes) -> None:
+        with transaction(self.engine) as connection:
+            keep_head(connection, self.heads, number, signed)

@@ -1,0 +1,70 @@
+"""Showing records to a person, and choosing which."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from carnet.audit.chain import AuditRecord
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records are wanted; what is None or empty narrows nothing."""
+
+    user_id: str | None = None
+    request_ids: Collection[bytes] = ()
+    """With a user: those of her requests, of which some records name no user."""
+    event: str | None = None
+    until: int | None = None
+    """Seconds since 1970."""
+
+    def fits(self, record: AuditRecord) -> bool:
+        """Tell whether a record is wanted."""
+        if self.until is not None and record.at > self.until:
+            return False
+        if self.event is not None and record.event != self.event:
+            return False
+        about = record.facts.get("request_id") in self.request_ids
+        if self.user_id is not None:
+            return about or record.facts.get("user_id") == self.user_id
+        return about or not self.request_ids
+
+
+def chosen(records: Iterable[AuditRecord], choice: Choice) -> Iterator[AuditRecord]:
+    """Yield the records that are wanted."""
+    return (record for record in records if choice.fits(record))
+
+
+def as_json(record: AuditRecord) -> dict[str, object]:
+    """Return a record's facts, for scripts."""
+    return {
+        "number": record.number,
+        "at": record.at,
+        "event": record.event,
+        "facts": record.facts,
+    }
+
+
+def as_table(records: Iterable[AuditRecord]) -> Table:
+    """Return records as a table for a person; times are UTC."""
+    table = Table("no.", "at", "event", "step", "facts")
+    for record in records:
+        facts = {**record.facts}
+        steps, functions = facts.pop("steps", ()), facts.pop("functions", ())
+        told = [f"{name} {plain(value)}" for name, value in facts.items() if value is not None]
+        told += [f"({', '.join(functions)})"] if functions else []
+        table.add_row(
+            str(record.number),
+            f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%SZ}",
+            record.event,
+            ", ".join(map(str, steps)),
+            ", ".join(told),
+        )
+    return table
+
+
+def plain(value: object) -> str:
+    """Return a fact as text, bytes in hexadecimal."""
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,143 @@
+"""`carnet-host audit`: the accounts, and what they prove."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from cryptography.hazmat.primitives import serialization
+
+from carnet import console
+from carnet.audit import commands as shared
+from carnet.audit import read
+from carnet.audit.heads import examine, newest_head
+from carnet.audit.showing import Choice
+from carnet.errors import UsageError
+from carnet.token.accounts import accounts_key
+from host_agent import config as configuration
+from host_agent import schema
+from host_agent.explain import explain
+from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group()
+def audit() -> None:
+    """Read the accounts and check them."""
+
+
+@audit.command()
+@click.option("--user", help="Only what is about this user.")
+@click.option("--request", "request_id", help="Only what is about this Request ID.")
+@shared.event_option
+@shared.since_option
+@shared.until_option
+@json_option
+@click.pass_obj
+def show(
+    path: Path,
+    user: str | None,
+    request_id: str | None,
+    event: str | None,
+    since: int,
+    until: int | None,
+    as_json: bool,
+) -> None:
+    """Show the accounts, oldest first."""
+    with open_database(configuration.load(path)) as database, database.begin() as connection:
+        hers = set(database.request_ids(user)) if user else set()
+        wanted = {_request_id(request_id)} if request_id else set()
+        choice = Choice(None if request_id else user, wanted or hers, event, until)
+        shared.show_records(read(connection, schema.audit, since=since), choice, as_json=as_json)
+
+
+@audit.command()
+@console.secret_options("pin", PIN)
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The accounts' public key, from `audit key`; without it the HSM is asked.",
+)
+@shared.witness_option
+@json_option
+@click.pass_obj
+def verify(
+    path: Path,
+    keys: tuple[Path, ...],
+    witnesses: tuple[Path, ...],
+    pin_fd: int | None,
+    pin_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Check that no record was changed, moved, dropped or cut off."""
+    config = configuration.load(path)
+    kept = shared.read_witnesses(witnesses)
+    if keys:
+        trusted = _read_keys(keys)
+    else:
+        with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
+            trusted = [accounts_key(session)]
+    with open_database(config) as database, database.begin() as connection:
+        found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
+    shared.report(found, as_json=as_json)
+
+
+@audit.command()
+@console.secret_options("pin", PIN)
+@click.pass_obj
+def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
+    """Print the public key of the accounts (PEM), for who verifies them without the HSM."""
+    with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
+        print_public_key(accounts_key(session), "to compare with whoever verifies")
+
+
+@audit.command()
+@click.pass_obj
+def head(path: Path) -> None:
+    """Print the newest signed head, to be kept where this machine's operator cannot write."""
+    with open_database(configuration.load(path)) as database, database.begin() as connection:
+        signed = newest_head(connection, schema.audit_heads)
+    shared.show_head(signed)
+
+
+@audit.command(name="explain")
+@click.argument("request_id", metavar="REQUEST-ID")
+@json_option
+@click.pass_obj
+def explain_(path: Path, request_id: str, as_json: bool) -> None:
+    """Show the chain of responsibility, from the request to its tunnel."""
+    wanted = _request_id(request_id)
+    with open_database(configuration.load(path)) as database, database.begin() as connection:
+        rows = database.requests_by_id(wanted)
+        accounts = list(read(connection, schema.audit)) if rows else []
+    if not rows:
+        raise UsageError(
+            f"There is no record of a request {request_id}; "
+            f"`carnet-host keys --json` shows those there are."
+        )
+    for row in rows:
+        shared.show_chain(explain(row, accounts), as_json=as_json)
+
+
+def _request_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{text} is no Request ID; it has 32 hexadecimal digits.") from None
+
+
+def _read_keys(paths: Iterable[Path]) -> list[bytes]:
+    keys = []
+    for path in paths:
+        try:
+            public_key = serialization.load_pem_public_key(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} is no public key in PEM; print it anew.") from error
+        keys.append(
+            public_key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+    return keys

@@ -1,0 +1,44 @@
+"""What the commands of the Host work on: its database, its HSM token, and the PIN."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import click
+from cryptography.hazmat.primitives import serialization
+
+from carnet import console
+from carnet.token.session import TokenSession, open_session
+from host_agent.config import HostConfig
+from host_agent.hsm import find_hsm
+from host_agent.keydb import KeyDatabase
+
+PIN = "the PIN of the HSM token"
+
+
+def read_pin(fd: int | None, file: Path | None) -> str:
+    """Return the PIN; raises UsageError where there is no source of it."""
+    return console.read_secret(PIN, fd=fd, file=file, variable="CARNET_PIN")
+
+
+def open_database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
+    """Open the Key Database; raises UsageError."""
+    return KeyDatabase.opened(config.key_database)
+
+
+@contextmanager
+def hsm_session(config: HostConfig, pin: str) -> Iterator[TokenSession]:
+    """Log in to the HSM token; raises TokenError."""
+    with open_session(find_hsm(config.token), pin, writable=True) as session:
+        yield session
+
+
+def print_public_key(public_key: bytes, purpose: str) -> None:
+    """Print a SubjectPublicKeyInfo as PEM, and its fingerprint beside it."""
+    pem = serialization.load_der_public_key(public_key).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    click.echo(pem.decode(), nl=False)
+    fingerprint = hashlib.sha256(public_key).hexdigest()
+    click.echo(f"SHA-256 fingerprint, {purpose}: {fingerprint}", err=True)

@@ -1,0 +1,203 @@
+"""The accounts: append-only, chained, and signed so that no chain can be made anew."""
+
+import hashlib
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from carnet.audit.chain import START, _digest, read
+from carnet.audit.heads import examine, keep_head, next_head
+from carnet.audit.showing import Choice, chosen
+from carnet.database import transaction
+from carnet.wire.documents import sign_document
+from host_agent import schema
+from host_agent.explain import explain
+from tests.host.conftest import sealed_request
+from tests.unit.examples import SoftwareKey
+
+KEY = SoftwareKey()
+REQUEST_ID = b"r" * 16
+
+
+def lift(connection):
+    """Take the triggers away, as the owner of the database can."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("DROP TRIGGER audit_append_only ON audit")
+        connection.exec_driver_sql("DROP TRIGGER audit_heads_append_only ON audit_heads")
+        return
+    for table in ("audit", "audit_heads"):
+        for verb in ("UPDATE", "DELETE"):
+            connection.exec_driver_sql(f"DROP TRIGGER {table}_no_{verb}")
+
+
+def sign_now(database, key=KEY):
+    with transaction(database.engine) as connection:
+        head = next_head(connection, schema.audit, schema.audit_heads, "office")
+        signed = sign_document(head, key.sign)
+        keep_head(connection, schema.audit_heads, head.number, signed)
+    return signed
+
+
+def found(database, *witnesses, keys=(KEY.public_key,)):
+    with database.begin() as connection:
+        return examine(connection, schema.audit, schema.audit_heads, keys, witnesses)
+
+
+def tamper(database, *statements):
+    with database.engine.begin() as connection:
+        lift(connection)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.fixture
+def written(database, pair, other_pair):
+    """Three records: two pairs imported, one spent."""
+    database.spend(*sealed_request(pair))
+    return database
+
+
+def test_whole_accounts_are_whole_and_say_how_far_they_are_signed(written):
+    assert found(written) == type(found(written))(records=3, signed=0)
+    sign_now(written)
+    written.record_destroyed(next(iter(written.keys_to_destroy()), b"") or _spent(written))
+    assert (found(written).records, found(written).signed) == (4, 3)
+    assert found(written).broken_at is None
+
+
+def _spent(database):
+    with database.begin() as connection:
+        return next(e.facts["key_id"] for e in read(connection, schema.audit) if e.event == "spent")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET at = 0", "DELETE FROM audit"])
+def test_the_database_itself_refuses_a_change(written, statement):
+    with pytest.raises(DBAPIError, match="append-only"), written.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert found(written).records == 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "broken_at"),
+    [
+        ("UPDATE audit SET facts = digest WHERE number = 2", 2),
+        ("DELETE FROM audit WHERE number = 2", 2),
+        ("UPDATE audit SET at = at + 1 WHERE number = 3", 3),
+        ("UPDATE audit SET event = 'nothing' WHERE number = 1", 1),
+        ("DELETE FROM audit WHERE number = 3", 3),
+        ("DELETE FROM audit", 1),
+    ],
+)
+def test_a_changed_dropped_or_cut_off_record_is_found(written, statement, broken_at):
+    sign_now(written)
+    tamper(written, statement)
+    assert found(written).broken_at == broken_at
+
+
+def test_reordered_records_are_found(written):
+    tamper(
+        written,
+        "UPDATE audit SET number = 99 WHERE number = 1",
+        "UPDATE audit SET number = 1 WHERE number = 2",
+        "UPDATE audit SET number = 2 WHERE number = 99",
+    )
+    assert found(written).broken_at == 1
+
+
+def make_anew(database):
+    """Write the first record over, and then all of the chain, so that it holds again."""
+    with database.engine.begin() as connection:
+        lift(connection)
+        connection.execute(schema.audit.update().where(schema.audit.c.number == 1).values(at=1))
+        previous = START
+        rows = connection.execute(schema.audit.select().order_by(schema.audit.c.number)).all()
+        for row in rows:
+            previous = _digest(previous, row.number, row.at, row.event, row.facts)
+            connection.execute(
+                schema.audit.update()
+                .where(schema.audit.c.number == row.number)
+                .values(digest=previous)
+            )
+
+
+def test_a_chain_made_anew_does_not_fit_the_signed_head(written):
+    sign_now(written)
+    make_anew(written)
+    assert found(written).broken_at == 3
+    assert "head was signed" in found(written).reason
+
+
+def test_who_keeps_a_head_elsewhere_finds_what_is_cut_off_with_the_heads(written):
+    witness = sign_now(written)
+    tamper(written, "DELETE FROM audit WHERE number = 3", "DELETE FROM audit_heads")
+    assert found(written).broken_at is None
+    assert found(written, witness).broken_at == 3
+
+
+def test_a_head_signed_by_somebody_else_is_none(written):
+    sign_now(written, SoftwareKey())
+    assert found(written).broken_at == 3
+    assert "no key of these accounts" in found(written).reason
+
+
+def test_a_witness_that_is_none_is_refused(written):
+    assert found(written, b"no head").broken_at is not None
+
+
+def test_a_record_says_which_step_it_is_and_what_it_was_in_aaa(written):
+    with written.begin() as connection:
+        spent = next(e for e in read(connection, schema.audit) if e.event == "spent")
+    assert spent.facts["steps"] == [2, 3]
+    assert spent.facts["functions"] == ["authentication", "authorization", "accounting"]
+
+
+def test_an_event_without_a_meaning_cannot_be_written(written):
+    with pytest.raises(KeyError), written.engine.begin() as connection:
+        written._audit(connection, "something-new")
+
+
+def test_records_are_chosen_by_user_request_event_and_time(written, pair):
+    envelope, signed = sealed_request(pair)
+    written.store_response(envelope.key_id, "unknown-user", b"sealed", "She is no member.")
+    request_id = signed.request.request_id
+    with written.begin() as connection:
+        records = list(read(connection, schema.audit))
+
+    def events(**choice):
+        return [e.event for e in chosen(records, Choice(**choice))]
+
+    assert events(user_id="alice@office") == ["imported", "imported", "spent", "answered"]
+    assert events(user_id="bob@office") == []
+    assert events(request_ids={request_id}) == ["spent", "answered"]
+    assert events(event="spent") == ["spent"]
+    assert events(until=0) == []
+    assert records[-1].facts["reason"] == "She is no member."
+    with written.begin() as connection:
+        assert list(read(connection, schema.audit, since=records[-1].at + 1)) == []
+
+
+def test_the_chain_of_responsibility_names_the_record_behind_each_link(written, pair):
+    envelope, signed = sealed_request(pair)
+    written.store_response(envelope.key_id, "granted", b"sealed")
+    written.record_destroyed(envelope.key_id)
+    with written.begin() as connection:
+        accounts = list(read(connection, schema.audit))
+    (request,) = written.requests_by_id(signed.request.request_id)
+    chain = list(explain(request, accounts))
+    assert [(each.link, each.records) for each in chain] == [
+        ("request", (3,)),
+        ("key pair", (3,)),
+        ("user", (1,)),
+        ("Host", (3,)),
+        ("Target", (4,)),
+        ("key pair", (5,)),
+    ]
+    assert "alice@office asks work" in chain[0].says
+    assert hashlib.sha256(request.evidence).hexdigest() in chain[1].says
+
+
+def test_evidence_that_was_changed_does_not_hold_any_more(written, pair):
+    _, signed = sealed_request(pair)
+    (request,) = written.requests_by_id(signed.request.request_id)
+    forged = type(request)(**{**vars(request), "evidence": request.evidence[:-1] + b"\0"})
+    assert "does not hold" in next(iter(explain(forged, ()))).says
