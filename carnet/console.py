@@ -62,6 +62,15 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask; click.Abort on a no, UsageError where there is nobody to ask and no `--yes`."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer at; confirm with --yes.")
+    click.confirm(question, abort=True, err=True)
+
+
 def print_json(facts: object) -> None:
     """Print facts for scripts, bytes as hexadecimal."""
     click.echo(json.dumps(facts, default=_plain, ensure_ascii=False))

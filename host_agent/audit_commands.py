@@ -17,6 +17,7 @@ from host_agent import config as configuration
 from host_agent import schema
 from host_agent.explain import explain
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
+from host_agent.rollback import accept_older
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
@@ -100,6 +101,21 @@ def head(path: Path) -> None:
     with open_database(configuration.load(path)) as database, database.begin() as connection:
         signed = newest_head(connection, schema.audit_heads)
     shared.show_head(signed)
+
+
+@audit.command()
+@click.option("--reason", required=True, help="What happened to the newer database.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@console.secret_options("pin", PIN)
+@click.pass_obj
+def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: Path | None) -> None:
+    """Go on with an older Key Database: pairs spent since the backup are valid again."""
+    config = configuration.load(path)
+    with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
+        console.confirm("Is every pair revoked that may have been spent since?", yes=yes)
+        with open_database(config) as database:
+            accept_older(database, session, config.name, reason)
+    click.echo("The HSM goes by this database from now on.")
 
 
 @audit.command(name="explain")

@@ -87,12 +87,14 @@ def import_(
 ) -> None:
     """Take in a batch of key pairs that the officer minted."""
     from host_agent import importing
+    from host_agent.rollback import advance_mark, check_not_older
 
     config = configuration.load(path)
     batch = importing.read_batch(batch_path, config)
     pin = read_pin(pin_fd, pin_file)
-    with open_database(config) as database:
+    with open_database(config) as database, importing.alone(config):
         with hsm_session(config, pin) as session:
+            check_not_older(database, session)
             unwrapped = importing.wrapped_onto_hsm(batch, session, database)
             with click.progressbar(
                 unwrapped, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
@@ -100,7 +102,8 @@ def import_(
                 key_ids = list(progress)
         with hsm_session(config, pin) as session:
             importing.check_kept(key_ids, session)
-        new = importing.record_batch(batch, database)
+            new = importing.record_batch(batch, database)
+            advance_mark(database, session, config.name)
     facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
     if as_json:
         console.print_json(facts)

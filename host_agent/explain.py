@@ -4,6 +4,7 @@ Membership and the access control list are Target's to show: `carnet-target audi
 explain` tells the rest, by the same Request ID.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def explain(request: RequestAccount, accounts: Iterable[AuditRecord]) -> Iterato
     for each in mine:
         if each.event in _SAYS:
             link, says = _SAYS[each.event]
-            told = says.format_map({"target": request.target, **each.facts})
+            told = says.format_map(defaultdict(str, {"target": request.target, **each.facts}))
             yield Link(link, f"{when(each.at)} {told}", (each.number,))
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from typing import TypeVar
 
-from carnet.token.accounts import accounts_key, sign_accounts
+from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession, open_session
@@ -23,6 +23,8 @@ from carnet.wire.envelope import (
 )
 from carnet.wire.messages import Response
 from host_agent.config import TokenSection
+from host_agent.keydb import KeyDatabase
+from host_agent.rollback import check_not_older
 from softhsm.configuration import use_default
 
 T = TypeVar("T")
@@ -73,6 +75,14 @@ class Hsm:
     async def sign_head(self, head: AccountsHead) -> bytes:
         """Sign the head of the accounts; raises TokenError."""
         return await self._on_thread(lambda: self._sign_head(head))
+
+    async def keep_mark(self, signed: bytes) -> None:
+        """Keep a signed head on the token; raises TokenError."""
+        await self._on_thread(lambda: write_mark(self._session, signed))
+
+    async def check_not_older(self, database: KeyDatabase) -> None:
+        """Raise UsageError if the Key Database is older than the token knows."""
+        await self._on_thread(lambda: check_not_older(database, self._session))
 
     def _sign_head(self, head: AccountsHead) -> bytes:
         accounts_key(self._session)

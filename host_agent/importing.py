@@ -6,13 +6,16 @@ imports the batch again.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from filelock import FileLock, Timeout
 
 from carnet.errors import RefusedError, TokenError, UsageError
+from carnet.files import private_directory
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import host_transport_key, open_transport
@@ -22,6 +25,19 @@ from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.suites import find_suite
 from host_agent.config import HostConfig
 from host_agent.keydb import KeyDatabase, NewPair
+
+
+@contextmanager
+def alone(config: HostConfig) -> Iterator[None]:
+    """Be the only import on this machine: two would put the same keys on the HSM twice.
+
+    Raises UsageError if another one runs.
+    """
+    try:
+        with FileLock(private_directory(config.directory) / "import.lock", timeout=0, mode=0o600):
+            yield
+    except Timeout as error:
+        raise UsageError("Another import runs; wait until it is over.") from error
 
 
 def read_batch(path: Path, config: HostConfig) -> Batch:

@@ -180,8 +180,14 @@ async def _serve(
     async with open_hsm(config.token, pin) as hsm:
         link = TargetLink(config.targets, context)
         service = HostService(Parts(database, hsm, link, Leases(database)))
+        await hsm.check_not_older(database)
         heads = HeadKeeper(
-            database.engine, schema.audit, schema.audit_heads, config.name, hsm.sign_head
+            database.engine,
+            schema.audit,
+            schema.audit_heads,
+            config.name,
+            hsm.sign_head,
+            hsm.keep_mark,
         )
         try:
             await service.take_up_unanswered()

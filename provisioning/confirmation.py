@@ -1,19 +1,10 @@
-"""Asking before something is destroyed."""
+"""Having the label typed of a token that is to be wiped."""
 
 import sys
 
 import click
 
 from carnet.errors import UsageError
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask; click.Abort on a no, UsageError where there is nobody to ask and no `--yes`."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer at; confirm with --yes.")
-    click.confirm(question, abort=True, err=True)
 
 
 def confirm_by_label(label: str, typed: str | None) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from carnet.console import print_json, read_secret, secret_options
+from carnet.console import confirm, print_json, read_secret, secret_options
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
 from carnet.token.initialise import initialise_token
@@ -13,7 +13,7 @@ from carnet.token.module import Module, TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
-from provisioning.confirmation import confirm, confirm_by_label
+from provisioning.confirmation import confirm_by_label
 from provisioning.options import (
     PIN_VARIABLE,
     TokenAccess,

@@ -48,7 +48,7 @@ _ABOUT_USERS = ("access-granted", "member-removed")
 
 def _refusal(account: AuditRecord) -> Link:
     facts = account.facts
-    return Link("refused", f"{facts['code']}: {facts['reason']}", (account.number,))
+    return Link("refused", f"{facts.get('code')}: {facts.get('reason')}", (account.number,))
 
 
 def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
@@ -64,7 +64,7 @@ def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
 
 def _access(mine: list[AuditRecord], hers: list[AuditRecord]) -> Iterator[Link]:
     prepared = [each for each in mine if each.event == "tunnel-prepared"]
-    for entry in (entry for each in prepared for entry in each.facts["access"]):
+    for entry in (entry for each in prepared for entry in each.facts.get("access", ())):
         granting = [each.number for each in hers if entry.items() <= each.facts.items()]
         says = (
             f"{entry['objective']} to {entry['network']},"

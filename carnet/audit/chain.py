@@ -1,15 +1,28 @@
 """The chain: an append-only table, each record bound to the one before by hash."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Column, Connection, LargeBinary, MetaData, Row, Table, Text, func, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    LargeBinary,
+    MetaData,
+    Row,
+    Select,
+    Table,
+    Text,
+    func,
+    select,
+)
 
 from carnet.audit.meaning import MEANINGS
 from carnet.database.sql import MOMENT, now
+from carnet.errors import CarnetError
 from carnet.wire import cbor
+from carnet.wire.fault import WireError
 
 START = bytes(32)
 """What the first record follows."""
@@ -67,10 +80,21 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
 
 
 def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:
-    """Yield the records, oldest first; `since` is in seconds since 1970."""
+    """Yield the records, oldest first; `since` is in seconds since 1970.
+
+    What was tampered with is shown as far as it can be read: verifying is not done here.
+    Raises CarnetError where a row is nothing that a record could be.
+    """
     for row in _rows(connection, table, since):
-        facts = cast("dict[str, Any]", cbor.decode(row.facts, len(row.facts)))
-        yield AuditRecord(row.number, row.at, row.event, facts)
+        yield AuditRecord(row.number, row.at, str(row.event), _facts(row.facts))
+
+
+def _facts(encoded: bytes) -> dict[str, Any]:
+    try:
+        facts = cbor.decode(encoded, len(encoded))
+    except WireError:
+        facts = None
+    return facts if isinstance(facts, dict) else {"unreadable": encoded}
 
 
 @dataclass(frozen=True)
@@ -102,9 +126,19 @@ def _rows(connection: Connection, table: Table, since: int) -> Iterator[Row[Any]
     """Yield rows a page at a time; what is appended meanwhile comes at the end."""
     last = 0
     page = select(table).where(table.c.at >= since).order_by(table.c.number).limit(_ROWS_AT_ONCE)
-    while rows := connection.execute(page.where(table.c.number > last)).all():
+    while rows := _page(connection, page.where(table.c.number > last), last):
         yield from rows
         last = rows[-1].number
+
+
+def _page(connection: Connection, query: Select[Any], last: int) -> Sequence[Row[Any]]:
+    try:
+        return connection.execute(query).all()
+    except (TypeError, ValueError) as error:
+        raise CarnetError(
+            f"The accounts were changed somewhere after record {last}, where a value is of no "
+            f"kind that was ever written; keep this database, and compare it with a backup."
+        ) from error
 
 
 def _digest(previous: bytes, number: int, at: int, event: str, facts: bytes) -> bytes:

@@ -31,6 +31,8 @@ class HeadKeeper:
     heads: Table
     agent: str
     sign: SignHead
+    kept: Callable[[bytes], Awaitable[None]] | None = None
+    """Is told of each signed head once it is durable."""
 
     async def run(self) -> None:
         """Sign whenever there is something new to sign, for ever."""
@@ -49,6 +51,8 @@ class HeadKeeper:
                 return
             signed = await self.sign(head)
             await asyncio.to_thread(self._keep, head.number, signed)
+            if self.kept is not None:
+                await self.kept(signed)
         except (TokenError, SQLAlchemyError) as error:
             log.warning("accounts-head-not-signed", reason=str(error))
             return

@@ -27,6 +27,7 @@ MEANINGS = {
     "key-destroyed": Meaning((10,), (ACCOUNTING,)),
     "revoked": _ADMINISTRATION,
     "expired": _ADMINISTRATION,
+    "restored": _ADMINISTRATION,
     "tunnel-revoked": _ADMINISTRATION,
     "tunnel-end-asked": _LATER,
     # Target

@@ -69,7 +69,10 @@ def _asked(request: Request) -> str:
 
 def when(seconds: int) -> str:
     """Return a moment, in seconds since 1970, as a person reads it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def as_json(chain: Iterable[Link]) -> list[dict[str, object]]:

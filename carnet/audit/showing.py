@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rich.table import Table
 
 from carnet.audit.chain import AuditRecord
+from carnet.audit.meaning import MEANINGS, Meaning
+from carnet.audit.responsibility import when
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,15 @@ def as_table(records: Iterable[AuditRecord]) -> Table:
     """Return records as a table for a person; times are UTC."""
     table = Table("no.", "at", "event", "step", "facts")
     for record in records:
-        facts = {**record.facts}
-        steps, functions = facts.pop("steps", ()), facts.pop("functions", ())
-        told = [f"{name} {plain(value)}" for name, value in facts.items() if value is not None]
-        told += [f"({', '.join(functions)})"] if functions else []
-        table.add_row(
-            str(record.number),
-            f"{datetime.fromtimestamp(record.at, UTC):%Y-%m-%d %H:%M:%SZ}",
-            record.event,
-            ", ".join(map(str, steps)),
-            ", ".join(told),
-        )
+        meaning = MEANINGS.get(record.event, Meaning())
+        told = [f"{name} {plain(value)}" for name, value in record.facts.items() if _tells(value)]
+        steps = ", ".join(map(str, meaning.steps))
+        table.add_row(str(record.number), when(record.at), record.event, steps, ", ".join(told))
     return table
+
+
+def _tells(value: object) -> bool:
+    return value is not None and value != []
 
 
 def plain(value: object) -> str:

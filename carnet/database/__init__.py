@@ -36,22 +36,31 @@ def opened_database(where: Path | Place, package: str) -> Iterator[Engine]:
     """
     place = FilePlace(where) if isinstance(where, Path) else where
     try:
-        engine = _open(place)
-    except (OSError, SQLAlchemyError) as error:
+        engine = _open(place, package)
+    except (OSError, CommandError, SQLAlchemyError) as error:
         raise UsageError(_cannot(place, error)) from error
     try:
-        migrate(engine, package)
         yield engine
-    except (CommandError, SQLAlchemyError) as error:
+    except SQLAlchemyError as error:
         raise UsageError(_cannot(place, error)) from error
     finally:
         engine.dispose()
 
 
-def _open(place: Place) -> Engine:
+def _open(place: Place, package: str) -> Engine:
     if isinstance(place, PostgresPlace):
-        return postgresql.open_engine(place)
-    return sqlite.open_engine(place)
+        return _migrated(postgresql.open_engine(place), package)
+    with sqlite.opening(place):
+        return _migrated(sqlite.open_engine(place), package)
+
+
+def _migrated(engine: Engine, package: str) -> Engine:
+    try:
+        migrate(engine, package)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
 
 
 def _cannot(place: Place, error: Exception) -> str:

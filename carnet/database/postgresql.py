@@ -47,6 +47,7 @@ def open_engine(place: PostgresPlace) -> Engine:
         place.url.set(drivername="postgresql+psycopg"),
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args=connect_arguments(place),
     )
     event.listen(engine, "connect", _on_connect)

@@ -1,25 +1,56 @@
 """SQLite: one file, any number of processes of one machine."""
 
 import time
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from filelock import FileLock
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
+from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
+_OTHERS = 0o077
+
+
+def opening(place: FilePlace) -> AbstractContextManager[object]:
+    """Be the only process that opens the file, while it may be half made."""
+    private_directory(place.path.parent)
+    return FileLock(f"{place.path}.lock", mode=0o600)
 
 
 def open_engine(place: FilePlace) -> Engine:
-    """Open the file, made with mode 0600 where there is none; raises OSError."""
-    private_directory(place.path.parent)
-    private_file(place.path)
-    engine = create_engine(f"sqlite:///{place.path}", connect_args={"timeout": _BUSY_SECONDS})
+    """Open the file, made with mode 0600 where there is none.
+
+    Raises OSError, and UsageError if others may read it or it lost its content.
+    """
+    path = place.path
+    if path.exists():
+        _check(path)
+    private_file(path)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_SECONDS},
+        hide_parameters=True,
+    )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+def _check(path: Path) -> None:
+    """Refuse what cannot be this agent's database, before a new one is made in its place."""
+    if path.stat().st_mode & _OTHERS:
+        raise UsageError(f"Others can read the database {path}; run `chmod 600 {path}`.")
+    if path.stat().st_size == 0:
+        raise UsageError(
+            f"The database {path} is empty: restore it from a backup, or, if it never held "
+            f"anything, remove the file."
+        )
 
 
 def _on_connect(connection: Any, _: Any) -> None:

@@ -1,13 +1,20 @@
-"""The key on the Host's HSM that signs the head of its accounts."""
+"""The Host's accounts on its HSM: the key that signs their head, and the newest head itself.
+
+The head is a private data object, so that it takes the PIN to replace. By it a Host
+finds out that its database was put back to an older state, in which spent pairs are
+valid again.
+"""
 
 from pkcs11 import Mechanism, MechanismFlag
 
 from carnet.errors import TokenError
 from carnet.token import longterm
+from carnet.token.data import read_data, write_data
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
 _LABEL = "carnet accounts"
+_MARK = "carnet accounts head"
 
 
 def accounts_key(session: TokenSession) -> bytes:
@@ -25,3 +32,16 @@ def sign_accounts(session: TokenSession, digest: bytes) -> bytes:
         if private is None:
             raise TokenError("The token holds no key to sign the accounts with; start the service.")
         return bytes(private.sign(digest, mechanism=Mechanism.ECDSA))
+
+
+def read_mark(session: TokenSession) -> bytes | None:
+    """Return the newest signed head that was kept here; None if none ever was.
+
+    Raises TokenError.
+    """
+    return read_data(session, _MARK, private=True)
+
+
+def write_mark(session: TokenSession, signed: bytes) -> None:
+    """Keep a signed head here in the place of the one before; raises TokenError."""
+    write_data(session, _MARK, signed, private=True)

@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from carnet.audit.chain import START, _digest, read
 from carnet.audit.heads import examine, keep_head, next_head
-from carnet.audit.showing import Choice, chosen
+from carnet.audit.showing import Choice, as_table, chosen
 from carnet.database import transaction
 from carnet.wire.documents import sign_document
 from host_agent import schema
@@ -201,3 +201,21 @@ def test_evidence_that_was_changed_does_not_hold_any_more(written, pair):
     (request,) = written.requests_by_id(signed.request.request_id)
     forged = type(request)(**{**vars(request), "evidence": request.evidence[:-1] + b"\0"})
     assert "does not hold" in next(iter(explain(forged, ()))).says
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET facts = digest",
+        "UPDATE audit SET event = 'nothing'",
+        "UPDATE audit SET at = 9000000000000000",
+    ],
+)
+def test_what_was_tampered_with_is_still_shown(written, pair, statement):
+    _, signed = sealed_request(pair)
+    (request,) = written.requests_by_id(signed.request.request_id)
+    tamper(written, statement)
+    with written.begin() as connection:
+        records = list(read(connection, schema.audit))
+    assert as_table(records).row_count == 3
+    assert list(explain(request, records))

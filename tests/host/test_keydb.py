@@ -63,6 +63,7 @@ def test_what_is_spent_survives_the_process(database, pair, place, clock):
 @pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + bytes(5000)])
 def test_a_file_that_is_no_database_is_said_in_one_sentence(tmp_path, content):
     path = tmp_path / "keys.sqlite"
+    path.touch(mode=0o600)
     path.write_bytes(content)
     with pytest.raises(UsageError, match="Cannot use the database"), KeyDatabase.opened(path):
         pass

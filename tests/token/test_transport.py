@@ -109,7 +109,7 @@ def test_a_transport_key_planted_without_pin_is_not_believed(pairing: Pairing) -
     with open_public_session(pairing.host.token, writable=True) as without_pin:
         planted = keys.store_public_key(without_pin, thief, "carnet transport", None)
         planted[Attribute.ID] = keys.key_id(right)
-    with pytest.raises(TokenError, match="public half of .carnet transport. is gone"):
+    with pytest.raises(TokenError, match=r"public half of .carnet transport. is gone"):
         host_transport_key(pairing.host)
     keys.store_public_key(pairing.host, right, "carnet transport", None)
     assert host_transport_key(pairing.host) == right

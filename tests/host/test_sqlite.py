@@ -1,0 +1,51 @@
+"""The embedded database's file: private, whole, and opened by one process at a time."""
+
+import multiprocessing
+import stat
+
+import pytest
+from sqlalchemy import text
+
+from carnet.errors import UsageError
+from host_agent.keydb import KeyDatabase
+
+
+def opened(path):
+    with KeyDatabase.opened(path) as database:
+        return database.pairs()
+
+
+def test_an_emptied_file_is_not_taken_for_a_new_one(tmp_path):
+    path = tmp_path / "keys.sqlite"
+    opened(path)
+    path.write_bytes(b"")
+    with pytest.raises(UsageError, match="is empty"):
+        opened(path)
+
+
+def test_a_file_that_others_can_read_is_refused(tmp_path):
+    path = tmp_path / "keys.sqlite"
+    opened(path)
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match="chmod 600"):
+        opened(path)
+
+
+def test_a_path_is_a_path_whatever_is_in_it(tmp_path):
+    path = tmp_path / "a?b=c#d%41" / "keys.sqlite"
+    opened(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["a?b=c#d%41"]
+
+
+def test_several_processes_may_make_it_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "keys.sqlite"
+    processes = [context.Process(target=opened, args=(path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    with KeyDatabase.opened(path) as database, database.begin() as connection:
+        assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"

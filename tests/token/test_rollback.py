@@ -1,0 +1,78 @@
+"""A Key Database that was put back to an older state, and an HSM that remembers better."""
+
+import shutil
+
+import pytest
+
+from carnet.errors import UsageError
+from carnet.token.accounts import accounts_key, write_mark
+from carnet.wire.documents import AccountsHead, sign_document
+from host_agent.keydb import KeyDatabase
+from host_agent.rollback import accept_older, advance_mark, check_not_older
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
+
+
+@pytest.fixture
+def spent_since(tmp_path, session):
+    """A backup, and a database in which a pair was spent after it."""
+    path, backup = tmp_path / "keys.sqlite", tmp_path / "backup.sqlite"
+    key = SoftwareKey()
+    with KeyDatabase.opened(path) as database:
+        database.add_pair(new_pair(key))
+        advance_mark(database, session, "office")
+    shutil.copy(path, backup)
+    with KeyDatabase.opened(path) as database:
+        database.spend(*sealed_request(key))
+        advance_mark(database, session, "office")
+    return path, backup
+
+
+def test_the_newest_database_is_served(spent_since, session):
+    with KeyDatabase.opened(spent_since[0]) as database:
+        check_not_older(database, session)
+
+
+def test_a_database_that_was_never_seen_is_served_by_a_new_hsm(tmp_path, session):
+    with KeyDatabase.opened(tmp_path / "new.sqlite") as database:
+        check_not_older(database, session)
+
+
+def test_a_backup_put_back_is_not_served(spent_since, session):
+    path, backup = spent_since
+    shutil.copy(backup, path)
+    with KeyDatabase.opened(path) as database, pytest.raises(UsageError, match="older than"):
+        check_not_older(database, session)
+
+
+def test_an_emptied_database_is_not_served(spent_since, tmp_path, session):
+    emptied = KeyDatabase.opened(tmp_path / "emptied.sqlite")
+    with emptied as database, pytest.raises(UsageError, match="older than"):
+        check_not_older(database, session)
+
+
+def test_another_history_of_the_same_length_is_not_served(spent_since, tmp_path, session):
+    with KeyDatabase.opened(tmp_path / "other.sqlite") as database:
+        for _ in range(2):
+            database.add_pair(new_pair(SoftwareKey()))
+        with pytest.raises(UsageError, match="older than"):
+            check_not_older(database, session)
+
+
+def test_the_operator_may_go_on_with_a_backup_and_it_is_accounted_for(spent_since, session):
+    path, backup = spent_since
+    shutil.copy(backup, path)
+    with KeyDatabase.opened(path) as database:
+        accept_older(database, session, "office", "the disk died")
+        check_not_older(database, session)
+    with KeyDatabase.opened(spent_since[1]) as older, pytest.raises(UsageError):
+        check_not_older(older, session)
+
+
+def test_a_mark_that_the_hsm_did_not_sign_is_refused(tmp_path, session):
+    accounts_key(session)
+    forged = AccountsHead(version=1, agent="office", number=1, digest=bytes(32), signed_at=0)
+    write_mark(session, sign_document(forged, SoftwareKey().sign))
+    new = KeyDatabase.opened(tmp_path / "new.sqlite")
+    with new as database, pytest.raises(UsageError, match="not signed by it"):
+        check_not_older(database, session)
