@@ -35,6 +35,10 @@ class TokenError(CarnetError):
     exit_status = 4
 
 
+class TokenCannotError(TokenError):
+    """The token lacks what a type of key pair needs: a kind of key, or a way of using it."""
+
+
 class IPsecError(CarnetError):
     """The IPsec daemon or the IKE negotiation failed."""
 

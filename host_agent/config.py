@@ -13,6 +13,7 @@ from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.files import read_private
 from carnet.link import LinkSection
 from carnet.wire.fields import Name
+from carnet.wire.suites import ALL_SUITES, SuiteName
 
 DEFAULT_PATH = Path("/etc/carnet/host.toml")
 PATH_VARIABLE = "CARNET_HOST_CONFIG"
@@ -38,6 +39,11 @@ directory = "/var/lib/carnet-host"
 # The security officer's certificate: whose batches of key pairs are taken.
 officer = "officer.crt"
 
+# Which suites of key pairs are served, in batches and in requests: "p-256", "p-384",
+# "rsa" (RSA encryption is OAEP with SHA-256) and "rsa-sha1" (OAEP with SHA-1, for
+# tokens, such as SoftHSM2, that have no other). Targets have this setting too.
+suites = {suites}
+
 [token]
 # The HSM token, by label or serial number; left out: the only one there is.
 # token = "carnet-host"
@@ -59,7 +65,7 @@ def render(name: str, targets: Sequence[tuple[str, str]]) -> str:
     tables = "".join(
         f"[targets.{json.dumps(target)}]\nurl = {json.dumps(url)}\n" for target, url in targets
     )
-    return _TEMPLATE.format(name=json.dumps(name), targets=tables)
+    return _TEMPLATE.format(name=json.dumps(name), suites=json.dumps(ALL_SUITES), targets=tables)
 
 
 class TokenSection(Section, frozen=True, kw_only=True):
@@ -102,6 +108,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     officer: Path
     link: LinkSection
     targets: Annotated[dict[str, TargetSection], Meta(min_length=1)]
+    suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     token: TokenSection = TokenSection()
 
     @property

@@ -16,7 +16,7 @@ from carnet.wire.control import CONTROL_VERSION, TunnelGrant, TunnelRefusal, Tun
 from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, RefusalCode, Response
-from carnet.wire.suites import find_suite
+from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
 from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.leases import Leases
@@ -33,6 +33,8 @@ class Parts:
     hsm: Hsm
     link: TargetLink
     leases: Leases
+    suites: frozenset[int] = numbers_of(ALL_SUITES)
+    """Numbers of those that the operator allows."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Exchange:
         """Find the pair, and what these bytes may have led to before."""
         envelope = action.envelope
         database = self.parts.database
+        if envelope.suite.number not in self.parts.suites:
+            return step.PairUnusable("the suite is not allowed")
         self.pair = await asyncio.to_thread(database.find_pair, envelope.key_id)
         if self.pair is None:
             return step.PairUnusable("unknown key pair")

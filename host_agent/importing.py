@@ -11,18 +11,20 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock, Timeout
 
-from carnet.errors import RefusedError, TokenError, UsageError
+from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
 from carnet.files import private_directory
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
-from carnet.token.transport import host_transport_key, open_transport
+from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
 from carnet.wire.documents import Batch, BatchPair, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
-from carnet.wire.suites import find_suite
+from carnet.wire.rsa_suite import RsaSuite
+from carnet.wire.suites import find_suite, name_of, numbers_of
 from host_agent.config import HostConfig
 from host_agent.keydb import KeyDatabase, NewPair
 
@@ -44,7 +46,7 @@ def read_batch(path: Path, config: HostConfig) -> Batch:
     """Return a batch that the registered officer signed, for a user of this Host.
 
     Raises UsageError if a file cannot be read, RefusedError if the batch is not hers,
-    was changed, is cut short, or is for a user of another Host.
+    was changed, is cut short, is for a user of another Host or of a suite not allowed here.
     """
     try:
         signed = path.read_bytes()
@@ -62,6 +64,11 @@ def read_batch(path: Path, config: HostConfig) -> Batch:
             f"The batch {path} is for {batch.user_id}, and this Host speaks for @{config.name} "
             f"only; import it at her own Host."
         )
+    if batch.suite not in numbers_of(config.suites):
+        raise RefusedError(
+            f"The batch {path} is of suite {name_of(batch.suite)}, which is not among the `suites` "
+            f"of this Host's configuration; allow it there, or have other key pairs minted."
+        )
     return batch
 
 
@@ -69,17 +76,20 @@ def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase)
     """Unwrap the batch's private keys onto the HSM; yield the key_id of each that was new.
 
     Raises RefusedError, before anything is changed, if the batch was made for another
-    Host or cannot be used here; TokenError if a wrapped key is not what it says.
+    Host or cannot be used here, by this HSM for one; TokenError if a wrapped key is not
+    what it says.
     """
     ephemeral_key = _check(batch, session)
+    oaep = _oaep_of(batch)
     with open_transport(session, ephemeral_key) as transport:
-        for pair in batch.pairs:
-            key_id = key_id_of(pair.public_key)
-            if pair.wrapped is not None and database.find_pair(key_id) is None:
+        new = [each for each in batch.pairs if database.find_pair(_key_id(each)) is None]
+        _try(new, transport, oaep)
+        for pair in new:
+            if pair.wrapped is not None:
                 transport.import_pair(
-                    key_id, pair.label, pair.public_key, pair.wrapped, _day(batch)
+                    _key_id(pair), pair.label, pair.public_key, pair.wrapped, _day(batch), oaep
                 )
-                yield key_id
+                yield _key_id(pair)
 
 
 def check_kept(key_ids: list[bytes], session: TokenSession) -> None:
@@ -122,9 +132,30 @@ def _check(batch: Batch, session: TokenSession) -> bytes:
     return batch.ephemeral_key
 
 
+def _try(
+    pairs: list[BatchPair], transport: UnwrappingKey, oaep: hashes.HashAlgorithm | None
+) -> None:
+    """Refuse the batch unless the HSM can use its keys: one of each size is tried and dropped."""
+    for pair in {len(each.public_key): each for each in reversed(pairs)}.values():
+        try:
+            if pair.wrapped is not None:
+                transport.try_pair(_key_id(pair), pair.public_key, pair.wrapped, oaep)
+        except TokenCannotError as error:
+            raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
+
+
+def _oaep_of(batch: Batch) -> hashes.HashAlgorithm | None:
+    suite = find_suite(batch.suite)
+    return suite.oaep if isinstance(suite, RsaSuite) else None
+
+
+def _key_id(pair: BatchPair) -> bytes:
+    return key_id_of(pair.public_key)
+
+
 def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
     return NewPair(
-        key_id=key_id_of(pair.public_key),
+        key_id=_key_id(pair),
         user_id=batch.user_id,
         token_serial=batch.token_serial,
         batch_id=batch.batch_id,

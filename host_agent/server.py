@@ -24,6 +24,7 @@ from carnet.service import serve_until_stopped
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
+from carnet.wire.suites import numbers_of
 from host_agent import schema
 from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.config import HostConfig
@@ -179,7 +180,8 @@ async def _serve(
 ) -> None:
     async with open_hsm(config.token, pin) as hsm:
         link = TargetLink(config.targets, context)
-        service = HostService(Parts(database, hsm, link, Leases(database)))
+        leases = Leases(database)
+        service = HostService(Parts(database, hsm, link, leases, numbers_of(config.suites)))
         await hsm.check_not_older(database)
         heads = HeadKeeper(
             database.engine,

@@ -15,6 +15,7 @@ from carnet.errors import UsageError
 from carnet.wire.documents import Cover
 from carnet.wire.keys import encode_public_key
 from provisioning.checks import checked
+from provisioning.choice import KEY_TYPES, OAEP_NAMES, is_rsa
 from provisioning.minting import Minted, MintOrder, mint
 from provisioning.options import (
     Command,
@@ -28,7 +29,6 @@ from provisioning.output import check_writable
 from provisioning.progress import progress_bar
 
 _MAX_COUNT = 9999
-_KEY_TYPES = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
 
 def _order_options(command: Command) -> Command:
@@ -42,7 +42,12 @@ def _order_options(command: Command) -> Command:
             help="Last day of validity, UTC  [default: no end].",
         ),
         click.option(
-            "--key-type", type=click.Choice(_KEY_TYPES), default=_KEY_TYPES[0], show_default=True
+            "--oaep-hash",
+            type=click.Choice(OAEP_NAMES),
+            help="Of RSA encryption  [default: the strongest that the token can do].",
+        ),
+        click.option(
+            "--key-type", type=click.Choice(KEY_TYPES), default=KEY_TYPES[0], show_default=True
         ),
         click.option(
             "--custody",
@@ -111,11 +116,14 @@ def _order(
     targets: tuple[str, ...],
     custody: str,
     key_type: str,
+    oaep_hash: str | None,
     not_after: datetime | None,
     out: Path,
 ) -> MintOrder:
-    if custody != "paired" or key_type != "ec-p256":
-        raise UsageError("This version mints ec-p256 in custody paired only; choose these.")
+    if custody != "paired":
+        raise UsageError("This version mints in custody paired only; choose it.")
+    if oaep_hash and not is_rsa(key_type):
+        raise UsageError(f"--oaep-hash is for RSA, not for {key_type}; leave it out.")
     _check_names(user_id, hosts, targets)
     check_writable(out)
     last_day = not_after.date() if not_after else None
@@ -127,6 +135,8 @@ def _order(
         host_transport_key=_read_public_key(host_transport_key),
         hosts=hosts,
         targets=targets,
+        key_type=key_type,
+        oaep_hash=oaep_hash,
         last_day=last_day,
         batch_file=out,
     )
@@ -165,6 +175,9 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
     batch = minted.batch
     return {
         "pairs": len(batch.pairs),
+        "key_type": minted.choice.type_.name,
+        "oaep_hash": minted.choice.oaep_hash,
+        "suite": minted.choice.suite.name,
         "user": batch.user_id,
         "token": {"label": minted.token_label, "serial": batch.token_serial},
         "batch": order.batch_file,
@@ -179,10 +192,15 @@ def _tell(minted: Minted, order: MintOrder) -> None:
     batch = minted.batch
     if minted.recovered:
         click.echo(f"An earlier mint was cut off: {minted.recovered} pairs of it were destroyed.")
+    choice = minted.choice
     click.echo(
-        f"{len(batch.pairs)} key pairs for {batch.user_id} are on token {minted.token_label} "
-        f"(serial {batch.token_serial})."
+        f"{len(batch.pairs)} {choice.type_.name} key pairs for {batch.user_id} are on token "
+        f"{minted.token_label} (serial {batch.token_serial})."
     )
+    if choice.oaep_hash:
+        why = "as ordered" if order.oaep_hash else "the strongest that this token can do"
+        click.echo(f"RSA encryption is OAEP with {choice.oaep_hash}, {why}.")
+    click.echo(f"They are of suite {choice.suite.name}; Host and Target have to allow it.")
     click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
     click.echo("It is for the Host whose transport key has this SHA-256; compare it there:")
     click.echo(f"  {_fingerprint(batch.host_transport_key)}")

@@ -19,8 +19,8 @@ from carnet.token.session import TokenSession
 from carnet.token.transport import WrappingKey, agree_transport
 from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, verify_document
 from carnet.wire.fault import WireError
-from carnet.wire.suites import P256
 from provisioning.booklet import check_owner, write_cover
+from provisioning.choice import Choice, choose, suite_on_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
 from provisioning.officer import Officer
 from provisioning.options import Login
@@ -40,6 +40,10 @@ class MintOrder:
     """DER SubjectPublicKeyInfo, on P-256."""
     hosts: tuple[str, ...]
     targets: tuple[str, ...]
+    key_type: str
+    """A name in provisioning.choice.KEY_TYPES."""
+    oaep_hash: str | None
+    """For RSA pairs, a name in OAEP_NAMES; None: the strongest that the token can do."""
     last_day: date | None
     """Last day of validity, UTC."""
     batch_file: Path
@@ -50,6 +54,7 @@ class Minted:
     """What was minted."""
 
     batch: Batch
+    choice: Choice
     token_label: str
     recovered: int
     """Pairs of an earlier mint, cut off, that were destroyed first."""
@@ -64,6 +69,8 @@ class _Draft:
     """The one in the labels of the pairs."""
     older: Cover | None
     """The cover of pairs that are there already."""
+    choice: Choice
+    suite_on_cover: int
 
     @property
     def prefix(self) -> str:
@@ -88,7 +95,7 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
                 batch = _mint_batch(session, order, draft, on_pair)
                 write_new(order.batch_file, officer.sign(batch))
                 undo.callback(order.batch_file.unlink)
-                cover = _cover(batch, order, draft.older)
+                cover = _cover(batch, order, draft)
                 write_cover(session, officer, cover)
         with (
             login.session(writable=True) as session,
@@ -99,14 +106,22 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
             finish(session)
             label = session.token.info.label
         undo.pop_all()
-    return Minted(batch=batch, token_label=label, recovered=recovered)
+    return Minted(batch=batch, choice=draft.choice, token_label=label, recovered=recovered)
 
 
 def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
     cover = check_owner(session, officer, order.user_id)
     pairs = OneTimeKeys(session).pairs()
+    older = cover if pairs else None
+    choice = choose(session, order.key_type, order.oaep_hash)
     now = datetime.now(UTC).replace(microsecond=0)
-    return _Draft(now=now, moment=_moment_after(pairs, now), older=cover if pairs else None)
+    return _Draft(
+        now=now,
+        moment=_moment_after(pairs, now),
+        older=older,
+        choice=choice,
+        suite_on_cover=suite_on_cover(choice, pairs, older, session.token.info.label),
+    )
 
 
 def _moment_after(older: list[OneTimePair], now: datetime) -> datetime:
@@ -138,25 +153,30 @@ def _mint_batch(
             user_id=order.user_id,
             token_serial=session.token.info.serial,
             custody=_CUSTODY,
-            suite=P256.number,
+            suite=draft.choice.suite.number,
             minted_at=int(draft.now.timestamp()),
             not_after=_end_of(order.last_day),
             pairs=tuple(
-                _mint_pair(wrapping, pair_label(draft.moment, number), order.last_day, on_pair)
+                _mint_pair(wrapping, draft, number, order.last_day, on_pair)
                 for number in range(1, order.count + 1)
             ),
         )
 
 
 def _mint_pair(
-    wrapping: WrappingKey, label: str, last_day: date | None, on_pair: Callable[[], None]
+    wrapping: WrappingKey,
+    draft: _Draft,
+    number: int,
+    last_day: date | None,
+    on_pair: Callable[[], None],
 ) -> BatchPair:
-    minted = wrapping.mint_pair(label, last_day)
+    label = pair_label(draft.moment, number)
+    minted = wrapping.mint_pair(label, last_day, draft.choice.type_, draft.choice.oaep)
     on_pair()
     return BatchPair(label=label, public_key=minted.public_key, wrapped=minted.wrapped)
 
 
-def _cover(batch: Batch, order: MintOrder, older: Cover | None) -> Cover:
+def _cover(batch: Batch, order: MintOrder, draft: _Draft) -> Cover:
     return Cover(
         version=DOCUMENT_VERSION,
         user_id=batch.user_id,
@@ -164,10 +184,10 @@ def _cover(batch: Batch, order: MintOrder, older: Cover | None) -> Cover:
         hosts=order.hosts,
         targets=order.targets,
         custody=batch.custody,
-        suite=batch.suite,
+        suite=draft.suite_on_cover,
         host_keys=(),
         issued_at=batch.minted_at,
-        not_after=_later(older, batch.not_after),
+        not_after=_later(draft.older, batch.not_after),
     )
 
 

@@ -152,7 +152,12 @@ def _facts(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> di
         "token": {"label": info.label, "serial": info.serial},
         "cover": cover and {name: getattr(cover, name) for name in cover.__struct_fields__},
         "pairs": [
-            {"key_id": pair.key_id, "label": pair.label, "not_after": pair.not_after}
+            {
+                "key_id": pair.key_id,
+                "label": pair.label,
+                "key_type": pair.key_type,
+                "not_after": pair.not_after,
+            }
             for pair in pairs
         ],
     }
@@ -169,7 +174,7 @@ def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> Non
     click.echo(f"{len(pairs)} key pairs, in the order of use:")
     for pair in pairs:
         until = f"  until {pair.not_after}" if pair.not_after else ""
-        click.echo(f"  {pair.key_id.hex()}  {pair.label}{until}")
+        click.echo(f"  {pair.key_id.hex()}  {pair.label}  {pair.key_type}{until}")
 
 
 def _key_id(text: str) -> bytes:

@@ -20,6 +20,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.fields import printable
 from carnet.wire.messages import RefusalCode, Request, TunnelingInfo
 from carnet.wire.session_key import SessionBinding, make_session_key
+from carnet.wire.suites import numbers_of
 from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Terms, authorize
 from target_agent.evidence import EvidenceError, proved_request
 from target_agent.parts import Parts
@@ -79,7 +80,8 @@ class Answering:
     async def verify_evidence(self, action: do.VerifyEvidence) -> Event:
         """Step 4: the Client's signature holds, and Host may speak for her."""
         try:
-            self.request = proved_request(action.request, action.host)
+            suites = numbers_of(self._parts.config.suites)
+            self.request = proved_request(action.request, action.host, suites)
         except EvidenceError as error:
             return self._denied(RefusalCode.EVIDENCE, str(error))
         return step.EvidenceTrue(self.request)

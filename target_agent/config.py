@@ -17,6 +17,7 @@ from carnet.wire.fields import (
     check_addresses,
     check_networks,
 )
+from carnet.wire.suites import ALL_SUITES, SuiteName
 
 DEFAULT_PATH = Path("/etc/carnet/target.toml")
 PATH_VARIABLE = "CARNET_TARGET_CONFIG"
@@ -80,6 +81,7 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     directory: Path
     link: LinkSection
     tunnels: TunnelsSection
+    suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     strongswan: StrongSwanSection = StrongSwanSection()
 
     @property

@@ -5,7 +5,7 @@ from carnet.wire.control import TunnelRequest
 from carnet.wire.envelope import verify_evidence
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Request
-from carnet.wire.suites import find_suite
+from carnet.wire.suites import find_suite, name_of
 
 
 class EvidenceError(Exception):
@@ -20,11 +20,17 @@ def claimed_request_id(statement: TunnelRequest) -> bytes:
     return cbor.unpack(cose.payload_of(statement.evidence), Request).request_id
 
 
-def proved_request(statement: TunnelRequest, host: str) -> Request:
+def proved_request(statement: TunnelRequest, host: str, suites: frozenset[int]) -> Request:
     """Return the request that the Client herself signed, and that this Host may pass on.
 
-    `host` is the name that its certificate proves. Raises EvidenceError.
+    `host` is the name that its certificate proves; `suites` are those that the operator
+    of Target allows. Raises EvidenceError.
     """
+    if statement.suite not in suites:
+        raise EvidenceError(
+            f"Target does not allow suite {name_of(statement.suite)};"
+            " have key pairs of another suite minted, or ask its operator."
+        )
     try:
         suite = find_suite(statement.suite)
         request = verify_evidence(statement.evidence, statement.public_key, suite).request

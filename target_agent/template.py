@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from carnet.wire.suites import ALL_SUITES
 from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS
 
 _TEMPLATE = """\
@@ -18,6 +19,10 @@ port = 8471
 
 # Membership, access control list, tunnels and accounts.
 directory = "/var/lib/carnet-target"
+
+# Which suites may have signed a traveller's request: "p-256", "p-384", "rsa", "rsa-sha1".
+# What her Host allows and this Target does not costs her a key pair, and is refused.
+suites = {suites}
 
 [link]
 # Made by `carnet-provision certificates target NAME`.
@@ -65,6 +70,7 @@ def render(answers: Answers) -> str:
     """Return a commented configuration file."""
     return _TEMPLATE.format(
         name=json.dumps(answers.name),
+        suites=json.dumps(ALL_SUITES),
         addresses=json.dumps(answers.addresses),
         networks=json.dumps(answers.networks),
         virtual_addresses=json.dumps(answers.virtual_addresses),

@@ -64,7 +64,7 @@ class Exchange:
         self._wish = wish
         self._pair = pair
         self._key = means.booklet.keys.private_key(pair.key_id)
-        self._suite = means.booklet.suite
+        self._suite = means.booklet.suite_of(pair)
         self._sealed: bytes
         self._envelope: Envelope
         self._request: Request

@@ -17,7 +17,7 @@ from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
 from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
-from carnet.wire.suites import Suite, find_suite
+from carnet.wire.suites import AnySuite, suite_of_key
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig
 
@@ -31,13 +31,18 @@ class Booklet:
     cover: Cover
     keys: OneTimeKeys
 
-    @property
-    def suite(self) -> Suite:
-        """The suite of the booklet's pairs; raises TokenError if it is not served here."""
+    def suite_of(self, pair: OneTimePair) -> AnySuite:
+        """Return the suite of a pair: by its key, and for an RSA key as the cover says.
+
+        Raises TokenError if the cover does not say it.
+        """
         try:
-            return find_suite(self.cover.suite)
+            return suite_of_key(pair.public_key, self.cover.suite)
         except WireError as error:
-            raise TokenError(f"{error}; get a newer Carnet.") from error
+            raise TokenError(
+                f"The cover does not say how key pair {pair.key_id.hex()} is used ({error}); "
+                f"have the security officer mint anew, or get a newer Carnet."
+            ) from error
 
     def usable(self) -> list[OneTimePair]:
         """Return the pairs in order of use that have not expired."""

@@ -154,7 +154,7 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
 
 
 def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
-    pending = means.store.find(means.booklet.keys, means.booklet.suite)
+    pending = means.store.find(means.booklet.keys, means.booklet.suite_of)
     if pending is None:
         return None
     pair = next(p for p in means.booklet.keys.pairs() if p.key_id == pending.key_id)

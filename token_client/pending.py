@@ -6,22 +6,28 @@ its PIN to open it. With it is kept which pairs were set aside.
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from carnet.errors import TokenError
 from carnet.files import write_private
-from carnet.token.onetime import OneTimeKeys
-from carnet.wire import cbor, hpke
+from carnet.token.onetime import OneTimeKeys, OneTimePair
+from carnet.wire import cbor
 from carnet.wire.fault import WireError
 from carnet.wire.fields import KeyId, Message
 from carnet.wire.keys import load_public_key
 from carnet.wire.session_key import EphemeralKey
-from carnet.wire.suites import Suite
+from carnet.wire.suites import AnySuite
 
 KEPT_SECONDS = 600
 """For as long as Host keeps an answer; after that the same bytes lead nowhere."""
 _MAX_ASIDE = 1024 * 1024
+_MAX_PENDING = 2 * cbor.MAX_MESSAGE
+"""A request of any size, with what is kept around it."""
+
+SuiteOf = Callable[[OneTimePair], AnySuite]
+"""Which suite a pair is of; raises TokenError where that is not to be known."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class PendingStore:
         self._pending = directory / f"pending-{name}" if directory else None
         self._aside = directory / f"aside-{name}" if directory else None
 
-    def keep(self, pending: Pending, public_key: bytes, suite: Suite) -> None:
+    def keep(self, pending: Pending, public_key: bytes, suite: AnySuite) -> None:
         """Keep a request, sealed to its pair."""
         if self._pending is None:
             return
@@ -67,17 +73,17 @@ class PendingStore:
             request=pending.sealed, ephemeral_secret=pending.ephemeral.secret, kept_at=_now()
         )
         key = load_public_key(public_key, suite)
-        sealed = hpke.seal(cbor.pack(inside), key, _info(pending.key_id), suite)
+        sealed = suite.seal(cbor.pack(inside), key, _info(pending.key_id))
         outside = _Outside(key_id=pending.key_id, sealed=sealed)
         write_private(self._pending, cbor.pack(outside))
 
-    def find(self, keys: OneTimeKeys, suite: Suite) -> Pending | None:
+    def find(self, keys: OneTimeKeys, suite_of: SuiteOf) -> Pending | None:
         """Return the request that is kept; None if there is none, or it is too old to use."""
         if self._pending is None or not self._pending.exists():
             return None
         try:
-            outside = cbor.unpack(self._pending.read_bytes(), _Outside)
-            inside = _open(outside, keys, suite)
+            outside = cbor.unpack(self._pending.read_bytes(), _Outside, _MAX_PENDING)
+            inside = _open(outside, keys, suite_of)
             ephemeral = EphemeralKey(inside.ephemeral_secret)
         except (WireError, TokenError, ValueError):
             # Not ours, or its pair is gone: nothing that could be gone on with.
@@ -119,12 +125,13 @@ class PendingStore:
             write_private(self._aside, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
 
 
-def _open(outside: _Outside, keys: OneTimeKeys, suite: Suite) -> _Inside:
+def _open(outside: _Outside, keys: OneTimeKeys, suite_of: SuiteOf) -> _Inside:
     """Open on the token what was kept; WireError or TokenError where it cannot be."""
     key = keys.private_key(outside.key_id)
+    suite = suite_of(key.pair)
     public_key = load_public_key(key.pair.public_key, suite)
-    inside = hpke.open_sealed(outside.sealed, public_key, key.agree, _info(outside.key_id), suite)
-    return cbor.unpack(inside, _Inside)
+    inside = suite.open_sealed(outside.sealed, public_key, key, _info(outside.key_id))
+    return cbor.unpack(inside, _Inside, _MAX_PENDING)
 
 
 def _info(key_id: bytes) -> bytes:

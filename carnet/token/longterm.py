@@ -28,7 +28,8 @@ def find_private(session: TokenSession, label: str) -> Any | None:
 def public_half(session: TokenSession, label: str, private: Any) -> bytes:
     """Return the public half, a DER SubjectPublicKeyInfo; raises TokenError if it is gone."""
     key_id = private[Attribute.ID]
-    for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.LABEL: label}):
+    template = {Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: label}
+    for public in session.find(ObjectClass.PUBLIC_KEY, template):
         read = keys.read_public_key(public)
         if read and keys.key_id(read[1]) == key_id:
             return read[1]

@@ -10,19 +10,24 @@ if the key id is its digest. The date is a hint; Host decides.
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
-from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from cryptography.hazmat.primitives import hashes
+from pkcs11 import Attribute, KeyType, ObjectClass
 
 from carnet.errors import TokenError
 from carnet.token import keys
+from carnet.token.ec_type import EcType
+from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
 _LABEL = re.compile(r"carnet \d{8}T\d{6}Z \d{4}")
 _LAST_NUMBER = 9999
+_KEY_TYPES = (KeyType.EC, KeyType.RSA)
 
 
 def pair_label(minted: datetime, number: int) -> str:
@@ -48,26 +53,33 @@ class OneTimePair:
     label: str
     public_key: bytes
     """DER SubjectPublicKeyInfo."""
-    curve: str
-    """A name in carnet.token.keys.CURVES."""
+    key_type: str
+    """A name in carnet.token.keys.TYPES."""
     not_after: date | None
     """Last day of validity, as the token says."""
 
 
 class OneTimePrivateKey:
-    """The private half of a pair, where it is: on the token. Two operations, no more."""
+    """The private half of a pair, where it is: on the token. Three operations, no more.
+
+    Every pair signs; an EC one agrees, an RSA one decrypts.
+    """
 
     def __init__(self, keys_: "OneTimeKeys", pair: OneTimePair) -> None:
         self._keys = keys_
         self.pair = pair
 
     def sign(self, digest: bytes) -> bytes:
-        """Return the raw ECDSA signature of a digest; raises TokenError."""
+        """Return the raw signature of a digest, ECDSA or RSASSA-PSS; raises TokenError."""
         return self._keys.sign(self.pair.key_id, digest)
 
     def agree(self, point: bytes) -> bytes:
         """Return ECDH's x-coordinate with a point; raises TokenError, ValueError."""
         return self._keys.agree(self.pair.key_id, point)
+
+    def decrypt(self, ciphertext: bytes, oaep: hashes.HashAlgorithm) -> bytes | None:
+        """Return what RSAES-OAEP encrypted, None if nothing; raises TokenError."""
+        return self._keys.decrypt(self.pair.key_id, ciphertext, oaep)
 
 
 @dataclass
@@ -98,22 +110,39 @@ class OneTimeKeys:
         return OneTimePrivateKey(self, self._usable(key_id)[1])
 
     def sign(self, key_id: bytes, digest: bytes) -> bytes:
-        """Return the ECDSA signature of a digest, r and s side by side (RFC 9053 2.1)."""
-        private, _ = self._usable(key_id)
+        """Return the raw signature of a digest.
+
+        For an EC pair that is ECDSA, r and s side by side (RFC 9053 section 2.1); for an
+        RSA pair RSASSA-PSS with SHA-256 (RFC 8230 section 2).
+        """
+        private, pair = self._usable(key_id)
         with translated():
-            return bytes(private.sign(digest, mechanism=Mechanism.ECDSA))
+            return keys.TYPES[pair.key_type].sign(private, digest)
 
     def agree(self, key_id: bytes, peer_public_key: bytes) -> bytes:
         """Return the x-coordinate of the ECDH shared point (RFC 9180 section 4.1).
 
         `peer_public_key` is an uncompressed point; raises ValueError, before the token
-        sees it, if it does not lie on the pair's curve.
+        sees it, if it does not lie on the pair's curve, TypeError if the pair is on none.
         """
         private, pair = self._usable(key_id)
-        curve = keys.CURVES[pair.curve]
-        curve.public_key(peer_public_key)
+        type_ = keys.TYPES[pair.key_type]
+        if not isinstance(type_, EcType):
+            raise TypeError(f"A pair of type {type_.name} has no point to agree with.")
         with translated():
-            return _shared_secret(private, peer_public_key, curve.coordinate_size)
+            return type_.agree(private, peer_public_key)
+
+    def decrypt(self, key_id: bytes, ciphertext: bytes, oaep: hashes.HashAlgorithm) -> bytes | None:
+        """Return what RSAES-OAEP with this hash encrypted; None if it does not decrypt.
+
+        Raises TypeError if the pair is none of RSA.
+        """
+        private, pair = self._usable(key_id)
+        type_ = keys.TYPES[pair.key_type]
+        if not isinstance(type_, RsaType):
+            raise TypeError(f"A pair of type {type_.name} does not decrypt.")
+        with translated():
+            return type_.decrypt(private, ciphertext, oaep)
 
     def destroy(self, key_id: bytes) -> bool:
         """Destroy both halves, the private one first (the burn); False if none was there."""
@@ -152,17 +181,21 @@ class OneTimeKeys:
 
     def _search(self, template: dict[Attribute, Any]) -> dict[bytes, _Halves]:
         found: dict[bytes, _Halves] = defaultdict(_Halves)
-        template = {Attribute.KEY_TYPE: KeyType.EC, **template}
         with translated():
-            for private in self._session.find(ObjectClass.PRIVATE_KEY, template):
-                if is_pair_label(private[Attribute.LABEL]):
-                    found[private[Attribute.ID]].private.append(private)
-            for public in self._session.find(ObjectClass.PUBLIC_KEY, template):
-                if is_pair_label(public[Attribute.LABEL]):
-                    found[public[Attribute.ID]].public.append(public)
+            for private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
+                found[private[Attribute.ID]].private.append(private)
+            for public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
+                found[public[Attribute.ID]].public.append(public)
             for key_id, halves in found.items():
                 halves.pair = _pair(key_id, halves)
         return dict(found)
+
+    def _of_pairs(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> Iterator[Any]:
+        for key_type in _KEY_TYPES:
+            wanted = {Attribute.KEY_TYPE: key_type, **template}
+            for half in self._session.find(object_class, wanted):
+                if is_pair_label(half[Attribute.LABEL]):
+                    yield half
 
 
 def _pair(key_id: bytes, halves: _Halves) -> OneTimePair | None:
@@ -174,22 +207,7 @@ def _pair(key_id: bytes, halves: _Halves) -> OneTimePair | None:
                 key_id=key_id,
                 label=halves.private[0][Attribute.LABEL],
                 public_key=read[1],
-                curve=read[0].name,
+                key_type=read[0].name,
                 not_after=public[Attribute.END_DATE],
             )
     return None
-
-
-def _shared_secret(private: Any, peer_public_key: bytes, size: int) -> bytes:
-    secret = private.derive_key(
-        KeyType.GENERIC_SECRET,
-        size * 8,
-        capabilities=MechanismFlag(0),
-        mechanism=Mechanism.ECDH1_DERIVE,
-        mechanism_param=(KDF.NULL, None, peer_public_key),
-        template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
-    )
-    try:
-        return bytes(secret[Attribute.VALUE])
-    finally:
-        secret.destroy()

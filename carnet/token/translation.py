@@ -5,10 +5,19 @@ from contextlib import contextmanager
 
 import pkcs11
 
-from carnet.errors import TokenError
+from carnet.errors import TokenCannotError, TokenError
 
 _GONE = "The token is gone; insert it again and repeat the command."
-_CANNOT = "The token cannot do this ({code}); use a token that has EC keys, ECDH and AES key wrap."
+_CANNOT = (
+    "The token cannot do this ({code}); take another key type, or a token that has "
+    "such keys, their mechanisms and AES key wrap."
+)
+_UNABLE = (
+    pkcs11.MechanismInvalid,
+    pkcs11.MechanismParamInvalid,
+    pkcs11.FunctionNotSupported,
+    pkcs11.DomainParamsInvalid,
+)
 
 _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.PinIncorrect: "The PIN is wrong; check it and repeat the command.",
@@ -31,12 +40,16 @@ _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.SessionHandleInvalid: _GONE,
     pkcs11.DeviceMemory: "The token is full; burn key pairs that are no longer needed.",
     pkcs11.TokenWriteProtected: "The token is write-protected; lift that and repeat the command.",
-    pkcs11.MechanismInvalid: _CANNOT,
-    pkcs11.MechanismParamInvalid: _CANNOT,
-    pkcs11.FunctionNotSupported: _CANNOT,
-    pkcs11.DomainParamsInvalid: _CANNOT,
+    **dict.fromkeys(_UNABLE, _CANNOT),
 }
 _OTHERWISE = "The token failed ({code}); insert it again, and if that does not help, replace it."
+_OF_STATE = frozenset(_SENTENCES.keys() - set(_UNABLE)) | {
+    pkcs11.HostMemory,
+    pkcs11.KeyHandleInvalid,
+    pkcs11.ObjectHandleInvalid,
+    pkcs11.OperationActive,
+}
+"""What speaks of the state that token, login and session are in."""
 
 
 def sentence(error: pkcs11.PKCS11Error) -> str:
@@ -54,4 +67,27 @@ def translated() -> Iterator[None]:
     try:
         yield
     except pkcs11.PKCS11Error as error:
-        raise TokenError(sentence(error)) from error
+        kind = TokenCannotError if isinstance(error, _UNABLE) else TokenError
+        raise kind(sentence(error)) from error
+
+
+def tells_of_token(error: pkcs11.PKCS11Error) -> bool:
+    """Tell whether an error speaks of the token, not of the data that it was given."""
+    return type(error) in _OF_STATE or isinstance(error, _UNABLE)
+
+
+@contextmanager
+def tried(what: str) -> Iterator[None]:
+    """Say what the token does not do, if it fails at something that is tried on it.
+
+    Raises TokenCannotError; errors of its state go on as they are.
+    """
+    try:
+        yield
+    except pkcs11.PKCS11Error as error:
+        if type(error) in _OF_STATE:
+            raise
+        raise TokenCannotError(
+            f"The token does not {what} ({type(error).__name__}); take another key type or "
+            f"hash, or another token."
+        ) from error

@@ -17,16 +17,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import pkcs11
+from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import TokenError
 from carnet.token import keys, longterm
 from carnet.token.onetime import OneTimeKeys, is_pair_label
+from carnet.token.pair_type import PairType
 from carnet.token.session import TokenSession
-from carnet.token.translation import translated
+from carnet.token.translation import translated, tried
 
 _TRANSPORT_LABEL = "carnet transport"
-_USE = MechanismFlag.SIGN | MechanismFlag.DERIVE
 _WRAP = Mechanism.AES_KEY_WRAP_PAD
 
 
@@ -73,33 +74,41 @@ class WrappingKey(_KeyEncryptionKey):
         self.ephemeral_public_key = ephemeral_public_key
         """DER SubjectPublicKeyInfo, by which the Host opens the transport."""
 
-    def mint_pair(self, label: str, not_after: date | None) -> MintedPair:
+    def mint_pair(
+        self,
+        label: str,
+        not_after: date | None,
+        type_: PairType = keys.P256,
+        oaep: hashes.HashAlgorithm | None = None,
+    ) -> MintedPair:
         """Make a one-time pair that stays on this token, and wrap it for the Host.
 
-        It counts only once its halves were tried against each other; one that fails,
-        or is interrupted, is destroyed. Raises ValueError unless the label is one of
-        pair_label(), TokenError if the token fails.
+        It counts only once its halves were tried against each other, an RSA pair with
+        that hash of OAEP; one that fails, or is interrupted, is destroyed. Raises
+        ValueError unless the label is one of pair_label(), TokenError if the token
+        fails, TokenCannotError if it lacks something for this type.
         """
         _check_label(label)
         with translated(), ExitStack() as temporary, ExitStack() as undo:
-            private, public_key = self._generate_extractable(temporary)
-            wrapped = self._kek.wrap_key(private, mechanism=_WRAP)
+            private, public_key = self._generate_extractable(type_, temporary)
+            with tried(f"wrap a private key of type {type_.name}"):
+                wrapped = self._kek.wrap_key(private, mechanism=_WRAP)
             kept = private.copy(
                 _kept(keys.key_id(public_key), label) | {Attribute.EXTRACTABLE: False}
             )
             undo.callback(kept.destroy)
-            keys.prove(kept, public_key)
+            keys.prove(kept, public_key, oaep)
             keys.store_public_key(self._session, public_key, label, not_after)
             undo.pop_all()
         return MintedPair(key_id=keys.key_id(public_key), public_key=public_key, wrapped=wrapped)
 
-    def _generate_extractable(self, temporary: ExitStack) -> tuple[Any, bytes]:
+    def _generate_extractable(self, type_: PairType, temporary: ExitStack) -> tuple[Any, bytes]:
         public, private = keys.generate_session_pair(
-            self._session, keys.P256, use=_USE, extractable=True
+            self._session, type_, use=type_.use, extractable=True
         )
         temporary.callback(public.destroy)
         temporary.callback(private.destroy)
-        return private, _public_key_of(public)
+        return private, _public_key_of(public, type_)
 
 
 class UnwrappingKey(_KeyEncryptionKey):
@@ -110,43 +119,66 @@ class UnwrappingKey(_KeyEncryptionKey):
         self._booklet = OneTimeKeys(session)
         self._cut_off = self._booklet.halves()
 
+    def try_pair(
+        self, key_id: bytes, public_key: bytes, wrapped: bytes, oaep: hashes.HashAlgorithm | None
+    ) -> None:
+        """Unwrap a pair for this once and use it as requests would; nothing of it stays.
+
+        Raises TokenError if it is not what it claims to be, TokenCannotError if this
+        token lacks something for it.
+        """
+        type_ = _checked_type(key_id, public_key)
+        with translated(), ExitStack() as temporary:
+            private = self._unwrap(key_id, "", wrapped, type_, store=False)
+            temporary.callback(private.destroy)
+            keys.prove(private, public_key, oaep)
+
     def import_pair(
-        self, key_id: bytes, label: str, public_key: bytes, wrapped: bytes, not_after: date | None
+        self,
+        key_id: bytes,
+        label: str,
+        public_key: bytes,
+        wrapped: bytes,
+        not_after: date | None,
+        oaep: hashes.HashAlgorithm | None = None,
     ) -> bool:
         """Unwrap a pair onto this token; False if it is there already.
 
-        It counts only once the private key was tried against the public one; one that
-        fails, or is interrupted, is destroyed. Raises ValueError unless the label is
-        one of pair_label(), TokenError if the pair is not what it claims to be.
+        It counts only once the private key was tried against the public one, an RSA pair
+        with that hash of OAEP; one that fails, or is interrupted, is destroyed. Raises
+        ValueError unless the label is one of pair_label(), TokenError if the pair is not
+        what it claims to be.
         """
         _check_label(label)
-        _check_identity(key_id, public_key)
+        type_ = _checked_type(key_id, public_key)
         if self._booklet.holds(key_id):
             return False
         if key_id in self._cut_off:
             self._booklet.destroy(key_id)
         with translated(), ExitStack() as undo:
-            private = self._unwrap(key_id, label, wrapped)
+            private = self._unwrap(key_id, label, wrapped, type_, store=True)
             undo.callback(private.destroy)
-            keys.prove(private, public_key)
+            keys.prove(private, public_key, oaep)
             public = keys.store_public_key(self._session, public_key, label, not_after)
             undo.callback(public.destroy)
             self._booklet.add(private, public)
             undo.pop_all()
         return True
 
-    def _unwrap(self, key_id: bytes, label: str, wrapped: bytes) -> Any:
+    def _unwrap(
+        self, key_id: bytes, label: str, wrapped: bytes, type_: PairType, *, store: bool
+    ) -> Any:
         try:
             return self._kek.unwrap_key(
                 ObjectClass.PRIVATE_KEY,
-                KeyType.EC,
+                type_.key_type,
                 wrapped,
                 id=key_id,
                 label=label,
                 mechanism=_WRAP,
-                store=True,
-                capabilities=_USE,
-                template=keys.private_template(_USE),
+                store=store,
+                capabilities=type_.use,
+                template=keys.private_template(type_, type_.use),
             )
         except pkcs11.PKCS11Error as error:
             raise TokenError(
@@ -193,7 +225,7 @@ def agree_transport(session: TokenSession, host_transport_public_key: bytes) -> 
             temporary.callback(public.destroy)
             temporary.callback(private.destroy)
             kek = keys.derive_key_encryption_key(private, point, MechanismFlag.WRAP)
-            return WrappingKey(session, kek, _public_key_of(public))
+            return WrappingKey(session, kek, _public_key_of(public, keys.P256))
 
 
 def _kept(key_id: bytes, label: str) -> dict[Attribute, Any]:
@@ -204,21 +236,24 @@ def _kept(key_id: bytes, label: str) -> dict[Attribute, Any]:
     }
 
 
-def _public_key_of(public: Any) -> bytes:
+def _public_key_of(public: Any, type_: PairType) -> bytes:
     read = keys.read_public_key(public)
-    if read is None:
-        raise TokenError("The token made a key on another curve than P-256; use another token.")
+    if read is None or read[0] is not type_:
+        raise TokenError(
+            f"The token made another key than one of type {type_.name}; use another token."
+        )
     return read[1]
 
 
 def _peer_point(public_key: bytes, whose: str) -> bytes:
     try:
-        curve, point = keys.curve_and_point(public_key)
+        keys.type_and_key(public_key)
     except ValueError as error:
         raise TokenError(f"{whose} is no valid public key; have it sent again.") from error
-    if curve is not keys.P256:
-        raise TokenError(f"{whose} is not on P-256; have one made that is.")
-    return point
+    try:
+        return keys.point_on_p256(public_key)
+    except ValueError as error:
+        raise TokenError(f"{whose} is not on P-256; have one made that is.") from error
 
 
 def _check_label(label: str) -> None:
@@ -226,10 +261,11 @@ def _check_label(label: str) -> None:
         raise ValueError(f"{label!r} is not the label of a one-time key pair.")
 
 
-def _check_identity(key_id: bytes, public_key: bytes) -> None:
+def _checked_type(key_id: bytes, public_key: bytes) -> PairType:
     try:
-        keys.curve_and_point(public_key)
+        type_, _ = keys.type_and_key(public_key)
     except ValueError as error:
         raise TokenError(f"Pair {key_id.hex()} has no valid public key; mint it anew.") from error
     if keys.key_id(public_key) != key_id:
         raise TokenError(f"Pair {key_id.hex()} has another pair's public key; mint it anew.")
+    return type_

@@ -1,27 +1,23 @@
 """Signatures: COSE_Sign1 (RFC 9052 section 4.2), untagged, payload attached.
 
 The private key is on a token, so signing takes a function from a digest to the
-raw signature (r ‖ s).
+raw signature.
 """
 
 from collections.abc import Callable
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-
 from carnet.wire import cbor
 from carnet.wire.fault import Fault, WireError
-from carnet.wire.suites import Suite
+from carnet.wire.suite import K, Suite
 
 Sign = Callable[[bytes], bytes]
-"""A private-key operation: digest in, raw ECDSA signature (r ‖ s) out."""
+"""A private-key operation: digest in, raw signature out (ECDSA's r ‖ s, or RSASSA-PSS)."""
 
 _ALGORITHM = 1
 _PARTS = 4
 
 
-def sign1(payload: bytes, external_aad: bytes, suite: Suite, sign: Sign) -> bytes:
+def sign1(payload: bytes, external_aad: bytes, suite: Suite[K], sign: Sign) -> bytes:
     """Return the COSE_Sign1 over a payload and what it is bound to."""
     protected = cbor.encode({_ALGORITHM: suite.cose_algorithm})
     signature = sign(_digest(protected, external_aad, payload, suite))
@@ -31,8 +27,8 @@ def sign1(payload: bytes, external_aad: bytes, suite: Suite, sign: Sign) -> byte
 def verify1(
     signed: bytes,
     external_aad: bytes,
-    suite: Suite,
-    public_key: ec.EllipticCurvePublicKey,
+    suite: Suite[K],
+    public_key: K,
     limit: int = cbor.MAX_MESSAGE,
 ) -> bytes:
     """Return the payload of a COSE_Sign1 that this key signed for this purpose.
@@ -43,18 +39,11 @@ def verify1(
     protected, payload, signature = _take_apart(signed, limit)
     if protected != cbor.encode({_ALGORITHM: suite.cose_algorithm}):
         raise WireError(Fault.SUITE, "signed with another algorithm than the suite's")
-    if len(signature) != 2 * suite.coordinate:
+    if len(signature) != suite.signature_length(public_key):
         raise WireError(Fault.SIGNATURE, "a signature of another length")
-    half = suite.coordinate
-    r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
-    try:
-        public_key.verify(
-            utils.encode_dss_signature(r, s),
-            _digest(protected, external_aad, payload, suite),
-            ec.ECDSA(utils.Prehashed(suite.hash)),
-        )
-    except InvalidSignature:
-        raise WireError(Fault.SIGNATURE, "the signature does not hold") from None
+    digest = _digest(protected, external_aad, payload, suite)
+    if not suite.verify(signature, digest, public_key):
+        raise WireError(Fault.SIGNATURE, "the signature does not hold")
     return payload
 
 
@@ -73,8 +62,6 @@ def _take_apart(signed: bytes, limit: int) -> tuple[bytes, bytes, bytes]:
     return protected, payload, signature
 
 
-def _digest(protected: bytes, external_aad: bytes, payload: bytes, suite: Suite) -> bytes:
+def _digest(protected: bytes, external_aad: bytes, payload: bytes, suite: Suite[K]) -> bytes:
     """Hash the Sig_structure of RFC 9052 section 4.4."""
-    digest = hashes.Hash(suite.hash)
-    digest.update(cbor.encode(["Signature1", protected, external_aad, payload]))
-    return digest.finalize()
+    return suite.digest(cbor.encode(["Signature1", protected, external_aad, payload]))

@@ -8,15 +8,16 @@ round, moved to another key or given as the answer to another request.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import cast
 
 from cryptography.hazmat.primitives import hashes
 
-from carnet.wire import cbor, cose, hpke
+from carnet.wire import cbor, cose
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.keys import KEY_ID_LENGTH, key_id_of, load_public_key
 from carnet.wire.messages import MAX_RESPONSE, Request, Response
-from carnet.wire.suites import Suite, find_suite
+from carnet.wire.suite import PrivateKey
+from carnet.wire.suites import AnySuite, find_suite
 
 VERSION = 1
 _PARTS = 4
@@ -27,16 +28,6 @@ class Direction(StrEnum):
 
     REQUEST = "request"
     RESPONSE = "response"
-
-
-class PrivateKey(Protocol):
-    """The private half of a one-time pair, wherever it is: its two operations."""
-
-    def sign(self, digest: bytes) -> bytes:
-        """Return the raw ECDSA signature (r ‖ s) over a digest."""
-
-    def agree(self, point: bytes) -> bytes:
-        """Return ECDH's x-coordinate with an uncompressed point."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ _REQUEST = Purpose(Direction.REQUEST)
 class Envelope:
     """A sealed message taken apart, nothing of it proved yet."""
 
-    suite: Suite
+    suite: AnySuite
     key_id: bytes
     sealed: bytes
     digest: bytes
@@ -74,8 +65,8 @@ class SignedRequest:
 def parse_envelope(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
     """Take a sealed message apart; WireError for all that can be seen from outside.
 
-    The encapsulated key is checked here too, so that what cannot open costs no
-    token operation.
+    The seal is checked here too, as far as it shows without the pair, so that what cannot
+    open costs no token operation.
     """
     parts = cbor.decode(data, limit)
     if not isinstance(parts, list) or len(parts) != _PARTS:
@@ -90,11 +81,11 @@ def parse_envelope(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
         raise WireError(Fault.FRAMING, "not a key_id")
     if not isinstance(sealed, bytes):
         raise WireError(Fault.FRAMING, "no sealed part")
-    hpke.check_sealed(sealed, suite)
+    suite.check_sealed(sealed)
     return Envelope(suite, key_id, sealed, _sha256(data))
 
 
-def seal_request(request: Request, public_key: bytes, suite: Suite, key: PrivateKey) -> bytes:
+def seal_request(request: Request, public_key: bytes, suite: AnySuite, key: PrivateKey) -> bytes:
     """Step 1: sign a request on the token and seal it to the pair."""
     return _seal(cbor.pack(request), _REQUEST, public_key, suite, key)
 
@@ -108,7 +99,7 @@ def open_request(envelope: Envelope, public_key: bytes, key: PrivateKey) -> Sign
     return verify_evidence(evidence, public_key, envelope.suite)
 
 
-def verify_evidence(evidence: bytes, public_key: bytes, suite: Suite) -> SignedRequest:
+def verify_evidence(evidence: bytes, public_key: bytes, suite: AnySuite) -> SignedRequest:
     """Verify a Client's signed request, as Host does in step 2 and Target in step 4."""
     info = make_info(_REQUEST, suite, key_id_of(public_key))
     payload = cose.verify1(evidence, info, suite, load_public_key(public_key, suite))
@@ -144,8 +135,8 @@ def open_response(data: bytes, request: Envelope, public_key: bytes, key: Privat
     return cast("Response", cbor.unpack_union(payload, Response, MAX_RESPONSE))
 
 
-def make_info(purpose: Purpose, suite: Suite, key_id: bytes) -> bytes:
-    """Return what seal and signature are bound to: HPKE's info, COSE's external_aad."""
+def make_info(purpose: Purpose, suite: AnySuite, key_id: bytes) -> bytes:
+    """Return what seal and signature are bound to: `info` of the seal, COSE's external_aad."""
     return cbor.encode(
         ["carnet", VERSION, str(purpose.direction), suite.number, key_id, purpose.binding]
     )
@@ -155,20 +146,20 @@ def _seal(
     payload: bytes,
     purpose: Purpose,
     public_key: bytes,
-    suite: Suite,
+    suite: AnySuite,
     key: PrivateKey,
 ) -> bytes:
     key_id = key_id_of(public_key)
     info = make_info(purpose, suite, key_id)
     signed = cose.sign1(payload, info, suite, key.sign)
-    sealed = hpke.seal(signed, load_public_key(public_key, suite), info, suite)
+    sealed = suite.seal(signed, load_public_key(public_key, suite), info)
     return cbor.encode([VERSION, suite.number, key_id, sealed])
 
 
 def _open(envelope: Envelope, purpose: Purpose, public_key: bytes, key: PrivateKey) -> bytes:
     info = make_info(purpose, envelope.suite, envelope.key_id)
     opening_key = load_public_key(public_key, envelope.suite)
-    return hpke.open_sealed(envelope.sealed, opening_key, key.agree, info, envelope.suite)
+    return envelope.suite.open_sealed(envelope.sealed, opening_key, key, info)
 
 
 def _sha256(data: bytes) -> bytes:

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, hpke, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from carnet.wire.fault import Fault, WireError
-from carnet.wire.keys import encode_point
-from carnet.wire.suites import Suite
 
 Agree = Callable[[bytes], bytes]
 """A private-key operation: uncompressed point in, ECDH's x-coordinate out."""
@@ -25,8 +24,29 @@ _TAG = 16
 _MODE_BASE = b"\x00"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ciphers:
+    """The algorithms of HPKE over one curve (RFC 9180 section 7); sizes in bytes."""
+
+    curve: ec.EllipticCurve
+    coordinate: int
+    """Length of a field element."""
+    hash: hashes.HashAlgorithm
+    """Of the key derivation, in the KEM and after it."""
+    kem_id: int
+    kdf_id: int
+    aead_id: int
+    seals: hpke.Suite
+    """What seals; the opening needs the token and is ours."""
+
+    @property
+    def point(self) -> int:
+        """Length of an uncompressed point."""
+        return 1 + 2 * self.coordinate
+
+
 def seal(
-    plaintext: bytes, public_key: ec.EllipticCurvePublicKey, info: bytes, suite: Suite
+    plaintext: bytes, public_key: ec.EllipticCurvePublicKey, info: bytes, suite: Ciphers
 ) -> bytes:
     """Return enc ‖ ciphertext (RFC 9180 section 6.1)."""
     return suite.seals.encrypt(plaintext, public_key, info)
@@ -37,7 +57,7 @@ def open_sealed(
     public_key: ec.EllipticCurvePublicKey,
     agree: Agree,
     info: bytes,
-    suite: Suite,
+    suite: Ciphers,
 ) -> bytes:
     """Return the plaintext sealed to the pair whose private key `agree` uses.
 
@@ -54,7 +74,7 @@ def open_sealed(
         raise WireError(Fault.SEAL, "the seal does not open") from None
 
 
-def check_sealed(sealed: bytes, suite: Suite) -> None:
+def check_sealed(sealed: bytes, suite: Ciphers) -> None:
     """Raise WireError (SEAL) for what cannot open, as far as it shows without the key.
 
     That is: shorter than an encapsulated key and a tag, or no uncompressed point on the
@@ -68,8 +88,15 @@ def check_sealed(sealed: bytes, suite: Suite) -> None:
         raise WireError(Fault.SEAL, "the encapsulated key is no point of the curve") from None
 
 
+def encode_point(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return a key as an uncompressed point (SEC 1 section 2.3.3)."""
+    return key.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+
+
 def _decapsulate(
-    enc: bytes, public_key: ec.EllipticCurvePublicKey, agree: Agree, suite: Suite
+    enc: bytes, public_key: ec.EllipticCurvePublicKey, agree: Agree, suite: Ciphers
 ) -> bytes:
     """Decap of DHKEM (RFC 9180 section 4.1)."""
     label = _Labels(b"KEM" + suite.kem_id.to_bytes(2, "big"), suite)
@@ -78,7 +105,7 @@ def _decapsulate(
     return label.expand(eae_prk, b"shared_secret", kem_context, suite.hash.digest_size)
 
 
-def _key_schedule(shared_secret: bytes, info: bytes, suite: Suite) -> tuple[bytes, bytes]:
+def _key_schedule(shared_secret: bytes, info: bytes, suite: Ciphers) -> tuple[bytes, bytes]:
     """Return key and nonce of base mode (RFC 9180 section 5.1)."""
     numbers = (suite.kem_id, suite.kdf_id, suite.aead_id)
     label = _Labels(b"HPKE" + b"".join(n.to_bytes(2, "big") for n in numbers), suite)
@@ -99,7 +126,7 @@ class _Labels:
     """LabeledExtract and LabeledExpand (RFC 9180 section 4)."""
 
     suite_id: bytes
-    suite: Suite
+    suite: Ciphers
 
     def extract(self, salt: bytes, label: bytes, ikm: bytes) -> bytes:
         return HKDF.extract(self.suite.hash, salt, b"HPKE-v1" + self.suite_id + label + ikm)

@@ -11,6 +11,7 @@ from carnet.wire.envelope import open_request, parse_envelope, seal_request
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256
 from host_agent.keydb import KeyDatabase, NewPair
+from tests.token.conftest import directory, make_token, module, pairing  # noqa: F401
 from tests.unit.examples import SoftwareKey, make_request
 
 MOVED_CLOCK = """

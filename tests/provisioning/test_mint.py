@@ -148,7 +148,7 @@ def test_the_labels_follow_the_newest_pair_when_the_clock_is_behind():
         key_id=bytes(16),
         label="carnet 20300101T000000Z 0007",
         public_key=b"",
-        curve="P-256",
+        key_type="ec-p256",
         not_after=None,
     )
     behind = datetime(2029, 12, 31, tzinfo=UTC)
@@ -164,7 +164,7 @@ def test_the_labels_follow_the_newest_pair_when_the_clock_is_behind():
         ({"host_url": "ftp://host"}, "--host-url"),
         ({"target": "Work"}, "--target"),
         ({"custody": "split"}, "paired only"),
-        ({"key_type": "rsa-3072"}, "ec-p256"),
+        ({"key_type": "ec-p384", "oaep_hash": "sha-1"}, "leave it out"),
         ({"not_after": date(2020, 1, 1)}, "is over"),
         ({"out": "transport.der"}, "exists already"),
         ({"out": "nowhere/batch"}, "no directory"),

@@ -12,6 +12,8 @@ from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_public_session, open_session
 from carnet.token.transport import host_transport_key, open_transport
 from carnet.wire.keys import key_id_of
+from carnet.wire.rsa_suite import RsaSuite
+from carnet.wire.suites import find_suite
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 
 HOST_PIN = "449317260581"
@@ -46,10 +48,17 @@ def initialise_host():
 
 def import_batch(batch, last_day):
     """Do what the Host does with a batch; return the key_ids that its token then lists."""
+    suite = find_suite(batch.suite)
+    oaep = suite.oaep if isinstance(suite, RsaSuite) else None
     with _session(HOST_PIN) as session, open_transport(session, batch.ephemeral_key) as transport:
         for pair in batch.pairs:
             imported = transport.import_pair(
-                key_id_of(pair.public_key), pair.label, pair.public_key, pair.wrapped, last_day
+                key_id_of(pair.public_key),
+                pair.label,
+                pair.public_key,
+                pair.wrapped,
+                last_day,
+                oaep,
             )
             assert imported
         return [pair.key_id for pair in OneTimeKeys(session).pairs()]

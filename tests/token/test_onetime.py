@@ -64,7 +64,7 @@ def test_a_pair_describes_itself(session: TokenSession, minter: WrappingKey) -> 
     minter.mint_pair(pair_label(MINTED, 2), None)
     first, second = OneTimeKeys(session).pairs()
     assert first.key_id == hashlib.sha256(dated.public_key).digest()[:16]
-    assert (first.label, first.curve) == (pair_label(MINTED, 1), "P-256")
+    assert (first.label, first.key_type) == (pair_label(MINTED, 1), "ec-p256")
     assert (first.not_after, second.not_after) == (last_day, None)
 
 
@@ -234,7 +234,7 @@ def test_p384_is_read_where_it_stands(session: TokenSession) -> None:
         half[Attribute.ID] = keys.key_id(public_key)
     booklet = OneTimeKeys(session)
     (pair,) = booklet.pairs()
-    assert (pair.curve, pair.public_key) == ("P-384", public_key)
+    assert (pair.key_type, pair.public_key) == ("ec-p384", public_key)
     peer = ec.generate_private_key(ec.SECP384R1())
     expected = peer.exchange(ec.ECDH(), load(public_key))
     assert booklet.agree(pair.key_id, point_of(peer.public_key())) == expected

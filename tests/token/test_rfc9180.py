@@ -87,13 +87,13 @@ def put(session: TokenSession) -> Callable[[Vector], Agreeing]:
 
 @pytest.mark.parametrize("vector", [A31, AES256], ids=["A.3.1", "AES-256-GCM"])
 def test_the_token_decapsulates(put: Callable[[Vector], Agreeing], vector: Vector) -> None:
-    shared = hpke._decapsulate(bytes.fromhex(vector.enc), *put(vector), P256)
+    shared = hpke._decapsulate(bytes.fromhex(vector.enc), *put(vector), P256.kem)
     assert shared.hex() == vector.shared_secret
 
 
 def test_key_and_nonce_are_the_vectors(put: Callable[[Vector], Agreeing]) -> None:
-    shared = hpke._decapsulate(bytes.fromhex(AES256.enc), *put(AES256), P256)
-    key, nonce = hpke._key_schedule(shared, INFO, P256)
+    shared = hpke._decapsulate(bytes.fromhex(AES256.enc), *put(AES256), P256.kem)
+    key, nonce = hpke._key_schedule(shared, INFO, P256.kem)
     assert (key, nonce) == (KEY, BASE_NONCE)
     assert AESGCM(key).decrypt(nonce, CIPHERTEXT, AAD) == PLAINTEXT
 
@@ -101,5 +101,5 @@ def test_key_and_nonce_are_the_vectors(put: Callable[[Vector], Agreeing]) -> Non
 def test_what_the_vector_sealed_opens(put: Callable[[Vector], Agreeing]) -> None:
     """The vector's first encryption carries data that ours never does: here it has none."""
     sealed = bytes.fromhex(AES256.enc) + AESGCM(KEY).encrypt(BASE_NONCE, PLAINTEXT, b"")
-    assert hpke.open_sealed(sealed, *put(AES256), INFO, P256) == PLAINTEXT
-    assert P256.seals.decrypt(sealed, private_key(AES256), INFO) == PLAINTEXT
+    assert hpke.open_sealed(sealed, *put(AES256), INFO, P256.kem) == PLAINTEXT
+    assert P256.kem.seals.decrypt(sealed, private_key(AES256), INFO) == PLAINTEXT

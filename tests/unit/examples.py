@@ -1,28 +1,68 @@
 """Keys and messages that unit tests share."""
 
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+import functools
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from carnet.wire.keys import encode_public_key
 from carnet.wire.messages import ClientDriver, Request, RequestInfo, TunnelingInfo
 from carnet.wire.session_key import EphemeralKey
-from carnet.wire.suites import P256
+from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
+
+ALL_SUITES = (P256, RSA, P384, RSA_SHA1)
+_RSA_KEYS = Path(__file__).parents[1] / "vectors" / "keys"
 
 
 class SoftwareKey:
-    """A private key in software: the two operations that a token has."""
+    """A private key in software: the three operations that a token has.
 
-    def __init__(self, curve=None):
-        self.key = ec.generate_private_key(curve or P256.curve)
+    An RSA key takes long to make, so that is one of the vectors'. What was asked of the
+    key is counted.
+    """
+
+    def __init__(self, suite=P256, key=None, file="rsa-2048"):
+        made = {P256: new_ec_key, P384: new_ec_key, RSA: rsa_key, RSA_SHA1: rsa_key}
+        self.suite = suite
+        self.key = key or made[suite](suite, file)
         self.public_key = encode_public_key(self.key.public_key())
+        self.operations = []
 
     def sign(self, digest):
-        der = self.key.sign(digest, ec.ECDSA(utils.Prehashed(P256.hash)))
-        r, s = utils.decode_dss_signature(der)
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+        self.operations.append("sign")
+        prehashed = utils.Prehashed(self.suite.hash)
+        if not isinstance(self.key, ec.EllipticCurvePrivateKey):
+            scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+            return self.key.sign(digest, scheme, prehashed)
+        parts = utils.decode_dss_signature(self.key.sign(digest, ec.ECDSA(prehashed)))
+        return b"".join(part.to_bytes(self.suite.coordinate, "big") for part in parts)
 
     def agree(self, point):
+        self.operations.append("agree")
         peer = ec.EllipticCurvePublicKey.from_encoded_point(self.key.curve, point)
         return self.key.exchange(ec.ECDH(), peer)
+
+    def decrypt(self, ciphertext, oaep):
+        self.operations.append("decrypt")
+        try:
+            return self.key.decrypt(ciphertext, padding.OAEP(padding.MGF1(oaep), oaep, None))
+        except ValueError:
+            return None
+
+
+def new_ec_key(suite, _):
+    return ec.generate_private_key(suite.curve)
+
+
+@functools.cache
+def _load_rsa(file):
+    return load_pem_private_key((_RSA_KEYS / f"{file}.pem").read_bytes(), None)
+
+
+def rsa_key(_, file):
+    return _load_rsa(file)
 
 
 EPHEMERAL = EphemeralKey(bytes(range(96)))

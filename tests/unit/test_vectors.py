@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.spec import Mode
@@ -28,30 +29,34 @@ from carnet.wire.envelope import (
     verify_evidence,
 )
 from carnet.wire.fault import Fault, WireError
-from carnet.wire.keys import encode_public_key, key_id_of, load_public_key
+from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.messages import RefusalCode, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
-from carnet.wire.suites import P256
+from carnet.wire.suites import P256, P384, RSA, SUITES, find_suite
 from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Member, authorize
 from tests.unit.examples import SoftwareKey
 from tests.vectors import protocol
-from tests.vectors.encoding import encode
+from tests.vectors.cases.suites import PAIRS
 from tests.vectors.generate import write
 
 HERE = Path(__file__).parent.parent / "vectors"
 FILES = sorted(HERE.glob("*/*.json"))
 
 
-class VectorKey(SoftwareKey):
-    """The private key of a vector."""
-
-    def __init__(self, scalar):
-        self.key = ec.derive_private_key(int.from_bytes(scalar, "big"), P256.curve)
-        self.public_key = encode_public_key(self.key.public_key())
+EC_BY_LENGTH = {32: P256, 48: P384}
 
 
 def key_of(inputs):
-    return VectorKey(inputs["private_key"])
+    """The private key of a vector: a scalar on a curve, or PKCS #8."""
+    private = inputs["private_key"]
+    suite = EC_BY_LENGTH.get(len(private), RSA)
+    if suite is RSA:
+        return SoftwareKey(RSA, load_der_private_key(private, None))
+    return SoftwareKey(suite, ec.derive_private_key(int.from_bytes(private, "big"), suite.curve))
+
+
+def suite_of(inputs):
+    return find_suite(inputs.get("suite", 1))
 
 
 def run_open_request(inputs):
@@ -65,13 +70,13 @@ def run_open_request(inputs):
 
 def run_open_response(inputs):
     key_id = key_id_of(inputs["public_key"])
-    request = Envelope(P256, key_id, b"", inputs["request_digest"])
+    request = Envelope(suite_of(inputs), key_id, b"", inputs["request_digest"])
     response = open_response(inputs["message"], request, inputs["public_key"], key_of(inputs))
     return {"payload": cbor.pack(response)}
 
 
 def run_verify_evidence(inputs):
-    signed = verify_evidence(inputs["evidence"], inputs["public_key"], P256)
+    signed = verify_evidence(inputs["evidence"], inputs["public_key"], suite_of(inputs))
     assert signed.evidence == inputs["evidence"]
     return {"payload": cbor.pack(signed.request)}
 
@@ -209,13 +214,20 @@ def test_there_are_vectors_for_every_kind_of_fault_and_every_refusal():
     assert set(RefusalCode) <= refusals
 
 
-def test_what_the_product_seals_the_second_implementation_opens():
-    pair = protocol.Pair("alice's pair")
-    key = VectorKey(pair.private_bytes)
+def test_every_suite_has_good_vectors_of_every_kind():
+    for number in set(SUITES) - {1}:
+        good = {path.stem for path in FILES if path.stem.startswith(f"suite-{number}-")}
+        for kind in ("request", "response-grant", "response-refusal", "evidence"):
+            assert f"suite-{number}-{kind}" in good
+
+
+@pytest.mark.parametrize("pair", [protocol.Pair("alice's pair"), *PAIRS.values()])
+def test_what_the_product_seals_the_second_implementation_opens(pair):
+    key = key_of({"private_key": pair.private_bytes})
     payload = read(HERE / "good" / "request-defaults.json")["expect"]["payload"]
-    message = seal_request(cbor.unpack(payload, Request), key.public_key, P256, key)
-    prefix = b"\x84\x01\x01" + encode(pair.key_id)
-    assert message.startswith(prefix)
-    sealed = cbor.decode(message)[3]
-    signed = protocol.open_sealed(sealed, pair, protocol.info_of(pair.key_id))
+    request, suite = cbor.unpack(payload, Request), find_suite(pair.suite)
+    message = seal_request(request, key.public_key, suite, key)
+    version, number, key_id, sealed = cbor.decode(message)
+    assert (version, number, key_id) == (1, pair.suite, pair.key_id)
+    signed = protocol.open_sealed(sealed, pair, protocol.info_of(pair.key_id, suite=pair.suite))
     assert cose.payload_of(signed) == payload

@@ -6,7 +6,7 @@ is random, so that the same vectors come out each time.
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,59 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.vectors.encoding import encode
+from tests.vectors.rsa import RsaPair, derived
 
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_DHKEM_P256 = 0x0010
 _MLKEM768_X25519 = 0x647A
 _HKDF_SHA256 = 0x0001
 _AES_256_GCM = 0x0002
-_ES256 = -7
 _XWING_LABEL = bytes.fromhex("5c2e2f2f5e5c")
 MLKEM_CIPHERTEXT = bytes.fromhex((Path(__file__).parent / "mlkem-ciphertext.hex").read_text())
 """The one part that is chosen at random: ML-KEM-768's encapsulation to EPHEMERAL_SECRET."""
 
 
-def derived(name: str, length: int) -> bytes:
-    """Return bytes that stand for a name."""
-    return hashlib.shake_256(b"carnet vectors " + name.encode()).digest(length)
+@dataclass(frozen=True)
+class Curve:
+    """A curve, and the algorithms that its suite has."""
+
+    curve: ec.EllipticCurve
+    order: int
+    size: int
+    """Bytes of a coordinate."""
+    hash_: str
+    kem: int
+    kdf: int
+    suite: int
+    algorithm: int
+
+    @property
+    def hashing(self) -> hashes.HashAlgorithm:
+        return hashes.SHA256() if self.hash_ == "sha256" else hashes.SHA384()
+
+
+P256 = Curve(
+    ec.SECP256R1(),
+    0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    32,
+    "sha256",
+    0x0010,
+    _HKDF_SHA256,
+    1,
+    -7,
+)
+P384 = Curve(
+    ec.SECP384R1(),
+    int(
+        "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+        "C7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973",
+        16,
+    ),
+    48,
+    "sha384",
+    0x0011,
+    0x0002,
+    3,
+    -35,
+)
 
 
 @dataclass(frozen=True)
@@ -38,16 +76,24 @@ class Pair:
     """A one-time key pair, or the officer's, derived from a name."""
 
     name: str
-    curve: ec.EllipticCurve = field(default_factory=ec.SECP256R1)
+    curve: Curve = P256
+
+    @property
+    def suite(self) -> int:
+        return self.curve.suite
+
+    @property
+    def algorithm(self) -> int:
+        return self.curve.algorithm
 
     @property
     def private(self) -> ec.EllipticCurvePrivateKey:
-        scalar = int.from_bytes(derived(f"{self.name} scalar", 32), "big") % (_ORDER - 1) + 1
-        return ec.derive_private_key(scalar, self.curve)
+        drawn = int.from_bytes(derived(f"{self.name} scalar", self.curve.size), "big")
+        return ec.derive_private_key(drawn % (self.curve.order - 1) + 1, self.curve.curve)
 
     @property
     def private_bytes(self) -> bytes:
-        return self.private.private_numbers().private_value.to_bytes(32, "big")
+        return self.private.private_numbers().private_value.to_bytes(self.curve.size, "big")
 
     @property
     def spki(self) -> bytes:
@@ -63,6 +109,35 @@ class Pair:
     def key_id(self) -> bytes:
         return hashlib.sha256(self.spki).digest()[:16]
 
+    def sign(self, structure: bytes) -> bytes:
+        """Return the signature r ‖ s, deterministic (RFC 6979)."""
+        scheme = ec.ECDSA(self.curve.hashing, deterministic_signing=True)
+        parts = utils.decode_dss_signature(self.private.sign(structure, scheme))
+        return b"".join(part.to_bytes(self.curve.size, "big") for part in parts)
+
+    def seal(self, plaintext: bytes, info: bytes, name: str) -> bytes:
+        """Return enc ‖ ciphertext, with the ephemeral key that the name gives."""
+        ephemeral = Pair(f"{name} ephemeral", self.curve)
+        shared = ephemeral.private.exchange(ec.ECDH(), self.private.public_key())
+        key, nonce = self._keys(shared, ephemeral.point, info)
+        return ephemeral.point + AESGCM(key).encrypt(nonce, plaintext, b"")
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Return what was sealed; InvalidTag where it does not open."""
+        length = 1 + 2 * self.curve.size
+        enc, ciphertext = sealed[:length], sealed[length:]
+        sender = ec.EllipticCurvePublicKey.from_encoded_point(self.curve.curve, enc)
+        key, nonce = self._keys(self.private.exchange(ec.ECDH(), sender), enc, info)
+        return AESGCM(key).decrypt(nonce, ciphertext, b"")
+
+    def _keys(self, shared: bytes, enc: bytes, info: bytes) -> tuple[bytes, bytes]:
+        curve = self.curve
+        secret = _dhkem(shared, enc, self)
+        return _key_schedule(secret, info, curve.kem, curve.kdf, curve.hash_)
+
+
+AnyPair = Pair | RsaPair
+
 
 def info_of(
     key_id: bytes, direction: str = "request", binding: bytes = b"", suite: int = 1
@@ -71,69 +146,62 @@ def info_of(
     return encode(["carnet", 1, direction, suite, key_id, binding])
 
 
-def ecdsa(structure: bytes, pair: Pair) -> bytes:
-    """Return the signature r ‖ s, deterministic (RFC 6979)."""
-    der = pair.private.sign(structure, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    return b"".join(part.to_bytes(32, "big") for part in utils.decode_dss_signature(der))
-
-
-def sign1(payload: bytes, external_aad: bytes, pair: Pair, algorithm: int = _ES256) -> list[Any]:
+def sign1(
+    payload: bytes, external_aad: bytes, pair: AnyPair, algorithm: int | None = None
+) -> list[Any]:
     """Return the parts of a COSE_Sign1 (RFC 9052 section 4.2)."""
-    protected = encode({1: algorithm})
+    protected = encode({1: pair.algorithm if algorithm is None else algorithm})
     structure = encode(["Signature1", protected, external_aad, payload])
-    return [protected, {}, payload, ecdsa(structure, pair)]
+    return [protected, {}, payload, pair.sign(structure)]
 
 
-def _extract(salt: bytes, material: bytes) -> bytes:
-    return hmac.digest(salt or bytes(32), material, "sha256")
+def _extract(salt: bytes, material: bytes, hash_: str = "sha256") -> bytes:
+    return hmac.digest(salt or bytes(hashlib.new(hash_).digest_size), material, hash_)
 
 
-def _expand(prk: bytes, info: bytes, length: int) -> bytes:
-    if length > hashlib.sha256().digest_size:
+def _expand(prk: bytes, info: bytes, length: int, hash_: str = "sha256") -> bytes:
+    if length > hashlib.new(hash_).digest_size:
         raise ValueError("one block is enough here")
-    return hmac.digest(prk, info + b"\x01", "sha256")[:length]
+    return hmac.digest(prk, info + b"\x01", hash_)[:length]
 
 
 def _labeled(suite_id: bytes, label: bytes) -> bytes:
     return b"HPKE-v1" + suite_id + label
 
 
-def _key_schedule(shared_secret: bytes, info: bytes, kem: int) -> tuple[bytes, bytes]:
+def _key_schedule(
+    shared_secret: bytes, info: bytes, kem: int, kdf: int = _HKDF_SHA256, hash_: str = "sha256"
+) -> tuple[bytes, bytes]:
     """Return key and nonce of mode_base (RFC 9180 section 5.1)."""
-    numbers = (kem, _HKDF_SHA256, _AES_256_GCM)
+    numbers = (kem, kdf, _AES_256_GCM)
     suite_id = b"HPKE" + b"".join(number.to_bytes(2, "big") for number in numbers)
-    psk_id_hash = _extract(b"", _labeled(suite_id, b"psk_id_hash"))
-    info_hash = _extract(b"", _labeled(suite_id, b"info_hash") + info)
+    psk_id_hash = _extract(b"", _labeled(suite_id, b"psk_id_hash"), hash_)
+    info_hash = _extract(b"", _labeled(suite_id, b"info_hash") + info, hash_)
     context = b"\x00" + psk_id_hash + info_hash
-    secret = _extract(shared_secret, _labeled(suite_id, b"secret"))
-    key = _expand(secret, b"\x00\x20" + _labeled(suite_id, b"key") + context, 32)
-    nonce = _expand(secret, b"\x00\x0c" + _labeled(suite_id, b"base_nonce") + context, 12)
+    secret = _extract(shared_secret, _labeled(suite_id, b"secret"), hash_)
+    key = _expand(secret, b"\x00\x20" + _labeled(suite_id, b"key") + context, 32, hash_)
+    nonce = _expand(secret, b"\x00\x0c" + _labeled(suite_id, b"base_nonce") + context, 12, hash_)
     return key, nonce
 
 
 def _dhkem(shared: bytes, enc: bytes, recipient: Pair) -> bytes:
     """Return DHKEM's shared secret (RFC 9180 section 4.1)."""
-    suite_id = b"KEM" + _DHKEM_P256.to_bytes(2, "big")
-    eae_prk = _extract(b"", _labeled(suite_id, b"eae_prk") + shared)
-    context = enc + recipient.point
-    return _expand(eae_prk, b"\x00\x20" + _labeled(suite_id, b"shared_secret") + context, 32)
+    hash_ = recipient.curve.hash_
+    size = hashlib.new(hash_).digest_size
+    suite_id = b"KEM" + recipient.curve.kem.to_bytes(2, "big")
+    eae_prk = _extract(b"", _labeled(suite_id, b"eae_prk") + shared, hash_)
+    context = size.to_bytes(2, "big") + _labeled(suite_id, b"shared_secret")
+    return _expand(eae_prk, context + enc + recipient.point, size, hash_)
 
 
-def seal(plaintext: bytes, recipient: Pair, info: bytes, name: str) -> bytes:
-    """Return enc ‖ ciphertext, with the ephemeral key that the name gives."""
-    ephemeral = Pair(f"{name} ephemeral")
-    shared = ephemeral.private.exchange(ec.ECDH(), recipient.private.public_key())
-    key, nonce = _key_schedule(_dhkem(shared, ephemeral.point, recipient), info, _DHKEM_P256)
-    return ephemeral.point + AESGCM(key).encrypt(nonce, plaintext, b"")
+def seal(plaintext: bytes, recipient: AnyPair, info: bytes, name: str) -> bytes:
+    """Return what opens with the recipient's private key alone, all of it from the name."""
+    return recipient.seal(plaintext, info, name)
 
 
-def open_sealed(sealed: bytes, recipient: Pair, info: bytes) -> bytes:
+def open_sealed(sealed: bytes, recipient: AnyPair, info: bytes) -> bytes:
     """Return what was sealed to a pair; InvalidTag where it does not open."""
-    enc, ciphertext = sealed[:65], sealed[65:]
-    sender = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), enc)
-    shared = recipient.private.exchange(ec.ECDH(), sender)
-    key, nonce = _key_schedule(_dhkem(shared, enc, recipient), info, _DHKEM_P256)
-    return AESGCM(key).decrypt(nonce, ciphertext, b"")
+    return recipient.open(sealed, info)
 
 
 EPHEMERAL_SECRET = derived("ephemeral key of a request", 96)

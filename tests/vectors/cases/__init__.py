@@ -9,6 +9,7 @@ from tests.vectors.cases import (
     responses,
     session_keys,
     signatures,
+    suites,
 )
 
 ALL = [
@@ -22,6 +23,7 @@ ALL = [
         control,
         session_keys,
         elsewhere,
+        suites,
     )
     for case in module.cases()
 ]

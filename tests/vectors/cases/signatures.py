@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from tests.vectors.case import Case, bad, good
 from tests.vectors.cases import requests, responses
 from tests.vectors.cases.requests import PAIR
 from tests.vectors.encoding import Raw, encode, head, sorted_items
-from tests.vectors.protocol import Pair, info_of, seal, sign1
+from tests.vectors.protocol import P384, Pair, info_of, seal, sign1
 from tests.vectors.values import changed, grant, request
 
 _INFO = info_of(PAIR.key_id)
@@ -167,7 +165,7 @@ def _responses() -> list[Case]:
 
 def _evidence() -> list[Case]:
     given = {"public_key": PAIR.spki, "evidence": encode(_PARTS)}
-    other = Pair("a P-384 pair", ec.SECP384R1())
+    other = Pair("a P-384 pair", P384)
     operation = "verify evidence"
     return [
         good("evidence", "What Host passes on to Target.", operation, given, payload=_PAYLOAD),
