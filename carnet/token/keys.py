@@ -83,9 +83,18 @@ def generate_session_pair(
     return type_.generate(
         session,
         use,
-        {Attribute.ENCRYPT: DEFAULT, Attribute.WRAP: DEFAULT},
+        _public_template(use),
         private_template(type_, use) | {Attribute.EXTRACTABLE: extractable},
     )
+
+
+def _public_template(use: MechanismFlag) -> dict[Attribute, Any]:
+    """Return the public half's uses; some tokens try the halves against each other by them."""
+    return {
+        Attribute.VERIFY: MechanismFlag.SIGN in use,
+        Attribute.ENCRYPT: True if MechanismFlag.DECRYPT in use else DEFAULT,
+        Attribute.WRAP: DEFAULT,
+    }
 
 
 def private_template(type_: PairType, use: MechanismFlag) -> dict[Attribute, Any]:
