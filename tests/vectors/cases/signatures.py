@@ -49,6 +49,11 @@ SIGNED: dict[str, tuple[str, bytes, str]] = {
     ),
     "signature-short": ("63 bytes.", _with(3, _SIGNATURE[:-1]), "signature"),
     "signature-long": ("65 bytes.", _with(3, _SIGNATURE + b"\0"), "signature"),
+    "signature-padded": (
+        "A zero before r, and one before s.",
+        _with(3, b"\0" + _SIGNATURE[:32] + b"\0" + _SIGNATURE[32:]),
+        "signature",
+    ),
     "signature-empty": ("No signature.", _with(3, b""), "signature"),
     "signature-swapped": ("s ‖ r.", _with(3, _SIGNATURE[32:] + _SIGNATURE[:32]), "signature"),
     "payload-exchanged": ("Another payload.", _with(2, encode(request() | {"objective_id": 1})),

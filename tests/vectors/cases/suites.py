@@ -249,11 +249,14 @@ def _wrong_inside(pair: AnyPair) -> dict[str, tuple[str, bytes, str]]:
 
 def _wrong_ecdsa(parts: list[Any]) -> dict[str, tuple[str, bytes, str]]:
     swapped = parts[3][48:] + parts[3][:48]
+    padded = b"\0" + parts[3][:48] + b"\0" + parts[3][48:]
     too_large = P384.order.to_bytes(48, "big") + parts[3][48:]
     return {
         "signature-swapped": ("s ‖ r.", encode([*parts[:3], swapped]), "signature"),
+        "signature-padded": (
+            "A zero before r, and one before s.", encode([*parts[:3], padded]), "signature"),
         "signature-r-too-large": ("The order.", encode([*parts[:3], too_large]), "signature"),
-    }
+    }  # fmt: skip
 
 
 def _wrong_pss(pair: RsaPair, parts: list[Any]) -> dict[str, tuple[str, bytes, str]]:
