@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pkcs11
 from cryptography.hazmat.primitives import hashes
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import TokenError
 from carnet.token import keys, longterm
