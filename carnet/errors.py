@@ -39,6 +39,14 @@ class TokenCannotError(TokenError):
     """The token lacks what a type of key pair needs: a kind of key, or a way of using it."""
 
 
+class TokenAwayError(TokenError):
+    """The token, or the way to it, is gone; it may come back."""
+
+
+class PinRefusedError(TokenError):
+    """The token does not take the PIN: never to be tried again by a program itself."""
+
+
 class IPsecError(CarnetError):
     """The IPsec daemon or the IKE negotiation failed."""
 

@@ -14,6 +14,9 @@ from pkcs11 import _pkcs11
 
 _OS_LOCKING_OK = 0x00000002
 _LABEL_SIZE = 32
+_USER_STATES = frozenset({1, 3})
+"""CKS_RO_USER_FUNCTIONS and CKS_RW_USER_FUNCTIONS."""
+_NOT_INITIALIZED = 0x00000190
 
 
 class _Packed(ctypes.Structure):
@@ -28,6 +31,17 @@ class _InitializeArguments(_Packed):
         ("mutex_functions", ctypes.c_void_p * 4),
         ("flags", ctypes.c_ulong),
         ("reserved", ctypes.c_void_p),
+    )
+
+
+class _SessionInfo(_Packed):
+    """CK_SESSION_INFO."""
+
+    _fields_ = (
+        ("slot_id", ctypes.c_ulong),
+        ("state", ctypes.c_ulong),
+        ("flags", ctypes.c_ulong),
+        ("device_error", ctypes.c_ulong),
     )
 
 
@@ -48,6 +62,11 @@ class _FunctionList(_Packed):
                 ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
             ),
         ),
+        ("pins_and_sessions", ctypes.c_void_p * 5),
+        (
+            "C_GetSessionInfo",
+            ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(_SessionInfo)),
+        ),
     )
 
 
@@ -60,6 +79,8 @@ _ERRORS: dict[int, type[pkcs11.PKCS11Error]] = {
     0x000000A1: pkcs11.PinInvalid,
     0x000000A2: pkcs11.PinLenRange,
     0x000000A4: pkcs11.PinLocked,
+    0x000000B0: pkcs11.SessionClosed,
+    0x000000B3: pkcs11.SessionHandleInvalid,
     0x000000B6: pkcs11.SessionExists,
     0x000000E0: pkcs11.TokenNotPresent,
     0x000000E1: pkcs11.TokenNotRecognised,
@@ -93,8 +114,21 @@ class Cryptoki(_pkcs11.lib):
         _check("C_Initialize", self._functions.C_Initialize(ctypes.byref(arguments)))
 
     def finalize(self) -> None:
-        """Call C_Finalize, which ends every session of the process."""
-        _check("C_Finalize", self._functions.C_Finalize(None))
+        """Call C_Finalize, which ends every session of the process.
+
+        A module that is not initialised, since something else ended it or it could not
+        be started last time, is what is wanted.
+        """
+        code = self._functions.C_Finalize(None)
+        if code != _NOT_INITIALIZED:
+            _check("C_Finalize", code)
+
+    def is_logged_in(self, session: int) -> bool:
+        """Tell whether the session of that handle is the user's; PKCS11Error if it is gone."""
+        info = _SessionInfo()
+        code = self._functions.C_GetSessionInfo(session, ctypes.byref(info))
+        _check("C_GetSessionInfo", code)
+        return info.state in _USER_STATES
 
     def init_token(self, slot_id: int, so_pin: str, label: str) -> None:
         """Call C_InitToken, which destroys whatever the token holds.

@@ -48,7 +48,7 @@ def write_data(session: TokenSession, label: str, value: bytes, *, private: bool
     the newer one; the next writing removes both.
     """
     older = _find(session, label, private=private)
-    with translated():
+    with session.token.module.undisturbed(), translated():
         session.raw.create_object(
             {
                 Attribute.CLASS: ObjectClass.DATA,

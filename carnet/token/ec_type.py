@@ -67,6 +67,10 @@ class EcType(PairType):
         wrapped = len(point) > self.point_size
         return self.load_point(point.removeprefix(header) if wrapped else point)
 
+    def is_whole(self, private: Any) -> bool:
+        """Tell whether a private key object has this curve."""
+        return bool(private[Attribute.EC_PARAMS] == self.parameters)
+
     def public_attributes(self, key: ec.EllipticCurvePublicKey) -> dict[Attribute, Any]:
         """Return the curve and the point."""
         point = point_of(key)

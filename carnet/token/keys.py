@@ -72,6 +72,20 @@ def read_public_key(public: Any) -> tuple[PairType, bytes] | None:
     return None
 
 
+def is_whole(private: Any, type_: PairType) -> bool:
+    """Tell whether a private key object has what one of this type is known by.
+
+    SoftHSM2 crashes in ECDH with a key whose file was cut short before the curve, as
+    a power cut or a full disk leaves it.
+    """
+    try:
+        return type_.is_whole(private)
+    except pkcs11.ObjectHandleInvalid:
+        raise
+    except pkcs11.PKCS11Error:
+        return False
+
+
 def generate_session_pair(
     session: TokenSession, type_: PairType, *, use: MechanismFlag, extractable: bool
 ) -> tuple[Any, Any]:

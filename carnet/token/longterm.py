@@ -22,6 +22,11 @@ def find_private(session: TokenSession, label: str) -> Any | None:
     found = session.find(ObjectClass.PRIVATE_KEY, template)
     if len(found) > 1:
         raise TokenError(f"The token holds several keys {label!r}; remove all but the right one.")
+    if found and not keys.is_whole(found[0], keys.P256):
+        raise TokenError(
+            f"The key {label!r} on the token is damaged; restore the token from a backup, or "
+            f"remove the key and make it again."
+        )
     return found[0] if found else None
 
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Self
 
 import pkcs11
 from pkcs11 import TokenFlag
 
-from carnet.errors import TokenError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.token.cryptoki import Cryptoki
 from carnet.token.translation import translated
 
@@ -115,11 +115,17 @@ class Module:
 
     def __init__(self, path: Path) -> None:
         self._lock = Lock()
+        self._objects = RLock()
         self._sessions = 0
         self._listed = False
         try:
             self.library = Cryptoki(str(path))
-        except (pkcs11.PKCS11Error, OSError) as error:
+        except pkcs11.PKCS11Error as error:
+            raise TokenAwayError(
+                f"{path} does not start as a PKCS#11 module; correct the path, "
+                f"or look at the module's own configuration."
+            ) from error
+        except OSError as error:
             raise TokenError(
                 f"{path} does not start as a PKCS#11 module; correct the path, "
                 f"or look at the module's own configuration."
@@ -136,6 +142,17 @@ class Module:
             with self._lock:
                 self._sessions -= 1
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Keep other threads from searching for, storing and destroying objects meanwhile.
+
+        SoftHSM2, with its own locks, still loses an object that one thread stores while
+        another searches: the storing fails, or the object is not found any more. Using
+        keys needs no such care.
+        """
+        with self._objects:
+            yield
+
     def tokens(self) -> list[TokenInfo]:
         """Return what each token tells of itself, those not yet initialised included."""
         return [token.info for token in self.present()]
@@ -148,13 +165,13 @@ class Module:
         """
         tokens = [token for token in self.present() if token.info.initialised]
         if not tokens:
-            raise TokenError("No token was found; insert it, or initialise one.")
+            raise TokenAwayError("No token was found; insert it, or initialise one.")
         if selector is None:
             return _the_one(tokens, "There are {count} tokens")
         fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
         if not fitting:
             names = _names(tokens)
-            raise TokenError(f"There is no token {selector!r}; choose one of {names}.")
+            raise TokenAwayError(f"There is no token {selector!r}; choose one of {names}.")
         return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
 
     def present(self) -> list[Token]:
@@ -168,7 +185,7 @@ class Module:
                 self.library.reinitialize()
             self._listed = True
             slots = self.library.get_slots(token_present=True)
-        return [Token(self, slot) for slot in slots if _readable(slot)]
+            return [Token(self, slot) for slot in slots if _readable(slot)]
 
 
 def _readable(slot: pkcs11.Slot) -> bool:

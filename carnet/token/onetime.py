@@ -10,11 +10,12 @@ if the key id is its digest. The date is a hint; Host decides.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pkcs11
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, ObjectClass
 
@@ -145,14 +146,19 @@ class OneTimeKeys:
             return type_.decrypt(private, ciphertext, oaep)
 
     def destroy(self, key_id: bytes) -> bool:
-        """Destroy both halves, the private one first (the burn); False if none was there."""
+        """Destroy both halves, the private one first (the burn); False if none was there.
+
+        Raises TokenAwayError where a half could not be seen, and may still be there.
+        """
         halves = self._known.pop(key_id, None) or self._look_for(key_id)
-        with translated():
+        with self._session.token.module.undisturbed(), translated():
             destroyed = [keys.destroy(half) for half in (*halves.private, *halves.public)]
+        if not all(destroyed):
+            self._session.check()
         return any(destroyed)
 
     def halves(self) -> frozenset[bytes]:
-        """Return the key ids of which the token has but one half, as after a power cut."""
+        """Return the key ids of which the token has no two whole halves, as after a power cut."""
         return frozenset(key_id for key_id, halves in self._known.items() if not halves.pair)
 
     def holds(self, key_id: bytes) -> bool:
@@ -182,27 +188,40 @@ class OneTimeKeys:
     def _search(self, template: dict[Attribute, Any]) -> dict[bytes, _Halves]:
         found: dict[bytes, _Halves] = defaultdict(_Halves)
         with translated():
-            for private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
-                found[private[Attribute.ID]].private.append(private)
-            for public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
-                found[public[Attribute.ID]].public.append(public)
+            for key_id, private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
+                found[key_id].private.append(private)
+            for key_id, public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
+                found[key_id].public.append(public)
             for key_id, halves in found.items():
-                halves.pair = _pair(key_id, halves)
+                with _unless_gone():
+                    halves.pair = _pair(key_id, halves)
+        self._session.check()
         return dict(found)
 
-    def _of_pairs(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> Iterator[Any]:
+    def _of_pairs(
+        self, object_class: ObjectClass, template: dict[Attribute, Any]
+    ) -> list[tuple[bytes, Any]]:
+        """Return the halves of one-time pairs with their key ids."""
+        halves: list[tuple[bytes, Any]] = []
         for key_type in _KEY_TYPES:
             wanted = {Attribute.KEY_TYPE: key_type, **template}
             for half in self._session.find(object_class, wanted):
-                if is_pair_label(half[Attribute.LABEL]):
-                    yield half
+                with _unless_gone():
+                    if is_pair_label(half[Attribute.LABEL]):
+                        halves.append((half[Attribute.ID], half))
+        return halves
+
+
+def _unless_gone() -> AbstractContextManager[None]:
+    """Pass over an object that another session has destroyed since it was found."""
+    return suppress(pkcs11.ObjectHandleInvalid)
 
 
 def _pair(key_id: bytes, halves: _Halves) -> OneTimePair | None:
-    """Describe a pair; None if a half is missing or no public half fits the key id."""
+    """Describe a pair; None if a half is missing or damaged, or none fits the key id."""
     for public in halves.public if halves.private else ():
         read = keys.read_public_key(public)
-        if read and keys.key_id(read[1]) == key_id:
+        if read and keys.key_id(read[1]) == key_id and keys.is_whole(halves.private[0], read[0]):
             return OneTimePair(
                 key_id=key_id,
                 label=halves.private[0][Attribute.LABEL],

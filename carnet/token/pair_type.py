@@ -33,6 +33,10 @@ class PairType(ABC):
         """Return the key in a public key object; raises ValueError if not of this type."""
 
     @abstractmethod
+    def is_whole(self, private: Any) -> bool:
+        """Tell whether a private key object has what this type is known by."""
+
+    @abstractmethod
     def public_attributes(self, key: Any) -> dict[Attribute, Any]:
         """Return what a public key object holds besides what all have in common."""
 

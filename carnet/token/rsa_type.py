@@ -61,6 +61,10 @@ class RsaType(PairType):
             raise ValueError(f"This key is not of {self.name}.")
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
+    def is_whole(self, private: Any) -> bool:
+        """Tell whether a private key object has a modulus of this size."""
+        return int.from_bytes(private[Attribute.MODULUS], "big").bit_length() == self.bits
+
     def public_attributes(self, key: rsa.RSAPublicKey) -> dict[Attribute, Any]:
         """Return modulus and public exponent."""
         return {

@@ -1,7 +1,7 @@
 """Sessions on a token, with the PIN and without."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -10,11 +10,12 @@ from pkcs11 import Attribute, ObjectClass, _pkcs11
 from pkcs11.attributes import AttributeMapper, handle_date, handle_str
 from pkcs11.types import PROTECTED_AUTH
 
-from carnet.errors import TokenError
+from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token.module import Token, TokenInfo
 from carnet.token.translation import translated
 
-_BATCH = 100
+_BATCH = 1
+"""Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
 
 
 class _Search(_pkcs11.SearchIter):  # type: ignore[name-defined, misc]  # not in its stubs
@@ -39,19 +40,49 @@ class TokenSession:
     `translated()`.
     """
 
-    def __init__(self, token: Token, raw: pkcs11.Session) -> None:
+    def __init__(self, token: Token, raw: pkcs11.Session, *, logged_in: bool) -> None:
         self.token = token
         self.raw = raw
+        self._logged_in = logged_in
+        self._serial = token.info.serial
 
     def find(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> list[Any]:
         """Return the objects of a class that have all of the template's attributes.
 
-        Always by class: one damaged object makes an unfiltered search fail. Raises
-        TokenError.
+        Always by class: one damaged object makes an unfiltered search fail. What
+        another session destroys meanwhile is left out. Raises TokenError.
         """
         attributes = {Attribute.CLASS: object_class, **template}
-        with translated(), _Search(self.raw, attributes, _BATCH) as batches:
-            return [found for batch in batches for found in batch]
+        found: list[Any] = []
+        count = 0
+        search = _Search(self.raw, attributes, _BATCH)
+        with self.token.module.undisturbed(), translated(), search as batches:
+            for batch in batches:
+                count += 1
+                with suppress(pkcs11.ObjectHandleInvalid):
+                    found += batch
+        if not found or len(found) < count:
+            self.check()
+        return found
+
+    def check(self) -> None:
+        """Raise TokenAwayError unless the session and its token are as they were opened.
+
+        Before it is believed that an object is not there: SoftHSM2, when its files have
+        gone, finds nothing and calls the handles of all objects invalid; so does any
+        module, of private objects, once something else has logged out.
+        """
+        try:
+            with translated():
+                there = self.token.info.serial == self._serial
+                handle = self.raw.handle  # type: ignore[attr-defined]  # not in its stubs
+                logged_in = self.token.module.library.is_logged_in(handle)
+        except TokenError as error:
+            raise TokenAwayError(error.sentence) from error
+        if not there:
+            raise TokenAwayError("Another token is in the slot; insert the first one again.")
+        if logged_in < self._logged_in:
+            raise TokenAwayError("Something else logged out of the token; repeat the command.")
 
 
 @contextmanager
@@ -62,8 +93,8 @@ def open_session(
 
     The PIN is tried once. Without one it is asked for by the reader's PIN pad, where
     there is one. A process has one login a token: threads share the session. Raises
-    TokenError: PIN wrong, locked, not set or of a length the token does not take;
-    only one try left, unless `allow_final_try`; token gone.
+    PinRefusedError: PIN wrong, locked, not set or of a length the token does not take;
+    only one try left, unless `allow_final_try`. Raises TokenAwayError if the token is gone.
     """
     info = token.info
     check_pin_state(info, allow_final_try=allow_final_try)
@@ -71,7 +102,7 @@ def open_session(
     if not (pin or (pin is None and info.protected_authentication_path)):
         raise TokenError(f"Token {info.label} wants a PIN; give it one.")
     with token.module.in_use(), _closing(_log_in(token, credential, writable)) as raw:
-        yield TokenSession(token, raw)
+        yield TokenSession(token, raw, logged_in=True)
 
 
 @contextmanager
@@ -84,19 +115,21 @@ def open_public_session(token: Token, *, writable: bool = False) -> Iterator[Tok
         with translated():
             raw = token.handle.open(rw=writable, attribute_mapper=_mapper())
         with _closing(raw):
-            yield TokenSession(token, raw)
+            yield TokenSession(token, raw, logged_in=False)
 
 
 def check_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
-    """Raise TokenError where trying a PIN is useless or could lock the token."""
+    """Raise PinRefusedError where trying a PIN is useless or could lock the token."""
     if info.pin_locked:
-        raise TokenError(
+        raise PinRefusedError(
             f"The PIN of token {info.label} is locked; have the security officer unblock it."
         )
     if not info.pin_set:
-        raise TokenError(f"Token {info.label} has no PIN yet; have the security officer set one.")
+        raise PinRefusedError(
+            f"Token {info.label} has no PIN yet; have the security officer set one."
+        )
     if info.pin_final_try and not allow_final_try:
-        raise TokenError(
+        raise PinRefusedError(
             f"Token {info.label} leaves one PIN try, and a wrong one locks it; "
             f"make sure of the PIN, then give it with --allow-final-try."
         )
@@ -121,7 +154,7 @@ def _log_in(token: Token, credential: object, writable: bool) -> pkcs11.Session:
         try:
             return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
         except pkcs11.PinIncorrect as error:
-            raise TokenError(wrong_pin(token.info)) from error
+            raise PinRefusedError(wrong_pin(token.info)) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pkcs11
 
-from carnet.errors import TokenCannotError, TokenError
+from carnet.errors import PinRefusedError, TokenAwayError, TokenCannotError, TokenError
 
 _GONE = "The token is gone; insert it again and repeat the command."
 _CANNOT = (
@@ -35,6 +35,7 @@ _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.TokenNotPresent: _GONE,
     pkcs11.TokenNotRecognised: _GONE,
     pkcs11.DeviceRemoved: _GONE,
+    pkcs11.DeviceError: _GONE,
     pkcs11.SlotIDInvalid: _GONE,
     pkcs11.SessionClosed: _GONE,
     pkcs11.SessionHandleInvalid: _GONE,
@@ -42,6 +43,7 @@ _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.TokenWriteProtected: "The token is write-protected; lift that and repeat the command.",
     **dict.fromkeys(_UNABLE, _CANNOT),
 }
+_NOT_STARTED = "The token's module was ended by something else; repeat the command."
 _OTHERWISE = "The token failed ({code}); insert it again, and if that does not help, replace it."
 _OF_STATE = frozenset(_SENTENCES.keys() - set(_UNABLE)) | {
     pkcs11.HostMemory,
@@ -52,9 +54,36 @@ _OF_STATE = frozenset(_SENTENCES.keys() - set(_UNABLE)) | {
 """What speaks of the state that token, login and session are in."""
 
 
+_PIN_REFUSED = (
+    pkcs11.PinIncorrect,
+    pkcs11.PinInvalid,
+    pkcs11.PinLenRange,
+    pkcs11.PinExpired,
+    pkcs11.PinLocked,
+    pkcs11.UserPinNotInitialized,
+)
+
+
 def sentence(error: pkcs11.PKCS11Error) -> str:
     """Say what a PKCS#11 error means and what to do next."""
+    if _is_not_started(error):
+        return _NOT_STARTED
     return _SENTENCES.get(type(error), _OTHERWISE).format(code=type(error).__name__)
+
+
+def as_token_error(error: pkcs11.PKCS11Error) -> TokenError:
+    """Return the TokenError that says what a PKCS#11 error means, of the kind it is."""
+    said = sentence(error)
+    if isinstance(error, _PIN_REFUSED):
+        return PinRefusedError(said)
+    if isinstance(error, _UNABLE):
+        return TokenCannotError(said)
+    return TokenAwayError(said) if said in {_GONE, _NOT_STARTED} else TokenError(said)
+
+
+def _is_not_started(error: pkcs11.PKCS11Error) -> bool:
+    # CKR_CRYPTOKI_NOT_INITIALIZED has no class of its own in python-pkcs11.
+    return type(error) is pkcs11.PKCS11Error and "not initialized" in str(error)
 
 
 @contextmanager
@@ -67,8 +96,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except pkcs11.PKCS11Error as error:
-        kind = TokenCannotError if isinstance(error, _UNABLE) else TokenError
-        raise kind(sentence(error)) from error
+        raise as_token_error(error) from error
 
 
 def tells_of_token(error: pkcs11.PKCS11Error) -> bool:

@@ -89,7 +89,8 @@ class WrappingKey(_KeyEncryptionKey):
         fails, TokenCannotError if it lacks something for this type.
         """
         _check_label(label)
-        with translated(), ExitStack() as temporary, ExitStack() as undo:
+        undisturbed = self._session.token.module.undisturbed()
+        with undisturbed, translated(), ExitStack() as temporary, ExitStack() as undo:
             private, public_key = self._generate_extractable(type_, temporary)
             with tried(f"wrap a private key of type {type_.name}"):
                 wrapped = self._kek.wrap_key(private, mechanism=_WRAP)
@@ -155,7 +156,7 @@ class UnwrappingKey(_KeyEncryptionKey):
             return False
         if key_id in self._cut_off:
             self._booklet.destroy(key_id)
-        with translated(), ExitStack() as undo:
+        with self._session.token.module.undisturbed(), translated(), ExitStack() as undo:
             private = self._unwrap(key_id, label, wrapped, type_, store=True)
             undo.callback(private.destroy)
             keys.prove(private, public_key, oaep)
@@ -193,7 +194,8 @@ def host_transport_key(session: TokenSession) -> bytes:
     The private half stays on the token, non-extractable, and cannot sign.
     Needs a writable session when it is made. Raises TokenError.
     """
-    return longterm.find_or_make(session, _TRANSPORT_LABEL, MechanismFlag.DERIVE)
+    with session.token.module.undisturbed():
+        return longterm.find_or_make(session, _TRANSPORT_LABEL, MechanismFlag.DERIVE)
 
 
 def open_transport(session: TokenSession, ephemeral_public_key: bytes) -> UnwrappingKey:

@@ -1,0 +1,24 @@
+"""The module under threads: it neither crashes nor gives a wrong result."""
+
+import json
+import subprocess
+import sys
+
+SECONDS = 30
+"""For how long the threads work; nothing is asserted on time."""
+ENOUGH = 270
+"""Seconds after which threads that wait for each other are ended."""
+
+
+def test_eight_threads_do_not_crash_the_module(tmp_path):
+    """In a process of its own, whose death by a signal would be its exit status."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.token.stress", str(SECONDS), str(tmp_path / "tokens")],
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    counted = json.loads(done.stdout)
+    assert counted.keys() == {"sign", "agree", "list", "mint, wrap, unwrap", "destroy"}
