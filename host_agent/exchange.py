@@ -143,7 +143,12 @@ class Exchange:
         return step.PairSpent(action.signed)
 
     async def pass_on(self, action: step.PassOn) -> Event:
-        """Step 3: pass the user information on; step 6: take Target's answer."""
+        """Step 3: pass the user information on; step 6: take Target's answer.
+
+        Not without the HSM, which the answer will need: Target would prepare a tunnel
+        that nobody hears of.
+        """
+        self.parts.hsm.require()
         request = action.signed.request
         refusal = self._refusal_of_our_own(action.signed)
         if refusal is not None:

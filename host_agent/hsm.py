@@ -1,19 +1,23 @@
 """The Host's HSM token: all private-key operations, on one thread of their own.
 
 One thread, because a token serves one operation of a session at a time anyway, and
-so that a slow token never holds up the event loop.
+so that a slow token never holds up the event loop. When the HSM goes away, whatever
+is asked of it fails at once, and it is looked for until it is back.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
 
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
+from carnet.exchange.machine import Action, Event
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
-from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
-from carnet.token.session import TokenSession, open_session
+from carnet.token.session import TokenSession
 from carnet.wire.documents import AccountsHead, sign_document
 from carnet.wire.envelope import (
     Envelope,
@@ -22,96 +26,224 @@ from carnet.wire.envelope import (
     seal_response,
 )
 from carnet.wire.messages import Response
+from host_agent import hsm_states as states
 from host_agent.config import TokenSection
-from host_agent.keydb import KeyDatabase
-from host_agent.rollback import check_not_older
-from softhsm.configuration import use_default
+from host_agent.hsm_login import HsmLogin, HsmLostError
+from host_agent.worker import Worker
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
+OPERATION_SECONDS = 10
+"""After which an HSM that does not answer is taken for lost."""
+WATCH_SECONDS = 5
+"""Between looks at an HSM of which nobody asks anything."""
+RETRY_SECONDS = 5
+"""Between attempts to log in again, at most."""
 
-def find_hsm(section: TokenSection) -> Token:
-    """Return the HSM token that the configuration means; raises TokenError."""
-    if section.module is None:
-        use_default()
-    return load_module(find_module(section.module)).choose(section.token)
+
+class HsmAwayError(TokenError):
+    """The HSM does not serve just now; nothing was asked of it."""
 
 
 class Hsm:
-    """The logged-in HSM token; get one from open_hsm()."""
+    """The HSM token, logged in to or looked for; get one from open_hsm().
 
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self._executor = executor
-        self._closing = ExitStack()
-        self._session: TokenSession
-        self._keys: OneTimeKeys
+    `on_return` is called, on the event loop, whenever it comes into service.
+    """
+
+    def __init__(self, login: HsmLogin, worker: Worker) -> None:
+        self._login = login
+        self._worker = worker
+        self._machine = states.machine()
+        self._turn = asyncio.Lock()
+        self._lost = asyncio.Event()
+        self._told: str | None = None
+        self.on_return: Callable[[], None] = lambda: None
+
+    @property
+    def state(self) -> states.State:
+        """Whether it serves."""
+        return self._machine.state
+
+    def require(self) -> None:
+        """Raise HsmAwayError unless it serves; before what would be in vain without it."""
+        if self.state is not states.State.IN_SERVICE:
+            raise HsmAwayError(f"The HSM is {self.state}; the log says why.")
 
     async def open_request(self, envelope: Envelope, public_key: bytes) -> SignedRequest:
         """Step 2: open a request and verify its signature.
 
-        Raises WireError if it is none, TokenError if the token fails.
+        Raises WireError if it is none, TokenError if the token fails or is away.
         """
-        return await self._on_thread(
-            lambda: open_request(envelope, public_key, self._keys.private_key(envelope.key_id))
+        return await self._use(
+            lambda keys: open_request(envelope, public_key, keys.private_key(envelope.key_id))
         )
 
     async def seal_response(
         self, response: Response, envelope: Envelope, public_key: bytes
     ) -> bytes:
         """Step 7: sign a response and seal it to the pair; raises TokenError."""
-        return await self._on_thread(
-            lambda: seal_response(
-                response, envelope, public_key, self._keys.private_key(envelope.key_id)
+        return await self._use(
+            lambda keys: seal_response(
+                response, envelope, public_key, keys.private_key(envelope.key_id)
             )
         )
 
     async def destroy(self, key_id: bytes) -> None:
         """Step 10: destroy a pair's private key; it is no error if it is gone already.
 
-        Raises TokenError if the token fails.
+        Raises TokenError if the token fails, or is away with the key.
         """
-        await self._on_thread(lambda: self._keys.destroy(key_id))
+        await self._use(lambda keys: keys.destroy(key_id))
 
     async def sign_head(self, head: AccountsHead) -> bytes:
         """Sign the head of the accounts; raises TokenError."""
-        return await self._on_thread(lambda: self._sign_head(head))
+        return await self._in_turn(lambda: self._login.use_session(lambda s: _sign_head(s, head)))
 
     async def keep_mark(self, signed: bytes) -> None:
         """Keep a signed head on the token; raises TokenError."""
-        await self._on_thread(lambda: write_mark(self._session, signed))
+        await self._in_turn(lambda: self._login.use_session(lambda s: write_mark(s, signed)))
 
-    async def check_not_older(self, database: KeyDatabase) -> None:
-        """Raise UsageError if the Key Database is older than the token knows."""
-        await self._on_thread(lambda: check_not_older(database, self._session))
+    async def start(self) -> None:
+        """Log in for the first time; an HSM that is not there is waited for.
 
-    def _sign_head(self, head: AccountsHead) -> bytes:
-        accounts_key(self._session)
-        return sign_document(head, lambda digest: sign_accounts(self._session, digest))
+        Raises CarnetError where waiting would not help: the PIN, the module, the choice,
+        a Key Database older than the token knows.
+        """
+        try:
+            serial = await self._worker.call(self._login.log_in)
+        except TokenAwayError as error:
+            self._handle(states.StillAway(error.sentence))
+        else:
+            self._handle(states.LoggedIn(serial))
 
-    async def log_in(self, section: TokenSection, pin: str) -> None:
-        """Open the session; raises TokenError."""
-        await self._on_thread(lambda: self._log_in(section, pin))
+    async def supervise(self) -> None:
+        """Log in again whenever the HSM was lost, until the PIN is refused."""
+        while self.state is not states.State.SHUT_OUT:
+            if self.state is states.State.AWAY:
+                await self._come_back()
+            else:
+                await self._watch()
 
-    async def log_out(self) -> None:
-        """Close the session."""
-        await self._on_thread(self._closing.close)
+    async def stop(self) -> None:
+        """Log out, unless the HSM does not even answer to that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPERATION_SECONDS):
+                await self._worker.call(self._login.log_out)
 
-    def _log_in(self, section: TokenSection, pin: str) -> None:
-        token = find_hsm(section)
-        self._session = self._closing.enter_context(open_session(token, pin, writable=True))
-        self._keys = OneTimeKeys(self._session)
+    async def _come_back(self) -> None:
+        attempts = AsyncRetrying(
+            wait=wait_exponential_jitter(multiplier=0.2, max=RETRY_SECONDS),
+            retry=retry_if_exception_type(Exception),
+        )
+        await attempts(self._log_in_again)
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    async def _log_in_again(self) -> None:
+        try:
+            serial = await self._worker.call(self._login.log_in)
+        except PinRefusedError as error:
+            self._handle(states.PinRefused(error.sentence))
+        except CarnetError as error:
+            self._handle(states.StillAway(error.sentence))
+            raise
+        except Exception:
+            log.exception("hsm-login-failed")
+            raise
+        else:
+            self._handle(states.LoggedIn(serial))
+
+    async def _watch(self) -> None:
+        """Return when the HSM is lost, or after a while in which it was not."""
+        try:
+            async with asyncio.timeout(WATCH_SECONDS):
+                await self._lost.wait()
+        except TimeoutError:
+            with suppress(TokenError):
+                await self._in_turn(self._login.check)
+
+    async def _use(self, work: Callable[[OneTimeKeys], T]) -> T:
+        return await self._in_turn(lambda: self._login.use(work))
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Do one operation at a time, so that each is timed by itself."""
+        async with self._turn:
+            self.require()
+            try:
+                async with asyncio.timeout(OPERATION_SECONDS):
+                    return await self._worker.call(work)
+            except HsmLostError as error:
+                self._handle(states.Lost(error.sentence))
+                raise
+            except TimeoutError as error:
+                silence = f"The HSM has not answered for {OPERATION_SECONDS} seconds."
+                self._handle(states.Lost(silence))
+                raise HsmAwayError(silence) from error
+
+    def _handle(self, event: Event) -> None:
+        for action in self._machine.handle(event):
+            _PERFORMERS[type(action)](self, action)
+
+    def tell_in_service(self, action: states.TellInService) -> None:
+        """Say that it serves; have done what waited for it."""
+        self._lost.clear()
+        self._told = None
+        log.info("hsm-in-service", serial=action.serial)
+        self.on_return()
+
+    def tell_away(self, action: states.TellAway) -> None:
+        """Say why it is away; attempts that fail for the same reason say nothing."""
+        if action.reason != self._told:
+            self._told = action.reason
+            log.warning("hsm-away", reason=action.reason)
+
+    def tell_shut_out(self, action: states.TellShutOut) -> None:
+        """Say that nothing more is tried."""
+        log.critical(
+            "hsm-shut-out",
+            reason=action.reason,
+            remedy="The PIN is not tried again; start carnet-host anew with the right one.",
+        )
+
+    def log_in_again(self, action: states.LogInAgain) -> None:
+        """Wake the supervision."""
+        log.warning("hsm-lost", reason=action.reason)
+        self._lost.set()
+
+
+_PERFORMERS: dict[type[Action], Callable[[Hsm, Any], None]] = {
+    states.TellInService: Hsm.tell_in_service,
+    states.TellAway: Hsm.tell_away,
+    states.TellShutOut: Hsm.tell_shut_out,
+    states.LogInAgain: Hsm.log_in_again,
+}
+
+
+def _sign_head(session: TokenSession, head: AccountsHead) -> bytes:
+    accounts_key(session)
+    return sign_document(head, lambda digest: sign_accounts(session, digest))
 
 
 @asynccontextmanager
-async def open_hsm(section: TokenSection, pin: str) -> AsyncIterator[Hsm]:
-    """Log in to the HSM token, and out of it at the end; raises TokenError."""
-    with ThreadPoolExecutor(1, "hsm") as executor:
-        hsm = Hsm(executor)
-        await hsm.log_in(section, pin)
+async def open_hsm(
+    section: TokenSection, pin: str, check: Callable[[TokenSession], None] = lambda _: None
+) -> AsyncIterator[Hsm]:
+    """Log in to the HSM token, keep logged in, and log out at the end.
+
+    `check` is called with each new session, and keeps the HSM out of service by raising
+    CarnetError. Raises CarnetError as Hsm.start() does.
+    """
+    worker = Worker("hsm")
+    hsm = Hsm(HsmLogin(section, pin, check), worker)
+    try:
+        await hsm.start()
+        supervision = asyncio.create_task(hsm.supervise())
         try:
             yield hsm
         finally:
-            await hsm.log_out()
+            supervision.cancel()
+            with suppress(asyncio.CancelledError):
+                await supervision
+    finally:
+        await hsm.stop()
+        worker.close()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from carnet import console
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import HostConfig
-from host_agent.hsm import find_hsm
+from host_agent.hsm_login import find_hsm
 from host_agent.keydb import KeyDatabase
 
 PIN = "the PIN of the HSM token"

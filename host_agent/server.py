@@ -7,6 +7,8 @@ and the same answer, 403 with an empty body.
 import asyncio
 import ssl
 from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from weakref import WeakValueDictionary
 
@@ -38,9 +40,10 @@ from host_agent.exchange import (
     destroy_key,
     take_up,
 )
-from host_agent.hsm import open_hsm
+from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
 from host_agent.leases import RENEW_SECONDS, Leases
+from host_agent.rollback import check_not_older
 from host_agent.target_link import TargetLink
 
 log = structlog.get_logger()
@@ -58,6 +61,7 @@ class HostService:
         self._parts = parts
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep_now = asyncio.Event()
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -113,12 +117,22 @@ class HostService:
                 await self._destroy_keys()
             except SQLAlchemyError as error:
                 log.warning("sweep-failed", reason=str(error))
-            await asyncio.sleep(SWEEP_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._sweep_now.wait()
+            self._sweep_now.clear()
+
+    def hsm_returned(self) -> None:
+        """Do what waited for the HSM: answers that were not sealed, keys not destroyed."""
+        self._sweep_now.set()
+        self._start(self.take_up_unanswered())
 
     async def _destroy_keys(self) -> None:
         for key_id in await asyncio.to_thread(self._parts.database.keys_to_destroy):
             try:
                 await destroy_key(self._parts, key_id)
+            except HsmAwayError:
+                return
             except TokenError as error:
                 log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
 
@@ -178,11 +192,12 @@ async def serve(config: HostConfig, pin: str) -> None:
 async def _serve(
     config: HostConfig, pin: str, database: KeyDatabase, context: ssl.SSLContext
 ) -> None:
-    async with open_hsm(config.token, pin) as hsm:
+    check = partial(check_not_older, database)
+    async with open_hsm(config.token, pin, check) as hsm:
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         service = HostService(Parts(database, hsm, link, leases, numbers_of(config.suites)))
-        await hsm.check_not_older(database)
+        hsm.on_return = service.hsm_returned
         heads = HeadKeeper(
             database.engine,
             schema.audit,

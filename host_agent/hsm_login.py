@@ -1,0 +1,127 @@
+"""Logging in to the HSM token, and in again when it was away; everything here blocks."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import TypeVar
+
+from carnet.errors import TokenAwayError, TokenError
+from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import TokenSession, open_session
+from host_agent.config import TokenSection
+from softhsm.configuration import use_default
+
+T = TypeVar("T")
+
+
+def find_hsm(section: TokenSection) -> Token:
+    """Return the HSM token that the configuration means.
+
+    Raises TokenAwayError if it is not there, TokenError if that cannot be said of one.
+    """
+    return _module(section).choose(section.token)
+
+
+def _module(section: TokenSection) -> Module:
+    if section.module is None:
+        use_default()
+    return load_module(find_module(section.module))
+
+
+class HsmLostError(TokenError):
+    """The HSM went away under an operation; what was asked of it was not done."""
+
+
+class HsmLogin:
+    """One login after the other to one and the same token; for one thread.
+
+    The PIN is kept in memory, to log in again with. The first token logged in to is the
+    only one that it is ever given to. Object handles are good for one login, and may
+    mean other objects in the next: they are listed anew each time, and nothing that
+    holds one leaves use().
+    """
+
+    def __init__(
+        self, section: TokenSection, pin: str, check: Callable[[TokenSession], None]
+    ) -> None:
+        self._section = section
+        self._pin = pin
+        self._check_new = check
+        self._serial: str | None = None
+        self._closing = ExitStack()
+        self._open: tuple[TokenSession, OneTimeKeys] | None = None
+
+    def log_in(self) -> str:
+        """Close what is left of the last login, log in; return the token's serial number.
+
+        Raises PinRefusedError, after which this must not be called again; TokenAwayError
+        where the token is not there, or another one is in its place; TokenError, and
+        what the check of a new session raises.
+        """
+        self.log_out()
+        token = find_hsm(self._section) if self._serial is None else self._same_token()
+        session = self._closing.enter_context(open_session(token, self._pin, writable=True))
+        self._check_new(session)
+        self._open = session, OneTimeKeys(session)
+        self._serial = token.info.serial
+        return self._serial
+
+    def log_out(self) -> None:
+        """Close the session; one that is gone already is closed."""
+        self._open = None
+        with suppress(TokenError):
+            self._closing.close()
+
+    def use(self, work: Callable[[OneTimeKeys], T]) -> T:
+        """Do something with the keys.
+
+        Raises HsmLostError if the HSM is gone, TokenError if it is there and fails, and
+        what `work` raises.
+        """
+        _, keys = self._logged_in()
+        return self.use_session(lambda _: work(keys))
+
+    def use_session(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something with the session; raises as use() does."""
+        session, _ = self._logged_in()
+        try:
+            return work(session)
+        except TokenAwayError as error:
+            raise HsmLostError(error.sentence) from error
+        except TokenError:
+            # It may be one key that fails, which must not log everybody out.
+            _check(session)
+            raise
+
+    def check(self) -> None:
+        """Raise HsmLostError if the HSM is gone."""
+        _check(self._logged_in()[0])
+
+    def _logged_in(self) -> tuple[TokenSession, OneTimeKeys]:
+        if self._open is None:
+            raise HsmLostError("There is no login to the HSM token; wait for it.")
+        return self._open
+
+    def _same_token(self) -> Token:
+        present = [(token, token.info) for token in _module(self._section).present()]
+        for token, info in present:
+            if info.initialised and info.serial == self._serial:
+                return token
+        others = [info for _, info in present if info.initialised]
+        if others:
+            raise TokenAwayError(
+                f"The HSM token, serial {self._serial}, is not there, and {_names(others)} is; "
+                f"put the right one back, or start carnet-host anew for another."
+            )
+        raise TokenAwayError(f"The HSM token, serial {self._serial}, is gone; insert it again.")
+
+
+def _check(session: TokenSession) -> None:
+    try:
+        session.check()
+    except TokenError as error:
+        raise HsmLostError(error.sentence) from error
+
+
+def _names(tokens: list[TokenInfo]) -> str:
+    return ", ".join(f"token {info.label} (serial {info.serial})" for info in tokens)

@@ -1,0 +1,67 @@
+"""One thread for what blocks: jobs are done one after the other, in their order.
+
+A daemon thread, unlike an executor's: a job that never returns, as in a PKCS#11
+module whose HSM has gone silent, must not keep the process from ending.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Worker:
+    """The thread; started at once, ended by close()."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        Thread(target=self._work, name=name, daemon=True).start()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Have the thread do it; return its result, or raise what it raised.
+
+        Whoever is cancelled does not wait any more; the job itself is done nevertheless.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def job() -> None:
+            settle = partial(_settle, future, _outcome(work))
+            with suppress(RuntimeError):  # the loop has ended: nobody waits
+                loop.call_soon_threadsafe(settle)
+
+        self._jobs.put(job)
+        return await future
+
+    def close(self) -> None:
+        """Let the thread end, after the jobs that it has."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+def _outcome(work: Callable[[], T]) -> "Future[T]":
+    outcome: Future[T] = Future()
+    try:
+        outcome.set_result(work())
+    except Exception as error:  # noqa: BLE001  who waits for it gets it
+        outcome.set_exception(error)
+    return outcome
+
+
+def _settle(future: "asyncio.Future[T]", outcome: "Future[T]") -> None:
+    if future.done():
+        return
+    error = outcome.exception()
+    if error is None:
+        future.set_result(outcome.result())
+    else:
+        future.set_exception(error)

@@ -1,0 +1,404 @@
+"""The HSM goes away and comes back: nothing is lost, nothing is done that was not.
+
+Real SoftHSM2. It is taken away by its files, by C_Finalize, C_CloseAllSessions and
+C_Logout behind the Host's back, and by a lock on its files that makes it hang.
+"""
+
+import asyncio
+import ctypes
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from carnet.errors import PinRefusedError, TokenError
+from carnet.token.module import Module
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import open_session
+from carnet.wire.envelope import parse_envelope, seal_request
+from carnet.wire.suites import P256
+from host_agent import hsm as service
+from host_agent.config import TokenSection
+from host_agent.hsm import HsmAwayError, open_hsm
+from host_agent.hsm_states import State
+from tests.token.helpers import PIN, SO_PIN, Pairing
+from tests.unit.examples import make_request
+
+PATIENCE = 20
+OTHER_PIN = "another-pin-4712"
+HOST = TokenSection(token="host")
+
+# As they stand in SoftHSM2's files: an attribute's type; and CKA_CLASS with its value.
+CKA_EC_PARAMS = bytes.fromhex("0000000000000180")
+CKO_PRIVATE_KEY = bytes.fromhex("000000000000000000000000000000020000000000000003")
+
+LOCK = """
+import fcntl, pathlib, sys
+files = [path.open("r+") for path in pathlib.Path(sys.argv[1]).rglob("generation")]
+for file in files:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+OTHER_TOKEN = """
+import sys
+from carnet.token.initialise import initialise_token
+from carnet.token.module import find_module, load_module
+
+label, so_pin, pin = sys.argv[1:]
+initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin=pin)
+"""
+
+NEW_PIN = """
+import sys
+import pkcs11
+from carnet.token.module import find_module, load_module
+
+so_pin, pin = sys.argv[1:]
+with load_module(find_module(None)).choose("host").handle.open(rw=True, so_pin=so_pin) as session:
+    session.init_pin(pin)
+"""
+
+
+def elsewhere(script, *arguments):
+    """Do something to the tokens in another process."""
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=60)
+
+
+@dataclass
+class Office:
+    """A Host's token with four pairs, and a request under each."""
+
+    module: Module
+    tokens: Path
+    serial: str
+    requests: list[Any]
+
+    @property
+    def away(self):
+        return self.tokens.with_name("away")
+
+    def take_away(self):
+        self.tokens.rename(self.away)
+        self.tokens.mkdir()
+
+    def put_back(self):
+        for token in self.tokens.iterdir():
+            token.rename(self.tokens.with_name(f"not-{token.name}"))
+        self.tokens.rmdir()
+        self.away.rename(self.tokens)
+
+    def held(self):
+        """What is on the token, asked of it when nobody else is logged in."""
+        with open_session(self.module.choose(self.serial), PIN, writable=False) as session:
+            return [pair.key_id for pair in OneTimeKeys(session).pairs()]
+
+
+@pytest.fixture
+def office(directory, module, make_token):
+    traveller, serial = make_token("traveller").info.serial, make_token("host").info.serial
+    with (
+        open_session(module.choose(traveller), PIN, writable=True) as carried,
+        open_session(module.choose(serial), PIN, writable=True) as hsm,
+    ):
+        pairing = Pairing(carried, hsm)
+        key_ids = [pairing.share(number) for number in range(4)]
+        booklet = OneTimeKeys(carried)
+        requests = [sealed(booklet.private_key(key_id)) for key_id in key_ids]
+    return Office(module, directory / "softhsm" / "tokens", serial, requests)
+
+
+def sealed(key):
+    """Seal a request under a pair of the traveller's token; return what Host opens it with."""
+    data = seal_request(make_request(), key.pair.public_key, P256, key)
+    return parse_envelope(data), key.pair.public_key
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    """One that hung goes on when it can, and would meet the next test's tokens."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "hsm":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def at_service():
+    """An HSM in service, and the event that it came back."""
+    async with open_hsm(HOST, PIN) as hsm:
+        assert hsm.state is State.IN_SERVICE
+        back = asyncio.Event()
+        hsm.on_return = back.set
+        yield hsm, back
+
+
+async def until(event):
+    await asyncio.wait_for(event.wait(), PATIENCE)
+
+
+async def said(logs, event, word=""):
+    """Wait until the log has such a line; return it."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            for line in logs:
+                if line["event"] == event and word in line.get("reason", ""):
+                    return line
+            await asyncio.sleep(0.01)
+
+
+def finalize(office):
+    office.module.library._functions.C_Finalize(None)
+
+
+def close_all_sessions(office):
+    close = office.module.library._module.C_CloseAllSessions
+    close.argtypes = [ctypes.c_ulong]
+    assert close(office.module.choose(office.serial).slot_id) == 0
+
+
+def log_out(office):
+    """Whichever session the Host has: handles are small numbers."""
+    function = office.module.library._module.C_Logout
+    function.argtypes = [ctypes.c_ulong]
+    assert 0 in [function(handle) for handle in range(1, 9)]
+
+
+BEHIND_ITS_BACK = [finalize, close_all_sessions, log_out]
+
+
+async def works(hsm, office, number):
+    signed = await hsm.open_request(*office.requests[number])
+    assert signed.request == make_request()
+
+
+@pytest.mark.parametrize("lose", BEHIND_ITS_BACK)
+def test_what_is_done_behind_its_back_costs_one_answer_and_is_mended(office, lose):
+    async def main():
+        async with at_service() as (hsm, back):
+            await works(hsm, office, 0)
+            lose(office)
+            with pytest.raises(TokenError):
+                await works(hsm, office, 1)
+            assert hsm.state is State.AWAY
+            await until(back)
+            await works(hsm, office, 1)
+
+    asyncio.run(main())
+    assert len(office.held()) == 4
+
+
+def test_a_token_that_is_taken_away_is_looked_for_until_it_is_back(office):
+    async def main():
+        async with at_service() as (hsm, back):
+            office.take_away()
+            with pytest.raises(TokenError), capture_logs() as logs:
+                await works(hsm, office, 0)
+            with capture_logs() as logs:
+                await said(logs, "hsm-away", "is gone; insert it again")
+            with pytest.raises(HsmAwayError):
+                await works(hsm, office, 0)
+            assert not back.is_set()
+            office.put_back()
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+def test_an_idle_hsm_that_goes_away_is_noticed(office, monkeypatch):
+    monkeypatch.setattr(service, "WATCH_SECONDS", 0.05)
+
+    async def main():
+        async with at_service() as (hsm, back):
+            with capture_logs() as logs:
+                office.take_away()
+                await said(logs, "hsm-lost")
+            office.put_back()
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lose", [*BEHIND_ITS_BACK, Office.take_away])
+def test_a_key_is_not_said_to_be_destroyed_while_nobody_can_see_it(office, lose):
+    """SoftHSM2 calls its handle invalid, as of a key that is gone."""
+    key_id = office.requests[0][0].key_id
+
+    async def main():
+        async with at_service() as (hsm, back):
+            lose(office)
+            with pytest.raises(TokenError):
+                await hsm.destroy(key_id)
+            if office.away.exists():
+                office.put_back()
+            await until(back)
+            await hsm.destroy(key_id)
+            await hsm.destroy(key_id)
+
+    asyncio.run(main())
+    assert office.held() == [envelope.key_id for envelope, _ in office.requests[1:]]
+
+
+@pytest.mark.parametrize("labelled", ["like ours", "by our serial number"])
+def test_another_token_in_its_place_is_refused_and_never_given_the_pin(office, labelled):
+    async def main():
+        async with at_service() as (hsm, back):
+            office.take_away()
+            label = "host" if labelled == "like ours" else office.serial
+            elsewhere(OTHER_TOKEN, label, SO_PIN, OTHER_PIN)
+            with pytest.raises(TokenError):
+                await works(hsm, office, 0)
+            with capture_logs() as logs:
+                line = await said(logs, "hsm-away", "put the right one back")
+            assert office.serial in line["reason"]
+            assert not back.is_set()
+            (other,) = [t for t in office.module.tokens() if t.initialised]
+            assert not other.pin_count_low
+            office.put_back()
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+def test_a_pin_that_is_no_longer_right_is_tried_once_and_said_once(office):
+    async def main():
+        async with at_service() as (hsm, _):
+            office.take_away()
+            with pytest.raises(TokenError):
+                await works(hsm, office, 0)
+            office.put_back()
+            elsewhere(NEW_PIN, SO_PIN, OTHER_PIN)
+            with capture_logs() as logs:
+                line = await said(logs, "hsm-shut-out")
+            assert line["log_level"] == "critical"
+            assert "PIN is wrong" in line["reason"]
+            assert PIN not in str(logs)
+            await asyncio.wait_for(hsm.supervise(), PATIENCE)  # ends at once: nothing is tried
+            with pytest.raises(HsmAwayError):
+                await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+@contextmanager
+def locked(tokens):
+    """SoftHSM2 waits, in the middle of an operation, for who holds these locks."""
+    command = [sys.executable, "-c", LOCK, str(tokens)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+def test_an_hsm_that_hangs_holds_up_nobody(office, monkeypatch):
+    monkeypatch.setattr(service, "OPERATION_SECONDS", 0.5)
+
+    async def main():
+        async with at_service() as (hsm, back):
+            with locked(office.tokens):
+                at_once = [works(hsm, office, number) for number in range(4)]
+                failed = await asyncio.gather(*at_once, return_exceptions=True)
+                assert [type(error) for error in failed] == [HsmAwayError] * 4
+                assert hsm.state is State.AWAY
+                assert not back.is_set()
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+def test_a_host_that_ends_while_its_hsm_hangs_ends(office, monkeypatch):
+    monkeypatch.setattr(service, "OPERATION_SECONDS", 0.5)
+
+    async def main():
+        with ExitStack() as stack:
+            async with at_service() as (hsm, _):
+                stack.enter_context(locked(office.tokens))
+                with pytest.raises(HsmAwayError):
+                    await works(hsm, office, 0)
+            assert any(thread.name == "hsm" for thread in threading.enumerate())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_one_key_that_fails_logs_nobody_out(office, damage):
+    async def main():
+        async with at_service() as (hsm, _):
+            tried = await asyncio.gather(
+                *(works(hsm, office, number) for number in range(4)), return_exceptions=True
+            )
+            assert hsm.state is State.IN_SERVICE
+            assert sum(isinstance(result, TokenError) for result in tried) == 1
+            assert tried.count(None) == 3
+
+    path = a_private_key_of_a_pair(office)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(CKA_EC_PARAMS)] if damage == "cut short" else b"")
+    asyncio.run(main())
+
+
+def a_private_key_of_a_pair(office):
+    """Return a file without which one pair less is listed."""
+    (directory,) = office.tokens.glob(f"*{office.serial[4:]}")
+    for path in sorted(directory.glob("*.object")):
+        whole = path.read_bytes()
+        if CKO_PRIVATE_KEY in whole and CKA_EC_PARAMS in whole:
+            path.write_bytes(b"")
+            held = len(office.held())
+            path.write_bytes(whole)
+            if held == 3:
+                return path
+    raise AssertionError("no pair's private key was found")
+
+
+def test_a_host_without_hsm_starts_and_waits_for_it(office):
+    async def main():
+        with capture_logs() as logs:
+            async with open_hsm(HOST, PIN) as hsm:
+                back = asyncio.Event()
+                hsm.on_return = back.set
+                assert hsm.state is State.AWAY
+                assert logs[0]["event"] == "hsm-away"
+                assert "No token was found" in logs[0]["reason"]
+                with pytest.raises(HsmAwayError):
+                    await works(hsm, office, 0)
+                office.put_back()
+                await until(back)
+                await works(hsm, office, 0)
+
+    office.take_away()
+    asyncio.run(main())
+
+
+def test_a_host_with_a_wrong_pin_does_not_start(office):
+    async def main():
+        async with open_hsm(HOST, OTHER_PIN):
+            pass
+
+    with pytest.raises(PinRefusedError, match="PIN is wrong"):
+        asyncio.run(main())
+
+
+def test_a_host_that_cannot_tell_its_token_does_not_start(office):
+    async def main():
+        async with open_hsm(TokenSection(), PIN):
+            pass
+
+    with pytest.raises(TokenError, match="There are 2 tokens"):
+        asyncio.run(main())
