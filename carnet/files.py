@@ -5,6 +5,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from carnet import crash
 from carnet.errors import UsageError
 
 _OTHERS = 0o077
@@ -35,6 +36,7 @@ def write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        crash.reach(f"files.synced {path.name}")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

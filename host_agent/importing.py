@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock, Timeout
 
+from carnet import crash
 from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
 from carnet.files import private_directory
+from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
@@ -81,6 +83,7 @@ def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase)
     """
     ephemeral_key = _check(batch, session)
     oaep = _oaep_of(batch)
+    sweep_nameless(session)
     with open_transport(session, ephemeral_key) as transport:
         new = [each for each in batch.pairs if database.find_pair(_key_id(each)) is None]
         _try(new, transport, oaep)
@@ -105,11 +108,18 @@ def check_kept(key_ids: list[bytes], session: TokenSession) -> None:
             f"The HSM token did not keep {len(missing)} of {len(key_ids)} keys; make room on it "
             f"and import the batch again."
         )
+    crash.reach("import.kept")
 
 
 def record_batch(batch: Batch, database: KeyDatabase) -> int:
     """Take the batch's pairs into the Key Database as valid; return how many were new."""
-    return sum(database.add_pair(_new_pair(batch, pair)) for pair in batch.pairs)
+    return sum(_record(batch, pair, database) for pair in batch.pairs)
+
+
+def _record(batch: Batch, pair: BatchPair, database: KeyDatabase) -> bool:
+    new = database.add_pair(_new_pair(batch, pair))
+    crash.reach("import.pair-recorded")
+    return new
 
 
 def _check(batch: Batch, session: TokenSession) -> bytes:

@@ -8,9 +8,12 @@ batch, and destroys them.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.data import read_all_data, write_data
+from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 
@@ -28,11 +31,29 @@ def finish(session: TokenSession) -> None:
     write_data(session, _LABEL, _IDLE, private=True)
 
 
-def recover(session: TokenSession) -> int:
-    """Destroy the pairs of a mint that was cut off; return how many. Raises TokenError."""
-    # One that was cut off as it was written stands beside the one before.
+@dataclass(frozen=True)
+class Recovered:
+    """What was left of mints that were cut off, and is destroyed."""
+
+    pairs: int
+    prefixes: frozenset[str]
+    """What the labels of their pairs began with."""
+
+
+def recover(session: TokenSession) -> Recovered:
+    """Destroy what mints and burns left that were cut off. Raises TokenError.
+
+    Besides the pairs of the journal these are single halves of pairs, and objects that
+    were stored without a name.
+    """
+    # A note that was cut off as it was written stands beside the one before.
     notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
-    return sum(_destroy(session, note.decode("ascii", "replace")) for note in notes)
+    prefixes = frozenset(note.decode("ascii", "replace") for note in notes)
+    sweep_nameless(session)
+    booklet = OneTimeKeys(session)
+    for key_id in booklet.halves():
+        booklet.destroy(key_id)
+    return Recovered(sum(_destroy(session, prefix) for prefix in prefixes), prefixes)
 
 
 @contextmanager
@@ -58,5 +79,6 @@ def _destroy(session: TokenSession, prefix: str) -> int:
     booklet = OneTimeKeys(session)
     pairs = [pair for pair in booklet.pairs() if pair.label.startswith(prefix)]
     destroyed = sum(booklet.destroy(pair.key_id) for pair in pairs)
+    crash.reach("provision.undone")
     finish(session)
     return destroyed

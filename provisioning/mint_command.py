@@ -16,6 +16,7 @@ from carnet.wire.documents import Cover
 from carnet.wire.keys import encode_public_key
 from provisioning.checks import checked
 from provisioning.choice import KEY_TYPES, OAEP_NAMES, is_rsa
+from provisioning.leftover import may_be_left
 from provisioning.minting import Minted, MintOrder, mint
 from provisioning.options import (
     Command,
@@ -125,7 +126,8 @@ def _order(
     if oaep_hash and not is_rsa(key_type):
         raise UsageError(f"--oaep-hash is for RSA, not for {key_type}; leave it out.")
     _check_names(user_id, hosts, targets)
-    check_writable(out)
+    if not may_be_left(out):
+        check_writable(out)
     last_day = not_after.date() if not_after else None
     if last_day is not None and last_day < datetime.now(UTC).date():
         raise UsageError(f"--not-after {last_day} is over; choose a day to come.")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+from carnet import crash
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
@@ -22,6 +23,7 @@ from carnet.wire.fault import WireError
 from provisioning.booklet import check_owner, write_cover
 from provisioning.choice import Choice, choose, suite_on_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
+from provisioning.leftover import make_way
 from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.output import write_new
@@ -89,24 +91,31 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
     with ExitStack() as undo:
         with login.session(writable=True) as session:
             recovered = recover(session)
+            make_way(order.batch_file, officer, recovered.prefixes)
             draft = _draft(session, officer, order)
             begin(session, draft.prefix)
             with undone_on_failure(session, draft.prefix):
+                crash.reach("provision.begun")
                 batch = _mint_batch(session, order, draft, on_pair)
+                crash.reach("provision.minted")
                 write_new(order.batch_file, officer.sign(batch))
                 undo.callback(order.batch_file.unlink)
+                crash.reach("provision.batch-written")
                 cover = _cover(batch, order, draft)
                 write_cover(session, officer, cover)
+                crash.reach("provision.cover-written")
         with (
             login.session(writable=True) as session,
             undone_on_failure(session, draft.prefix),
         ):
             _check_token(session, batch, cover)
             _check_file(order.batch_file, officer, batch)
+            crash.reach("provision.checked")
             finish(session)
+            crash.reach("provision.finished")
             label = session.token.info.label
         undo.pop_all()
-    return Minted(batch=batch, choice=draft.choice, token_label=label, recovered=recovered)
+    return Minted(batch=batch, choice=draft.choice, token_label=label, recovered=recovered.pairs)
 
 
 def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:

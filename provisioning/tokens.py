@@ -102,7 +102,7 @@ def burn(
         if user_id:
             _check_user(session, user_id)
         booklet = OneTimeKeys(session)
-        chosen = wanted or [pair.key_id for pair in booklet.pairs()]
+        chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
         confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
         burned = [key_id for key_id in chosen if booklet.destroy(key_id)]
     _report_burn(label, burned, as_json=as_json)
@@ -114,7 +114,7 @@ def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo 
     fitting = [
         info
         for info in module.tokens()
-        if info.initialised and (info.serial == serial if serial else info.label == label)
+        if info.pin_set and (info.serial == serial if serial else info.label == label)
     ]
     if len(fitting) > 1:
         raise TokenError(f"There are {len(fitting)} tokens {label}; choose one with --serial.")

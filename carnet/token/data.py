@@ -10,6 +10,7 @@ from typing import Any
 
 from pkcs11 import Attribute, ObjectClass
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
@@ -59,6 +60,7 @@ def write_data(session: TokenSession, label: str, value: bytes, *, private: bool
                 Attribute.VALUE: value,
             }
         )
+        crash.reach(f"token.stored {label}")
         for one in older:
             one.destroy()
 

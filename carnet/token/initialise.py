@@ -2,6 +2,7 @@
 
 import pkcs11
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.module import Module, Token
 from carnet.token.translation import translated
@@ -20,12 +21,14 @@ def initialise_token(
 
     `selector` is a serial or slot number; without it the first blank token is taken.
     `force` wipes a token that is initialised already, which wants its own SO PIN: the
-    selected one, or the one of that label. Raises TokenError if no token may be taken,
-    if a PIN does not suit it, or if a session is open on it.
+    selected one, or the one of that label. One that has no PIN, since its initialising
+    was cut off, is taken without it. Raises TokenError if no token may be taken, if a
+    PIN does not suit it, or if a session is open on it.
     """
     token = _choose(module, label, selector, force=force)
     with module.in_use(), translated():
         _init_token(module, token, so_pin, label)
+        crash.reach("token.initialised")
         with token.handle.open(rw=True, so_pin=so_pin) as session:
             session.init_pin(pin)
         return token.info.serial
@@ -47,7 +50,7 @@ def _choose(module: Module, label: str, selector: str | None, *, force: bool) ->
     if selector is not None:
         return _selected(tokens, selector, force=force)
     same = [t for t in tokens if t.info.initialised and t.info.label == label]
-    if same and not force:
+    if any(token.info.pin_set for token in same) and not force:
         raise TokenError(f"There is a token {label!r} already; choose another label, or force it.")
     blank = [token for token in tokens if not token.info.initialised]
     if len(same) > 1:
@@ -60,7 +63,7 @@ def _choose(module: Module, label: str, selector: str | None, *, force: bool) ->
 def _selected(tokens: list[Token], selector: str, *, force: bool) -> Token:
     for token in tokens:
         if selector in (token.info.serial, str(token.slot_id)):
-            if token.info.initialised and not force:
+            if token.info.pin_set and not force:
                 raise TokenError(
                     f"Token {token.info.label} is initialised already; force it to wipe it."
                 )

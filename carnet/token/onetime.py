@@ -19,6 +19,7 @@ import pkcs11
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, ObjectClass
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token import keys
 from carnet.token.ec_type import EcType
@@ -152,7 +153,9 @@ class OneTimeKeys:
         """
         halves = self._known.pop(key_id, None) or self._look_for(key_id)
         with self._session.token.module.undisturbed(), translated():
-            destroyed = [keys.destroy(half) for half in (*halves.private, *halves.public)]
+            destroyed = [keys.destroy(half) for half in halves.private]
+            crash.reach("token.private-destroyed")
+            destroyed += [keys.destroy(half) for half in halves.public]
         if not all(destroyed):
             self._session.check()
         return any(destroyed)

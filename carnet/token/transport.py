@@ -20,6 +20,7 @@ import pkcs11
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token import keys, longterm
 from carnet.token.onetime import OneTimeKeys, is_pair_label
@@ -98,8 +99,10 @@ class WrappingKey(_KeyEncryptionKey):
                 _kept(keys.key_id(public_key), label) | {Attribute.EXTRACTABLE: False}
             )
             undo.callback(kept.destroy)
+            crash.reach("token.private-stored")
             keys.prove(kept, public_key, oaep)
             keys.store_public_key(self._session, public_key, label, not_after)
+            crash.reach("token.pair-stored")
             undo.pop_all()
         return MintedPair(key_id=keys.key_id(public_key), public_key=public_key, wrapped=wrapped)
 
@@ -159,11 +162,13 @@ class UnwrappingKey(_KeyEncryptionKey):
         with self._session.token.module.undisturbed(), translated(), ExitStack() as undo:
             private = self._unwrap(key_id, label, wrapped, type_, store=True)
             undo.callback(private.destroy)
+            crash.reach("token.private-imported")
             keys.prove(private, public_key, oaep)
             public = keys.store_public_key(self._session, public_key, label, not_after)
             undo.callback(public.destroy)
             self._booklet.add(private, public)
             undo.pop_all()
+        crash.reach("token.pair-imported")
         return True
 
     def _unwrap(

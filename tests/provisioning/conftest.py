@@ -17,6 +17,21 @@ def prepared(tmp_path_factory):
     return workplace
 
 
+@pytest.fixture(scope="session")
+def prepared_with_pairs(tmp_path_factory, prepared):
+    workplace = Workplace(tmp_path_factory.mktemp("minted"))
+    workplace.copy(prepared)
+    workplace.mint(out="first")
+    return workplace
+
+
+@pytest.fixture
+def minted(workplace, prepared_with_pairs):
+    """The same, with three pairs minted into the batch `first`."""
+    workplace.copy(prepared_with_pairs)
+    return workplace
+
+
 @pytest.fixture
 def ready(workplace, prepared):
     """A workplace with an officer, alice's token and a Host's transport key, all its own."""

@@ -1,9 +1,12 @@
 """What the tests do on tokens themselves, each function in a process of its own."""
 
+import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from pkcs11 import Attribute, ObjectClass
 
 from carnet.token.data import read_data, write_data
 from carnet.token.initialise import initialise_token
@@ -15,8 +18,10 @@ from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.token.helpers import verify
 
 HOST_PIN = "449317260581"
+KEYS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
 
 
 @dataclass
@@ -62,6 +67,28 @@ def import_batch(batch, last_day):
             )
             assert imported
         return [pair.key_id for pair in OneTimeKeys(session).pairs()]
+
+
+def everything(pin):
+    """Return what is on the token: by class, each object's CKA_ID (or label) and label."""
+    with _session(pin) as session:
+        return {
+            each.name: sorted(
+                (bytes(found[Attribute.ID]).hex() if each in KEYS else "", found[Attribute.LABEL])
+                for found in session.find(each, {Attribute.TOKEN: True})
+            )
+            for each in (*KEYS, ObjectClass.SECRET_KEY, ObjectClass.DATA)
+        }
+
+
+def sign_with_all(pin):
+    """Sign under every pair; return the key_ids whose signature verifies."""
+    digest = hashlib.sha256(b"each pair is whole").digest()
+    with _session(pin) as session:
+        booklet = OneTimeKeys(session)
+        for pair in booklet.pairs():
+            verify(pair.public_key, booklet.sign(pair.key_id, digest), digest)
+        return [pair.key_id.hex() for pair in booklet.pairs()]
 
 
 def agree_with_all(pin, point):
