@@ -5,10 +5,13 @@ import logging
 import signal
 import ssl
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
 
+from carnet.doors import Door, DoorRules, listen
 from carnet.errors import UsageError
 
 
@@ -26,34 +29,56 @@ def log_as_json() -> None:
     )
 
 
-async def hide_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Tell strangers nothing about what serves here."""
-    response.headers["Server"] = "carnet"
-
-
 async def serve_until_stopped(
-    application: web.Application, address: str, port: int, context: ssl.SSLContext | None = None
+    runner: web.BaseRunner,
+    rules: DoorRules,
+    address: str,
+    port: int,
+    context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then stop listening and let requests end.
 
     Raises UsageError if the address cannot be bound.
     """
-    application.on_response_prepare.append(hide_server)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, address, port, ssl_context=context).start()
+    async with serving(runner, rules, address, port, context):
         structlog.get_logger().info("ready", address=address, port=port)
         await stop.wait()
         structlog.get_logger().info("stopping")
+
+
+@asynccontextmanager
+async def serving(
+    runner: web.BaseRunner,
+    rules: DoorRules,
+    address: str,
+    port: int,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[int]:
+    """Serve in the background; yields the port, which port 0 leaves to the system.
+
+    Raises UsageError if the address cannot be bound.
+    """
+    try:
+        listening = listen(address, port)
     except OSError as error:
         raise UsageError(
             f"Cannot listen on {address} port {port}: {error.strerror}; "
             f"correct the configuration, or stop what listens there."
         ) from error
-    finally:
-        await runner.cleanup()
+    with listening:
+        await runner.setup()
+        if runner.server is None:
+            raise RuntimeError("a runner that was set up has a server")
+        door = Door(runner.server, rules, context)
+        accepting = asyncio.create_task(door.accept(listening))
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+            door.close()
+            await runner.cleanup()

@@ -50,6 +50,20 @@ suites = {suites}
 # Its PKCS#11 module; left out: SoftHSM2.
 # module = "/usr/lib/softhsm/libsofthsm2.so"
 
+[limits]
+# Over a limit a Client is told to wait (429), and does. All are asked before a key pair
+# is looked up. Written like 50/second, 60/10 second or 300/minute.
+# Requests of one address, or of one IPv6 network of 64 bits. A whole office may stand
+# behind one address; so does everybody, where a reverse proxy stands before this Host:
+# then let the proxy limit each address, and set this to what all may ask together.
+# per_address = "60/10 second"
+# Requests of all together that the HSM token must open. SoftHSM2 does some hundreds a
+# second; set this to about half of what another token does.
+# hsm = "50/second"
+# Connections at the same time, of all and of one address.
+# connections = 256
+# connections_per_address = 64
+
 [link]
 # Made by `carnet-provision certificates host NAME`; relative to this file.
 certificate = "link.crt"
@@ -66,6 +80,11 @@ def render(name: str, targets: Sequence[tuple[str, str]]) -> str:
         f"[targets.{json.dumps(target)}]\nurl = {json.dumps(url)}\n" for target, url in targets
     )
     return _TEMPLATE.format(name=json.dumps(name), suites=json.dumps(ALL_SUITES), targets=tables)
+
+
+_LIMIT = r"\A[1-9][0-9]{0,5}/([1-9][0-9]{0,3} )?(second|minute|hour)\Z"
+Limit = Annotated[str, Meta(pattern=_LIMIT)]
+"""How much in how long, as the library `limits` reads it."""
 
 
 class TokenSection(Section, frozen=True, kw_only=True):
@@ -96,6 +115,17 @@ class DatabaseSetting:
         return cls(FilePlace(path / _FILE if path.is_dir() or text.endswith("/") else path))
 
 
+class LimitsSection(Section, frozen=True, kw_only=True):
+    """How much is let near the token, and how many connections there may be."""
+
+    per_address: Limit = "60/10 second"
+    """Well-formed requests of one address."""
+    hsm: Limit = "50/second"
+    """Requests of all together that the token must open."""
+    connections: Annotated[int, Meta(ge=8, le=4096)] = 256
+    connections_per_address: Annotated[int, Meta(ge=4, le=4096)] = 64
+
+
 class HostConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
@@ -110,6 +140,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     targets: Annotated[dict[str, TargetSection], Meta(min_length=1)]
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     token: TokenSection = TokenSection()
+    limits: LimitsSection = LimitsSection()
 
     @property
     def key_database(self) -> Place:

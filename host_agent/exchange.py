@@ -17,6 +17,7 @@ from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, RefusalCode, Response
 from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
+from host_agent.admission import Admission, Place
 from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.leases import Leases
@@ -33,6 +34,7 @@ class Parts:
     hsm: Hsm
     link: TargetLink
     leases: Leases
+    admission: Admission
     suites: frozenset[int] = numbers_of(ALL_SUITES)
     """Numbers of those that the operator allows."""
 
@@ -57,7 +59,14 @@ class Later:
     reason: str
 
 
-Outcome = Answered | Rejected | Later
+@dataclass(frozen=True)
+class Busy:
+    """Over a limit: come again in so many seconds, whoever you are."""
+
+    seconds: int
+
+
+Outcome = Answered | Rejected | Later | Busy
 
 
 @dataclass
@@ -66,6 +75,8 @@ class Exchange:
 
     parts: Parts
     envelope: Envelope
+    address: str = ""
+    """Of the sender; what is taken up again has none, and is not limited."""
     outcome: "asyncio.Future[Outcome]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -75,6 +86,7 @@ class Exchange:
     timings: list[str] = field(default_factory=list)
     refusal: str | None = None
     """What a refusal says, for the accounts."""
+    place: Place | None = None
 
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action; return the event that follows from it."""
@@ -85,9 +97,30 @@ class Exchange:
             self.timings.append(f"{_STEPS[type(action)]};dur={elapsed:.1f}")
         return event
 
+    async def admit(self, action: step.Admit) -> Event:
+        """Ask the limits; who is admitted holds a place near the token for a moment."""
+        if not self.address:
+            # It was admitted when it came.
+            return step.Admitted(action.envelope)
+        answer = self.parts.admission.ask(self.address)
+        if isinstance(answer, Place):
+            self.place = answer
+            return step.Admitted(action.envelope)
+        return step.OverLimit(answer)
+
+    async def put_off(self, action: step.PutOff) -> None:
+        """Say when to come again."""
+        log.info("over-limit", address=self.address, seconds=action.seconds)
+        self._settle(Busy(action.seconds))
+
     async def look_up(self, action: step.LookUp) -> Event:
         """Find the pair, and what these bytes may have led to before."""
-        envelope = action.envelope
+        event = await self._find(action.envelope)
+        if not isinstance(event, step.PairValid):
+            self.give_up_place()
+        return event
+
+    async def _find(self, envelope: Envelope) -> Event:
         database = self.parts.database
         if envelope.suite.number not in self.parts.suites:
             return step.PairUnusable("the suite is not allowed")
@@ -121,6 +154,8 @@ class Exchange:
 
     async def open_request(self, action: step.OpenRequest) -> Event:
         """Step 2: decrypt on the HSM, verify the signature."""
+        if self.place is not None:
+            self.place.use()
         try:
             signed = await self.parts.hsm.open_request(action.envelope, self._pair.public_key)
         except WireError as error:
@@ -269,6 +304,11 @@ class Exchange:
         """Answer the Client, if it was not yet: the Host itself is in trouble."""
         self._settle(Later(reason))
 
+    def give_up_place(self) -> None:
+        """Let another come near the token; no effect after the token was reached."""
+        if self.place is not None:
+            self.place.give_back()
+
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
@@ -320,6 +360,8 @@ _STEPS: dict[type[Action], str] = {
 }
 
 _PERFORMERS: dict[type[Action], Callable[[Exchange, Any], Awaitable[Event | None]]] = {
+    step.Admit: Exchange.admit,
+    step.PutOff: Exchange.put_off,
     step.LookUp: Exchange.look_up,
     step.OpenRequest: Exchange.open_request,
     step.SpendPair: Exchange.spend_pair,

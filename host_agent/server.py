@@ -1,7 +1,7 @@
 """The Host's Tunnel Agent as a service.
 
-One path, `POST /v1/requests`. Whatever an unauthenticated sender does wrong gets one
-and the same answer, 403 with an empty body.
+One path, `POST /v1/requests`, and one request a connection. Whatever an unauthenticated
+sender does wrong gets one and the same answer: the same bytes, 403 with an empty body.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
+from carnet.doors import Connection, DoorRules
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
@@ -25,13 +26,15 @@ from carnet.link import client_context, read_at_most
 from carnet.service import serve_until_stopped
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import Envelope, parse_envelope
-from carnet.wire.fault import WireError
+from carnet.wire.fault import Fault, WireError
 from carnet.wire.suites import numbers_of
 from host_agent import schema
 from host_agent.accounts import end_all_revoked, follow_all
-from host_agent.config import HostConfig
+from host_agent.admission import Admission
+from host_agent.config import HostConfig, LimitsSection
 from host_agent.exchange import (
     Answered,
+    Busy,
     Exchange,
     Later,
     Outcome,
@@ -51,7 +54,10 @@ log = structlog.get_logger()
 SWEEP_SECONDS = 60
 BODY_SECONDS = 10
 """In which a request must have arrived."""
+CONNECTION_SECONDS = 60
+"""In which a connection must have had its answer, and have taken it."""
 RETRY_AFTER_SECONDS = "2"
+_PATH = "/v1/requests"
 
 
 class HostService:
@@ -63,22 +69,22 @@ class HostService:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_now = asyncio.Event()
 
-    def application(self) -> web.Application:
-        """Return what aiohttp serves."""
-        application = web.Application(middlewares=[_same_for_strangers])
-        application.router.add_post("/v1/requests", self.handle)
-        return application
+    def server(self) -> web.Server:
+        """Return what aiohttp serves.
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer one sealed request."""
+        Its low-level server: a router and its middlewares answer some mistakes in words
+        of their own, before anything of ours is asked.
+        """
+        return web.Server(self.handle)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one sealed request, and nothing else."""
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                body = await read_at_most(request.content, MAX_MESSAGE)
-            envelope = parse_envelope(body)
-        except (WireError, TimeoutError) as error:
-            log.info("rejected", reason=str(error))
-            return _http(Rejected())
-        exchange = Exchange(self._parts, envelope)
+            envelope = parse_envelope(await _read_body(request))
+        except (WireError, OSError, web.RequestPayloadError) as error:
+            log.info("rejected", reason=str(error) or type(error).__name__)
+            return the_one_answer()
+        exchange = Exchange(self._parts, envelope, request.remote or "")
         self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up: the pair may be spent already.
         return _http(await asyncio.shield(exchange.outcome))
@@ -161,6 +167,8 @@ class HostService:
         except Exception:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
             exchange.fail(step.NOT_READY)
+        finally:
+            exchange.give_up_place()
 
     async def _let_go(self, key_id: bytes) -> None:
         """Give back what an exchange that failed or was stopped still holds."""
@@ -196,7 +204,9 @@ async def _serve(
     async with open_hsm(config.token, pin, check) as hsm:
         link = TargetLink(config.targets, context)
         leases = Leases(database)
-        service = HostService(Parts(database, hsm, link, leases, numbers_of(config.suites)))
+        admission = Admission(config.limits)
+        parts = Parts(database, hsm, link, leases, admission, numbers_of(config.suites))
+        service = HostService(parts)
         hsm.on_return = service.hsm_returned
         heads = HeadKeeper(
             database.engine,
@@ -214,32 +224,66 @@ async def _serve(
             service.start(follow_all(database, link, targets))
             service.start(end_all_revoked(database, link, targets))
             service.start(heads.run())
-            await serve_until_stopped(service.application(), config.listen, config.port)
+            runner = web.ServerRunner(service.server())
+            rules = door_rules(config.limits)
+            await serve_until_stopped(runner, rules, config.listen, config.port)
         finally:
             await service.stop()
             await heads.sign_newest()
             await link.close()
 
 
-@web.middleware
-async def _same_for_strangers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the one rejection for whatever aiohttp itself would answer in its own words."""
-    try:
-        return await handler(request)
-    except web.HTTPException:
-        return _http(Rejected())
-    except Exception:
-        log.exception("request-failed")
-        return _http(Rejected())
+def door_rules(section: LimitsSection) -> DoorRules:
+    """Return what strangers who connect may do."""
+    return DoorRules(
+        refusal=the_one_answer,
+        connections=section.connections,
+        per_address=section.connections_per_address,
+        idle_seconds=BODY_SECONDS,
+        life_seconds=CONNECTION_SECONDS,
+    )
 
 
-def _http(outcome: Outcome) -> web.Response:
+def the_one_answer() -> FixedAnswer:
+    """Return what strangers get, whatever it was that they did wrong."""
+    return FixedAnswer(HTTPStatus.FORBIDDEN)
+
+
+async def _read_body(request: web.BaseRequest) -> bytes:
+    """Return the body of what may be a sealed request.
+
+    Raises WireError for another path, method or expectation, TimeoutError and
+    RequestPayloadError for a body that does not come, or not whole.
+    """
+    if (request.method, request.rel_url.raw_path) != ("POST", _PATH):
+        raise WireError(Fault.FRAMING, "another path or method")
+    if "Expect" in request.headers:
+        raise WireError(Fault.FRAMING, "an expectation")
+    async with asyncio.timeout(BODY_SECONDS):
+        body = await read_at_most(request.content, MAX_MESSAGE)
+    if isinstance(request.protocol, Connection):
+        request.protocol.heard = True
+    return body
+
+
+def _http(outcome: Outcome) -> web.StreamResponse:
     match outcome:
         case Answered(response, timing):
             headers = {"Server-Timing": timing} if timing else {}
-            return web.Response(body=response, content_type="application/cbor", headers=headers)
+            return _last(
+                web.Response(body=response, content_type="application/cbor", headers=headers)
+            )
         case Later(reason):
             headers = {"Retry-After": RETRY_AFTER_SECONDS, "Carnet-Reason": reason}
-            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+            return FixedAnswer(HTTPStatus.SERVICE_UNAVAILABLE, headers)
+        case Busy(seconds):
+            return FixedAnswer(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(seconds)})
         case Rejected():
-            return web.Response(status=HTTPStatus.FORBIDDEN)
+            return the_one_answer()
+
+
+def _last(response: web.Response) -> web.Response:
+    """Have the connection end with this answer, and tell nobody what serves here."""
+    response.force_close()
+    response.headers["Server"] = "carnet"
+    return response

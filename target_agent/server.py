@@ -6,6 +6,7 @@ Which Host asks is what its certificate says, and nothing else.
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -37,7 +38,8 @@ class Server:
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
-        application = web.Application()
+        application = web.Application(middlewares=[_without_words])
+        application.on_response_prepare.append(_hide_server)
         application.router.add_post("/v1/tunnels", _for_hosts(self.open))
         application.router.add_get("/v1/ended", _for_hosts(self.ended))
         application.router.add_delete("/v1/tunnels/{request_id}", _for_hosts(self.revoke))
@@ -89,6 +91,21 @@ _ENDINGS = {
     Ending.WAITING: HTTPStatus.ACCEPTED,
     Ending.NOT_LIVE: HTTPStatus.NOT_FOUND,
 }
+
+
+@web.middleware
+async def _without_words(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Keep the status of what the library itself refuses, and drop its words."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as refusal:
+        return web.Response(status=refusal.status)
+    return response
+
+
+async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:
+    """Tell nobody what serves here."""
+    response.headers["Server"] = "carnet"
 
 
 def _for_hosts(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -2,10 +2,14 @@
 
 import asyncio
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 
+from aiohttp import web
 from sqlalchemy import Engine
 
+from carnet.answers import FixedAnswer
 from carnet.database import opened_database
+from carnet.doors import DoorRules
 from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver
 from carnet.link import server_context
@@ -15,6 +19,14 @@ from target_agent.config import TargetConfig
 from target_agent.control import control_socket, sole_hold
 from target_agent.heads import head_keeper
 from target_agent.server import Server
+
+DOOR = DoorRules(
+    refusal=lambda: FixedAnswer(HTTPStatus.BAD_REQUEST),
+    connections=128,
+    per_address=32,
+    idle_seconds=60,
+)
+"""Hosts are few, and each keeps some connections; a question for ended tunnels takes long."""
 
 
 def database(config: TargetConfig) -> AbstractContextManager[Engine]:
@@ -36,8 +48,8 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
         signing = asyncio.create_task(heads.run())
         try:
             async with control_socket(agent, config.control_socket):
-                application = Server(agent).application()
-                await serve_until_stopped(application, config.listen, config.port, link)
+                runner = web.AppRunner(Server(agent).application())
+                await serve_until_stopped(runner, DOOR, config.listen, config.port, link)
         finally:
             await agent.stop()
             signing.cancel()

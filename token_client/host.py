@@ -1,6 +1,7 @@
 """Sending a sealed request to Host: the same bytes, until an answer comes (steps 1 and 8)."""
 
 import http.client
+import random
 import socket
 import threading
 import time
@@ -24,17 +25,25 @@ from carnet.wire.messages import MAX_RESPONSE
 
 ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""
+LONGEST_WAIT_SECONDS = 10
+"""For which a 429 can have the Client wait, whatever it says: anybody on the way can forge one."""
 _UNREACHABLE = "host-unreachable"
+_BUSY = "host-busy"
+_MAX_DIGITS = 4
 _REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
 
 
-class NotYetError(Exception):
-    """No answer so far; `code` says why, in a word."""
+_PAUSE = wait_exponential_jitter(initial=0.2, max=3)
 
-    def __init__(self, code: str, detail: str) -> None:
+
+class NotYetError(Exception):
+    """No answer so far; `code` says why, in a word, `after` for how many seconds to wait."""
+
+    def __init__(self, code: str, detail: str, after: int = 0) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.after = after
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class HostSender:
         """Send these bytes until an answer comes; a NoAnswer event when time is up."""
         attempts = Retrying(
             stop=self._is_over,
-            wait=wait_exponential_jitter(initial=0.2, max=3),
+            wait=self._wait,
             retry=retry_if_exception_type(NotYetError),
             before_sleep=self._before_sleep,
             reraise=True,
@@ -77,6 +86,18 @@ class HostSender:
 
     def _is_over(self, _: RetryCallState) -> bool:
         return time.monotonic() >= self._deadline
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Return seconds until the next attempt; the last one is when time is up.
+
+        What a busy Host asks for is made a little longer by chance, lest all who wait
+        come again together.
+        """
+        pause = _PAUSE(state)
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, NotYetError) and error.after:
+            pause = min(error.after, LONGEST_WAIT_SECONDS) + random.random()  # noqa: S311  no secret
+        return max(0.0, min(pause, self._deadline - time.monotonic()))
 
     def _before_sleep(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -123,9 +144,19 @@ def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> De
         return Delivery(AnswerArrived(body), response.getheader("Server-Timing", ""))
     if response.status == HTTPStatus.FORBIDDEN:
         return Delivery(UnsealedNo(), "")
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        after = _seconds(response.getheader("Retry-After", ""))
+        raise NotYetError(_BUSY, f"{host}: HTTP 429", after)
     told = response.getheader("Carnet-Reason", "")
     code = told if told in _REASONS else _UNREACHABLE
     raise NotYetError(code, f"{host}: HTTP {response.status}")
+
+
+def _seconds(text: str) -> int:
+    """Return what a Retry-After says, 1 where it says nothing of use."""
+    if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS:
+        return max(1, int(text))
+    return 1
 
 
 def _short(error: Exception) -> str:

@@ -19,6 +19,7 @@ class State(StrEnum):
     """Where the Host stands with one request."""
 
     NEW = "new"
+    ADMITTING = "admitting"
     LOOKING = "looking"
     OPENING = "opening"
     SPENDING = "spending"
@@ -32,6 +33,8 @@ class State(StrEnum):
     REJECTED = "rejected"
     SUSPENDED = "suspended"
     """Target does not answer, or another process works on it; the same bytes go on from here."""
+    PUT_OFF = "put off"
+    """Over a limit, before anything was looked up."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,21 @@ class Arrived(Event):
     """A sealed message came in; nothing of it is proved."""
 
     envelope: Envelope
+
+
+@dataclass(frozen=True)
+class Admitted(Event):
+    """The limits let it come near the token."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class OverLimit(Event):
+    """This address, or all together, asked for too much."""
+
+    seconds: int
+    """After which it may be otherwise."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +156,20 @@ class KeyDestroyed(Event):
 
 
 @dataclass(frozen=True)
+class Admit(Action):
+    """Ask the limits, before anything is looked up: their answer tells nothing of a pair."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class PutOff(Action):
+    """Tell whoever it is to come again in so many seconds."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
 class LookUp(Action):
     """Find the pair in the Key Database, and what these bytes may have led to before."""
 
@@ -217,7 +249,9 @@ NOT_READY = "host-not-ready"
 _S = State
 
 TABLE: Table[State] = {
-    (_S.NEW, Arrived): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
+    (_S.NEW, Arrived): (_S.ADMITTING, lambda e: (Admit(e.envelope),)),
+    (_S.ADMITTING, OverLimit): (_S.PUT_OFF, lambda e: (PutOff(e.seconds),)),
+    (_S.ADMITTING, Admitted): (_S.LOOKING, lambda e: (LookUp(e.envelope),)),
     (_S.LOOKING, PairUnusable): (_S.REJECTED, lambda e: (Reject(e.reason),)),
     (_S.LOOKING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
     (_S.LOOKING, InProgress): (_S.SUSPENDED, lambda _: (AskAgainLater(NOT_READY),)),

@@ -50,6 +50,8 @@ class Host:
         self.processes = [HostProcess(self, number) for number in range(PROCESSES)]
         self.front = self.processes[0]
         """The process that the next request comes to."""
+        self.over_limit = 0
+        """How many of the next requests are put off."""
 
     def receive(self, envelope: Envelope, call: Call | None) -> None:
         """Begin with a request that arrived."""
@@ -176,6 +178,15 @@ class HostExchange:
             return await self.pass_on(action)
         return _PERFORMERS[type(action)](self, action)
 
+    def admit(self, action: step.Admit) -> Event:
+        if self._call is not None and self._host.over_limit:
+            self._host.over_limit -= 1
+            return step.OverLimit(1)
+        return step.Admitted(action.envelope)
+
+    def put_off(self, _: step.PutOff) -> None:
+        self._settle(Later())
+
     def look_up(self, action: step.LookUp) -> Event:
         spent = self._host.spent.get(self._key_id)
         if spent is not None:
@@ -301,6 +312,8 @@ def _statement(key_id: bytes, signed: SignedRequest) -> TunnelRequest:
 
 
 _PERFORMERS: dict[type[Action], Callable[[HostExchange, Any], Event | None]] = {
+    step.Admit: HostExchange.admit,
+    step.PutOff: HostExchange.put_off,
     step.LookUp: HostExchange.look_up,
     step.OpenRequest: HostExchange.open_request,
     step.SpendPair: HostExchange.spend_pair,

@@ -16,7 +16,7 @@ class Rejection:
 
 
 class Later:
-    """HTTP 503: send it again."""
+    """HTTP 503 or 429: send it again."""
 
 
 @dataclass(eq=False)

@@ -127,6 +127,10 @@ class Exchanges(RuleBasedStateMachine):
     def fail_at_target(self, trouble):
         self.world.target.troubles.add(trouble)
 
+    @rule(count=st.integers(min_value=0, max_value=3))
+    def flood_host(self, count):
+        self.world.host.over_limit = count
+
     @rule(ike=st.sampled_from(IKE))
     def fail_ike(self, ike):
         self.world.client.ike = ike
@@ -196,6 +200,7 @@ class Exchanges(RuleBasedStateMachine):
         world.target.troubles.clear()
         for process in world.host.processes:
             process.become(slow=False)
+        world.host.over_limit = 0
         self.rest()
         if world.host.valid & set(world.client.keys):
             self.every_request_is_answered_in_the_end()

@@ -45,7 +45,7 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
 
         monkeypatch.setattr(database, "expire", expire)
         monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
-        service = server.HostService(Parts(database, None, None, Leases(database)))
+        service = server.HostService(Parts(database, None, None, Leases(database), None))
         service.start(service.sweep())
         await asyncio.wait_for(swept_again.wait(), 10)
         await service.stop()

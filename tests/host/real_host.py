@@ -1,0 +1,214 @@
+"""A Host as it serves: real HTTP, a real Key Database, and its keys on a real SoftHSM2 token.
+
+It runs on a thread of the test's own process, so that a test can count what reaches the
+token. No Target is there; a request for a Target that the Host does not know is answered
+by the Host itself, sealed and signed like any other.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from datetime import UTC, datetime
+
+from aiohttp import web
+from pkcs11 import Attribute, KeyType, ObjectClass
+
+from carnet.service import serving
+from carnet.token import keys
+from carnet.token.initialise import initialise_token
+from carnet.token.module import find_module, load_module
+from carnet.token.onetime import pair_label
+from carnet.token.session import open_session
+from carnet.wire.envelope import seal_request
+from carnet.wire.keys import key_id_of
+from carnet.wire.suites import P256
+from host_agent.admission import Admission
+from host_agent.config import LimitsSection, TargetSection, TokenSection
+from host_agent.exchange import Parts
+from host_agent.hsm import open_hsm
+from host_agent.keydb import KeyDatabase, NewPair
+from host_agent.server import HostService, door_rules
+from host_agent.target_link import TargetLink
+from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.unit.examples import SoftwareKey, make_request
+
+PIN = "hsm-of-the-test-4711"
+SO_PIN = "hsm-of-the-test-0815"
+UNLIMITED = LimitsSection(
+    per_address="100000/second", hsm="100000/second", connections=256, connections_per_address=256
+)
+MINTED = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def new_module(directory, monkeypatch):
+    """Have the process's PKCS#11 module start again on tokens in this directory."""
+    monkeypatch.setenv(CONFIGURATION_VARIABLE, str(prepare(directory / "softhsm")))
+    module = load_module(find_module(None))
+    module.library.reinitialize()
+    return module
+
+
+class Counting:
+    """A part that works as ever, and counts what is asked of it."""
+
+    def __init__(self, part):
+        self.part = part
+        self.calls = []
+
+    def __getattr__(self, name):
+        method = getattr(self.part, name)
+
+        def counted(*arguments):
+            self.calls.append(name)
+            return method(*arguments)
+
+        return counted
+
+
+class RealHost:
+    """A Host with a token and a Key Database in a directory; a context manager serves it."""
+
+    def __init__(self, directory, module, limits=UNLIMITED):
+        self.limits = limits
+        self.port = 0
+        self.hsm = None
+        self._token = module.choose(initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN))
+        self._path = directory / "keys.sqlite"
+        self._count = 0
+        self.database = None
+        self._closing = contextlib.ExitStack()
+
+    def add_pairs(self, *pairs, **changes):
+        """Put key pairs on the token and into the Key Database; only while not serving."""
+        with open_session(self._token, PIN, writable=True) as session:
+            for pair in pairs:
+                self._count += 1
+                _store(session, pair, pair_label(MINTED, self._count))
+        with KeyDatabase.opened(self._path) as database:
+            for pair in pairs:
+                database.add_pair(_new_pair(pair, self._count, changes))
+
+    def __enter__(self):
+        self.database = self._closing.enter_context(KeyDatabase.opened(self._path))
+        ready = threading.Event()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run, args=(ready,))
+        self._thread.start()
+        ready.wait(30)
+        if self._failure:
+            self._thread.join()
+            raise self._failure
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._closing.close()
+
+    def _run(self, ready):
+        try:
+            asyncio.run(self._serve(ready))
+        except BaseException as error:  # noqa: BLE001  raised again by who waits
+            self._failure = error
+            ready.set()
+
+    async def _serve(self, ready):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with open_hsm(TokenSection(token="hsm"), PIN) as hsm:
+            self.hsm = Counting(hsm)
+            nowhere = {"work": TargetSection(url="https://127.0.0.1:1")}
+            link = TargetLink(nowhere, ssl.create_default_context())
+            self.admission = Admission(self.limits)
+            self.service = HostService(Parts(self.database, self.hsm, link, self.admission))
+            runner = web.ServerRunner(self.service.server())
+            try:
+                async with serving(runner, door_rules(self.limits), "127.0.0.1", 0) as port:
+                    self.port = port
+                    ready.set()
+                    await self._stop.wait()
+            finally:
+                await self.service.stop()
+                await link.close()
+
+    def send(self, data, source="127.0.0.1"):
+        """Send these bytes on a connection of their own; return all that comes back."""
+        with self.connect(source) as connection:
+            connection.sendall(data)
+            return read_all(connection)
+
+    def post(self, body, source="127.0.0.1"):
+        """Send a body as a Client does; return the whole raw response."""
+        return self.send(http(body), source)
+
+    def connect(self, source="127.0.0.1"):
+        """Return a connection from that address."""
+        return socket.create_connection(("127.0.0.1", self.port), 30, (source, 0))
+
+
+def read_all(connection):
+    """Return what comes until the connection is closed."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def http(body=b"", line="POST /v1/requests HTTP/1.1", headers=()):
+    """Return an HTTP request."""
+    fields = ["Host: host.example", "Content-Type: application/cbor"]
+    fields += [f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([line, *fields, "", ""]).encode("latin-1") + body
+
+
+def status_of(response):
+    """Return the status of a raw response."""
+    return int(response.split(b" ", 2)[1])
+
+
+def sealed(pair, **changes):
+    """Return a sealed request of alice's, for a Target that this Host does not know."""
+    changes = {"target": "elsewhere"} | changes
+    return seal_request(make_request(**changes), pair.public_key, P256, pair)
+
+
+def spoiled(request):
+    """Return the request with a seal that does not open."""
+    return request[:-1] + bytes([request[-1] ^ 1])
+
+
+def _store(session, pair: SoftwareKey, label):
+    numbers = pair.key.private_numbers()
+    session.raw.create_object(
+        {
+            Attribute.CLASS: ObjectClass.PRIVATE_KEY,
+            Attribute.KEY_TYPE: KeyType.EC,
+            Attribute.TOKEN: True,
+            Attribute.PRIVATE: True,
+            Attribute.SENSITIVE: True,
+            Attribute.EXTRACTABLE: False,
+            Attribute.SIGN: True,
+            Attribute.DERIVE: True,
+            Attribute.ID: key_id_of(pair.public_key),
+            Attribute.LABEL: label,
+            Attribute.EC_PARAMS: keys.P256.parameters,
+            Attribute.VALUE: numbers.private_value.to_bytes(32, "big"),
+        }
+    )
+    keys.store_public_key(session, pair.public_key, label, None)
+
+
+def _new_pair(pair, number, changes):
+    fields = {
+        "key_id": key_id_of(pair.public_key),
+        "user_id": "alice@office",
+        "token_serial": "1",
+        "batch_id": bytes(16),
+        "label": pair_label(MINTED, number),
+        "custody": "paired",
+        "suite": 1,
+        "public_key": pair.public_key,
+        "not_after": None,
+    }
+    return NewPair(**(fields | changes))

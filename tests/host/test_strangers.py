@@ -1,0 +1,216 @@
+"""What strangers get: one answer, the same bytes, and nothing of the token.
+
+Every byte counts here, from the status line to the end of the connection.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from carnet.wire.cbor import MAX_MESSAGE
+from carnet.wire.envelope import parse_envelope
+from carnet.wire.fault import WireError
+from carnet.wire.keys import key_id_of
+from host_agent import server
+from host_agent.keydb import PairState
+from tests.host.real_host import RealHost, http, new_module, read_all, sealed, spoiled, status_of
+from tests.unit.examples import SoftwareKey
+from tests.unit.test_vectors import FILES, VectorKey, read
+
+ONE_ANSWER = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+BAD = {
+    path.stem: vector
+    for path in FILES
+    if path.parent.name == "bad" and (vector := read(path))["operation"] == "open request"
+}
+
+
+class Pairs:
+    """One pair for each fate."""
+
+    def __init__(self):
+        for name in ("valid", "victim", "spent", "revoked", "expired", "slow"):
+            setattr(self, name, SoftwareKey())
+
+    def all(self):
+        return vars(self).values()
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return Pairs()
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def host(pairs, monkeypatch_module):
+    """A Host that also has the private keys of all bad vectors: each pair is known and valid."""
+    with tempfile.TemporaryDirectory(prefix="carnet-host-") as name:
+        directory = Path(name)
+        host = RealHost(directory, new_module(directory, monkeypatch_module))
+        scalars = {vector["inputs"]["private_key"] for vector in BAD.values()}
+        host.add_pairs(*(VectorKey(scalar) for scalar in scalars))
+        host.add_pairs(pairs.valid, pairs.victim, pairs.spent, pairs.revoked, pairs.slow)
+        host.add_pairs(pairs.expired, not_after=int(time.time()) - 1)
+        with host:
+            host.database.revoke("lost", key_id=key_id_of(pairs.revoked.public_key))
+            host.request_that_spent = sealed(pairs.spent)
+            host.answer = host.post(host.request_that_spent)
+            yield host
+
+
+def needs_the_token(host, message):
+    """Whether what is wrong with a message cannot be seen from outside."""
+    try:
+        envelope = parse_envelope(message)
+    except WireError:
+        return False
+    return host.database.find_pair(envelope.key_id) is not None
+
+
+@pytest.fixture
+def token_calls(host):
+    """What was asked of the token since the test began."""
+    before = len(host.hsm.calls)
+    return lambda: host.hsm.calls[before:]
+
+
+def test_a_real_client_gets_through_here(host, pairs, token_calls):
+    """The strangers below fail for what they do wrong, not because nobody succeeds."""
+    response = host.post(sealed(pairs.valid))
+    assert status_of(response) == 200
+    assert token_calls()[:2] == ["open_request", "seal_response"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_message_gets_the_one_answer(host, name, token_calls):
+    message = BAD[name]["inputs"]["message"]
+    assert host.post(message) == ONE_ANSWER
+    assert token_calls() == (["open_request"] if needs_the_token(host, message) else [])
+
+
+def test_there_are_enough_bad_messages_of_both_kinds(host):
+    needed = [needs_the_token(host, vector["inputs"]["message"]) for vector in BAD.values()]
+    assert needed.count(True) > 40
+    assert needed.count(False) > 40
+
+
+def refused_without_the_token(pairs, spent):
+    some = sealed(SoftwareKey())
+    return {
+        "an unknown key": some,
+        "a spent pair, other bytes": sealed(pairs.spent),
+        "a spent pair, one bit of the same bytes": spoiled(spent),
+        "a revoked pair": sealed(pairs.revoked),
+        "an expired pair": sealed(pairs.expired),
+        "nothing": b"",
+        "no CBOR": b"\xff" * 100,
+        "too much": some + bytes(MAX_MESSAGE),
+        "far too much": bytes(1024 * 1024),
+        "trailing bytes": some + b"\0",
+        "cut short": some[:-1],
+        "nested": b"\x81" * 8000 + b"\x00",
+        "an array said to be endless": b"\x9f" * 100,
+        "an array said to be huge": b"\x9b" + b"\xff" * 8,
+        "a string said to be huge": b"\x5b\x7f" + b"\xff" * 7,
+    }
+
+
+CASES = list(refused_without_the_token(Pairs(), sealed(SoftwareKey())))
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_what_needs_no_token_gets_none(host, pairs, token_calls, what):
+    body = refused_without_the_token(pairs, host.request_that_spent)[what]
+    assert host.post(body) == ONE_ANSWER
+    assert token_calls() == []
+
+
+def test_a_bad_seal_costs_one_operation_and_looks_the_same(host, pairs, token_calls):
+    assert host.post(spoiled(sealed(pairs.victim))) == ONE_ANSWER
+    assert token_calls() == ["open_request"]
+    assert host.database.find_pair(key_id_of(pairs.victim.public_key)).state is PairState.VALID
+
+
+def test_a_stored_answer_needs_no_token(host, token_calls):
+    again = host.post(host.request_that_spent)
+    assert again.partition(b"\r\n\r\n")[2] == host.answer.partition(b"\r\n\r\n")[2]
+    assert token_calls() == []
+
+
+GOOD = sealed(SoftwareKey())
+CHUNKED = "Transfer-Encoding: chunked"
+STRANGE = {
+    "another path": http(GOOD, "POST /elsewhere HTTP/1.1"),
+    "no path": http(GOOD, "POST / HTTP/1.1"),
+    "a path with a query": http(GOOD, "POST /v1/requests?a=b HTTP/1.1"),
+    "the path spelt otherwise": http(GOOD, "POST /v1/reque%73ts HTTP/1.1"),
+    "a whole URL": http(GOOD, "POST http://elsewhere/v1/requests HTTP/1.1"),
+    "GET": http(b"", "GET /v1/requests HTTP/1.1"),
+    "HEAD": http(b"", "HEAD /v1/requests HTTP/1.1"),
+    "OPTIONS": http(b"", "OPTIONS * HTTP/1.1"),
+    "PUT": http(GOOD, "PUT /v1/requests HTTP/1.1"),
+    "DELETE": http(b"", "DELETE /v1/requests HTTP/1.1"),
+    "TRACE": http(b"", "TRACE /v1/requests HTTP/1.1"),
+    "CONNECT": http(b"", "CONNECT elsewhere:443 HTTP/1.1"),
+    "a method that is none": http(GOOD, "WISH /v1/requests HTTP/1.1"),
+    "HTTP/1.0": http(GOOD, "POST /v1/requests HTTP/1.0"),
+    "HTTP/1.0, kept open": http(GOOD, "POST /v1/requests HTTP/1.0", ["Connection: keep-alive"]),
+    "kept open": http(GOOD, headers=["Connection: keep-alive"]),
+    "another content type": http(GOOD).replace(b"application/cbor", b"text/html"),
+    "an upgrade": http(GOOD, headers=["Connection: upgrade", "Upgrade: websocket"]),
+    "expects to be told to go on": http(GOOD, headers=["Expect: 100-continue"]),
+    "expects something else": http(GOOD, headers=["Expect: the unexpected"]),
+    "expects, elsewhere": http(GOOD, "POST /else HTTP/1.1", ["Expect: 100-continue"]),
+    "compressed": http(GOOD, headers=["Content-Encoding: gzip"]),
+    "chunked": http(b"", headers=[CHUNKED]).replace(b"Content-Length: 0\r\n", b"")
+    + b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "chunks that are none": http(b"", headers=[CHUNKED]).replace(b"Content-Length: 0\r\n", b"")
+    + b"zz\r\nabc\r\n",
+    "two lengths": http(GOOD, headers=["Content-Length: 5"]),
+    "a length that is none": http(b"").replace(b"Content-Length: 0", b"Content-Length: -1"),
+    "both length and chunks": http(b"", headers=[CHUNKED]),
+    "a request line that is none": b"nonsense\r\n\r\n",
+    "a request line without end": b"POST /" + b"a" * 9000,
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(200),
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/3.7": http(GOOD, "POST /v1/requests HTTP/3.7"),
+    "a header that is none": http(GOOD, headers=["nonsense"]),
+    "a header with a NUL": http(GOOD, headers=["X-A: a\0b"]),
+    "a header that is too long": http(GOOD, headers=["X-A: " + "a" * 9000]),
+    "too many headers": http(GOOD, headers=[f"X-{n}: a" for n in range(200)]),
+    "a host that is none": http(GOOD).replace(b"host.example", b"[:::]:99999999"),
+    "a URL with a port that is none": http(GOOD, "POST http://a:99999999/ HTTP/1.1"),
+    "a URL that is none": http(GOOD, "POST http://[/ HTTP/1.1"),
+    "bytes that are no text": http(GOOD, "POST /\xff\xfe HTTP/1.1"),
+    "two at once": http(GOOD) + http(GOOD),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_strange_http_gets_the_one_answer(host, token_calls, what):
+    assert host.send(STRANGE[what]) == ONE_ANSWER
+    assert token_calls() == []
+
+
+def test_a_body_that_does_not_come_gets_the_one_answer(host, monkeypatch, token_calls):
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    with host.connect() as connection:
+        connection.sendall(http(GOOD)[:-1])
+        assert read_all(connection) == ONE_ANSWER
+    assert token_calls() == []
+
+
+def test_somebody_who_hangs_up_within_his_request_leaves_nothing(host, token_calls):
+    with host.connect() as connection:
+        connection.sendall(http(GOOD)[:-1])
+    assert host.post(GOOD) == ONE_ANSWER
+    assert token_calls() == []
