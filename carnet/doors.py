@@ -105,8 +105,11 @@ class Connection(web.RequestHandler):
 class _Visitor:
     """A socket that was accepted, from then until it is closed."""
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, accepted: socket.socket) -> None:
         self.network = network
+        self.accepted = accepted
+        self.welcomed = False
+        """Whether asyncio has the socket by now."""
         self.handshake: asyncio.Task[None] | None = None
         self.connection: Connection | None = None
         self.end: asyncio.TimerHandle | None = None
@@ -120,6 +123,8 @@ class _Visitor:
             self.connection.transport.abort()
         elif self.handshake is not None:
             self.handshake.cancel()
+        if not self.welcomed:
+            self.accepted.close()
 
 
 class Door:
@@ -149,18 +154,18 @@ class Door:
     def close(self) -> None:
         """End the handshakes that are under way; what goes on then is the server's to end."""
         for visitor in self._visitors:
-            if visitor.handshake is not None:
-                visitor.handshake.cancel()
+            if visitor.connection is None:
+                visitor.throw_out()
 
     def _let_in(self, accepted: socket.socket, peer: Any) -> None:
         network = network_of(peer[0])
         if not self._make_room(network):
             accepted.close()
             return
-        visitor = _Visitor(network)
+        visitor = _Visitor(network, accepted)
         self._visitors.append(visitor)
         self._networks[network] += 1
-        visitor.handshake = asyncio.create_task(self._welcome(visitor, accepted))
+        visitor.handshake = asyncio.create_task(self._welcome(visitor))
 
     def _make_room(self, network: str) -> bool:
         """Tell whether one more may come in, after a silent one was thrown out if need be."""
@@ -179,8 +184,9 @@ class Door:
                 return True
         return False
 
-    async def _welcome(self, visitor: _Visitor, accepted: socket.socket) -> None:
+    async def _welcome(self, visitor: _Visitor) -> None:
         """Do the TLS handshake, where there is one, and hand the connection over."""
+        visitor.welcomed = True
 
         def protocol() -> Connection:
             return Connection(self._server, self._rules, lambda: self._forget(visitor))
@@ -189,12 +195,12 @@ class Door:
         try:
             _, visitor.connection = await loop.connect_accepted_socket(
                 protocol,
-                accepted,
+                visitor.accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=self._rules.silent_seconds if self._context else None,
             )
         except (OSError, asyncio.CancelledError):
-            accepted.close()
+            visitor.accepted.close()
             self._forget(visitor)
             return
         if self._rules.life_seconds is not None and visitor in self._visitors:

@@ -22,7 +22,7 @@ from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
-from carnet.wire.documents import Batch, BatchPair, verify_document
+from carnet.wire.documents import MAX_BATCH, Batch, BatchPair, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.rsa_suite import RsaSuite
@@ -51,7 +51,8 @@ def read_batch(path: Path, config: HostConfig) -> Batch:
     was changed, is cut short, is for a user of another Host or of a suite not allowed here.
     """
     try:
-        signed = path.read_bytes()
+        with path.open("rb") as file:
+            signed = file.read(MAX_BATCH + 1)
     except OSError as error:
         raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
     try:

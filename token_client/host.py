@@ -146,7 +146,7 @@ def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> De
         return Delivery(UnsealedNo(), "")
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:
         after = _seconds(response.getheader("Retry-After", ""))
-        raise NotYetError(_BUSY, f"{host}: HTTP 429", after)
+        raise NotYetError(_BUSY, f"{host} has too much to do", after)
     told = response.getheader("Carnet-Reason", "")
     code = told if told in _REASONS else _UNREACHABLE
     raise NotYetError(code, f"{host}: HTTP {response.status}")

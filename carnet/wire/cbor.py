@@ -15,6 +15,11 @@ MAX_DEPTH = 8
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_ONE_BYTE, _EIGHT_BYTES, _LEFT_OPEN = 24, 27, 31
+"""What a head says where its argument follows in 1, 2, 4 or 8 bytes, or is left open."""
+_STRINGS = (2, 3)
+"""Major types whose content follows the head."""
+
 
 def encode(value: object) -> bytes:
     """Return the deterministic encoding of plain values."""
@@ -42,6 +47,32 @@ def decode(data: bytes, limit: int = MAX_MESSAGE) -> object:
     if not _is_encoding_of(data, value):
         raise WireError(Fault.CANONICAL, "not the deterministic encoding")
     return value
+
+
+def check_items(data: bytes, most: int) -> None:
+    """Raise WireError (FRAMING) for more items than a message of its kind has.
+
+    Only heads are looked at (RFC 8949 section 3), and no more of them than `most`: for
+    what may be so long that decoding it to the end would take much memory.
+    """
+    at = items = 0
+    while at < len(data):
+        items += 1
+        if items > most:
+            raise WireError(Fault.FRAMING, f"more than {most} items")
+        at = _skip_item(data, at)
+
+
+def _skip_item(data: bytes, at: int) -> int:
+    """Return where the next head is: behind a string's content, else behind this head."""
+    major, info = data[at] >> 5, data[at] & 31
+    if info == _LEFT_OPEN:
+        raise WireError(Fault.CANONICAL, "a length that is left open")
+    if info > _EIGHT_BYTES:
+        raise WireError(Fault.FRAMING, "not CBOR")
+    width = 1 << (info - _ONE_BYTE) if info >= _ONE_BYTE else 0
+    argument = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else info
+    return at + 1 + width + (argument if major in _STRINGS else 0)
 
 
 def _refuse_tag(*_: object) -> NoReturn:

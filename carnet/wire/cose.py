@@ -15,6 +15,8 @@ Sign = Callable[[bytes], bytes]
 
 _ALGORITHM = 1
 _PARTS = 4
+_MOST_ITEMS = 16
+"""Few, but more than a COSE_Sign1 has, so that what is a little wrong is still named exactly."""
 
 
 def sign1(payload: bytes, external_aad: bytes, suite: Suite[K], sign: Sign) -> bytes:
@@ -53,6 +55,8 @@ def payload_of(signed: bytes, limit: int = cbor.MAX_MESSAGE) -> bytes:
 
 
 def _take_apart(signed: bytes, limit: int) -> tuple[bytes, bytes, bytes]:
+    if len(signed) <= limit:
+        cbor.check_items(signed, _MOST_ITEMS)
     parts = cbor.decode(signed, limit)
     if not isinstance(parts, list) or len(parts) != _PARTS or parts[1] != {}:
         raise WireError(Fault.FRAMING, "not a COSE_Sign1")

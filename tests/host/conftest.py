@@ -1,7 +1,10 @@
 """A Key Database of the test's own, on SQLite and on PostgreSQL, with two pairs of alice in it."""
 
+import functools
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -11,6 +14,7 @@ from carnet.wire.envelope import open_request, parse_envelope, seal_request
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256
 from host_agent.keydb import KeyDatabase, NewPair
+from tests.host.real_host import RealHost, new_module
 from tests.token.conftest import directory, make_token, module, pairing  # noqa: F401
 from tests.unit.examples import SoftwareKey, make_request
 
@@ -125,3 +129,11 @@ def clock(place, database, monkeypatch):
     if isinstance(place, FilePlace):
         return Clock(monkeypatch)
     return ServersClock(database._engine)
+
+
+@pytest.fixture
+def make_host(monkeypatch):
+    """Make a Host with an HSM token: make_host(limits, rule=…); at most one a test."""
+    with tempfile.TemporaryDirectory(prefix="carnet-host-") as name:
+        directory = Path(name)
+        yield functools.partial(RealHost, directory, new_module(directory, monkeypatch))

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -29,6 +30,7 @@ from host_agent.config import LimitsSection, TargetSection, TokenSection
 from host_agent.exchange import Parts
 from host_agent.hsm import open_hsm
 from host_agent.keydb import KeyDatabase, NewPair
+from host_agent.leases import Leases
 from host_agent.server import HostService, door_rules
 from host_agent.target_link import TargetLink
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
@@ -60,9 +62,9 @@ class Counting:
     def __getattr__(self, name):
         method = getattr(self.part, name)
 
-        def counted(*arguments):
+        def counted(*arguments, **named):
             self.calls.append(name)
-            return method(*arguments)
+            return method(*arguments, **named)
 
         return counted
 
@@ -70,8 +72,9 @@ class Counting:
 class RealHost:
     """A Host with a token and a Key Database in a directory; a context manager serves it."""
 
-    def __init__(self, directory, module, limits=UNLIMITED):
+    def __init__(self, directory, module, limits=UNLIMITED, **rules):
         self.limits = limits
+        self._rules = replace(door_rules(limits), **rules)
         self.port = 0
         self.hsm = None
         self._token = module.choose(initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN))
@@ -91,7 +94,7 @@ class RealHost:
                 database.add_pair(_new_pair(pair, self._count, changes))
 
     def __enter__(self):
-        self.database = self._closing.enter_context(KeyDatabase.opened(self._path))
+        self.database = Counting(self._closing.enter_context(KeyDatabase.opened(self._path)))
         ready = threading.Event()
         self._failure = None
         self._thread = threading.Thread(target=self._run, args=(ready,))
@@ -121,10 +124,12 @@ class RealHost:
             nowhere = {"work": TargetSection(url="https://127.0.0.1:1")}
             link = TargetLink(nowhere, ssl.create_default_context())
             self.admission = Admission(self.limits)
-            self.service = HostService(Parts(self.database, self.hsm, link, self.admission))
+            leases = Leases(self.database)
+            parts = Parts(self.database, self.hsm, link, leases, self.admission)
+            self.service = HostService(parts)
             runner = web.ServerRunner(self.service.server())
             try:
-                async with serving(runner, door_rules(self.limits), "127.0.0.1", 0) as port:
+                async with serving(runner, self._rules, "127.0.0.1", 0) as port:
                     self.port = port
                     ready.set()
                     await self._stop.wait()
