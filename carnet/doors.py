@@ -28,8 +28,8 @@ _RECEIVE_BUFFER = 16 * 1024
 
 _PARSER = {
     "max_line_size": 1024,
-    "max_field_size": 2048,
-    "max_headers": 32,
+    "max_field_size": 1024,
+    "max_headers": 20,
     "read_bufsize": 8 * 1024,
     "auto_decompress": False,  # a few bytes of gzip can stand for as many as one likes
     "lingering_time": 2.0,
