@@ -61,8 +61,9 @@ def show_records(records: Iterable[AuditRecord], choice: showing.Choice, *, as_j
     wanted = showing.chosen(records, choice)
     if as_json:
         print_json([showing.as_json(record) for record in wanted])
-    else:
-        Console().print(showing.as_table(wanted))
+        return
+    for record in wanted:
+        click.echo(showing.describe(record))
 
 
 def show_chain(chain: Iterable[responsibility.Link], *, as_json: bool) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from carnet.audit.chain import AuditRecord
 from carnet.audit.meaning import MEANINGS, Meaning
 from carnet.audit.responsibility import when
+
+_MEANING = ("steps", "functions")
+"""Facts that follow from the event; they are told by its steps."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,13 @@ def as_json(record: AuditRecord) -> dict[str, object]:
     }
 
 
-def as_table(records: Iterable[AuditRecord]) -> Table:
-    """Return records as a table for a person; times are UTC."""
-    table = Table("no.", "at", "event", "step", "facts")
-    for record in records:
-        meaning = MEANINGS.get(record.event, Meaning())
-        told = [f"{name} {plain(value)}" for name, value in record.facts.items() if _tells(value)]
-        steps = ", ".join(map(str, meaning.steps))
-        table.add_row(str(record.number), when(record.at), record.event, steps, ", ".join(told))
-    return table
+def describe(record: AuditRecord) -> str:
+    """Return a record as one line for a person, and for grep; times are UTC."""
+    meaning = MEANINGS.get(record.event, Meaning())
+    facts = {name: value for name, value in record.facts.items() if name not in _MEANING}
+    told = [f"{name}={plain(value)}" for name, value in facts.items() if _tells(value)]
+    steps = f"step {', '.join(map(str, meaning.steps))}" if meaning.steps else ""
+    return "  ".join([f"{record.number:6}", when(record.at), f"{record.event:18}", steps, *told])
 
 
 def _tells(value: object) -> bool:

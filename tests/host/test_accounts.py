@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from carnet.audit.chain import START, _digest, read
 from carnet.audit.heads import examine, keep_head, next_head
-from carnet.audit.showing import Choice, as_table, chosen
+from carnet.audit.showing import Choice, chosen, describe
 from carnet.database import transaction
 from carnet.wire.documents import sign_document
 from host_agent import schema
@@ -217,5 +217,5 @@ def test_what_was_tampered_with_is_still_shown(written, pair, statement):
     tamper(written, statement)
     with written.begin() as connection:
         records = list(read(connection, schema.audit))
-    assert as_table(records).row_count == 3
+    assert [describe(record).split()[0] for record in records] == ["1", "2", "3"]
     assert list(explain(request, records))

@@ -84,10 +84,10 @@ def test_whoever_waits_for_an_answer_is_not_thrown_out(make_host, monkeypatch):
         go_on = asyncio.Event()
         find, arrived = host.service._run, []
 
-        async def hold(exchange, machine, event):
+        async def hold(exchange):
             arrived.append(exchange)
             await go_on.wait()
-            await find(exchange, machine, event)
+            await find(exchange)
 
         monkeypatch.setattr(host.service, "_run", hold)
         own = [waiting.enter_context(host.connect()) for _ in pairs]

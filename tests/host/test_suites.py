@@ -30,6 +30,7 @@ from host_agent import config as configuration
 from host_agent.config import HostConfig, TargetSection
 from host_agent.exchange import Exchange, Parts, Rejected
 from host_agent.importing import read_batch, record_batch, wrapped_onto_hsm
+from host_agent.leases import Leases
 from provisioning.authority import officer_certificate
 from tests.host.conftest import new_pair
 from tests.unit.examples import ALL_SUITES, SoftwareKey, make_request
@@ -50,7 +51,7 @@ class Untouched:
 
 def outcome_of(database, data, suites):
     async def main():
-        parts = Parts(database, Untouched(), Untouched(), frozenset(suites))
+        parts = Parts(database, Untouched(), Untouched(), Leases(database), None, frozenset(suites))
         exchange = Exchange(parts, parse_envelope(data))
         await run_async(step.machine(), step.Arrived(exchange.envelope), exchange.perform)
         return await exchange.outcome

@@ -149,9 +149,9 @@ def test_the_host_lets_go_of_a_request_before_it_asks_for_it_again():
 
 
 def test_a_host_does_nothing_with_what_another_process_works_on():
-    script = Script(LookUp=[host.InProgress()])
+    script = Script(Admit=[host.Admitted(None)], LookUp=[host.InProgress()])
     assert run(host.machine(), host.Arrived(None), script.perform) is host.State.SUSPENDED
-    assert script.done == ["LookUp", "AskAgainLater"]
+    assert script.done == ["Admit", "LookUp", "AskAgainLater"]
 
 
 def test_the_host_replies_only_with_what_is_stored():
