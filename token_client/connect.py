@@ -204,7 +204,8 @@ def _info_maker(capabilities: Capabilities) -> Callable[[Wish, bytes], RequestIn
 _SILENCE = {
     "host-unreachable": "No Host answers ({detail}); check the network",
     "host-busy": "The Host has too much to do; wait a moment",
-    "host-not-ready": "The Host is in trouble with its own token or disk; tell its operator",
+    "host-not-ready": "The Host is busy with this request, or in trouble with its own token or "
+    "database (tell its operator if that lasts); wait a moment",
     "target-unreachable": "The Host cannot reach Target {target}; wait a moment",
     "target-not-ready": "Target {target} cannot prepare a tunnel just now; wait a moment",
 }

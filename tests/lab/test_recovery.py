@@ -241,6 +241,17 @@ def test_a_revoked_pair_is_burned_at_the_next_answer(office):
     assert revoked not in office.keys_on(office.world.client)
 
 
+def test_revoking_a_pair_ends_the_tunnel_that_it_opened(office):
+    before = set(office.spent_pairs())
+    connect_and_fetch(office)
+    (key_id,) = set(office.spent_pairs()) - before
+    office.host("revoke", "--key", key_id, "--reason", "a test")
+    office.host_agent.wait_for(lambda: not office.live_tunnels(), "the end of the tunnel")
+    (ended,) = [each for each in office.pairs() if each["key_id"] == key_id]
+    office.host_agent.wait_for_line('"event": "tunnel-ended".*|.*"reason": "revoked"')
+    assert ended["reason"] == "spent"
+
+
 def test_the_accounts_of_all_this_are_whole(office):
     assert office.host("audit", "verify", given=office.hsm_pin).returncode == 0
     assert office.target("audit", "verify").returncode == 0
