@@ -14,6 +14,7 @@ from tests.host.conftest import postgres_place
 from tests.target.certificates import Authority
 from tests.unit.examples import SoftwareKey
 
+MEMORY = "/dev/shm"  # noqa: S108  a directory of the test's own is made in it
 IN_FULL = "CARNET_SOAK" in os.environ
 
 
@@ -38,9 +39,16 @@ def place(request, directory):
 
 
 @pytest.fixture
-def fleet(directory, place, monkeypatch):
+def token(monkeypatch):
+    """The Host's token; in memory where that can be, for a thousand keys take minutes on a disk."""
+    where = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="carnet-fleet-", dir=where) as name:
+        yield SoftToken(Path(name) / "softhsm", monkeypatch)
+
+
+@pytest.fixture
+def fleet(directory, place, token):
     authority = Authority(directory)
-    token = SoftToken(directory / "softhsm", monkeypatch)
     with (
         Gateway(directory, authority) as gateway,
         Fleet(directory, place, authority, token, gateway) as made,

@@ -1,6 +1,5 @@
 """A SoftHSM2 token that holds the Host's half of pairs whose other half is in software."""
 
-import os
 from datetime import UTC, datetime
 
 from pkcs11 import Attribute, KeyType, ObjectClass
@@ -38,11 +37,6 @@ class SoftToken:
         """Return the key_ids of the pairs that the token holds now."""
         with open_session(self._module.choose("hsm"), PIN, writable=False) as session:
             return {pair.key_id for pair in OneTimeKeys(session).pairs()}
-
-
-def forget_token():
-    """Have the module of this process forget a token that is no more."""
-    os.environ.pop(CONFIGURATION_VARIABLE, None)
 
 
 def _store(session, key, label):

@@ -13,7 +13,6 @@ from lab.postgresql import postgres_machine
 from lab.waiting import wait_until
 from tests.fleet.fleet import Fleet
 from tests.fleet.gateway import Gateway
-from tests.fleet.hsm import SoftToken
 from tests.fleet.test_concurrency import accounts, nothing_owed, urls_of
 from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
 from tests.host.conftest import postgres_place
@@ -139,9 +138,8 @@ def machine():
         yield made
 
 
-def test_a_database_that_goes_away_costs_nothing_and_comes_back(directory, machine, monkeypatch):
+def test_a_database_that_goes_away_costs_nothing_and_comes_back(directory, machine, token):
     authority, keys = Authority(directory), [SoftwareKey(), SoftwareKey()]
-    token = SoftToken(directory / "softhsm", monkeypatch)
     place = postgres_place(machine.start(), "postgres")
     with (
         Gateway(directory, authority) as gateway,
