@@ -67,7 +67,7 @@ class HostProcess:
             )  # fmt: skip
 
     def wait_until_ready(self) -> None:
-        wait_until(self._is_ready, "carnet-host to be ready", 60)
+        wait_until(self._is_ready, "carnet-host to be ready", 120)
 
     def _is_ready(self) -> bool:
         if self._process is None or self._process.poll() is not None:

@@ -60,7 +60,7 @@ def test_many_pairs_at_once_are_all_served_and_none_twice(fleet, keys):
     assert made == {grant.request_id: grant.session_key for grant in grants}
     assert len(made) == len(set(made.values())) == len(pairs)
     assert len(fleet.gateway.driver.installs) == len(pairs)
-    wait_until(lambda: nothing_owed(fleet.place), "every private key to be destroyed", 60)
+    wait_until(lambda: nothing_owed(fleet.place), "every private key to be destroyed", 120)
     assert not fleet.token.held() & {key_id_of(key.public_key) for key in pairs}
     events = accounts(fleet.place)
     for event in ("imported", "spent", "answered", "key-destroyed"):
