@@ -80,6 +80,15 @@ def test_a_database_that_fails_later_is_said_in_one_sentence(place, database, pa
         use()
 
 
+def test_an_error_of_the_database_shows_nothing_of_what_was_stored(database, pair):
+    database.spend(*sealed_request(pair))
+    with database._engine.begin() as raw:
+        raw.exec_driver_sql("ALTER TABLE requests RENAME COLUMN response TO answer")
+    with pytest.raises(sqlalchemy.exc.SQLAlchemyError) as caught:
+        database.store_response(key_of(pair), "granted", b"a sealed response")
+    assert "a sealed response" not in str(caught.value)
+
+
 def test_the_first_response_stands(database, pair):
     database.spend(*sealed_request(pair))
     assert database.store_response(key_of(pair), "granted", b"first") == b"first"
