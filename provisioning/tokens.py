@@ -1,5 +1,6 @@
 """`token-init`, `list` and `burn`: the token itself and the pairs on it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from provisioning.options import (
     open_module,
     token_options,
 )
+from softhsm.damage import damaged_files
 
 SO_PIN_VARIABLE = "CARNET_SO_PIN"
 _KEY_ID_SIZE = 16
@@ -68,11 +70,13 @@ def list_pairs(access: TokenAccess, as_json: bool) -> None:
     """Show the cover and the key pairs, in the order of use."""
     with access.login().session(writable=False) as session:
         info, cover = session.token.info, read_cover(session)
-        pairs = OneTimeKeys(session).pairs()
+        booklet = OneTimeKeys(session)
+        damage = _Damage(booklet.halves(), damaged_files(info.serial, session.count()))
     if as_json:
-        print_json(_facts(info, cover, pairs))
+        print_json(_facts(info, cover, booklet.pairs(), damage))
     else:
-        _show(info, cover, pairs)
+        _show(info, cover, booklet.pairs())
+        _show_damage(damage)
 
 
 @click.command()
@@ -147,7 +151,17 @@ def _read_pins(
     return so_pin, pin
 
 
-def _facts(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Damage:
+    """What a kill, a power cut or a full disk has left on a token."""
+
+    halves: frozenset[bytes]
+    files: list[Path]
+
+
+def _facts(
+    info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair], damage: _Damage
+) -> dict[str, Any]:
     return {
         "token": {"label": info.label, "serial": info.serial},
         "cover": cover and {name: getattr(cover, name) for name in cover.__struct_fields__},
@@ -160,7 +174,26 @@ def _facts(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> di
             }
             for pair in pairs
         ],
+        "damaged_pairs": sorted(damage.halves),
+        "damaged_files": damage.files,
     }
+
+
+def _show_damage(damage: _Damage) -> None:
+    if damage.halves:
+        click.echo(
+            f"{len(damage.halves)} more have lost a half or are damaged and cannot be used; "
+            f"the next mint destroys them, as does `carnet-provision burn --key ID`:"
+        )
+    for key_id in sorted(damage.halves):
+        click.echo(f"  {key_id.hex()}")
+    if damage.files:
+        click.echo(
+            f"{len(damage.files)} files of this token are empty or cut short, and no object in "
+            f"them can be used; remove them when no program uses the token:"
+        )
+    for path in damage.files:
+        click.echo(f"  {path}")
 
 
 def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> None:

@@ -13,10 +13,10 @@ from carnet.token import keys
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
-_NAMES = (Attribute.LABEL, Attribute.ID)
+_OF_KEYS = (Attribute.LABEL, Attribute.ID, Attribute.EC_PARAMS, Attribute.MODULUS)
 _CONTENT: dict[ObjectClass, tuple[Attribute, ...]] = {
-    ObjectClass.PRIVATE_KEY: (*_NAMES, Attribute.EC_PARAMS, Attribute.MODULUS),
-    ObjectClass.PUBLIC_KEY: (*_NAMES, Attribute.EC_PARAMS, Attribute.MODULUS),
+    ObjectClass.PRIVATE_KEY: _OF_KEYS,
+    ObjectClass.PUBLIC_KEY: _OF_KEYS,
     ObjectClass.DATA: (Attribute.LABEL, Attribute.APPLICATION, Attribute.VALUE),
 }
 
@@ -28,17 +28,19 @@ def sweep_nameless(session: TokenSession) -> int:
     """
     swept = 0
     for object_class, content in _CONTENT.items():
-        for found in session.find(object_class, {Attribute.TOKEN: True}):
+        # Not by label: SoftHSM2 does not take one that is missing for an empty one.
+        for found in session.find(object_class, {}):
             with session.token.module.undisturbed(), translated():
-                if not any(_read(found, attribute) for attribute in content):
+                if not any(_has(found, attribute) for attribute in content):
                     swept += keys.destroy(found)
     return swept
 
 
-def _read(found: Any, attribute: Attribute) -> Any:
+def _has(found: Any, attribute: Attribute) -> bool:
+    """Tell whether an attribute is there and not empty; what cannot be read may be."""
     try:
-        return found[attribute]
-    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeValueInvalid, pkcs11.AttributeSensitive):
-        return None
-    except pkcs11.GeneralError:  # SoftHSM2 of an attribute that the file lacks
-        return None
+        return bool(found[attribute])
+    except pkcs11.AttributeTypeInvalid:
+        return False
+    except pkcs11.PKCS11Error:
+        return True

@@ -18,6 +18,15 @@ _BATCH = 1
 """Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
 
 
+_CLASSES = (
+    ObjectClass.DATA,
+    ObjectClass.CERTIFICATE,
+    ObjectClass.PUBLIC_KEY,
+    ObjectClass.PRIVATE_KEY,
+    ObjectClass.SECRET_KEY,
+)
+
+
 class _Search(_pkcs11.SearchIter):  # type: ignore[name-defined, misc]  # not in its stubs
     """A search that gives the session free when it cannot begin.
 
@@ -64,6 +73,10 @@ class TokenSession:
         if not found or len(found) < count:
             self.check()
         return found
+
+    def count(self) -> int:
+        """Return how many objects of every class the session sees; raises TokenError."""
+        return sum(len(self.find(each, {})) for each in _CLASSES)
 
     def check(self) -> None:
         """Raise TokenAwayError unless the session and its token are as they were opened.

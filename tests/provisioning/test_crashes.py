@@ -124,4 +124,5 @@ def test_a_token_init_that_was_killed_is_run_again_without_force(workplace):
     init = ("token-init", "--label", "alice")
     killed_at("token.initialised", workplace, *init, secrets=["pin", "so-pin"])
     made = workplace.token_init()
-    assert workplace.listed() == {"token": made, "cover": None, "pairs": []}
+    listed = workplace.listed()
+    assert (listed["token"], listed["cover"], listed["pairs"]) == (made, None, [])

@@ -9,7 +9,8 @@ BOTH = ["pin", "so-pin"]
 def test_a_token_is_there_with_its_pin(workplace):
     made = workplace.token_init()
     listed = workplace.listed()
-    assert listed == {"token": made, "cover": None, "pairs": []}
+    nothing = {"pairs": [], "damaged_pairs": [], "damaged_files": []}
+    assert listed == {"token": made, "cover": None, **nothing}
     assert made["label"] == "alice"
 
 

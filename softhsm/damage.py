@@ -1,0 +1,72 @@
+"""Files of a SoftHSM2 token that SoftHSM2 cannot read, as a kill or a power cut leaves them.
+
+It passes them over without a word, and offers no call that would remove them. A file is
+a generation number and attributes: type, kind and value, each number 8 bytes wide
+(SoftHSMv2, src/lib/object_store/ObjectFile.cpp). Its own softhsm2-dump-file says of no
+file that it ends too early.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from softhsm.configuration import CONFIGURATION_VARIABLE
+
+_DIRECTORIES = "directories.tokendir"
+_ABOUT_THE_TOKEN = "token.object"  # noqa: S105  a file's name
+_NUMBER = 8
+_VALUE_SIZES: dict[int, Callable[[int], int]] = {
+    1: lambda _: 1,  # boolean
+    2: lambda _: _NUMBER,  # unsigned long
+    3: lambda number: _NUMBER + number,  # bytes, their number first
+    4: lambda number: _NUMBER + number,  # attributes, the number of their bytes first
+    5: lambda number: _NUMBER + _NUMBER * number,  # mechanisms, their number first
+}
+"""By kind: how many bytes a value has, given the number that it begins with."""
+
+
+def damaged_files(serial: str, visible: int) -> list[Path]:
+    """Return the object files of the token of that serial number that cannot be read.
+
+    `visible` is how many objects the token itself shows: where there are as many files,
+    all are whole. The list is empty where the token is not SoftHSM2's.
+    """
+    paths = [path for path in _object_files(serial) if path.name != _ABOUT_THE_TOKEN]
+    if len(paths) <= visible:
+        return []
+    return sorted(path for path in paths if _ends_too_early(path.read_bytes()))
+
+
+def _object_files(serial: str) -> Iterator[Path]:
+    for token in _tokens():
+        # SoftHSM2 names a token's directory by a UUID; the serial number is its end.
+        if token.name.replace("-", "").endswith(serial):
+            yield from token.glob("*.object")
+
+
+def _tokens() -> Iterator[Path]:
+    configuration = Path(os.environ.get(CONFIGURATION_VARIABLE, ""))
+    if not configuration.is_file():
+        return
+    for line in configuration.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == _DIRECTORIES:
+            yield from Path(value.strip()).glob("*")
+
+
+def _ends_too_early(data: bytes) -> bool:
+    at = _NUMBER
+    while at < len(data):
+        at = _after_attribute(data, at)
+    return at != len(data) or at == _NUMBER
+
+
+def _after_attribute(data: bytes, at: int) -> int:
+    """Return where the next attribute begins, which may be behind the end."""
+    value = at + 2 * _NUMBER
+    size = _VALUE_SIZES.get(_number(data, at + _NUMBER))
+    return value + size(_number(data, value)) if size else len(data) + 1
+
+
+def _number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + _NUMBER])

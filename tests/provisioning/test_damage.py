@@ -1,0 +1,79 @@
+"""Files of the token that are empty or cut short: said, and got rid of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.provisioning.test_crashes import in_batch, minted_whole
+
+# As they stand in SoftHSM2's files: the value of CKA_CLASS, types with their kinds.
+DATA, PUBLIC_KEY, PRIVATE_KEY = (bytes.fromhex(f"{number:016}") for number in (0, 2, 3))
+CKA_EC_PARAMS = bytes.fromhex("0000000000000180")
+CKA_LABEL = bytes.fromhex("00000000000000030000000000000003")
+
+DAMAGES = {
+    "empty": lambda whole: b"",
+    "half": lambda whole: whole[: len(whole) // 2],
+    "the last bytes missing": lambda whole: whole[:-9],
+    "without a name": lambda whole: whole[: whole.index(CKA_LABEL)],
+    "without the curve": lambda whole: whole[: whole.find(CKA_EC_PARAMS)],
+}
+
+
+def object_files(workplace, *classes):
+    """Return the files of the token's objects of these classes."""
+    tokens = workplace.traveller.directory / "tokens"
+    return sorted(path for path in tokens.rglob("*.object") if path.read_bytes()[24:32] in classes)
+
+
+def damage(how, paths):
+    for path in paths:
+        path.write_bytes(DAMAGES[how](path.read_bytes()))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_keys_are_said_and_the_token_can_be_minted_on_again(minted, how, every):
+    damage(how, object_files(minted, PUBLIC_KEY, PRIVATE_KEY)[::every])
+    burn = minted.run("burn", "--all", "--yes", secrets=["pin"])
+    assert burn.returncode == 0, burn.stderr
+    listed = minted.listed()
+    assert listed["pairs"] == listed["damaged_pairs"] == []
+    for path in map(Path, listed["damaged_files"]):
+        path.unlink()
+    (minted.directory / "first").unlink()
+    minted.mint()
+    minted_whole(minted, "batch")
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "the last bytes missing", "without a name"])
+def test_a_damaged_cover_is_one_sentence_and_an_initialised_token_is_good_again(minted, how):
+    damage(how, object_files(minted, DATA))
+    said = minted.run("list", secrets=["pin"])
+    assert said.returncode in {0, 4}
+    assert said.stderr.count("\n") <= 1
+    refused = minted.refusal(4, *minted.order(), secrets=["pin", "passphrase"])
+    assert "burn them all" in refused or "initialise it anew" in refused
+    minted.token_init("--force", "--confirm", "alice")
+    (minted.directory / "first").unlink()
+    minted.mint()
+    minted_whole(minted, "batch")
+
+
+def test_the_whole_pairs_stay_usable_and_the_others_are_told(minted):
+    before = in_batch(minted, "first")
+    for path in object_files(minted, PRIVATE_KEY):
+        whole = path.read_bytes()
+        path.write_bytes(b"")
+        listed = minted.listed()
+        if len(listed["pairs"]) == 2:
+            break
+        path.write_bytes(whole)
+    assert [pair["key_id"] for pair in listed["pairs"]] == [
+        key_id for key_id in before if key_id not in listed["damaged_pairs"]
+    ]
+    assert len(listed["damaged_pairs"]) == 1
+    assert listed["damaged_files"] == [str(path)]
+    told = minted.run("list", secrets=["pin"]).stdout
+    assert listed["damaged_pairs"][0] in told
+    assert str(path) in told
