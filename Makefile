@@ -17,10 +17,11 @@ test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels includ
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$$place/t"
 
-soak: $(STAMP) ## Run the tests that are shortened in `make test` in full (an hour or so)
+soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
-		CARNET_SOAK=1 CARNET_EXAMPLES=20000 $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --timeout=7200 --basetemp="$$place/t" tests/fleet tests/exchange
+		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
+		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
+		tests/fleet tests/exchange
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .

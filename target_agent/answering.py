@@ -72,8 +72,8 @@ class Answering:
         if not record.is_of(self._asking):
             reason = "This Request ID came before, with other evidence; ask the operator of Host."
             return self._denied(RefusalCode.EVIDENCE, reason)
-        if record.state == "ended":
-            reason = f"The tunnel ended already ({record.end_reason}); connect again."
+        if record.end_reason is not None:
+            reason = f"The tunnel is over ({record.end_reason}); connect again."
             return self._denied(RefusalCode.TOO_LATE, reason)
         return step.AnswerKnown(record.tunnel_answer)
 

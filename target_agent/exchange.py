@@ -60,9 +60,14 @@ class Exchange:
         answer = record.tunnel_answer
         if not isinstance(answer, TunnelGrant):
             raise TypeError("a live tunnel rests on a grant")
-        self._machine = machine(State(record.state))
+        doomed = record.end_reason is not None
+        self._machine = machine(State.ENDING if doomed else State(record.state))
         self._tunnel = LiveTunnel(
-            self._parts, self.request_id, answer.tunneling_info, record.answered_at
+            self._parts,
+            self.request_id,
+            answer.tunneling_info,
+            record.answered_at,
+            record.end_reason,
         )
         waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
         await self._tunnel.perform(waiting)

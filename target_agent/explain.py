@@ -78,6 +78,7 @@ def _step(record: TunnelRecord, account: AuditRecord) -> Link:
     what = {
         "tunnel-prepared": f"prepared for {record.virtual_address} to {record.networks}",
         "tunnel-established": "established, its pre-shared keys forgotten",
+        "tunnel-ending": f"to end as soon as the IKE daemon lets it go: {facts.get('reason')}",
         "tunnel-ended": f"ended: {facts.get('reason')}",
     }.get(account.event, account.event)
     return Link("tunnel", f"{when(account.at)} {what}", (account.number,))

@@ -31,11 +31,17 @@ _NO_SECRETS = SessionSecrets(psk=bytes(SECRET_LENGTH), ppk=bytes(SECRET_LENGTH))
 class LiveTunnel:
     """A tunnel that was granted, as far as Target remembers it: without its secrets.
 
-    `prepared_at` is in seconds since 1970.
+    `prepared_at` is in seconds since 1970. `end_reason` is why it is to end, where that
+    is known from an earlier run.
     """
 
     def __init__(
-        self, parts: Parts, request_id: bytes, info: TunnelingInfo, prepared_at: float
+        self,
+        parts: Parts,
+        request_id: bytes,
+        info: TunnelingInfo,
+        prepared_at: float,
+        end_reason: str | None = None,
     ) -> None:
         self._parts = parts
         self._request_id = request_id
@@ -43,7 +49,7 @@ class LiveTunnel:
         self._info = info
         self._prepared_at = prepared_at
         self._timer: asyncio.TimerHandle | None = None
-        self._end_reason: str | None = None
+        self._end_reason = end_reason
         self._log = log.bind(request_id=request_id.hex())
 
     async def perform(self, action: Action) -> Event | None:
@@ -97,8 +103,15 @@ class LiveTunnel:
         except IPsecError as error:
             self._log.warning("not-removed", reason=error.sentence)
             self._over_at(time.time() + REMOVE_AGAIN_SECONDS, self._end_reason)
-            return step.NotRemoved()
+            return step.NotRemoved(self._end_reason)
         return step.TunnelRemoved(self._end_reason)
+
+    async def record_ending(self, action: do.RecordEnding) -> None:
+        """Write down that it is to end; what fails is written with the next try to remove it."""
+        try:
+            await asyncio.to_thread(self._parts.records.doom, self._request_id, action.reason)
+        except SQLAlchemyError:
+            self._log.exception("not-recorded")
 
     async def record_ended(self, action: do.RecordEnded) -> Event:
         """Write down that it ended; only then is its address free again."""
@@ -138,5 +151,6 @@ PERFORMERS: dict[type[Action], Performer] = {
     do.RecordEstablished: LiveTunnel.record_established,
     do.AwaitExpiry: LiveTunnel.await_expiry,
     do.RemoveTunnel: LiveTunnel.remove,
+    do.RecordEnding: LiveTunnel.record_ending,
     do.RecordEnded: LiveTunnel.record_ended,
 }

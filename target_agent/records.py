@@ -154,6 +154,23 @@ class Records:
             )
             audit.append(connection, audit_table, "tunnel-established", request_id=request_id)
 
+    def doom(self, request_id: bytes, reason: str) -> None:
+        """Write down that a live tunnel is to end, and why; the first reason stays."""
+        with transaction(self._engine) as connection:
+            doomed = connection.execute(
+                tunnels.update()
+                .where(
+                    tunnels.c.request_id == request_id,
+                    tunnels.c.state.in_(LIVE),
+                    tunnels.c.end_reason.is_(None),
+                )
+                .values(end_reason=reason)
+            )
+            if doomed.rowcount:
+                audit.append(
+                    connection, audit_table, "tunnel-ending", request_id=request_id, reason=reason
+                )
+
     def end(self, request_id: bytes, reason: str) -> None:
         """Write down that the tunnel ended, under the next number; once only."""
         with transaction(self._engine) as connection:

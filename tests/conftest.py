@@ -3,10 +3,19 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 from carnet.ipsec.kernel import kernel_has_esp
 from lab.charon import Lane
 from lab.postgresql import postgres_machine
+
+# The same examples every time, so that a failure is of this change and no other.
+settings.register_profile(
+    "test", max_examples=400, derandomize=True, database=None, print_blob=True
+)
+# Many more, and others every time.
+settings.register_profile("soak", max_examples=20_000, database=None, print_blob=True)
+settings.load_profile("test")
 
 # A shell that runs this in the background has SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

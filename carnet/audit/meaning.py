@@ -36,6 +36,7 @@ MEANINGS = {
     "tunnel-refused": Meaning((4,), (AUTHENTICATION, AUTHORIZATION, ACCOUNTING)),
     "tunnel-prepared": Meaning((4, 5), (AUTHENTICATION, AUTHORIZATION, ACCOUNTING)),
     "tunnel-established": Meaning((10,), (ACCOUNTING,)),
+    "tunnel-ending": _LATER,
     # both
     "tunnel-ended": _LATER,
 }

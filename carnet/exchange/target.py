@@ -20,6 +20,7 @@ from carnet.exchange.target_actions import (
     LookUp,
     Record,
     RecordEnded,
+    RecordEnding,
     RecordEstablished,
     RemoveTunnel,
     Reply,
@@ -51,6 +52,7 @@ class State(StrEnum):
     ESTABLISHED = "established"
     """Durable: the SA is up, the pre-shared key is forgotten."""
     ENDING = "ending"
+    """Durable once the IKE daemon has refused: the tunnel is to end, and why."""
     CLOSING = "closing"
     ENDED = "ended"
     """Durable: nothing of the tunnel is left, and why."""
@@ -171,6 +173,9 @@ class TunnelRemoved(Event):
 class NotRemoved(Event):
     """The IKE daemon does not answer, or refuses; the removal is tried again."""
 
+    reason: str
+    """Why the tunnel is to end."""
+
 
 @dataclass(frozen=True)
 class EndRecorded(Event):
@@ -230,7 +235,7 @@ TABLE: Table[State] = {
     (_S.ESTABLISHING, NotRecorded): (_S.ENDING, _removal),
     (_S.ESTABLISHED, Over): (_S.ENDING, _removal),
     (_S.ENDING, TunnelRemoved): (_S.CLOSING, lambda e: (RecordEnded(e.reason),)),
-    (_S.ENDING, NotRemoved): (_S.ENDING, nothing),
+    (_S.ENDING, NotRemoved): (_S.ENDING, lambda e: (RecordEnding(e.reason),)),
     (_S.ENDING, Over): (_S.ENDING, _removal),
     (_S.ENDING, CameUp): (_S.ENDING, nothing),
     (_S.CLOSING, EndRecorded): (_S.ENDED, nothing),
@@ -240,7 +245,7 @@ TABLE: Table[State] = {
 }
 
 
-DURABLE = frozenset({_S.REFUSED, _S.PREPARED, _S.ESTABLISHED, _S.ENDED})
+DURABLE = frozenset({_S.REFUSED, _S.PREPARED, _S.ESTABLISHED, _S.ENDING, _S.ENDED})
 """The states that a restarted Target finds in its records."""
 
 

@@ -101,6 +101,13 @@ class RemoveTunnel(Action):
 
 
 @dataclass(frozen=True)
+class RecordEnding(Action):
+    """Write down that the tunnel is to end, so that no restart takes it for one that stands."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class RecordEnded(Action):
     """Write down that the tunnel ended, for this Target's accounts and for Host's."""
 

@@ -29,6 +29,8 @@ class IKE(StrEnum):
     REFUSED = "refused"
     HALF = "half"
     """Target's side is up; its last message is lost."""
+    UNCONFIGURED = "unconfigured"
+    """IPsec on this machine does not take the tunnel."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Client:
         self.pending: Pending | None = None
         self.aside: set[bytes] = set()
         self.up: set[bytes] = set()
+        self.secrets: set[bytes] = set()
+        """Request IDs of which this machine's IKE daemon has the pre-shared keys."""
         self.world.witness.unsettled = None
 
     def stop(self) -> None:
@@ -115,11 +119,50 @@ class ClientExchange:
         self._attempts = attempts
         self._resumed = resumed
         self._sealed = resumed.sealed if resumed else b""
-        self._hopeless = False
+        self._good_ends = frozenset(step.State)
 
     async def run(self, event: Event) -> step.State:
         """Run the table until it rests."""
-        return await run_async(step.machine(), event, self._perform)
+        if self._world.is_calm():
+            self._good_ends = self._ends_if_all_gets_through()
+        state = await run_async(step.machine(), event, self._perform)
+        witness = self._world.witness
+        if state not in self._good_ends:
+            witness.stranded.add((self._key_id, state))
+        if not self._is_as_it_says(state):
+            witness.misplaced.add(("client", state))
+        return state
+
+    def _ends_if_all_gets_through(self) -> frozenset[step.State]:
+        """Return where this may end if from now on nothing is lost and nothing fails."""
+        host, target = self._world.host, self._world.target
+        step_10_or_refusal = frozenset({step.State.ESTABLISHED, step.State.REFUSED})
+        if self._key_id in host.valid:
+            return step_10_or_refusal
+        spent = host.spent.get(self._key_id)
+        if spent is None or spent.digest != self._sealed or not host.is_kept(spent):
+            return frozenset({step.State.SET_ASIDE})
+        request_id = self._world.request_id_of(self._sealed)
+        if request_id in target.daemon.secrets or request_id in self._client.up:
+            return step_10_or_refusal
+        return step_10_or_refusal | {step.State.GIVEN_UP}
+
+    def _is_as_it_says(self, state: step.State) -> bool:
+        """Tell whether the token and the machine are left as the state says, and no other way."""
+        request_id = self._world.request_id_of(self._sealed)
+        client = self._client
+        kept = self._key_id in client.keys
+        pending = client.pending is not None and client.pending.key_id == self._key_id
+        configured = request_id in client.secrets | client.up
+        stands = request_id in client.up - client.secrets
+        return {
+            step.State.ESTABLISHED: stands and not (kept or pending),
+            step.State.REFUSED: not (kept or pending or configured),
+            step.State.GIVEN_UP: not (kept or pending or configured),
+            step.State.FAILED: kept and pending and not configured,
+            step.State.SUSPENDED: kept and pending,
+            step.State.SET_ASIDE: kept and not pending and self._key_id in client.aside,
+        }.get(state, False)
 
     async def _perform(self, action: Action) -> Event | None:
         await pause()
@@ -156,13 +199,17 @@ class ClientExchange:
         response = self._world.seals.open_response(action.answer, envelope)
         if response is None:
             return step.AnswerFalse(self._sealed)
+        self._world.witness.told_over.update(response.invalid_pairs)
         if isinstance(response, Grant):
             return step.Granted(response)
-        self._world.witness.told_over |= {self._key_id, *response.invalid_pairs}
+        self._world.witness.told_over.add(self._key_id)
         return step.Refused(response)
 
     def configure_tunnel(self, action: step.ConfigureTunnel) -> Event:
-        self._world.witness.told_over.update(action.grant.invalid_pairs)
+        if self._client.ike is IKE.UNCONFIGURED:
+            self._client.ike = IKE.SUCCEEDS
+            return self._failed(action.grant, silent=True)
+        self._client.secrets.add(action.grant.request_id)
         return step.TunnelConfigured(action.grant)
 
     def initiate(self, action: step.InitiateIKE) -> Event:
@@ -187,18 +234,18 @@ class ClientExchange:
         age = self._world.now - self._resumed.kept_at
         if silent and age < grant.tunneling_info.initiate_within:
             return step.TunnelFailed("no")
-        self._hopeless = True
+        self._world.witness.told_over.add(self._key_id)
         return step.TunnelHopeless("no")
 
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
-        """Leave the IKE daemon without secrets; here it has none."""
+        """Leave the IKE daemon without secrets."""
+        self._client.secrets.discard(self._world.request_id_of(self._sealed))
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
-        stands = self._world.request_id_of(self._sealed) in self._client.up
-        if not (stands or self._hopeless):
-            self._destroy(self._key_id)
-        elif self._key_id in self._client.keys:
-            self._client.keys.remove(self._key_id)
+        request_id = self._world.request_id_of(self._sealed)
+        if request_id in self._client.secrets:
+            self._world.witness.burned_before_secrets.add(self._key_id)
+        self._destroy(self._key_id, stands=request_id in self._client.up)
         self._settled()
 
     def settle_others(self, action: step.SettleOthers) -> None:
@@ -206,12 +253,12 @@ class ClientExchange:
             self._destroy(key_id)
         self._client.aside.clear()
 
-    def _destroy(self, key_id: bytes) -> None:
-        """Destroy a pair because the Host said so."""
+    def _destroy(self, key_id: bytes, *, stands: bool = False) -> None:
+        """Destroy a pair: its tunnel stands, or the Host said that it is over."""
         if key_id in self._client.keys:
             self._client.keys.remove(key_id)
-            if key_id not in self._world.witness.told_over:
-                self._world.witness.destroyed_in_doubt.add(key_id)
+            if not (stands or key_id in self._world.witness.told_over):
+                self._world.witness.given_up_unfounded.add(key_id)
 
     def drop_pending(self, _: step.DropPending) -> None:
         self._client.pending = None
@@ -221,7 +268,9 @@ class ClientExchange:
         self._settled()
 
     def remove_tunnel(self, _: step.RemoveTunnel) -> None:
-        self._client.up.discard(self._world.request_id_of(self._sealed))
+        request_id = self._world.request_id_of(self._sealed)
+        self._client.up.discard(request_id)
+        self._client.secrets.discard(request_id)
 
     def _settled(self) -> None:
         self._world.witness.unsettled = None

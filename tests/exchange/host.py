@@ -74,6 +74,11 @@ class Host:
         """Tell whether some process has the lease of a request."""
         return spent.holder is not None and spent.lease_until > self.world.now
 
+    def become_quick(self) -> None:
+        """Have every process come to renew its leases again."""
+        for process in self.processes:
+            process.become(slow=False)
+
     def pass_time(self) -> None:
         """Let every process that is not slow say what it still works on."""
         for process in self.processes:
@@ -162,15 +167,25 @@ class HostExchange:
         self._envelope = envelope
         self._key_id = envelope.key_id
         self._call = call
+        self._said: bytes | Rejection | Later | None = None
 
     async def run(self) -> None:
         """Run the table to its end, or until the HSM fails; one at a time for each pair."""
         async with Lock(self._process.locks, self._key_id):
             try:
-                await run_async(step.machine(), step.Arrived(self._envelope), self._perform)
+                state = await run_async(step.machine(), step.Arrived(self._envelope), self._perform)
             except KeyGoneError:
                 self._settle(Later())
+            else:
+                self._testify(state)
             self._process.let_go(self._key_id)
+
+    def _testify(self, state: step.State) -> None:
+        """Have the witness see a state that says something else than is so."""
+        spent = self._host.spent.get(self._key_id)
+        leased = spent is not None and spent.holder == self._process.name
+        if leased or not isinstance(self._said, _SAID_IN.get(state, ())):
+            self._world.witness.misplaced.add(("host", state))
 
     async def _perform(self, action: Action) -> Event | None:
         await pause()
@@ -231,7 +246,7 @@ class HostExchange:
     async def pass_on(self, action: step.PassOn) -> Event:
         request_id = action.signed.request.request_id
         spent = self._host.spent.get(self._key_id)
-        if spent is None:
+        if spent is None or self._key_id in self._host.valid:
             self._world.witness.forwarded_valid.add(self._key_id)
         elif spent.spent_at <= self._world.now - ANSWER_KEPT:
             reason = "The request is too old to be taken up again."
@@ -257,7 +272,10 @@ class HostExchange:
         return step.ResponseSealed(sealed, "granted" if granted else "refused")
 
     def store_response(self, action: step.StoreResponse) -> Event:
-        spent = self._host.spent[self._key_id]
+        spent = self._host.spent.get(self._key_id)
+        if spent is None:
+            # Passed on while it was valid: the witness has seen it.
+            return step.ResponseStored(action.response)
         if spent.answered_at is None:
             spent.response, spent.answered_at = action.response, self._world.now
             spent.holder = None
@@ -291,6 +309,7 @@ class HostExchange:
         self._settle(Later())
 
     def _settle(self, outcome: bytes | Rejection | Later) -> None:
+        self._said = outcome
         if self._call is not None:
             self._world.network.reply(self._call, outcome)
             self._call = None
@@ -310,6 +329,13 @@ def _statement(key_id: bytes, signed: SignedRequest) -> TunnelRequest:
         evidence=signed.evidence,
     )
 
+
+_SAID_IN: dict[step.State, type[Any]] = {
+    step.State.DONE: bytes,
+    step.State.REJECTED: Rejection,
+    step.State.SUSPENDED: Later,
+}
+"""What the Client was told where a request came to rest."""
 
 _PERFORMERS: dict[type[Action], Callable[[HostExchange, Any], Event | None]] = {
     step.Admit: HostExchange.admit,

@@ -22,6 +22,7 @@ INITIATE_WITHIN = 120
 SESSION = 3600
 _INFO = make_tunneling_info(initiate_within=INITIATE_WITHIN)
 _UNLIVE = frozenset({step.State.REFUSED, step.State.REPLIED, step.State.SUSPENDED})
+_LIVE_RECORDS = ("prepared", "established")
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Record:
     answer: TunnelAnswer
     state: str
     answered_at: int
+    end_reason: str | None = None
+    """Set in a live record: it is to end, and the IKE daemon has not let it go yet."""
 
 
 class Target:
@@ -90,7 +93,7 @@ class Target:
         self.world.processes.kill("target")
         self._forget()
         for request_id, record in self.records.items():
-            if record.state in ("prepared", "established"):
+            if record.state in _LIVE_RECORDS:
                 self.live[request_id] = TargetExchange(self, request_id, None)
                 self.live[request_id].take_up(record)
         self.ring()
@@ -104,18 +107,17 @@ class Target:
     def compare(self) -> None:
         """End what the daemon no longer has; take out of it what nobody knows."""
         for request_id, exchange in self.live.items():
-            if request_id in self.daemon.up:
-                self.feed_later(request_id, step.CameUp())
-            elif exchange.is_lost():
+            up = request_id in self.daemon.up
+            if exchange.is_lost(up=up):
                 self.feed_later(request_id, step.Over("restart"))
+            if up:
+                self.feed_later(request_id, step.CameUp())
         for request_id in self.daemon.known() - self.live.keys():
             self.daemon.down(request_id)
 
-    def finish_ends(self) -> None:
-        """Write down the ends that could not be written down before."""
-        for request_id, exchange in self.live.items():
-            if exchange.machine.state is step.State.CLOSING:
-                self.feed_later(request_id, step.Over("restart"))
+    def end(self, request_id: bytes) -> None:
+        """Have an operator end a tunnel, and be told that it ends."""
+        self.world.processes.start("target", self._end(request_id))
 
     def fails(self, what: str) -> bool:
         """Tell whether this fails now; it will not the next time."""
@@ -130,17 +132,25 @@ class Target:
         async with self.lock(request_id):
             kept = self.live.setdefault(request_id, exchange)
             await run_async(exchange.machine, step.Arrived(statement, "office"), exchange.perform)
+            exchange.testify()
             if kept.machine.state in _UNLIVE:
                 del self.live[request_id]
 
-    async def _feed(self, request_id: bytes, event: Event) -> None:
+    async def _feed(self, request_id: bytes, event: Event) -> step.State | None:
         async with self.lock(request_id):
             exchange = self.live.get(request_id)
             if exchange is None:
-                return
-            await run_async(exchange.machine, event, exchange.perform)
-            if exchange.machine.state is step.State.ENDED:
+                return None
+            state = await run_async(exchange.machine, event, exchange.perform)
+            exchange.testify()
+            if state is step.State.ENDED:
                 del self.live[request_id]
+            return state
+
+    async def _end(self, request_id: bytes) -> None:
+        # What stands in CLOSING is gone from the daemon: no restart brings it back.
+        if await self._feed(request_id, step.Over("revoked")) is step.State.ENDING:
+            self.world.witness.promised_ends.add(request_id)
 
 
 class TargetExchange:
@@ -160,15 +170,41 @@ class TargetExchange:
         """Go on from a record."""
         self.machine = step.machine(step.State(record.state))
         self._prepared_at = record.answered_at
+        self._end_reason = record.end_reason
+        if record.end_reason is not None:
+            self.machine = step.machine(step.State.ENDING)
         waits = self.machine.state is step.State.PREPARED
         _PERFORMERS[do.AwaitIKE if waits else do.AwaitExpiry](self, None)
 
-    def is_lost(self) -> bool:
-        """Tell whether this should be in the daemon; it is not up."""
-        prepared = self.machine.state is step.State.PREPARED
-        waits_in_vain = prepared and self._request_id not in self._target.daemon.secrets
-        gone = {step.State.ESTABLISHED, step.State.ENDING, step.State.CLOSING}
-        return waits_in_vain or self.machine.state in gone
+    def is_lost(self, *, up: bool) -> bool:
+        """Tell whether this should be in the daemon and is not, or should not and may be."""
+        state = self.machine.state
+        if state is step.State.PREPARED:
+            return self._request_id not in self._target.daemon.known()
+        unfinished = state in {step.State.ENDING, step.State.CLOSING}
+        return unfinished or (state is step.State.ESTABLISHED and not up)
+
+    def testify(self) -> None:
+        """Have the witness see a state that says something else than is so."""
+        if not self._is_as_it_says(self.machine.state):
+            self._world.witness.misplaced.add(("target", self.machine.state))
+
+    def _is_as_it_says(self, state: step.State) -> bool:
+        record = self._target.records.get(self._request_id)
+        written = record.state if record else None
+        daemon = self._target.daemon
+        in_daemon = self._request_id in daemon.known()
+        secrets = self._request_id in daemon.secrets
+        return {
+            step.State.REPLIED: written in {"refused", *_LIVE_RECORDS},
+            step.State.REFUSED: written in {"refused", "ended", *_LIVE_RECORDS},
+            step.State.SUSPENDED: record is not None or not in_daemon,
+            step.State.PREPARED: written == "prepared",
+            step.State.ESTABLISHED: written == "established" and not secrets,
+            step.State.ENDING: written in _LIVE_RECORDS,
+            step.State.CLOSING: written in _LIVE_RECORDS and not in_daemon,
+            step.State.ENDED: written == "ended" and not in_daemon,
+        }.get(state, False)
 
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action when it is let."""
@@ -179,7 +215,7 @@ class TargetExchange:
         record = self._target.records.get(self._request_id)
         if record is None:
             return step.RequestNew(action.request, action.host)
-        if record.state == "ended":
+        if record.state == "ended" or record.end_reason is not None:
             return self._denied(RefusalCode.TOO_LATE)
         return step.AnswerKnown(record.answer)
 
@@ -259,12 +295,17 @@ class TargetExchange:
         self._target.timers.pop(self._request_id, None)
         if self._target.fails("remove"):
             self._over_at(self._world.now + 1, self._end_reason)
-            return step.NotRemoved()
+            return step.NotRemoved(self._end_reason)
         self._target.daemon.down(self._request_id)
         return step.TunnelRemoved(self._end_reason)
 
-    def record_ended(self, _: do.RecordEnded) -> Event:
+    def record_ending(self, action: do.RecordEnding) -> None:
+        record = self._target.records[self._request_id]
+        record.end_reason = record.end_reason or action.reason
+
+    def record_ended(self, action: do.RecordEnded) -> Event:
         if self._target.fails("record"):
+            self._over_at(self._world.now + 1, action.reason)
             return step.NotRecorded("the disk is full")
         self._target.records[self._request_id].state = "ended"
         return step.EndRecorded()
@@ -295,5 +336,6 @@ _PERFORMERS: dict[type[Action], Callable[[TargetExchange, Any], Event | None]] =
     do.RecordEstablished: TargetExchange.record_established,
     do.AwaitExpiry: TargetExchange.await_expiry,
     do.RemoveTunnel: TargetExchange.remove,
+    do.RecordEnding: TargetExchange.record_ending,
     do.RecordEnded: TargetExchange.record_ended,
 }

@@ -23,7 +23,15 @@ class Witness:
         """Key pairs whose request one process took from another that still worked on it."""
         self.told_over: set[bytes] = set()
         """Key pairs of which a sealed answer said that they are over."""
-        self.destroyed_in_doubt: set[bytes] = set()
+        self.given_up_unfounded: set[bytes] = set()
         """Key pairs that a Client destroyed without a tunnel and without having been told."""
+        self.burned_before_secrets: set[bytes] = set()
+        """Key pairs that a Client destroyed with secrets of theirs in its IKE daemon."""
         self.unsettled: bytes | None = None
         """The key pair whose request was sent, and of which the Client must still know."""
+        self.stranded: set[tuple[bytes, str]] = set()
+        """Key pairs whose request had all it needs, and where it came to rest instead."""
+        self.misplaced: set[tuple[str, str]] = set()
+        """Parties that came to rest in a state that says something else than is so."""
+        self.promised_ends: set[bytes] = set()
+        """Request IDs of tunnels that an operator was told will end."""

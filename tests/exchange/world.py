@@ -1,9 +1,9 @@
 """Client, Host and Target with everything between them."""
 
-from carnet.exchange.target import CameUp
+from carnet.exchange.target import CameUp, Over
 from carnet.wire.envelope import Envelope
-from tests.exchange.client import Client
-from tests.exchange.host import Host
+from tests.exchange.client import IKE, Client
+from tests.exchange.host import LEASE, Host
 from tests.exchange.network import Network, Packet, Silence
 from tests.exchange.processes import Process, Processes
 from tests.exchange.seals import Seals, envelope_of
@@ -20,6 +20,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1_000_000
+        self._calm = False
         self.processes = Processes()
         self.network = Network()
         self.seals = Seals()
@@ -59,12 +60,35 @@ class World:
         self.target.feed_later(request_id, CameUp())
         return True
 
+    def hear_of_tunnel(self, request_id: bytes, *, stands: bool) -> None:
+        """Have Target hear once more that a tunnel is up, or that its peer has closed it."""
+        if not stands:
+            self.target.daemon.up.discard(request_id)
+        self.target.feed_later(request_id, CameUp() if stands else Over("peer-closed"))
+
     def pass_time(self, seconds: int) -> None:
         """Put the clock on."""
-        for _ in range(seconds):
-            self.now += 1
-            self.host.pass_time()
+        self.now += seconds
+        self.host.pass_time()
         self.target.ring()
+
+    def connect_undisturbed(self) -> None:
+        """Have the Client run with everything let through, and nothing failing that is not set.
+
+        The leases of processes that died run out first.
+        """
+        self.host.become_quick()
+        self.rest()
+        self.pass_time(LEASE)
+        self.rest()
+        self._calm = self.client.ike is IKE.SUCCEEDS and not self.target.troubles
+        self.client.start()
+        self.rest()
+        self._calm = False
+
+    def is_calm(self) -> bool:
+        """Tell whether from now on all gets through and nothing fails."""
+        return self._calm
 
     def moves(self) -> list[Process | Packet]:
         """Return what could happen next: an action, or a message's arrival."""

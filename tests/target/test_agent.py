@@ -369,6 +369,29 @@ def test_a_removal_that_the_daemon_refuses_is_tried_again(with_agent, driver, as
     assert driver.specs == {}
 
 
+def test_an_end_that_the_daemon_put_off_survives_a_restart(with_agent, driver, ask, engine):
+    """The operator was told that it ends: no restart may take it for a tunnel that stands."""
+    statement = ask()
+
+    async def before(agent):
+        answering = await established(agent, driver, statement)
+        driver.refusals_to_remove = ["It is busy."] * 10_000
+        ending = await agent.end(answering.request_id, "revoked")
+        return ending, answering, await agent.answer(statement, "office")
+
+    ending, answering, again = with_agent(before)
+    assert (ending, refusal_of(again)) == (Ending.WAITING, RefusalCode.TOO_LATE)
+    driver.refusals_to_remove = []
+    ended = with_agent(end_of)
+    assert (ended.request_id, ended.reason) == (answering.request_id, "revoked")
+    assert driver.specs == {}
+    assert [event for event, _ in events_of(engine)][-3:] == [
+        "tunnel-ending",
+        "tunnel-refused",
+        "tunnel-ended",
+    ]
+
+
 def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
     async def before(agent):
         lost = await established(agent, driver, ask())

@@ -6,6 +6,7 @@ from carnet.exchange import client, host, target
 from carnet.exchange.machine import ImpossibleEventError, run
 from carnet.wire.messages import Grant, Refusal, RefusalCode
 from tests.unit.examples import make_tunneling_info
+from tests.unit.script import Script
 
 GRANT = Grant(
     request_id=bytes(16),
@@ -14,20 +15,6 @@ GRANT = Grant(
     invalid_pairs=(b"x" * 16,),
 )
 REFUSAL = Refusal(request_id=bytes(16), code=RefusalCode.OBJECTIVE, reason="No.", invalid_pairs=())
-
-
-class Script:
-    """An agent that answers each action with the event the test laid down for it."""
-
-    def __init__(self, **answers):
-        self.answers = {name: list(events) for name, events in answers.items()}
-        self.done = []
-
-    def perform(self, action):
-        name = type(action).__name__
-        self.done.append(name)
-        events = self.answers.get(name)
-        return events.pop(0) if events else None
 
 
 def client_script(**answers):
@@ -58,7 +45,7 @@ def test_the_client_goes_the_ten_steps_in_order():
 def test_a_sealed_refusal_destroys_the_pair():
     script = client_script(OpenAnswer=[client.Refused(REFUSAL)])
     assert run_client(script) is client.State.REFUSED
-    assert "DestroyPair" in script.done
+    assert script.done[-3:] == ["DestroyPair", "SettleOthers", "DropPending"]
 
 
 def test_an_unsealed_no_destroys_nothing():
