@@ -88,6 +88,7 @@ def _line_of(text: str, keys: list[str]) -> int | None:
     """
     import tomlkit  # noqa: PLC0415  only where a file is wrong
     from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415
+    from tomlkit.items import Table  # noqa: PLC0415
 
     mark = secrets.token_hex(8)
     try:
@@ -96,10 +97,15 @@ def _line_of(text: str, keys: list[str]) -> int | None:
         return None
     container, key = _find(document, keys)
     while container is not None:
-        value, container[key] = container[key], mark
+        value = container[key]
+        if isinstance(value, Table):
+            # In a table's place a mark would move up to the keys that no table has.
+            value.comment(mark)
+        else:
+            container[key] = mark
         lines = tomlkit.dumps(document).splitlines()
-        line = next(number for number, each in enumerate(lines, 1) if mark in each)
-        if isinstance(key, int) or key in text.splitlines()[line - 1]:
+        line = next((number for number, each in enumerate(lines, 1) if mark in each), None)
+        if line is not None and (isinstance(key, int) or key in text.splitlines()[line - 1]):
             return line
         # A table that no header names begins with its first key.
         container[key] = value

@@ -38,6 +38,7 @@ def test_a_file_is_read_as_written(tmp_path):
         ('name = "x"\n\n[inner]\n# size = 1\nsize = "big"\n', "line 5: expected `int`"),
         ('name = "x"\n[inner]\nsize = 1\nextra = 2\n', "line 4: unknown key `extra`"),
         ('name = "x"\n[unheard]\nsize = 1\n', "line 2: unknown key `unheard`"),
+        ('name = "x"\n[inner]\nsize = 1\n[unheard]\nsize = 1\n', "line 4: unknown key `unheard`"),
         ('name = "x"\n[many.work]\nsize = 1\nextra = 2\n', "line 4: unknown key `extra`"),
         ('name = "x"\n[many.work]\nsize = "big"\n', "line 3: expected `int`"),
         ("size = 1\n", "line 1: unknown key `size`"),
