@@ -334,6 +334,7 @@ _SAID_IN: dict[step.State, type[Any]] = {
     step.State.DONE: bytes,
     step.State.REJECTED: Rejection,
     step.State.SUSPENDED: Later,
+    step.State.PUT_OFF: Later,
 }
 """What the Client was told where a request came to rest."""
 

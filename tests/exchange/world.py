@@ -78,6 +78,7 @@ class World:
         The leases of processes that died run out first.
         """
         self.host.become_quick()
+        self.host.over_limit = 0
         self.rest()
         self.pass_time(LEASE)
         self.rest()
