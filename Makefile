@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format diagrams lock
+.PHONY: help demo test soak fuzz bench-timing check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
 
 help: ## Show what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(STAMP): requirements.lock debian-packages.txt pyproject.toml scripts/install
 	@scripts/install
@@ -22,6 +22,14 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
 		tests/fleet tests/exchange
+
+SECONDS ?= 600
+
+fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings are in .fuzz/
+	@$(RUN)/python -m tests.fuzz.campaign $(SECONDS)
+
+bench-timing: $(STAMP) ## Measure what refusals tell by their time
+	@$(RUN)/python -m bench.timing
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .
