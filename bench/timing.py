@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,9 +41,7 @@ def exchange(port: int, data: bytes) -> float:
 def measure(host: RealHost, kinds: dict[str, bytes], rounds: int) -> dict[str, list[float]]:
     """Return what each kind took, round after round; one round in advance is not counted."""
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
-    with click.progressbar(
-        range(rounds + 1), label="rounds", file=click.get_text_stream("stderr")
-    ) as bar:
+    with click.progressbar(range(rounds + 1), label="rounds", file=sys.stderr) as bar:
         for number in bar:
             for kind, data in kinds.items():
                 microseconds = exchange(host.port, data)

@@ -72,7 +72,7 @@ class TargetLink:
         """
         attempts = AsyncRetrying(
             stop=stop_after_delay(RETRY_SECONDS),
-            wait=wait_exponential_jitter(initial=0.1, max=2),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2),
             retry=retry_if_exception_type(TargetSilentError),
             reraise=True,
         )

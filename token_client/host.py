@@ -33,7 +33,7 @@ _MAX_DIGITS = 4
 _REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
 
 
-_PAUSE = wait_exponential_jitter(initial=0.2, max=3)
+_PAUSE = wait_exponential_jitter(multiplier=0.2, max=3)
 
 
 class NotYetError(Exception):

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cbor2
-from pkcs11 import Attribute
+from pkcs11 import Attribute, KeyType
 
 from carnet.config import load_config
 from carnet.durations import format_duration, parse_duration
 from carnet.errors import TokenError, UsageError
 from carnet.token import keys, session
 from carnet.token.onetime import is_pair_label
+from carnet.token.pair_type import spki_of
 from carnet.wire import cbor
 from carnet.wire.documents import MAX_COVER, Batch
 from carnet.wire.fault import WireError
@@ -91,25 +92,40 @@ def ephemeral_key(data):
     _EPHEMERAL.open(sealed, _BINDING)
 
 
+class Public(dict):
+    """A public key object, as far as it is read."""
+
+    def __init__(self, key_type, first, second, named):
+        super().__init__(zip(named, (first, second), strict=True))
+        self.key_type = key_type
+
+
+_HALVES = {
+    KeyType.EC: (Attribute.EC_PARAMS, Attribute.EC_POINT),
+    KeyType.RSA: (Attribute.MODULUS, Attribute.PUBLIC_EXPONENT),
+}
+
+
 def token_public_key(data):
-    """What a token says of a public key: parameters, point."""
-    length = data[0] if data else 0
-    public = {Attribute.EC_PARAMS: data[1 : 1 + length], Attribute.EC_POINT: data[1 + length :]}
-    read = keys.read_public_key(public)
-    if read is not None and keys.curve_and_point(read[1])[0] is not read[0]:
-        raise AssertionError("a key on another curve than its parameters say")
+    """What a token says of a public key: parameters and point, or modulus and exponent."""
+    length = int.from_bytes(data[:2], "big")
+    for key_type, named in _HALVES.items():
+        public = Public(key_type, data[2 : 2 + length], data[2 + length :], named)
+        read = keys.read_public_key(public)
+        if read is not None and keys.type_and_key(read[1])[0] is not read[0]:
+            raise AssertionError("a key of another type than its attributes say")
 
 
 def spki(data):
-    curve, point = keys.curve_and_point(data)
-    if keys.curve_and_point(curve.public_key(point)) != (curve, point):
+    type_, key = keys.type_and_key(data)
+    if keys.type_and_key(spki_of(key)) != (type_, key):
         raise AssertionError("another key when written again")
 
 
 def point(data):
-    for curve in keys.CURVES.values():
+    for type_ in (keys.P256, keys.P384):
         try:
-            curve.public_key(data)
+            type_.load_point(data)
         except ValueError:
             continue
 
@@ -175,7 +191,7 @@ def configuration(type_):
 
 def server_timing(data):
     steps = Steps(quiet=True)
-    steps.remote(data.decode("latin-1"), 0.5)
+    steps.answered(data.decode("latin-1"), 0.5)
 
 
 def retry_after(data):
@@ -198,7 +214,7 @@ TARGETS = {
     "session_key": Target(session_key),
     "ephemeral_key": Target(ephemeral_key, seeds=(_EPHEMERAL.public,)),
     "token_public_key": Target(
-        token_public_key, expected=(), seeds=(b"\x0a" + keys.P256.parameters,)
+        token_public_key, expected=(), seeds=(b"\x00\x0a" + keys.P256.parameters,)
     ),
     "spki": Target(spki, expected=(ValueError,), seeds=(decoders._SPKI,)),
     "point": Target(point, expected=(), seeds=(decoders._SPKI[-65:],)),
