@@ -71,6 +71,21 @@ class Process:
         if self.running and self._pid is not None:
             os.kill(self._pid, number)
 
+    def freeze(self) -> None:
+        """Stop the program where it is (SIGSTOP), until thaw()."""
+        self.signal(signal.SIGSTOP)
+        # nsenter does as its child does: one that is continued too early would stop later,
+        # and then keep the machine from ending.
+        wait_until(self._nsenter_is_stopped, f"{self.name} to stop")
+
+    def thaw(self) -> None:
+        """Let the program go on; nsenter continues it."""
+        os.kill(self._nsenter.pid, signal.SIGCONT)
+
+    def _nsenter_is_stopped(self) -> bool:
+        status = Path(f"/proc/{self._nsenter.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
     def wait(self, seconds: float = TIME_LIMIT) -> int:
         """Return the exit status; raise LabError if the program is still running by then."""
         try:

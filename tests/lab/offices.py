@@ -37,7 +37,7 @@ class AtWork(Office):
         return [t for t in self.tunnels() if t["state"] in {"prepared", "established"}]
 
     def keys_on(self, machine) -> set[str]:
-        pin = self.secrets.pin if machine is self.world.client else self.secrets.hsm_pin
+        pin = self.secrets.hsm_pin if machine is self.world.host else self.secrets.pin
         return {key["key_id"] for key in self.listing(machine, pin)}
 
     def configure_client(self, text: str) -> dict[str, str]:

@@ -1,0 +1,68 @@
+"""SIGKILL at every durable step of `carnet-host import`, and the same command again."""
+
+import shutil
+
+import pytest
+
+from lab.world import World
+from tests.lab.offices import AtWork
+
+KILLED = {-9, 137}
+PAIRS = 2
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    """Nothing imported yet; the token stays at the officer's. No daemon is needed."""
+    with World() as world:
+        made = AtWork(world, lane)
+        made.initialise_tokens()
+        made.certify()
+        made.configure()
+        yield made
+
+
+@pytest.fixture
+def carried(office):
+    """A batch of its own for each test, at the Host."""
+    batch = office.world.officer.directory / f"{len(office.pairs())}.batch"
+    office.mint(PAIRS, out=str(batch))
+    shutil.copy(batch, office.world.host.directory / "alice.batch")
+
+
+def import_killed_at(office, place):
+    batch = str(office.world.host.directory / "alice.batch")
+    done = office.command(
+        office.world.host, *office._host_argv(), "import", batch,
+        given={"pin": office.secrets.hsm_pin}, extra={"CARNET_CRASH_AT": place}, check=False,
+    )  # fmt: skip
+    assert done.returncode in KILLED, done.stderr
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "token.private-imported",
+        "token.pair-imported",
+        "import.kept",
+        "import.pair-recorded",
+    ],
+)
+def test_an_import_that_was_killed_is_run_again_and_is_whole(office, carried, place):
+    before = len(office.pairs())
+    import_killed_at(office, place)
+    # Not a pair is valid at Host before its private key is known to be kept.
+    assert {pair["key_id"] for pair in office.pairs()} <= office.keys_on(office.world.host)
+    done = office.import_batch()
+    assert done["pairs"] == PAIRS
+    assert office.import_batch()["new"] == 0
+    pairs = office.pairs()
+    assert len(pairs) == before + PAIRS
+    assert {pair["key_id"] for pair in pairs} == office.keys_on(office.world.host)
+    assert office.keys_on(office.world.host) == office.keys_on(office.world.officer)
+
+
+def test_the_accounts_have_each_pair_once(office):
+    shown = office.host("audit", "show").stdout
+    assert shown.count("imported") == len(office.pairs())
+    assert office.host("audit", "verify").returncode == 0
