@@ -1,4 +1,4 @@
-"""Two requests under one pair, one opened while the other one's answer burns the key."""
+"""Two requests under one pair: one is opened while the answer to the other burns the key."""
 
 import asyncio
 
