@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import cycle
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 from tenacity import (
@@ -27,6 +29,7 @@ ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""
 LONGEST_WAIT_SECONDS = 10
 """For which a 429 can have the Client wait, whatever it says: anybody on the way can forge one."""
+_LEAST_SECONDS = 1.0
 _UNREACHABLE = "host-unreachable"
 _BUSY = "host-busy"
 _MAX_DIGITS = 4
@@ -109,34 +112,62 @@ class HostSender:
             detail, self._false = self._false, ""
             raise NotYetError(_UNREACHABLE, f"an answer that is not the Host's ({detail})")
         host = next(self._hosts)
+        left = max(_LEAST_SECONDS, self._deadline - time.monotonic())
         try:
-            return _post(host, sealed)
+            return _post(host, sealed, min(ATTEMPT_SECONDS, left))
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
 
-def _post(host: str, sealed: bytes) -> Delivery:
+def _post(host: str, sealed: bytes, seconds: float) -> Delivery:
     url = urlsplit(host)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=ATTEMPT_SECONDS)
-    hang_up = threading.Timer(ATTEMPT_SECONDS, _hang_up, [connection])
-    hang_up.daemon = True
-    hang_up.start()
-    try:
+    connection = kind(url.hostname or "", url.port, timeout=seconds)
+    with _Attempt(connection, seconds) as attempt:
+        connection.connect()
+        attempt.sock = connection.sock
         path = url.path.rstrip("/") + "/v1/requests"
         connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
         response = connection.getresponse()
         body = response.read(MAX_RESPONSE + 1)
-        return _interpret(host, response, body)
-    finally:
-        hang_up.cancel()
-        connection.close()
+    return _interpret(host, response, body)
 
 
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    """End an attempt from outside: who answers a byte at a time would hold it for ever."""
-    with suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+class _Attempt:
+    """Ends an attempt from outside: who answers a byte at a time would hold it for ever.
+
+    Raises TimeoutError at the end of an attempt that it ended, whatever came of that.
+    """
+
+    def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
+        self._connection = connection
+        self._over = False
+        self._timer = threading.Timer(seconds, self._hang_up)
+        self._timer.daemon = True
+        self.sock: socket.socket | None = None
+        """The response takes it away from the connection where it is to be closed."""
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def _hang_up(self) -> None:
+        self._over = True
+        for sock in (self._connection.sock, self.sock):
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        self._connection.close()
+        if self._over:
+            raise TimeoutError from error
 
 
 def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> Delivery:
@@ -162,6 +193,10 @@ def _seconds(text: str) -> int:
 def _short(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "it hangs up"
+    if isinstance(error, http.client.HTTPException | ValueError):
+        return "what answers there is no Host"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return type(error).__name__

@@ -213,15 +213,34 @@ def test_without_a_vici_socket_no_pair_is_spent(office):
     assert office.keys_on(office.world.client) == before
 
 
+def connect_to_impostor(office, how, patience=60):
+    """Run `carnet connect` with somebody on the way in the Host's place."""
+    router = office.world.router
+    command = ["python", "-m", "tests.lab.impostor", how, ROUTER_TO_CLIENT, "8470"]
+    impostor = router.start(command)
+    try:
+        router.wait_for_port(8470)
+        hosts = f'hosts = ["http://{ROUTER_TO_CLIENT}:8470"]\npatience = {patience}\n'
+        return office.carnet("connect", extra=office.configure_client(hosts))
+    finally:
+        impostor.kill()
+
+
+@pytest.mark.parametrize("how", ["babble", "drip"])
+def test_an_answer_that_is_none_costs_no_more_than_patience(office, one_pair, how):
+    """Nothing of it is believed, and the same bytes go to the Host later."""
+    done = connect_to_impostor(office, how, patience=2)
+    assert done.returncode == 6
+    assert is_one_sentence(done)
+    assert "  2  " not in done.stdout
+    assert "  8  " not in done.stdout
+    connect_and_fetch(office)
+
+
 def test_an_unsealed_no_sets_pairs_aside_and_destroys_none(office):
     """Somebody on the way says 403 to everything; later the real Host answers."""
     before = office.keys_on(office.world.client)
-    router = office.world.router
-    naysayer = router.start(["python", "-m", "tests.lab.naysayer", ROUTER_TO_CLIENT, "8470"])
-    router.wait_for_port(8470)
-    lied_to = office.configure_client(f'hosts = ["http://{ROUTER_TO_CLIENT}:8470"]\n')
-    done = office.carnet("connect", extra=lied_to)
-    naysayer.kill()
+    done = connect_to_impostor(office, "refuse")
     assert done.returncode == 6
     assert is_one_sentence(done)
     assert office.keys_on(office.world.client) == before
