@@ -23,12 +23,12 @@ log = structlog.get_logger()
 _BACKLOG = 512
 _OUT_OF_DESCRIPTORS_SECONDS = 1
 _IPV6_PREFIX = 64
-_RECEIVE_BUFFER = 16 * 1024
+_RECEIVE_BUFFER = 8 * 1024
 """Bytes; what a read of one connection can bring at once is of this order."""
 
 _PARSER = {
     "max_line_size": 1024,
-    "max_field_size": 1024,
+    "max_field_size": 512,
     "max_headers": 20,
     "read_bufsize": 8 * 1024,
     "auto_decompress": False,  # a few bytes of gzip can stand for as many as one likes
@@ -95,6 +95,9 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP, and what raised where nothing should."""
         if status == web.HTTPBadRequest.status_code:
             log.info("rejected", reason=f"not HTTP: {type(exc).__name__}")
+            if exc is not None:
+                # Its traceback would hold on to the bytes that were read, and itself.
+                exc.__traceback__ = None
         else:
             log.error("request-failed", status=status, exc_info=exc)
         if request.writer.output_size > 0:

@@ -1,13 +1,9 @@
 """Both HTTP interfaces against their descriptions, with whatever schemathesis thinks of."""
 
-import asyncio
-import threading
 from pathlib import Path
 
 import pytest
-import requests
 import schemathesis
-from aiohttp import web
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import (
@@ -16,17 +12,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from carnet.database import opened_database
-from carnet.link import server_context
-from carnet.service import serving
-from target_agent import server
-from target_agent.agent import Agent
-from target_agent.server import Server
-from target_agent.service import DOOR
 from tests.fuzz.corpus import seeds
-from tests.target.certificates import Authority
-from tests.target.conftest import config  # noqa: F401  a fixture
-from tests.target.fake_driver import FakeDriver
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHECKS = [status_code_conformance, content_type_conformance, response_headers_conformance]
@@ -70,60 +56,6 @@ def test_the_host_answers_as_described(case, host):
     if response.status_code == 403:
         assert response.content == b""
         assert sorted(map(str.lower, response.headers)) == ["connection", "content-length"]
-
-
-class ServedTarget:
-    """A Target on a thread of its own, with an IKE daemon that only remembers."""
-
-    def __init__(self, config, engine, driver):  # noqa: F811
-        self.config = config
-        self._engine, self._driver = engine, driver
-        self._ready = threading.Event()
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        assert self._ready.wait(30)
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _serve(self):
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        agent = Agent(self.config, self._driver, self._engine)
-        await agent.start()
-        runner = web.AppRunner(Server(agent).application())
-        context = server_context(self.config.link)
-        try:
-            async with serving(runner, DOOR, "127.0.0.1", 0, context) as self.port:
-                self._ready.set()
-                await self._stop.wait()
-        finally:
-            await agent.stop()
-
-
-def session_of(certificate):
-    session = requests.Session()
-    session.cert = tuple(map(str, certificate))
-    session.trust_env = False
-    return session
-
-
-@pytest.fixture
-def target(config, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(server, "POLL_SECONDS", 0.01)
-    authority = Authority(tmp_path)
-    authority.issue("work", "work")
-    with opened_database(config.database, "target_agent") as engine:
-        served = ServedTarget(config, engine, FakeDriver())
-        with (
-            served,
-            session_of(authority.issue("office", "office")) as served.office,
-            session_of(authority.issue("nobody")) as served.nobody,
-        ):
-            yield served
 
 
 @target_schema.parametrize()
