@@ -1,4 +1,4 @@
-"""Draws the three state machines from their tables: `python -m tools.diagrams [--check]`.
+"""Draws the state machines from their tables: `python -m tools.diagrams [--check]`.
 
 The tables are the truth; docs/diagrams.md only shows them, as Mermaid state diagrams.
 """
@@ -14,14 +14,15 @@ import click
 
 from carnet.exchange import client, host, target
 from carnet.exchange.machine import Actions, Machine, Table
+from host_agent import hsm_states
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "diagrams.md"
 
 _PREAMBLE = """\
 # The state machines
 
-Drawn from the tables in `carnet/exchange/` by `make diagrams`; `make check` fails when
-this page is not what they say. An arrow is one row: *event / actions, in their order*.
+Drawn from the tables in `carnet/exchange/` and `host_agent/hsm_states.py` by
+`make diagrams`; `make check` fails when this page is not what they say. An arrow is one row: *event / actions, in their order*.
 A state with a thick border is **durable**: whoever restarts finds it written down, and
 goes on from there. What the steps are is in [PROTOCOL.md](PROTOCOL.md).
 """
@@ -29,7 +30,7 @@ goes on from there. What the steps are is in [PROTOCOL.md](PROTOCOL.md).
 
 @dataclass(frozen=True)
 class Party:
-    """One of the three, with its table."""
+    """One of those that have a table."""
 
     name: str
     remark: str
@@ -68,6 +69,15 @@ PARTIES = (
         target.DURABLE,
         target.machine(),
     ),
+    Party(
+        "The Host's HSM",
+        "One for all requests; nothing of it is durable. While it is *away* or *shut out* no "
+        "pair is spent, and whoever asks gets a 503.",
+        hsm_states.State,
+        hsm_states.TABLE,
+        frozenset(),
+        hsm_states.machine(),
+    ),
 )
 
 
@@ -105,8 +115,9 @@ def _diagram(party: Party) -> Iterator[str]:
         yield f"{state.name} --> {following.name}: {_label(event, act)}"
     for state in _final(party):
         yield f"{state.name} --> [*]"
-    yield "classDef durable font-weight:bold,stroke-width:4px"
-    yield f"class {','.join(s.name for s in party.states if s in party.durable)} durable"
+    if party.durable:
+        yield "classDef durable font-weight:bold,stroke-width:4px"
+        yield f"class {','.join(s.name for s in party.states if s in party.durable)} durable"
 
 
 def _label(event: type, act: Callable[[Any], Actions]) -> str:

@@ -86,3 +86,27 @@ def test_the_next_mint_destroys_what_a_killed_one_left(ready):
     listed = ready.listed()["pairs"]
     assert listed[: len(kept)] == kept
     assert len(listed) == len(kept) + 3
+
+
+def test_a_token_pulled_while_it_is_minted_on_is_one_sentence_and_the_next_mint_mends_it(ready):
+    ready.mint(out="first")
+    kept = ready.listed()["pairs"]
+    files = ready.traveller.directory / "tokens"
+    with minting(ready) as process:
+        until_some_are_minted(process)
+        files.rename(files.with_name("pulled"))
+        _, rest = process.communicate()
+    files.with_name("pulled").rename(files)
+    assert process.returncode == 4
+    said = rest.rpartition("carnet-provision: ")[2]
+    assert said == (
+        "Minting failed and its pairs could not be destroyed; before you hand the token out, "
+        "mint on it again, which destroys them first.\n"
+    )
+    assert "Traceback" not in rest
+    assert not (ready.directory / "batch").exists()
+    facts = ready.mint(out="second")
+    assert facts["destroyed_of_earlier_mint"] > 0
+    listed = ready.listed()["pairs"]
+    assert listed[: len(kept)] == kept
+    assert len(listed) == len(kept) + 3
