@@ -22,9 +22,10 @@ _PREAMBLE = """\
 # The state machines
 
 Drawn from the tables in `carnet/exchange/` and `host_agent/hsm_states.py` by
-`make diagrams`; `make check` fails when this page is not what they say. An arrow is one row: *event / actions, in their order*.
-A state with a thick border is **durable**: whoever restarts finds it written down, and
-goes on from there. What the steps are is in [PROTOCOL.md](PROTOCOL.md).
+`make diagrams`; `make check` fails when this page is not what they say. An arrow is one
+row: *event / actions, in their order*. A state with a thick border is **durable**: whoever
+restarts finds it written down, and goes on from there. What the steps are is in
+[PROTOCOL.md](PROTOCOL.md).
 """
 
 
