@@ -150,6 +150,11 @@ def test_what_nobody_asks_for_any_more_is_answered_when_the_hsm_is_back(office, 
     office.target_agent.thaw()
     hsm.wait_until_told("hsm-lost", lost)
     assert connecting.wait(60) == 6, connecting.output()
+    # Nor is Target asked meanwhile, for an answer that could not be sealed.
+    office.target_agent.freeze()
+    again = office.carnet("connect", extra=office.configure_client(IMPATIENT))
+    office.target_agent.thaw()
+    assert "The Host is in trouble with its own token" in again.stderr
     (key_id,) = set(office.spent_pairs()) - set(spent)
     hsm.put_back()
     office.host_agent.wait_for(

@@ -1,12 +1,13 @@
 import inspect
 from dataclasses import replace
+from pathlib import Path
 from queue import Queue
 from threading import Thread
 
 import pkcs11
 import pytest
 
-from carnet.errors import TokenError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.token.data import write_data
 from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.session import check_pin_state, open_public_session, open_session, wrong_pin
@@ -89,6 +90,22 @@ def test_login_ends_with_the_session(token: Token) -> None:
         pytest.raises(TokenError, match="wants a PIN"),
     ):
         write_data(session, "label", b"value", private=True)
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_a_token_that_is_gone_is_not_said_to_hold_nothing(
+    token: Token, directory: Path, public: bool
+) -> None:
+    """SoftHSM2 whose files are gone finds nothing, and reports no error."""
+    files = directory / "softhsm" / "tokens"
+    opened = open_public_session(token) if public else open_session(token, PIN, writable=True)
+    with opened as session:
+        assert session.find(pkcs11.ObjectClass.DATA, {}) == []
+        files.rename(files.with_name("away"))
+        with pytest.raises(TokenAwayError):
+            session.find(pkcs11.ObjectClass.DATA, {})
+        with pytest.raises(TokenAwayError):
+            session.check()
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
