@@ -155,9 +155,11 @@ class ClientExchange:
         pending = client.pending is not None and client.pending.key_id == self._key_id
         configured = request_id in client.secrets | client.up
         stands = request_id in client.up - client.secrets
+        settled = not (kept or pending or client.aside)
+        settled &= self._world.witness.told_over.isdisjoint(client.keys)
         return {
-            step.State.ESTABLISHED: stands and not (kept or pending),
-            step.State.REFUSED: not (kept or pending or configured),
+            step.State.ESTABLISHED: stands and settled,
+            step.State.REFUSED: settled and not configured,
             step.State.GIVEN_UP: not (kept or pending or configured),
             step.State.FAILED: kept and pending and not configured,
             step.State.SUSPENDED: kept and pending,

@@ -44,6 +44,8 @@ class Network:
 
     def __init__(self) -> None:
         self.packets: list[Packet] = []
+        self.is_cut = False
+        """Whether nothing gets through until somebody mends it."""
         self._calls: list[Call] = []
 
     async def call(self, caller: str, send: Callable[[Call], None]) -> Any:
@@ -56,7 +58,14 @@ class Network:
 
     def post(self, deliver: Callable[[], None]) -> None:
         """Put a message on its way."""
+        if self.is_cut:
+            return
         self.packets.append(Packet(deliver))
+
+    def cut(self) -> None:
+        """Lose what is on its way, and all that is sent from now on."""
+        self.packets.clear()
+        self.is_cut = True
 
     def reply(self, call: Call, reply: Any) -> None:
         """Put a reply on its way back."""

@@ -8,6 +8,7 @@ import pytest
 from tests.exchange.client import IKE
 from tests.exchange.host import LEASE
 from tests.exchange.test_stateful import Exchanges
+from tests.exchange.world import PAIRS
 
 
 def connect(ike=IKE.SUCCEEDS):
@@ -16,6 +17,20 @@ def connect(ike=IKE.SUCCEEDS):
         run.world.client.start()
 
     return begin
+
+
+def connect_to_a_liar(forge):
+    def begin(run):
+        run.world.client.start()
+        while not run.world.network.waiting("client"):
+            run.world.move(run.world.moves()[0])
+        forge(run)
+
+    return begin
+
+
+def revoke_another(run):
+    run.revoke(PAIRS - 1)
 
 
 def end_tunnel(run):
@@ -69,6 +84,10 @@ def double_all(run):
 SITUATIONS = {
     "a tunnel": (connect(),),
     "a refusal": (expel, connect()),
+    "a tunnel, and another pair is invalid": (revoke_another, connect()),
+    "a refusal, and another pair is invalid": (revoke_another, expel, connect()),
+    "a forged no": (connect_to_a_liar(lambda run: run.forge_a_no()),),
+    "a false answer": (connect_to_a_liar(lambda run: run.forge_an_answer(old=False, number=0)),),
     "ike silent": (connect(IKE.SILENT),),
     "ike refused": (connect(IKE.REFUSED),),
     "half a tunnel": (connect(IKE.HALF),),
@@ -106,6 +125,7 @@ DISTURBANCES = {
     "target crashes": lambda run: run.crash_target(),
     "ike daemon crashes": lambda run: run.crash_ike_daemon(),
     "messages are lost": lambda run: run.world.network.packets.clear(),
+    "the network is cut": lambda run: run.world.network.cut(),
     "messages are doubled": double_all,
     "a no is forged": lambda run: run.world.network.waiting("client") and run.forge_a_no(),
     "an old request comes": lambda run: run.world.envelopes and resend(run),

@@ -69,6 +69,12 @@ class Exchanges(RuleBasedStateMachine):
     def double(self, number):
         self.world.network.post(pick(number, self.world.network.packets).deliver)
 
+    @rule(is_cut=st.booleans())
+    def cut_or_mend(self, is_cut):
+        if is_cut:
+            self.world.network.cut()
+        self.world.network.is_cut = is_cut
+
     @precondition(lambda self: self.world.network.waiting())
     @rule(number=PICKS)
     def time_out(self, number):
@@ -239,6 +245,7 @@ class Exchanges(RuleBasedStateMachine):
         world.target.troubles.clear()
         world.host.over_limit = 0
         world.host.become_quick()
+        world.network.is_cut = False
         self.rest()
         if world.host.valid & set(world.client.keys):
             self.a_tunnel_or_a_refusal_comes_in_the_end()

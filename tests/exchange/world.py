@@ -82,7 +82,8 @@ class World:
         self.rest()
         self.pass_time(LEASE)
         self.rest()
-        self._calm = self.client.ike is IKE.SUCCEEDS and not self.target.troubles
+        trouble = self.target.troubles or self.network.is_cut
+        self._calm = self.client.ike is IKE.SUCCEEDS and not trouble
         self.client.start()
         self.rest()
         self._calm = False
