@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -14,10 +14,15 @@ from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, UsageError
 from carnet.files import read_private
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 _MAX_SECRET = 1024
+_NOBODYS_TERMINAL = 250
+"""Columns where no terminal says how many it has."""
 
 
 class Duration(click.ParamType[int]):
@@ -74,6 +79,13 @@ def confirm(question: str, *, yes: bool) -> None:
 def print_json(facts: object) -> None:
     """Print facts for scripts, bytes as hexadecimal."""
     click.echo(json.dumps(facts, default=_plain, ensure_ascii=False))
+
+
+def print_table(table: "Table") -> None:
+    """Print a table for a person; where no terminal says how wide it is, nothing is cut."""
+    from rich.console import Console  # noqa: PLC0415  the traveller's command needs none
+
+    Console(width=None if sys.stdout.isatty() else _NOBODYS_TERMINAL).print(table)
 
 
 def _plain(value: object) -> object:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from carnet.audit import AuditRecord
-from carnet.audit.responsibility import Evidence, Link, evidence_links, when
+from carnet.audit.responsibility import Evidence, Link, evidence_links
+from carnet.moments import format_moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def explain(request: RequestAccount, accounts: Iterable[AuditRecord]) -> Iterato
         if each.event in _SAYS:
             link, says = _SAYS[each.event]
             told = says.format_map(defaultdict(str, {"target": request.target, **each.facts}))
-            yield Link(link, f"{when(each.at)} {told}", (each.number,))
+            yield Link(link, f"{format_moment(each.at)} {told}", (each.number,))
 
 
 def _is_about(record: AuditRecord, request: RequestAccount) -> bool:

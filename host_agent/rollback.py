@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 
 from carnet import audit
 from carnet.audit.heads import keep_head, next_head
-from carnet.audit.responsibility import when
 from carnet.database import transaction
 from carnet.errors import UsageError
+from carnet.moments import format_moment
 from carnet.token.accounts import accounts_key, read_mark, sign_accounts, write_mark
 from carnet.token.session import TokenSession
 from carnet.wire.documents import AccountsHead, sign_document, verify_document
@@ -32,10 +32,11 @@ def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
     with database.begin() as connection:
         if _holds(connection, head):
             return
+    signed_at = format_moment(head.signed_at)
     raise UsageError(
         f"The Key Database is older than its HSM: record {head.number} of the accounts, signed "
-        f"on {when(head.signed_at)}, is not in it. Put the newest database in its place; if there "
-        f"is none, revoke what was used since the backup, then run `carnet-host audit restored`."
+        f"on {signed_at}, is not in it. Put the newest database in its place; if there is none, "
+        f"revoke what was used since the backup, then run `carnet-host audit restored`."
     )
 
 

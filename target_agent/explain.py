@@ -6,8 +6,9 @@ What Target's records show of it. Pure: no I/O.
 from collections.abc import Iterable, Iterator
 
 from carnet.audit import AuditRecord
-from carnet.audit.responsibility import Evidence, Link, evidence_links, when
+from carnet.audit.responsibility import Evidence, Link, evidence_links
 from carnet.durations import format_duration
+from carnet.moments import format_moment
 from target_agent.records import TunnelRecord
 
 
@@ -58,7 +59,7 @@ def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
     if not granted:
         return Link("membership", f"the accounts do not show {record.user_id} as a member")
     first = granted[0]
-    says = f"{record.user_id} was a member since {when(first.at)}"
+    says = f"{record.user_id} was a member since {format_moment(first.at)}"
     return Link("membership", says, (first.number,))
 
 
@@ -81,4 +82,4 @@ def _step(record: TunnelRecord, account: AuditRecord) -> Link:
         "tunnel-ending": f"to end as soon as the IKE daemon lets it go: {facts.get('reason')}",
         "tunnel-ended": f"ended: {facts.get('reason')}",
     }.get(account.event, account.event)
-    return Link("tunnel", f"{when(account.at)} {what}", (account.number,))
+    return Link("tunnel", f"{format_moment(account.at)} {what}", (account.number,))

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from carnet.audit import responsibility, showing
 from carnet.audit.chain import AuditRecord
 from carnet.audit.heads import Examination
-from carnet.console import print_json
+from carnet.console import print_json, print_table
 from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
 
@@ -71,7 +70,7 @@ def show_chain(chain: Iterable[responsibility.Link], *, as_json: bool) -> None:
     if as_json:
         print_json(responsibility.as_json(chain))
     else:
-        Console().print(responsibility.as_table(chain))
+        print_table(responsibility.as_table(chain))
 
 
 def show_head(signed: bytes | None) -> None:

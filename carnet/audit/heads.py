@@ -9,13 +9,13 @@ too) can tell even when the heads are cut off with them.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, select
 
 from carnet.audit.chain import follow
 from carnet.database.sql import MOMENT, now, upsert
+from carnet.moments import format_moment
 from carnet.wire.documents import AccountsHead, read_unverified, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import load_public_key
@@ -111,14 +111,14 @@ def _compare(
             return Examination(records, signed, link.number, "it does not follow the one before")
         for head in claims.get(link.number, ()):
             if head.digest != link.digest:
-                reason = f"it is not the one whose head was signed on {_when(head)}"
+                reason = f"it is not the one whose head was signed on {_signed_at(head)}"
                 return Examination(records, signed, link.number, reason)
             signed = link.number
         records = link.number
     lost = [head for number, those in claims.items() if number > records for head in those]
     if lost:
         head = max(lost, key=lambda each: each.number)
-        reason = f"it is gone: a head signed on {_when(head)} names record {head.number}"
+        reason = f"it is gone: a head signed on {_signed_at(head)} names record {head.number}"
         return Examination(records, signed, records + 1, reason)
     return Examination(records, signed)
 
@@ -140,5 +140,5 @@ def _numbered(witnesses: Iterable[bytes]) -> Iterable[tuple[int, bytes]]:
             yield 0, signed
 
 
-def _when(head: AccountsHead) -> str:
-    return f"{datetime.fromtimestamp(head.signed_at, UTC):%Y-%m-%d %H:%M:%SZ}"
+def _signed_at(head: AccountsHead) -> str:
+    return format_moment(head.signed_at)

@@ -7,7 +7,6 @@ says on what it rests, and which record of the accounts shows it. Pure: no I/O.
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rich.table import Table
 
@@ -65,14 +64,6 @@ def _asked(request: Request) -> str:
         f"{request.request_id.hex()}: {request.user_id} asks {info.target} for"
         f" {Objective(request.objective_id).label} to {where}, {long}"
     )
-
-
-def when(seconds: int) -> str:
-    """Return a moment, in seconds since 1970, as a person reads it."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
-    except (OverflowError, ValueError, OSError):
-        return f"{seconds} s after 1970"
 
 
 def as_json(chain: Iterable[Link]) -> list[dict[str, object]]:

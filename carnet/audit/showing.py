@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from carnet.audit.chain import AuditRecord
 from carnet.audit.meaning import MEANINGS, Meaning
-from carnet.audit.responsibility import when
+from carnet.moments import format_moment
 
 _MEANING = ("steps", "functions")
 """Facts that follow from the event; they are told by its steps."""
@@ -55,7 +55,9 @@ def describe(record: AuditRecord) -> str:
     facts = {name: value for name, value in record.facts.items() if name not in _MEANING}
     told = [f"{name}={plain(value)}" for name, value in facts.items() if _tells(value)]
     steps = f"step {', '.join(map(str, meaning.steps))}" if meaning.steps else ""
-    return "  ".join([f"{record.number:6}", when(record.at), f"{record.event:18}", steps, *told])
+    return "  ".join(
+        [f"{record.number:6}", format_moment(record.at), f"{record.event:18}", steps, *told]
+    )
 
 
 def _tells(value: object) -> bool:

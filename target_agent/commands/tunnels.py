@@ -1,13 +1,11 @@
 """`carnet-target tunnels`: what stands, what stood, and how to end it."""
 
-from datetime import UTC, datetime
-
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from carnet.console import print_json
+from carnet.console import print_json, print_table
 from carnet.errors import UsageError
+from carnet.moments import format_moment
 from carnet.objectives import Objective
 from target_agent.commands.local import (
     REQUEST_ID,
@@ -53,7 +51,7 @@ def list_(local: Local, everything: bool, as_json: bool) -> None:
     if as_json:
         print_json([_facts(record) for record in found])
     else:
-        Console().print(_table(found))
+        print_table(_table(found))
 
 
 def _facts(record: TunnelRecord) -> dict[str, object]:
@@ -64,7 +62,14 @@ def _facts(record: TunnelRecord) -> dict[str, object]:
 
 
 def _table(records: list[TunnelRecord]) -> Table:
-    table = Table("request", "user", "address", "networks", "state", "until")
+    table = Table(
+        Column("request", no_wrap=True, min_width=32),
+        "user",
+        "address",
+        "networks",
+        "state",
+        "until",
+    )
     for record in records:
         table.add_row(
             record.request_id.hex(),
@@ -79,7 +84,7 @@ def _table(records: list[TunnelRecord]) -> Table:
 
 def _until(record: TunnelRecord) -> str:
     moment = record.ended_at or record.expires_at
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%SZ}" if moment else ""
+    return format_moment(moment) if moment else ""
 
 
 def _parse_which(text: str) -> Order:

@@ -1,15 +1,14 @@
 """`carnet-target users`: membership and the access control list."""
 
-from datetime import UTC, datetime
 from ipaddress import ip_network
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from carnet.console import print_json
+from carnet.console import print_json, print_table
 from carnet.durations import format_duration
 from carnet.errors import UsageError
+from carnet.moments import format_moment
 from carnet.objectives import Objective
 from target_agent.access import AccessEntry, Member
 from target_agent.commands.local import (
@@ -97,7 +96,7 @@ def list_(local: Local, as_json: bool) -> None:
     if as_json:
         print_json([_facts(member) for member in members])
     else:
-        Console().print(_table(members))
+        print_table(_table(members))
 
 
 def _facts(member: Member) -> dict[str, object]:
@@ -108,7 +107,7 @@ def _facts(member: Member) -> dict[str, object]:
 def _table(members: list[Member]) -> Table:
     table = Table("user", "member since", "objective", "network", "at most")
     for member in members:
-        since = f"{datetime.fromtimestamp(member.since, UTC):%Y-%m-%d}"
+        since = format_moment(member.since)
         for entry in member.entries:
             lifetime = format_duration(entry.lifetime)
             table.add_row(member.user_id, since, entry.objective.label, entry.network, lifetime)
