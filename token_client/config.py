@@ -30,7 +30,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     vici: Path | None = None
     """strongSwan's VICI socket."""
     patience: Annotated[int, Meta(ge=1, le=3600)] = 60
-    """Seconds for which an answer is waited for."""
+    """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
 
 
 def load() -> ClientConfig:

@@ -29,7 +29,6 @@ ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""
 LONGEST_WAIT_SECONDS = 10
 """For which a 429 can have the Client wait, whatever it says: anybody on the way can forge one."""
-_LEAST_SECONDS = 1.0
 _UNREACHABLE = "host-unreachable"
 _BUSY = "host-busy"
 _MAX_DIGITS = 4
@@ -112,18 +111,17 @@ class HostSender:
             detail, self._false = self._false, ""
             raise NotYetError(_UNREACHABLE, f"an answer that is not the Host's ({detail})")
         host = next(self._hosts)
-        left = max(_LEAST_SECONDS, self._deadline - time.monotonic())
         try:
-            return _post(host, sealed, min(ATTEMPT_SECONDS, left))
+            return _post(host, sealed)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
 
-def _post(host: str, sealed: bytes, seconds: float) -> Delivery:
+def _post(host: str, sealed: bytes) -> Delivery:
     url = urlsplit(host)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=seconds)
-    with _Attempt(connection, seconds) as attempt:
+    connection = kind(url.hostname or "", url.port, timeout=ATTEMPT_SECONDS)
+    with _Attempt(connection, ATTEMPT_SECONDS) as attempt:
         connection.connect()
         attempt.sock = connection.sock
         path = url.path.rstrip("/") + "/v1/requests"

@@ -40,8 +40,8 @@ class SoftToken:
 
 
 def _store(session, key, label):
-    curve, _ = token_keys.curve_and_point(key.public_key)
-    size = curve.coordinate_size
+    type_, _ = token_keys.type_and_key(key.public_key)
+    size = type_.coordinate_size
     with translated():
         session.raw.create_object(
             {
@@ -55,7 +55,7 @@ def _store(session, key, label):
                 Attribute.DERIVE: True,
                 Attribute.ID: token_keys.key_id(key.public_key),
                 Attribute.LABEL: label,
-                Attribute.EC_PARAMS: curve.parameters,
+                Attribute.EC_PARAMS: type_.parameters,
                 Attribute.VALUE: key.key.private_numbers().private_value.to_bytes(size, "big"),
             }
         )

@@ -7,13 +7,13 @@ but a part. It raises nothing but what its user expects.
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.wire import cbor, cose, hpke
+from carnet.wire import cbor, cose
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelRequest
 from carnet.wire.documents import MAX_COVER, Batch, Cover, read_unverified, verify_document
 from carnet.wire.envelope import VERSION, parse_envelope, verify_evidence
 from carnet.wire.keys import encode_public_key, load_public_key
 from carnet.wire.messages import MAX_RESPONSE, Request, Response
-from carnet.wire.suites import P256
+from carnet.wire.suites import P256, SUITES
 
 _KEY = ec.derive_private_key(1, P256.curve).public_key()
 _SPKI = encode_public_key(_KEY)
@@ -73,7 +73,8 @@ def batch(data):
 
 
 def encapsulated_key(data):
-    hpke.check_sealed(data, P256)
+    for suite in SUITES.values():
+        suite.check_sealed(data)
 
 
 def public_key(data):

@@ -11,7 +11,7 @@ import ecdsa
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from carnet.wire import cbor, cose, hpke
+from carnet.wire import cbor, cose
 from carnet.wire.envelope import (
     Direction,
     Purpose,
@@ -50,7 +50,7 @@ def seal_as(purpose, signed, pair, suite=P256):
     """Seal as everybody can who knows the pair's public key."""
     key_id = key_id_of(pair.public_key)
     info = make_info(purpose, suite, key_id)
-    sealed = hpke.seal(signed, load_public_key(pair.public_key, suite), info, suite)
+    sealed = suite.seal(signed, load_public_key(pair.public_key, suite), info)
     return cbor.encode([1, P256.number, key_id, sealed])
 
 

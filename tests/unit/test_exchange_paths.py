@@ -37,6 +37,7 @@ REFUSAL = TunnelRefusal(
 
 def host_script(**answers):
     answers = {
+        "Admit": [host.Admitted(ENVELOPE)],
         "LookUp": [host.PairValid(ENVELOPE)],
         "OpenRequest": [host.RequestOpened(SIGNED)],
         "SpendPair": [host.PairSpent(SIGNED)],
@@ -49,7 +50,9 @@ def host_script(**answers):
 
 
 def run_host(script):
-    return run(host.machine(), host.Arrived(ENVELOPE), script.perform)
+    state = run(host.machine(), host.Arrived(ENVELOPE), script.perform)
+    assert script.actions.pop(0) == host.Admit(ENVELOPE)
+    return state
 
 
 def test_the_host_goes_its_steps_in_order_and_burns_off_the_path_of_the_answer():
