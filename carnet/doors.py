@@ -57,9 +57,9 @@ class DoorRules:
     """At most so many in all."""
     per_address: int
     silent_seconds: float = 10
-    """Within which a request's header, or a TLS handshake, must have come."""
+    """Within which a TLS handshake must be done."""
     idle_seconds: float
-    """After which a connection without a request is closed."""
+    """After which a connection is closed on which no whole header of a request came."""
     life_seconds: float | None = None
     """After which a connection is closed, whatever happens on it."""
 

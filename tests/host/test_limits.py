@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from carnet.errors import UsageError
+from host_agent import config
 from host_agent.admission import Admission, Place
 from host_agent.config import LimitsSection
 from tests.host.real_host import sealed, spoiled, status_of
@@ -157,3 +159,26 @@ def test_addresses_do_not_fill_the_memory():
         if isinstance(place, Place):
             place.give_back()
     assert len(admission._of_one.storage.storage) <= 2 * 4096
+
+
+def configured(tmp_path, line):
+    path = tmp_path / "host.toml"
+    text = config.render("office", [("work", "https://198.51.100.2:8471")])
+    path.write_text(text.replace("[limits]\n", f"[limits]\n{line}\n"))
+    return config.load(path)
+
+
+def test_limits_are_the_operators(tmp_path):
+    assert configured(tmp_path, "").limits == LimitsSection()
+    assert configured(tmp_path, 'hsm = "5/30 second"').limits.hsm == "5/30 second"
+
+
+@pytest.mark.parametrize("text", ["0/second", "5", "5/fortnight", "5/second;9/minute", "-5/second"])
+def test_a_limit_that_is_none_is_said_with_its_line(tmp_path, text):
+    with pytest.raises(UsageError, match=r"host\.toml, line \d+: .*correct it"):
+        configured(tmp_path, f'per_address = "{text}"')
+
+
+def test_every_limit_that_can_be_written_can_be_read():
+    for text in ("1/second", "999999/minute", "60/10 second", "7/9999 hour"):
+        Admission(LimitsSection(per_address=text, hsm=text))
