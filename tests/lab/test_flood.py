@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab.http_client import request
-from lab.office import HOST_URL
+from lab.office import HOST_PORT, HOST_URL
 from tests.lab.offices import FILE, FILE_URL, office_at_work
 
 ADDRESSES = [f"10.66.0.{number}" for number in range(1, 17)]
@@ -43,6 +43,8 @@ def serve_with(office, **limits):
     lines[place:place] = [f'{name} = "{value}"' for name, value in limits.items()]
     path.write_text("\n".join(lines) + "\n")
     office.host_agent = office.serve_host()
+    # Its log goes on from the one before, and has said "ready" there.
+    office.world.host.wait_for_port(HOST_PORT)
 
 
 def bad_seals(office):
