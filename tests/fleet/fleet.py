@@ -33,6 +33,11 @@ token = "hsm"
 certificate = "office.crt"
 key = "office.key"
 authority = "authority.crt"
+[limits]
+per_address = "100000/second"
+hsm = "100000/second"
+connections = 4096
+connections_per_address = 4096
 [targets.work]
 url = "https://127.0.0.1:{target}"
 """
