@@ -9,7 +9,7 @@ import ctypes
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from host_agent import hsm as service
 from host_agent.config import TokenSection
 from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.hsm_states import State
+from tests.host.elsewhere import NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
 from tests.token.helpers import PIN, SO_PIN, Pairing
 from tests.unit.examples import make_request
 
@@ -37,61 +38,6 @@ HOST = TokenSection(token="host")
 # As they stand in SoftHSM2's files: an attribute's type; and CKA_CLASS with its value.
 CKA_EC_PARAMS = bytes.fromhex("0000000000000180")
 CKO_PRIVATE_KEY = bytes.fromhex("000000000000000000000000000000020000000000000003")
-
-LOCK = """
-import fcntl, pathlib, sys
-files = [path.open("r+") for path in pathlib.Path(sys.argv[1]).rglob("generation")]
-for file in files:
-    fcntl.lockf(file, fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
-"""
-
-OTHER_TOKEN = """
-import sys
-from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
-
-label, so_pin, pin = sys.argv[1:]
-initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin=pin)
-"""
-
-SERVING = """
-import asyncio, sys
-from host_agent import hsm as service
-from host_agent.config import TokenSection
-
-service.OPERATION_SECONDS = 0.5
-service.log.info = service.log.warning = lambda *_, **__: None
-
-async def main():
-    async with service.open_hsm(TokenSection(token="host"), sys.argv[1]) as hsm:
-        print("in service", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
-        try:
-            await hsm.destroy(bytes(16))
-        except service.HsmAwayError:
-            pass
-        else:
-            sys.exit("it does not hang")
-
-asyncio.run(main())
-"""
-
-NEW_PIN = """
-import sys
-import pkcs11
-from carnet.token.module import find_module, load_module
-
-so_pin, pin = sys.argv[1:]
-with load_module(find_module(None)).choose("host").handle.open(rw=True, so_pin=so_pin) as session:
-    session.init_pin(pin)
-"""
-
-
-def elsewhere(script, *arguments):
-    """Do something to the tokens in another process."""
-    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=60)
 
 
 @dataclass
@@ -313,20 +259,6 @@ def test_a_pin_that_is_no_longer_right_is_tried_once_and_said_once(office):
     asyncio.run(main())
 
 
-@contextmanager
-def locked(tokens):
-    """SoftHSM2 waits, in the middle of an operation, for who holds these locks."""
-    command = [sys.executable, "-c", LOCK, str(tokens)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout.readline() == "locked\n"
-        try:
-            yield
-        finally:
-            holder.stdin.close()
-
-
 def test_an_hsm_that_hangs_holds_up_nobody(office, monkeypatch):
     monkeypatch.setattr(service, "OPERATION_SECONDS", 0.5)
 
@@ -345,10 +277,12 @@ def test_an_hsm_that_hangs_holds_up_nobody(office, monkeypatch):
 
 
 def test_a_process_ends_while_its_hsm_hangs(office):
-    command = [sys.executable, "-c", SERVING, PIN]
+    command = [sys.executable, "-c", SERVING]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as serving:
+        serving.stdin.write(f"{PIN}\n")
+        serving.stdin.flush()
         assert serving.stdout.readline() == "in service\n"
         with locked(office.tokens):
             serving.stdin.write("\n")
