@@ -22,7 +22,7 @@ class Setting(Protocol):
         """Read the string; paths are relative to `base`. Raises ValueError."""
 
 
-_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _ANY = "[...]"
 _STEP = re.compile(r"\[[0-9.]+\]|[^.\[]+")
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
@@ -40,10 +40,18 @@ def load_config(path: Path, type_: type[T]) -> T:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    return parse_config(path, text, type_)
+
+
+def parse_config(path: Path, text: str, type_: type[T]) -> T:
+    """Return what a configuration file of this text would say; raises as load_config() does."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}.") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply; correct it and try again.") from error

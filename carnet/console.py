@@ -59,7 +59,9 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         sys.exit(error.exit_code)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        click.echo(f"{name}: Cannot use{where}: {error.strerror or error}.", err=True)
+        reason = error.strerror or error
+        advice = "make room, or correct its rights, and try again"
+        click.echo(f"{name}: Cannot use{where}: {reason}; {advice}.", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: interrupted.", err=True)

@@ -30,6 +30,15 @@ def private_file(path: Path) -> Path:
 
 def write_private(path: Path, data: bytes) -> None:
     """Write a file with mode 0600: synced, then put in its place in one step."""
+    try:
+        _write(path, data)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    _sync_directory(path.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -41,7 +50,6 @@ def write_private(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
 
 
 def read_private(path: Path, what: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from carnet import console
+from carnet.config import parse_config
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from host_agent import config as configuration
@@ -47,8 +48,10 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
     """Write a commented configuration file."""
     if path.exists():
         raise UsageError(f"{path} is there already; edit it, or move it away first.")
+    text = configuration.render(name, targets)
+    parse_config(path, text, configuration.HostConfig)
     private_directory(path.parent)
-    write_private(path, configuration.render(name, targets).encode())
+    write_private(path, text.encode())
     click.echo(f"Wrote {path}; edit it, then run `carnet-host transport-key`.")
 
 

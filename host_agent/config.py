@@ -137,7 +137,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     database_password_file: Path | None = None
     officer: Path
     link: LinkSection
-    targets: Annotated[dict[str, TargetSection], Meta(min_length=1)]
+    targets: Annotated[dict[Name, TargetSection], Meta(min_length=1)]
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     token: TokenSection = TokenSection()
     limits: LimitsSection = LimitsSection()

@@ -158,3 +158,16 @@ def test_what_two_processes_hear_of_is_accounted_for_once(database, other_proces
     with database.begin() as connection:
         query = "SELECT count(*) FROM audit WHERE event = 'tunnel-ended'"
         assert connection.exec_driver_sql(query).scalar_one() == 1
+
+
+@pytest.mark.parametrize(
+    "options", [("--name", 'Ünï"'), ("--target", "Work!", "https://a:1"), ("--target", "work", "x")]
+)
+def test_init_writes_nothing_that_the_next_command_refuses(tmp_path, options):
+    path = tmp_path / "host.toml"
+    with pytest.raises(UsageError, match="line "):
+        CliRunner().invoke(
+            cli, ["--config", str(path), "init", *options], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
+    assert not path.exists()
