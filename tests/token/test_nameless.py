@@ -76,7 +76,7 @@ def test_keys_that_were_cut_short_are_never_used(
         assert booklet.halves() == {*key_ids}
         with pytest.raises(TokenError, match="does not hold key pair"):
             booklet.private_key(key_ids[0])
-        with pytest.raises(TokenError, match="transport key on the token is damaged"):
+        with pytest.raises(TokenError, match="key 'carnet transport' on the token is damaged"):
             host_transport_key(session)
         assert all(booklet.destroy(key_id) for key_id in key_ids)
         assert OneTimeKeys(session).halves() == frozenset()

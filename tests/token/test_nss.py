@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from carnet.token import cryptoki, keys
+from carnet.token.module import Token
 from carnet.token.pair_type import PairType
 from carnet.token.rsa_type import OAEP_HASHES, RsaType
 from carnet.token.session import TokenSession
@@ -64,7 +65,8 @@ def softoken() -> Iterator[TokenSession]:
     library = Softoken(_MODULE)
     (slot,) = [each for each in library.get_slots() if each.slot_id == _CRYPTO_SLOT]
     with slot.get_token().open(rw=True) as raw:
-        yield TokenSession(None, raw)  # type: ignore[arg-type]  # it asks for no PIN
+        token = Token(None, slot)  # type: ignore[arg-type]  # no module of this package's
+        yield TokenSession(token, raw, logged_in=False)
     library.finalize()
 
 
