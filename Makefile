@@ -7,7 +7,7 @@ RUN := .venv/bin
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-$(STAMP): requirements.lock debian-packages.txt pyproject.toml scripts/install
+$(STAMP): requirements.lock requirements-build.lock debian-packages.txt pyproject.toml scripts/install
 	@scripts/install
 
 demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs and the capture)
@@ -46,5 +46,7 @@ diagrams: $(STAMP) ## Draw the state machines of docs/diagrams.md anew
 	@$(RUN)/python -m tools.diagrams
 
 lock: ## Pin the Python packages anew (needs uv)
+	echo 'setuptools>=80' | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+		--universal --python-version 3.11 --upgrade --output-file requirements-build.lock -
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal \
 		--python-version 3.11 --extra develop --upgrade --output-file requirements.lock pyproject.toml

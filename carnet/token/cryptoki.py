@@ -6,6 +6,7 @@ interpreter's lock during calls: modules then crash under threads. It has no
 C_InitToken either. Both are had here through the module's own function list.
 """
 
+import contextlib
 import ctypes
 import os
 
@@ -17,6 +18,10 @@ _LABEL_SIZE = 32
 _USER_STATES = frozenset({1, 3})
 """CKS_RO_USER_FUNCTIONS and CKS_RW_USER_FUNCTIONS."""
 _NOT_INITIALIZED = 0x00000190
+
+
+class NotInitializedError(pkcs11.PKCS11Error):
+    """CKR_CRYPTOKI_NOT_INITIALIZED, for which python-pkcs11 has no class."""
 
 
 class _Packed(ctypes.Structure):
@@ -85,6 +90,7 @@ _ERRORS: dict[int, type[pkcs11.PKCS11Error]] = {
     0x000000E0: pkcs11.TokenNotPresent,
     0x000000E1: pkcs11.TokenNotRecognised,
     0x000000E2: pkcs11.TokenWriteProtected,
+    _NOT_INITIALIZED: NotInitializedError,
 }
 
 
@@ -119,9 +125,8 @@ class Cryptoki(_pkcs11.lib):
         A module that is not initialised, since something else ended it or it could not
         be started last time, is what is wanted.
         """
-        code = self._functions.C_Finalize(None)
-        if code != _NOT_INITIALIZED:
-            _check("C_Finalize", code)
+        with contextlib.suppress(NotInitializedError):
+            _check("C_Finalize", self._functions.C_Finalize(None))
 
     def is_logged_in(self, session: int) -> bool:
         """Tell whether the session of that handle is the user's; PKCS11Error if it is gone."""
@@ -129,6 +134,11 @@ class Cryptoki(_pkcs11.lib):
         code = self._functions.C_GetSessionInfo(session, ctypes.byref(info))
         _check("C_GetSessionInfo", code)
         return info.state in _USER_STATES
+
+    def reinitialize(self) -> None:
+        """Start the module again; also where it did not come up the last time."""
+        self.finalize()
+        self.initialize()
 
     def init_token(self, slot_id: int, so_pin: str, label: str) -> None:
         """Call C_InitToken, which destroys whatever the token holds.

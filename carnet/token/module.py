@@ -99,6 +99,11 @@ class Token:
         return self._slot.slot_id
 
     @property
+    def slot_name(self) -> str:
+        """What the module calls the slot: the reader's name, where there is a reader."""
+        return _printable(self._slot.slot_description)
+
+    @property
     def info(self) -> TokenInfo:
         """What the token tells of itself now. Raises TokenError if it is gone."""
         return TokenInfo.of(self.handle)
@@ -114,6 +119,7 @@ class Module:
     """A PKCS#11 module; get the process's one of a path from load_module()."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._lock = Lock()
         self._objects = RLock()
         self._sessions = 0
@@ -160,38 +166,55 @@ class Module:
     def choose(self, selector: str | None) -> Token:
         """Return the initialised token with that label or serial number.
 
-        Without a selector there must be exactly one. Raises TokenError, naming the
-        choices, if there is no such token or more than one.
+        Without a selector there must be exactly one. Raises TokenAwayError if there is
+        no such token, TokenError if more than one is; both name the choices.
         """
-        tokens = [token for token in self.present() if token.info.initialised]
-        if not tokens:
-            raise TokenAwayError("No token was found; insert it, or initialise one.")
-        if selector is None:
-            return _the_one(tokens, "There are {count} tokens")
-        fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
-        if not fitting:
-            names = _names(tokens)
-            raise TokenAwayError(f"There is no token {selector!r}; choose one of {names}.")
-        return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
+        return choose_among(self.present(), selector)
 
-    def present(self) -> list[Token]:
+    def present(self, *, restart: bool = True) -> list[Token]:
         """Return every token in a slot, those not yet initialised included.
 
         Raises TokenError if the module fails. As long as no session is open the
-        module is started again first: some see a new token in no other way.
+        module is started again first: some see a new token in no other way. Without
+        `restart` it only lists what it sees by itself, which spares a card the work.
         """
         with translated(), self._lock:
-            if self._listed and self._sessions == 0:
+            if restart and self._listed and self._sessions == 0:
                 self.library.reinitialize()
             self._listed = True
             slots = self.library.get_slots(token_present=True)
             return [Token(self, slot) for slot in slots if _readable(slot)]
 
+    def stop(self) -> None:
+        """Let go of every card until present() starts the module again; raises TokenError."""
+        with translated(), self._lock:
+            self.library.finalize()
+
+    def slot_names(self) -> list[str]:
+        """Return what the module calls its slots, empty ones included; raises TokenError."""
+        with translated(), self._lock:
+            return [_printable(slot.slot_description) for slot in self.library.get_slots()]
+
+
+def choose_among(present: list[Token], selector: str | None) -> Token:
+    """Choose among tokens that were listed, as Module.choose() does."""
+    tokens = [token for token in present if token.info.initialised]
+    if not tokens:
+        raise TokenAwayError("No token was found; insert it, or initialise one.")
+    if selector is None:
+        return _the_one(tokens, "There are {count} tokens")
+    fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
+    if not fitting:
+        names = _names(tokens)
+        raise TokenAwayError(f"There is no token {selector!r}; choose one of {names}.")
+    return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
+
 
 def _readable(slot: pkcs11.Slot) -> bool:
+    """Tell whether there is a token in the slot; one that fails must not hide the others."""
     try:
         slot.get_token()
-    except (pkcs11.TokenNotPresent, pkcs11.TokenNotRecognised):
+    except pkcs11.PKCS11Error:
         return False
     return True
 

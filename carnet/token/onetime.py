@@ -29,7 +29,8 @@ from carnet.token.translation import translated
 
 _LABEL = re.compile(r"carnet \d{8}T\d{6}Z \d{4}")
 _LAST_NUMBER = 9999
-_KEY_TYPES = (KeyType.EC, KeyType.RSA)
+KEY_TYPES = (KeyType.EC, KeyType.RSA)
+"""Of the objects that can be halves of a pair."""
 
 
 def pair_label(minted: datetime, number: int) -> str:
@@ -196,7 +197,7 @@ class OneTimeKeys:
             for key_id, public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
                 found[key_id].public.append(public)
             for key_id, halves in found.items():
-                with _unless_gone():
+                with unless_gone():
                     halves.pair = _pair(key_id, halves)
         self._session.check()
         return dict(found)
@@ -206,16 +207,16 @@ class OneTimeKeys:
     ) -> list[tuple[bytes, Any]]:
         """Return the halves of one-time pairs with their key ids."""
         halves: list[tuple[bytes, Any]] = []
-        for key_type in _KEY_TYPES:
+        for key_type in KEY_TYPES:
             wanted = {Attribute.KEY_TYPE: key_type, **template}
             for half in self._session.find(object_class, wanted):
-                with _unless_gone():
+                with unless_gone():
                     if is_pair_label(half[Attribute.LABEL]):
                         halves.append((half[Attribute.ID], half))
         return halves
 
 
-def _unless_gone() -> AbstractContextManager[None]:
+def unless_gone() -> AbstractContextManager[None]:
     """Pass over an object that another session has destroyed since it was found."""
     return suppress(pkcs11.ObjectHandleInvalid)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from pkcs11.types import PROTECTED_AUTH
 
 from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token.module import Token, TokenInfo
-from carnet.token.translation import translated
+from carnet.token.translation import GONE, translated
 
 _BATCH = 1
 """Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
@@ -168,6 +169,9 @@ def _log_in(token: Token, credential: object, writable: bool) -> pkcs11.Session:
             return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
         except pkcs11.PinIncorrect as error:
             raise PinRefusedError(wrong_pin(token.info)) from error
+        except pkcs11.PinLocked as error:
+            # check_pin_state() found it unlocked: this very try locked it.
+            raise PinRefusedError(wrong_pin(replace(token.info, pin_locked=True))) from error
 
 
 @contextmanager
@@ -175,7 +179,8 @@ def _closing(raw: pkcs11.Session) -> Iterator[pkcs11.Session]:
     try:
         yield raw
     finally:
-        with translated():
+        # A token that was pulled has ended the session itself.
+        with translated(), suppress(*GONE):
             raw.close()
 
 

@@ -6,8 +6,19 @@ from contextlib import contextmanager
 import pkcs11
 
 from carnet.errors import PinRefusedError, TokenAwayError, TokenCannotError, TokenError
+from carnet.token.cryptoki import NotInitializedError
 
 _GONE = "The token is gone; insert it again and repeat the command."
+GONE = (
+    pkcs11.TokenNotPresent,
+    pkcs11.TokenNotRecognised,
+    pkcs11.DeviceRemoved,
+    pkcs11.SlotIDInvalid,
+    pkcs11.SessionClosed,
+    pkcs11.SessionHandleInvalid,
+)
+"""What a module says of a token that was pulled, or that was and is back."""
+_AWAY = (*GONE, pkcs11.DeviceError)
 _CANNOT = (
     "The token cannot do this ({code}); take another key type, or a token that has "
     "such keys, their mechanisms and AES key wrap."
@@ -32,13 +43,11 @@ _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.AnotherUserAlreadyLoggedIn: "The security officer is logged in to the token; end that.",
     pkcs11.SessionExists: "The token is in use; close whatever uses it and repeat the command.",
     pkcs11.SessionCount: "The token has no session left; close other programs that use it.",
-    pkcs11.TokenNotPresent: _GONE,
-    pkcs11.TokenNotRecognised: _GONE,
-    pkcs11.DeviceRemoved: _GONE,
-    pkcs11.DeviceError: _GONE,
-    pkcs11.SlotIDInvalid: _GONE,
-    pkcs11.SessionClosed: _GONE,
-    pkcs11.SessionHandleInvalid: _GONE,
+    **dict.fromkeys(GONE, _GONE),
+    pkcs11.DeviceError: (
+        "The reader or its card does not answer; end other programs that use it, "
+        "or plug it in again."
+    ),
     pkcs11.DeviceMemory: "The token is full; burn key pairs that are no longer needed.",
     pkcs11.TokenWriteProtected: "The token is write-protected; lift that and repeat the command.",
     **dict.fromkeys(_UNABLE, _CANNOT),
@@ -78,12 +87,14 @@ def as_token_error(error: pkcs11.PKCS11Error) -> TokenError:
         return PinRefusedError(said)
     if isinstance(error, _UNABLE):
         return TokenCannotError(said)
-    return TokenAwayError(said) if said in {_GONE, _NOT_STARTED} else TokenError(said)
+    away = isinstance(error, _AWAY) or _is_not_started(error)
+    return TokenAwayError(said) if away else TokenError(said)
 
 
 def _is_not_started(error: pkcs11.PKCS11Error) -> bool:
-    # CKR_CRYPTOKI_NOT_INITIALIZED has no class of its own in python-pkcs11.
-    return type(error) is pkcs11.PKCS11Error and "not initialized" in str(error)
+    # python-pkcs11 says so in words, where it calls the module itself.
+    told = type(error) is pkcs11.PKCS11Error and "not initialized" in str(error)
+    return told or isinstance(error, NotInitializedError)
 
 
 @contextmanager

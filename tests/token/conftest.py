@@ -15,6 +15,8 @@ import pytest
 from carnet.token.initialise import initialise_token
 from carnet.token.module import MODULE_VARIABLE, Module, Token, find_module, load_module
 from carnet.token.session import TokenSession, open_session
+from lab.machine import Machine
+from lab.readers import OPENSC, Card, CardReaders, loopback
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.token.helpers import PIN, SO_PIN, Pairing
 
@@ -63,3 +65,63 @@ def pairing(make_token: Callable[[str], Token]) -> Iterator[Pairing]:
             stack.enter_context(open_session(traveller, PIN, writable=True)),
             stack.enter_context(open_session(host, PIN, writable=True)),
         )
+
+
+@pytest.fixture(scope="session")
+def reader_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Name pcscd's socket once and for all: libpcsclite may read the name but once."""
+    path = tmp_path_factory.mktemp("pcsc") / "pcscd.comm"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCSCLITE_CSOCK_NAME", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def reader_machine() -> Iterator[Machine]:
+    with tempfile.TemporaryDirectory(prefix="carnet-readers-") as name:
+        machine = Machine("readers", Path(name))
+        try:
+            loopback(machine)
+            yield machine
+        finally:
+            machine.close()
+
+
+@pytest.fixture(scope="module")
+def readers_of_machine(reader_machine: Machine) -> CardReaders:
+    return CardReaders(reader_machine)
+
+
+@pytest.fixture(scope="module")
+def cards_of_machine(reader_machine: Machine) -> tuple[Card, Card]:
+    return Card(reader_machine, 0, "alice"), Card(reader_machine, 1, "bob")
+
+
+@pytest.fixture
+def pcscd(readers_of_machine: CardReaders, reader_socket: Path) -> Iterator[CardReaders]:
+    """A pcscd that was just started, with two readers."""
+    reader_socket.symlink_to(readers_of_machine.socket)
+    try:
+        readers_of_machine.start()
+        yield readers_of_machine
+    finally:
+        readers_of_machine.kill()
+        reader_socket.unlink()
+
+
+@pytest.fixture
+def cards(pcscd: CardReaders, cards_of_machine: tuple[Card, Card]) -> Iterator[tuple[Card, Card]]:
+    """Two cards, neither of them in its reader."""
+    for card in cards_of_machine:
+        card.renew()
+    yield cards_of_machine
+    for card in cards_of_machine:
+        card.remove()
+
+
+@pytest.fixture
+def opensc(pcscd: CardReaders) -> Iterator[Module]:
+    module = load_module(Path(OPENSC))
+    module.library.reinitialize()
+    yield module
+    module.library.reinitialize()

@@ -1,0 +1,118 @@
+"""Whether a token is plugged in, as reader and module say on a fresh look.
+
+A card's reader answers in a millisecond and without disturbing the card, so the module
+is asked only when the reader reports another state than at the last look. A module
+without readers, such as SoftHSM2, is started again and asked every time.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+from carnet.errors import TokenError
+from carnet.token.module import Token, load_module
+from carnet.token.readers import Reader, look_at_readers
+
+
+class Presence(StrEnum):
+    """What a look for a token found."""
+
+    HERE = "here"
+    GONE = "gone"
+    UNSEEN = "unseen"
+    """It cannot be looked at: the PC/SC service is gone, or another program has the card."""
+
+
+class Glance:
+    """Tells whether the module has to be asked: not where its readers have not changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.readers: tuple[Reader, ...] | None = None
+        """As they were at the last look; None where there is no PC/SC service."""
+
+    def changed(self) -> bool:
+        """Look at the readers; False only if the module can have nothing new to say."""
+        now = look_at_readers()
+        changed = not now or now != self.readers or not self._has_readers_alone(now)
+        self.readers = now
+        return changed
+
+    def _has_readers_alone(self, readers: tuple[Reader, ...]) -> bool:
+        names = {reader.slot_name for reader in readers}
+        try:
+            return names.issuperset(load_module(self._path).slot_names())
+        except TokenError:
+            return False
+
+
+class Lookout:
+    """Keeps an eye on one token, known by its serial number.
+
+    The module at `path` may come and go with the token, as SoftHSM2's configuration
+    does with a memory stick. With `let_go` the module is stopped while the reader alone
+    can tell, so that other programs may have the card for themselves; no session must
+    be open then.
+    """
+
+    def __init__(self, path: Path, serial: str, *, let_go: bool = False) -> None:
+        self._path = path
+        self._serial = serial
+        self._let_go = let_go
+        self._glance = Glance(path)
+        self.reader: Reader | None = None
+        """The reader that held the token at the last look, as it was then; None where the
+        module has none. Pulled and plugged in again it is another value."""
+        self.token: Token | None = None
+        """The token, where the last look found it here."""
+        self._last = Presence.GONE
+
+    def look(self) -> Presence:
+        """Look for the token, and return what was found."""
+        self._last = self._look()
+        if self._last is not Presence.HERE:
+            self.token = None
+        return self._last
+
+    def _look(self) -> Presence:
+        changed = self._glance.changed()
+        readers = self._glance.readers
+        if self.reader is not None:
+            if readers is None:
+                return Presence.UNSEEN
+            now = next((one for one in readers if one.name == self.reader.name), None)
+            if now == self.reader:
+                return Presence.HERE
+            if now is None or not now.occupied:
+                self.reader = None
+                return Presence.GONE
+        elif not changed and self._last is not Presence.UNSEEN:
+            return self._last
+        return self._ask(readers or ())
+
+    def _ask(self, readers: tuple[Reader, ...]) -> Presence:
+        """Ask the module; what it sees by itself counts where the token has a reader."""
+        self.token = self._find(restart=False)
+        self.reader = _reader_of(self.token, readers)
+        if self.reader is None:
+            self.token = self._find(restart=True)
+            self.reader = _reader_of(self.token, readers)
+        if self.token is None and any(reader.held for reader in readers):
+            return Presence.UNSEEN
+        if self.reader is not None and self._let_go:
+            self.token = None
+            load_module(self._path).stop()
+            return Presence.HERE
+        return Presence.HERE if self.token else Presence.GONE
+
+    def _find(self, *, restart: bool) -> Token | None:
+        try:
+            tokens = load_module(self._path).present(restart=restart)
+            return next((one for one in tokens if one.info.serial == self._serial), None)
+        except TokenError:
+            # A module that fails has no token to show; the next look starts it again.
+            return None
+
+
+def _reader_of(token: Token | None, readers: tuple[Reader, ...]) -> Reader | None:
+    name = token.slot_name if token else None
+    return next((one for one in readers if one.slot_name == name), None)

@@ -1,0 +1,105 @@
+"""A fake card that a test holds in its hand: `python -m lab.card_in_hand PORT NAME`.
+
+Reads one command a line from standard input and answers each with one line of JSON:
+insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
+with the first PIN, PUK and all tries again), log (the commands seen since the last
+log). Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+from typing import Any
+
+from lab.fake_piv import ATR, FakePIV
+
+_OFF, _ON, _RESET, _SEND_ATR = 0, 1, 2, 4
+_HEADER = 2
+_POWER = frozenset({_OFF, _ON, _RESET})
+
+
+class Slot:
+    """A card on its way into a reader and out of it."""
+
+    def __init__(self, card: FakePIV, port: int) -> None:
+        self._card = card
+        self._port = port
+        self._line: socket.socket | None = None
+        self._answering: threading.Thread | None = None
+
+    def insert(self) -> None:
+        """Put the card in; OSError where no reader listens."""
+        self.remove()
+        self._line = socket.create_connection(("127.0.0.1", self._port))
+        self._line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._answering = threading.Thread(target=self._answer, args=(self._line,), daemon=True)
+        self._answering.start()
+
+    def remove(self) -> None:
+        """Pull the card out; one that is not in is no error."""
+        if self._line is not None and self._answering is not None:
+            with contextlib.suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+            self._answering.join()
+            self._line.close()
+        self._line = self._answering = None
+        self._card.reset()
+
+    def _answer(self, line: socket.socket) -> None:
+        """Answer the reader until the line is cut."""
+        with line.makefile("rb") as received, contextlib.suppress(OSError):
+            while header := received.read(_HEADER):
+                message = received.read(int.from_bytes(header, "big"))
+                answer = self._reply(message)
+                if answer is not None:
+                    line.sendall(len(answer).to_bytes(_HEADER, "big") + answer)
+
+    def _reply(self, message: bytes) -> bytes | None:
+        if len(message) > 1:
+            return self._card.transmit(message)
+        if message[0] in _POWER:
+            self._card.reset()
+            return None
+        return ATR if message[0] == _SEND_ATR else None
+
+
+def obey(line: str, card: FakePIV, slot: Slot) -> Any:
+    """Carry out one command; return what to answer."""
+    command, *rest = line.split()
+    match command, rest:
+        case "insert", []:
+            slot.insert()
+        case "remove", []:
+            slot.remove()
+        case "serial", [text]:
+            card.guid = bytes.fromhex(text)
+        case "renew", []:
+            slot.remove()
+            card.renew()
+        case "tries", []:
+            return card.pin.tries
+        case "log", []:
+            seen, card.log = card.log, []
+            return seen
+        case _:
+            raise ValueError(f"unknown command {command}")
+    return None
+
+
+def main(port: int, name: str) -> None:
+    """Obey until standard input ends; `name` is the card's label."""
+    card = FakePIV(name)
+    slot = Slot(card, port)
+    for line in sys.stdin:
+        try:
+            answer = {"done": obey(line, card, slot)}
+        except (OSError, ValueError) as error:
+            answer = {"failed": str(error)}
+        print(json.dumps(answer), flush=True)
+    slot.remove()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,205 @@
+"""Whether a token is there: by its reader and OpenSC, and on SoftHSM2, which has no reader."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from smartcard import scard
+
+from carnet.token.module import Module, Token, find_module
+from carnet.token.presence import Glance, Lookout, Presence
+from carnet.token.readers import Reader, look_at_readers
+from lab.readers import OPENSC, READERS, Card, CardReaders
+from lab.waiting import wait_until
+
+FIRST = "00112233445566770011223344556677"
+OTHER = "8899aabbccddeeff8899aabbccddeeff"
+
+
+def serial(guid: str) -> str:
+    """OpenSC's serial number of a PIV card: the last eight bytes of its GUID."""
+    return guid[-16:]
+
+
+def insert(card: Card, number: int = 0) -> None:
+    card.insert()
+    wait_until(lambda: occupied(number), "the card in its reader")
+
+
+def remove(card: Card, number: int = 0) -> None:
+    card.remove()
+    wait_until(lambda: not occupied(number), "the empty reader")
+
+
+def occupied(number: int) -> bool:
+    return any(r.name == READERS[number] and r.occupied for r in look_at_readers() or ())
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every time that the module is asked for its tokens."""
+    times: list[str] = []
+    real = Module.present
+
+    def present(self, *, restart=True):
+        times.append("restarted" if restart else "listed")
+        return real(self, restart=restart)
+
+    monkeypatch.setattr(Module, "present", present)
+    return times
+
+
+def test_a_card_pulled_and_plugged_in_again(
+    opensc: Module, cards: tuple[Card, Card], asked: list[str]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    assert lookout.look() is Presence.HERE
+    remove(cards[0])
+    assert lookout.look() is Presence.GONE
+    insert(cards[0])
+    assert lookout.look() is Presence.HERE
+    assert "restarted" not in asked
+
+
+def test_a_card_at_rest_is_left_alone(
+    opensc: Module, cards: tuple[Card, Card], asked: list[str]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout.look()
+    asked.clear()
+    cards[0].seen()
+    assert [lookout.look() for _ in range(5)] == [Presence.HERE] * 5
+    assert (asked, cards[0].seen()) == ([], [])
+
+
+def test_another_card_in_the_same_reader_is_not_the_token(
+    opensc: Module, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    assert lookout.look() is Presence.HERE
+    remove(cards[0])
+    cards[0].become(OTHER)
+    insert(cards[0])
+    assert lookout.look() is Presence.GONE
+
+
+def test_the_other_reader_does_not_matter(opensc: Module, cards: tuple[Card, Card]) -> None:
+    cards[0].become(FIRST)
+    cards[1].become(OTHER)
+    insert(cards[0])
+    insert(cards[1], 1)
+    lookout = Lookout(Path(OPENSC), serial(OTHER))
+    assert lookout.look() is Presence.HERE
+    remove(cards[0])
+    assert lookout.look() is Presence.HERE
+    remove(cards[1], 1)
+    assert lookout.look() is Presence.GONE
+
+
+def test_without_pcscd_nobody_can_see(
+    opensc: Module, pcscd: CardReaders, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    assert lookout.look() is Presence.HERE
+    pcscd.stop()
+    assert lookout.look() is Presence.UNSEEN
+    pcscd.start()
+    assert lookout.look() is Presence.GONE
+    insert(cards[0])
+    assert lookout.look() is Presence.HERE
+
+
+def test_a_card_that_another_program_holds_is_not_gone(
+    opensc: Module, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    with held(READERS[0]):
+        assert lookout.look() is Presence.UNSEEN
+        assert lookout.look() is Presence.UNSEEN
+    assert lookout.look() is Presence.HERE
+
+
+def test_a_card_is_let_go_while_its_reader_can_tell(
+    opensc: Module, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST), let_go=True)
+    assert lookout.look() is Presence.HERE
+    with held(READERS[0]):
+        assert lookout.look() is Presence.HERE
+    remove(cards[0])
+    assert lookout.look() is Presence.GONE
+    insert(cards[0])
+    assert lookout.look() is Presence.HERE
+
+
+@contextmanager
+def held(reader: str) -> Iterator[None]:
+    """Have a card for oneself, as another program would."""
+    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    assert result == scard.SCARD_S_SUCCESS
+    result, card, _ = scard.SCardConnect(
+        context, reader, scard.SCARD_SHARE_EXCLUSIVE, scard.SCARD_PROTOCOL_ANY
+    )
+    assert result == scard.SCARD_S_SUCCESS
+    try:
+        yield
+    finally:
+        scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)
+        scard.SCardReleaseContext(context)
+
+
+def test_a_glance_spares_the_module_what_the_readers_know(
+    opensc: Module, pcscd: CardReaders, cards: tuple[Card, Card]
+) -> None:
+    glance = Glance(Path(OPENSC))
+    assert glance.changed()
+    assert not glance.changed()
+    insert(cards[0])
+    assert glance.changed()
+    assert not glance.changed()
+    pcscd.stop()
+    assert glance.changed()
+    assert glance.changed()
+
+
+def test_a_module_without_readers_is_asked_every_time(
+    module: Module, pcscd: CardReaders, cards: tuple[Card, Card]
+) -> None:
+    glance = Glance(find_module(None))
+    assert [glance.changed() for _ in range(3)] == [True] * 3
+
+
+def test_a_token_of_softhsm_taken_away_and_put_back(
+    make_token: Callable[[str], Token], directory: Path
+) -> None:
+    token = make_token("traveller")
+    lookout = Lookout(find_module(None), token.info.serial)
+    assert lookout.look() is Presence.HERE
+    place, away = directory / "softhsm", directory / "away"
+    shutil.move(place, away)
+    assert lookout.look() is Presence.GONE
+    assert lookout.look() is Presence.GONE
+    shutil.move(away, place)
+    assert lookout.look() is Presence.HERE
+    (own,) = (place / "tokens").iterdir()
+    shutil.rmtree(own)
+    assert lookout.look() is Presence.GONE
+
+
+def test_a_long_reader_name_is_known_by_what_the_module_keeps_of_it() -> None:
+    name = "A reader with a very long name indeed, of a very long-winded vendor, 00 00"
+    assert Reader(name, occupied=True, count=1).slot_name == name[:64]
