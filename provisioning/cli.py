@@ -7,6 +7,7 @@ import click
 from carnet.console import run_command
 from provisioning.certificates import certificates, init
 from provisioning.mint_command import mint_command
+from provisioning.pins import change_pin, unblock
 from provisioning.tokens import burn, list_pairs, token_init
 
 _NAME = "carnet-provision"
@@ -17,12 +18,21 @@ _NAME = "carnet-provision"
 def cli() -> None:
     """Initialise tokens, mint one-time key pairs, certify Hosts and Targets.
 
-    Secrets are read from a file descriptor or a file, else from CARNET_PIN,
-    CARNET_SO_PIN and CARNET_OFFICER_PASSPHRASE, else asked for.
+    Secrets are read from a file descriptor or a file, else from CARNET_PIN, CARNET_SO_PIN,
+    CARNET_NEW_PIN and CARNET_OFFICER_PASSPHRASE, else asked for.
     """
 
 
-for _command in (init, certificates, token_init, mint_command, list_pairs, burn):
+for _command in (
+    init,
+    certificates,
+    token_init,
+    mint_command,
+    list_pairs,
+    burn,
+    change_pin,
+    unblock,
+):
     cli.add_command(_command)
 
 

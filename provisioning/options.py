@@ -12,14 +12,15 @@ import click
 import platformdirs
 
 from carnet.console import read_secret, secret_options
-from carnet.token.module import MODULE_VARIABLE, Module, TokenInfo, find_module, load_module
+from carnet.pin import PinSource
+from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
 from carnet.token.session import TokenSession, open_session
 from provisioning.officer import Officer, check_created, load_officer
 from softhsm import configuration
 
 DIRECTORY_VARIABLE = "CARNET_OFFICER_DIR"
+SO_PIN_VARIABLE = "CARNET_SO_PIN"
 PASSPHRASE_VARIABLE = "CARNET_OFFICER_PASSPHRASE"  # noqa: S105 - names it, is none
-PIN_VARIABLE = "CARNET_PIN"
 
 Command = Callable[..., Any]
 
@@ -85,22 +86,13 @@ class TokenAccess:
         """Choose the token and get its PIN. Raises TokenError, UsageError."""
         module = open_module(self.module)
         info = module.choose(self.selector).info
+        source = PinSource(fd=self.pin_fd, file=self.pin_file, allow_final_try=self.allow_final_try)
+        credential = source.obtain(info)
         return Login(
             module=module,
             serial=info.serial,
-            pin=self._pin(info),
-            allow_final_try=self.allow_final_try,
-        )
-
-    def _pin(self, info: TokenInfo) -> str | None:
-        given = self.pin_fd is not None or self.pin_file or PIN_VARIABLE in os.environ
-        if info.protected_authentication_path and not given:
-            return None
-        return read_secret(
-            f"the PIN of token {info.label}",
-            fd=self.pin_fd,
-            file=self.pin_file,
-            variable=PIN_VARIABLE,
+            pin=credential.pin,
+            allow_final_try=credential.allow_final_try,
         )
 
 

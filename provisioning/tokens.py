@@ -9,6 +9,7 @@ import click
 from carnet.console import confirm, print_json, read_secret, secret_options
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
+from carnet.pin import PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
@@ -16,7 +17,7 @@ from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
 from provisioning.confirmation import confirm_by_label
 from provisioning.options import (
-    PIN_VARIABLE,
+    SO_PIN_VARIABLE,
     TokenAccess,
     json_option,
     module_option,
@@ -25,7 +26,6 @@ from provisioning.options import (
 )
 from softhsm.damage import damaged_files
 
-SO_PIN_VARIABLE = "CARNET_SO_PIN"
 _KEY_ID_SIZE = 16
 
 

@@ -1,0 +1,77 @@
+"""Getting a token's PIN from a person, a script or the reader's PIN pad.
+
+What the token tells of the tries left is said before the PIN is asked for. The last
+try needs an explicit yes. A PIN is never tried twice by itself.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from carnet.console import read_secret
+from carnet.token.module import TokenInfo
+from carnet.token.session import check_pin_state
+
+PIN_VARIABLE = "CARNET_PIN"
+
+_YES = "yes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credential:
+    """A PIN for one login."""
+
+    pin: str | None = field(repr=False)
+    """None: the reader's PIN pad asks for it."""
+    allow_final_try: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinSource:
+    """Where the PIN comes from, as the options of a command say."""
+
+    fd: int | None = None
+    file: Path | None = None
+    allow_final_try: bool = False
+
+    def obtain(self, info: TokenInfo) -> Credential:
+        """Return the PIN for a token; from descriptor, file, environment, pad or prompt.
+
+        A source that is given goes before the pad. Raises TokenError if a PIN would
+        be tried for nothing or would be the last try, and nobody said yes to that;
+        UsageError where there is no source and no terminal to ask at.
+        """
+        check_pin_state(info, allow_final_try=True)
+        allowed = self.allow_final_try or _said_yes(info)
+        check_pin_state(info, allow_final_try=allowed)
+        return Credential(pin=self._pin(info), allow_final_try=allowed)
+
+    def _pin(self, info: TokenInfo) -> str | None:
+        given = self.fd is not None or self.file is not None or PIN_VARIABLE in os.environ
+        if not given and info.protected_authentication_path:
+            click.echo(f"Enter the PIN of token {info.label} on the reader's PIN pad.", err=True)
+            return None
+        if not given and info.pin_count_low and not info.pin_final_try:
+            click.echo(
+                f"A wrong PIN was entered at token {info.label} before; too many lock it.", err=True
+            )
+        return read_secret(
+            f"PIN of token {info.label}", fd=self.fd, file=self.file, variable=PIN_VARIABLE
+        )
+
+
+def _said_yes(info: TokenInfo) -> bool:
+    """Ask, where it is the last try and there is somebody to ask."""
+    if not info.pin_final_try or not sys.stdin.isatty():
+        return False
+    answer: str = click.prompt(
+        f"Token {info.label} leaves one PIN try, and a wrong one locks it; "
+        f"type {_YES} to go on, anything else to stop",
+        default="",
+        show_default=False,
+        err=True,
+    )
+    return answer == _YES

@@ -1,0 +1,128 @@
+"""Changing a PIN, and unblocking one that is locked.
+
+PKCS#11 knows two ways to a new PIN for who has forgotten the old one. A token with a
+security officer of its own (SoftHSM2, SmartCard-HSM) takes her SO PIN (C_InitPIN). A
+PIV card has a PUK instead, and OpenSC's module takes it in place of the old PIN, in a
+session without login, where its configuration allows that (see unblock_with_puk).
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pkcs11
+
+from carnet.errors import PinRefusedError, TokenError
+from carnet.token.module import Token
+from carnet.token.session import open_session
+from carnet.token.translation import translated
+
+_OPENSC_VARIABLE = "OPENSC_CONF"
+_TAKE_PUK = """app opensc-pkcs11 {
+    pkcs11 {
+        user_pin_unblock_style = set_pin_in_unlogged_session;
+    }
+}
+"""
+
+
+def change_pin(token: Token, old: str, new: str, *, allow_final_try: bool = False) -> None:
+    """Give the token another PIN (C_SetPIN by the user).
+
+    The old one is tried once, as at a login. Raises TokenError as open_session() does,
+    and if the token does not take the new one; the old one is right then as before.
+    """
+    with (
+        open_session(token, old, writable=True, allow_final_try=allow_final_try) as session,
+        translated(),
+    ):
+        session.raw.set_pin(old, new)
+
+
+def change_so_pin(token: Token, old: str, new: str) -> None:
+    """Give the token another SO PIN; raises TokenError as unblock_with_so_pin() does."""
+    with _as_officer(token, old) as raw:
+        raw.set_pin(old, new)
+
+
+def unblock_with_so_pin(token: Token, so_pin: str, pin: str) -> None:
+    """Give a token a new PIN and all its tries, by the SO PIN (C_InitPIN).
+
+    Key pairs stay. Raises PinRefusedError if the SO PIN is wrong or locked, TokenError
+    if the token has none, or if it does not take the new PIN.
+    """
+    with _as_officer(token, so_pin) as raw:
+        raw.init_pin(pin)
+
+
+def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
+    """Give a locked card a new PIN and all its tries, by its PUK.
+
+    Only where the PIN is locked: elsewhere a module would take the PUK for a PIN, and
+    use up a try of it. Raises TokenError if it is not locked, PinRefusedError if the
+    PUK is wrong, or if the module does not take one.
+    """
+    check_locked(token)
+    label = token.info.label
+    with token.module.in_use(), translated(), token.handle.open(rw=True) as raw:
+        try:
+            raw.set_pin(puk, pin)
+        except pkcs11.PinIncorrect as error:
+            raise PinRefusedError(
+                f"The PUK is wrong; make sure of it, for too many wrong ones make "
+                f"token {label} useless for ever."
+            ) from error
+        except pkcs11.PinLocked as error:
+            raise PinRefusedError(
+                f"Token {label} takes no PUK here, or its PUK is locked too; "
+                f"unblock it with its vendor's own tool."
+            ) from error
+
+
+def check_locked(token: Token) -> None:
+    """Raise TokenError unless the PIN is locked."""
+    info = token.info
+    if not info.pin_locked:
+        raise TokenError(
+            f"The PIN of token {info.label} is not locked; change it with the PIN that it has."
+        )
+
+
+@contextmanager
+def opensc_takes_puk() -> Iterator[None]:
+    """Have OpenSC's module, loaded in here, take a PUK; other modules do not care.
+
+    It reads its configuration when it starts. One that the user named is left alone.
+    """
+    if _OPENSC_VARIABLE in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="carnet-") as directory:
+        configuration = Path(directory) / "opensc.conf"
+        configuration.write_text(_TAKE_PUK, encoding="ascii")
+        os.environ[_OPENSC_VARIABLE] = str(configuration)
+        try:
+            yield
+        finally:
+            del os.environ[_OPENSC_VARIABLE]
+
+
+@contextmanager
+def _as_officer(token: Token, so_pin: str) -> Iterator[pkcs11.Session]:
+    label = token.info.label
+    with token.module.in_use(), translated():
+        try:
+            session = token.handle.open(rw=True, so_pin=so_pin)
+        except (pkcs11.PinIncorrect, pkcs11.PinLocked) as error:
+            raise PinRefusedError(
+                f"The SO PIN is wrong or locked; make sure of it, for too many wrong ones make "
+                f"token {label} useless for ever."
+            ) from error
+        except pkcs11.PKCS11Error as error:
+            raise TokenError(
+                f"Token {label} knows no SO PIN; a card that has a PUK is unblocked with --puk."
+            ) from error
+        with session as raw:
+            yield raw

@@ -1,0 +1,112 @@
+"""`change-pin` and `unblock`: another PIN for a token, and one for who is locked out."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from carnet.console import print_json, read_secret, secret_options
+from carnet.errors import TokenError, UsageError
+from carnet.pin import PinSource
+from carnet.token import pins
+from carnet.token.module import Token
+from provisioning.options import (
+    SO_PIN_VARIABLE,
+    TokenAccess,
+    json_option,
+    module_option,
+    open_module,
+    token_options,
+)
+
+NEW_PIN_VARIABLE = "CARNET_NEW_PIN"
+
+_SELECTOR = click.option(
+    "--token", "selector", metavar="SELECTOR", help="The token's label or serial."
+)
+
+
+@click.command("change-pin")
+@click.option("--so", "officers", is_flag=True, help="The SO PIN, not the user's.")
+@secret_options("new-pin", "the new PIN")
+@secret_options("so-pin", "the SO PIN that it has")
+@token_options
+@json_option
+def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: Any) -> None:
+    """Give a token another PIN; key pairs stay."""
+    token = open_module(access.module).choose(access.selector)
+    if officers:
+        old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
+        pins.change_so_pin(token, old, new)
+    else:
+        _change_users(token, access, sources)
+    what = "SO PIN" if officers else "PIN"
+    _report(token, f"The {what} of token {token.info.label} is changed.", as_json=as_json)
+
+
+@click.command()
+@click.option("--puk", "by_puk", is_flag=True, help="By the card's PUK: it has no SO PIN.")
+@module_option
+@_SELECTOR
+@secret_options("new-pin", "the new PIN")
+@secret_options("so-pin", "the SO PIN, or with --puk the PUK")
+@json_option
+def unblock(
+    module: str | None,
+    selector: str | None,
+    by_puk: bool,
+    as_json: bool,
+    **sources: Any,
+) -> None:
+    """Give a token a new PIN and all its tries; key pairs stay."""
+    with pins.opensc_takes_puk() if by_puk else nullcontext():
+        token = open_module(module).choose(selector)
+        if by_puk:
+            pins.check_locked(token)
+        secret = _read_so_pin("the PUK" if by_puk else "the SO PIN", **sources)
+        new = _read_new_pin("PIN", **sources)
+        if by_puk:
+            pins.unblock_with_puk(token, secret, new)
+        else:
+            pins.unblock_with_so_pin(token, secret, new)
+    _report(token, f"Token {token.info.label} is unblocked and has a new PIN.", as_json=as_json)
+
+
+def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) -> None:
+    source = PinSource(
+        fd=access.pin_fd, file=access.pin_file, allow_final_try=access.allow_final_try
+    )
+    credential = source.obtain(token.info)
+    if credential.pin is None:
+        raise TokenError(
+            f"The PIN of token {token.info.label} is typed at its reader; "
+            f"change it with its vendor's own tool."
+        )
+    new = _read_new_pin("PIN", **sources)
+    pins.change_pin(token, credential.pin, new, allow_final_try=credential.allow_final_try)
+
+
+def _read_so_pin(what: str, *, so_pin_fd: int | None, so_pin_file: Path | None, **_: Any) -> str:
+    return read_secret(what, fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE)
+
+
+def _read_new_pin(what: str, *, new_pin_fd: int | None, new_pin_file: Path | None, **_: Any) -> str:
+    new = read_secret(
+        f"the new {what}",
+        fd=new_pin_fd,
+        file=new_pin_file,
+        variable=NEW_PIN_VARIABLE,
+        confirm=True,
+    )
+    if not new:
+        raise UsageError(f"The new {what} is empty; choose one.")
+    return new
+
+
+def _report(token: Token, sentence: str, *, as_json: bool) -> None:
+    info = token.info
+    if as_json:
+        print_json({"label": info.label, "serial": info.serial})
+    else:
+        click.echo(sentence)

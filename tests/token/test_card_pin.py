@@ -1,0 +1,156 @@
+"""PINs on a card that counts the tries and really locks: a fake PIV card, real OpenSC."""
+
+from collections.abc import Iterator
+
+import pytest
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+
+from carnet.errors import TokenError
+from carnet.token import pins
+from carnet.token.module import Module, Token
+from carnet.token.session import open_session
+from carnet.token.translation import translated
+from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
+from lab.readers import Card
+from tests.token.helpers import DIGEST
+from tests.token.test_presence import insert, remove
+
+WRONG = "000000"
+NEW = "135790"
+CHANGE, UNBLOCK = "0024", "002c"
+
+
+@pytest.fixture
+def token(opensc: Module, cards: tuple[Card, Card]) -> Token:
+    insert(cards[0])
+    return opensc.choose("alice")
+
+
+@pytest.fixture
+def puk_allowed() -> Iterator[None]:
+    """Before the module starts: that is when OpenSC reads its configuration."""
+    with pins.opensc_takes_puk():
+        yield
+
+
+def log_in(token: Token, pin: str, *, allow_final_try: bool = False) -> None:
+    with open_session(token, pin, writable=False, allow_final_try=allow_final_try):
+        pass
+
+
+def lock(token: Token) -> None:
+    for _ in range(2):
+        with pytest.raises(TokenError):
+            log_in(token, WRONG)
+    with pytest.raises(TokenError):
+        log_in(token, WRONG, allow_final_try=True)
+
+
+def test_the_final_try_is_kept_until_it_is_allowed(token: Token, cards: tuple[Card, Card]) -> None:
+    with pytest.raises(TokenError, match="PIN is wrong; check it"):
+        log_in(token, WRONG)
+    assert cards[0].tries() == 2
+    with pytest.raises(TokenError, match="wrong and one try is left"):
+        log_in(token, WRONG)
+    assert cards[0].tries() == 1
+    with pytest.raises(TokenError, match="leaves one PIN try"):
+        log_in(token, DEFAULT_PIN)
+    assert cards[0].tries() == 1
+    log_in(token, DEFAULT_PIN, allow_final_try=True)
+    assert cards[0].tries() == 3
+
+
+def test_the_try_that_locks_is_said_and_nothing_is_tried_after_it(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    for _ in range(2):
+        with pytest.raises(TokenError):
+            log_in(token, WRONG)
+    with pytest.raises(TokenError, match="PIN is wrong and token alice is now locked"):
+        log_in(token, WRONG, allow_final_try=True)
+    with pytest.raises(TokenError, match="is locked; have the security officer"):
+        log_in(token, DEFAULT_PIN, allow_final_try=True)
+    assert cards[0].tries() == 0
+
+
+def test_a_card_signs_in_one_slot_and_agrees_in_the_other(token: Token) -> None:
+    with open_session(token, DEFAULT_PIN, writable=False) as session:
+        held = session.find(ObjectClass.PRIVATE_KEY, {})
+        (signs,) = (key for key in held if key[Attribute.SIGN])
+        (agrees,) = (key for key in held if key[Attribute.DERIVE])
+        assert len(signs.sign(DIGEST, mechanism=Mechanism.ECDSA)) == 64
+        own = session.find(ObjectClass.PUBLIC_KEY, {Attribute.ID: agrees[Attribute.ID]})[0]
+        point = own[Attribute.EC_POINT][2:]
+        secret = agrees.derive_key(
+            KeyType.GENERIC_SECRET,
+            256,
+            capabilities=MechanismFlag(0),
+            mechanism=Mechanism.ECDH1_DERIVE,
+            mechanism_param=(KDF.NULL, None, point),
+            template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
+        )
+        assert len(secret[Attribute.VALUE]) == 32
+        assert not hasattr(agrees, "sign")
+        assert not hasattr(signs, "derive_key")
+
+
+def test_changing_the_pin(token: Token, cards: tuple[Card, Card]) -> None:
+    pins.change_pin(token, DEFAULT_PIN, NEW)
+    log_in(token, NEW)
+    with pytest.raises(TokenError, match="PIN is wrong"):
+        pins.change_pin(token, DEFAULT_PIN, "246802")
+    assert cards[0].tries() == 2
+
+
+def test_the_puk_unblocks(puk_allowed: None, token: Token, cards: tuple[Card, Card]) -> None:
+    lock(token)
+    pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    assert cards[0].tries() == 3
+    log_in(token, NEW)
+
+
+def test_a_wrong_puk(puk_allowed: None, token: Token, cards: tuple[Card, Card]) -> None:
+    lock(token)
+    with pytest.raises(TokenError, match="PUK is wrong"):
+        pins.unblock_with_puk(token, "11111111", NEW)
+    assert cards[0].tries() == 0
+    pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+
+
+@pytest.mark.usefixtures("puk_allowed")
+def test_the_puk_is_kept_where_nothing_is_locked(token: Token, cards: tuple[Card, Card]) -> None:
+    cards[0].seen()
+    with pytest.raises(TokenError, match="is not locked"):
+        pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    assert cards[0].tries() == 3
+    assert not [each for each in cards[0].seen() if each[:4] in {CHANGE, UNBLOCK}]
+
+
+def test_without_its_configuration_opensc_takes_no_puk(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    lock(token)
+    with pytest.raises(TokenError, match="takes no PUK here"):
+        pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    assert cards[0].tries() == 0
+
+
+def test_a_card_without_so_pin_says_so(token: Token, cards: tuple[Card, Card]) -> None:
+    lock(token)
+    with pytest.raises(TokenError, match="knows no SO PIN"):
+        pins.unblock_with_so_pin(token, DEFAULT_PUK, NEW)
+
+
+def test_a_session_on_a_card_that_was_pulled_is_over(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    with open_session(token, DEFAULT_PIN, writable=False) as session:
+        (signs,) = (k for k in session.find(ObjectClass.PRIVATE_KEY, {}) if k[Attribute.SIGN])
+        remove(cards[0])
+        with pytest.raises(TokenError, match="The token is gone"), translated():
+            signs.sign(DIGEST, mechanism=Mechanism.ECDSA)
+    insert(cards[0])
+    with pytest.raises(TokenError, match="The token is gone"), translated():
+        signs.sign(DIGEST, mechanism=Mechanism.ECDSA)
+    log_in(token.module.choose("alice"), DEFAULT_PIN)
+    assert cards[0].tries() == 3

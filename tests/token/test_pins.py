@@ -1,0 +1,74 @@
+"""Changing PINs and unblocking on SoftHSM2, which has an SO PIN and locks nothing."""
+
+import pytest
+
+from carnet.errors import TokenError
+from carnet.token import pins
+from carnet.token.module import Token
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import open_session
+from tests.token.helpers import PIN, SO_PIN, Pairing
+
+NEW = "carnet-user-0042"
+
+
+def log_in(token: Token, pin: str) -> None:
+    with open_session(token, pin, writable=False):
+        pass
+
+
+def test_the_user_changes_the_pin(token: Token) -> None:
+    pins.change_pin(token, PIN, NEW)
+    log_in(token, NEW)
+    with pytest.raises(TokenError, match="PIN is wrong"):
+        log_in(token, PIN)
+
+
+def test_the_old_pin_must_be_right(token: Token) -> None:
+    with pytest.raises(TokenError, match="PIN is wrong"):
+        pins.change_pin(token, NEW, NEW)
+    log_in(token, PIN)
+
+
+@pytest.mark.parametrize("new", ["1", "x" * 300])
+def test_a_pin_that_the_token_does_not_take_leaves_the_old_one(token: Token, new: str) -> None:
+    with pytest.raises(TokenError, match="too short or too long"):
+        pins.change_pin(token, PIN, new)
+    with pytest.raises(TokenError, match="too short or too long"):
+        pins.unblock_with_so_pin(token, SO_PIN, new)
+    log_in(token, PIN)
+
+
+def test_the_so_pin_gives_a_new_pin(token: Token) -> None:
+    pins.unblock_with_so_pin(token, SO_PIN, NEW)
+    log_in(token, NEW)
+    with pytest.raises(TokenError, match="PIN is wrong"):
+        log_in(token, PIN)
+
+
+def test_a_wrong_so_pin(token: Token) -> None:
+    with pytest.raises(TokenError, match="SO PIN is wrong"):
+        pins.unblock_with_so_pin(token, PIN, NEW)
+    log_in(token, PIN)
+
+
+def test_the_so_pin_is_changed(token: Token) -> None:
+    pins.change_so_pin(token, SO_PIN, NEW)
+    with pytest.raises(TokenError, match="SO PIN is wrong"):
+        pins.unblock_with_so_pin(token, SO_PIN, NEW)
+    pins.unblock_with_so_pin(token, NEW, PIN)
+    log_in(token, PIN)
+
+
+def test_a_token_that_locks_nothing_takes_no_puk(token: Token) -> None:
+    with pytest.raises(TokenError, match="is not locked"):
+        pins.unblock_with_puk(token, SO_PIN, NEW)
+
+
+def test_key_pairs_outlive_a_new_pin(pairing: Pairing) -> None:
+    key_id = pairing.share(0)
+    traveller = pairing.traveller.token
+    pairing.traveller.raw.close()
+    pins.unblock_with_so_pin(traveller, SO_PIN, NEW)
+    with open_session(traveller, NEW, writable=True) as session:
+        assert OneTimeKeys(session).holds(key_id)

@@ -1,0 +1,173 @@
+"""Where a PIN comes from, and what is said before it is asked for."""
+
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+
+import click
+import pytest
+
+from carnet.errors import TokenError, UsageError
+from carnet.pin import PIN_VARIABLE, PinSource
+from carnet.token import session
+from carnet.token.module import Token, TokenInfo
+from carnet.token.session import open_session
+
+INFO = TokenInfo(
+    label="alice",
+    serial="1",
+    manufacturer="m",
+    model="m",
+    initialised=True,
+    pin_set=True,
+    pin_count_low=False,
+    pin_final_try=False,
+    pin_locked=False,
+    protected_authentication_path=False,
+)
+PAD = replace(INFO, protected_authentication_path=True)
+FINAL = replace(INFO, pin_count_low=True, pin_final_try=True)
+
+
+class Terminal:
+    """A person who answers each prompt in turn; what is asked is kept."""
+
+    def __init__(self, answers: list[str]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def prompt(self, text: str, **_) -> str:
+        self.asked.append(text)
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def at_terminal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(PIN_VARIABLE, raising=False)
+
+    def sit_down(*answers: str) -> Terminal:
+        terminal = Terminal(list(answers))
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(click, "prompt", terminal.prompt)
+        return terminal
+
+    return sit_down
+
+
+def descriptor(pin: str) -> int:
+    reading, writing = os.pipe()
+    os.write(writing, pin.encode() + b"\n")
+    os.close(writing)
+    return reading
+
+
+def test_each_source_gives_the_pin(tmp_path, monkeypatch, at_terminal):
+    terminal = at_terminal("from the prompt")
+    file = tmp_path / "pin"
+    file.touch(mode=0o600)
+    file.write_text("from the file\n")
+    assert PinSource().obtain(INFO).pin == "from the prompt"
+    monkeypatch.setenv(PIN_VARIABLE, "from the environment")
+    assert PinSource().obtain(INFO).pin == "from the environment"
+    assert PIN_VARIABLE not in os.environ
+    assert PinSource(file=file).obtain(INFO).pin == "from the file"
+    fd = descriptor("from the descriptor")
+    assert PinSource(fd=fd, file=file).obtain(INFO).pin == "from the descriptor"
+    assert terminal.asked == ["PIN of token alice"]
+
+
+def test_a_file_that_others_can_read_is_no_source(tmp_path):
+    file = tmp_path / "pin"
+    file.write_text("1234\n")
+    file.chmod(0o644)
+    with pytest.raises(UsageError, match="Others can read"):
+        PinSource(file=file).obtain(INFO)
+
+
+def test_without_source_and_terminal_there_is_no_pin(monkeypatch):
+    monkeypatch.delenv(PIN_VARIABLE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(UsageError, match="no terminal"):
+        PinSource().obtain(INFO)
+
+
+def test_the_pin_pad_is_used_where_there_is_one(at_terminal, capsys):
+    terminal = at_terminal()
+    assert PinSource().obtain(PAD).pin is None
+    assert "on the reader's PIN pad" in capsys.readouterr().err
+    assert terminal.asked == []
+
+
+def test_a_pin_that_is_given_goes_before_the_pad(monkeypatch, at_terminal):
+    at_terminal()
+    assert PinSource(fd=descriptor("1234")).obtain(PAD).pin == "1234"
+    monkeypatch.setenv(PIN_VARIABLE, "5678")
+    assert PinSource().obtain(PAD).pin == "5678"
+
+
+def test_the_login_goes_through_the_pad(monkeypatch):
+    """python-pkcs11 then passes no PIN to C_Login, and the reader asks for it."""
+    used = []
+
+    class Found(Token):
+        info = PAD
+
+    def log_in(_, credential, __):
+        used.append(credential)
+        raise TokenError("far enough.")
+
+    monkeypatch.setattr(session, "_log_in", log_in)
+    monkeypatch.setattr(Found, "__init__", lambda _: None)
+    token = Found()
+    token.module = _NoModule()
+    for pin in (None, "1234"):
+        with pytest.raises(TokenError, match="far enough"), open_session(token, pin, writable=True):
+            pass
+    assert used == [session.PROTECTED_AUTH, "1234"]
+
+
+class _NoModule:
+    def in_use(self):
+        return nullcontext()
+
+
+def test_a_wrong_pin_before_is_said_before_the_prompt(at_terminal, capsys):
+    at_terminal("1234")
+    PinSource().obtain(replace(INFO, pin_count_low=True))
+    assert "too many lock it" in capsys.readouterr().err
+
+
+def test_the_final_try_takes_a_typed_yes(at_terminal):
+    terminal = at_terminal("yes", "1234")
+    credential = PinSource().obtain(FINAL)
+    assert (credential.pin, credential.allow_final_try) == ("1234", True)
+    assert "leaves one PIN try" in terminal.asked[0]
+
+
+@pytest.mark.parametrize("answer", ["", "y", "YES please", "no"])
+def test_anything_else_is_a_no_and_the_pin_is_not_asked_for(at_terminal, answer):
+    terminal = at_terminal(answer)
+    with pytest.raises(TokenError, match="--allow-final-try"):
+        PinSource().obtain(FINAL)
+    assert len(terminal.asked) == 1
+
+
+def test_a_script_says_yes_by_the_option_only(monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    with pytest.raises(TokenError, match="--allow-final-try"):
+        PinSource(fd=descriptor("1234")).obtain(FINAL)
+    credential = PinSource(fd=descriptor("1234"), allow_final_try=True).obtain(FINAL)
+    assert credential.allow_final_try
+
+
+def test_a_locked_pin_is_not_asked_for(at_terminal):
+    terminal = at_terminal()
+    with pytest.raises(TokenError, match="is locked"):
+        PinSource(allow_final_try=True).obtain(replace(INFO, pin_locked=True))
+    assert terminal.asked == []
+
+
+def test_no_pin_is_in_a_representation(at_terminal):
+    at_terminal("1234")
+    assert "1234" not in repr(PinSource().obtain(INFO))
