@@ -195,6 +195,8 @@ class Exchange:
             ppk=info.ppk_id is not None,
             established_at=int(time.time()),
             expires=info.expires,
+            token_label=self._means.booklet.label,
+            token_serial=self._means.booklet.serial,
         )
         self._means.sessions.keep(session)
         return session

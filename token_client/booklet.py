@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives import serialization
 
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
-from carnet.token.module import Token, find_module, load_module
+from carnet.pin import Credential
+from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
 from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
 from carnet.wire.suites import AnySuite, suite_of_key
-from softhsm.configuration import use_default
 from token_client.config import ClientConfig
 
 
@@ -50,26 +50,16 @@ class Booklet:
         return [p for p in self.keys.pairs() if p.not_after is None or p.not_after >= today]
 
 
-def find_token(config: ClientConfig, selector: str | None) -> Token:
-    """Return the token that is plugged in; raises TokenError where there is not just one."""
-    use_default()
-    module = load_module(find_module(config.module))
-    return module.choose(selector or config.token)
-
-
 @contextmanager
-def open_booklet(
-    token: Token,
-    pin: str | None,
-    config: ClientConfig,
-    allow_final_try: bool,
-) -> Iterator[Booklet]:
+def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> Iterator[Booklet]:
     """Unlock a token and verify its cover.
 
     Raises TokenError: for the PIN, and for a cover that is missing, not the
     officer's, another token's or expired.
     """
-    with open_session(token, pin, writable=True, allow_final_try=allow_final_try) as session:
+    with open_session(
+        token, credential.pin, writable=True, allow_final_try=credential.allow_final_try
+    ) as session:
         info = token.info
         cover = _valid_cover(session, config)
         yield Booklet(info.serial, info.label, cover, OneTimeKeys(session))

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +15,11 @@ from carnet.errors import UsageError
 if TYPE_CHECKING:
     from carnet.ipsec.strongswan import StrongSwan
     from carnet.objectives import Objective
+    from token_client.booklet import Booklet
     from token_client.config import ClientConfig
     from token_client.connect import Connected
+    from token_client.doctor import Finding
+    from token_client.sessions import Session
 
 _PIN = "the PIN of the token"
 _token_option = click.option("--token", help="Which token, by label or serial number.")
@@ -37,7 +41,7 @@ def cli() -> None:
     "--lifetime", type=console.DURATION, help="How long, such as 8h; else as long as allowed."
 )
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
-@click.option("--wait", is_flag=True, help="Wait for a token; not in this version.")
+@click.option("--wait", is_flag=True, help="Wait until the token is plugged in.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @console.secret_options("pin", _PIN)
@@ -59,39 +63,39 @@ def connect(
     as_json: bool,
 ) -> None:
     """Open a tunnel to TARGET with the next one-time key pair."""
-    from token_client import booklet as booklets
+    from carnet.pin import PinSource
     from token_client import config as configuration
     from token_client import connect as connecting
+    from token_client import plugging, removal
     from token_client.agent import Wish
     from token_client.steps import Steps
 
-    if wait:
-        raise UsageError("This version does not wait for a token; plug it in, then connect.")
     _interrupt_on_hangup()
     option = _objective(objective, threat)
     networks = _networks(network)
     config = configuration.load()
-    chosen = booklets.find_token(config, token)
     driver = _driver(config)
+    pulled = partial(removal.end_unless_kept, driver, config)
+    plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)
     capabilities = connecting.check_means(driver, option)
-    pin = console.read_secret(
-        f"PIN of token {chosen.info.label}", fd=pin_fd, file=pin_file, variable="CARNET_PIN"
-    )
-    with booklets.open_booklet(chosen, pin, config, allow_final_try) as booklet:
+    source = PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try)
+    credential = plug.obtain_pin(source)
+
+    def attempt(booklet: "Booklet") -> "Connected | None":
         wish = Wish(
             connecting.choose_target(booklet, target), int(option), networks or None, lifetime
         )
         if dry_run:
             _show_plan(connecting.plan(booklet, capabilities, wish, config), as_json)
-            return
+            return None
         if not as_json:
             click.echo(f"Connecting {booklet.cover.user_id} to {wish.target} by {option.label}")
-        connected = connecting.connect(
-            booklet, driver, capabilities, wish, config, Steps(quiet=as_json)
-        )
-    _show(connected, as_json)
-    if foreground:
-        _stay(driver, connected)
+        return connecting.connect(booklet, driver, capabilities, wish, config, Steps(quiet=as_json))
+
+    connected = plug.use(credential, attempt)
+    if connected is not None:
+        _show(connected, config, as_json)
+        _watch(driver, connected.session, config, foreground)
 
 
 @cli.command()
@@ -133,15 +137,36 @@ def disconnect(tunnel: str | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("tunnel", required=False)
+@click.option("--worker", is_flag=True, hidden=True)
+def agent(tunnel: str | None, worker: bool) -> None:
+    """Watch over TUNNEL and its token, as `carnet connect` has it done in the background."""
+    from token_client import background
+    from token_client import config as configuration
+    from token_client.memory import memory_directory
+    from token_client.sessions import SessionStore
+
+    _interrupt_on_hangup()
+    config = configuration.load()
+    sessions = SessionStore(memory_directory()).choose(tunnel)
+    if len(sessions) != 1:
+        raise UsageError("Say which tunnel to watch over; `carnet status` shows those there are.")
+    if worker:
+        background.work(_driver(config), sessions[0], config, _tell)
+    else:
+        background.supervise(_driver(config), sessions[0])
+
+
+@cli.command()
 @_json_option
 def tokens(as_json: bool) -> None:
     """List the tokens that are plugged in, as far as they tell without a PIN."""
     from token_client import config as configuration
-    from token_client.tokens import describe, list_tokens
+    from token_client.tokens import describe, facts, list_tokens
 
     found = list_tokens(configuration.load())
     if as_json:
-        console.print_json([vars(token) for token in found])
+        console.print_json([facts(token) for token in found])
     elif not found:
         click.echo("No token is plugged in.")
     for token in () if as_json else found:
@@ -160,9 +185,16 @@ def doctor(token: str | None, as_json: bool) -> int:
     if as_json:
         console.print_json([vars(finding) for finding in findings])
     for finding in () if as_json else findings:
-        mark = click.style("ok  ", fg="green") if finding.good else click.style("bad ", fg="red")
-        click.echo(f"{mark} {finding.part:14} {finding.sentence}")
-    return max((finding.exit_status for finding in findings if not finding.good), default=0)
+        click.echo(f"{_mark(finding)} {finding.part:10} {finding.sentence}")
+    return next((finding.exit_status for finding in findings if finding.exit_status), 0)
+
+
+def _mark(finding: "Finding") -> str:
+    if finding.good:
+        return click.style("ok  ", fg="green")
+    return (
+        click.style("bad ", fg="red") if finding.exit_status else click.style("warn", fg="yellow")
+    )
 
 
 def _interrupt_on_hangup() -> None:
@@ -212,7 +244,7 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
         click.echo(f"{name:14} {value}")
 
 
-def _show(connected: "Connected", as_json: bool) -> None:
+def _show(connected: "Connected", config: "ClientConfig", as_json: bool) -> None:
     session = connected.session
     if as_json:
         facts = {name: getattr(session, name) for name in session.__struct_fields__}
@@ -225,15 +257,30 @@ def _show(connected: "Connected", as_json: bool) -> None:
         f"{session.virtual_address}, {format_duration(connected.seconds)} long."
     )
     click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+    if left < config.few_pairs:
+        _tell("Few key pairs are left; ask the security officer for a new booklet in time.")
 
 
-def _stay(driver: "StrongSwan", connected: "Connected") -> None:
-    """Wait until the tunnel goes down, or the user ends it."""
+def _watch(
+    driver: "StrongSwan", session: "Session", config: "ClientConfig", foreground: bool
+) -> None:
+    """Have tunnel and token watched over: here until Ctrl-C, or in the background."""
+    if not foreground:
+        from token_client import background
+
+        if not background.start(session, config):
+            _tell("There is no file system in memory here: nobody notices if the token is pulled.")
+        return
     from token_client.foreground import stay
 
-    click.echo("The tunnel stands until Ctrl-C.", err=True)
+    _tell("The tunnel stands until Ctrl-C.")
     with contextlib.suppress(KeyboardInterrupt):
-        stay(driver, connected.session)
+        stay(driver, session, config, _tell)
+
+
+def _tell(sentence: str) -> None:
+    """Say what happens meanwhile; standard output is for the result."""
+    click.echo(sentence, err=True)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ It can only narrow or override what the cover on the token says.
 """
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,17 @@ from carnet.config import Section, load_config
 from carnet.wire.documents import Url
 
 PATH_VARIABLE = "CARNET_CLIENT_CONFIG"
+
+
+class OnRemoval(StrEnum):
+    """What happens when the token is pulled while its tunnel stands."""
+
+    END = "end"
+    """The tunnel ends: who takes her token and goes leaves nothing open behind her."""
+    KEEP = "keep"
+    """The tunnel stays; that the token was pulled is only said."""
+    LOCK = "lock"
+    """The screen is locked, and the tunnel stays; it ends if the screen cannot be locked."""
 
 
 class ClientConfig(Section, frozen=True, kw_only=True):
@@ -31,6 +43,12 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """strongSwan's VICI socket."""
     patience: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
+    on_removal: OnRemoval = OnRemoval.END
+    """What happens when the token is pulled while its tunnel stands."""
+    lock_command: Annotated[tuple[str, ...], Meta(min_length=1)] = ("loginctl", "lock-session")
+    """Program and arguments that lock the screen, for `on_removal = "lock"`."""
+    few_pairs: Annotated[int, Meta(ge=0)] = 5
+    """A connection that leaves fewer key pairs than this warns of it."""
 
 
 def load() -> ClientConfig:

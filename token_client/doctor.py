@@ -1,19 +1,26 @@
-"""`carnet doctor`: part by part, what is right, and what to do where something is not."""
+"""`carnet doctor`: part by part, what is right, and what to do where something is not.
 
-import socket
+Each part that `carnet connect` needs is looked at by itself. The first that is bad gives
+the exit status, as it would there. No PIN is asked for and none is tried.
+"""
+
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from carnet.errors import CarnetError, UnreachableError
+from carnet.cover import read_unverified_cover
+from carnet.errors import CarnetError, IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
 from carnet.ipsec.strongswan import StrongSwan
-from token_client.booklet import find_token
+from carnet.moments import format_moment
+from carnet.objectives import Objective
+from carnet.token.module import Module, Token
+from carnet.token.readers import Reader, look_at_readers
+from carnet.token.session import check_pin_state, open_public_session
+from carnet.wire.documents import Cover
 from token_client.config import ClientConfig
+from token_client.host import look_at_host
 from token_client.memory import memory_directory
-from token_client.tokens import list_tokens
-
-_TCP_SECONDS = 5
-_PORTS = {"http": 80, "https": 443}
+from token_client.tokens import load, pin_state, read_facts
 
 
 @dataclass(frozen=True)
@@ -24,58 +31,155 @@ class Finding:
     good: bool
     sentence: str
     exit_status: int = 0
+    """What `carnet connect` would end with for this; 0 if it could work all the same."""
 
 
 def examine(config: ClientConfig, selector: str | None) -> list[Finding]:
     """Look at every part that `carnet connect` needs; one part's trouble hides no other's."""
-    return [
-        _look("token", lambda: _token(config, selector)),
-        _look("IPsec", lambda: _ipsec(config)),
-        _look("Host", lambda: _host(config)),
-        _memory(),
-    ]
+    return _Examination(config, selector).run()
 
 
-def _look(part: str, look: Callable[[], str]) -> Finding:
+class _WarningError(CarnetError):
+    """Not right, and yet a connection could work."""
+
+    exit_status = 0
+
+
+class _Examination:
+    """Looks at the parts in the order in which `carnet connect` meets them."""
+
+    def __init__(self, config: ClientConfig, selector: str | None) -> None:
+        self._config = config
+        self._selector = selector or config.token
+        self._module: Module | None = None
+        self._token: Token | None = None
+        self._cover: Cover | None = None
+
+    def run(self) -> list[Finding]:
+        looks: tuple[tuple[str, Callable[[], str]], ...] = (
+            ("module", self._look_at_module),
+            ("readers", self._look_at_readers),
+            ("token", self._look_at_token),
+            ("IPsec", self._look_at_ipsec),
+            ("PIN", self._look_at_pin),
+            ("key pairs", self._look_at_pairs),
+            ("Host", self._look_at_host),
+            ("clock", self._look_at_clock),
+            ("memory", _look_at_memory),
+        )
+        return [_find(part, look) for part, look in looks]
+
+    def _look_at_module(self) -> str:
+        self._module = load(self._config)
+        return f"{self._module.path} is loaded"
+
+    def _look_at_readers(self) -> str:
+        readers = look_at_readers()
+        if self._has_slots_of_its_own(readers or ()):
+            return "not needed: the module has slots of its own"
+        if readers is None:
+            raise TokenError(
+                "The smart-card service does not run; start it (`systemctl start pcscd.socket`)."
+            )
+        if not readers:
+            raise TokenError("No reader is plugged in; plug one in, or the token itself.")
+        held = [reader.name for reader in readers if reader.held]
+        if held:
+            raise TokenError(
+                f"Another program has the card in {held[0]} for itself; end that program."
+            )
+        occupied = sum(reader.occupied for reader in readers)
+        return f"{len(readers)} with {occupied} cards: {', '.join(r.name for r in readers)}"
+
+    def _has_slots_of_its_own(self, readers: tuple[Reader, ...]) -> bool:
+        try:
+            names = self._module.slot_names() if self._module else []
+        except TokenError:
+            return False
+        return not {reader.slot_name for reader in readers}.issuperset(names)
+
+    def _look_at_token(self) -> str:
+        if self._module is None:
+            raise TokenError("No token can be seen without the module; see to that first.")
+        self._token = self._module.choose(self._selector)
+        info = self._token.info
+        return f"{info.label}, serial {info.serial}, {info.model}"
+
+    def _look_at_pin(self) -> str:
+        info = self._the_token().info
+        check_pin_state(info, allow_final_try=False)
+        return pin_state(info)
+
+    def _look_at_pairs(self) -> str:
+        token = self._the_token()
+        facts = read_facts(token)
+        with open_public_session(token) as session:
+            self._cover = read_unverified_cover(session)
+        if self._cover is None:
+            raise TokenError("The token has no cover; have the security officer mint key pairs.")
+        if self._cover.not_after is not None and self._cover.not_after <= time.time():
+            raise TokenError("The booklet has expired; ask the security officer for a new one.")
+        if facts.pairs_left == 0:
+            raise NoKeyPairLeftError("No key pair is left; ask the officer for a new booklet.")
+        until = f", the first until {facts.oldest_expiry}" if facts.oldest_expiry else ""
+        if facts.pairs_left < self._config.few_pairs:
+            raise _WarningError(
+                f"Only {facts.pairs_left} left{until}; ask the security officer for a new booklet."
+            )
+        return f"{facts.pairs_left} left{until}, for {self._cover.user_id}"
+
+    def _look_at_host(self) -> str:
+        hosts = self._config.hosts or (self._cover.hosts if self._cover else ())
+        if not hosts:
+            raise UnreachableError("No token tells a Host's address; plug in yours.")
+        sightings = [look_at_host(host) for host in hosts]
+        found = next((one for one in sightings if one.answers), None)
+        if found is None:
+            failures = "; ".join(f"{one.host}: {one.failure}" for one in sightings)
+            raise UnreachableError(f"No Host answers ({failures}); check the network.")
+        return f"{found.host} answers"
+
+    def _look_at_ipsec(self) -> str:
+        driver = StrongSwan(self._config.vici) if self._config.vici else StrongSwan()
+        found = driver.capabilities()
+        if Objective.ESP not in found.objectives:
+            raise IPsecError(
+                f"{found.driver} {found.version} runs but cannot carry ESP; "
+                f"load the kernel's ESP, or strongSwan's kernel-libipsec."
+            )
+        able = ", ".join(objective.label for objective in found.objectives)
+        return f"{found.driver} {found.version} carries {able}"
+
+    def _look_at_clock(self) -> str:
+        """Judge by the booklet: Host tells strangers nothing, the time of day included."""
+        if self._cover is None:
+            return "nothing here tells whether it is right"
+        minted = self._cover.issued_at
+        if time.time() < minted:
+            raise _WarningError(
+                f"This machine's clock is slow: the booklet was minted at {format_moment(minted)}, "
+                f"and it is not that late here yet; set it."
+            )
+        return f"later than the booklet ({format_moment(minted)}), and nothing here tells more"
+
+    def _the_token(self) -> Token:
+        if self._token is None:
+            raise TokenError("There is no token to look at; see to that first.")
+        return self._token
+
+
+def _find(part: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(part, good=True, sentence=look())
     except CarnetError as error:
         return Finding(part, good=False, sentence=error.sentence, exit_status=error.exit_status)
 
 
-def _token(config: ClientConfig, selector: str | None) -> str:
-    info = find_token(config, selector).info
-    return f"{info.label}, serial {info.serial}"
-
-
-def _ipsec(config: ClientConfig) -> str:
-    driver = StrongSwan(config.vici) if config.vici else StrongSwan()
-    capabilities = driver.capabilities()
-    able = ", ".join(objective.label for objective in capabilities.objectives)
-    return f"{capabilities.driver} {capabilities.version} carries {able}"
-
-
-def _host(config: ClientConfig) -> str:
-    hosts = config.hosts or tuple(host for token in list_tokens(config) for host in token.hosts)
-    if not hosts:
-        raise UnreachableError("No token tells a Host's address; plug in yours.")
-    failures = []
-    for host in hosts:
-        try:
-            url = urlsplit(host)
-            address = (url.hostname or "", url.port or _PORTS[url.scheme])
-            socket.create_connection(address, _TCP_SECONDS).close()
-        except (OSError, ValueError, KeyError) as error:
-            failures.append(f"{host}: {getattr(error, 'strerror', None) or error}")
-        else:
-            return f"{host} answers"
-    raise UnreachableError(f"No Host answers ({'; '.join(failures)}); check the network.")
-
-
-def _memory() -> Finding:
+def _look_at_memory() -> str:
     directory = memory_directory()
     if directory is None:
-        sentence = "no file system in memory: an interrupted request cannot be sent again"
-    else:
-        sentence = f"{directory} keeps what must not reach a disk"
-    return Finding("memory", good=True, sentence=sentence)
+        raise _WarningError(
+            "No file system in memory: an interrupted request cannot be sent again, and a pulled "
+            "token is noticed with --foreground only; mount a tmpfs on /run."
+        )
+    return f"{directory} keeps what must not reach a disk"

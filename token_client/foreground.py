@@ -1,23 +1,26 @@
 """`carnet connect --foreground`: stay with the tunnel, and end it with the command."""
 
-from carnet.errors import IPsecError
-from carnet.ipsec.driver import Change, Driver
+from collections.abc import Callable
+
+from carnet.errors import IPsecError, TokenError
+from carnet.ipsec.driver import Driver
+from token_client.config import ClientConfig
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
+from token_client.watch import Watch, lookout
 
 
-def stay(driver: Driver, session: Session) -> None:
-    """Watch the tunnel until it goes down; take it out whichever way this ends.
+def stay(
+    driver: Driver, session: Session, config: ClientConfig, tell: Callable[[str], None]
+) -> None:
+    """Watch over tunnel and token; take the tunnel out whichever way this ends.
 
-    Raises IPsecError if the tunnel went down by itself.
+    Raises TokenError if the token was pulled and the configuration ends the tunnel
+    then, IPsecError if the tunnel went down by itself.
     """
     try:
-        for event in driver.watch():
-            if event.name == session.name and event.change is Change.DOWN:
-                break
-        raise IPsecError(
-            f"The tunnel to {session.target} went down; run `carnet connect` for a new one."
-        )
+        ending = Watch(driver, session, lookout(config, session), config, tell).run()
     finally:
         driver.down(session.name)
         SessionStore(memory_directory()).drop(session.name)
+    raise (TokenError if ending.pulled else IPsecError)(ending.sentence)

@@ -5,8 +5,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import cycle
@@ -29,6 +29,8 @@ ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""
 LONGEST_WAIT_SECONDS = 10
 """For which a 429 can have the Client wait, whatever it says: anybody on the way can forge one."""
+LOOK_SECONDS = 5
+"""For a look whether something answers."""
 _UNREACHABLE = "host-unreachable"
 _BUSY = "host-busy"
 _MAX_DIGITS = 4
@@ -117,18 +119,49 @@ class HostSender:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
 
+@dataclass(frozen=True)
+class HostSighting:
+    """What a look at a Host's address found; anybody on the way may have answered."""
+
+    host: str
+    failure: str | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether something answers HTTP there."""
+        return self.failure is None
+
+
+def look_at_host(host: str) -> HostSighting:
+    """Ask whether something answers at a Host's address; sends nothing that means anything."""
+    try:
+        with _connected(host, LOOK_SECONDS) as connection:
+            connection.request("GET", urlsplit(host).path or "/")
+            connection.getresponse()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return HostSighting(host, failure=_short(error))
+    return HostSighting(host)
+
+
 def _post(host: str, sealed: bytes) -> Delivery:
-    url = urlsplit(host)
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=ATTEMPT_SECONDS)
-    with _Attempt(connection, ATTEMPT_SECONDS) as attempt:
-        connection.connect()
-        attempt.sock = connection.sock
-        path = url.path.rstrip("/") + "/v1/requests"
+    with _connected(host, ATTEMPT_SECONDS) as connection:
+        path = urlsplit(host).path.rstrip("/") + "/v1/requests"
         connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
         response = connection.getresponse()
         body = response.read(MAX_RESPONSE + 1)
     return _interpret(host, response, body)
+
+
+@contextmanager
+def _connected(host: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
+    """Yield a connection to a Host, which is ended after so many seconds."""
+    url = urlsplit(host)
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=seconds)
+    with _Attempt(connection, seconds) as attempt:
+        connection.connect()
+        attempt.sock = connection.sock
+        yield connection
 
 
 class _Attempt:

@@ -23,6 +23,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     established_at: int
     """Seconds since 1970, UTC."""
     expires: int
+    token_label: str
+    token_serial: str
+    """Which token it stands on: the agent watches for its removal."""
+    ended: str | None = None
+    """Why it was ended while nobody looked, as a sentence."""
 
 
 class SessionStore:

@@ -47,6 +47,8 @@ def describe(state: TunnelState) -> str:
     session, live = state.session, state.live
     objective = Objective(session.objective_id).label
     head = f"{session.target}  {session.user_id}  {objective}  {', '.join(session.networks)}"
+    if session.ended:
+        return f"{head}\n  ended: {session.ended}"
     if live is None:
         return f"{head}\n  down; `carnet disconnect {session.target}` clears it"
     ppk = ", post-quantum key" if live.ppk else ""

@@ -1,17 +1,39 @@
-"""`carnet tokens`: what the tokens tell without a PIN."""
+"""`carnet tokens`: what the tokens tell without a PIN, to be shown and not relied upon."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
 
 from carnet.cover import read_unverified_cover
-from carnet.token.module import Token, find_module, load_module
+from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.session import open_public_session
+from carnet.token.shown import ShownPair, shown_pairs
+from carnet.wire.documents import Cover
+from carnet.wire.fault import WireError
+from carnet.wire.suites import suite_of_key
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig
+
+_NO_SUITE = 0
+
+
+@dataclass(frozen=True)
+class PairsLeft:
+    """How many pairs of one kind are left."""
+
+    key_type: str
+    """A name in carnet.token.keys.TYPES."""
+    suite: str | None
+    """Its name; None where the key alone does not tell, and the cover does not either."""
+    custody: str | None
+    """As the cover has it."""
+    count: int
 
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """One token; user and Targets stand on the cover and are not verified without the PIN."""
+    """One token; user, Targets and pairs are not verified without the PIN."""
 
     label: str
     serial: str
@@ -20,38 +42,91 @@ class TokenFacts:
     user_id: str | None
     targets: tuple[str, ...]
     hosts: tuple[str, ...]
+    pairs: tuple[PairsLeft, ...]
+    oldest_expiry: date | None
+    """The last day of the pair that expires first."""
+
+    @property
+    def pairs_left(self) -> int:
+        """How many pairs are left, of any kind."""
+        return sum(pairs.count for pairs in self.pairs)
+
+
+def load(config: ClientConfig) -> Module:
+    """Load the module of this machine's tokens; raises TokenError."""
+    use_default()
+    return load_module(find_module(config.module))
 
 
 def list_tokens(config: ClientConfig) -> list[TokenFacts]:
     """Return the initialised tokens; raises TokenError if the module fails."""
-    use_default()
-    module = load_module(find_module(config.module))
-    return [_facts(token) for token in module.present() if token.info.initialised]
+    return [read_facts(token) for token in load(config).present() if token.info.initialised]
+
+
+def read_facts(token: Token) -> TokenFacts:
+    """Ask a token what it tells; raises TokenError."""
+    info = token.info
+    with open_public_session(token) as session:
+        cover = read_unverified_cover(session)
+        shown = shown_pairs(session)
+    today = datetime.now(UTC).date()
+    left = [pair for pair in shown if pair.not_after is None or pair.not_after >= today]
+    return TokenFacts(
+        label=info.label,
+        serial=info.serial,
+        model=info.model,
+        pin=pin_state(info),
+        user_id=cover.user_id if cover else None,
+        targets=cover.targets if cover else (),
+        hosts=cover.hosts if cover else (),
+        pairs=_count(left, cover),
+        oldest_expiry=min((pair.not_after for pair in left if pair.not_after), default=None),
+    )
+
+
+def facts(token: TokenFacts) -> dict[str, Any]:
+    """Return a token's facts, for scripts."""
+    return {**asdict(token), "pairs_left": token.pairs_left}
 
 
 def describe(token: TokenFacts) -> str:
     """Return a token as one line for a person."""
     cover = f"{token.user_id} to {', '.join(token.targets)}" if token.user_id else "no cover"
-    return f"{token.label}  serial {token.serial}  {token.model}  PIN {token.pin}  {cover}"
+    kinds = [
+        f"{pairs.count} {pairs.key_type}, suite {pairs.suite or 'unknown'}, "
+        f"custody {pairs.custody or 'unknown'}"
+        for pairs in token.pairs
+    ]
+    left = f"{token.pairs_left} pairs left"
+    if kinds:
+        left += f" ({'; '.join(kinds)})"
+    if token.oldest_expiry:
+        left += f", the first until {token.oldest_expiry}"
+    return f"{token.label}  serial {token.serial}  {token.model}  PIN {token.pin}  {cover}  {left}"
 
 
-def _facts(token: Token) -> TokenFacts:
-    info = token.info
-    with open_public_session(token) as session:
-        cover = read_unverified_cover(session)
-    pin = "set" if info.pin_set else "not set"
+def pin_state(info: TokenInfo) -> str:
+    """Say what a token tells of its PIN."""
     if info.pin_locked:
-        pin = "locked"
-    elif info.pin_final_try:
-        pin = "one try left"
-    elif info.pin_count_low:
-        pin = "mistyped before"
-    return TokenFacts(
-        label=info.label,
-        serial=info.serial,
-        model=info.model,
-        pin=pin,
-        user_id=cover.user_id if cover else None,
-        targets=cover.targets if cover else (),
-        hosts=cover.hosts if cover else (),
+        return "locked"
+    if info.pin_final_try:
+        return "one try left"
+    if info.pin_count_low:
+        return "mistyped before"
+    return "set" if info.pin_set else "not set"
+
+
+def _count(left: list[ShownPair], cover: Cover | None) -> tuple[PairsLeft, ...]:
+    custody = cover.custody if cover else None
+    numbers = Counter((pair.key_type, _suite(pair, cover)) for pair in left)
+    return tuple(
+        PairsLeft(key_type, suite, custody, number)
+        for (key_type, suite), number in sorted(numbers.items())
     )
+
+
+def _suite(pair: ShownPair, cover: Cover | None) -> str | None:
+    try:
+        return suite_of_key(pair.public_key, cover.suite if cover else _NO_SUITE).name
+    except WireError:
+        return None

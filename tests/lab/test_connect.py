@@ -171,7 +171,7 @@ def test_neighbouring_networks_are_asked_for_as_one(office):
     assert fetch(office).body == FILE
 
 
-@pytest.mark.parametrize("options", [("--lifetime", "400d"), ("--wait",), ("--nonsense",)])
+@pytest.mark.parametrize("options", [("--lifetime", "400d"), ("--nonsense",)])
 def test_what_cannot_be_asked_for_costs_no_pair(office, options):
     before = office.keys_on(office.world.client)
     done = office.carnet("connect", *options)

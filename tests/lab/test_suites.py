@@ -75,6 +75,13 @@ def test_both_tokens_hold_the_pairs_and_let_none_out(office):
     assert all(key["sensitive"] and not key["extractable"] for key in travellers + hosts)
 
 
+def test_the_pairs_left_are_told_without_the_pin(office, kind):
+    (token,) = office.facts(office.world.client, "carnet", "tokens")
+    key_type, suite, _ = kind
+    counted = {"key_type": key_type, "suite": suite, "custody": "paired", "count": PAIRS}
+    assert token["pairs"] == [counted]
+
+
 def test_a_tunnel_opens_carries_a_file_and_burns_the_pair_on_both_tokens(office, kind):
     (spent, *_), number = office.pairs(), kind[2]
     assert spent["suite"] == number

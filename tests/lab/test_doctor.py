@@ -1,0 +1,228 @@
+"""`carnet doctor` and `carnet tokens`: one thing wrong at a time, on real parts."""
+
+import json
+
+import pytest
+
+from lab.fake_piv import DEFAULT_PIN
+from lab.readers import OPENSC, Card, CardReaders
+from lab.waiting import wait_until
+from tests.lab.offices import office_at_work
+
+HOLD = """
+import sys
+from smartcard import scard
+_, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+_, names = scard.SCardListReaders(context, [])
+result, card, _ = scard.SCardConnect(
+    context, names[0], scard.SCARD_SHARE_EXCLUSIVE, scard.SCARD_PROTOCOL_ANY
+)
+print("held" if result == 0 else "not held", flush=True)
+sys.stdin.read()
+"""
+
+SLOW_CLOCK = """
+import time
+tells = time.time
+time.time = lambda: tells() - 10 * 86400
+from token_client.cli import main
+main()
+"""
+
+SILENT = """
+import socket, sys
+listening = socket.create_server(("127.0.0.1", 8998))
+taken = listening.accept()
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=6) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def readers(office):
+    return CardReaders(office.world.client)
+
+
+@pytest.fixture
+def pcscd(readers):
+    readers.start()
+    yield readers
+    readers.stop()
+
+
+@pytest.fixture
+def card(office, pcscd):
+    card = Card(office.world.client, 0, "alice")
+    yield card
+    card.remove()
+
+
+@pytest.fixture
+def on_card(office):
+    return office.configure_client(f'module = "{OPENSC}"\n')
+
+
+def examine(office, extra=None, *options):
+    done = office.carnet("doctor", "--json", *options, extra=extra)
+    findings = {one["part"]: one for one in json.loads(done.stdout)}
+    return done.returncode, findings
+
+
+def bad(findings):
+    return [part for part, one in findings.items() if not one["good"]]
+
+
+def test_all_is_well(office):
+    status, findings = examine(office)
+    assert (status, bad(findings)) == (0, [])
+    assert list(findings) == [
+        "module", "readers", "token", "IPsec", "PIN", "key pairs", "Host", "clock", "memory",
+    ]  # fmt: skip
+    assert findings["key pairs"]["sentence"] == "6 left, for alice@office"
+    assert findings["clock"]["sentence"].startswith("later than the booklet (20")
+    shown = office.carnet("doctor").stdout.splitlines()
+    assert len(shown) == len(findings)
+    assert all(line.startswith("ok") for line in shown)
+
+
+def test_no_module(office):
+    status, findings = examine(office, {"CARNET_PKCS11_MODULE": "/nowhere/module.so"})
+    assert status == 4
+    assert "/nowhere/module.so" in findings["module"]["sentence"]
+
+
+def test_no_token(office):
+    office.pull_out(office.world.client)
+    status, findings = examine(office)
+    office.plug_in(office.world.client)
+    assert status == 4
+    assert "insert it" in findings["token"]["sentence"]
+    assert findings["IPsec"]["good"]
+
+
+def test_no_ipsec_daemon(office):
+    office.client_charon.stop()
+    status, findings = examine(office)
+    office.client_charon.start()
+    assert (status, bad(findings)) == (5, ["IPsec"])
+
+
+def test_no_host(office):
+    office.host_agent.stop()
+    status, findings = examine(office)
+    office.host_agent = office.serve_host()
+    assert (status, bad(findings)) == (6, ["Host"])
+    assert "check the network" in findings["Host"]["sentence"]
+
+
+def test_a_host_that_says_nothing(office):
+    """Any answer of HTTP counts; an open port does not."""
+    silent = office.world.client.start(["python", "-c", SILENT], log="silent.log", stdin=-1)
+    office.world.client.wait_for_port(8998)
+    extra = office.configure_client('hosts = ["http://127.0.0.1:8998"]\n')
+    status, findings = examine(office, extra)
+    silent.kill()
+    assert (status, bad(findings)) == (6, ["Host"])
+    assert "no answer in time" in findings["Host"]["sentence"]
+
+
+def test_few_pairs_do_not_stop_a_connection(office):
+    status, findings = examine(office, office.configure_client("few_pairs = 7\n"))
+    assert (status, bad(findings)) == (0, ["key pairs"])
+    assert "Only 6 left" in findings["key pairs"]["sentence"]
+
+
+def test_a_clock_that_is_before_the_booklet_is_warned_of(office):
+    slow = ("python", "-c", SLOW_CLOCK)
+    done = office.command(office.world.client, *slow, "doctor", "--json", check=False)
+    findings = {one["part"]: one for one in json.loads(done.stdout)}
+    assert (done.returncode, bad(findings)) == (0, ["clock"])
+    assert "clock is slow: the booklet was minted at" in findings["clock"]["sentence"]
+    assert "warn clock" in office.command(office.world.client, *slow, "doctor").stdout
+
+
+def test_few_pairs_are_warned_of_at_a_connection(office):
+    extra = office.configure_client("few_pairs = 100\n")
+    done = office.carnet("connect", extra=extra)
+    assert done.returncode == 0
+    assert "Few key pairs are left; ask the security officer" in done.stderr
+    office.carnet("disconnect")
+
+
+def test_tokens_are_listed_without_the_pin(office):
+    (token,) = json.loads(office.carnet("tokens", "--json").stdout)
+    left = office.valid_pairs()
+    assert token["label"] == "alice"
+    assert token["user_id"] == "alice@office"
+    kind = {"key_type": "ec-p256", "suite": "p-256", "custody": "paired", "count": left}
+    assert token["pairs"] == [kind]
+    assert token["pairs_left"] == left
+    assert token["oldest_expiry"] is None
+    assert f"{left} pairs left (" in office.carnet("tokens").stdout
+
+
+def test_a_card_and_no_pcscd(office, on_card):
+    status, findings = examine(office, on_card)
+    assert status == 4
+    assert "smart-card service does not run; start it" in findings["readers"]["sentence"]
+    assert findings["module"]["good"]
+
+
+def test_no_reader(office, readers, on_card):
+    readers.start(readers=False)
+    status, findings = examine(office, on_card)
+    readers.stop()
+    assert status == 4
+    assert "No reader is plugged in" in findings["readers"]["sentence"]
+
+
+def test_a_reader_without_a_card(office, pcscd, on_card):
+    status, findings = examine(office, on_card)
+    assert status == 4
+    assert findings["readers"]["sentence"].startswith("2 with 0 cards")
+    assert "insert it" in findings["token"]["sentence"]
+
+
+def examine_until(office, extra, part, words):
+    """The card takes a moment to be noticed."""
+    found = []
+
+    def holds():
+        found[:] = examine(office, extra)
+        return words in found[1][part]["sentence"]
+
+    wait_until(holds, f"{part}: {words}", 40)
+    return found
+
+
+def test_a_locked_card(office, card, on_card):
+    card.insert()
+    _, findings = examine_until(office, on_card, "PIN", "set")
+    assert findings["key pairs"]["exit_status"] == 4
+    for pin, options in (("000000", ()), ("000000", ())):
+        office.carnet("connect", *options, pin=pin, extra=on_card)
+    status, findings = examine(office, on_card)
+    assert status == 4
+    assert "leaves one PIN try" in findings["PIN"]["sentence"]
+    done = office.carnet("connect", pin=DEFAULT_PIN, extra=on_card)
+    assert (done.returncode, card.tries()) == (4, 1)
+    office.carnet("connect", "--allow-final-try", pin="000000", extra=on_card)
+    _, findings = examine(office, on_card)
+    assert "is locked; have the security officer unblock it" in findings["PIN"]["sentence"]
+    assert "PIN locked" in office.carnet("tokens", extra=on_card).stdout
+
+
+def test_a_card_that_another_program_holds(office, card, on_card):
+    card.insert()
+    examine_until(office, on_card, "PIN", "set")
+    holder = office.world.client.start(["python", "-c", HOLD], log="holder.log", stdin=-1)
+    holder.wait_for_line("^held")
+    status, findings = examine(office, on_card)
+    holder.kill()
+    assert status == 4
+    assert "Another program has the card in Virtual PCD 00 00" in findings["readers"]["sentence"]

@@ -1,0 +1,356 @@
+"""Plugging in and pulling out, on a tunnel that really stands."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from lab.http_client import request
+from lab.readers import OPENSC, Card, CardReaders
+from lab.waiting import wait_until
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
+
+BOB = {"pin": "11112222", "so-pin": "33334444"}
+CARD = "00112233445566778899aabbccddeeff"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=24) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def plugged_in(office):
+    yield
+    take_out(office)
+    office.plug_in(office.world.client)
+    office.carnet("disconnect")
+    wait_until(lambda: agents(office) == [], "the end of the agents")
+
+
+@pytest.fixture(scope="module")
+def other(office):
+    """Bob's token, in a directory of its own."""
+    client = office.world.client
+    directory = client.directory / "bob"
+    office.command(
+        client, "carnet-provision", "token-init", "--label", "bob",
+        given=BOB, extra={"CARNET_SOFTHSM_DIR": str(directory)},
+    )  # fmt: skip
+    return directory
+
+
+def plug(office):
+    return office.world.client.directory / ".local/share/carnet/softhsm"
+
+
+def take_out(office):
+    plug(office).unlink(missing_ok=True)
+
+
+def carries(office):
+    return request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+def records(office):
+    return json.loads(office.carnet("status", "--json").stdout)
+
+
+def agents(office):
+    """Return the background agents' processes: the machine's process id, whether worker."""
+    found = []
+    for process in office.world.client.path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if b"agent" in words and b"token_client" in words:
+            found.append((int(process.name), b"--worker" in words))
+    return sorted(found)
+
+
+def kill_worker(office, number):
+    """Kill the worker of the agent, from inside; return its process id."""
+    pid = worker(office)
+    office.world.client.run(["kill", f"-{number.name.removeprefix('SIG')}", str(pid)])
+    return pid
+
+
+def worker(office):
+    found = []
+
+    def look():
+        found[:] = [pid for pid, work in agents(office) if work]
+        return found
+
+    wait_until(look, "the worker of the agent")
+    return found[0]
+
+
+def stay(office, text=""):
+    extra = office.configure_client(text) if text else None
+    process = office.start_connect("--foreground", extra=extra)
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    assert carries(office)
+    return process
+
+
+def test_a_token_that_is_plugged_in_late_connects(office):
+    take_out(office)
+    process = office.start_connect("--wait")
+    process.wait_for_line("Waiting for a token; plug it in")
+    office.plug_in(office.world.client)
+    assert process.wait(60) == 0
+    assert carries(office)
+
+
+def test_waiting_for_one_token_passes_over_another(office, other):
+    take_out(office)
+    process = office.start_connect("--wait", "--token", "alice")
+    process.wait_for_line("Waiting for token alice")
+    plug(office).symlink_to(other)
+    process.wait_for_line(r"Token bob \(serial \w+\) is not the one waited for")
+    take_out(office)
+    office.plug_in(office.world.client)
+    assert process.wait(60) == 0
+    assert process.output().count("Token bob") == 1
+    assert carries(office)
+
+
+def test_waiting_by_serial_number(office, other):
+    listed = office.facts(office.world.client, "carnet", "tokens")
+    take_out(office)
+    process = office.start_connect("--wait", "--dry-run", "--token", listed[0]["serial"])
+    process.wait_for_line("Waiting for token " + listed[0]["serial"])
+    office.plug_in(office.world.client)
+    assert process.wait() == 0
+
+
+def test_waiting_ends_with_ctrl_c(office):
+    take_out(office)
+    process = office.start_connect("--wait")
+    process.wait_for_line("Waiting for a token")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert process.output().split("\n", 1)[1].strip() == "carnet: interrupted."
+
+
+def test_a_token_that_is_there_is_not_waited_for(office):
+    done = office.carnet("connect", "--wait", "--dry-run")
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_pulling_the_token_ends_the_tunnel(office):
+    process = stay(office)
+    take_out(office)
+    assert process.wait() == 4
+    last = process.output().splitlines()[-1]
+    assert last.startswith("carnet: Token alice was pulled out, so the tunnel to work was ended")
+    assert not carries(office)
+    assert records(office) == []
+
+
+def test_pulling_the_token_keeps_the_tunnel_where_that_is_configured(office):
+    process = stay(office, 'on_removal = "keep"\n')
+    take_out(office)
+    process.wait_for_line("Token alice was pulled out; the tunnel to work stays, as configured")
+    assert carries(office)
+    office.plug_in(office.world.client)
+    process.wait_for_line("Token alice is back")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+
+
+def test_another_token_in_its_place_is_not_the_token(office, other):
+    process = stay(office, 'on_removal = "keep"\n')
+    take_out(office)
+    plug(office).symlink_to(other)
+    process.wait_for_line("Token alice was pulled out")
+    take_out(office)
+    office.plug_in(office.world.client)
+    process.wait_for_line("Token alice is back")
+
+
+def test_pulling_the_token_locks_the_screen_where_that_is_configured(office):
+    locked = office.world.client.directory / "locked"
+    process = stay(office, f'on_removal = "lock"\nlock_command = ["touch", "{locked}"]\n')
+    take_out(office)
+    process.wait_for_line("was pulled out; screen locked, the tunnel to work stays")
+    assert locked.exists()
+    assert carries(office)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"), [('["false"]', "false ended with 1"), ('["/nowhere/lock"]', "No such file")]
+)
+def test_a_screen_that_cannot_be_locked_ends_the_tunnel(office, command, why):
+    process = stay(office, f'on_removal = "lock"\nlock_command = {command}\n')
+    take_out(office)
+    assert process.wait() == 4
+    assert why in process.output()
+    assert not carries(office)
+
+
+def test_the_background_agent_ends_the_tunnel(office):
+    assert office.carnet("connect").returncode == 0
+    assert carries(office)
+    take_out(office)
+    wait_until(lambda: agents(office) == [], "the end of the agent", 30)
+    assert not carries(office)
+    (record,) = records(office)
+    assert record["ended"].startswith("Token alice was pulled out")
+    assert "ended: Token alice was pulled out" in office.carnet("status").stdout
+    office.carnet("disconnect")
+    assert records(office) == []
+
+
+def test_the_agent_ends_with_the_tunnel(office):
+    assert office.carnet("connect").returncode == 0
+    worker(office)
+    office.carnet("disconnect")
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+
+
+def test_where_the_tunnel_stays_there_is_no_agent(office):
+    extra = office.configure_client('on_removal = "keep"\n')
+    assert office.carnet("connect", extra=extra).returncode == 0
+    assert agents(office) == []
+    take_out(office)
+    assert carries(office)
+
+
+def test_an_agent_that_crashes_is_started_again(office):
+    assert office.carnet("connect").returncode == 0
+    first = kill_worker(office, signal.SIGSEGV)
+    wait_until(lambda: worker(office) != first, "another worker")
+    assert carries(office)
+    take_out(office)
+    wait_until(lambda: agents(office) == [], "the end of the agent", 30)
+    assert not carries(office)
+
+
+def test_stopping_the_agent_ends_no_tunnel(office):
+    assert office.carnet("connect").returncode == 0
+    worker(office)
+    supervisor = next(pid for pid, work in agents(office) if not work)
+    office.world.client.run(["kill", str(supervisor)])
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+    assert carries(office)
+
+
+def test_an_agent_that_cannot_watch_ends_the_tunnel(office):
+    extra = office.configure_client("patience = 60\n")
+    assert office.carnet("connect", extra=extra).returncode == 0
+    office.configure_client('module = "/nowhere/module.so"\n')
+    kill_worker(office, signal.SIGKILL)
+    wait_until(lambda: agents(office) == [], "the end of the agent", 60)
+    assert not carries(office)
+    assert "failed again and again" in records(office)[0]["ended"]
+
+
+def test_an_agent_needs_to_know_which_tunnel(office):
+    done = office.carnet("agent")
+    assert done.returncode == 2
+    assert is_one_sentence(done)
+
+
+def pull_for_good(office):
+    """Pull the token under a session that is open: SoftHSM2 knows its files by their path."""
+    take_out(office)
+    tokens = office.world.token / "tokens"
+    tokens.rename(tokens.with_name("away"))
+
+
+def put_back(office):
+    away = office.world.token / "away"
+    away.rename(away.with_name("tokens"))
+    office.plug_in(office.world.client)
+
+
+def begin_without_host(office, *options):
+    """Start a connection whose answer does not come; return it once the request is sent."""
+    office.host_agent.stop()
+    process = office.start_connect(*options)
+    process.wait_for_line("no answer yet")
+    return process
+
+
+def test_a_token_pulled_in_the_middle_is_taken_back_and_no_other(office, other):
+    before = office.valid_pairs()
+    process = begin_without_host(office, "--wait")
+    pull_for_good(office)
+    office.host_agent = office.serve_host()
+    process.wait_for_line("Token alice was pulled out; plug it in again to go on")
+    plug(office).symlink_to(other)
+    process.wait_for_line("Token bob .* is not the one waited for, and is left alone")
+    take_out(office)
+    put_back(office)
+    assert process.wait(60) == 0
+    assert office.valid_pairs() == before - 1
+    assert carries(office)
+
+
+def test_a_token_pulled_in_the_middle_costs_no_further_pair(office):
+    before = office.valid_pairs()
+    process = begin_without_host(office)
+    pull_for_good(office)
+    office.host_agent = office.serve_host()
+    assert process.wait(60) == 4
+    assert "Token alice was pulled out, in the middle" in process.output().splitlines()[-1]
+    put_back(office)
+    assert office.carnet("connect").returncode == 0
+    assert office.valid_pairs() == before - 1
+
+
+@pytest.fixture
+def card(office):
+    """A card in a real reader, in place of the token of a tunnel that stands."""
+    readers = CardReaders(office.world.client)
+    readers.start()
+    card = Card(office.world.client, 0, "alice")
+    card.become(CARD)
+    card.insert()
+    yield card, readers
+    card.remove()
+    readers.stop()
+    shutil.rmtree(office.world.client.directory / "reader.conf.d")
+    shutil.rmtree(office.world.client.path("/run/pcscd"))
+
+
+def stand_on_card(office, text=""):
+    """Have a tunnel whose record says that it stands on the card, and watch over it."""
+    extra = office.configure_client(f'module = "{OPENSC}"\n{text}')
+    keep = office.configure_client('on_removal = "keep"\n')
+    assert office.carnet("connect", extra=keep).returncode == 0
+    office.configure_client(f'module = "{OPENSC}"\n{text}')
+    (record,) = office.world.client.path("/run/user/0/carnet").glob("session-*.json")
+    facts = json.loads(record.read_text()) | {"token_serial": CARD[16:]}
+    record.write_text(json.dumps(facts))
+    return office.world.client.start(
+        ["carnet", "agent", "work", "--worker"], log=f"agent-{facts['name']}.log", extra=extra
+    )
+
+
+def test_a_card_pulled_from_its_reader_ends_the_tunnel(office, card):
+    process = stand_on_card(office)
+    assert carries(office)
+    card[0].remove()
+    assert process.wait() == 0
+    assert "Token alice was pulled out, so the tunnel" in process.output()
+    assert not carries(office)
+
+
+def test_a_card_outlives_a_restart_of_pcscd(office, card):
+    process = stand_on_card(office, 'on_removal = "keep"\n')
+    card[0].seen()
+    wait_until(card[0].seen, "the agent to read the card")
+    card[1].kill()
+    card[1].start()
+    process.wait_for_line("Token alice was pulled out; the tunnel to work stays")
+    card[0].insert()
+    process.wait_for_line("Token alice is back")
+    process.signal(signal.SIGINT)
+    process.wait()

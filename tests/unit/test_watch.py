@@ -1,0 +1,129 @@
+"""The loop that watches over tunnel and token, with looks and tunnel events as scripted."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.token.presence import Presence
+from token_client import watch
+from token_client.config import ClientConfig, OnRemoval
+from token_client.sessions import Session
+from token_client.watch import Watch
+
+SESSION = Session(
+    name="carnet-1",
+    target="work",
+    user_id="alice@office",
+    objective_id=3,
+    networks=("10.20.0.0/16",),
+    virtual_address="10.99.0.2",
+    ppk=True,
+    established_at=0,
+    expires=3600,
+    token_label="alice",
+    token_serial="1",
+)
+HERE, GONE, UNSEEN = Presence.HERE, Presence.GONE, Presence.UNSEEN
+
+
+class FakeDriver:
+    """A daemon whose one tunnel goes down when the test says so."""
+
+    def __init__(self, *, stands: bool = True) -> None:
+        self.stands = stands
+        self.down = threading.Event()
+        self.closed = False
+
+    def watch(self):
+        yield TunnelEvent("carnet-2", Change.DOWN)
+        yield TunnelEvent("carnet-1", Change.UP)
+        self.down.wait()
+        if not self.closed:
+            yield TunnelEvent("carnet-1", Change.DOWN)
+
+    def status(self):
+        return [SimpleNamespace(name="carnet-1", established=True)] if self.stands else []
+
+    def close(self) -> None:
+        self.closed = True
+        self.down.set()
+
+
+class Script:
+    """What one look after the other finds; when there is no more the tunnel goes down."""
+
+    def __init__(self, driver: FakeDriver, *found: Presence) -> None:
+        self.driver = driver
+        self.found = list(found)
+        self.looks = 0
+
+    def look(self) -> Presence:
+        self.looks += 1
+        if len(self.found) > 1:
+            return self.found.pop(0)
+        self.driver.down.set()
+        return self.found[0]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
+
+
+def run(*found: Presence, on_removal: OnRemoval = OnRemoval.END):
+    driver = FakeDriver()
+    told: list[str] = []
+    config = ClientConfig(on_removal=on_removal)
+    ending = Watch(driver, SESSION, Script(driver, *found), config, told.append).run()
+    assert driver.closed
+    return ending, told
+
+
+def test_a_tunnel_that_goes_down_is_not_a_token_that_was_pulled():
+    ending, told = run(HERE)
+    assert not ending.pulled
+    assert "went down" in ending.sentence
+    assert told == []
+
+
+def test_a_tunnel_that_was_down_before_it_was_watched():
+    driver = FakeDriver(stands=False)
+    script = Script(driver, HERE)
+    ending = Watch(driver, SESSION, script, ClientConfig(), str).run()
+    assert "went down" in ending.sentence
+    assert script.looks == 0
+
+
+def test_a_pulled_token_ends_it():
+    ending, _ = run(HERE, HERE, GONE, HERE)
+    assert ending.pulled
+    assert ending.sentence.startswith("Token alice was pulled out, so the tunnel to work was ended")
+
+
+def test_a_token_that_is_gone_from_the_start_ends_it():
+    assert run(GONE, HERE)[0].pulled
+
+
+def test_what_was_pulled_is_said_once_and_so_is_that_it_is_back():
+    _, told = run(HERE, GONE, GONE, HERE, HERE, GONE, HERE, on_removal=OnRemoval.KEEP)
+    assert [sentence.split("; ")[0] for sentence in told] == [
+        "Token alice was pulled out",
+        "Token alice is back.",
+        "Token alice was pulled out",
+        "Token alice is back.",
+    ]
+
+
+def test_a_service_that_restarts_pulls_no_token():
+    ending, told = run(HERE, UNSEEN, UNSEEN, HERE)
+    assert not ending.pulled
+    assert told == []
+
+
+def test_a_service_that_stays_away_counts_as_pulled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watch, "UNSEEN_SECONDS", 0)
+    ending, _ = run(HERE, UNSEEN, HERE)
+    assert ending.pulled
+    assert "cannot be seen, since the smart-card service is gone" in ending.sentence

@@ -1,0 +1,5 @@
+"""`python -m token_client` is the command `carnet`."""
+
+from token_client.entry import main
+
+main()

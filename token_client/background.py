@@ -1,0 +1,90 @@
+"""The background agent: watches over a tunnel that `carnet connect` left standing.
+
+It is two processes. The worker loads the PKCS#11 module, which may crash, and runs the
+loop of token_client.watch; it starts as a program of its own, for a module that was
+loaded before a fork is of no use after it. The supervisor starts it again.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from carnet.ipsec.driver import Driver
+from token_client.config import ClientConfig, OnRemoval
+from token_client.memory import memory_directory
+from token_client.sessions import Session, SessionStore
+
+_CRASHES = 5
+"""So many in a row, and the token counts as not watched over."""
+_IN_A_ROW_SECONDS = 60.0
+_WORKER = "--worker"
+
+
+def start(session: Session, config: ClientConfig) -> bool:
+    """Start the agent for a tunnel and return at once; False if it has nowhere to look.
+
+    Where the tunnel stays whatever happens there is nothing to watch, and none starts.
+    """
+    if config.on_removal is OnRemoval.KEEP:
+        return True
+    if memory_directory() is None:
+        return False
+    subprocess.Popen(
+        _command(session.name),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    return True
+
+
+def supervise(driver: Driver, session: Session) -> None:
+    """Keep a worker running until it is done; raises IPsecError.
+
+    One that crashes again and again watches over nothing: the tunnel ends then, as if
+    the token had been pulled.
+    """
+    crashes: list[float] = []
+    while subprocess.call([*_command(session.name), _WORKER], stdin=subprocess.DEVNULL):
+        if not _is_recorded(session):
+            return  # `carnet disconnect` was faster than the worker
+        now = time.monotonic()
+        crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
+        if len(crashes) >= _CRASHES:
+            _end(driver, session, "What watched over its token failed again and again.")
+            return
+
+
+def work(
+    driver: Driver, session: Session, config: ClientConfig, tell: Callable[[str], None]
+) -> None:
+    """Watch over the tunnel, and end it where that is what the configuration says.
+
+    Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
+    """
+    from token_client.watch import Watch, lookout  # noqa: PLC0415 - the worker's alone
+
+    ending = Watch(driver, session, lookout(config, session), config, tell).run()
+    tell(ending.sentence)
+    if ending.pulled:
+        _end(driver, session, ending.sentence)
+
+
+def _end(driver: Driver, session: Session, why: str) -> None:
+    driver.down(session.name)
+    if _is_recorded(session):
+        SessionStore(memory_directory()).keep(replace(session, ended=why))
+
+
+def _is_recorded(session: Session) -> bool:
+    """Tell whether this machine still knows of the tunnel."""
+    return any(one.name == session.name for one in SessionStore(memory_directory()).all())
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", "token_client", "agent", name]

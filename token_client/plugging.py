@@ -1,0 +1,97 @@
+"""The token of one `carnet connect`: found or waited for, unlocked, and still the same one.
+
+A token that is pulled in the middle and plugged in again gets a new session. It must
+have the serial number that it had; any other is left alone.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from carnet.errors import PinRefusedError, TokenError
+from carnet.pin import Credential, PinSource
+from carnet.token.module import Token, find_module, load_module
+from carnet.token.presence import Lookout, Presence
+from softhsm.configuration import use_default
+from token_client.booklet import Booklet, open_booklet
+from token_client.config import ClientConfig
+from token_client.waiting import wait_for_token
+
+T = TypeVar("T")
+
+
+class Plug:
+    """Where the token of this command is plugged in.
+
+    `pulled` is called with the serial number of a token that is pulled while in use.
+    Raises TokenError where there is no token, and this command does not `wait`.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        selector: str | None,
+        *,
+        wait: bool,
+        tell: Callable[[str], None],
+        pulled: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._wait = wait
+        self._tell = tell
+        self._pulled = pulled
+        self._path = find_module(config.module)
+        self._token = self._find(selector or config.token)
+        info = self._token.info
+        self.label, self.serial = info.label, info.serial
+        self._lookout = Lookout(self._path, info.serial)
+
+    def _find(self, selector: str | None) -> Token:
+        if self._wait:
+            return wait_for_token(self._path, selector, self._tell)
+        use_default()
+        return load_module(self._path).choose(selector)
+
+    def obtain_pin(self, source: PinSource) -> Credential:
+        """Get the PIN for the token; raises TokenError, UsageError."""
+        self._lookout.look()
+        return source.obtain((self._lookout.token or self._token).info)
+
+    def use(self, credential: Credential, use: Callable[[Booklet], T]) -> T:
+        """Unlock the token, verify its cover, and return what `use` does with it.
+
+        Pulled meanwhile, it is waited for and used again if this command waits for
+        tokens; a PIN that was wrong is never tried again. Raises TokenError, and
+        whatever `use` raises.
+        """
+        while True:
+            failure: TokenError | None = None
+            presence, plugged = self._lookout.look(), self._lookout.reader
+            if self._lookout.token:
+                try:
+                    with open_booklet(self._lookout.token, credential, self._config) as booklet:
+                        return use(booklet)
+                except PinRefusedError:
+                    raise
+                except TokenError as error:
+                    presence = self._lookout.look()
+                    if presence is Presence.HERE and self._lookout.reader == plugged:
+                        raise
+                    failure = error
+            self._take_back(presence, failure)
+
+    def _take_back(self, presence: Presence, failure: TokenError | None) -> None:
+        """Wait for the token that was pulled, and for no other."""
+        self._pulled(self.serial)
+        unseen = presence is Presence.UNSEEN
+        how = (
+            "cannot be seen (no smart-card service, or another program has it)"
+            if unseen
+            else "was pulled out"
+        )
+        if not self._wait:
+            raise TokenError(
+                f"Token {self.label} {how}, in the middle; see to it and run `carnet connect` "
+                f"again within ten minutes: no further key pair is used."
+            ) from failure
+        self._tell(f"Token {self.label} {how}; plug it in again to go on.")
+        wait_for_token(self._path, self.serial, self._tell)

@@ -1,0 +1,42 @@
+"""What happens when a token is pulled: what the configuration says."""
+
+import subprocess
+
+from carnet.ipsec.driver import Driver
+from token_client.config import ClientConfig, OnRemoval
+from token_client.memory import memory_directory
+from token_client.sessions import SessionStore
+
+_LOCK_SECONDS = 10.0
+
+
+def end_unless_kept(driver: Driver, config: ClientConfig, serial: str) -> None:
+    """End the tunnels of a token that was pulled in the middle of `carnet connect`.
+
+    One may be up already, and nobody watches over it yet. Raises IPsecError.
+    """
+    if config.on_removal is OnRemoval.KEEP:
+        return
+    store = SessionStore(memory_directory())
+    for session in store.all():
+        if session.token_serial == serial:
+            driver.down(session.name)
+            store.drop(session.name)
+
+
+def lock_screen(command: tuple[str, ...]) -> str | None:
+    """Lock the screen; return what went wrong, if something did."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_LOCK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{command[0]} does not end"
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    return f"{command[0]} ended with {done.returncode}" if done.returncode else None

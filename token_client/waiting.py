@@ -1,0 +1,94 @@
+"""`carnet connect --wait`: plug in and go.
+
+A hint of the readers wakes the wait, and an interval does where there are none. What
+counts is what the module says on a fresh look.
+"""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from carnet.errors import TokenError
+from carnet.token.module import (
+    Token,
+    TokenInfo,
+    choose_among,
+    load_module,
+)
+from carnet.token.presence import Glance
+from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
+from softhsm.configuration import use_default
+
+Tell = Callable[[str], None]
+
+
+def wait_for_token(path: Path, selector: str | None, tell: Tell) -> Token:
+    """Return the token of that label or serial number, as soon as it is plugged in.
+
+    Without a selector any one token will do. Another that is plugged in meanwhile is
+    told of and passed over. `path` is the PKCS#11 module. Raises TokenError where more
+    than one token fits.
+    """
+    return _Wait(path, selector, tell).run()
+
+
+class _Wait:
+    """One wait; what was told already is not told again."""
+
+    def __init__(self, path: Path, selector: str | None, tell: Tell) -> None:
+        self._path = path
+        self._selector = selector
+        self._tell = tell
+        self._hint = threading.Event()
+        self._glance = Glance(path)
+        self._passed_over: set[str] = set()
+        self._waiting = False
+
+    def run(self) -> Token:
+        with ReaderWatcher(self._hint.set):
+            while True:
+                self._hint.clear()
+                token = self._look()
+                if token is not None:
+                    return token
+                self._say_what_for()
+                self._hint.wait(LOOK_SECONDS)
+
+    def _look(self) -> Token | None:
+        """Return the token that fits; some modules see one only when started again."""
+        use_default()  # SoftHSM2's directory may be what is being plugged in
+        if not self._glance.changed():
+            return None
+        listed = self._fitting(restart=False) or self._fitting(restart=True)
+        if len(listed) > 1:
+            return choose_among(listed, self._selector)
+        return listed[0] if listed else None
+
+    def _fitting(self, *, restart: bool) -> list[Token]:
+        """Return the tokens that fit, and tell of those that do not."""
+        try:
+            present = load_module(self._path).present(restart=restart)
+            tokens = [(token, token.info) for token in present]
+        except TokenError:
+            return []  # a module that fails has none to show, as far as is known yet
+        initialised = [(token, info) for token, info in tokens if info.initialised]
+        self._pass_over([info for _, info in initialised if not self._fits(info)])
+        return [token for token, info in initialised if self._fits(info)]
+
+    def _fits(self, info: TokenInfo) -> bool:
+        return self._selector is None or self._selector in (info.label, info.serial)
+
+    def _pass_over(self, infos: list[TokenInfo]) -> None:
+        for info in infos:
+            if info.serial not in self._passed_over:
+                self._tell(
+                    f"Token {info.label} (serial {info.serial}) is not the one waited for, "
+                    f"and is left alone."
+                )
+        self._passed_over = {info.serial for info in infos}
+
+    def _say_what_for(self) -> None:
+        if not self._waiting:
+            which = f"token {self._selector}" if self._selector else "a token"
+            self._tell(f"Waiting for {which}; plug it in, or end this with Ctrl-C.")
+        self._waiting = True

@@ -1,0 +1,164 @@
+"""Watching over one tunnel and the token that it stands on: one loop over events.
+
+What happens to the tunnel comes from the IPsec daemon, hints that something happened
+to the token come from its reader, and an interval makes sure that a hint that was lost
+costs half a second at most. `carnet connect --foreground` runs the loop itself, and
+the background agent in a process of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+
+from carnet.ipsec.driver import Change, Driver, TunnelEvent
+from carnet.token.module import find_module
+from carnet.token.presence import Lookout, Presence
+from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
+from softhsm.configuration import use_default
+from token_client.config import ClientConfig, OnRemoval
+from token_client.removal import lock_screen
+from token_client.sessions import Session
+
+UNSEEN_SECONDS = 10.0
+"""For how long the reader may be out of sight, as while pcscd restarts."""
+
+
+class Event(Enum):
+    """What the loop wakes for."""
+
+    LOOK = auto()
+    """Something may have happened to the token."""
+    DOWN = auto()
+    """The tunnel, or the daemon that carries it, is gone."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why watching is over: the token was pulled, or the tunnel went down by itself."""
+
+    sentence: str
+    pulled: bool
+
+
+def lookout(config: ClientConfig, session: Session) -> Lookout:
+    """Return what keeps an eye on a tunnel's token; raises TokenError without a module."""
+    use_default()
+    return Lookout(find_module(config.module), session.token_serial, let_go=True)
+
+
+class Watch:
+    """Watches until the tunnel has to end, or has ended."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        session: Session,
+        lookout: Lookout,
+        config: ClientConfig,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._driver = driver
+        self._session = session
+        self._lookout = lookout
+        self._config = config
+        self._tell = tell
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._gone = False
+        """The token was pulled, and that was acted upon."""
+        self._unseen_since: float | None = None
+
+    def run(self) -> Ending:
+        """Return when the tunnel has to end, or went down; raises IPsecError."""
+        changes = self._driver.watch()
+        following = threading.Thread(target=self._follow, args=(changes,), daemon=True)
+        following.start()
+        try:
+            if not self._stands():
+                return self._went_down()
+            with ReaderWatcher(lambda: self._events.put(Event.LOOK)):
+                return self._loop()
+        finally:
+            self._driver.close()
+            following.join()
+
+    def _follow(self, changes: Iterator[TunnelEvent]) -> None:
+        for event in changes:
+            if event.name == self._session.name and event.change is Change.DOWN:
+                break
+        self._events.put(Event.DOWN)
+
+    def _stands(self) -> bool:
+        """Tell whether the tunnel is up: it may have gone before it was watched."""
+        live = self._driver.status()
+        return any(one.name == self._session.name and one.established for one in live)
+
+    def _loop(self) -> Ending:
+        while True:
+            event = self._next()
+            ending = self._went_down() if event is Event.DOWN else self._look()
+            if ending is not None:
+                return ending
+
+    def _next(self) -> Event:
+        try:
+            return self._events.get(timeout=LOOK_SECONDS)
+        except Empty:
+            return Event.LOOK
+
+    def _went_down(self) -> Ending:
+        return Ending(
+            f"The tunnel to {self._session.target} went down; run `carnet connect` for a new one.",
+            pulled=False,
+        )
+
+    def _look(self) -> Ending | None:
+        """Look for the token; return why the tunnel has to end, if it has to."""
+        presence = self._lookout.look()
+        if presence is not Presence.UNSEEN:
+            self._unseen_since = None
+        if presence is Presence.HERE:
+            self._is_here()
+            return None
+        if presence is Presence.GONE:
+            return self._is_gone("was pulled out")
+        return self._is_unseen()
+
+    def _is_here(self) -> None:
+        if self._gone:
+            self._tell(f"Token {self._session.token_label} is back.")
+        self._gone = False
+
+    def _is_unseen(self) -> Ending | None:
+        """Give the PC/SC service time to restart; then nobody knows where the token is."""
+        now = time.monotonic()
+        if self._unseen_since is None:
+            self._unseen_since = now
+        if now - self._unseen_since < UNSEEN_SECONDS:
+            return None
+        return self._is_gone(
+            "cannot be seen, since the smart-card service is gone or another program has the card"
+        )
+
+    def _is_gone(self, how: str) -> Ending | None:
+        """Do once what the configuration says."""
+        if self._gone:
+            return None
+        self._gone = True
+        token, target = self._session.token_label, self._session.target
+        if self._config.on_removal is OnRemoval.KEEP:
+            self._tell(f"Token {token} {how}; the tunnel to {target} stays, as configured.")
+            return None
+        if self._config.on_removal is OnRemoval.LOCK:
+            failure = lock_screen(self._config.lock_command)
+            if failure is None:
+                self._tell(f"Token {token} {how}; screen locked, the tunnel to {target} stays.")
+                return None
+            how = f"{how} and the screen cannot be locked ({failure})"
+        return Ending(
+            f"Token {token} {how}, so the tunnel to {target} was ended; "
+            f"plug it in and run `carnet connect` for a new one.",
+            pulled=True,
+        )
