@@ -120,19 +120,13 @@ def status(as_json: bool) -> None:
 def disconnect(tunnel: str | None, as_json: bool) -> None:
     """End TUNNEL (a name or a Target), or all tunnels."""
     from token_client import config as configuration
-    from token_client.memory import memory_directory
-    from token_client.sessions import SessionStore
+    from token_client.status import end
 
-    driver = _driver(configuration.load())
-    store = SessionStore(memory_directory())
-    ended = store.choose(tunnel)
-    for session in ended:
-        driver.down(session.name)
-        store.drop(session.name)
+    ended = end(_driver(configuration.load()), tunnel)
     if as_json:
-        console.print_json([session.name for session in ended])
+        console.print_json([state.name for state in ended])
     else:
-        names = ", ".join(session.target for session in ended)
+        names = ", ".join(state.label for state in ended)
         click.echo(f"Ended the tunnel to {names}." if ended else "There was no tunnel to end.")
 
 

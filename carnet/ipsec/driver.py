@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from carnet.ipsec.spec import Mode, TunnelSpec
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 
 
@@ -26,6 +26,8 @@ class TunnelStatus:
     """One live tunnel as its daemon reports it."""
 
     name: str
+    role: Role
+    """Which end of it this machine is."""
     established: bool
     local_address: str
     remote_address: str

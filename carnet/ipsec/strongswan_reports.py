@@ -47,6 +47,8 @@ def status(name: str, ike_sa: Report) -> TunnelStatus:
     children = ike_sa["child-sas"].values()
     return TunnelStatus(
         name=name,
+        # Who asked for a virtual address has it; who gave it reports it as the peer's.
+        role=Role.CLIENT if ike_sa.get("local-vips") else Role.TARGET,
         established=is_live(ike_sa) and bool(child),
         local_address=ike_sa["local-host"],
         remote_address=ike_sa["remote-host"],

@@ -21,7 +21,7 @@ from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=24) as made:
+    with office_at_work(lane, pairs=28) as made:
         yield made
 
 
@@ -80,6 +80,43 @@ def test_status_tells_what_the_daemon_tells(office):
     assert tunnel["live"]["ppk"]
     assert tunnel["live"]["bytes_in"] >= len(FILE)
     assert 0 < tunnel["seconds_left"] <= 8 * 3600
+
+
+@pytest.fixture
+def unrecorded(office):
+    """A tunnel whose record was damaged."""
+    office.carnet("connect")
+    (record,) = (p for p in files_in_memory(office.world.client) if p.name.startswith("session-"))
+    record.write_text("{")
+    return record.stem.removeprefix("session-")
+
+
+def test_a_tunnel_that_no_record_tells_of_is_shown(office, unrecorded):
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["name"], tunnel["recorded"], tunnel["up"]) == (unrecorded, False, True)
+    shown = office.carnet("status").stdout
+    assert f"`carnet disconnect {unrecorded}` ends it" in shown
+    assert "up for" in shown
+    assert fetch(office).body == FILE
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_tunnel_that_no_record_tells_of_is_ended(office, unrecorded, named):
+    assert office.carnet("disconnect", "other").returncode == 2
+    done = office.carnet("disconnect", *([unrecorded] if named else []))
+    assert done.stdout == f"Ended the tunnel to {unrecorded}.\n"
+    assert fetch(office).status == 0
+    with open_session(office.client_charon.vici) as session:
+        assert list(session.list_conns()) == []
+        assert list(session.list_sas()) == []
+
+
+def test_target_s_end_of_a_tunnel_is_none_of_the_travellers_command(office):
+    office.carnet("connect")
+    done = office.command(office.world.target, "carnet", "disconnect")
+    assert done.stdout == "There was no tunnel to end.\n"
+    assert office.facts(office.world.target, "carnet", "status") == []
+    assert fetch(office).body == FILE
 
 
 def test_disconnecting_leaves_nothing_at_either_end(office):

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent, TunnelStatus
-from carnet.ipsec.spec import Mode
+from carnet.ipsec.spec import Mode, Role
 from carnet.objectives import Objective
 
 _GONE = None
@@ -95,6 +95,7 @@ class FakeDriver:
     def _status(self, name):
         return TunnelStatus(
             name=name,
+            role=Role.TARGET,
             established=True,
             local_address="198.51.100.2",
             remote_address="203.0.113.7",

@@ -89,6 +89,13 @@ def with_child(**change):
     return IKE_SA | {"child-sas": {"carnet-7-1": CHILD_SA | change}}
 
 
+def test_who_has_the_virtual_address_is_the_client():
+    assert status("carnet-7", IKE_SA).role is Role.CLIENT
+    target = IKE_SA | {"local-vips": [], "remote-vips": ["10.99.0.7"]}
+    assert status("carnet-7", target).role is Role.TARGET
+    assert status("carnet-7", target).virtual_address == "10.99.0.7"
+
+
 def test_the_psk_belongs_to_both_identities_and_the_ppk_to_its_own():
     psk, ppk = shared_keys(CLIENT)
     assert psk == {
