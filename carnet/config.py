@@ -51,7 +51,8 @@ def parse_config(path: Path, text: str, type_: type[T]) -> T:
     """Return what a configuration file of this text would say; raises as load_config() does."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
+        # A TOMLDecodeError, or a number of more digits than Python reads.
         raise UsageError(f"{path} is not TOML: {error}.") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply; correct it and try again.") from error

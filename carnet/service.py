@@ -64,9 +64,10 @@ async def serving(
     """
     try:
         listening = listen(address, port)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Cannot listen on {address} port {port}: {error.strerror}; "
+            f"Cannot listen on {address!r} port {port}: {reason}; "
             f"correct the configuration, or stop what listens there."
         ) from error
     with listening:

@@ -12,7 +12,7 @@ from carnet.audit import read
 from carnet.audit.heads import examine, newest_head
 from carnet.audit.showing import Choice
 from carnet.errors import UsageError
-from carnet.token.accounts import accounts_key
+from carnet.token.accounts import accounts_key, read_mark
 from host_agent import config as configuration
 from host_agent import schema
 from host_agent.explain import explain
@@ -45,7 +45,8 @@ def show(
     as_json: bool,
 ) -> None:
     """Show the accounts, oldest first."""
-    with open_database(configuration.load(path)) as database, database.begin() as connection:
+    database_of = open_database(configuration.load(path))
+    with shared.readable(), database_of as database, database.begin() as connection:
         hers = set(database.request_ids(user)) if user else set()
         wanted = {_request_id(request_id)} if request_id else set()
         choice = Choice(None if request_id else user, wanted or hers, event, until)
@@ -80,7 +81,8 @@ def verify(
     else:
         with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
             trusted = [accounts_key(session)]
-    with open_database(config) as database, database.begin() as connection:
+            kept += filter(None, [read_mark(session)])
+    with shared.readable(), open_database(config) as database, database.begin() as connection:
         found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
     shared.report(found, as_json=as_json)
 
@@ -98,9 +100,9 @@ def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 @click.pass_obj
 def head(path: Path) -> None:
     """Print the newest signed head, to be kept where this machine's operator cannot write."""
-    with open_database(configuration.load(path)) as database, database.begin() as connection:
-        signed = newest_head(connection, schema.audit_heads)
-    shared.show_head(signed)
+    database_of = open_database(configuration.load(path))
+    with shared.readable(), database_of as database, database.begin() as connection:
+        shared.show_head(newest_head(connection, schema.audit_heads))
 
 
 @audit.command()
@@ -125,7 +127,8 @@ def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: P
 def explain_(path: Path, request_id: str, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
     wanted = _request_id(request_id)
-    with open_database(configuration.load(path)) as database, database.begin() as connection:
+    database_of = open_database(configuration.load(path))
+    with shared.readable(), database_of as database, database.begin() as connection:
         rows = database.requests_by_id(wanted)
         accounts = list(read(connection, schema.audit)) if rows else []
     if not rows:
@@ -133,8 +136,9 @@ def explain_(path: Path, request_id: str, as_json: bool) -> None:
             f"There is no record of a request {request_id}; "
             f"`carnet-host keys --json` shows those there are."
         )
-    for row in rows:
-        shared.show_chain(explain(row, accounts), as_json=as_json)
+    with shared.readable():
+        for row in rows:
+            shared.show_chain(explain(row, accounts), as_json=as_json)
 
 
 def _request_id(text: str) -> bytes:

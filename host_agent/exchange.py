@@ -87,6 +87,8 @@ class Exchange:
     refusal: str | None = None
     """What a refusal says, for the accounts."""
     place: Place | None = None
+    _works: bool = False
+    """Whether the lease of the request is this exchange's."""
 
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action; return the event that follows from it."""
@@ -144,10 +146,27 @@ class Exchange:
         if request.outcome is not None:
             return step.PairUnusable("the answer is no longer kept")
         self.age = request.age
-        if not await asyncio.to_thread(self.parts.database.take_lease, request.key_id):
+        if not await self._take_lease(request.key_id):
             return step.InProgress()
-        self.parts.leases.hold(request.key_id)
         return step.RequestUnanswered(self._read_again(request))
+
+    async def _take_lease(self, key_id: bytes) -> bool:
+        """Take the request over; False while another exchange, of any process, works on it."""
+        leases = self.parts.leases
+        if leases.holds(key_id):
+            return False
+        leases.hold(key_id)
+        self._works = True
+        if await asyncio.to_thread(self.parts.database.take_lease, key_id):
+            return True
+        leases.forget(key_id)
+        self._works = False
+        return False
+
+    async def release(self) -> None:
+        """Give back what an exchange that failed or was stopped still holds."""
+        if self._works and self.parts.leases.holds(self.envelope.key_id):
+            await self.parts.leases.let_go(self.envelope.key_id)
 
     def _read_again(self, request: RequestRecord) -> SignedRequest:
         return verify_evidence(request.evidence, self._pair.public_key, self.envelope.suite)
@@ -174,6 +193,7 @@ class Exchange:
         if not spent:
             return step.PairTaken(self.envelope)
         self.parts.leases.hold(self.envelope.key_id)
+        self._works = True
         crash.reach("host.spent")
         return step.PairSpent(action.signed)
 

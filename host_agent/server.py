@@ -10,7 +10,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from weakref import WeakValueDictionary
 
 import structlog
 from aiohttp import web
@@ -25,7 +24,7 @@ from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
 from carnet.service import serve_until_stopped
 from carnet.wire.cbor import MAX_MESSAGE
-from carnet.wire.envelope import Envelope, parse_envelope
+from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.suites import numbers_of
 from host_agent import schema
@@ -65,7 +64,6 @@ class HostService:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_now = asyncio.Event()
 
@@ -155,11 +153,10 @@ class HostService:
     async def _run(self, exchange: Exchange) -> None:
         envelope, machine = exchange.envelope, step.machine()
         try:
-            async with self._lock(envelope):
-                try:
-                    await run_async(machine, step.Arrived(envelope), exchange.perform)
-                finally:
-                    await self._let_go(envelope.key_id)
+            try:
+                await run_async(machine, step.Arrived(envelope), exchange.perform)
+            finally:
+                await exchange.release()
         except (TokenError, SQLAlchemyError) as error:
             what = "hsm-failed" if isinstance(error, TokenError) else "database-failed"
             log.warning(what, key_id=envelope.key_id.hex(), reason=str(error))
@@ -169,15 +166,6 @@ class HostService:
             exchange.fail(step.NOT_READY)
         finally:
             exchange.give_up_place()
-
-    async def _let_go(self, key_id: bytes) -> None:
-        """Give back what an exchange that failed or was stopped still holds."""
-        if self._parts.leases.holds(key_id):
-            await self._parts.leases.let_go(key_id)
-
-    def _lock(self, envelope: Envelope) -> asyncio.Lock:
-        """Return the lock of a pair: the same bytes at the same time wait for one answer."""
-        return self._locks.setdefault(envelope.key_id, asyncio.Lock())
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

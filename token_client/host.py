@@ -160,7 +160,7 @@ def _connected(host: str, seconds: float) -> Iterator[http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=seconds)
     with _Attempt(connection, seconds) as attempt:
         connection.connect()
-        attempt.sock = connection.sock
+        attempt.go_on_with(connection.sock)
         yield connection
 
 
@@ -175,16 +175,24 @@ class _Attempt:
         self._over = False
         self._timer = threading.Timer(seconds, self._hang_up)
         self._timer.daemon = True
-        self.sock: socket.socket | None = None
-        """The response takes it away from the connection where it is to be closed."""
+        self._sock: socket.socket | None = None
 
     def __enter__(self) -> Self:
         self._timer.start()
         return self
 
+    def go_on_with(self, sock: socket.socket | None) -> None:
+        """Keep the socket, which a response that is to be the last takes from the connection.
+
+        Raises TimeoutError if the time was up while it was being connected.
+        """
+        self._sock = sock
+        if self._over:
+            raise TimeoutError
+
     def _hang_up(self) -> None:
         self._over = True
-        for sock in (self._connection.sock, self.sock):
+        for sock in (self._connection.sock, self._sock):
             if sock is not None:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)

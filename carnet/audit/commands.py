@@ -1,7 +1,8 @@
 """What `carnet-host audit` and `carnet-target audit` have in common."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,6 +54,18 @@ witness_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A signed head that was kept elsewhere (`audit head`), to compare with.",
 )
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Say in one sentence that a value is of no kind that was ever written; raises CarnetError."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CarnetError(
+            f"The database was changed: it holds what was never written ({error}); keep it, and "
+            f"compare it with a backup."
+        ) from error
 
 
 def show_records(records: Iterable[AuditRecord], choice: showing.Choice, *, as_json: bool) -> None:

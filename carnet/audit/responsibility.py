@@ -14,6 +14,7 @@ from carnet.durations import format_duration
 from carnet.objectives import Objective
 from carnet.wire.envelope import verify_evidence
 from carnet.wire.fault import WireError
+from carnet.wire.fields import printable
 from carnet.wire.keys import key_id_of
 from carnet.wire.messages import Request
 from carnet.wire.suites import find_suite
@@ -75,5 +76,5 @@ def as_table(chain: Iterable[Link]) -> Table:
     """Return the links as a table for a person."""
     table = Table("link", "what it says", "records")
     for link in chain:
-        table.add_row(link.link, link.says, ", ".join(map(str, link.records)))
+        table.add_row(link.link, printable(link.says), ", ".join(map(str, link.records)))
     return table

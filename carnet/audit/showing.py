@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from carnet.audit.chain import AuditRecord
 from carnet.audit.meaning import MEANINGS, Meaning
 from carnet.moments import format_moment
+from carnet.wire.fields import printable
 
 _MEANING = ("steps", "functions")
 """Facts that follow from the event; they are told by its steps."""
@@ -66,4 +67,4 @@ def _tells(value: object) -> bool:
 
 def plain(value: object) -> str:
     """Return a fact as text, bytes in hexadecimal."""
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return value.hex() if isinstance(value, bytes) else printable(str(value))

@@ -44,7 +44,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Show the accounts, oldest first."""
-    with local.database() as engine:
+    with shared.readable(), local.database() as engine:
         hers = _requests_of(engine, user) if user else frozenset()
         wanted = frozenset({request_id}) if request_id else hers
         choice = Choice(None if request_id else user, wanted, event, until)
@@ -74,7 +74,7 @@ def verify(
     """Check that no record was changed, moved, dropped or cut off."""
     kept = shared.read_witnesses(witnesses)
     keys = [_public_key(path) for path in (local.config.link.certificate, *certificates)]
-    with local.database() as engine, transaction(engine) as connection:
+    with shared.readable(), local.database() as engine, transaction(engine) as connection:
         found = examine(connection, audit_table, audit_heads, keys, kept)
     shared.report(found, as_json=as_json)
 
@@ -93,9 +93,8 @@ def _public_key(path: Path) -> bytes:
 @pass_local
 def head(local: Local) -> None:
     """Print the newest signed head, to be kept where this machine's operator cannot write."""
-    with local.database() as engine, transaction(engine) as connection:
-        signed = newest_head(connection, audit_heads)
-    shared.show_head(signed)
+    with shared.readable(), local.database() as engine, transaction(engine) as connection:
+        shared.show_head(newest_head(connection, audit_heads))
 
 
 @audit.command(name="explain")
@@ -104,7 +103,7 @@ def head(local: Local) -> None:
 @pass_local
 def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
-    with local.database() as engine:
+    with shared.readable(), local.database() as engine:
         record = Records(engine).find(request_id)
         accounts = _read(engine)
     if record is None:
@@ -112,7 +111,8 @@ def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
             f"There is no record of a request {request_id.hex()};"
             " `carnet-target tunnels list --all` shows those there are."
         )
-    shared.show_chain(explain(record, accounts), as_json=as_json)
+    with shared.readable():
+        shared.show_chain(explain(record, accounts), as_json=as_json)
 
 
 def _read(engine: Engine) -> Iterable[AuditRecord]:

@@ -26,7 +26,7 @@ class FakeKeylessHsm:
 def outcome_of(database):
     def run(envelope, before):
         async def main():
-            parts = Parts(database, FakeKeylessHsm(before), None, Leases(database))
+            parts = Parts(database, FakeKeylessHsm(before), None, Leases(database), None)
             exchange = Exchange(parts, envelope)
             await HostService(parts)._run(exchange)
             return await exchange.outcome
