@@ -100,7 +100,7 @@ def test_an_hsm_that_is_away_is_said_and_costs_nothing(office, hsm, one_pair):
     done = office.carnet("connect", extra=office.configure_client(IMPATIENT))
     assert done.returncode == 6
     assert is_one_sentence(done)
-    assert "The Host is in trouble with its own token" in done.stderr
+    assert "in trouble with its own token" in done.stderr
     hsm.wait_until_told("hsm-lost", lost)
     answer = request(office.world.client, "POST", f"{HOST_URL}/v1/requests",
                      rubbish_under(valid_pair(office)))  # fmt: skip
@@ -154,7 +154,7 @@ def test_what_nobody_asks_for_any_more_is_answered_when_the_hsm_is_back(office, 
     office.target_agent.freeze()
     again = office.carnet("connect", extra=office.configure_client(IMPATIENT))
     office.target_agent.thaw()
-    assert "The Host is in trouble with its own token" in again.stderr
+    assert "in trouble with its own token" in again.stderr
     (key_id,) = set(office.spent_pairs()) - set(spent)
     hsm.put_back()
     office.host_agent.wait_for(
@@ -232,12 +232,12 @@ def test_a_token_pulled_before_the_answer_is_one_sentence_and_loses_nothing(
     assert connecting.wait(60) == 4, connecting.output()
     said = connecting.output().strip().splitlines()[-1]
     assert said.startswith("carnet: "), connecting.output()
-    assert "insert it again" in said
+    assert "was pulled out" in said
     assert "Traceback" not in connecting.output()
     plug()
     connect_and_fetch(office)
 
 
 def test_the_accounts_of_all_this_are_whole(office):
-    assert office.host("audit", "verify").returncode == 0
+    assert office.host("audit", "verify", given=office.hsm_pin).returncode == 0
     assert office.target("audit", "verify").returncode == 0

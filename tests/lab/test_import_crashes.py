@@ -66,4 +66,4 @@ def test_an_import_that_was_killed_is_run_again_and_is_whole(office, carried, pl
 def test_the_accounts_have_each_pair_once(office):
     shown = office.host("audit", "show").stdout
     assert shown.count("imported") == len(office.pairs())
-    assert office.host("audit", "verify").returncode == 0
+    assert office.host("audit", "verify", given=office.hsm_pin).returncode == 0
