@@ -15,7 +15,7 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --numprocesses=2 --dist=loadfile --basetemp="$$place/t"
+		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --basetemp="$$place/t"
 
 soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
