@@ -136,6 +136,7 @@ class Machine:
         """
         path = self.directory / log if log else None
         with _private_log(path) as file:
+            before = path.stat().st_size if path else 0
             nsenter = subprocess.Popen(
                 ["nsenter", *self.enter(argv)],
                 env=self.environment(extra),
@@ -145,7 +146,7 @@ class Machine:
                 start_new_session=True,
                 pass_fds=pass_fds,
             )
-        return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path)
+        return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path, before)
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return nsenter's arguments that run a command on this machine."""

@@ -28,9 +28,13 @@ class Process:
     itself. The program dies when nsenter dies, and both when the machine does.
     """
 
-    def __init__(self, name: str, nsenter: "subprocess.Popen[bytes]", log: Path | None) -> None:
+    def __init__(
+        self, name: str, nsenter: "subprocess.Popen[bytes]", log: Path | None, before: int = 0
+    ) -> None:
         self.name = name
         self.log = log
+        self._before = before
+        """How many bytes earlier programs wrote to the same log."""
         self._nsenter = nsenter
         wait_until(lambda: self._child() is not None or not self.running, f"{name} to start")
         self._pid = self._child()
@@ -64,7 +68,7 @@ class Process:
         """Return what the program wrote to its log so far."""
         if self.log is None:
             return ""
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self._before :].decode(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
         """Send the program a signal; one that has ended gets none."""
