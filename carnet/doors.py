@@ -74,11 +74,25 @@ class Connection(web.RequestHandler):
         """Whether a whole request came, or the peer showed its certificate."""
         self._rules = rules
         self._gone = gone
+        self._spoken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; by now a TLS handshake is done."""
         super().connection_made(transport)
         self.heard = self.ssl_context is not None
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came."""
+        self._spoken = True
+        super().data_received(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
+        """Go on writing to a peer who says that he has said all.
+
+        One who said nothing wants no answer. Over TLS there is no such half of a connection.
+        """
+        super().eof_received()
+        return self._spoken and self.ssl_context is None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another."""

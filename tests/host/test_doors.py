@@ -127,6 +127,21 @@ def test_one_connection_carries_one_request(make_host):
         assert read_all(connection) == ONE_ANSWER
 
 
+def test_whoever_has_said_all_gets_his_answer(make_host, pair):
+    host = make_host()
+    host.add_pairs(pair)
+    with host, host.connect() as connection:
+        connection.sendall(http(sealed(pair)))
+        connection.shutdown(socket.SHUT_WR)
+        assert status_of(read_all(connection)) == 200
+
+
+def test_whoever_says_nothing_and_ends_is_let_go(make_host):
+    with make_host(UNLIMITED, idle_seconds=60) as host, host.connect() as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == b""
+
+
 def test_networks():
     assert network_of("::1") == "::/64"
     assert network_of("127.0.0.1") == "127.0.0.1"
