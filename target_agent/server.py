@@ -25,6 +25,7 @@ POLL_SECONDS = 25.0
 """For how long a Host's question for ended tunnels is kept open."""
 RETRY_AFTER_SECONDS = "2"
 _MAX_NUMBER = 2**53
+_REQUEST_ID = re.compile(r"[0-9a-f]{32}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 
 Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
@@ -75,10 +76,9 @@ class Server:
 
     async def revoke(self, request: web.Request, host: str) -> web.StreamResponse:
         """End a tunnel of a Host that wants it ended."""
-        try:
-            request_id = bytes.fromhex(request.match_info["request_id"])
-        except ValueError:
+        if not _REQUEST_ID.fullmatch(request.match_info["request_id"]):
             return web.Response(status=HTTPStatus.BAD_REQUEST)
+        request_id = bytes.fromhex(request.match_info["request_id"])
         ending = await self._agent.end(request_id, "revoked", host=host)
         return web.Response(status=_ENDINGS[ending])
 

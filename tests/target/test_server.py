@@ -195,6 +195,15 @@ def test_a_host_revokes_its_tunnel_and_hears_of_the_end(served, as_host, ask):
     assert [(each.request_id, each.reason) for each in heard.tunnels] == [(bytes(16), "revoked")]
 
 
+@pytest.mark.parametrize("path", ["00", "00" * 17, "zz" * 16, "AA" * 16, "%20" + "00" * 16])
+def test_what_is_no_request_id_is_a_bad_request(served, as_host, path):
+    async def revoke(session, url):
+        return await fetch(session.delete(f"{url}/v1/tunnels/{path}", ssl=as_host("office")))
+
+    status, body, _ = served(revoke)
+    assert (status, body) == (400, b"")
+
+
 @pytest.mark.parametrize("after", ["", "-1", "x", "99999999999999999999"])
 def test_a_number_that_is_none_is_a_bad_request(served, as_host, after):
     office = as_host("office")
