@@ -2,8 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,7 @@ class Exchange:
         self.silence: step.NoAnswer | None = None
         self.failure = ""
         self._up = False
+        self._unburned: set[bytes] = set()
 
     @property
     def key_id(self) -> bytes:
@@ -229,26 +230,27 @@ class Exchange:
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
         """Step 10: the burn; it is shown as the last step only where a tunnel stands."""
-        with self._burning(), self._means.steps.step(10) if self._up else nullcontext():
-            self._means.booklet.keys.destroy(self._pair.key_id)
+        with self._means.steps.step(10) if self._up else nullcontext():
+            self._burn(self._pair.key_id)
         crash.reach("client.burned")
 
     def settle_others(self, action: step.SettleOthers) -> None:
         """Burn what the Host says is invalid; what was set aside and is not, is usable again."""
-        with self._burning():
-            for key_id in action.invalid_pairs:
-                self._means.booklet.keys.destroy(key_id)
-        self._means.store.clear_aside()
+        for key_id in action.invalid_pairs:
+            self._burn(key_id)
+        self._means.store.leave_aside(self._unburned)
 
-    @contextmanager
-    def _burning(self) -> Iterator[None]:
-        """Let a token that fails now take nothing of the outcome away.
+    def _burn(self, key_id: bytes) -> None:
+        """Destroy a spent pair; a token that fails now takes nothing of the outcome away.
 
-        The pair is spent for ever at Host, which names it again in its next answer.
+        The pair is spent for ever at Host, which names it again in its next answer. Until
+        then it is set aside, so that the next request is made with another one.
         """
         try:
-            yield
+            self._means.booklet.keys.destroy(key_id)
         except TokenError as error:
+            self._unburned.add(key_id)
+            self._means.store.set_aside(key_id)
             self._means.steps.note(
                 f"A spent key pair could not be destroyed ({error.sentence.rstrip('.')}); "
                 f"it opens nothing any more, and the next `carnet connect` destroys it."

@@ -7,6 +7,7 @@ its PIN to open it. With it is kept which pairs were set aside.
 import hashlib
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,12 +116,14 @@ class PendingStore:
         """Take another pair before this one, until the Host says what it is."""
         self._write_aside(self.aside() | {key_id})
 
-    def clear_aside(self) -> None:
-        """Forget what was set aside: the Host has said which pairs are invalid."""
-        if self._aside is not None:
+    def leave_aside(self, key_ids: AbstractSet[bytes]) -> None:
+        """Leave no others set aside than these: the Host has said which pairs are invalid."""
+        if key_ids:
+            self._write_aside(key_ids)
+        elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
 
-    def _write_aside(self, key_ids: frozenset[bytes]) -> None:
+    def _write_aside(self, key_ids: AbstractSet[bytes]) -> None:
         if self._aside is not None:
             write_private(self._aside, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
 

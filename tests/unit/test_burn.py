@@ -1,0 +1,67 @@
+"""A pair that the token does not destroy is not the next one to be tried."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from carnet.errors import TokenError
+from carnet.exchange import client as step
+from token_client.agent import Exchange
+from token_client.pending import PendingStore
+
+OWN, STALE, OTHER = (bytes([number]) * 16 for number in range(3))
+
+
+class StubbornKeys:
+    """Stands for a token that fails when it is to destroy certain keys."""
+
+    def __init__(self, *stubborn):
+        self.stubborn = stubborn
+        self.destroyed = []
+
+    def private_key(self, _):
+        """Return nothing: no key is used here."""
+
+    def destroy(self, key_id):
+        if key_id in self.stubborn:
+            raise TokenError("The token failed; plug it in again.")
+        self.destroyed.append(key_id)
+
+
+@pytest.fixture
+def exchange_with(tmp_path):
+    def make(keys):
+        notes = []
+        booklet = SimpleNamespace(keys=keys, suite_of=lambda _: None)
+        steps = SimpleNamespace(note=notes.append)
+        means = SimpleNamespace(
+            booklet=booklet, steps=steps, store=PendingStore(tmp_path, "serial"), notes=notes
+        )
+        return Exchange(means, None, SimpleNamespace(key_id=OWN)), means
+
+    return make
+
+
+def test_a_spent_pair_that_stays_on_the_token_is_set_aside(exchange_with):
+    exchange, means = exchange_with(StubbornKeys(OWN, STALE))
+    means.store.set_aside(OTHER)
+    exchange.destroy_pair(step.DestroyPair())
+    exchange.settle_others(step.SettleOthers((STALE,)))
+    assert means.store.aside() == {OWN, STALE}
+    assert len(means.notes) == 2
+    assert all("The token failed" in note for note in means.notes)
+
+
+def test_one_key_that_stays_keeps_no_other_alive(exchange_with):
+    exchange, means = exchange_with(StubbornKeys(STALE))
+    exchange.destroy_pair(step.DestroyPair())
+    exchange.settle_others(step.SettleOthers((STALE, OTHER)))
+    assert means.booklet.keys.destroyed == [OWN, OTHER]
+    assert means.store.aside() == {STALE}
+
+
+def test_nothing_is_left_aside_where_all_are_destroyed(exchange_with):
+    exchange, means = exchange_with(StubbornKeys())
+    means.store.set_aside(OTHER)
+    exchange.settle_others(step.SettleOthers(()))
+    assert means.store.aside() == frozenset()
