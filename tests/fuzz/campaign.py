@@ -7,6 +7,7 @@ is written to .fuzz/broken, and its path is printed; then the exit status is 1.
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.fuzz.targets import TARGETS
@@ -38,10 +39,15 @@ def show(line: str) -> None:
 
 def main(seconds: str) -> int:
     """Fuzz all, say how it goes, return the exit status."""
-    share = max(1, int(seconds) // len(TARGETS))
+    end = time.monotonic() + int(seconds)
+    starting = 0.0
     failed = 0
     for number, name in enumerate(TARGETS, 1):
+        begun = time.monotonic()
+        share = max(1, int((end - begun) / (len(TARGETS) + 1 - number) - starting))
         done = fuzz(name, PLACE / name, PLACE / "broken", f"-max_total_time={share}")
+        # A fuzzer counts its time only once it has started.
+        starting = max(0.0, time.monotonic() - begun - share)
         state = _STATE.search(done.stderr)
         if done.returncode == 0 and state:
             runs, coverage, corpus = state.groups()
