@@ -12,12 +12,16 @@ from carnet import console
 from carnet.config import parse_config
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
+from carnet.lazy import LazyGroup
 from host_agent import config as configuration
-from host_agent.audit_commands import audit
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
 
 
-@click.group(help="Carnet's Host: the trusted machine that knows the one-time key pairs.")
+@click.group(
+    cls=LazyGroup,
+    lazy={"audit": "host_agent.audit_commands:audit"},
+    help="Carnet's Host: the trusted machine that knows the one-time key pairs.",
+)
 @click.version_option(package_name="carnet")
 @click.option(
     "--config",
@@ -182,9 +186,6 @@ def revoke(
         console.print_json({"revoked": revoked, "tunnels": tunnels})
     else:
         click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
-
-
-cli.add_command(audit)
 
 
 def _key_id(text: str) -> bytes:

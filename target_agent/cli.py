@@ -8,17 +8,16 @@ import click
 from carnet.console import run_command
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
-from carnet.service import log_as_json
-from target_agent.commands.audit import audit
+from carnet.lazy import LazyGroup
 from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, make_driver, pass_local
-from target_agent.commands.tunnels import tunnels
-from target_agent.commands.users import users
 from target_agent.config import DEFAULT_PATH, PATH_VARIABLE
-from target_agent.service import serve as serve_target
 from target_agent.template import Answers, render
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    lazy={name: f"target_agent.commands.{name}:{name}" for name in ("audit", "tunnels", "users")},
+)
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -97,13 +96,11 @@ def _write(path: Path, text: str) -> None:
 @pass_local
 def serve(local: Local) -> None:
     """Answer Hosts, and keep the tunnels, until SIGTERM."""
+    from carnet.service import log_as_json
+    from target_agent.service import serve as run
+
     log_as_json()
-    asyncio.run(serve_target(local.config, make_driver(local.config)))
-
-
-cli.add_command(users)
-cli.add_command(tunnels)
-cli.add_command(audit)
+    asyncio.run(run(local.config, make_driver(local.config)))
 
 
 def main() -> None:

@@ -7,25 +7,21 @@ changes tunnels.
 import asyncio
 import contextlib
 import fcntl
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-import aiohttp
 import msgspec
-from aiohttp import web
 
-from carnet.errors import IPsecError, UnreachableError, UsageError
+from carnet.errors import IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
 from carnet.tunnel import tunnel_name
-from target_agent.agent import Agent, Ending
 from target_agent.config import TargetConfig
 from target_agent.records import Records, TunnelRecord
 
-_PATH = "/v1/end"
+PATH = "/v1/end"
 _SECONDS = 60
 
 
@@ -55,61 +51,6 @@ def sole_hold(path: Path) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-@contextlib.asynccontextmanager
-async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
-    """Take the operator's orders at a socket that only she can open.
-
-    Raises UsageError if there can be no socket there.
-    """
-
-    async def obey(request: web.Request) -> web.Response:
-        order = msgspec.json.decode(await request.read(), type=Order)
-        return web.Response(body=msgspec.json.encode(await _obey(agent, order)))
-
-    application = web.Application()
-    application.router.add_post(_PATH, obey)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, _bind(path)).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-def _bind(path: Path) -> socket.socket:
-    """Bind a socket of mode 0600; nobody can connect before it has that mode and listens.
-
-    Whoever left one behind is gone: the lock is ours.
-    """
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        path.unlink(missing_ok=True)
-        bound.bind(str(path))
-        path.chmod(0o600)
-    except OSError as error:
-        bound.close()
-        raise UsageError(
-            f"Cannot make the socket {path}: {error.strerror or error};"
-            " name another directory in the configuration."
-        ) from error
-    return bound
-
-
-async def _obey(agent: Agent, order: Order) -> Ended:
-    if order.user_id is not None:
-        endings = await agent.end_all_of(order.user_id, order.reason)
-    elif order.request_id is not None:
-        request_id = bytes.fromhex(order.request_id)
-        endings = {request_id: await agent.end(request_id, order.reason)}
-    else:
-        endings = {}
-    return Ended(
-        ended=tuple(each.hex() for each, done in endings.items() if done is Ending.DONE),
-        waiting=tuple(each.hex() for each, done in endings.items() if done is Ending.WAITING),
-    )
 
 
 @dataclass(frozen=True)
@@ -143,13 +84,15 @@ class Operator:
         return Ended(ended=tuple(record.request_id.hex() for record in doomed))
 
     async def _ask_service(self, order: Order) -> Ended:
+        import aiohttp  # noqa: PLC0415  slow to load, and seldom needed
+
         connector = aiohttp.UnixConnector(str(self.config.control_socket))
         timeout = aiohttp.ClientTimeout(_SECONDS)
         body = msgspec.json.encode(order)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.post(f"http://carnet-target{_PATH}", data=body) as response,
+                session.post(f"http://carnet-target{PATH}", data=body) as response,
             ):
                 answer = await response.read()
         except (TimeoutError, aiohttp.ClientError) as error:

@@ -1,11 +1,9 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
 import asyncio
-from contextlib import AbstractContextManager
 from http import HTTPStatus
 
 from aiohttp import web
-from sqlalchemy import Engine
 
 from carnet.answers import FixedAnswer
 from carnet.database import opened_database
@@ -16,7 +14,8 @@ from carnet.link import server_context
 from carnet.service import serve_until_stopped
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
-from target_agent.control import control_socket, sole_hold
+from target_agent.control import sole_hold
+from target_agent.control_socket import control_socket
 from target_agent.heads import head_keeper
 from target_agent.server import Server
 
@@ -29,15 +28,13 @@ DOOR = DoorRules(
 """Hosts are few, and each keeps some connections; a question for ended tunnels takes long."""
 
 
-def database(config: TargetConfig) -> AbstractContextManager[Engine]:
-    """Open the Target's database; raises UsageError where that is not possible."""
-    return opened_database(config.database, "target_agent")
-
-
 async def serve(config: TargetConfig, driver: Driver) -> None:
     """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start."""
     link = server_context(config.link)
-    with sole_hold(config.lock) as alone, database(config) as engine:
+    with (
+        sole_hold(config.lock) as alone,
+        opened_database(config.database, "target_agent") as engine,
+    ):
         if not alone:
             raise UsageError(
                 f"Another carnet-target serves from {config.directory}; stop that one first."

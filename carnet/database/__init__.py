@@ -10,18 +10,15 @@ What differs between the two is in the modules of this package, and nowhere else
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.database import postgresql, sqlite
-from carnet.database.place import FilePlace, Place, PostgresPlace
+from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import READING
 from carnet.errors import UsageError
 
@@ -37,7 +34,7 @@ def opened_database(where: Path | Place, package: str) -> Iterator[Engine]:
     place = FilePlace(where) if isinstance(where, Path) else where
     try:
         engine = _open(place, package)
-    except (OSError, CommandError, SQLAlchemyError) as error:
+    except (OSError, SchemaError, SQLAlchemyError) as error:
         raise UsageError(_cannot(place, error)) from error
     try:
         yield engine
@@ -69,13 +66,22 @@ def _cannot(place: Place, error: Exception) -> str:
 
 
 def migrate(engine: Engine, package: str) -> None:
-    """Bring the schema to its newest revision."""
-    with resources.as_file(resources.files(package) / "migrations") as scripts:
-        config = Config()
-        config.set_main_option("script_location", str(scripts))
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    """Bring the schema to its newest revision; raises SchemaError if it is none of ours."""
+    newest: str = import_module(f"{package}.migrations").NEWEST
+    if _revision(engine) != newest:
+        # Alembic takes as long to load as all the rest of a command.
+        from carnet.database.migration import upgrade  # noqa: PLC0415
+
+        upgrade(engine, package)
+
+
+def _revision(engine: Engine) -> str | None:
+    try:
+        with for_reading(engine).begin() as connection:
+            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
+    except SQLAlchemyError:
+        return None
 
 
 @contextmanager

@@ -10,6 +10,10 @@ from sqlalchemy.exc import ArgumentError
 _SCHEME = "postgresql"
 
 
+class SchemaError(Exception):
+    """The database has a schema that this version does not know."""
+
+
 @dataclass(frozen=True)
 class FilePlace:
     """A SQLite file."""

@@ -11,13 +11,13 @@ import click
 import msgspec
 from sqlalchemy import Engine
 
+from carnet.database import opened_database
 from carnet.durations import parse_duration
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.objectives import parse_objective
 from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
 from target_agent.config import TargetConfig, load
-from target_agent.service import database
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Local:
     @contextlib.contextmanager
     def database(self) -> Iterator[Engine]:
         """Open the database; raises UsageError."""
-        with database(self.config) as engine:
+        with opened_database(self.config.database, "target_agent") as engine:
             yield engine
 
 

@@ -20,7 +20,8 @@ from target_agent import cli
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS, load
-from target_agent.control import Operator, Order, control_socket, sole_hold
+from target_agent.control import Operator, Order, sole_hold
+from target_agent.control_socket import control_socket
 from target_agent.heads import head_keeper
 from target_agent.records import Records
 from tests.target.certificates import Authority

@@ -1,10 +1,17 @@
 """The embedded database, as far as neither agent's tables matter."""
 
+import subprocess
+import sys
+from importlib import import_module, resources
+
 import pytest
-from sqlalchemy import insert
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from carnet.database import opened_database
+from carnet.errors import UsageError
 from host_agent.schema import cursors
 
 
@@ -17,3 +24,35 @@ def test_an_error_of_the_database_names_no_value(tmp_path):
             connection.execute(row)
     assert "what-no-log-may-tell" not in str(caught.value)
     assert "INSERT INTO cursors" in str(caught.value)
+
+
+@pytest.mark.parametrize("package", ["host_agent", "target_agent"])
+def test_the_newest_revision_is_the_migrations_last(package):
+    with resources.as_file(resources.files(package) / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        newest = ScriptDirectory.from_config(config).get_current_head()
+    assert newest == import_module(f"{package}.migrations").NEWEST
+
+
+def test_alembic_is_not_loaded_for_a_schema_that_is_the_newest(tmp_path):
+    path = tmp_path / "target.sqlite"
+    with opened_database(path, "target_agent"):
+        pass
+    opening = (
+        "import sys; from pathlib import Path; from carnet.database import opened_database\n"
+        f"with opened_database(Path({str(path)!r}), 'target_agent'):\n"
+        "    print('alembic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", opening], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_schema_of_a_later_version_is_refused(tmp_path):
+    path = tmp_path / "target.sqlite"
+    with opened_database(path, "target_agent") as engine, engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UsageError, match="9999"), opened_database(path, "target_agent"):
+        pass

@@ -1,0 +1,68 @@
+"""Where the service takes its operator's orders."""
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from carnet.errors import UsageError
+from target_agent.agent import Agent, Ending
+from target_agent.control import PATH, Ended, Order
+
+
+@contextlib.asynccontextmanager
+async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
+    """Take the operator's orders at a socket that only she can open.
+
+    Raises UsageError if there can be no socket there.
+    """
+
+    async def obey(request: web.Request) -> web.Response:
+        order = msgspec.json.decode(await request.read(), type=Order)
+        return web.Response(body=msgspec.json.encode(await _obey(agent, order)))
+
+    application = web.Application()
+    application.router.add_post(PATH, obey)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, _bind(path)).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _bind(path: Path) -> socket.socket:
+    """Bind a socket of mode 0600; nobody can connect before it has that mode and listens.
+
+    Whoever left one behind is gone: the lock is ours.
+    """
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        bound.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        bound.close()
+        raise UsageError(
+            f"Cannot make the socket {path}: {error.strerror or error};"
+            " name another directory in the configuration."
+        ) from error
+    return bound
+
+
+async def _obey(agent: Agent, order: Order) -> Ended:
+    if order.user_id is not None:
+        endings = await agent.end_all_of(order.user_id, order.reason)
+    elif order.request_id is not None:
+        request_id = bytes.fromhex(order.request_id)
+        endings = {request_id: await agent.end(request_id, order.reason)}
+    else:
+        endings = {}
+    return Ended(
+        ended=tuple(each.hex() for each, done in endings.items() if done is Ending.DONE),
+        waiting=tuple(each.hex() for each, done in endings.items() if done is Ending.WAITING),
+    )
