@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
+from click.testing import CliRunner
+
 from carnet.files import private_directory
+from host_agent.cli import cli as host_command
 from lab.charon import Charon, Lane
 from lab.machine import Machine
 from lab.network import HOST_ADDRESS, TARGET_ADDRESS, VIRTUAL_NETWORK, WORK_NETWORK
 from lab.process import Process
 from lab.world import World
+from target_agent.cli import cli as target_command
 
 USER = "alice@office"
 HOST_PORT = 8470
@@ -251,11 +256,13 @@ class Office:
 
     def pairs(self) -> list[dict[str, Any]]:
         """Return the Host's Key Database, pair by pair in the order of use."""
-        return list(json.loads(self.host("keys", "--json").stdout))
+        return _facts(host_command, *self._host_argv()[1:], "keys", "--json")
 
     def tunnels(self) -> list[dict[str, Any]]:
         """Return the Target's records of tunnels, ended and refused ones included."""
-        return list(json.loads(self.target("tunnels", "list", "--all", "--json").stdout))
+        return _facts(
+            target_command, *self._target_argv()[1:], "tunnels", "list", "--all", "--json"
+        )
 
     def _host_argv(self) -> list[str]:
         return ["carnet-host", "--config", str(self.world.host.directory / "etc" / "host.toml")]
@@ -263,6 +270,12 @@ class Office:
     def _target_argv(self) -> list[str]:
         config = self.world.target.directory / "etc" / "target.toml"
         return ["carnet-target", "--config", str(config)]
+
+
+def _facts(command: click.Command, *argv: str) -> list[dict[str, Any]]:
+    """Run a command that only reads a database in this process: it is asked for often."""
+    done = CliRunner().invoke(command, argv, catch_exceptions=False, standalone_mode=False)
+    return list(json.loads(done.stdout))
 
 
 @contextmanager
