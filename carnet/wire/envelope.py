@@ -20,6 +20,9 @@ from carnet.wire.suite import PrivateKey
 from carnet.wire.suites import AnySuite, find_suite
 
 VERSION = 1
+PAIRED = "paired"
+SPLIT = "split"
+"""The custodies; under the second, seal and signature are another's (carnet.wire.split)."""
 _PARTS = 4
 
 
@@ -37,6 +40,7 @@ class Purpose:
     direction: Direction
     binding: bytes = b""
     """In a response, the SHA-256 of the whole sealed request."""
+    custody: str = PAIRED
 
 
 _REQUEST = Purpose(Direction.REQUEST)
@@ -68,6 +72,13 @@ def parse_envelope(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
     The seal is checked here too, as far as it shows without the pair, so that what cannot
     open costs no token operation.
     """
+    envelope = take_apart(data, limit)
+    envelope.suite.check_sealed(envelope.sealed)
+    return envelope
+
+
+def take_apart(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
+    """Take a sealed message apart without a look at the seal; WireError where it is none."""
     parts = cbor.decode(data, limit)
     if not isinstance(parts, list) or len(parts) != _PARTS:
         raise WireError(Fault.FRAMING, "not a sealed message")
@@ -81,7 +92,6 @@ def parse_envelope(data: bytes, limit: int = cbor.MAX_MESSAGE) -> Envelope:
         raise WireError(Fault.FRAMING, "not a key_id")
     if not isinstance(sealed, bytes):
         raise WireError(Fault.FRAMING, "no sealed part")
-    suite.check_sealed(sealed)
     return Envelope(suite, key_id, sealed, _sha256(data))
 
 
@@ -99,9 +109,14 @@ def open_request(envelope: Envelope, public_key: bytes, key: PrivateKey) -> Sign
     return verify_evidence(evidence, public_key, envelope.suite)
 
 
-def verify_evidence(evidence: bytes, public_key: bytes, suite: AnySuite) -> SignedRequest:
-    """Verify a Client's signed request, as Host does in step 2 and Target in step 4."""
-    info = make_info(_REQUEST, suite, key_id_of(public_key))
+def verify_evidence(
+    evidence: bytes, public_key: bytes, suite: AnySuite, custody: str = PAIRED
+) -> SignedRequest:
+    """Verify a Client's signed request, as Host does in step 2 and Target in step 4.
+
+    A request that was signed for one custody does not verify for the other.
+    """
+    info = make_info(Purpose(Direction.REQUEST, custody=custody), suite, key_id_of(public_key))
     payload = cose.verify1(evidence, info, suite, load_public_key(public_key, suite))
     return SignedRequest(cbor.unpack(payload, Request), evidence)
 
@@ -137,9 +152,8 @@ def open_response(data: bytes, request: Envelope, public_key: bytes, key: Privat
 
 def make_info(purpose: Purpose, suite: AnySuite, key_id: bytes) -> bytes:
     """Return what seal and signature are bound to: `info` of the seal, COSE's external_aad."""
-    return cbor.encode(
-        ["carnet", VERSION, str(purpose.direction), suite.number, key_id, purpose.binding]
-    )
+    parts = ["carnet", VERSION, str(purpose.direction), suite.number, key_id, purpose.binding]
+    return cbor.encode(parts if purpose.custody == PAIRED else [*parts, purpose.custody])
 
 
 def _seal(

@@ -36,6 +36,8 @@ SESSION_KEY_LENGTH = 32
 EPHEMERAL_KEY_LENGTH = _MLKEM_PUBLIC + _X25519
 EPHEMERAL_SECRET_LENGTH = _MLKEM_SEED + _X25519
 SEALED_SESSION_KEY_LENGTH = _ENC + SESSION_KEY_LENGTH + _TAG
+LEAST_SEALED_LENGTH = _ENC + _TAG
+"""Of whatever is sealed to an ephemeral key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +87,16 @@ class EphemeralKey:
 
     def open(self, sealed: bytes, binding: SessionBinding) -> "SessionSecrets":
         """Return the secrets that Target sealed to this key; WireError (SEAL) otherwise."""
+        session_key = self.open_sealed(sealed, binding.info())
+        return SessionSecrets.derive(session_key, binding)
+
+    def open_sealed(self, sealed: bytes, info: bytes) -> bytes:
+        """Return what seal_to_ephemeral() sealed for this `info`; WireError (SEAL) otherwise."""
         private_key = MLKEM768X25519PrivateKey(self._mlkem, self._x25519)
         try:
-            session_key = _HYBRID.decrypt(sealed, private_key, binding.info())
+            return _HYBRID.decrypt(sealed, private_key, info)
         except (InvalidTag, ValueError):
-            raise WireError(Fault.SEAL, "the session key does not open") from None
-        return SessionSecrets.derive(session_key, binding)
+            raise WireError(Fault.SEAL, "the seal to the ephemeral key does not open") from None
 
 
 @dataclass(frozen=True)
@@ -116,15 +122,23 @@ def make_session_key(ephemeral_key: bytes, binding: SessionBinding) -> tuple[byt
     Raises WireError (FIELD) if the Client's key is none.
     """
     session_key = secrets.token_bytes(SESSION_KEY_LENGTH)
+    sealed = seal_to_ephemeral(session_key, ephemeral_key, binding.info())
+    return sealed, SessionSecrets.derive(session_key, binding)
+
+
+def seal_to_ephemeral(plaintext: bytes, ephemeral_key: bytes, info: bytes) -> bytes:
+    """Return enc ‖ ciphertext, for the Client's ephemeral key and this `info` alone.
+
+    Raises WireError (FIELD) if the Client's key is none.
+    """
     try:
         public_key = MLKEM768X25519PublicKey(
             mlkem.MLKEM768PublicKey.from_public_bytes(ephemeral_key[:_MLKEM_PUBLIC]),
             x25519.X25519PublicKey.from_public_bytes(ephemeral_key[_MLKEM_PUBLIC:]),
         )
-        sealed = _HYBRID.encrypt(session_key, public_key, binding.info())
+        return _HYBRID.encrypt(plaintext, public_key, info)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise WireError(Fault.FIELD, "the ephemeral key is none") from error
-    return sealed, SessionSecrets.derive(session_key, binding)
 
 
 def _derive(session_key: bytes, label: str, binding: SessionBinding) -> bytes:
