@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag
 from pkcs11.constants import DEFAULT
+from pkcs11.types import DeriveMixin
 
+from carnet.errors import TokenCannotError
 from carnet.token.pair_type import PairType
 from carnet.token.session import TokenSession
 from carnet.token.translation import tried
@@ -110,9 +112,12 @@ class EcType(PairType):
     def agree(self, private: Any, peer_point: bytes) -> bytes:
         """Return the x-coordinate of the ECDH shared point (RFC 9180 section 4.1).
 
-        Raises ValueError, before the token sees it, for a point that is not on the curve.
+        Raises ValueError, before the token sees it, for a point that is not on the curve,
+        TokenCannotError for a key that was made to sign only.
         """
         self.load_point(peer_point)
+        if not isinstance(private, DeriveMixin):
+            raise TokenCannotError("The key on the token signs and does not agree by ECDH.")
         secret = private.derive_key(
             KeyType.GENERIC_SECRET,
             self.coordinate_size * 8,
@@ -132,13 +137,19 @@ class EcType(PairType):
         """Sign a digest and agree with a key made for it; tell whether both are the key's."""
         if oaep is not None:
             raise ValueError("An EC pair has no OAEP to be tried with.")
-        digest = secrets.token_bytes(self.hash.digest_size)
-        with tried(f"sign with a key of type {self.name}"):
-            signature = self.sign(private, digest)
+        if not self.prove_signing(private, key):
+            return False
         peer = ec.generate_private_key(self.curve)
         with tried(f"agree by ECDH with a key of type {self.name}"):
             agreed = self.agree(private, point_of(peer.public_key()))
-        return self._verifies(key, digest, signature) and agreed == peer.exchange(ec.ECDH(), key)
+        return agreed == peer.exchange(ec.ECDH(), key)
+
+    def prove_signing(self, private: Any, key: ec.EllipticCurvePublicKey) -> bool:
+        """Sign a digest; tell whether the signature is the key's."""
+        digest = secrets.token_bytes(self.hash.digest_size)
+        with tried(f"sign with a key of type {self.name}"):
+            signature = self.sign(private, digest)
+        return self._verifies(key, digest, signature)
 
     def _verifies(self, key: ec.EllipticCurvePublicKey, digest: bytes, signature: bytes) -> bool:
         half = len(signature) // 2

@@ -175,6 +175,21 @@ def prove(private: Any, public_key: bytes, oaep: hashes.HashAlgorithm | None = N
         raise TokenError("The private key is not the public key's; mint the pair anew.")
 
 
+def prove_signing(private: Any, public_key: bytes) -> None:
+    """Make sure that a private key signs as the public key's, and that no other token has it.
+
+    Raises TokenError if not, TokenCannotError where the token does not sign with such keys.
+    """
+    if not private[Attribute.SENSITIVE] or not private[Attribute.NEVER_EXTRACTABLE]:
+        raise TokenError(
+            "The token would let the private key out, or did not make it itself; use another "
+            "kind of token."
+        )
+    type_, key = type_and_key(public_key)
+    if not type_.prove_signing(private, key):
+        raise TokenError("The private key is not the public key's; mint the pair anew.")
+
+
 def find_oaep(session: TokenSession, type_: RsaType) -> str:
     """Return the name of the strongest hash that the token's OAEP has, found by trying.
 

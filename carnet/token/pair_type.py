@@ -59,6 +59,13 @@ class PairType(ABC):
         """Return the raw signature over a digest."""
 
     @abstractmethod
+    def prove_signing(self, private: Any, key: Any) -> bool:
+        """Sign a digest; tell whether the signature is the key's.
+
+        Raises TokenCannotError where the token does not sign with such keys.
+        """
+
+    @abstractmethod
     def prove(self, private: Any, key: Any, oaep: hashes.HashAlgorithm | None) -> bool:
         """Use the private key in every way that is asked of it; tell whether it is the key's.
 

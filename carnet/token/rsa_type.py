@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
 from pkcs11.constants import DEFAULT
 from pkcs11.mechanisms import MGF
+from pkcs11.types import DecryptMixin
 
 from carnet.errors import TokenCannotError
 from carnet.token.pair_type import PairType
@@ -119,10 +120,14 @@ class RsaType(PairType):
         """Sign a digest and decrypt with this hash of OAEP; tell whether both are the key's."""
         if oaep is None:
             raise ValueError("An RSA pair is tried with the hash of OAEP that it is for.")
+        return self.prove_signing(private, key) and self._decrypts(private, key, oaep)
+
+    def prove_signing(self, private: Any, key: rsa.RSAPublicKey) -> bool:
+        """Sign a digest; tell whether the signature is the key's."""
         digest = secrets.token_bytes(_PSS_HASH.digest_size)
         with tried(f"sign by RSASSA-PSS with a key of type {self.name}"):
             signature = self.sign(private, digest)
-        return _verifies(key, digest, signature) and self._decrypts(private, key, oaep)
+        return _verifies(key, digest, signature)
 
     def can_decrypt(self, private: Any, key: rsa.RSAPublicKey, oaep: hashes.HashAlgorithm) -> bool:
         """Try whether the token's OAEP has this hash."""
@@ -138,6 +143,8 @@ class RsaType(PairType):
             return self._decrypt(private, ciphertext, oaep) == plaintext
 
     def _decrypt(self, private: Any, ciphertext: bytes, oaep: hashes.HashAlgorithm) -> bytes:
+        if not isinstance(private, DecryptMixin):
+            raise TokenCannotError("The key on the token signs and does not decrypt.")
         parameters = _OAEP[oaep.name]
         return bytes(
             private.decrypt(
