@@ -19,7 +19,10 @@ from host_agent.local import PIN, hsm_session, open_database, print_public_key, 
 
 @click.group(
     cls=LazyGroup,
-    lazy={"audit": "host_agent.audit_commands:audit"},
+    lazy={
+        "audit": "host_agent.audit_commands:audit",
+        "host-keys": "host_agent.host_key_commands:host_keys",
+    },
     help="Carnet's Host: the trusted machine that knows the one-time key pairs.",
 )
 @click.version_option(package_name="carnet")

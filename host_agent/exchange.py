@@ -12,15 +12,18 @@ from carnet import crash
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import Action, Event
-from carnet.wire.control import CONTROL_VERSION, TunnelGrant, TunnelRefusal, TunnelRequest
+from carnet.token.host_keys import UnknownHostKeyError
+from carnet.wire.control import CONTROL_VERSION, TunnelRefusal, TunnelRequest
 from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
 from carnet.wire.fault import WireError
-from carnet.wire.messages import Grant, Refusal, RefusalCode, Response
+from carnet.wire.messages import Refusal, RefusalCode
 from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
+from host_agent import custody
 from host_agent.admission import Admission, Place
 from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.leases import Leases
+from host_agent.response import outcome_of, response_to
 from host_agent.target_link import TargetLink, TargetSilentError
 
 log = structlog.get_logger()
@@ -87,6 +90,8 @@ class Exchange:
     refusal: str | None = None
     """What a refusal says, for the accounts."""
     place: Place | None = None
+    asked: SignedRequest | None = None
+    """What the Client signed, as soon as it is passed on."""
     _works: bool = False
     """Whether the lease of the request is this exchange's."""
 
@@ -169,15 +174,16 @@ class Exchange:
             await self.parts.leases.let_go(self.envelope.key_id)
 
     def _read_again(self, request: RequestRecord) -> SignedRequest:
-        return verify_evidence(request.evidence, self._pair.public_key, self.envelope.suite)
+        pair = self._pair
+        return verify_evidence(request.evidence, pair.public_key, self.envelope.suite, pair.custody)
 
     async def open_request(self, action: step.OpenRequest) -> Event:
         """Step 2: decrypt on the HSM, verify the signature."""
         if self.place is not None:
             self.place.use()
         try:
-            signed = await self.parts.hsm.open_request(action.envelope, self._pair.public_key)
-        except WireError as error:
+            signed = await custody.open_request(self.parts.hsm, action.envelope, self._pair)
+        except (WireError, UnknownHostKeyError) as error:
             return step.OpeningFailed(str(error))
         except TokenError:
             pair = await asyncio.to_thread(self.parts.database.find_pair, self.envelope.key_id)
@@ -204,6 +210,7 @@ class Exchange:
         that nobody hears of.
         """
         self.parts.hsm.require()
+        self.asked = action.signed
         request = action.signed.request
         refusal = self._refusal_of_our_own(action.signed)
         if refusal is not None:
@@ -252,18 +259,18 @@ class Exchange:
         return None
 
     async def seal_response(self, action: step.SealResponse) -> Event:
-        """Step 7: sign on the HSM, seal to the pair.
+        """Step 7: sign on the HSM, seal to the pair, or to what custody `split` has for it.
 
         Where the key is gone another process may have answered, and burned it.
         """
         database = self.parts.database
-        response = _response(
+        response = response_to(
             action.answer, await asyncio.to_thread(database.invalid_pairs, self._pair)
         )
         self.refusal = response.reason if isinstance(response, Refusal) else None
         try:
-            sealed = await self.parts.hsm.seal_response(
-                response, self.envelope, self._pair.public_key
+            sealed = await custody.seal_response(
+                self.parts.hsm, response, self.envelope, self._pair, self._asked
             )
         except TokenError:
             request = await asyncio.to_thread(database.find_request, self.envelope.key_id)
@@ -271,7 +278,7 @@ class Exchange:
                 raise
             return step.AnswerKept(request.response)
         crash.reach("host.sealed")
-        return step.ResponseSealed(sealed, _describe(action.answer))
+        return step.ResponseSealed(sealed, outcome_of(action.answer))
 
     async def store_response(self, action: step.StoreResponse) -> Event:
         """Step 7: durable before it is visible."""
@@ -295,8 +302,13 @@ class Exchange:
         self._settle(Answered(action.response, ", ".join(self.timings)))
 
     async def destroy_key(self, _: step.DestroyKey) -> Event | None:
-        """Step 10: the burn on the HSM; what fails here is swept later."""
+        """Step 10: the burn on the HSM; what fails here is swept later.
+
+        In custody `split` the private key never was here.
+        """
         crash.reach("host.replied")
+        if not custody.holds_private_key(self._pair):
+            return step.KeyDestroyed()
         try:
             await destroy_key(self.parts, self.envelope.key_id)
         except TokenError as error:
@@ -334,6 +346,12 @@ class Exchange:
             self.outcome.set_result(outcome)
 
     @property
+    def _asked(self) -> SignedRequest:
+        if self.asked is None:
+            raise RuntimeError("the table passes a request on before it is answered")
+        return self.asked
+
+    @property
     def _pair(self) -> PairRecord:
         if self.pair is None:
             raise RuntimeError("the table looks a pair up before it uses it")
@@ -350,26 +368,6 @@ async def destroy_key(parts: Parts, key_id: bytes) -> None:
 def take_up(parts: Parts, suite: int, request: RequestRecord) -> Exchange:
     """Return a request that was left unanswered, as if the same bytes had come again."""
     return Exchange(parts, Envelope(find_suite(suite), request.key_id, b"", request.digest))
-
-
-def _response(answer: TunnelGrant | TunnelRefusal, invalid_pairs: tuple[bytes, ...]) -> Response:
-    if isinstance(answer, TunnelGrant):
-        return Grant(
-            request_id=answer.request_id,
-            session_key=answer.session_key,
-            tunneling_info=answer.tunneling_info,
-            invalid_pairs=invalid_pairs,
-        )
-    return Refusal(
-        request_id=answer.request_id,
-        code=answer.code,
-        reason=answer.reason,
-        invalid_pairs=invalid_pairs,
-    )
-
-
-def _describe(answer: TunnelGrant | TunnelRefusal) -> str:
-    return "granted" if isinstance(answer, TunnelGrant) else str(answer.code)
 
 
 _STEPS: dict[type[Action], str] = {

@@ -8,6 +8,7 @@ is asked of it fails at once, and it is looked for until it is back.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -16,8 +17,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.exchange.machine import Action, Event
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
+from carnet.token.host_keys import HostKeys
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
+from carnet.wire import split
 from carnet.wire.documents import AccountsHead, sign_document
 from carnet.wire.envelope import (
     Envelope,
@@ -87,6 +90,35 @@ class Hsm:
         return await self._use(
             lambda keys: seal_response(
                 response, envelope, public_key, keys.private_key(envelope.key_id)
+            )
+        )
+
+    async def open_split_request(
+        self, envelope: Envelope, public_key: bytes, host_key_id: bytes
+    ) -> SignedRequest:
+        """Step 2 in custody `split`: open with the Host's key, verify under the pair's.
+
+        Raises as open_request() does; UnknownHostKeyError where the HSM has no such key.
+        """
+        return await self._use_host_keys(
+            lambda keys: split.open_request(
+                envelope,
+                public_key,
+                keys.sealing_key(host_key_id),
+                partial(keys.agree, host_key_id),
+            )
+        )
+
+    async def seal_split_response(
+        self, response: Response, envelope: Envelope, ephemeral_key: bytes, host_key_id: bytes
+    ) -> bytes:
+        """Step 7 in custody `split`: sign with the Host's key, seal to the Client's ephemeral one.
+
+        Raises TokenError, and WireError if the Client's key is none.
+        """
+        return await self._use_host_keys(
+            lambda keys: split.seal_response(
+                response, envelope, ephemeral_key, partial(keys.sign, host_key_id)
             )
         )
 
@@ -164,6 +196,9 @@ class Hsm:
 
     async def _use(self, work: Callable[[OneTimeKeys], T]) -> T:
         return await self._in_turn(lambda: self._login.use(work))
+
+    async def _use_host_keys(self, work: Callable[[HostKeys], T]) -> T:
+        return await self._in_turn(lambda: self._login.use_host_keys(work))
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         """Do one operation at a time, so that each is timed by itself."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from carnet.errors import TokenAwayError, TokenError
+from carnet.token.host_keys import HostKeys
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession, open_session
@@ -50,6 +51,7 @@ class HsmLogin:
         self._serial: str | None = None
         self._closing = ExitStack()
         self._open: tuple[TokenSession, OneTimeKeys] | None = None
+        self._host_keys: HostKeys | None = None
 
     def log_in(self) -> str:
         """Close what is left of the last login, log in; return the token's serial number.
@@ -68,7 +70,7 @@ class HsmLogin:
 
     def log_out(self) -> None:
         """Close the session; one that is gone already is closed."""
-        self._open = None
+        self._open = self._host_keys = None
         with suppress(TokenError):
             self._closing.close()
 
@@ -80,6 +82,15 @@ class HsmLogin:
         """
         _, keys = self._logged_in()
         return self.use_session(lambda _: work(keys))
+
+    def use_host_keys(self, work: Callable[[HostKeys], T]) -> T:
+        """Do something with the Host's long-term keys; raises as use() does."""
+
+        def with_keys(session: TokenSession) -> T:
+            self._host_keys = self._host_keys or HostKeys(session)
+            return work(self._host_keys)
+
+        return self.use_session(with_keys)
 
     def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something with the session; raises as use() does."""

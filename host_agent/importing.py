@@ -23,12 +23,14 @@ from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
 from carnet.wire.documents import MAX_BATCH, Batch, BatchPair, verify_document
+from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite, name_of, numbers_of
 from host_agent.config import HostConfig
 from host_agent.keydb import KeyDatabase, NewPair
+from host_agent.split_batch import check_split_batch
 
 
 @contextmanager
@@ -78,10 +80,14 @@ def read_batch(path: Path, config: HostConfig) -> Batch:
 def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[bytes]:
     """Unwrap the batch's private keys onto the HSM; yield the key_id of each that was new.
 
+    A batch in custody `split` brings none, and is only checked.
     Raises RefusedError, before anything is changed, if the batch was made for another
     Host or cannot be used here, by this HSM for one; TokenError if a wrapped key is not
     what it says.
     """
+    if batch.custody == SPLIT:
+        check_split_batch(batch, session)
+        return
     ephemeral_key = _check(batch, session)
     oaep = _oaep_of(batch)
     sweep_nameless(session)
@@ -175,6 +181,7 @@ def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
         suite=batch.suite,
         public_key=pair.public_key,
         not_after=batch.not_after,
+        host_key_id=key_id_of(batch.host_transport_key) if batch.custody == SPLIT else None,
     )
 
 

@@ -21,6 +21,7 @@ key_pairs = Table(
     Column("custody", Text, nullable=False),
     Column("suite", Integer, nullable=False),
     Column("public_key", LargeBinary, nullable=False),
+    Column("host_key_id", LargeBinary),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("not_after", MOMENT),
@@ -28,10 +29,13 @@ key_pairs = Table(
     Column("invalid_at", MOMENT),
     Column("key_destroyed_at", MOMENT),
 )
+"""`host_key_id` names, in custody `split`, the Host's key that requests are sealed to."""
 partial_index(
     "keys_to_destroy",
     key_pairs.c.state,
-    (key_pairs.c.state == "invalid") & key_pairs.c.key_destroyed_at.is_(None),
+    (key_pairs.c.state == "invalid")
+    & (key_pairs.c.custody == "paired")
+    & key_pairs.c.key_destroyed_at.is_(None),
 )
 partial_index(
     "pairs_that_expire",

@@ -23,6 +23,7 @@ from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
 from carnet.service import serve_until_stopped
+from carnet.token.session import TokenSession
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import Fault, WireError
@@ -46,6 +47,7 @@ from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.rollback import check_not_older
+from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
 
 log = structlog.get_logger()
@@ -188,8 +190,7 @@ async def serve(config: HostConfig, pin: str) -> None:
 async def _serve(
     config: HostConfig, pin: str, database: KeyDatabase, context: ssl.SSLContext
 ) -> None:
-    check = partial(check_not_older, database)
-    async with open_hsm(config.token, pin, check) as hsm:
+    async with open_hsm(config.token, pin, partial(_check_hsm, database)) as hsm:
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         admission = Admission(config.limits)
@@ -219,6 +220,19 @@ async def _serve(
             await service.stop()
             await heads.sign_newest()
             await link.close()
+
+
+def _check_hsm(database: KeyDatabase, session: TokenSession) -> None:
+    """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot."""
+    check_not_older(database, session)
+    for key_id, pairs in missing_host_keys(database, session).items():
+        log.warning(
+            "host-key-missing",
+            host_key=key_id.hex(),
+            valid_pairs=pairs,
+            remedy="Their requests are rejected; put the HSM back that has it, or have them "
+            "minted anew for the keys of `carnet-host host-keys`.",
+        )
 
 
 def door_rules(section: LimitsSection) -> DoorRules:

@@ -33,7 +33,9 @@ def proved_request(statement: TunnelRequest, host: str, suites: frozenset[int]) 
         )
     try:
         suite = find_suite(statement.suite)
-        request = verify_evidence(statement.evidence, statement.public_key, suite).request
+        request = verify_evidence(
+            statement.evidence, statement.public_key, suite, statement.custody
+        ).request
     except WireError as error:
         raise EvidenceError(
             f"The signature on the request does not hold at Target ({error});"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from carnet.durations import format_duration
 from carnet.objectives import Objective
-from carnet.wire.envelope import verify_evidence
+from carnet.wire.envelope import PAIRED, SPLIT, verify_evidence
 from carnet.wire.fault import WireError
 from carnet.wire.fields import printable
 from carnet.wire.keys import key_id_of
@@ -42,8 +42,7 @@ class Evidence:
 def evidence_links(evidence: Evidence, records: tuple[int, ...] = ()) -> Iterator[Link]:
     """Yield the links `request` and `key pair`, by verifying the signature anew."""
     try:
-        suite = find_suite(evidence.suite)
-        request = verify_evidence(evidence.signed, evidence.public_key, suite).request
+        custody, request = _verify(evidence)
     except WireError as error:
         yield Link("request", f"the evidence does not hold any more: {error}", records)
         return
@@ -51,10 +50,26 @@ def evidence_links(evidence: Evidence, records: tuple[int, ...] = ()) -> Iterato
     key_id, digest = key_id_of(evidence.public_key), hashlib.sha256(evidence.signed)
     yield Link(
         "key pair",
-        f"one-time key pair {key_id.hex()} signed it; the signature was verified just now"
+        f"one-time key pair {key_id.hex()} signed it, {_WHO[custody]};"
+        f" the signature was verified just now"
         f" (SHA-256 of the evidence {digest.hexdigest()})",
         records,
     )
+
+
+_WHO = {
+    PAIRED: "which her token and the Host's HSM have",
+    SPLIT: "which her token alone has (custody split)",
+}
+
+
+def _verify(evidence: Evidence) -> tuple[str, Request]:
+    """Verify a signature anew; return the custody that it was made for, and the request."""
+    suite = find_suite(evidence.suite)
+    try:
+        return PAIRED, verify_evidence(evidence.signed, evidence.public_key, suite).request
+    except WireError:
+        return SPLIT, verify_evidence(evidence.signed, evidence.public_key, suite, SPLIT).request
 
 
 def _asked(request: Request) -> str:

@@ -1,8 +1,9 @@
 """Key pairs that stay on a token for years: found by their label, made when missing.
 
-EC, on P-256 unless said otherwise, the private half non-extractable and good for one use. Anybody who holds the
-token can put a public object of any label on it without the PIN: so the private
-half's CKA_ID, which is the digest of the public key, says which public half is right.
+EC, on P-256 unless said otherwise, the private half non-extractable and good for one
+use. Anybody who holds the token can put a public object of any label on it without the
+PIN: so the private half's CKA_ID, which is the digest of the public key, says which
+public half is right.
 """
 
 from contextlib import ExitStack

@@ -143,14 +143,18 @@ class RsaType(PairType):
             return self._decrypt(private, ciphertext, oaep) == plaintext
 
     def _decrypt(self, private: Any, ciphertext: bytes, oaep: hashes.HashAlgorithm) -> bytes:
-        if not isinstance(private, DecryptMixin):
-            raise TokenCannotError("The key on the token signs and does not decrypt.")
+        _check_decrypts(private)
         parameters = _OAEP[oaep.name]
         return bytes(
             private.decrypt(
                 ciphertext, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=parameters
             )
         )
+
+
+def _check_decrypts(private: object) -> None:
+    if not isinstance(private, DecryptMixin):
+        raise TokenCannotError("The key on the token signs and does not decrypt.")
 
 
 def _verifies(key: rsa.RSAPublicKey, digest: bytes, signature: bytes) -> bool:

@@ -116,13 +116,16 @@ def open_request(
 ) -> SignedRequest:
     """Step 2: open a request with the Host's sealing key, verify it under the pair's.
 
-    Raises WireError: SUITE, SEAL, SIGNATURE, or what unpack() raises for the payload.
+    A request whose ephemeral key takes no answer is none. Raises WireError: SUITE, SEAL,
+    SIGNATURE, or what unpack() raises for the payload.
     """
     wanted = host_suite(envelope.suite)
     info = make_info(_REQUEST, envelope.suite, envelope.key_id)
     recipient = load_public_key(host_key, wanted)
     evidence = hpke.open_sealed(envelope.sealed, recipient, agree, info, wanted.kem)
-    return verify_evidence(evidence, public_key, envelope.suite, SPLIT)
+    signed = verify_evidence(evidence, public_key, envelope.suite, SPLIT)
+    seal_to_ephemeral(b"", signed.request.request_info.ephemeral_key, info)
+    return signed
 
 
 def seal_response(

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, exists, func, select, update
 
 from carnet.database.sql import now, upsert
+from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
 from host_agent.keydb.records import Count, NewPair, PairRecord, PairState, Reason
 from host_agent.keydb.store import Store
@@ -95,6 +96,16 @@ class Pairs(Store):
                 self._audit_pair(connection, "revoked", key_id, why=why)
         return revoked
 
+    def host_keys_in_use(self) -> dict[bytes, int]:
+        """Return how many valid pairs have their requests sealed to each of the Host's keys."""
+        query = (
+            select(_pairs.c.host_key_id, func.count())
+            .where(_pairs.c.state == PairState.VALID, _pairs.c.host_key_id.is_not(None))
+            .group_by(_pairs.c.host_key_id)
+        )
+        with self._reading.begin() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def expire(self) -> list[bytes]:
         """Turn valid pairs invalid whose last day is past; return which."""
         with self._engine.begin() as connection:
@@ -106,7 +117,8 @@ class Pairs(Store):
     def keys_to_destroy(self) -> list[bytes]:
         """Return invalid pairs whose private key may still be on the HSM.
 
-        A pair whose request is unanswered needs its key for the answer.
+        A pair whose request is unanswered needs its key for the answer; of one in custody
+        `split` there never was a private key here.
         """
         with self._reading.begin() as connection:
             return list(connection.scalars(select(_pairs.c.key_id).where(_is_owed())))
@@ -130,7 +142,8 @@ OWED = "owed"
 def _is_owed() -> ColumnElement[bool]:
     request = _requests.alias()
     unanswered = exists().where(request.c.key_id == _pairs.c.key_id, request.c.outcome.is_(None))
-    return (_pairs.c.state == PairState.INVALID) & _pairs.c.key_destroyed_at.is_(None) & ~unanswered
+    held = (_pairs.c.custody == PAIRED) & _pairs.c.key_destroyed_at.is_(None)
+    return (_pairs.c.state == PairState.INVALID) & held & ~unanswered
 
 
 def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[Any]:
@@ -168,4 +181,5 @@ def _pair(row: RowMapping) -> PairRecord:
         state=PairState(row["state"]),
         not_after=row["not_after"],
         expired=bool(row["expired"]),
+        host_key_id=row["host_key_id"],
     )

@@ -34,6 +34,8 @@ class PairRecord:
     not_after: int | None
     expired: bool
     """Whether `not_after` is past, by the database's clock."""
+    host_key_id: bytes | None = None
+    """In custody `split`, the Host's key that requests are sealed to."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class NewPair:
     suite: int
     public_key: bytes
     not_after: int | None
+    host_key_id: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,12 @@ def test_a_request_sealed_to_another_host_key_does_not_open(ends):
     assert fault_of(ends.read, data) is Fault.SEAL
 
 
+def test_a_request_that_nobody_could_answer_is_none(ends):
+    lattice = EPHEMERAL.public[:1184]
+    data = ends.asked(ephemeral_key=lattice + bytes(32)).data
+    assert fault_of(ends.read, data) is Fault.FIELD
+
+
 def test_a_request_of_custody_paired_does_not_open_under_a_split_pair():
     ends = Ends(P256)
     data = envelope.seal_request(make_request(), ends.pair.public_key, P256, ends.pair)

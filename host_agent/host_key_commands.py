@@ -1,0 +1,120 @@
+"""`carnet-host host-keys`: the Host's long-term keys, to which custody `split` seals."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from cryptography.hazmat.primitives import serialization
+
+from carnet import console
+from carnet.errors import UsageError
+from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
+from carnet.wire.split import fingerprint
+from host_agent import config as configuration
+from host_agent.local import PIN, hsm_session, open_database, read_pin
+
+
+@click.command("host-keys")
+@click.option("--new", "anew", is_flag=True, help="Make a new generation beside the old.")
+@click.option("--list", "listing", is_flag=True, help="Show every generation; print no keys.")
+@click.option("--destroy", type=click.IntRange(1, 9999), metavar="N", help="Destroy generation N.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@console.secret_options("pin", PIN)
+@click.option("--json", "as_json", is_flag=True, help="With --list, print the facts as JSON.")
+@click.pass_obj
+def host_keys(
+    path: Path,
+    anew: bool,
+    listing: bool,
+    destroy: int | None,
+    yes: bool,
+    pin_fd: int | None,
+    pin_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the keys that the officer mints to in custody split (PEM); made when missing."""
+    if [anew, listing, destroy is not None].count(True) > 1:
+        raise UsageError("Choose one of --new, --list and --destroy.")
+    config = configuration.load(path)
+    pin = read_pin(pin_fd, pin_file)
+    if not listing and destroy is None:
+        with hsm_session(config, pin) as session:
+            _print_keys(make_host_keys(session, anew=anew))
+        return
+    with open_database(config) as database:
+        in_use = database.host_keys_in_use()
+    with hsm_session(config, pin) as session:
+        generations = _generations(HostKeys(session).couples(), in_use)
+        if destroy is None:
+            _show(generations, as_json=as_json)
+            return
+        _confirm(generations, destroy, yes=yes)
+        destroy_host_keys(session, destroy)
+    click.echo(f"Generation {destroy} of the Host's keys is destroyed.")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The keys of one time, and how many valid pairs still need them."""
+
+    generation: int
+    key_ids: tuple[str, ...]
+    fingerprint: str
+    valid_pairs: int
+
+
+def public_keys(couples: list[HostCouple]) -> list[bytes]:
+    """Return the keys as a cover lists them: each to seal to, then the one to verify under."""
+    return [key for couple in couples for key in (couple.sealing, couple.signing)]
+
+
+def _generations(couples: list[HostCouple], in_use: Mapping[bytes, int]) -> list[Generation]:
+    numbers = sorted({couple.generation for couple in couples})
+    return [
+        Generation(
+            number,
+            tuple(each.key_id.hex() for each in mine),
+            fingerprint(public_keys(mine)),
+            sum(in_use.get(each.key_id, 0) for each in mine),
+        )
+        for number in numbers
+        for mine in [[each for each in couples if each.generation == number]]
+    ]
+
+
+def _print_keys(couples: list[HostCouple]) -> None:
+    keys = public_keys(couples)
+    for key in keys:
+        pem = serialization.load_der_public_key(key).public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        click.echo(pem.decode(), nl=False)
+    click.echo(
+        f"SHA-256 fingerprint of generation {couples[0].generation}, to compare with the officer: "
+        f"{fingerprint(keys)}",
+        err=True,
+    )
+
+
+def _show(generations: list[Generation], *, as_json: bool) -> None:
+    if as_json:
+        console.print_json([vars(each) for each in generations])
+    elif not generations:
+        click.echo("The HSM has no keys for custody split; `carnet-host host-keys` makes them.")
+    for each in () if as_json else generations:
+        click.echo(f"{each.generation}  {each.valid_pairs} valid pairs  {each.fingerprint}")
+
+
+def _confirm(generations: list[Generation], number: int, *, yes: bool) -> None:
+    chosen = next((each for each in generations if each.generation == number), None)
+    if chosen is None:
+        raise UsageError(
+            f"There is no generation {number}; `carnet-host host-keys --list` shows those there "
+            f"are."
+        )
+    console.confirm(
+        f"Destroy generation {number}? {chosen.valid_pairs} valid key pairs need it, and would "
+        f"open nothing any more.",
+        yes=yes,
+    )
