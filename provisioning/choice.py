@@ -15,6 +15,7 @@ from carnet.token.pair_type import PairType
 from carnet.token.rsa_type import OAEP_HASHES, RsaType
 from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
+from carnet.wire.envelope import PAIRED
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, AnySuite
 
 KEY_TYPES = tuple(keys.TYPES)
@@ -22,6 +23,8 @@ OAEP_NAMES = tuple(OAEP_HASHES)
 
 _BY_OAEP: dict[str, AnySuite] = {"sha-256": RSA, "sha-1": RSA_SHA1}
 _BY_CURVE: dict[str, AnySuite] = {"ec-p256": P256, "ec-p384": P384}
+_SIGNING_ONLY: AnySuite = RSA
+"""The suite of RSA pairs to which nothing is ever encrypted, in custody `split`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +33,14 @@ class Choice:
 
     type_: PairType
     oaep_hash: str | None
-    """A name in OAEP_NAMES, for RSA pairs."""
+    """A name in OAEP_NAMES, for RSA pairs in custody `paired`."""
 
     @property
     def suite(self) -> AnySuite:
         """The suite of the pairs."""
-        return _BY_OAEP[self.oaep_hash] if self.oaep_hash else _BY_CURVE[self.type_.name]
+        if self.oaep_hash:
+            return _BY_OAEP[self.oaep_hash]
+        return _BY_CURVE.get(self.type_.name, _SIGNING_ONLY)
 
     @property
     def oaep(self) -> hashes.HashAlgorithm | None:
@@ -48,13 +53,16 @@ def is_rsa(key_type: str) -> bool:
     return isinstance(keys.TYPES[key_type], RsaType)
 
 
-def choose(session: TokenSession, key_type: str, oaep_hash: str | None) -> Choice:
+def choose(
+    session: TokenSession, key_type: str, oaep_hash: str | None, custody: str = PAIRED
+) -> Choice:
     """Return what is to be minted; where no hash was ordered, the strongest the token has.
 
-    Raises TokenError if the token fails, TokenCannotError if it lacks what RSA needs.
+    In custody `split` there is none. Raises TokenError if the token fails,
+    TokenCannotError if it lacks what RSA needs.
     """
     type_ = keys.TYPES[key_type]
-    if isinstance(type_, RsaType) and oaep_hash is None:
+    if isinstance(type_, RsaType) and oaep_hash is None and custody == PAIRED:
         oaep_hash = keys.find_oaep(session, type_)
     return Choice(type_=type_, oaep_hash=oaep_hash)
 

@@ -5,17 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from carnet.console import print_json
 from carnet.errors import UsageError
 from carnet.wire.documents import Cover
-from carnet.wire.keys import encode_public_key
+from carnet.wire.envelope import SPLIT
+from carnet.wire.split import fingerprint
 from provisioning.checks import checked
 from provisioning.choice import KEY_TYPES, OAEP_NAMES, is_rsa
+from provisioning.host_file import read_host_keys, read_transport_key
 from provisioning.leftover import may_be_left
 from provisioning.minting import Minted, MintOrder, mint
 from provisioning.options import (
@@ -69,7 +67,10 @@ def _order_options(command: Command) -> Command:
             "--host-url", "hosts", required=True, multiple=True, help="Host's address, repeatable."
         ),
         click.option(
-            "--host-transport-key", required=True, type=file, help="Host's public key, PEM or DER."
+            "--host-keys", type=file, help="For custody split: the Host's long-term keys, PEM."
+        ),
+        click.option(
+            "--host-transport-key", type=file, help="For custody paired: Host's key, PEM or DER."
         ),
         click.option(
             "--count", required=True, type=click.IntRange(1, _MAX_COUNT), help="How many pairs."
@@ -95,7 +96,9 @@ def mint_command(
 ) -> None:
     """Mint one-time key pairs for a user.
 
-    Either all of them end on the token, and wrapped in the batch for her Host, or none.
+    Either all of them end on the token, and in the batch for her Host, or none. In custody
+    paired the batch brings the Host the private keys, wrapped; in custody split they never
+    leave the token.
     """
     placed = _order(**order)
     officer = station.officer()
@@ -112,7 +115,8 @@ def _order(
     *,
     user_id: str,
     count: int,
-    host_transport_key: Path,
+    host_transport_key: Path | None,
+    host_keys: Path | None,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
     custody: str,
@@ -121,8 +125,9 @@ def _order(
     not_after: datetime | None,
     out: Path,
 ) -> MintOrder:
-    if custody != "paired":
-        raise UsageError("This version mints in custody paired only; choose it.")
+    transport_key, long_term_keys = _read_keys(custody, host_transport_key, host_keys)
+    if oaep_hash and custody == SPLIT:
+        raise UsageError("Nothing is encrypted to pairs in custody split; leave --oaep-hash out.")
     if oaep_hash and not is_rsa(key_type):
         raise UsageError(f"--oaep-hash is for RSA, not for {key_type}; leave it out.")
     _check_names(user_id, hosts, targets)
@@ -134,7 +139,9 @@ def _order(
     return MintOrder(
         user_id=user_id,
         count=count,
-        host_transport_key=_read_public_key(host_transport_key),
+        custody=custody,
+        host_transport_key=transport_key,
+        host_keys=long_term_keys,
         hosts=hosts,
         targets=targets,
         key_type=key_type,
@@ -144,33 +151,26 @@ def _order(
     )
 
 
+def _read_keys(
+    custody: str, transport_key: Path | None, host_keys: Path | None
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the Host's transport key, or its long-term keys; raises UsageError."""
+    needed, other = "--host-transport-key", "--host-keys"
+    given, surplus = transport_key, host_keys
+    if custody == SPLIT:
+        needed, other, given, surplus = other, needed, surplus, given
+    if given is None or surplus is not None:
+        raise UsageError(f"Custody {custody} takes {needed}, and no {other}; give that file.")
+    if custody == SPLIT:
+        return b"", read_host_keys(given)
+    return read_transport_key(given), ()
+
+
 def _check_names(user_id: str, hosts: tuple[str, ...], targets: tuple[str, ...]) -> None:
     fields = Cover.__annotations__
     checked(user_id, fields["user_id"], f"{user_id!r} is no user ID; write it as alice@office.")
     checked(hosts, fields["hosts"], "--host-url is up to 8 times http://… or https://…; mend it.")
     checked(targets, fields["targets"], "--target is up to 32 names of a-z, 0-9, . and -; mend it.")
-
-
-def _read_public_key(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        load = load_pem_public_key if data.lstrip().startswith(b"-----") else load_der_public_key
-        key = load(data)
-    except OSError as error:
-        raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(
-            f"{path} holds no public key; get it with `carnet-host transport-key`."
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise UsageError(f"The key in {path} is not on P-256; have the Host make one that is.")
-    return encode_public_key(key)
-
-
-def _fingerprint(public_key: bytes) -> str:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(public_key)
-    return digest.finalize().hex()
 
 
 def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
@@ -184,7 +184,8 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
         "token": {"label": minted.token_label, "serial": batch.token_serial},
         "batch": order.batch_file,
         "batch_id": batch.batch_id,
-        "host_transport_key_sha256": _fingerprint(batch.host_transport_key),
+        "custody": batch.custody,
+        **_compared(order),
         "not_after": order.last_day,
         "destroyed_of_earlier_mint": minted.recovered,
     }
@@ -202,7 +203,18 @@ def _tell(minted: Minted, order: MintOrder) -> None:
     if choice.oaep_hash:
         why = "as ordered" if order.oaep_hash else "the strongest that this token can do"
         click.echo(f"RSA encryption is OAEP with {choice.oaep_hash}, {why}.")
-    click.echo(f"They are of suite {choice.suite.name}; Host and Target have to allow it.")
+    click.echo(
+        f"They are of suite {choice.suite.name}, in custody {batch.custody}; Host and Target have "
+        f"to allow the suite."
+    )
     click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
-    click.echo("It is for the Host whose transport key has this SHA-256; compare it there:")
-    click.echo(f"  {_fingerprint(batch.host_transport_key)}")
+    which = "long-term keys have" if batch.custody == SPLIT else "transport key has"
+    click.echo(f"It is for the Host whose {which} this SHA-256; compare it there:")
+    click.echo(f"  {', '.join(_compared(order).values())}")
+
+
+def _compared(order: MintOrder) -> dict[str, str]:
+    """Return what officer and operator compare, under its name."""
+    if order.custody == SPLIT:
+        return {"host_keys_sha256": fingerprint(order.host_keys)}
+    return {"host_transport_key_sha256": fingerprint([order.host_transport_key])}

@@ -1,13 +1,13 @@
 """Minting: one-time key pairs on the traveller's token, and the batch for her Host.
 
-The private keys go to the Host in custody `paired`: wrapped under a key that only the
-two tokens know. Either everything stands at the end, the pairs, the batch and the
-cover, or no pair does.
+In custody `paired` the private keys go to the Host too, wrapped under a key that only the
+two tokens know; in custody `split` they stay where they were made. Either everything
+stands at the end, the pairs, the batch and the cover, or no pair does.
 """
 
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -17,18 +17,19 @@ from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.session import TokenSession
-from carnet.token.transport import WrappingKey, agree_transport
 from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, verify_document
+from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
+from carnet.wire.split import choose_host_keys
 from provisioning.booklet import check_owner, write_cover
 from provisioning.choice import Choice, choose, suite_on_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
 from provisioning.leftover import make_way
+from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.output import write_new
 
-_CUSTODY = "paired"
 _BATCH_ID_SIZE = 16
 
 
@@ -38,8 +39,11 @@ class MintOrder:
 
     user_id: str
     count: int
+    custody: str
     host_transport_key: bytes
-    """DER SubjectPublicKeyInfo, on P-256."""
+    """In custody `paired`: DER SubjectPublicKeyInfo, on P-256."""
+    host_keys: tuple[bytes, ...]
+    """In custody `split`, the Host's long-term keys as a cover lists them."""
     hosts: tuple[str, ...]
     targets: tuple[str, ...]
     key_type: str
@@ -122,7 +126,9 @@ def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
     cover = check_owner(session, officer, order.user_id)
     pairs = OneTimeKeys(session).pairs()
     older = cover if pairs else None
-    choice = choose(session, order.key_type, order.oaep_hash)
+    _check_older(older, order, session.token.info.label)
+    choice = choose(session, order.key_type, order.oaep_hash, order.custody)
+    _host_key(order, choice)
     now = datetime.now(UTC).replace(microsecond=0)
     return _Draft(
         now=now,
@@ -131,6 +137,32 @@ def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
         choice=choice,
         suite_on_cover=suite_on_cover(choice, pairs, older, session.token.info.label),
     )
+
+
+def _check_older(older: Cover | None, order: MintOrder, label: str) -> None:
+    """Raise TokenError for pairs that the one cover of the token could not speak for too."""
+    if older is not None and older.custody != order.custody:
+        raise TokenError(
+            f"Token {label} holds key pairs in custody {older.custody}; mint in that one, or burn "
+            f"them first."
+        )
+    if older is not None and older.host_keys != order.host_keys:
+        raise TokenError(
+            f"Token {label} holds key pairs for other keys of the Host; burn them first."
+        )
+
+
+def _host_key(order: MintOrder, choice: Choice) -> bytes:
+    """Return the Host's key that the batch is for; raises UsageError if it has none."""
+    if order.custody != SPLIT:
+        return order.host_transport_key
+    try:
+        return choose_host_keys(order.host_keys, choice.suite).sealing
+    except WireError as error:
+        raise UsageError(
+            f"The Host has no keys for suite {choice.suite.name} ({error}); choose another "
+            f"--key-type, or get its keys anew."
+        ) from error
 
 
 def _moment_after(older: list[OneTimePair], now: datetime) -> datetime:
@@ -153,36 +185,43 @@ def _mint_batch(
     draft: _Draft,
     on_pair: Callable[[], None],
 ) -> Batch:
-    with agree_transport(session, order.host_transport_key) as wrapping:
+    with _maker(session, order, draft.choice) as maker:
         return Batch(
             version=DOCUMENT_VERSION,
             batch_id=secrets.token_bytes(_BATCH_ID_SIZE),
-            host_transport_key=order.host_transport_key,
-            ephemeral_key=wrapping.ephemeral_public_key,
+            host_transport_key=maker.host_key,
+            ephemeral_key=maker.ephemeral_key,
             user_id=order.user_id,
             token_serial=session.token.info.serial,
-            custody=_CUSTODY,
+            custody=order.custody,
             suite=draft.choice.suite.number,
             minted_at=int(draft.now.timestamp()),
             not_after=_end_of(order.last_day),
             pairs=tuple(
-                _mint_pair(wrapping, draft, number, order.last_day, on_pair)
+                _mint_pair(maker, draft, number, order.last_day, on_pair)
                 for number in range(1, order.count + 1)
             ),
         )
 
 
+def _maker(
+    session: TokenSession, order: MintOrder, choice: Choice
+) -> AbstractContextManager[Maker]:
+    make = split_maker if order.custody == SPLIT else paired_maker
+    return make(session, _host_key(order, choice), choice)
+
+
 def _mint_pair(
-    wrapping: WrappingKey,
+    maker: Maker,
     draft: _Draft,
     number: int,
     last_day: date | None,
     on_pair: Callable[[], None],
 ) -> BatchPair:
     label = pair_label(draft.moment, number)
-    minted = wrapping.mint_pair(label, last_day, draft.choice.type_, draft.choice.oaep)
+    made = maker.make(label, last_day)
     on_pair()
-    return BatchPair(label=label, public_key=minted.public_key, wrapped=minted.wrapped)
+    return made
 
 
 def _cover(batch: Batch, order: MintOrder, draft: _Draft) -> Cover:
@@ -194,7 +233,7 @@ def _cover(batch: Batch, order: MintOrder, draft: _Draft) -> Cover:
         targets=order.targets,
         custody=batch.custody,
         suite=draft.suite_on_cover,
-        host_keys=(),
+        host_keys=order.host_keys,
         issued_at=batch.minted_at,
         not_after=_later(draft.older, batch.not_after),
     )

@@ -204,6 +204,7 @@ def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> Non
         click.echo(f"User     {cover.user_id}")
         click.echo(f"Hosts    {', '.join(cover.hosts)}")
         click.echo(f"Targets  {', '.join(cover.targets)}")
+        click.echo(f"Custody  {cover.custody}")
     click.echo(f"{len(pairs)} key pairs, in the order of use:")
     for pair in pairs:
         until = f"  until {pair.not_after}" if pair.not_after else ""

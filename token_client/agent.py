@@ -16,7 +16,7 @@ from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire import cbor
-from carnet.wire.envelope import Envelope, open_request, open_response, parse_envelope, seal_request
+from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
@@ -63,9 +63,9 @@ class Exchange:
         self._means = means
         self._wish = wish
         self._pair = pair
-        self._key = means.booklet.keys.private_key(pair.key_id)
-        self._suite = means.booklet.suite_of(pair)
+        self._messages = means.booklet.messages_of(pair)
         self._sealed: bytes
+        self._evidence = b""
         self._envelope: Envelope
         self._request: Request
         self._ephemeral: EphemeralKey
@@ -75,6 +75,8 @@ class Exchange:
         self.session: Session | None = None
         self.silence: step.NoAnswer | None = None
         self.failure = ""
+        self.kept = True
+        """Whether the next run could send the same bytes again."""
         self._up = False
         self._unburned: set[bytes] = set()
 
@@ -91,10 +93,10 @@ class Exchange:
         """Go on with a request that an earlier run sent; None if it asked for something else."""
         self._pending = pending
         self._remember(pending.sealed, pending.ephemeral)
-        signed = open_request(self._envelope, self._pair.public_key, self._key)
-        if not self._wish.is_of(signed.request):
+        request = self._messages.read_again(pending)
+        if not self._wish.is_of(request):
             return None
-        self._request = signed.request
+        self._request = request
         return run(step.machine(), step.PendingFound(pending.sealed), self._perform)
 
     def _perform(self, action: Action) -> Event | None:
@@ -105,7 +107,7 @@ class Exchange:
         self._envelope = parse_envelope(sealed)
 
     def seal_request(self, _: step.SealRequest) -> Event:
-        """Step 1: sign on the token, seal to the pair."""
+        """Step 1: sign on the token, and seal."""
         with self._means.steps.step(1):
             ephemeral = EphemeralKey.generate()
             self._request = Request(
@@ -115,14 +117,15 @@ class Exchange:
                 request_info=self._means.make_info(self._wish, ephemeral.public),
             )
             _check_request(self._request)
-            sealed = seal_request(self._request, self._pair.public_key, self._suite, self._key)
-            self._remember(sealed, ephemeral)
-        return step.RequestSealed(sealed)
+            sealed = self._messages.seal(self._request)
+            self._evidence = sealed.evidence
+            self._remember(sealed.data, ephemeral)
+        return step.RequestSealed(sealed.data)
 
     def keep_pending(self, action: step.KeepPending) -> Event:
         """Step 1: keep the bytes, so that a lost answer costs no key pair."""
-        pending = Pending(self._pair.key_id, action.sealed, self._ephemeral)
-        self._means.store.keep(pending, self._pair.public_key, self._suite)
+        pending = Pending(self._pair.key_id, action.sealed, self._ephemeral, self._evidence)
+        self.kept = self._means.store.keep(pending)
         crash.reach("client.prepared")
         return step.PendingKept(action.sealed)
 
@@ -140,9 +143,7 @@ class Exchange:
         """Step 8: only the real Host can have sealed and signed this."""
         try:
             with self._means.steps.opening():
-                response = open_response(
-                    action.answer, self._envelope, self._pair.public_key, self._key
-                )
+                response = self._messages.open(action.answer, self._envelope, self._ephemeral)
         except WireError as error:
             self._means.sender.distrust(str(error))
             return step.AnswerFalse(self._sealed)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -16,10 +17,15 @@ from carnet.pin import Credential
 from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
+from carnet.token.signing import find_pending_key
 from carnet.wire.documents import Cover
+from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
+from carnet.wire.split import choose_host_keys
 from carnet.wire.suites import AnySuite, suite_of_key
 from token_client.config import ClientConfig
+from token_client.custody import Messages, PairedMessages, SplitMessages
+from token_client.vault import PairVault, TokenVault, Vault
 
 
 @dataclass(frozen=True)
@@ -30,24 +36,42 @@ class Booklet:
     label: str
     cover: Cover
     keys: OneTimeKeys
+    vault: Vault
+    """Where the pending request is kept under."""
 
-    def suite_of(self, pair: OneTimePair) -> AnySuite:
-        """Return the suite of a pair: by its key, and for an RSA key as the cover says.
-
-        Raises TokenError if the cover does not say it.
-        """
+    def messages_of(self, pair: OneTimePair) -> Messages:
+        """Return how this pair's messages are made and read; raises TokenError."""
+        suite, key = self.suite_of(pair), self.keys.private_key(pair.key_id)
+        if self.cover.custody != SPLIT:
+            return PairedMessages(pair, suite, key)
         try:
-            return suite_of_key(pair.public_key, self.cover.suite)
+            host_keys = choose_host_keys(self.cover.host_keys, suite)
         except WireError as error:
             raise TokenError(
-                f"The cover does not say how key pair {pair.key_id.hex()} is used ({error}); "
-                f"have the security officer mint anew, or get a newer Carnet."
+                f"The cover has no key of the Host for key pair {pair.key_id.hex()} ({error}); "
+                f"have the security officer mint anew."
             ) from error
+        return SplitMessages(pair, suite, key, host_keys)
+
+    def suite_of(self, pair: OneTimePair) -> AnySuite:
+        """Return the suite of a pair; raises TokenError if the cover does not say it."""
+        return _suite_of(self.cover, pair)
 
     def usable(self) -> list[OneTimePair]:
         """Return the pairs in order of use that have not expired."""
         today = datetime.now(UTC).date()
         return [p for p in self.keys.pairs() if p.not_after is None or p.not_after >= today]
+
+
+def _suite_of(cover: Cover, pair: OneTimePair) -> AnySuite:
+    """Return the suite of a pair: by its key, and for an RSA key as the cover says."""
+    try:
+        return suite_of_key(pair.public_key, cover.suite)
+    except WireError as error:
+        raise TokenError(
+            f"The cover does not say how key pair {pair.key_id.hex()} is used ({error}); "
+            f"have the security officer mint anew, or get a newer Carnet."
+        ) from error
 
 
 @contextmanager
@@ -62,7 +86,11 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
     ) as session:
         info = token.info
         cover = _valid_cover(session, config)
-        yield Booklet(info.serial, info.label, cover, OneTimeKeys(session))
+        keys = OneTimeKeys(session)
+        vault: Vault = TokenVault(keys, find_pending_key(session))
+        if cover.custody != SPLIT:
+            vault = PairVault(keys, partial(_suite_of, cover))
+        yield Booklet(info.serial, info.label, cover, keys, vault)
 
 
 def _valid_cover(session: TokenSession, config: ClientConfig) -> Cover:
@@ -71,8 +99,6 @@ def _valid_cover(session: TokenSession, config: ClientConfig) -> Cover:
         raise TokenError("The token has no cover; have the security officer mint its key pairs.")
     if cover.not_after is not None and cover.not_after <= time.time():
         raise TokenError("The booklet has expired; ask the security officer for a new one.")
-    if cover.custody != "paired":
-        raise TokenError(f"Custody {cover.custody} is not served by this version; get a newer one.")
     return cover
 
 

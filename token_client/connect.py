@@ -101,7 +101,7 @@ def connect(
     Raises NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
     """
     directory = memory_directory()
-    store = PendingStore(directory, booklet.serial)
+    store = PendingStore(directory, booklet.serial, booklet.vault)
 
     def tell(error: NotYetError) -> None:
         steps.note(f"no answer yet ({error.detail}), trying again")
@@ -154,7 +154,7 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
 
 
 def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
-    pending = means.store.find(means.booklet.keys, means.booklet.suite_of)
+    pending = means.store.find()
     if pending is None:
         return None
     pair = next(p for p in means.booklet.keys.pairs() if p.key_id == pending.key_id)
@@ -219,6 +219,11 @@ def _explain(exchange: Exchange, state: State, wish: Wish) -> CarnetError:
     if state is State.SUSPENDED and exchange.silence:
         silence = exchange.silence
         what = _SILENCE[silence.code].format(detail=silence.detail, target=wish.target)
+        if not exchange.kept:
+            return UnreachableError(
+                f"{what}, then run `carnet connect` again: nothing here, or no key of the token, "
+                f"could keep this request, so if the Host has it a further key pair is used."
+            )
         return UnreachableError(
             f"{what}, then run `carnet connect` again within ten minutes: the same request is "
             f"sent again, and no further key pair is used."

@@ -1,34 +1,29 @@
 """The pending request: what the next `carnet connect` needs to send the same bytes again.
 
-Kept in memory only, sealed to the pair itself: whoever finds it needs the token and
-its PIN to open it. With it is kept which pairs were set aside.
+Kept in memory only, sealed to a key of the token: whoever finds it needs the token and
+its PIN to open it. Where the token has no such key nothing is kept. With it is kept which
+pairs were set aside.
 """
 
 import hashlib
 import time
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from carnet.errors import TokenError
 from carnet.files import write_private
-from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.wire import cbor
 from carnet.wire.fault import WireError
 from carnet.wire.fields import KeyId, Message
-from carnet.wire.keys import load_public_key
 from carnet.wire.session_key import EphemeralKey
-from carnet.wire.suites import AnySuite
+from token_client.vault import Vault
 
 KEPT_SECONDS = 600
 """For as long as Host keeps an answer; after that the same bytes lead nowhere."""
 _MAX_ASIDE = 1024 * 1024
-_MAX_PENDING = 2 * cbor.MAX_MESSAGE
-"""A request of any size, with what is kept around it."""
-
-SuiteOf = Callable[[OneTimePair], AnySuite]
-"""Which suite a pair is of; raises TokenError where that is not to be known."""
+_MAX_PENDING = 3 * cbor.MAX_MESSAGE
+"""A request of any size, what was signed of it, and what is kept around them."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +33,15 @@ class Pending:
     key_id: bytes
     sealed: bytes
     ephemeral: EphemeralKey
+    evidence: bytes = b""
+    """In custody `split`, what was signed: the Client cannot open what it sent."""
     age: int = 0
     """Seconds since it was kept."""
 
 
 class _Inside(Message, frozen=True, kw_only=True):
     request: bytes
+    evidence: bytes
     ephemeral_secret: bytes
     kept_at: int
     """Seconds since boot."""
@@ -61,30 +59,36 @@ class _Aside(Message, frozen=True, kw_only=True):
 class PendingStore:
     """What is kept of one token's exchanges, in one directory in memory, if there is one."""
 
-    def __init__(self, directory: Path | None, serial: str) -> None:
+    def __init__(self, directory: Path | None, serial: str, vault: Vault) -> None:
+        self._vault = vault
         name = hashlib.sha256(serial.encode()).hexdigest()[:16]
         self._pending = directory / f"pending-{name}" if directory else None
         self._aside = directory / f"aside-{name}" if directory else None
 
-    def keep(self, pending: Pending, public_key: bytes, suite: AnySuite) -> None:
-        """Keep a request, sealed to its pair."""
+    def keep(self, pending: Pending) -> bool:
+        """Keep a request for the next run; False where there is no place, or no key for it."""
         if self._pending is None:
-            return
+            return False
         inside = _Inside(
-            request=pending.sealed, ephemeral_secret=pending.ephemeral.secret, kept_at=_now()
+            request=pending.sealed,
+            evidence=pending.evidence,
+            ephemeral_secret=pending.ephemeral.secret,
+            kept_at=_now(),
         )
-        key = load_public_key(public_key, suite)
-        sealed = suite.seal(cbor.pack(inside), key, _info(pending.key_id))
+        sealed = self._vault.seal(pending.key_id, cbor.pack(inside), _info(pending.key_id))
+        if sealed is None:
+            return False
         outside = _Outside(key_id=pending.key_id, sealed=sealed)
         write_private(self._pending, cbor.pack(outside))
+        return True
 
-    def find(self, keys: OneTimeKeys, suite_of: SuiteOf) -> Pending | None:
+    def find(self) -> Pending | None:
         """Return the request that is kept; None if there is none, or it is too old to use."""
         if self._pending is None or not self._pending.exists():
             return None
         try:
             outside = cbor.unpack(self._pending.read_bytes(), _Outside, _MAX_PENDING)
-            inside = _open(outside, keys, suite_of)
+            inside = self._open(outside)
             ephemeral = EphemeralKey(inside.ephemeral_secret)
         except (WireError, TokenError, ValueError):
             # Not ours, or its pair is gone: nothing that could be gone on with.
@@ -95,7 +99,12 @@ class PendingStore:
             self.set_aside(outside.key_id)
             self.drop()
             return None
-        return Pending(outside.key_id, inside.request, ephemeral, age)
+        return Pending(outside.key_id, inside.request, ephemeral, inside.evidence, age)
+
+    def _open(self, outside: _Outside) -> _Inside:
+        """Open on the token what was kept; WireError or TokenError where it cannot be."""
+        inside = self._vault.open(outside.key_id, outside.sealed, _info(outside.key_id))
+        return cbor.unpack(inside, _Inside, _MAX_PENDING)
 
     def drop(self) -> None:
         """Forget the request."""
@@ -126,15 +135,6 @@ class PendingStore:
     def _write_aside(self, key_ids: AbstractSet[bytes]) -> None:
         if self._aside is not None:
             write_private(self._aside, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
-
-
-def _open(outside: _Outside, keys: OneTimeKeys, suite_of: SuiteOf) -> _Inside:
-    """Open on the token what was kept; WireError or TokenError where it cannot be."""
-    key = keys.private_key(outside.key_id)
-    suite = suite_of(key.pair)
-    public_key = load_public_key(key.pair.public_key, suite)
-    inside = suite.open_sealed(outside.sealed, public_key, key, _info(outside.key_id))
-    return cbor.unpack(inside, _Inside, _MAX_PENDING)
 
 
 def _info(key_id: bytes) -> bytes:

@@ -38,6 +38,7 @@ from token_client.config import ClientConfig
 from token_client.host import _seconds
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
+from token_client.vault import PairVault
 
 _PLACE = Path(tempfile.gettempdir())
 _BINDING = SessionBinding(
@@ -162,11 +163,12 @@ class NoKeys:
 
 def pending_file(data):
     with tempfile.TemporaryDirectory(dir=_PLACE) as name:
-        store = pending.PendingStore(Path(name), "1")
+        vault = PairVault(NoKeys(), lambda _: P256)
+        store = pending.PendingStore(Path(name), "1", vault)
         store._pending.write_bytes(data)
         store._aside.write_bytes(data)
         store.aside()
-        if store.find(NoKeys(), P256) is not None or store._pending.exists():
+        if store.find() is not None or store._pending.exists():
             raise AssertionError("a pending request that is none")
 
 

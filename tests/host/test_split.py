@@ -184,7 +184,7 @@ def test_a_host_without_keys_for_it_takes_no_batch(make_host):
     foreign = dataclasses.replace(couple_for(P256, host), sealing=SoftwareKey().public_key)
     with hsm_of(host) as session:
         destroy_host_keys(session, 1)
-    with pytest.raises(RefusedError, match="no keys for that yet.*carnet-host host-keys"):
+    with pytest.raises(RefusedError, match=r"no keys for that yet.*carnet-host host-keys"):
         take_in(host, batch_of(foreign, P256, pair))
     couple_for(P256, host)
     with pytest.raises(RefusedError, match=f"minted for key {foreign.key_id.hex()}"):

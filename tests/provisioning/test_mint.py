@@ -163,7 +163,7 @@ def test_the_labels_follow_the_newest_pair_when_the_clock_is_behind():
         ({"user": "Alice"}, "user ID"),
         ({"host_url": "ftp://host"}, "--host-url"),
         ({"target": "Work"}, "--target"),
-        ({"custody": "split"}, "paired only"),
+        ({"custody": "split"}, "takes --host-keys"),
         ({"key_type": "ec-p384", "oaep_hash": "sha-1"}, "leave it out"),
         ({"not_after": date(2020, 1, 1)}, "is over"),
         ({"out": "transport.der"}, "exists already"),

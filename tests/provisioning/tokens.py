@@ -6,12 +6,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pkcs11 import Attribute, ObjectClass
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+from pkcs11 import Attribute, KeyType, ObjectClass
+from pkcs11.types import DecryptMixin, DeriveMixin
 
 from carnet.token.data import read_data, write_data
+from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
 from carnet.token.module import find_module, load_module
-from carnet.token.onetime import OneTimeKeys
+from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.session import open_public_session, open_session
 from carnet.token.transport import host_transport_key, open_transport
 from carnet.wire.keys import key_id_of
@@ -49,6 +56,33 @@ def initialise_host():
     initialise_token(_module(), label="host", so_pin="host's own so pin", pin=HOST_PIN)
     with _session(HOST_PIN) as session:
         return host_transport_key(session)
+
+
+def host_keys(*, anew=False):
+    """Return the Host's long-term keys in PEM, as `carnet-host host-keys` prints them."""
+    with _session(HOST_PIN) as session:
+        couples = make_host_keys(session, anew=anew)
+    keys = [key for couple in couples for key in (couple.sealing, couple.signing)]
+    return b"".join(
+        load_der_public_key(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for key in keys
+    )
+
+
+def pair_uses(pin):
+    """Return of each private key of a pair: signs, agrees, decrypts, could ever leave."""
+    with _session(pin) as session:
+        found = session.find(ObjectClass.PRIVATE_KEY, {Attribute.TOKEN: True})
+        return [
+            (
+                each[Attribute.SIGN],
+                isinstance(each, DeriveMixin),
+                each.key_type is KeyType.RSA and isinstance(each, DecryptMixin),
+                not each[Attribute.NEVER_EXTRACTABLE],
+            )
+            for each in found
+            if is_pair_label(each[Attribute.LABEL])
+        ]
 
 
 def import_batch(batch, last_day):

@@ -10,12 +10,14 @@ from carnet.token import keys
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.session import TokenSession
+from carnet.token.signing import find_pending_key, make_pending_key, mint_signing_pair
 from carnet.token.transport import agree_transport
 from carnet.wire.fault import WireError
 from carnet.wire.session_key import EphemeralKey
 from carnet.wire.suites import AnySuite, suite_of_key
 from tests.token.helpers import MINTED, spki_of
 from token_client.pending import Pending, PendingStore
+from token_client.vault import PairVault, SuiteOf, TokenVault
 
 SUITES = {"ec-p256": 1, "ec-p384": 3, "rsa-2048": 4}
 EPHEMERAL = EphemeralKey(bytes(range(96)))
@@ -35,19 +37,24 @@ def suite_of(pair: OneTimePair) -> AnySuite:
     return suite_of_key(pair.public_key, 4)
 
 
-def kept(directory: Path, pair: OneTimePair, request: bytes) -> PendingStore:
-    store = PendingStore(directory, "serial")
-    pending = Pending(pair.key_id, request, EPHEMERAL)
-    store.keep(pending, pair.public_key, suite_of(pair))
+def kept(session: TokenSession, directory: Path, pair: OneTimePair, request: bytes) -> PendingStore:
+    store = PendingStore(directory, "serial", PairVault(OneTimeKeys(session), suite_of))
+    assert store.keep(Pending(pair.key_id, request, EPHEMERAL))
     return store
+
+
+def found_again(
+    session: TokenSession, directory: Path, suite_of: SuiteOf = suite_of
+) -> Pending | None:
+    return PendingStore(directory, "serial", PairVault(OneTimeKeys(session), suite_of)).find()
 
 
 @pytest.mark.parametrize("size", [1, 8192])
 def test_it_opens_on_the_token(
     session: TokenSession, pair: OneTimePair, tmp_path: Path, size: int
 ) -> None:
-    store = kept(tmp_path, pair, bytes(size))
-    found = store.find(OneTimeKeys(session), suite_of)
+    kept(session, tmp_path, pair, bytes(size))
+    found = found_again(session, tmp_path)
     assert found is not None
     assert (found.key_id, found.sealed) == (pair.key_id, bytes(size))
     assert found.ephemeral.secret == EPHEMERAL.secret
@@ -56,7 +63,7 @@ def test_it_opens_on_the_token(
 def test_no_secret_stands_in_the_file(
     session: TokenSession, pair: OneTimePair, tmp_path: Path
 ) -> None:
-    kept(tmp_path, pair, b"the request's bytes")
+    kept(session, tmp_path, pair, b"the request's bytes")
     (file,) = tmp_path.iterdir()
     written = file.read_bytes()
     assert EPHEMERAL.secret[:32] not in written
@@ -66,25 +73,25 @@ def test_no_secret_stands_in_the_file(
 def test_without_its_pair_it_is_dropped(
     session: TokenSession, pair: OneTimePair, tmp_path: Path
 ) -> None:
-    store = kept(tmp_path, pair, b"request")
+    kept(session, tmp_path, pair, b"request")
     OneTimeKeys(session).destroy(pair.key_id)
-    assert store.find(OneTimeKeys(session), suite_of) is None
+    assert found_again(session, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_changed_it_is_dropped(session: TokenSession, pair: OneTimePair, tmp_path: Path) -> None:
-    store = kept(tmp_path, pair, b"request")
+    kept(session, tmp_path, pair, b"request")
     (file,) = tmp_path.iterdir()
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert store.find(OneTimeKeys(session), suite_of) is None
+    assert found_again(session, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pair_of_an_unknown_suite_drops_it(
     session: TokenSession, pair: OneTimePair, tmp_path: Path
 ) -> None:
-    store = kept(tmp_path, pair, b"request")
+    kept(session, tmp_path, pair, b"request")
 
     def unknown(pair: OneTimePair) -> AnySuite:
         try:
@@ -92,5 +99,40 @@ def test_a_pair_of_an_unknown_suite_drops_it(
         except WireError as error:
             raise TokenError(str(error)) from error
 
-    assert store.find(OneTimeKeys(session), unknown) is None
+    assert found_again(session, tmp_path, unknown) is None
     assert list(tmp_path.iterdir()) == []
+
+
+# Custody split: the pair only signs, so another key of the token is what opens.
+
+
+def split_store(session: TokenSession, directory: Path) -> PendingStore:
+    vault = TokenVault(OneTimeKeys(session), find_pending_key(session))
+    return PendingStore(directory, "serial", vault)
+
+
+def signing_pair(session: TokenSession) -> Pending:
+    public_key = mint_signing_pair(session, pair_label(MINTED, 1), None, keys.P256)
+    return Pending(keys.key_id(public_key), b"request", EPHEMERAL, b"evidence")
+
+
+def test_in_custody_split_a_key_of_the_tokens_own_opens_it(
+    session: TokenSession, tmp_path: Path
+) -> None:
+    make_pending_key(session)
+    asked = signing_pair(session)
+    assert split_store(session, tmp_path).keep(asked)
+    found = split_store(session, tmp_path).find()
+    assert found is not None
+    assert (found.key_id, found.sealed, found.evidence) == (asked.key_id, b"request", b"evidence")
+    assert found.ephemeral.secret == EPHEMERAL.secret
+    OneTimeKeys(session).destroy(asked.key_id)
+    assert split_store(session, tmp_path).find() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_that_only_signs_keeps_nothing(session: TokenSession, tmp_path: Path) -> None:
+    asked = signing_pair(session)
+    assert not split_store(session, tmp_path).keep(asked)
+    assert list(tmp_path.iterdir()) == []
+    assert split_store(session, tmp_path).find() is None

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
-from carnet.wire import cbor, cose
+from carnet.wire import cbor, cose, split
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelRequest
 from carnet.wire.documents import Batch, Cover, verify_document
 from carnet.wire.envelope import (
@@ -36,6 +36,7 @@ from carnet.wire.suites import P256, P384, RSA, SUITES, find_suite
 from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Member, authorize
 from tests.unit.examples import SoftwareKey
 from tests.vectors import protocol
+from tests.vectors.cases import split as cases_of_split
 from tests.vectors.cases.suites import PAIRS
 from tests.vectors.generate import write
 
@@ -75,8 +76,24 @@ def run_open_response(inputs):
     return {"payload": cbor.pack(response)}
 
 
+def run_open_split_request(inputs):
+    host = key_of({"private_key": inputs["host_private_key"]})
+    envelope = parse_envelope(inputs["message"])
+    signed = split.open_request(envelope, inputs["public_key"], inputs["host_key"], host.agree)
+    return {"payload": cbor.pack(signed.request)}
+
+
+def run_open_split_response(inputs):
+    key_id = key_id_of(inputs["public_key"])
+    request = Envelope(suite_of(inputs), key_id, b"", inputs["request_digest"])
+    ephemeral = EphemeralKey(inputs["ephemeral_secret"])
+    response = split.open_response(inputs["message"], request, inputs["host_key"], ephemeral)
+    return {"payload": cbor.pack(response)}
+
+
 def run_verify_evidence(inputs):
-    signed = verify_evidence(inputs["evidence"], inputs["public_key"], suite_of(inputs))
+    custody = inputs.get("custody", "paired")
+    signed = verify_evidence(inputs["evidence"], inputs["public_key"], suite_of(inputs), custody)
     assert signed.evidence == inputs["evidence"]
     return {"payload": cbor.pack(signed.request)}
 
@@ -145,6 +162,8 @@ def member_of(facts):
 RUN = {
     "open request": run_open_request,
     "open response": run_open_response,
+    "open split request": run_open_split_request,
+    "open split response": run_open_split_response,
     "verify evidence": run_verify_evidence,
     "verify cover": run_verify_document(Cover),
     "verify batch": run_verify_document(Batch),
@@ -157,7 +176,8 @@ RUN = {
 }
 BYTES = {
     "public_key", "private_key", "officer_key", "message", "signed", "evidence", "sealed",
-    "request_digest", "ephemeral_secret", "request_id", "known_keys", "payload", "psk", "ppk",
+    "request_digest", "ephemeral_secret", "host_key", "host_private_key", "request_id",
+    "known_keys", "payload", "psk", "ppk",
 }  # fmt: skip
 
 
@@ -219,6 +239,19 @@ def test_every_suite_has_good_vectors_of_every_kind():
         good = {path.stem for path in FILES if path.stem.startswith(f"suite-{number}-")}
         for kind in ("request", "response-grant", "response-refusal", "evidence"):
             assert f"suite-{number}-{kind}" in good
+
+
+@pytest.mark.parametrize("name", cases_of_split.PAIRS)
+def test_what_the_product_seals_in_custody_split_the_second_implementation_opens(name):
+    pair = cases_of_split.PAIRS[name]
+    key, host = key_of({"private_key": pair.private_bytes}), cases_of_split.sealing(pair)
+    payload = read(HERE / "good" / "request-defaults.json")["expect"]["payload"]
+    request, suite = cbor.unpack(payload, Request), find_suite(pair.suite)
+    sealed = split.seal_request(request, key.public_key, suite, key.sign, host.spki)
+    version, number, key_id, inside = cbor.decode(sealed.data)
+    assert (version, number, key_id) == (1, pair.suite, pair.key_id)
+    signed = protocol.open_sealed(inside, host, cases_of_split.info(pair))
+    assert (signed, cose.payload_of(signed)) == (sealed.evidence, payload)
 
 
 @pytest.mark.parametrize("pair", [protocol.Pair("alice's pair"), *PAIRS.values()])

@@ -140,10 +140,14 @@ AnyPair = Pair | RsaPair
 
 
 def info_of(
-    key_id: bytes, direction: str = "request", binding: bytes = b"", suite: int = 1
+    key_id: bytes,
+    direction: str = "request",
+    binding: bytes = b"",
+    suite: int = 1,
+    custody: str = "",
 ) -> bytes:
     """Return what seal and signature of a message are bound to."""
-    return encode(["carnet", 1, direction, suite, key_id, binding])
+    return encode(["carnet", 1, direction, suite, key_id, binding, *([custody] if custody else [])])
 
 
 def sign1(
@@ -215,7 +219,10 @@ def ephemeral_public(secret: bytes = EPHEMERAL_SECRET) -> bytes:
 
 
 def seal_session_key(session_key: bytes, info: bytes) -> bytes:
-    """Return enc ‖ ciphertext of HPKE over MLKEM768-X25519 (X-Wing's combiner)."""
+    """Return enc ‖ ciphertext of HPKE over MLKEM768-X25519 (X-Wing's combiner).
+
+    Also of a response in custody `split`: the key depends on `info`.
+    """
     lattice = mlkem.MLKEM768PrivateKey.from_seed_bytes(EPHEMERAL_SECRET[:64])
     sender = x25519.X25519PrivateKey.from_private_bytes(derived("session key ephemeral", 32))
     recipient = x25519.X25519PrivateKey.from_private_bytes(EPHEMERAL_SECRET[64:]).public_key()

@@ -9,6 +9,7 @@ from tests.vectors.cases import (
     responses,
     session_keys,
     signatures,
+    split,
     suites,
 )
 
@@ -24,6 +25,7 @@ ALL = [
         session_keys,
         elsewhere,
         suites,
+        split,
     )
     for case in module.cases()
 ]

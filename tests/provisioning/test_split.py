@@ -1,0 +1,114 @@
+"""`mint --custody split`, on real tokens: nothing of a private key is in the batch, nor can be."""
+
+import pytest
+
+from carnet.wire.documents import Batch, Cover, verify_document
+from carnet.wire.split import couples_of
+from carnet.wire.suites import find_suite
+from tests.provisioning import tokens
+from tests.provisioning.workplace import SECRETS
+
+BOTH = ["pin", "passphrase"]
+
+
+@pytest.fixture
+def ready(ready):
+    """The same, and the Host has long-term keys."""
+    ready.host_keys = ready.directory / "host-keys.pem"
+    ready.host_keys.write_bytes(ready.on(ready.host, tokens.host_keys))
+    return ready
+
+
+def order_of(workplace, count=2, **changes):
+    order = workplace.order(count=count, custody="split", host_keys=workplace.host_keys, **changes)
+    where = order.index("--host-transport-key")
+    return order[:where] + order[where + 2 :]
+
+
+def mint(workplace, **changes):
+    return workplace.facts(*order_of(workplace, **changes), secrets=BOTH)
+
+
+def read(workplace, type_, name="batch"):
+    if type_ is Batch:
+        signed = (workplace.directory / name).read_bytes()
+    else:
+        signed, _ = workplace.on(workplace.traveller, tokens.read_public, "carnet cover")
+    return verify_document(signed, type_, workplace.officer_key())
+
+
+@pytest.mark.parametrize(
+    ("key_type", "suite"), [("ec-p256", 1), ("ec-p384", 3), ("rsa-2048", 2), ("rsa-3072", 2)]
+)
+def test_the_batch_has_public_keys_alone_and_the_cover_the_hosts(ready, key_type, suite):
+    facts = mint(ready, key_type=key_type)
+    batch, cover = read(ready, Batch), read(ready, Cover)
+    assert (batch.custody, cover.custody, facts["custody"]) == ("split",) * 3
+    assert (batch.suite, cover.suite) == (suite, suite)
+    assert facts["suite"] == find_suite(suite).name
+    assert [pair.wrapped for pair in batch.pairs] == [None, None]
+    assert batch.ephemeral_key is None
+    narrow, wide = couples_of(cover.host_keys)
+    assert batch.host_transport_key == (wide if suite == 3 else narrow).sealing
+    # Each signs, and does and did nothing else.
+    uses = ready.on(ready.traveller, tokens.pair_uses, SECRETS["pin"])
+    assert uses == [(True, False, False, False)] * 2
+    if suite == 1:
+        signing = ready.on(ready.traveller, tokens.sign_with_all, SECRETS["pin"])
+        assert signing == [pair["key_id"] for pair in ready.listed()["pairs"]]
+
+
+def test_a_person_is_told_the_custody_and_compares_the_hosts_keys(ready):
+    said = ready.run(*order_of(ready), secrets=BOTH).stdout
+    assert "in custody split" in said
+    assert "long-term keys have this SHA-256" in said
+    assert "Custody  split" in ready.run("list", secrets=["pin"]).stdout
+
+
+def test_two_custodies_are_not_put_on_one_token(ready):
+    mint(ready)
+    order = ready.order(out="second")
+    assert "holds key pairs in custody split" in ready.refusal(4, *order, secrets=BOTH)
+    ready.facts("burn", "--all", "--yes", secrets=["pin"])
+    ready.mint(out="second")
+    again = order_of(ready, out="third")
+    assert "holds key pairs in custody paired" in ready.refusal(4, *again, secrets=BOTH)
+
+
+def test_pairs_for_two_generations_of_the_hosts_keys_are_not_put_on_one_token(ready):
+    mint(ready)
+    ready.host_keys.write_bytes(ready.on(ready.host, renewed))
+    order = order_of(ready, out="second")
+    assert "for other keys of the Host" in ready.refusal(4, *order, secrets=BOTH)
+    assert not (ready.directory / "second").exists()
+    ready.facts("burn", "--all", "--yes", secrets=["pin"])
+    mint(ready, out="second")
+
+
+def renewed():
+    return tokens.host_keys(anew=True)
+
+
+def test_more_pairs_of_other_types_may_come_for_the_same_keys(ready):
+    for number, key_type in enumerate(("rsa-2048", "ec-p256", "ec-p384")):
+        mint(ready, key_type=key_type, out=f"batch{number}", count=1)
+    assert read(ready, Cover).suite == 2
+    assert len(ready.listed()["pairs"]) == 3
+
+
+def test_what_a_custody_does_not_take_is_refused(ready):
+    order = ready.order(custody="split")
+    assert "Custody split takes --host-keys" in ready.refusal(2, *order, secrets=BOTH)
+    order = order_of(ready, key_type="rsa-2048", oaep_hash="sha-1")
+    assert "leave --oaep-hash out" in ready.refusal(2, *order, secrets=BOTH)
+    whole = ready.host_keys.read_bytes()
+    end = b"-----END PUBLIC KEY-----\n"
+    first, second, *_ = whole.split(end)
+    for wrong in (b"", first + end, first + end + first + end, b"no key", whole + first + end):
+        ready.host_keys.write_bytes(wrong)
+        said = ready.refusal(2, *order_of(ready), secrets=BOTH)
+        assert "does not hold the Host's long-term keys" in said
+    ready.host_keys.write_bytes(first + end + second + end)
+    said = ready.refusal(2, *order_of(ready, key_type="ec-p384"), secrets=BOTH)
+    assert "no keys for suite p-384" in said
+    assert ready.listed()["pairs"] == []
