@@ -1,4 +1,4 @@
-"""A fake card that a test holds in its hand: `python -m lab.card_in_hand PORT NAME`.
+"""A fake card that a test holds in its hand: `python -m lab.card_in_hand PORT NAME [RETIRED]`.
 
 Reads one command a line from standard input and answers each with one line of JSON:
 insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
@@ -88,9 +88,9 @@ def obey(line: str, card: FakePIV, slot: Slot) -> Any:
     return None
 
 
-def main(port: int, name: str) -> None:
+def main(port: int, name: str, retired: int = 0) -> None:
     """Obey until standard input ends; `name` is the card's label."""
-    card = FakePIV(name)
+    card = FakePIV(name, retired=retired)
     slot = Slot(card, port)
     for line in sys.stdin:
         try:
@@ -102,4 +102,4 @@ def main(port: int, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

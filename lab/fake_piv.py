@@ -1,7 +1,8 @@
 """A fake: a PIV card (NIST SP 800-73-4), since a real one cannot be had in a test.
 
 It has what OpenSC's module needs to offer a token: P-256 keys in slot 9A, which signs,
-and slot 9D, which agrees; their certificates; a PIN with a counter that really locks,
+and slot 9D, which agrees; as many as are wanted in the slots of retired keys (82 to 95),
+which sign; their certificates; a PIN with a counter that really locks,
 a PUK that unblocks it, and a serial number (the CHUID's GUID). It says of itself that
 it is a YubiKey, since OpenSC offers EC keys on no other PIV card.
 """
@@ -39,6 +40,9 @@ _NO_FASC_N = bytes.fromhex("d4e739da739ced39ce739d836858210842108421c84210c3eb")
 """Agency code 9999: the GUID identifies the card."""
 _CHUID = bytes.fromhex("5fc102")
 _CERTIFICATES = {0x9A: bytes.fromhex("5fc105"), 0x9D: bytes.fromhex("5fc10b")}
+_RETIRED = range(0x82, 0x96)
+_CERTIFICATES |= {slot: (0x5FC10D + slot - 0x82).to_bytes(3, "big") for slot in _RETIRED}
+_KEY_HISTORY = bytes.fromhex("5fc10c")
 _DISCOVERY = b"\x7e"
 _P256_ALGORITHM = 0x11
 _PIN_REFERENCE = 0x80
@@ -104,8 +108,8 @@ class Key:
     certificate: bytes
 
     @classmethod
-    def made_for(cls, name: str) -> "Key":
-        """Make a key and have it certify itself."""
+    def made_for(cls, name: str, *, agrees: bool = False) -> "Key":
+        """Make a key and have it certify itself, for signing or for agreement."""
         private = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
@@ -117,6 +121,7 @@ class Key:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=365))
+            .add_extension(_key_usage(agrees=agrees), critical=True)
             .sign(private, hashes.SHA256())
         )
         return cls(private, certificate.public_bytes(Encoding.DER))
@@ -132,6 +137,8 @@ class FakePIV:
     pin: Counter = field(default_factory=lambda: Counter(_padded(DEFAULT_PIN)))
     puk: Counter = field(default_factory=lambda: Counter(_padded(DEFAULT_PUK)))
     keys: dict[int, Key] = field(default_factory=dict)
+    retired: int = 0
+    """In how many of the slots for retired keys there is one."""
     log: list[str] = field(default_factory=list)
     """Every command's class, instruction and parameters; never its data."""
     _verified: bool = False
@@ -139,8 +146,8 @@ class FakePIV:
     _unsent: bytes = b""
 
     def __post_init__(self) -> None:
-        for slot in _CERTIFICATES:
-            self.keys.setdefault(slot, Key.made_for(self.name))
+        for slot in (_SIGNS, _AGREES, *_RETIRED[: self.retired]):
+            self.keys.setdefault(slot, Key.made_for(self.name, agrees=slot == _AGREES))
 
     def renew(self) -> None:
         """Have the first PIN and PUK again, and all tries of both."""
@@ -205,6 +212,9 @@ class FakePIV:
         return {
             _CHUID: tlv(0x53, chuid + tlv(0x3E, b"") + tlv(0xFE, b"")),
             _DISCOVERY: discovery,
+            _KEY_HISTORY: tlv(
+                0x53, tlv(0xC1, bytes((self.retired,))) + tlv(0xC2, b"\x00") + tlv(0xFE, b"")
+            ),
             **certificates,
         }
 
@@ -238,14 +248,14 @@ class FakePIV:
         return answer
 
     def authenticate(self, p1: int, p2: int, data: bytes) -> bytes:
-        """GENERAL AUTHENTICATE: ECDSA in 9A, ECDH in 9D, both behind the PIN."""
+        """GENERAL AUTHENTICATE: ECDH in 9D, ECDSA elsewhere, behind the PIN."""
         if not self._verified:
             return _NOT_ALLOWED
         if p1 != _P256_ALGORITHM or p2 not in self.keys:
             return _WRONG_DATA
         wish = untlv(untlv(data).get(0x7C, b""))
         private = self.keys[p2].private
-        if p2 == _SIGNS and 0x81 in wish:  # noqa: PLR2004 - the challenge
+        if p2 != _AGREES and 0x81 in wish:  # noqa: PLR2004 - the challenge
             return _dynamic(_signature(private, wish[0x81])) + _OK
         if p2 == _AGREES and 0x85 in wish:  # noqa: PLR2004 - the exponentiation
             return _dynamic(_agreed(private, wish[0x85])) + _OK
@@ -264,6 +274,21 @@ _HANDLERS: dict[int, Callable[[FakePIV, int, int, bytes], bytes]] = {
     0xCB: FakePIV.get_data,
     0xFD: FakePIV.version,
 }
+
+
+def _key_usage(*, agrees: bool) -> x509.KeyUsage:
+    """Say what a key does; OpenSC goes by it."""
+    return x509.KeyUsage(
+        digital_signature=not agrees,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=agrees,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _body(apdu: bytes) -> bytes:

@@ -30,6 +30,9 @@ USER = "alice@office"
 HOST_PORT = 8470
 TARGET_PORT = 8471
 HOST_URL = f"http://{HOST_ADDRESS}:{HOST_PORT}"
+TRANSPORT_KEY = "host-transport.pem"
+HOST_KEYS = "host-keys.pem"
+"""Files of the officer's, as she got them from the Host's operator."""
 _PLUG = ".local/share/carnet/softhsm"
 """Where SoftHSM2's tokens are, below a home directory."""
 
@@ -126,7 +129,12 @@ class Office:
             text = path.read_text().replace(f"/var/lib/carnet-{name}", "../var")
             path.write_text(text)
         done = self.host("transport-key", given=self.hsm_pin)
-        (world.officer.directory / "host-transport.pem").write_text(done.stdout)
+        (world.officer.directory / TRANSPORT_KEY).write_text(done.stdout)
+
+    def fetch_host_keys(self, *options: str) -> None:
+        """Have the Host's long-term keys made, and bring them to the officer."""
+        done = self.host("host-keys", *options, given=self.hsm_pin)
+        (self.world.officer.directory / HOST_KEYS).write_text(done.stdout)
 
     def mint(self, count: int, **changes: str) -> Any:
         """Mint key pairs for alice; return the facts."""
@@ -147,10 +155,12 @@ class Office:
     def mint_command(self, count: int, **changes: str) -> list[str]:
         """Return the officer's command line for minting, secrets not in it."""
         directory = self.world.officer.directory
+        split = changes.get("custody") == "split"
+        host_key = ("--host-keys", HOST_KEYS) if split else ("--host-transport-key", TRANSPORT_KEY)
         options = {
             "--user": USER,
             "--count": str(count),
-            "--host-transport-key": str(directory / "host-transport.pem"),
+            host_key[0]: str(directory / host_key[1]),
             "--host-url": HOST_URL,
             "--target": "work",
             "--out": str(self.batch),

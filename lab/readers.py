@@ -26,10 +26,11 @@ _FIRST_PORT = 35963
 class Card:
     """A fake PIV card in the hand of the test, for one of the readers."""
 
-    def __init__(self, machine: Machine, number: int, name: str) -> None:
+    def __init__(self, machine: Machine, number: int, name: str, retired: int = 0) -> None:
         self.name = name
+        port = str(_FIRST_PORT + number)
         self._process = machine.start(
-            ["python", "-m", "lab.card_in_hand", str(_FIRST_PORT + number), name],
+            ["python", "-m", "lab.card_in_hand", port, name, str(retired)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

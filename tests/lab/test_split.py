@@ -1,0 +1,123 @@
+"""Custody `split` on real parts, from minting to the tunnel: the Host has no private key."""
+
+import json
+
+import pytest
+
+from lab.http_client import request
+from lab.network import SERVER_ADDRESS
+from lab.world import World
+from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork
+
+PAIRS = 6
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with World() as world:
+        office = AtWork(world, lane)
+        office.initialise_tokens()
+        office.certify()
+        office.configure()
+        office.fetch_host_keys()
+        assert office.mint(PAIRS, custody="split")["custody"] == "split"
+        office.carry_over()
+        assert office.import_batch()["new"] == PAIRS
+        office.admit()
+        (world.server.directory / "plan.txt").write_bytes(FILE)
+        directory = str(world.server.directory)
+        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+        world.server.wait_for_port(80)
+        office.start()
+        yield office
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+def fetch(office):
+    return request(office.world.client, "GET", FILE_URL)
+
+
+def test_the_private_keys_are_on_the_travellers_token_alone(office):
+    keys = office.listing(office.world.client, office.secrets.pin)
+    assert len(keys) == PAIRS
+    assert all(key["sensitive"] and not key["extractable"] for key in keys)
+    assert office.keys_on(office.world.host) == set()
+
+
+def test_the_custody_is_told_without_the_pin(office):
+    (token,) = office.facts(office.world.client, "carnet", "tokens")
+    left = {"key_type": "ec-p256", "suite": "p-256", "custody": "split", "count": PAIRS}
+    assert token["pairs"] == [left]
+
+
+def test_a_tunnel_opens_carries_a_file_and_burns_the_pair_on_the_token(office):
+    assert fetch(office).status == 0
+    (spent, *_) = office.pairs()
+    done = office.carnet("connect", "--json")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["steps_ms"]) == {str(number) for number in range(1, 11)}
+    assert fetch(office).body == FILE
+    assert office.spent_pairs() == [spent["key_id"]]
+    assert spent["key_id"] not in office.keys_on(office.world.client)
+    (pair,) = [each for each in office.pairs() if each["reason"] == "spent"]
+    assert (pair["custody"], pair["destruction_owed"]) == ("split", False)
+    tunnel = office.live_tunnels()[0]["request_id"]
+    for chain in (office.target, office.host):
+        told = chain("audit", "explain", tunnel, "--json").stdout
+        assert "which her token alone has (custody split)" in told
+        assert "verified just now" in told
+
+
+def test_a_refusal_names_the_siblings_to_be_burned(office):
+    lost = next(pair for pair in office.pairs() if pair["state"] == "valid")["key_id"]
+    office.host("revoke", "--key", lost, "--reason", "a test")
+    assert lost in office.keys_on(office.world.client)
+    done = office.carnet("connect", "--network", "192.0.2.0/24")
+    # The revoked pair is the next one: an unsealed no sets it aside, a sealed one burns it.
+    assert done.returncode == 3, done.stderr
+    assert "network-not-allowed" in done.stderr
+    assert lost not in office.keys_on(office.world.client)
+
+
+def test_a_lost_answer_costs_no_pair(office):
+    """The next run sends the same bytes, which the token alone opens for it."""
+    before = len(office.spent_pairs())
+    impatient = office.configure_client("patience = 2\n")
+    office.target_agent.stop()
+    done = office.carnet("connect", extra=impatient)
+    assert done.returncode == 6
+    assert "the same request is sent again" in done.stderr
+    assert len(office.spent_pairs()) == before + 1
+    office.target_agent = office.serve_target()
+    done = office.carnet("connect")
+    assert done.returncode == 0, done.stderr
+    assert fetch(office).body == FILE
+    assert len(office.spent_pairs()) == before + 1
+
+
+def test_a_new_generation_of_the_hosts_keys_serves_what_was_minted_before(office):
+    office.fetch_host_keys("--new")
+    listed = json.loads(office.host("host-keys", "--list", "--json", given=office.hsm_pin).stdout)
+    valid = office.valid_pairs()
+    assert [(each["generation"], each["valid_pairs"]) for each in listed] == [(1, valid), (2, 0)]
+    done = office.carnet("connect")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_host_without_the_old_keys_says_so_and_spends_nothing(office):
+    """The last test of this office."""
+    valid = office.valid_pairs()
+    office.host_agent.stop()
+    office.host("host-keys", "--destroy", "1", "--yes", given=office.hsm_pin)
+    office.host_agent = office.serve_host()
+    office.host_agent.wait_for_line('"event": "host-key-missing"')
+    done = office.carnet("connect")
+    assert done.returncode in {6, 7}
+    assert "set aside" in done.stdout
+    office.host_agent.wait_for_line("does not hold the Host's key")
+    assert office.valid_pairs() == valid
