@@ -6,10 +6,20 @@ one: it can be neither read nor replaced without the PIN. So what counts is the 
 cover that verifies under that key and names this very token.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from carnet.errors import TokenError
+from carnet.token import keys
 from carnet.token.data import read_all_data, read_data
+from carnet.token.onetime import OneTimePair
 from carnet.token.session import TokenSession
-from carnet.wire.documents import Cover, read_unverified, verify_document
+from carnet.wire.cover_file import unpack_cover_file
+from carnet.wire.documents import Batch, Cover, read_unverified, verify_document
+from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256
@@ -52,6 +62,71 @@ def read_unverified_cover(session: TokenSession) -> Cover | None:
         except WireError:
             continue
     return None
+
+
+@dataclass(frozen=True)
+class CoverFile:
+    """The cover of a token that takes no data objects, and which of its keys are pairs."""
+
+    cover: Cover
+    pairs: tuple[OneTimePair, ...]
+
+
+def read_cover_file(data: bytes, officer_key: bytes, serial: str) -> CoverFile:
+    """Return what a cover file says of the token with this serial number.
+
+    Raises TokenError unless the officer signed all of it, for this token, in custody
+    `split`: a batch in the other one holds keys that no card here has.
+    """
+    try:
+        signed, batches = unpack_cover_file(data)
+        key = load_public_key(officer_key, P256)
+        cover = _verify(signed, officer_key, serial)
+        pairs = [pair for each in batches for pair in _pairs_of(each, key, cover)]
+    except WireError as error:
+        raise TokenError(
+            f"The cover file is not what the security officer signed for this token ({error}); get "
+            f"it from her again."
+        ) from error
+    return CoverFile(cover, tuple(pairs))
+
+
+def shown_cover_file(data: bytes) -> CoverFile | None:
+    """Return what a cover file claims, to be shown and never relied upon."""
+    try:
+        signed, batches = unpack_cover_file(data)
+        read = [read_unverified(each, Batch) for each in batches]
+        cover = read_unverified(signed, Cover)
+        return CoverFile(cover, tuple(pair for each in read for pair in _listed(each)))
+    except WireError:
+        return None
+
+
+def _pairs_of(
+    signed: bytes, officer_key: ec.EllipticCurvePublicKey, cover: Cover
+) -> Iterator[OneTimePair]:
+    batch = verify_document(signed, Batch, officer_key)
+    whose = (batch.user_id, batch.token_serial, batch.custody)
+    if whose != (cover.user_id, cover.token_serial, SPLIT) or cover.custody != SPLIT:
+        raise WireError(Fault.BINDING, "a batch that is not of this cover")
+    yield from _listed(batch)
+
+
+def _listed(batch: Batch) -> Iterator[OneTimePair]:
+    until = batch.not_after
+    last_day = None if until is None else datetime.fromtimestamp(until, UTC).date()
+    for pair in batch.pairs:
+        try:
+            type_, _ = keys.type_and_key(pair.public_key)
+        except ValueError:
+            raise WireError(Fault.FIELD, "not a public key of a pair") from None
+        yield OneTimePair(
+            key_id=keys.key_id(pair.public_key),
+            label=pair.label,
+            public_key=pair.public_key,
+            key_type=type_.name,
+            not_after=last_day,
+        )
 
 
 def _verify(signed: bytes, officer_key: bytes, serial: str) -> Cover:

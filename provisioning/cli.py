@@ -5,6 +5,7 @@ from typing import NoReturn
 import click
 
 from carnet.console import run_command
+from provisioning.adopt_command import adopt_command
 from provisioning.certificates import certificates, init
 from provisioning.mint_command import mint_command
 from provisioning.pins import change_pin, unblock
@@ -28,6 +29,7 @@ for _command in (
     certificates,
     token_init,
     mint_command,
+    adopt_command,
     list_pairs,
     burn,
     change_pin,

@@ -30,10 +30,13 @@ from provisioning.progress import progress_bar
 _MAX_COUNT = 9999
 
 
-def _order_options(command: Command) -> Command:
-    file = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def order_options(command: Command) -> Command:
+    """Add the options of whatever makes a batch."""
     for option in (
-        click.option("--out", required=True, type=file, help="The batch, a new file."),
+        click.option("--out", required=True, type=FILE, help="The batch, a new file."),
         click.option(
             "--not-after",
             type=click.DateTime(["%Y-%m-%d"]),
@@ -41,19 +44,7 @@ def _order_options(command: Command) -> Command:
             help="Last day of validity, UTC  [default: no end].",
         ),
         click.option(
-            "--oaep-hash",
-            type=click.Choice(OAEP_NAMES),
-            help="Of RSA encryption  [default: the strongest that the token can do].",
-        ),
-        click.option(
             "--key-type", type=click.Choice(KEY_TYPES), default=KEY_TYPES[0], show_default=True
-        ),
-        click.option(
-            "--custody",
-            type=click.Choice(["paired", "split"]),
-            default="paired",
-            show_default=True,
-            help="Who holds the private key.",
         ),
         click.option(
             "--target",
@@ -67,12 +58,6 @@ def _order_options(command: Command) -> Command:
             "--host-url", "hosts", required=True, multiple=True, help="Host's address, repeatable."
         ),
         click.option(
-            "--host-keys", type=file, help="For custody split: the Host's long-term keys, PEM."
-        ),
-        click.option(
-            "--host-transport-key", type=file, help="For custody paired: Host's key, PEM or DER."
-        ),
-        click.option(
             "--count", required=True, type=click.IntRange(1, _MAX_COUNT), help="How many pairs."
         ),
         click.option("--user", "user_id", required=True, help="As in alice@office."),
@@ -81,8 +66,34 @@ def _order_options(command: Command) -> Command:
     return command
 
 
+def _custody_options(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--oaep-hash",
+            type=click.Choice(OAEP_NAMES),
+            help="Of RSA encryption  [default: the strongest that the token can do].",
+        ),
+        click.option(
+            "--custody",
+            type=click.Choice(["paired", "split"]),
+            default="paired",
+            show_default=True,
+            help="Who holds the private key.",
+        ),
+        click.option(
+            "--host-keys", type=FILE, help="For custody split: the Host's long-term keys, PEM."
+        ),
+        click.option(
+            "--host-transport-key", type=FILE, help="For custody paired: Host's key, PEM or DER."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command("mint")
-@_order_options
+@_custody_options
+@order_options
 @token_options
 @officer_options
 @click.option(
@@ -100,7 +111,7 @@ def mint_command(
     paired the batch brings the Host the private keys, wrapped; in custody split they never
     leave the token.
     """
-    placed = _order(**order)
+    placed = order_of(**order)
     officer = station.officer()
     login = access.login()
     with progress_bar("Minting", placed.count, wanted=progress) as advance:
@@ -111,7 +122,7 @@ def mint_command(
         _tell(minted, placed)
 
 
-def _order(
+def order_of(
     *,
     user_id: str,
     count: int,
@@ -125,6 +136,10 @@ def _order(
     not_after: datetime | None,
     out: Path,
 ) -> MintOrder:
+    """Return what was ordered, as far as it can be checked without the token.
+
+    Raises UsageError.
+    """
     transport_key, long_term_keys = _read_keys(custody, host_transport_key, host_keys)
     if oaep_hash and custody == SPLIT:
         raise UsageError("Nothing is encrypted to pairs in custody split; leave --oaep-hash out.")
@@ -185,7 +200,7 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
         "batch": order.batch_file,
         "batch_id": batch.batch_id,
         "custody": batch.custody,
-        **_compared(order),
+        **compared(order),
         "not_after": order.last_day,
         "destroyed_of_earlier_mint": minted.recovered,
     }
@@ -210,10 +225,10 @@ def _tell(minted: Minted, order: MintOrder) -> None:
     click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
     which = "long-term keys have" if batch.custody == SPLIT else "transport key has"
     click.echo(f"It is for the Host whose {which} this SHA-256; compare it there:")
-    click.echo(f"  {', '.join(_compared(order).values())}")
+    click.echo(f"  {', '.join(compared(order).values())}")
 
 
-def _compared(order: MintOrder) -> dict[str, str]:
+def compared(order: MintOrder) -> dict[str, str]:
     """Return what officer and operator compare, under its name."""
     if order.custody == SPLIT:
         return {"host_keys_sha256": fingerprint(order.host_keys)}

@@ -30,7 +30,7 @@ from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.output import write_new
 
-_BATCH_ID_SIZE = 16
+BATCH_ID_SIZE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,8 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
                 write_new(order.batch_file, officer.sign(batch))
                 undo.callback(order.batch_file.unlink)
                 crash.reach("provision.batch-written")
-                cover = _cover(batch, order, draft)
+                until = _later(draft.older, batch.not_after)
+                cover = cover_of(batch, order, draft.suite_on_cover, until)
                 write_cover(session, officer, cover)
                 crash.reach("provision.cover-written")
         with (
@@ -128,7 +129,7 @@ def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
     older = cover if pairs else None
     _check_older(older, order, session.token.info.label)
     choice = choose(session, order.key_type, order.oaep_hash, order.custody)
-    _host_key(order, choice)
+    host_key_of(order, choice)
     now = datetime.now(UTC).replace(microsecond=0)
     return _Draft(
         now=now,
@@ -152,7 +153,7 @@ def _check_older(older: Cover | None, order: MintOrder, label: str) -> None:
         )
 
 
-def _host_key(order: MintOrder, choice: Choice) -> bytes:
+def host_key_of(order: MintOrder, choice: Choice) -> bytes:
     """Return the Host's key that the batch is for; raises UsageError if it has none."""
     if order.custody != SPLIT:
         return order.host_transport_key
@@ -188,7 +189,7 @@ def _mint_batch(
     with _maker(session, order, draft.choice) as maker:
         return Batch(
             version=DOCUMENT_VERSION,
-            batch_id=secrets.token_bytes(_BATCH_ID_SIZE),
+            batch_id=secrets.token_bytes(BATCH_ID_SIZE),
             host_transport_key=maker.host_key,
             ephemeral_key=maker.ephemeral_key,
             user_id=order.user_id,
@@ -196,7 +197,7 @@ def _mint_batch(
             custody=order.custody,
             suite=draft.choice.suite.number,
             minted_at=int(draft.now.timestamp()),
-            not_after=_end_of(order.last_day),
+            not_after=end_of(order.last_day),
             pairs=tuple(
                 _mint_pair(maker, draft, number, order.last_day, on_pair)
                 for number in range(1, order.count + 1)
@@ -208,7 +209,7 @@ def _maker(
     session: TokenSession, order: MintOrder, choice: Choice
 ) -> AbstractContextManager[Maker]:
     make = split_maker if order.custody == SPLIT else paired_maker
-    return make(session, _host_key(order, choice), choice)
+    return make(session, host_key_of(order, choice), choice)
 
 
 def _mint_pair(
@@ -224,7 +225,8 @@ def _mint_pair(
     return made
 
 
-def _cover(batch: Batch, order: MintOrder, draft: _Draft) -> Cover:
+def cover_of(batch: Batch, order: MintOrder, suite: int, not_after: int | None) -> Cover:
+    """Return the cover of a batch's pairs, and of those that are there already."""
     return Cover(
         version=DOCUMENT_VERSION,
         user_id=batch.user_id,
@@ -232,10 +234,10 @@ def _cover(batch: Batch, order: MintOrder, draft: _Draft) -> Cover:
         hosts=order.hosts,
         targets=order.targets,
         custody=batch.custody,
-        suite=draft.suite_on_cover,
+        suite=suite,
         host_keys=order.host_keys,
         issued_at=batch.minted_at,
-        not_after=_later(draft.older, batch.not_after),
+        not_after=not_after,
     )
 
 
@@ -248,7 +250,7 @@ def _later(older: Cover | None, not_after: int | None) -> int | None:
     return max(older.not_after, not_after)
 
 
-def _end_of(day: date | None) -> int | None:
+def end_of(day: date | None) -> int | None:
     """Return the last second of a day, in seconds since 1970, UTC."""
     if day is None:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carnet import crash
-from carnet.errors import IKERefusedError, IPsecError, TokenError, UsageError
+from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
@@ -79,6 +79,7 @@ class Exchange:
         """Whether the next run could send the same bytes again."""
         self._up = False
         self._unburned: set[bytes] = set()
+        self._said: set[str] = set()
 
     @property
     def key_id(self) -> bytes:
@@ -249,13 +250,21 @@ class Exchange:
         """
         try:
             self._means.booklet.keys.destroy(key_id)
+        except TokenCannotError:
+            self._means.store.remember_spent(key_id)
+            self._say_once("This token destroys no keys: spent pairs stay on it, and open nothing.")
         except TokenError as error:
             self._unburned.add(key_id)
             self._means.store.set_aside(key_id)
-            self._means.steps.note(
+            self._say_once(
                 f"A spent key pair could not be destroyed ({error.sentence.rstrip('.')}); "
                 f"it opens nothing any more, and the next `carnet connect` destroys it."
             )
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._means.steps.note(sentence)
 
     def drop_pending(self, _: step.DropPending) -> None:
         """Forget the request: its exchange is over."""

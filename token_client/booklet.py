@@ -11,13 +11,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from carnet.cover import read_cover
+from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenError, UsageError
 from carnet.pin import Credential
+from carnet.token.adopted import AdoptedKeys
+from carnet.token.data import read_data
 from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
 from carnet.token.signing import find_pending_key
+from carnet.wire.cover_file import MAX_COVER_FILE
 from carnet.wire.documents import Cover
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
@@ -85,18 +88,48 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
         token, credential.pin, writable=True, allow_final_try=credential.allow_final_try
     ) as session:
         info = token.info
-        cover = _valid_cover(session, config)
-        keys = OneTimeKeys(session)
+        cover, keys = _open(session, config)
         vault: Vault = TokenVault(keys, find_pending_key(session))
         if cover.custody != SPLIT:
             vault = PairVault(keys, partial(_suite_of, cover))
         yield Booklet(info.serial, info.label, cover, keys, vault)
 
 
-def _valid_cover(session: TokenSession, config: ClientConfig) -> Cover:
-    cover = read_cover(session, _pinned_key(config.officer) if config.officer else None)
+def _open(session: TokenSession, config: ClientConfig) -> tuple[Cover, OneTimeKeys]:
+    """Return the cover, on the token or in a file, and the pairs that it is the cover of."""
+    pinned = _pinned_key(config.officer) if config.officer else None
+    if config.cover is not None:
+        file = _read_file(config.cover, session, pinned)
+        return _in_time(file.cover), AdoptedKeys(session, file.pairs)
+    cover = read_cover(session, pinned)
     if cover is None:
-        raise TokenError("The token has no cover; have the security officer mint its key pairs.")
+        raise TokenError(
+            "The token has no cover; have the security officer mint its key pairs, or name the "
+            "file that she gave you with --cover."
+        )
+    return _in_time(cover), OneTimeKeys(session)
+
+
+def _read_file(path: Path, session: TokenSession, pinned: bytes | None) -> CoverFile:
+    key = pinned or read_data(session, OFFICER_LABEL, private=True)
+    if key is None:
+        raise UsageError(
+            "The token does not say who its security officer is; name her certificate with "
+            "--officer."
+        )
+    return read_cover_file(read_cover_bytes(path), key, session.token.info.serial)
+
+
+def read_cover_bytes(path: Path) -> bytes:
+    """Return what stands in a cover file; raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_COVER_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
+
+
+def _in_time(cover: Cover) -> Cover:
     if cover.not_after is not None and cover.not_after <= time.time():
         raise TokenError("The booklet has expired; ask the security officer for a new one.")
     return cover

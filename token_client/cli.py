@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PIN = "the PIN of the token"
 _token_option = click.option("--token", help="Which token, by label or serial number.")
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
@@ -43,6 +44,8 @@ def cli() -> None:
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
 @click.option("--wait", is_flag=True, help="Wait until the token is plugged in.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
+@click.option("--cover", type=_FILE, help="The cover of a token that stores none.")
+@click.option("--officer", type=_FILE, help="The security officer's certificate.")
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @console.secret_options("pin", _PIN)
 @_token_option
@@ -56,6 +59,8 @@ def connect(
     foreground: bool,
     wait: bool,
     dry_run: bool,
+    cover: Path | None,
+    officer: Path | None,
     allow_final_try: bool,
     pin_fd: int | None,
     pin_file: Path | None,
@@ -73,7 +78,7 @@ def connect(
     _interrupt_on_hangup()
     option = _objective(objective, threat)
     networks = _networks(network)
-    config = configuration.load()
+    config = configuration.load(cover=cover, officer=officer)
     driver = _driver(config)
     pulled = partial(removal.end_unless_kept, driver, config)
     plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)

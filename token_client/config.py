@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from carnet.config import Section, load_config
 from carnet.wire.documents import Url
@@ -37,6 +37,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Which token, by label or serial number."""
     hosts: tuple[Url, ...] = ()
     """Host addresses to use in place of the cover's."""
+    cover: Path | None = None
+    """The cover of a token that stores none, as the officer gave it."""
     officer: Path | None = None
     """The officer's certificate, to accept no other officer's covers."""
     vici: Path | None = None
@@ -51,8 +53,16 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """A connection that leaves fewer key pairs than this warns of it."""
 
 
-def load() -> ClientConfig:
-    """Return the configuration, empty where there is no file; raises UsageError."""
+def load(**changed: Path | None) -> ClientConfig:
+    """Return the configuration, empty where there is no file; raises UsageError.
+
+    `changed` is what the command line says, where it says it.
+    """
+    given = {name: value for name, value in changed.items() if value is not None}
+    return structs.replace(_read(), **given)
+
+
+def _read() -> ClientConfig:
     named = os.environ.get(PATH_VARIABLE)
     path = Path(named) if named else platformdirs.user_config_path("carnet") / "client.toml"
     if not named and not path.exists():

@@ -119,7 +119,13 @@ def connect(
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
     _replace_older(means, exchange.session)
-    return Connected(exchange.session, len(booklet.usable()), steps.milliseconds)
+    return Connected(exchange.session, len(_usable(means)), steps.milliseconds)
+
+
+def _usable(means: Means) -> list[OneTimePair]:
+    """Return the pairs in order of use that have not expired, and are not known to be spent."""
+    spent = means.store.spent()
+    return [pair for pair in means.booklet.usable() if pair.key_id not in spent]
 
 
 def _replace_older(means: Means, session: Session) -> None:
@@ -170,7 +176,7 @@ def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
 def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:
     """Return the next pair in order of use; those set aside by earlier runs come last."""
     aside = means.store.aside()
-    untried = [pair for pair in means.booklet.usable() if pair.key_id not in tried]
+    untried = [pair for pair in _usable(means) if pair.key_id not in tried]
     if not untried:
         raise NoKeyPairLeftError(
             f"No usable key pair is left on token {means.booklet.label}; "

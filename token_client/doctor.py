@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from carnet.cover import read_unverified_cover
 from carnet.errors import CarnetError, IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.moments import format_moment
@@ -17,10 +16,13 @@ from carnet.token.module import Module, Token
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
 from carnet.wire.documents import Cover
+from carnet.wire.envelope import SPLIT
+from carnet.wire.fault import WireError
+from carnet.wire.split import couples_of
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
-from token_client.tokens import load, pin_state, read_facts
+from token_client.tokens import load, pin_state, read_facts, shown_cover
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,13 @@ class _Examination:
 
     def _look_at_pairs(self) -> str:
         token = self._the_token()
-        facts = read_facts(token)
+        facts = read_facts(token, self._config)
         with open_public_session(token) as session:
-            self._cover = read_unverified_cover(session)
+            self._cover = shown_cover(session, self._config)
         if self._cover is None:
             raise TokenError("The token has no cover; have the security officer mint key pairs.")
+        if self._cover.custody == SPLIT:
+            self._look_at_host_keys(self._cover)
         if self._cover.not_after is not None and self._cover.not_after <= time.time():
             raise TokenError("The booklet has expired; ask the security officer for a new one.")
         if facts.pairs_left == 0:
@@ -127,6 +131,15 @@ class _Examination:
                 f"Only {facts.pairs_left} left{until}; ask the security officer for a new booklet."
             )
         return f"{facts.pairs_left} left{until}, for {self._cover.user_id}"
+
+    def _look_at_host_keys(self, cover: Cover) -> None:
+        try:
+            couples_of(cover.host_keys)
+        except WireError as error:
+            raise TokenError(
+                f"The cover is in custody split and has no keys of the Host ({error}); have the "
+                f"security officer mint anew."
+            ) from error
 
     def _look_at_host(self) -> str:
         hosts = self._config.hosts or (self._cover.hosts if self._cover else ())

@@ -64,6 +64,7 @@ class PendingStore:
         name = hashlib.sha256(serial.encode()).hexdigest()[:16]
         self._pending = directory / f"pending-{name}" if directory else None
         self._aside = directory / f"aside-{name}" if directory else None
+        self._spent = directory / f"spent-{name}" if directory else None
 
     def keep(self, pending: Pending) -> bool:
         """Keep a request for the next run; False where there is no place, or no key for it."""
@@ -113,28 +114,41 @@ class PendingStore:
 
     def aside(self) -> frozenset[bytes]:
         """Return the pairs that were set aside."""
-        if self._aside is None or not self._aside.exists():
-            return frozenset()
-        try:
-            aside = cbor.unpack(self._aside.read_bytes(), _Aside, _MAX_ASIDE)
-        except WireError:
-            return frozenset()
-        return frozenset(aside.key_ids)
+        return _read_names(self._aside)
+
+    def spent(self) -> frozenset[bytes]:
+        """Return the pairs that are spent and still on a token which destroys nothing."""
+        return _read_names(self._spent)
+
+    def remember_spent(self, key_id: bytes) -> None:
+        """Pass over a pair from now on, as long as this machine runs."""
+        _write_names(self._spent, self.spent() | {key_id})
 
     def set_aside(self, key_id: bytes) -> None:
         """Take another pair before this one, until the Host says what it is."""
-        self._write_aside(self.aside() | {key_id})
+        _write_names(self._aside, self.aside() | {key_id})
 
     def leave_aside(self, key_ids: AbstractSet[bytes]) -> None:
         """Leave no others set aside than these: the Host has said which pairs are invalid."""
         if key_ids:
-            self._write_aside(key_ids)
+            _write_names(self._aside, key_ids)
         elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
 
-    def _write_aside(self, key_ids: AbstractSet[bytes]) -> None:
-        if self._aside is not None:
-            write_private(self._aside, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
+
+def _read_names(path: Path | None) -> frozenset[bytes]:
+    if path is None or not path.exists():
+        return frozenset()
+    try:
+        names = cbor.unpack(path.read_bytes(), _Aside, _MAX_ASIDE)
+    except WireError:
+        return frozenset()
+    return frozenset(names.key_ids)
+
+
+def _write_names(path: Path | None, key_ids: AbstractSet[bytes]) -> None:
+    if path is not None:
+        write_private(path, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
 
 
 def _info(key_id: bytes) -> bytes:

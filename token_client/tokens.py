@@ -5,14 +5,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from carnet.cover import read_unverified_cover
+from carnet.cover import read_unverified_cover, shown_cover_file
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
-from carnet.token.session import open_public_session
-from carnet.token.shown import ShownPair, shown_pairs
+from carnet.token.session import TokenSession, open_public_session
+from carnet.token.shown import ShownPair, public_keys, shown_pairs
 from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
 from carnet.wire.suites import suite_of_key
 from softhsm.configuration import use_default
+from token_client.booklet import read_cover_bytes
 from token_client.config import ClientConfig
 
 _NO_SUITE = 0
@@ -60,15 +61,15 @@ def load(config: ClientConfig) -> Module:
 
 def list_tokens(config: ClientConfig) -> list[TokenFacts]:
     """Return the initialised tokens; raises TokenError if the module fails."""
-    return [read_facts(token) for token in load(config).present() if token.info.initialised]
+    present = load(config).present()
+    return [read_facts(token, config) for token in present if token.info.initialised]
 
 
-def read_facts(token: Token) -> TokenFacts:
+def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     """Ask a token what it tells; raises TokenError."""
     info = token.info
     with open_public_session(token) as session:
-        cover = read_unverified_cover(session)
-        shown = shown_pairs(session)
+        cover, shown = _shown(session, config)
     today = datetime.now(UTC).date()
     left = [pair for pair in shown if pair.not_after is None or pair.not_after >= today]
     return TokenFacts(
@@ -82,6 +83,23 @@ def read_facts(token: Token) -> TokenFacts:
         pairs=_count(left, cover),
         oldest_expiry=min((pair.not_after for pair in left if pair.not_after), default=None),
     )
+
+
+def shown_cover(session: TokenSession, config: ClientConfig) -> Cover | None:
+    """Return what token, or cover file, claims to be the cover; raises TokenError, UsageError."""
+    return _shown(session, config)[0]
+
+
+def _shown(session: TokenSession, config: ClientConfig) -> tuple[Cover | None, list[ShownPair]]:
+    file = shown_cover_file(read_cover_bytes(config.cover)) if config.cover else None
+    if file is None or file.cover.token_serial != session.token.info.serial:
+        return read_unverified_cover(session), shown_pairs(session)
+    listed = {pair.public_key: pair for pair in file.pairs}
+    return file.cover, [
+        ShownPair(listed[key].key_type, key, listed[key].not_after)
+        for key in public_keys(session)
+        if key in listed
+    ]
 
 
 def facts(token: TokenFacts) -> dict[str, Any]:

@@ -86,7 +86,9 @@ class OneTimePrivateKey:
 
 
 @dataclass
-class _Halves:
+class Halves:
+    """What a token has of one pair; `pair` only where that is the whole of it."""
+
     private: list[Any] = field(default_factory=list)
     public: list[Any] = field(default_factory=list)
     pair: OneTimePair | None = None
@@ -172,7 +174,7 @@ class OneTimeKeys:
     def add(self, private: Any, public: Any) -> OneTimePair:
         """Take in a pair that was just stored through this session."""
         with translated():
-            halves = _Halves([private], [public])
+            halves = Halves([private], [public])
             halves.pair = _pair(private[Attribute.ID], halves)
             if halves.pair is None:
                 raise TokenError("The token did not keep the key pair as it was stored; try again.")
@@ -186,11 +188,11 @@ class OneTimeKeys:
         self._known[key_id] = halves
         return halves.private[0], halves.pair
 
-    def _look_for(self, key_id: bytes) -> _Halves:
-        return self._search({Attribute.ID: key_id}).get(key_id, _Halves())
+    def _look_for(self, key_id: bytes) -> Halves:
+        return self._search({Attribute.ID: key_id}).get(key_id, Halves())
 
-    def _search(self, template: dict[Attribute, Any]) -> dict[bytes, _Halves]:
-        found: dict[bytes, _Halves] = defaultdict(_Halves)
+    def _search(self, template: dict[Attribute, Any]) -> dict[bytes, Halves]:
+        found: dict[bytes, Halves] = defaultdict(Halves)
         with translated():
             for key_id, private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
                 found[key_id].private.append(private)
@@ -221,7 +223,7 @@ def unless_gone() -> AbstractContextManager[None]:
     return suppress(pkcs11.ObjectHandleInvalid)
 
 
-def _pair(key_id: bytes, halves: _Halves) -> OneTimePair | None:
+def _pair(key_id: bytes, halves: Halves) -> OneTimePair | None:
     """Describe a pair; None if a half is missing or damaged, or none fits the key id."""
     for public in halves.public if halves.private else ():
         read = keys.read_public_key(public)

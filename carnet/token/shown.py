@@ -40,6 +40,18 @@ def shown_pairs(session: TokenSession) -> list[ShownPair]:
     return pairs
 
 
+def public_keys(session: TokenSession) -> list[bytes]:
+    """Return every public key on the token that a pair could have; raises TokenError."""
+    found = []
+    with translated():
+        for key_type in KEY_TYPES:
+            for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.KEY_TYPE: key_type}):
+                with unless_gone():
+                    read = keys.read_public_key(public)
+                    found += [read[1]] if read else []
+    return found
+
+
 def _shown(public: Any) -> list[ShownPair]:
     """Return what a public key object shows; nothing where it is no pair's, or damaged."""
     if not is_pair_label(public[Attribute.LABEL]):

@@ -1,0 +1,100 @@
+"""`adopt`: keys that a card has already, taken for one-time pairs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from carnet.console import print_json
+from carnet.wire.envelope import SPLIT
+from provisioning.adopting import Adopted, adopt
+from provisioning.mint_command import FILE, compared, order_of, order_options
+from provisioning.minting import MintOrder
+from provisioning.options import (
+    Station,
+    TokenAccess,
+    json_option,
+    officer_options,
+    token_options,
+)
+from provisioning.output import check_writable, write_new
+from provisioning.progress import progress_bar
+
+_RETIRED = "Retired KEY MAN *"
+"""What OpenSC calls a PIV card's slots for retired keys, 82 to 95."""
+
+
+@click.command("adopt")
+@click.option("--cover-out", required=True, type=FILE, help="The cover, a new file.")
+@click.option(
+    "--label",
+    "pattern",
+    default=_RETIRED,
+    show_default=True,
+    help="Which of the card's keys, by their labels; * stands for anything.",
+)
+@click.option("--host-keys", required=True, type=FILE, help="The Host's long-term keys, PEM.")
+@order_options
+@token_options
+@officer_options
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show how far it is  [default: on a terminal].",
+)
+@json_option
+def adopt_command(
+    access: TokenAccess,
+    station: Station,
+    cover_out: Path,
+    pattern: str,
+    progress: bool | None,
+    as_json: bool,
+    **order: Any,
+) -> None:
+    """Take keys that a card has already for a user's one-time key pairs, in custody split.
+
+    For cards that make no keys and store no cover through PKCS#11, such as PIV cards.
+    Make the keys on the card first, with its own tool. The traveller needs the cover file
+    and your certificate beside her card.
+    """
+    placed = order_of(custody=SPLIT, host_transport_key=None, oaep_hash=None, **order)
+    check_writable(cover_out)
+    officer = station.officer()
+    login = access.login()
+    with progress_bar("Adopting", placed.count, wanted=progress) as advance:
+        adopted, file = adopt(login, officer, placed, pattern, advance)
+    write_new(cover_out, file)
+    if as_json:
+        print_json(_facts(adopted, placed, cover_out))
+    else:
+        _tell(adopted, placed, cover_out)
+
+
+def _facts(adopted: Adopted, order: MintOrder, cover: Path) -> dict[str, Any]:
+    batch = adopted.batch
+    return {
+        "pairs": len(batch.pairs),
+        "key_type": adopted.choice.type_.name,
+        "suite": adopted.choice.suite.name,
+        "custody": batch.custody,
+        "user": batch.user_id,
+        "token": {"label": adopted.token_label, "serial": batch.token_serial},
+        "batch": order.batch_file,
+        "batch_id": batch.batch_id,
+        "cover": cover,
+        "not_after": order.last_day,
+        **compared(order),
+    }
+
+
+def _tell(adopted: Adopted, order: MintOrder, cover: Path) -> None:
+    batch = adopted.batch
+    click.echo(
+        f"{len(batch.pairs)} {adopted.choice.type_.name} keys of token {adopted.token_label} "
+        f"(serial {batch.token_serial}) are key pairs for {batch.user_id}, in custody split."
+    )
+    click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
+    click.echo(f"The cover is {cover}; the traveller needs it, and your certificate.")
+    click.echo("It is for the Host whose long-term keys have this SHA-256; compare it there:")
+    click.echo(f"  {', '.join(compared(order).values())}")

@@ -1,0 +1,181 @@
+"""A PIV card that only signs, from its slots to the tunnel: OpenSC is real, the card a fake."""
+
+import json
+import shutil
+
+import pytest
+
+from lab.fake_piv import DEFAULT_PIN
+from lab.http_client import request
+from lab.network import SERVER_ADDRESS
+from lab.office import HOST_KEYS, HOST_URL, USER
+from lab.readers import OPENSC, Card, CardReaders
+from lab.waiting import wait_until
+from lab.world import World
+from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+
+PAIRS = 5
+GENERAL_AUTHENTICATE = "87"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with World() as world:
+        office = AtWork(world, lane)
+        office.initialise_tokens()
+        office.certify()
+        office.configure()
+        office.fetch_host_keys()
+        office.admit()
+        (world.server.directory / "plan.txt").write_bytes(FILE)
+        directory = str(world.server.directory)
+        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+        world.server.wait_for_port(80)
+        office.start()
+        yield office
+
+
+@pytest.fixture(scope="module")
+def readers(office):
+    readers = CardReaders(office.world.client)
+    readers.start()
+    yield readers
+    readers.stop()
+
+
+@pytest.fixture(scope="module")
+def card(office, readers):
+    """Alice's card, in the traveller's reader; it has a key more than is adopted."""
+    card = Card(office.world.client, 0, "alice", PAIRS + 1)
+    card.insert()
+    wait_until(lambda: card.seen(), "the reader to see the card")
+    yield card
+    card.remove()
+
+
+@pytest.fixture(scope="module")
+def adopted(office, card):
+    """The officer at the traveller's reader: the card cannot be carried, her key can."""
+    place, officer = office.world.client.directory, office.world.officer.directory
+    shutil.copytree(officer / ".local/share/carnet/officer", place / "officer")
+    shutil.copy(officer / HOST_KEYS, place / HOST_KEYS)
+    shutil.copy(place / "officer" / "officer.crt", place / "officer.crt")
+    facts = office.facts(
+        office.world.client,
+        *("carnet-provision", "adopt", "--user", USER, "--count", str(PAIRS)),
+        *("--host-keys", str(place / HOST_KEYS), "--host-url", HOST_URL, "--target", "work"),
+        *("--out", str(place / "alice.batch"), "--cover-out", str(place / "alice.cover")),
+        *("--module", OPENSC, "--directory", str(place / "officer")),
+        given={"passphrase": office.secrets.passphrase, "pin": DEFAULT_PIN},
+    )
+    shutil.rmtree(place / "officer")
+    shutil.move(place / "alice.batch", office.world.host.directory / "alice.batch")
+    assert office.import_batch()["new"] == PAIRS
+    return facts
+
+
+@pytest.fixture
+def configured(office, adopted):
+    return office.configure_client(settings(office))
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+def settings(office):
+    place = office.world.client.directory
+    return (
+        f'module = "{OPENSC}"\ncover = "{place}/alice.cover"\nofficer = "{place}/officer.crt"\n'
+        'on_removal = "keep"\n'
+    )
+
+
+def connect(office, *options, extra):
+    return office.carnet("connect", *options, pin=DEFAULT_PIN, extra=extra)
+
+
+def fetch(office):
+    return request(office.world.client, "GET", FILE_URL)
+
+
+def test_what_is_adopted_is_what_signs_in_the_retired_slots(office, adopted, configured):
+    assert (adopted["pairs"], adopted["suite"], adopted["custody"]) == (PAIRS, "p-256", "split")
+    listed = office.command(office.world.client, "carnet", "tokens", "--json", extra=configured)
+    (token,) = json.loads(listed.stdout)
+    left = {"key_type": "ec-p256", "suite": "p-256", "custody": "split", "count": PAIRS}
+    assert (token["user_id"], token["pairs"]) == (USER, [left])
+
+
+def test_a_tunnel_costs_the_card_one_operation(office, card, configured):
+    card.seen()
+    done = connect(office, extra=configured)
+    assert done.returncode == 0, done.stderr
+    assert fetch(office).body == FILE
+    operations = [each for each in card.seen() if each[2:4] == GENERAL_AUTHENTICATE]
+    assert len(operations) == 1
+    assert "destroys no keys" in done.stdout
+    assert len(office.spent_pairs()) == 1
+
+
+def test_a_spent_pair_that_cannot_be_destroyed_is_passed_over(office, configured):
+    """It is named on the command line what the file names: no configuration is needed."""
+    place = office.world.client.directory
+    files = ("--cover", str(place / "alice.cover"), "--officer", str(place / "officer.crt"))
+    extra = office.configure_client(f'module = "{OPENSC}"\non_removal = "keep"\n')
+    done = connect(office, *files, extra=extra)
+    assert done.returncode == 0, done.stderr
+    assert "set aside" not in done.stdout
+    assert len(office.spent_pairs()) == 2
+
+
+def test_where_nothing_is_remembered_the_host_says_which_are_spent(office, configured):
+    for file in office.world.client.path("/run/user/0/carnet").glob("spent-*"):
+        file.unlink()
+    done = connect(office, extra=configured)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("key pair set aside") == 2
+    assert len(office.spent_pairs()) == 3
+    done = connect(office, "--dry-run", "--json", extra=configured)
+    assert done.returncode == 0
+
+
+def test_a_card_that_only_signs_keeps_no_request(office, configured):
+    impatient = office.configure_client(settings(office) + "patience = 2\n")
+    office.target_agent.stop()
+    done = connect(office, extra=impatient)
+    assert done.returncode == 6
+    assert "a further key pair is used" in done.stderr
+    assert not list(office.world.client.path("/run/user/0/carnet").glob("pending-*"))
+    office.target_agent = office.serve_target()
+    done = connect(office, extra=office.configure_client(settings(office)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("key pair set aside") == 1
+    assert len(office.spent_pairs()) == 5
+
+
+@pytest.mark.parametrize("wrong", ["no officer", "another officer", "changed"])
+def test_a_cover_that_is_not_the_officers_is_refused(office, configured, wrong):
+    place = office.world.client.directory
+    cover, officer = place / "alice.cover", place / "officer.crt"
+    if wrong == "another officer":
+        given = {"passphrase": "another one"}
+        other = place / "mallory"
+        argv = ("carnet-provision", "init", "--directory", str(other))
+        office.command(office.world.client, *argv, given=given)
+        officer = other / "officer.crt"
+    elif wrong == "changed":
+        data = cover.read_bytes()
+        cover = place / "changed.cover"
+        cover.write_bytes(data.replace(b"alice@", b"malic@"))
+    files = ["--cover", str(cover)]
+    if wrong != "no officer":
+        files += ["--officer", str(officer)]
+    extra = office.configure_client(f'module = "{OPENSC}"\n')
+    done = connect(office, *files, extra=extra)
+    assert done.returncode in {2, 4}
+    assert is_one_sentence(done)
+    says = "--officer" if wrong == "no officer" else "is not what the security officer signed"
+    assert says in done.stderr
