@@ -2,9 +2,10 @@
 
 from carnet.wire import cbor, cose
 from carnet.wire.control import TunnelRequest
-from carnet.wire.envelope import verify_evidence
+from carnet.wire.envelope import SPLIT, verify_evidence
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Request
+from carnet.wire.split import host_suite
 from carnet.wire.suites import find_suite, name_of
 
 
@@ -33,6 +34,8 @@ def proved_request(statement: TunnelRequest, host: str, suites: frozenset[int]) 
         )
     try:
         suite = find_suite(statement.suite)
+        if statement.custody == SPLIT:
+            host_suite(suite)
         request = verify_evidence(
             statement.evidence, statement.public_key, suite, statement.custody
         ).request

@@ -48,7 +48,7 @@ def card(office, readers):
     """Alice's card, in the traveller's reader; it has a key more than is adopted."""
     card = Card(office.world.client, 0, "alice", PAIRS + 1)
     card.insert()
-    wait_until(lambda: card.seen(), "the reader to see the card")
+    wait_until(card.seen, "the reader to see the card")
     yield card
     card.remove()
 

@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from pkcs11 import MechanismFlag
 
+from carnet.errors import TokenCannotError
 from carnet.token import cryptoki, keys
 from carnet.token.module import Token
 from carnet.token.pair_type import PairType
 from carnet.token.rsa_type import OAEP_HASHES, RsaType
 from carnet.token.session import TokenSession
+from carnet.wire import hpke, split
 from carnet.wire.envelope import open_request, parse_envelope, seal_request
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, AnySuite
-from tests.unit.examples import make_request
+from tests.unit.examples import SoftwareKey, make_request
 
 _MODULE = "libsoftokn3.so"
 _IN_MEMORY = b"configdir='' certPrefix='' keyPrefix='' secmod='' flags=readOnly,noCertDB,noModDB"
@@ -88,6 +91,31 @@ def test_a_request_is_signed_and_opened(softoken: TokenSession, name: str, suite
     key = made(softoken, name)
     data = seal_request(make_request(), key.public_key, suite, key)
     assert open_request(parse_envelope(data), key.public_key, key).request == make_request()
+
+
+@pytest.mark.parametrize(("name", "suite"), [("ec-p256", P256), ("ec-p384", P384),
+                                            ("rsa-2048", RSA)])  # fmt: skip
+def test_in_custody_split_a_key_signs_and_does_nothing_else(
+    softoken: TokenSession, name: str, suite: AnySuite
+) -> None:
+    type_ = keys.TYPES[name]
+    public, private = keys.generate_session_pair(
+        softoken, type_, use=MechanismFlag.SIGN, extractable=False
+    )
+    read = keys.read_public_key(public)
+    assert read is not None
+    keys.prove_signing(private, read[1])
+    key, host = SessionKey(type_, private, read[1]), SoftwareKey(split.host_suite(suite))
+    sealed = split.seal_request(make_request(), read[1], suite, key.sign, host.public_key)
+    asked = parse_envelope(sealed.data)
+    opened = split.open_request(asked, read[1], host.public_key, host.agree)
+    assert opened.request == make_request()
+    if isinstance(type_, keys.EcType):
+        with pytest.raises(TokenCannotError):
+            key.agree(hpke.encode_point(host.key.public_key()))
+    else:
+        with pytest.raises(TokenCannotError):
+            key.decrypt(bytes(256), OAEP_HASHES["sha-256"])
 
 
 def test_the_strongest_hash_is_found(softoken: TokenSession) -> None:
