@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from carnet.wire import cbor, cose
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelRequest
+from carnet.wire.cover_file import MAX_COVER_FILE, pack_cover_file, unpack_cover_file
 from carnet.wire.documents import MAX_COVER, Batch, Cover, read_unverified, verify_document
-from carnet.wire.envelope import VERSION, parse_envelope, verify_evidence
+from carnet.wire.envelope import VERSION, parse_envelope, take_apart, verify_evidence
 from carnet.wire.keys import encode_public_key, load_public_key
 from carnet.wire.messages import MAX_RESPONSE, Request, Response
 from carnet.wire.suites import P256, SUITES
@@ -77,6 +78,16 @@ def encapsulated_key(data):
         suite.check_sealed(data)
 
 
+def answer_in_split(data):
+    envelope = take_apart(data, MAX_RESPONSE)
+    return cbor.encode([VERSION, envelope.suite.number, envelope.key_id, envelope.sealed])
+
+
+def cover_file(data):
+    cover_, batches = unpack_cover_file(data)
+    return pack_cover_file(cover_, batches)
+
+
 def public_key(data):
     load_public_key(data, P256)
 
@@ -97,5 +108,7 @@ DECODERS = {
     batch: 4 * 1024 * 1024,
     encapsulated_key: MAX_RESPONSE,
     public_key: MAX_RESPONSE,
+    answer_in_split: MAX_RESPONSE,
+    cover_file: MAX_COVER_FILE,
 }
 """With the bytes that each is tried with; a batch may have more, and needs more then."""

@@ -43,12 +43,17 @@ def readers(office):
     readers.stop()
 
 
+def shown(office):
+    extra = {"CARNET_PKCS11_MODULE": OPENSC}
+    return office.command(office.world.client, "carnet", "tokens", extra=extra).stdout
+
+
 @pytest.fixture(scope="module")
 def card(office, readers):
     """Alice's card, in the traveller's reader; it has a key more than is adopted."""
     card = Card(office.world.client, 0, "alice", PAIRS + 1)
     card.insert()
-    wait_until(card.seen, "the reader to see the card")
+    wait_until(lambda: "alice" in shown(office), "the reader to see the card")
     yield card
     card.remove()
 
