@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import click
 
 _WORDS = {
-    1: "request signed on the token, sealed to the key pair",
+    1: "request signed on the token, and sealed",
     2: "Host opened it and verified the signature",
     3: "Host made the key pair invalid and passed you on",
     4: "Target authorized you",
     5: "Target made a fresh pre-shared key and its side of the tunnel",
     6: "the sealed session key returned to Host",
     7: "Host signed and sealed the answer",
-    8: "answer delivered, opened and verified on the token",
+    8: "answer delivered, opened and verified",
     9: "IPsec configured, IKE negotiated",
     10: "tunnel stands, the private key is destroyed",
 }

@@ -3,9 +3,11 @@
 import pytest
 
 from carnet.wire.documents import Batch, Cover, verify_document
+from carnet.wire.keys import key_id_of
 from carnet.wire.split import couples_of
 from carnet.wire.suites import find_suite
 from tests.provisioning import tokens
+from tests.provisioning.test_crashes import killed_at
 from tests.provisioning.workplace import SECRETS
 
 BOTH = ["pin", "passphrase"]
@@ -83,6 +85,16 @@ def test_pairs_for_two_generations_of_the_hosts_keys_are_not_put_on_one_token(re
     assert not (ready.directory / "second").exists()
     ready.facts("burn", "--all", "--yes", secrets=["pin"])
     mint(ready, out="second")
+
+
+@pytest.mark.parametrize("place", ["token.private-stored", "provision.cover-written"])
+def test_a_mint_that_was_killed_is_run_again_and_leaves_nothing_of_the_first(ready, place):
+    killed_at(place, ready, *order_of(ready), secrets=BOTH)
+    mint(ready)
+    minted = [key_id_of(pair.public_key).hex() for pair in read(ready, Batch).pairs]
+    assert [pair["key_id"] for pair in ready.listed()["pairs"]] == minted
+    held = ready.on(ready.traveller, tokens.everything, SECRETS["pin"])
+    assert len(held["PRIVATE_KEY"]) == len(minted) + 1  # and the key for pending requests
 
 
 def renewed():
