@@ -24,6 +24,8 @@ from carnet.token.rsa_type import OAEP_HASHES, RsaType
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
+WRAPPING = Mechanism.AES_KEY_WRAP_PAD
+"""AES Key Wrap with Padding (RFC 5649), in which private keys travel."""
 _SIZE_OF_KEY_ID = 16
 
 P256 = EcType("ec-p256", bytes.fromhex("06082a8648ce3d030107"), ec.SECP256R1(), hashes.SHA256())
@@ -159,6 +161,23 @@ def derive_key_encryption_key(private: Any, peer_point: bytes, use: MechanismFla
         mechanism=Mechanism.ECDH1_DERIVE,
         mechanism_param=(KDF.NULL, None, peer_point),
         template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False},
+    )
+
+
+def unwrap_private_key(
+    kek: Any, key_id: bytes, label: str, wrapped: bytes, type_: PairType, *, store: bool
+) -> Any:
+    """Unwrap a private key (PKCS #8) as non-extractable, onto the token or for the session."""
+    return kek.unwrap_key(
+        ObjectClass.PRIVATE_KEY,
+        type_.key_type,
+        wrapped,
+        id=key_id,
+        label=label,
+        mechanism=WRAPPING,
+        store=store,
+        capabilities=type_.use,
+        template=private_template(type_, type_.use),
     )
 
 

@@ -18,18 +18,18 @@ from typing import Any, Self
 
 import pkcs11
 from cryptography.hazmat.primitives import hashes
-from pkcs11 import Attribute, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import Attribute, MechanismFlag
 
 from carnet import crash
 from carnet.errors import TokenError
 from carnet.token import keys, longterm
+from carnet.token.batch_keys import batch_key_label
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.pair_type import PairType
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated, tried
 
 _TRANSPORT_LABEL = "carnet transport"
-_WRAP = Mechanism.AES_KEY_WRAP_PAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class WrappingKey(_KeyEncryptionKey):
         with undisturbed, translated(), ExitStack() as temporary, ExitStack() as undo:
             private, public_key = self._generate_extractable(type_, temporary)
             with tried(f"wrap a private key of type {type_.name}"):
-                wrapped = self._kek.wrap_key(private, mechanism=_WRAP)
+                wrapped = self._kek.wrap_key(private, mechanism=keys.WRAPPING)
             kept = private.copy(
                 _kept(keys.key_id(public_key), label) | {Attribute.EXTRACTABLE: False}
             )
@@ -171,21 +171,35 @@ class UnwrappingKey(_KeyEncryptionKey):
         crash.reach("token.pair-imported")
         return True
 
+    def drop(self, key_id: bytes) -> None:
+        """Destroy what an import that was cut off left of a pair on this token.
+
+        Raises TokenError if the token fails.
+        """
+        if self._booklet.holds(key_id) or key_id in self._cut_off:
+            self._booklet.destroy(key_id)
+
+    def keep(self, kek_id: bytes, batch_id: bytes) -> None:
+        """Store the KEK on this token, as BatchKeys finds it: non-extractable, to unwrap only.
+
+        Raises TokenError if the token fails.
+        """
+        with self._session.token.module.undisturbed(), translated():
+            self._kek.copy(
+                {
+                    Attribute.TOKEN: True,
+                    Attribute.PRIVATE: True,
+                    Attribute.ID: kek_id,
+                    Attribute.LABEL: batch_key_label(batch_id),
+                }
+            )
+        crash.reach("token.batch-key-stored")
+
     def _unwrap(
         self, key_id: bytes, label: str, wrapped: bytes, type_: PairType, *, store: bool
     ) -> Any:
         try:
-            return self._kek.unwrap_key(
-                ObjectClass.PRIVATE_KEY,
-                type_.key_type,
-                wrapped,
-                id=key_id,
-                label=label,
-                mechanism=_WRAP,
-                store=store,
-                capabilities=type_.use,
-                template=keys.private_template(type_, type_.use),
-            )
+            return keys.unwrap_private_key(self._kek, key_id, label, wrapped, type_, store=store)
         except pkcs11.PKCS11Error as error:
             raise TokenError(
                 f"The private key of pair {key_id.hex()} does not unwrap on this token; "
