@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from carnet.files import private_directory, write_private
 from carnet.lazy import LazyGroup
 from host_agent import config as configuration
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
+
+if TYPE_CHECKING:
+    from host_agent.keydb import BatchKey
 
 
 @click.group(
@@ -102,17 +105,18 @@ def import_(
     config = configuration.load(path)
     batch = importing.read_batch(batch_path, config)
     pin = read_pin(pin_fd, pin_file)
+    store = importing.store_for(batch, config)
     with open_database(config) as database, importing.alone(config):
         with hsm_session(config, pin) as session:
             check_not_older(database, session)
-            unwrapped = importing.wrapped_onto_hsm(batch, session, database)
+            unwrapped = importing.wrapped_onto_hsm(batch, session, database, store)
             with click.progressbar(
                 unwrapped, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
             ) as progress:
                 key_ids = list(progress)
         with hsm_session(config, pin) as session:
-            importing.check_kept(key_ids, session)
-            new = importing.record_batch(batch, database)
+            importing.check_kept(batch, key_ids, session, database, store)
+            new = importing.record_batch(batch, database, store)
             advance_mark(database, session, config.name)
     facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
     if as_json:
@@ -131,16 +135,22 @@ _STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")
     type=click.Choice(_STATES),
     help="Only pairs in this state, or invalid for this reason; owed: destruction still owed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print every pair as JSON.")
+@click.option(
+    "--batches", is_flag=True, help="Of key store `wrapped`, the keys of batches on the HSM."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every pair, or batch, as JSON.")
 @click.pass_obj
-def keys(path: Path, user: str | None, state: str | None, as_json: bool) -> None:
-    """List the key pairs: counts by user and state, or each as JSON.
+def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json: bool) -> None:
+    """List the key pairs: counts by user, state and key store, or each as JSON.
 
-    Private keys whose destruction on the HSM is still owed are listed one by one.
+    Private keys whose destruction is still owed are listed one by one.
     """
-    from host_agent.keydb import OWED
+    from host_agent.keydb import DESTRUCTION_OWED, OWED
 
     with open_database(configuration.load(path)) as database:
+        if batches:
+            _list_batches(database.batch_keys(), as_json)
+            return
         if as_json:
             pairs = [dict(row) for row in database.pairs(user, state)]
             for pair in pairs:
@@ -148,9 +158,24 @@ def keys(path: Path, user: str | None, state: str | None, as_json: bool) -> None
             console.print_json(pairs)
             return
         for count in database.count(user, state):
-            click.echo(f"{count.user_id}  {count.state}  {count.pairs}")
+            click.echo(f"{count.user_id}  {count.state}  {count.pairs}  {count.key_store}")
         for row in database.pairs(user, OWED) if state in (None, OWED) else ():
             click.echo(f"{row['user_id']}  {row['key_id'].hex()}  destruction owed")
+        for each in database.batch_keys() if user is None and state in (None, OWED) else ():
+            if each.state == DESTRUCTION_OWED:
+                click.echo(_of_batch(each))
+
+
+def _list_batches(batch_keys: "list[BatchKey]", as_json: bool) -> None:
+    if as_json:
+        console.print_json([{**vars(each), "state": each.state} for each in batch_keys])
+        return
+    for each in batch_keys:
+        click.echo(_of_batch(each))
+
+
+def _of_batch(key: "BatchKey") -> str:
+    return f"batch {key.batch_id.hex()}  token {key.token_serial}  {key.pairs} pairs  {key.state}"
 
 
 @cli.command()

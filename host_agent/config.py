@@ -14,6 +14,7 @@ from carnet.files import read_private
 from carnet.link import LinkSection
 from carnet.wire.fields import Name
 from carnet.wire.suites import ALL_SUITES, SuiteName
+from host_agent.store_name import KeyStoreName
 
 DEFAULT_PATH = Path("/etc/carnet/host.toml")
 PATH_VARIABLE = "CARNET_HOST_CONFIG"
@@ -49,6 +50,11 @@ suites = {suites}
 # token = "carnet-host"
 # Its PKCS#11 module; left out: SoftHSM2.
 # module = "/usr/lib/softhsm/libsofthsm2.so"
+# Where the private keys of batches imported from now on are kept. "token": each an object
+# of its own on the HSM, destroyed there when its pair is used. "wrapped": encrypted in the
+# Key Database, under one key a batch that the HSM holds, for HSMs with few places and for
+# many travellers; docs/OPERATING.md says when to choose it.
+# key_store = "token"
 
 [limits]
 # Over a limit a Client is told to wait (429), and does. All are asked before a key pair
@@ -88,10 +94,11 @@ Limit = Annotated[str, Meta(pattern=_LIMIT)]
 
 
 class TokenSection(Section, frozen=True, kw_only=True):
-    """Which token is the HSM."""
+    """Which token is the HSM, and what is kept on it."""
 
     token: str | None = None
     module: str | None = None
+    key_store: KeyStoreName = KeyStoreName.TOKEN
 
 
 class TargetSection(Section, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from host_agent import custody
 from host_agent.admission import Admission, Place
 from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
+from host_agent.keystore.stores import store_of
 from host_agent.leases import Leases
 from host_agent.response import outcome_of, response_to
 from host_agent.target_link import TargetLink, TargetSilentError
@@ -182,7 +183,9 @@ class Exchange:
         if self.place is not None:
             self.place.use()
         try:
-            signed = await custody.open_request(self.parts.hsm, action.envelope, self._pair)
+            signed = await custody.open_request(
+                self.parts.hsm, self.parts.database, action.envelope, self._pair
+            )
         except (WireError, UnknownHostKeyError) as error:
             return step.OpeningFailed(str(error))
         except TokenError:
@@ -270,7 +273,7 @@ class Exchange:
         self.refusal = response.reason if isinstance(response, Refusal) else None
         try:
             sealed = await custody.seal_response(
-                self.parts.hsm, response, self.envelope, self._pair, self._asked
+                self.parts.hsm, database, response, self.envelope, self._pair, self._asked
             )
         except TokenError:
             request = await asyncio.to_thread(database.find_request, self.envelope.key_id)
@@ -310,7 +313,7 @@ class Exchange:
         if not custody.holds_private_key(self._pair):
             return step.KeyDestroyed()
         try:
-            await destroy_key(self.parts, self.envelope.key_id)
+            await destroy_key(self.parts, self._pair)
         except TokenError as error:
             log.warning("key-not-destroyed", key_id=self.envelope.key_id.hex(), reason=str(error))
             return None
@@ -358,11 +361,10 @@ class Exchange:
         return self.pair
 
 
-async def destroy_key(parts: Parts, key_id: bytes) -> None:
-    """Destroy a pair's private key on the HSM, and write down that it is gone."""
-    await parts.hsm.destroy(key_id)
-    await asyncio.to_thread(parts.database.record_destroyed, key_id)
-    log.info("key-destroyed", key_id=key_id.hex())
+async def destroy_key(parts: Parts, pair: PairRecord) -> None:
+    """Destroy a pair's private key where it is kept, and write down that it is gone."""
+    await store_of(pair.key_store).burn(parts.database, parts.hsm, pair.key_id)
+    log.info("key-destroyed", key_id=pair.key_id.hex())
 
 
 def take_up(parts: Parts, suite: int, request: RequestRecord) -> Exchange:

@@ -8,6 +8,7 @@ is asked of it fails at once, and it is looked for until it is back.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +19,6 @@ from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenErr
 from carnet.exchange.machine import Action, Event
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.token.host_keys import HostKeys
-from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from carnet.wire import split
 from carnet.wire.documents import AccountsHead, sign_document
@@ -32,6 +32,7 @@ from carnet.wire.messages import Response
 from host_agent import hsm_states as states
 from host_agent.config import TokenSection
 from host_agent.hsm_login import HsmLogin, HsmLostError
+from host_agent.keystore.halves import Half, HeldKeys, OnToken
 from host_agent.worker import Worker
 
 log = structlog.get_logger()
@@ -47,6 +48,15 @@ RETRY_SECONDS = 5
 
 class HsmAwayError(TokenError):
     """The HSM does not serve just now; nothing was asked of it."""
+
+
+@dataclass(frozen=True)
+class HeldBatchKeys:
+    """The key-encryption keys that the HSM held when it was logged in to, or was asked since."""
+
+    serial: str
+    """Of the token."""
+    kek_ids: frozenset[bytes]
 
 
 class Hsm:
@@ -74,24 +84,31 @@ class Hsm:
         if self.state is not states.State.IN_SERVICE:
             raise HsmAwayError(f"The HSM is {self.state}; the log says why.")
 
-    async def open_request(self, envelope: Envelope, public_key: bytes) -> SignedRequest:
+    async def open_request(
+        self, envelope: Envelope, public_key: bytes, half: Half | None = None
+    ) -> SignedRequest:
         """Step 2: open a request and verify its signature.
 
-        Raises WireError if it is none, TokenError if the token fails or is away.
+        Without `half` the private key is an object of its own on the token. Raises
+        WireError if it is no request, TokenError if the token fails or is away.
         """
-        return await self._use(
-            lambda keys: open_request(envelope, public_key, keys.private_key(envelope.key_id))
-        )
+
+        def work(held: HeldKeys) -> SignedRequest:
+            with (half or OnToken(envelope.key_id)).opened(held) as key:
+                return open_request(envelope, public_key, key)
+
+        return await self._use(work)
 
     async def seal_response(
-        self, response: Response, envelope: Envelope, public_key: bytes
+        self, response: Response, envelope: Envelope, public_key: bytes, half: Half | None = None
     ) -> bytes:
         """Step 7: sign a response and seal it to the pair; raises TokenError."""
-        return await self._use(
-            lambda keys: seal_response(
-                response, envelope, public_key, keys.private_key(envelope.key_id)
-            )
-        )
+
+        def work(held: HeldKeys) -> bytes:
+            with (half or OnToken(envelope.key_id)).opened(held) as key:
+                return seal_response(response, envelope, public_key, key)
+
+        return await self._use(work)
 
     async def open_split_request(
         self, envelope: Envelope, public_key: bytes, host_key_id: bytes
@@ -127,7 +144,23 @@ class Hsm:
 
         Raises TokenError if the token fails, or is away with the key.
         """
-        await self._use(lambda keys: keys.destroy(key_id))
+        await self._use(lambda held: held.pairs.destroy(key_id))
+
+    async def destroy_batch_key(self, kek_id: bytes) -> str:
+        """Destroy the key of a batch; return the serial number of the token that it is gone from.
+
+        It is no error if it is gone already. Raises TokenError as destroy() does.
+        """
+
+        def work(held: HeldKeys) -> str:
+            held.batches.destroy(kek_id)
+            return held.serial
+
+        return await self._use(work)
+
+    async def batch_keys(self) -> HeldBatchKeys:
+        """Return the keys of batches that the token holds; raises TokenError if it is away."""
+        return await self._use(lambda held: HeldBatchKeys(held.serial, held.batches.held()))
 
     async def sign_head(self, head: AccountsHead) -> bytes:
         """Sign the head of the accounts; raises TokenError."""
@@ -194,7 +227,7 @@ class Hsm:
             with suppress(TokenError):
                 await self._in_turn(self._login.check)
 
-    async def _use(self, work: Callable[[OneTimeKeys], T]) -> T:
+    async def _use(self, work: Callable[[HeldKeys], T]) -> T:
         return await self._in_turn(lambda: self._login.use(work))
 
     async def _use_host_keys(self, work: Callable[[HostKeys], T]) -> T:

@@ -5,11 +5,13 @@ from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from carnet.errors import TokenAwayError, TokenError
+from carnet.token.batch_keys import BatchKeys
 from carnet.token.host_keys import HostKeys
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import TokenSection
+from host_agent.keystore.halves import HeldKeys
 from softhsm.configuration import use_default
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class HsmLogin:
         self._check_new = check
         self._serial: str | None = None
         self._closing = ExitStack()
-        self._open: tuple[TokenSession, OneTimeKeys] | None = None
+        self._open: HeldKeys | None = None
         self._host_keys: HostKeys | None = None
 
     def log_in(self) -> str:
@@ -64,9 +66,10 @@ class HsmLogin:
         token = find_hsm(self._section) if self._serial is None else self._same_token()
         session = self._closing.enter_context(open_session(token, self._pin, writable=True))
         self._check_new(session)
-        self._open = session, OneTimeKeys(session)
-        self._serial = token.info.serial
-        return self._serial
+        serial = token.info.serial
+        self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
+        self._serial = serial
+        return serial
 
     def log_out(self) -> None:
         """Close the session; one that is gone already is closed."""
@@ -74,14 +77,14 @@ class HsmLogin:
         with suppress(TokenError):
             self._closing.close()
 
-    def use(self, work: Callable[[OneTimeKeys], T]) -> T:
+    def use(self, work: Callable[[HeldKeys], T]) -> T:
         """Do something with the keys.
 
         Raises HsmLostError if the HSM is gone, TokenError if it is there and fails, and
         what `work` raises.
         """
-        _, keys = self._logged_in()
-        return self.use_session(lambda _: work(keys))
+        held = self._logged_in()
+        return self.use_session(lambda _: work(held))
 
     def use_host_keys(self, work: Callable[[HostKeys], T]) -> T:
         """Do something with the Host's long-term keys; raises as use() does."""
@@ -94,7 +97,7 @@ class HsmLogin:
 
     def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something with the session; raises as use() does."""
-        session, _ = self._logged_in()
+        session = self._logged_in().session
         try:
             return work(session)
         except TokenAwayError as error:
@@ -106,9 +109,9 @@ class HsmLogin:
 
     def check(self) -> None:
         """Raise HsmLostError if the HSM is gone."""
-        _check(self._logged_in()[0])
+        _check(self._logged_in().session)
 
-    def _logged_in(self) -> tuple[TokenSession, OneTimeKeys]:
+    def _logged_in(self) -> HeldKeys:
         if self._open is None:
             raise HsmLostError("There is no login to the HSM token; wait for it.")
         return self._open

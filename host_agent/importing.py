@@ -1,4 +1,4 @@
-"""Taking a batch of key pairs in: onto the HSM first, then into the Key Database.
+"""Taking a batch of key pairs in: what the HSM holds of it first, then the Key Database.
 
 A pair that the Key Database knows stays as it is, whatever became of it: importing
 a batch twice changes nothing, and what is spent stays spent. Whoever is interrupted
@@ -7,7 +7,6 @@ imports the batch again.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -16,21 +15,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock, Timeout
 
 from carnet import crash
-from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
+from carnet.errors import RefusedError, TokenCannotError, UsageError
 from carnet.files import private_directory
 from carnet.token.nameless import sweep_nameless
-from carnet.token.onetime import OneTimeKeys, is_pair_label
+from carnet.token.onetime import is_pair_label
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
 from carnet.wire.documents import MAX_BATCH, Batch, BatchPair, verify_document
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of, load_public_key
-from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite, name_of, numbers_of
 from host_agent.config import HostConfig
-from host_agent.keydb import KeyDatabase, NewPair
+from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair
+from host_agent.keystore.store import Intake, KeyStore, id_of, oaep_of
+from host_agent.keystore.stores import store_of
 from host_agent.split_batch import check_split_batch
+
+_ON_TOKEN = store_of(KeyStoreName.TOKEN)
 
 
 @contextmanager
@@ -77,8 +79,10 @@ def read_batch(path: Path, config: HostConfig) -> Batch:
     return batch
 
 
-def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase) -> Iterator[bytes]:
-    """Unwrap the batch's private keys onto the HSM; yield the key_id of each that was new.
+def wrapped_onto_hsm(
+    batch: Batch, session: TokenSession, database: KeyDatabase, store: KeyStore = _ON_TOKEN
+) -> Iterator[bytes]:
+    """Take the batch's private keys in, each tried on the HSM; yield the key_id of each new one.
 
     A batch in custody `split` brings none, and is only checked.
     Raises RefusedError, before anything is changed, if the batch was made for another
@@ -89,42 +93,44 @@ def wrapped_onto_hsm(batch: Batch, session: TokenSession, database: KeyDatabase)
         check_split_batch(batch, session)
         return
     ephemeral_key = _check(batch, session)
-    oaep = _oaep_of(batch)
     sweep_nameless(session)
     with open_transport(session, ephemeral_key) as transport:
-        new = [each for each in batch.pairs if database.find_pair(_key_id(each)) is None]
-        _try(new, transport, oaep)
-        for pair in new:
-            if pair.wrapped is not None:
-                transport.import_pair(
-                    _key_id(pair), pair.label, pair.public_key, pair.wrapped, _day(batch), oaep
-                )
-                yield _key_id(pair)
+        new = [each for each in batch.pairs if database.find_pair(id_of(each)) is None]
+        _try(new, transport, oaep_of(batch))
+        yield from store.take_in(Intake(batch, new, session, database, transport))
 
 
-def check_kept(key_ids: list[bytes], session: TokenSession) -> None:
-    """Raise TokenError unless the HSM, asked anew, holds all of these pairs.
+def store_for(batch: Batch, config: HostConfig) -> KeyStore:
+    """Return the key store of new pairs; a batch in custody `split` has nothing to keep."""
+    return _ON_TOKEN if batch.custody == SPLIT else store_of(config.token.key_store)
+
+
+def check_kept(
+    batch: Batch,
+    key_ids: list[bytes],
+    session: TokenSession,
+    database: KeyDatabase,
+    store: KeyStore = _ON_TOKEN,
+) -> None:
+    """Raise TokenError unless the HSM, asked anew, kept what was taken in.
 
     In a new session: a token may report success for a key that it could not write
     whole, and shows the loss only when it is opened again.
     """
-    held = {pair.key_id for pair in OneTimeKeys(session).pairs()}
-    missing = [key_id for key_id in key_ids if key_id not in held]
-    if missing:
-        raise TokenError(
-            f"The HSM token did not keep {len(missing)} of {len(key_ids)} keys; make room on it "
-            f"and import the batch again."
-        )
+    store.check_kept(batch, key_ids, session, database)
     crash.reach("import.kept")
 
 
-def record_batch(batch: Batch, database: KeyDatabase) -> int:
+def record_batch(batch: Batch, database: KeyDatabase, store: KeyStore = _ON_TOKEN) -> int:
     """Take the batch's pairs into the Key Database as valid; return how many were new."""
-    return sum(_record(batch, pair, database) for pair in batch.pairs)
+    new = sum(_record(batch, pair, database, store) for pair in batch.pairs)
+    crash.reach("import.recorded")
+    store.finish(batch, database)
+    return new
 
 
-def _record(batch: Batch, pair: BatchPair, database: KeyDatabase) -> bool:
-    new = database.add_pair(_new_pair(batch, pair))
+def _record(batch: Batch, pair: BatchPair, database: KeyDatabase, store: KeyStore) -> bool:
+    new = store.record(_new_pair(batch, pair), pair.wrapped or b"", batch, database)
     crash.reach("import.pair-recorded")
     return new
 
@@ -156,23 +162,14 @@ def _try(
     for pair in {len(each.public_key): each for each in reversed(pairs)}.values():
         try:
             if pair.wrapped is not None:
-                transport.try_pair(_key_id(pair), pair.public_key, pair.wrapped, oaep)
+                transport.try_pair(id_of(pair), pair.public_key, pair.wrapped, oaep)
         except TokenCannotError as error:
             raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
 
 
-def _oaep_of(batch: Batch) -> hashes.HashAlgorithm | None:
-    suite = find_suite(batch.suite)
-    return suite.oaep if isinstance(suite, RsaSuite) else None
-
-
-def _key_id(pair: BatchPair) -> bytes:
-    return key_id_of(pair.public_key)
-
-
 def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
     return NewPair(
-        key_id=_key_id(pair),
+        key_id=id_of(pair),
         user_id=batch.user_id,
         token_serial=batch.token_serial,
         batch_id=batch.batch_id,
@@ -183,12 +180,6 @@ def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
         not_after=batch.not_after,
         host_key_id=key_id_of(batch.host_transport_key) if batch.custody == SPLIT else None,
     )
-
-
-def _day(batch: Batch) -> date | None:
-    if batch.not_after is None:
-        return None
-    return datetime.fromtimestamp(batch.not_after, UTC).date()
 
 
 def _officer_key(path: Path) -> ec.EllipticCurvePublicKey:

@@ -28,6 +28,7 @@ key_pairs = Table(
     Column("imported_at", MOMENT, nullable=False),
     Column("invalid_at", MOMENT),
     Column("key_destroyed_at", MOMENT),
+    Column("key_store", Text, nullable=False, server_default="token"),
 )
 """`host_key_id` names, in custody `split`, the Host's key that requests are sealed to."""
 partial_index(
@@ -76,6 +77,34 @@ partial_index(
     requests.c.revoked_at,
     requests.c.revoked_at.is_not(None) & requests.c.end_asked_at.is_(None),
 )
+
+wrapped_keys = Table(
+    "wrapped_keys",
+    metadata,
+    Column("key_id", LargeBinary, ForeignKey("key_pairs.key_id"), primary_key=True),
+    Column("kek_id", LargeBinary, primary_key=True, index=True),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+"""Private keys, each wrapped under the key-encryption key (KEK) of its batch.
+
+The burn deletes them. A pair has several where its batch was made for several HSMs.
+"""
+
+batch_keys = Table(
+    "batch_keys",
+    metadata,
+    Column("kek_id", LargeBinary, primary_key=True),
+    Column("token_serial", Text, primary_key=True),
+    Column("batch_id", LargeBinary, nullable=False),
+    Column("imported_at", MOMENT),
+    Column("destroyed_at", MOMENT),
+)
+"""The KEKs, one row for each HSM token that holds one.
+
+`imported_at` is empty while an import is under way, or was cut off: until then a KEK is
+not taken for one that no pair needs any more.
+"""
+partial_index("batch_keys_kept", batch_keys.c.token_serial, batch_keys.c.destroyed_at.is_(None))
 
 cursors = Table(
     "cursors",

@@ -45,6 +45,7 @@ from host_agent.exchange import (
 )
 from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
+from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.rollback import check_not_older
 from host_agent.split_batch import missing_host_keys
@@ -134,13 +135,18 @@ class HostService:
         self._start(self.take_up_unanswered())
 
     async def _destroy_keys(self) -> None:
-        for key_id in await asyncio.to_thread(self._parts.database.keys_to_destroy):
+        database = self._parts.database
+        for key_id in await asyncio.to_thread(database.keys_to_destroy):
+            pair = await asyncio.to_thread(database.find_pair, key_id)
             try:
-                await destroy_key(self._parts, key_id)
+                if pair is not None:
+                    await destroy_key(self._parts, pair)
             except HsmAwayError:
-                return
+                # What is kept wrapped needs no HSM to be burned.
+                continue
             except TokenError as error:
                 log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
+        await sweep_wrapped(database, self._parts.hsm)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Run something beside the requests."""

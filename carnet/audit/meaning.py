@@ -25,6 +25,7 @@ MEANINGS = {
     "spent": Meaning((2, 3), (AUTHENTICATION, AUTHORIZATION, ACCOUNTING)),
     "answered": Meaning((6, 7), (ACCOUNTING,)),
     "key-destroyed": Meaning((10,), (ACCOUNTING,)),
+    "batch-key-destroyed": Meaning((10,), (ACCOUNTING,)),
     "revoked": _ADMINISTRATION,
     "expired": _ADMINISTRATION,
     "restored": _ADMINISTRATION,

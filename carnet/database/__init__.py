@@ -91,6 +91,15 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def forget_deleted(engine: Engine) -> bool:
+    """Have the database's own files keep nothing that was deleted; False if not just now.
+
+    On PostgreSQL nothing can: what was deleted stays in its files and logs until they are
+    written over.
+    """
+    return engine.dialect.name != "sqlite" or sqlite.empty_log(engine)
+
+
 def for_reading(engine: Engine) -> Engine:
     """Return the same database for single statements that only read and hold nobody up."""
     options: dict[str, Any] = {READING: True}

@@ -42,6 +42,23 @@ def open_engine(place: FilePlace) -> Engine:
     return engine
 
 
+def empty_log(engine: Engine) -> bool:
+    """Empty the write-ahead log into the file; False where somebody reads or writes just now.
+
+    What is deleted is overwritten in the file (secure_delete), and stays in the log until
+    then. Nobody is waited for, since whoever writes would wait too.
+    """
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=0")
+        busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+    finally:
+        connection.close()
+    return not busy
+
+
 def _check(path: Path) -> None:
     """Refuse what cannot be this agent's database, before a new one is made in its place."""
     if path.stat().st_mode & _OTHERS:

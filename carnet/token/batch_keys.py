@@ -76,6 +76,10 @@ class BatchKeys:
         """Return the ids of the KEKs that the token held when it was listed."""
         return frozenset(list(self._known))
 
+    def knows(self, kek_id: bytes) -> bool:
+        """Tell whether a KEK is among them, without asking the token."""
+        return kek_id in self._known
+
     def holds(self, kek_id: bytes) -> bool:
         """Tell whether the token holds a KEK, now."""
         return bool(self._objects(kek_id))

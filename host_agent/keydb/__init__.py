@@ -13,32 +13,41 @@ from sqlalchemy import Connection
 from carnet.database import opened_database
 from carnet.database.place import Place
 from host_agent.keydb.ended import Ended
-from host_agent.keydb.pairs import OWED, Pairs
+from host_agent.keydb.pairs import OWED
 from host_agent.keydb.records import (
+    DESTRUCTION_OWED,
+    BatchKey,
     Count,
     NewPair,
     PairRecord,
     PairState,
     Reason,
     RequestRecord,
+    WrappedKey,
 )
 from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests
+from host_agent.keydb.wrapped import Wrapped
+from host_agent.store_name import KeyStoreName
 
 __all__ = [
     "ANSWER_KEPT",
+    "DESTRUCTION_OWED",
     "LEASE_SECONDS",
     "OWED",
+    "BatchKey",
     "Count",
     "KeyDatabase",
+    "KeyStoreName",
     "NewPair",
     "PairRecord",
     "PairState",
     "Reason",
     "RequestRecord",
+    "WrappedKey",
 ]
 
 
-class KeyDatabase(Pairs, Requests, Ended):
+class KeyDatabase(Wrapped, Requests, Ended):
     """One open Key Database; its methods may be called from any thread."""
 
     @classmethod

@@ -12,6 +12,7 @@ from host_agent.keydb.records import Count, NewPair, PairRecord, PairState, Reas
 from host_agent.keydb.store import Store
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
+from host_agent.store_name import KeyStoreName
 
 
 class Pairs(Store):
@@ -20,20 +21,23 @@ class Pairs(Store):
     def add_pair(self, pair: NewPair) -> bool:
         """Take a pair in; False if it was known already, whatever its state."""
         with self._engine.begin() as connection:
-            added = connection.execute(
-                upsert(connection, _pairs)
-                .values(**vars(pair), state=PairState.VALID, imported_at=now())
-                .on_conflict_do_nothing()
-                .returning(_pairs.c.key_id)
-            ).first()
-            if added is not None:
-                self._audit(
-                    connection,
-                    "imported",
-                    key_id=pair.key_id,
-                    user_id=pair.user_id,
-                    batch_id=pair.batch_id,
-                )
+            return self._add_pair(connection, pair)
+
+    def _add_pair(self, connection: Connection, pair: NewPair) -> bool:
+        added = connection.execute(
+            upsert(connection, _pairs)
+            .values(**vars(pair), state=PairState.VALID, imported_at=now())
+            .on_conflict_do_nothing()
+            .returning(_pairs.c.key_id)
+        ).first()
+        if added is not None:
+            self._audit(
+                connection,
+                "imported",
+                key_id=pair.key_id,
+                user_id=pair.user_id,
+                batch_id=pair.batch_id,
+            )
         return added is not None
 
     def find_pair(self, key_id: bytes) -> PairRecord | None:
@@ -76,13 +80,13 @@ class Pairs(Store):
             yield from connection.execute(_only(query, user_id, state)).mappings()
 
     def count(self, user_id: str | None = None, state: str | None = None) -> list[Count]:
-        """Return how many pairs each user has in each state, and how many are owed of them."""
+        """Return how many pairs each user has in each state and store, and how many are owed."""
         word = func.coalesce(_pairs.c.reason, _pairs.c.state)
         owed = func.count().filter(_is_owed())
         query = (
-            select(_pairs.c.user_id, word, func.count(), owed)
-            .group_by(_pairs.c.user_id, word)
-            .order_by(_pairs.c.user_id, word)
+            select(_pairs.c.user_id, word, _pairs.c.key_store, func.count(), owed)
+            .group_by(_pairs.c.user_id, word, _pairs.c.key_store)
+            .order_by(_pairs.c.user_id, word, _pairs.c.key_store)
         )
         with self._reading.begin() as connection:
             return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
@@ -115,7 +119,7 @@ class Pairs(Store):
         return expired
 
     def keys_to_destroy(self) -> list[bytes]:
-        """Return invalid pairs whose private key may still be on the HSM.
+        """Return invalid pairs whose private key may still be there.
 
         A pair whose request is unanswered needs its key for the answer; of one in custody
         `split` there never was a private key here.
@@ -126,17 +130,20 @@ class Pairs(Store):
     def record_destroyed(self, key_id: bytes) -> None:
         """Write down that a pair's private key is gone from the HSM (step 10); once only."""
         with self._engine.begin() as connection:
-            destroyed = connection.execute(
-                update(_pairs)
-                .where(_pairs.c.key_id == key_id, _pairs.c.key_destroyed_at.is_(None))
-                .values(key_destroyed_at=now())
-            )
-            if destroyed.rowcount == 1:
-                self._audit_pair(connection, "key-destroyed", key_id)
+            self._record_destroyed(connection, key_id)
+
+    def _record_destroyed(self, connection: Connection, key_id: bytes) -> None:
+        destroyed = connection.execute(
+            update(_pairs)
+            .where(_pairs.c.key_id == key_id, _pairs.c.key_destroyed_at.is_(None))
+            .values(key_destroyed_at=now())
+        )
+        if destroyed.rowcount == 1:
+            self._audit_pair(connection, "key-destroyed", key_id)
 
 
 OWED = "owed"
-"""A pair is invalid, and its private key may still be on the HSM."""
+"""A pair is invalid, and its private key may still be there."""
 
 
 def _is_owed() -> ColumnElement[bool]:
@@ -182,4 +189,5 @@ def _pair(row: RowMapping) -> PairRecord:
         not_after=row["not_after"],
         expired=bool(row["expired"]),
         host_key_id=row["host_key_id"],
+        key_store=KeyStoreName(row["key_store"]),
     )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from host_agent.store_name import KeyStoreName
+
 
 class PairState(StrEnum):
     """The two states of the paper."""
@@ -34,6 +36,8 @@ class PairRecord:
     not_after: int | None
     expired: bool
     """Whether `not_after` is past, by the database's clock."""
+    key_store: KeyStoreName
+    """Where its private key is kept."""
     host_key_id: bytes | None = None
     """In custody `split`, the Host's key that requests are sealed to."""
 
@@ -66,6 +70,43 @@ class NewPair:
     public_key: bytes
     not_after: int | None
     host_key_id: bytes | None = None
+    key_store: KeyStoreName = KeyStoreName.TOKEN
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    """A pair's private key as the Key Database keeps it."""
+
+    kek_id: bytes
+    """Of the key-encryption key that it is wrapped under, on the HSM."""
+    wrapped: bytes
+
+
+DESTRUCTION_OWED = "destruction owed"
+"""No pair needs it any more, and it may still be on the HSM."""
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """The key-encryption key of a batch on one HSM token."""
+
+    kek_id: bytes
+    token_serial: str
+    batch_id: bytes
+    pairs: int
+    """How many private keys it still unwraps."""
+    imported_at: int | None
+    """None: an import is under way, or was cut off."""
+    destroyed_at: int | None
+
+    @property
+    def state(self) -> str:
+        """What there is to know of it, in words."""
+        if self.destroyed_at is not None:
+            return "destroyed"
+        if self.imported_at is None:
+            return "import not finished"
+        return "in use" if self.pairs else DESTRUCTION_OWED
 
 
 @dataclass(frozen=True)
@@ -75,6 +116,7 @@ class Count:
     user_id: str
     state: str
     """`valid`, or the reason why they are not."""
+    key_store: str
     pairs: int
     destruction_owed: int
     """Of how many the private key may still be on the HSM."""

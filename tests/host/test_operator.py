@@ -79,13 +79,13 @@ def test_keys_are_counted_by_user_and_state(carnet_host, database, pair, other_p
     database.revoke("a test", key_id=id_of(other_pair))
     database.record_destroyed(id_of(other_pair))
     assert carnet_host("keys").splitlines() == [
-        "alice@office  revoked  1",
-        "alice@office  valid  1",
-        "bob@office  valid  1",
+        "alice@office  revoked  1  token",
+        "alice@office  valid  1  token",
+        "bob@office  valid  1  token",
     ]
-    assert carnet_host("keys", "--user", "bob@office") == "bob@office  valid  1\n"
-    assert carnet_host("keys", "--state", "invalid") == "alice@office  revoked  1\n"
-    assert carnet_host("keys", "--state", "revoked") == "alice@office  revoked  1\n"
+    assert carnet_host("keys", "--user", "bob@office") == "bob@office  valid  1  token\n"
+    assert carnet_host("keys", "--state", "invalid") == "alice@office  revoked  1  token\n"
+    assert carnet_host("keys", "--state", "revoked") == "alice@office  revoked  1  token\n"
     assert carnet_host("keys", "--state", "spent") == ""
 
 
@@ -107,7 +107,7 @@ def test_a_key_whose_destruction_is_owed_is_listed_until_it_is_gone(
 
 def test_the_key_of_a_request_without_an_answer_is_not_owed(carnet_host, database, pair):
     database.spend(*sealed_request(pair))
-    assert carnet_host("keys") == "alice@office  spent  1\n"
+    assert carnet_host("keys") == "alice@office  spent  1  token\n"
 
 
 @pytest.mark.parametrize(

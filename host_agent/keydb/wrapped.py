@@ -1,0 +1,144 @@
+"""Private keys that are kept wrapped, and the keys of their batches on the HSM.
+
+A wrapped key is deleted in the transaction that records it: the burn needs no HSM. The
+key-encryption key (KEK) of a batch is destroyed on the HSM once its last pair is burned;
+until that is recorded it is owed.
+"""
+
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+
+from carnet.database.sql import now, upsert
+from host_agent.keydb.pairs import Pairs
+from host_agent.keydb.records import BatchKey, NewPair, WrappedKey
+from host_agent.schema import batch_keys as _keks
+from host_agent.schema import wrapped_keys as _wrapped
+
+_AT_ONCE = 500
+"""Parameters of one statement; SQLite takes no more than some thousands."""
+
+
+class Wrapped(Pairs):
+    """The wrapped keys: taken in, found, burned; and the state of their batches' keys."""
+
+    def begin_batch_key(self, kek_id: bytes, batch_id: bytes, token_serial: str) -> bool:
+        """Write down that a KEK is about to be on a token, before it is.
+
+        False if it has unwrapped its last pair already: it must not come back.
+        """
+        with self._engine.begin() as connection:
+            if connection.scalar(select(exists().where(_keks.c.kek_id == kek_id, _is_over()))):
+                return False
+            begun = {"imported_at": None, "destroyed_at": None}
+            connection.execute(
+                upsert(connection, _keks)
+                .values(kek_id=kek_id, token_serial=token_serial, batch_id=batch_id)
+                .on_conflict_do_update(index_elements=["kek_id", "token_serial"], set_=begun)
+            )
+        return True
+
+    def finish_batch_key(self, kek_id: bytes) -> None:
+        """Write down that every pair of the batch is taken in: a KEK without pairs is over."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(_keks)
+                .where(_keks.c.kek_id == kek_id, _keks.c.imported_at.is_(None))
+                .values(imported_at=now())
+            )
+
+    def has_batch_keys(self) -> bool:
+        """Tell whether there ever was a KEK."""
+        with self._reading.begin() as connection:
+            return bool(connection.scalar(select(exists().select_from(_keks))))
+
+    def needs_batch_key(self, kek_id: bytes) -> bool:
+        """Tell whether there are pairs that this KEK unwraps."""
+        with self._reading.begin() as connection:
+            return bool(connection.scalar(select(exists().where(_wrapped.c.kek_id == kek_id))))
+
+    def add_wrapped_pair(self, pair: NewPair, key: WrappedKey) -> bool:
+        """Take a pair in with its wrapped private key; False if it was known already."""
+        with self._engine.begin() as connection:
+            new = self._add_pair(connection, pair)
+            if new:
+                connection.execute(insert(_wrapped).values(key_id=pair.key_id, **vars(key)))
+        return new
+
+    def wrapped_keys(self, key_id: bytes) -> list[WrappedKey]:
+        """Return a pair's wrapped private key, one for each KEK; none once it is burned."""
+        query = select(_wrapped.c.kek_id, _wrapped.c.wrapped).where(_wrapped.c.key_id == key_id)
+        with self._reading.begin() as connection:
+            return [WrappedKey(*row) for row in connection.execute(query)]
+
+    def burn_wrapped(self, key_id: bytes) -> list[bytes]:
+        """Delete a pair's wrapped private key (step 10); return the KEKs it was under."""
+        with self._engine.begin() as connection:
+            gone = delete(_wrapped).where(_wrapped.c.key_id == key_id)
+            kek_ids = list(connection.scalars(gone.returning(_wrapped.c.kek_id)))
+            self._record_destroyed(connection, key_id)
+        return kek_ids
+
+    def batch_keys_over(self, kek_ids: Collection[bytes]) -> list[bytes]:
+        """Return those of these KEKs that no pair needs any more, destroyed or not."""
+        over: list[bytes] = []
+        with self._reading.begin() as connection:
+            for some in _in_parts(kek_ids):
+                over += connection.scalars(
+                    select(_keks.c.kek_id).distinct().where(_keks.c.kek_id.in_(some), _is_over())
+                )
+        return over
+
+    def batch_keys_to_destroy(self, token_serial: str) -> list[bytes]:
+        """Return the KEKs that no pair needs any more, and that may still be on this token."""
+        owed = _keks.c.destroyed_at.is_(None) & (_keks.c.token_serial == token_serial)
+        with self._reading.begin() as connection:
+            return list(connection.scalars(select(_keks.c.kek_id).where(owed, _is_over())))
+
+    def record_batch_key_destroyed(self, kek_id: bytes, token_serial: str) -> None:
+        """Write down that a KEK is gone from a token; once only."""
+        with self._engine.begin() as connection:
+            batch_id = connection.scalar(
+                update(_keks)
+                .where(
+                    _keks.c.kek_id == kek_id,
+                    _keks.c.token_serial == token_serial,
+                    _keks.c.destroyed_at.is_(None),
+                )
+                .values(destroyed_at=now())
+                .returning(_keks.c.batch_id)
+            )
+            if batch_id is not None:
+                self._audit(
+                    connection,
+                    "batch-key-destroyed",
+                    batch_id=batch_id,
+                    token_serial=token_serial,
+                )
+
+    def batch_keys(self) -> list[BatchKey]:
+        """Return every KEK that ever was on a token, and how many pairs still need it."""
+        pairs = (
+            select(func.count())
+            .select_from(_wrapped)
+            .where(_wrapped.c.kek_id == _keks.c.kek_id)
+            .scalar_subquery()
+        )
+        columns = (_keks.c.kek_id, _keks.c.token_serial, _keks.c.batch_id, pairs)
+        query = select(*columns, _keks.c.imported_at, _keks.c.destroyed_at).order_by(
+            _keks.c.batch_id, _keks.c.token_serial
+        )
+        with self._reading.begin() as connection:
+            return [BatchKey(*row) for row in connection.execute(query)]
+
+
+def _is_over() -> ColumnElement[bool]:
+    """Whether a KEK has unwrapped its last pair; never again while one is being taken in."""
+    needed = exists().where(_wrapped.c.kek_id == _keks.c.kek_id)
+    return _keks.c.imported_at.is_not(None) & ~needed
+
+
+def _in_parts(kek_ids: Collection[bytes]) -> Iterator[list[bytes]]:
+    in_order = sorted(kek_ids)
+    for start in range(0, len(in_order), _AT_ONCE):
+        yield in_order[start : start + _AT_ONCE]

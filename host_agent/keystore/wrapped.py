@@ -1,0 +1,136 @@
+"""The key store `wrapped`: private keys in the Key Database, under a key on the HSM.
+
+One key-encryption key (KEK) a batch: what the HSM holds, lists at a login and searches
+does not grow with the pairs. The burn of a pair deletes its wrapped key; the burn of its
+batch's last one destroys the KEK too, and with it what copies of the database hold.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar
+
+import structlog
+
+from carnet import crash
+from carnet.database import forget_deleted
+from carnet.errors import RefusedError, TokenAwayError, TokenError
+from carnet.token.batch_keys import BatchKeys
+from carnet.token.session import TokenSession
+from carnet.wire.documents import Batch
+from host_agent.hsm import Hsm
+from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair, PairRecord, WrappedKey
+from host_agent.keystore.halves import Half, InDatabase
+from host_agent.keystore.store import Intake, KeyStore, id_of, kek_id_of, oaep_of
+
+log = structlog.get_logger()
+
+
+class WrappedStore(KeyStore):
+    """Destroyed is what the Key Database deleted, and for good once the KEK is."""
+
+    name: ClassVar[KeyStoreName] = KeyStoreName.WRAPPED
+
+    def take_in(self, intake: Intake) -> Iterator[bytes]:
+        """Unwrap each for a moment, to try it; then keep the KEK on the HSM."""
+        batch, kek_id = intake.batch, kek_id_of(intake.batch)
+        if not intake.new and not intake.database.needs_batch_key(kek_id):
+            return
+        if not intake.database.begin_batch_key(kek_id, batch.batch_id, _serial(intake.session)):
+            raise RefusedError(
+                "The key of this batch was destroyed with its last pair; mint the batch anew."
+            )
+        crash.reach("import.batch-key-begun")
+        for pair in intake.new:
+            if pair.wrapped is not None:
+                key_id = id_of(pair)
+                # From an import into the other store that was cut off.
+                intake.transport.drop(key_id)
+                intake.transport.try_pair(key_id, pair.public_key, pair.wrapped, oaep_of(batch))
+                yield key_id
+        _keep(intake, kek_id)
+
+    def check_kept(
+        self, batch: Batch, key_ids: list[bytes], session: TokenSession, database: KeyDatabase
+    ) -> None:
+        """Try the KEK, where there shall be one, on a pair of its batch."""
+        if key_ids or database.needs_batch_key(kek_id_of(batch)):
+            _try(BatchKeys(session), batch)
+
+    def record(self, pair: NewPair, wrapped: bytes, batch: Batch, database: KeyDatabase) -> bool:
+        """Record the pair and its wrapped private key, at once."""
+        kept = replace(pair, key_store=self.name)
+        return database.add_wrapped_pair(kept, WrappedKey(kek_id_of(batch), wrapped))
+
+    async def half_of(self, database: KeyDatabase, pair: PairRecord) -> Half:
+        """Return what the Key Database has of it."""
+        copies = await asyncio.to_thread(database.wrapped_keys, pair.key_id)
+        return InDatabase(pair.key_id, pair.public_key, copies)
+
+    async def burn(self, database: KeyDatabase, hsm: Hsm, key_id: bytes) -> None:
+        """Delete the wrapped key, and destroy the KEK if no pair needs it any more."""
+        kek_ids = await asyncio.to_thread(database.burn_wrapped, key_id)
+        crash.reach("host.wrapped-key-deleted")
+        for kek_id in await asyncio.to_thread(database.batch_keys_over, kek_ids):
+            await _destroy(database, hsm, kek_id)
+
+
+async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:
+    """Have nothing kept of wrapped keys that were burned, nor of KEKs that are not needed.
+
+    What cannot be done now is done the next time.
+    """
+    if not await asyncio.to_thread(database.has_batch_keys):
+        return
+    await asyncio.to_thread(forget_deleted, database.engine)
+    with suppress(TokenError):
+        await _sweep_batch_keys(database, hsm)
+
+
+async def _sweep_batch_keys(database: KeyDatabase, hsm: Hsm) -> None:
+    """Destroy the KEKs that no pair needs any more and that are still on the HSM."""
+    held = await hsm.batch_keys()
+    over = set(await asyncio.to_thread(database.batch_keys_to_destroy, held.serial))
+    # What came back with a backup of the token is destroyed again.
+    over.update(await asyncio.to_thread(database.batch_keys_over, held.kek_ids))
+    for kek_id in sorted(over):
+        await _destroy(database, hsm, kek_id)
+
+
+async def _destroy(database: KeyDatabase, hsm: Hsm, kek_id: bytes) -> None:
+    """Destroy a KEK; what fails here is swept later, and listed meanwhile."""
+    try:
+        serial = await hsm.destroy_batch_key(kek_id)
+    except TokenError as error:
+        log.warning("batch-key-not-destroyed", kek_id=kek_id.hex(), reason=str(error))
+        return
+    crash.reach("host.batch-key-destroyed")
+    await asyncio.to_thread(database.record_batch_key_destroyed, kek_id, serial)
+    log.info("batch-key-destroyed", kek_id=kek_id.hex())
+
+
+def _keep(intake: Intake, kek_id: bytes) -> None:
+    """Have the KEK on the HSM, whole: an earlier import may have left it, or half of it."""
+    batches = BatchKeys(intake.session)
+    if batches.holds(kek_id):
+        try:
+            _try(batches, intake.batch)
+        except TokenAwayError:
+            raise
+        except TokenError:
+            intake.session.check()
+            batches.destroy(kek_id)
+        else:
+            return
+    intake.transport.keep(kek_id, intake.batch.batch_id)
+
+
+def _try(batches: BatchKeys, batch: Batch) -> None:
+    pair = batch.pairs[-1]
+    if pair.wrapped is not None:
+        batches.prove(kek_id_of(batch), pair.public_key, pair.wrapped, oaep_of(batch))
+
+
+def _serial(session: TokenSession) -> str:
+    return session.token.info.serial
