@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from carnet.database.place import FilePlace
+from host_agent.keydb import KeyDatabase
 from tests.fleet.fleet import Fleet
 from tests.fleet.gateway import Gateway
-from tests.fleet.hsm import SoftToken
+from tests.fleet.hsm import PIN, SoftToken
+from tests.host.booklets import HostToken
 from tests.host.conftest import postgres_place
 from tests.target.certificates import Authority
 from tests.unit.examples import SoftwareKey
@@ -66,3 +68,21 @@ def keys(fleet):
         return made
 
     return make
+
+
+@pytest.fixture
+def hsm(token):
+    return HostToken(token._module, "hsm", PIN)
+
+
+@pytest.fixture
+def take_in(fleet, hsm):
+    """Mint so many pairs for the Host's token and import them; return the booklet."""
+
+    def do(count):
+        booklet = hsm.booklet(count)
+        with KeyDatabase.opened(fleet.place) as database:
+            assert hsm.take_in(booklet.batch, database) == count
+        return booklet
+
+    return do
