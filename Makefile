@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz bench-timing check format diagrams lock
+.PHONY: help demo test soak fuzz bench-timing bench-stores check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -21,7 +21,7 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
 		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
-		tests/fleet tests/exchange tests/host/test_plans.py
+		tests/fleet tests/exchange tests/host/test_plans.py tests/host/test_wrapped_cost.py
 
 SECONDS ?= 600
 
@@ -30,6 +30,9 @@ fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings a
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing
+
+bench-stores: $(STAMP) ## Measure a request with 50 pairs and with 100,000, in key store `wrapped`
+	@$(RUN)/python -m bench.key_stores
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .

@@ -65,7 +65,7 @@ _SAYS = {
         "Target",
         "{target} answered: {outcome}; its own accounts show membership and access control list",
     ),
-    "key-destroyed": ("key pair", "its private key was destroyed on the HSM"),
+    "key-destroyed": ("key pair", "its private key at the Host was destroyed"),
     "tunnel-revoked": ("tunnel", "revoked: {why}"),
     "tunnel-end-asked": ("tunnel", "{target} was told to end it"),
     "tunnel-ended": ("tunnel", "ended: {reason}"),

@@ -2,7 +2,8 @@
 
 As `python -m tests.host.filled DIRECTORY TRAVELLERS EACH SAMPLE`, it prints its port and
 so many private keys as JSON; ends when standard input does. What a traveller's token and
-an import do for each pair is done in bulk: the batch's key is put on the token with a value known here.
+an import do for each pair is done in bulk: the batch's key is put on the token with a
+value known here.
 """
 
 import json

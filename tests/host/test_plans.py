@@ -15,7 +15,7 @@ from carnet.database.place import FilePlace
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.keydb import KeyDatabase
+from host_agent.keydb import KeyDatabase, KeyStoreName, WrappedKey
 from tests.host.conftest import new_pair, postgres_place, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -58,6 +58,23 @@ def a_pair(number):
     }
 
 
+def a_wrapped_key(number):
+    return {"key_id": digest(number)[:16], "kek_id": kek_id(number % USERS), "wrapped": bytes(152)}
+
+
+def kek_id(user):
+    return user.to_bytes(16, "big")
+
+
+def a_batch_key(user):
+    return {
+        "kek_id": kek_id(user),
+        "token_serial": "hsm",
+        "batch_id": kek_id(user),
+        "imported_at": 1_700_000_000,
+    }
+
+
 def a_request(number):
     return {
         "key_id": digest(number)[:16],
@@ -90,6 +107,9 @@ def database(place):
             connection.execute(insert(schema.key_pairs), [a_pair(n) for n in range(PAIRS)])
             connection.execute(insert(schema.requests), [a_request(n) for n in range(SPENT)])
             connection.execute(insert(schema.audit), [a_record(n) for n in range(PAIRS)])
+            valid = range(SPENT, PAIRS)
+            connection.execute(insert(schema.wrapped_keys), [a_wrapped_key(n) for n in valid])
+            connection.execute(insert(schema.batch_keys), [a_batch_key(n) for n in range(USERS)])
         if not isinstance(place, FilePlace):
             # PostgreSQL does that by itself before long; SQLite never does.
             with opened._engine.begin() as connection:
@@ -125,7 +145,13 @@ def listener(database):
     return Listener(database._engine)
 
 
-PARTIAL = ("requests_unanswered", "responses_kept", "tunnels_to_end", "keys_to_destroy")
+PARTIAL = (
+    "requests_unanswered",
+    "responses_kept",
+    "tunnels_to_end",
+    "keys_to_destroy",
+    "batch_keys_kept",
+)
 """Indexes that hold only what there is to do, so that to read all of one is no scan."""
 
 
@@ -179,5 +205,21 @@ def test_no_statement_that_is_asked_again_and_again_scans_a_table(database, list
     database.record_ended("work", (ended,))
     database.cursor("work")
     plans = [each for each in listener.plans() if "cursors" not in each[0]]
+    assert len(plans) > 10
+    assert scans(plans) == []
+
+
+def test_no_statement_of_a_wrapped_key_scans_a_table(database, listener):
+    key, kek = SoftwareKey(), kek_id(7)
+    pair = new_pair(key, key_store=KeyStoreName.WRAPPED)
+    assert database.begin_batch_key(kek, kek, "hsm")
+    assert database.add_wrapped_pair(pair, WrappedKey(kek, bytes(152)))
+    database.finish_batch_key(kek)
+    assert database.needs_batch_key(kek)
+    assert database.wrapped_keys(pair.key_id) == [WrappedKey(kek, bytes(152))]
+    assert database.burn_wrapped(pair.key_id) == [kek]
+    assert database.batch_keys_over([kek]) == []
+    database.record_batch_key_destroyed(kek, "elsewhere")
+    plans = list(listener.plans())
     assert len(plans) > 10
     assert scans(plans) == []

@@ -1,5 +1,6 @@
 """An office at work, shared by a test module, and how tests look at it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,3 +65,17 @@ def is_one_sentence(done) -> bool:
     """Whether a failed command said one sentence on standard error, and no traceback."""
     lines = done.stderr.strip().splitlines()
     return len(lines) == 1 and lines[0].startswith("carnet: ") and lines[0].endswith(".")
+
+
+class WrappedOffice(AtWork):
+    """Its Host keeps private keys wrapped in the Key Database."""
+
+    def configure(self):
+        super().configure()
+        path = self.world.host.directory / "etc" / "host.toml"
+        setting = '# key_store = "token"'
+        assert setting in path.read_text()
+        path.write_text(path.read_text().replace(setting, 'key_store = "wrapped"'))
+
+    def batches(self):
+        return json.loads(self.host("keys", "--batches", "--json").stdout)
