@@ -1,8 +1,9 @@
 """SQLite: one file, any number of processes of one machine."""
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 from filelock import FileLock
@@ -48,14 +49,15 @@ def empty_log(engine: Engine) -> bool:
     What is deleted is overwritten in the file (secure_delete), and stays in the log until
     then. Nobody is waited for, since whoever writes would wait too.
     """
-    connection = engine.raw_connection()
-    try:
+    with closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
         cursor.execute("PRAGMA busy_timeout=0")
-        busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
-    finally:
-        connection.close()
+        try:
+            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except OperationalError:
+            return False
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
     return not busy
 
 

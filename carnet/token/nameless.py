@@ -2,6 +2,8 @@
 
 SoftHSM2 writes an object's file before its attributes. Killed in between, it leaves an
 object that has neither label nor identity nor value: nobody can use it, or find it.
+A secret key is left out: cut off like this it holds none, and SoftHSM2 gives nothing of
+it but an error to who searches without its type.
 """
 
 from typing import Any

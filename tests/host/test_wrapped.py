@@ -6,7 +6,7 @@ A real SoftHSM2 token, on both databases.
 import asyncio
 import random
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -396,6 +396,17 @@ def test_a_log_that_somebody_reads_is_emptied_the_next_time(tmp_path):
         reading.close()
         assert forget_deleted(database.engine)
         assert wrapped not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+
+
+def test_a_log_that_somebody_writes_is_left_and_the_connection_still_waits(tmp_path):
+    place = FilePlace(tmp_path / "keys.sqlite")
+    with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as other:
+        fill(database, 1)
+        with other.engine.begin():
+            assert not forget_deleted(database.engine)
+        with closing(database.engine.raw_connection()) as connection:
+            (waits,) = connection.cursor().execute("PRAGMA busy_timeout").fetchone()
+    assert waits == 30_000
 
 
 def fill(database, count):
