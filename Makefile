@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz bench-timing bench-stores check format diagrams lock
+.PHONY: help demo test matrix soak fuzz bench-timing bench-stores check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -16,6 +16,9 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --basetemp="$$place/t"
+
+matrix: $(STAMP) ## Try all modules and write what they do into docs/TOKENS.md
+	@CARNET_WRITE_MATRIX=1 $(RUN)/python -m lab.privilege $(RUN)/python -m pytest tests/modules
 
 soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \

@@ -8,6 +8,7 @@ import click
 
 from carnet.console import print_json
 from carnet.errors import UsageError
+from carnet.token import keys
 from carnet.wire.documents import Cover
 from carnet.wire.envelope import SPLIT
 from carnet.wire.split import fingerprint
@@ -26,6 +27,7 @@ from provisioning.options import (
 )
 from provisioning.output import check_writable
 from provisioning.progress import progress_bar
+from provisioning.suitability import accept_option, check_fitness, check_room
 
 _MAX_COUNT = 9999
 
@@ -96,6 +98,8 @@ def _custody_options(command: Command) -> Command:
 @order_options
 @token_options
 @officer_options
+@accept_option
+@click.option("--yes", is_flag=True, help="Do not ask whether so many pairs fit.")
 @click.option(
     "--progress/--no-progress",
     default=None,
@@ -103,7 +107,13 @@ def _custody_options(command: Command) -> Command:
 )
 @json_option
 def mint_command(
-    access: TokenAccess, station: Station, progress: bool | None, as_json: bool, **order: Any
+    access: TokenAccess,
+    station: Station,
+    accept_unfit: bool,
+    yes: bool,
+    progress: bool | None,
+    as_json: bool,
+    **order: Any,
 ) -> None:
     """Mint one-time key pairs for a user.
 
@@ -114,10 +124,14 @@ def mint_command(
     placed = order_of(**order)
     officer = station.officer()
     login = access.login()
+    type_ = keys.TYPES[placed.key_type]
+    with login.session(writable=True) as session:
+        room = check_room(session, placed.count, type_, yes=yes)
+        ways_out = check_fitness(session, (type_,), accept=accept_unfit)
     with progress_bar("Minting", placed.count, wanted=progress) as advance:
         minted = mint(login, officer, placed, advance)
     if as_json:
-        print_json(_facts(minted, placed))
+        print_json({**_facts(minted, placed), "room_before": room.pairs, "ways_out": ways_out})
     else:
         _tell(minted, placed)
 

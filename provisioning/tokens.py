@@ -18,12 +18,14 @@ from carnet.wire.documents import Cover
 from provisioning.confirmation import confirm_by_label
 from provisioning.options import (
     SO_PIN_VARIABLE,
+    Login,
     TokenAccess,
     json_option,
     module_option,
     open_module,
     token_options,
 )
+from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
 from softhsm.damage import damaged_files
 
 _KEY_ID_SIZE = 16
@@ -37,6 +39,7 @@ _KEY_ID_SIZE = 16
 @module_option
 @secret_options("pin", "the PIN")
 @secret_options("so-pin", "the SO PIN")
+@accept_option
 @json_option
 def token_init(
     label: str,
@@ -44,10 +47,11 @@ def token_init(
     force: bool,
     typed: str | None,
     module: str | None,
+    accept_unfit: bool,
     as_json: bool,
     **sources: Any,
 ) -> None:
-    """Initialise a token: its label, SO PIN and PIN."""
+    """Initialise a token: its label, SO PIN and PIN; then try to take a key out of it."""
     loaded = open_module(module, prepare=True)
     old = _token_to_wipe(loaded, label, serial)
     if old is not None:
@@ -57,6 +61,9 @@ def token_init(
     serial = initialise_token(
         loaded, label=label, so_pin=so_pin, pin=pin, selector=selector, force=force
     )
+    login = Login(module=loaded, serial=serial, pin=pin, allow_final_try=False)
+    with login.session(writable=True) as session:
+        check_fitness(session, ANY_TYPE, accept=accept_unfit)
     if as_json:
         print_json({"label": label, "serial": serial})
     else:

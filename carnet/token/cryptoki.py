@@ -13,11 +13,18 @@ import os
 import pkcs11
 from pkcs11 import _pkcs11
 
+PARAMETERS_VARIABLE = "CARNET_PKCS11_PARAMETERS"
+"""What a module wants to be told when it starts, as NSS's softoken does, in its own words."""
+
 _OS_LOCKING_OK = 0x00000002
 _LABEL_SIZE = 32
 _USER_STATES = frozenset({1, 3})
 """CKS_RO_USER_FUNCTIONS and CKS_RW_USER_FUNCTIONS."""
 _NOT_INITIALIZED = 0x00000190
+_UNAVAILABLE = ctypes.c_ulong(-1).value
+"""CK_UNAVAILABLE_INFORMATION."""
+_LEAST_MEMORY = 1024
+"""Bytes; what tells of less tells nothing: NSS's softoken says 1."""
 
 
 class NotInitializedError(pkcs11.PKCS11Error):
@@ -50,6 +57,20 @@ class _SessionInfo(_Packed):
     )
 
 
+class _TokenInfo(_Packed):
+    """CK_TOKEN_INFO."""
+
+    _fields_ = (
+        ("texts", ctypes.c_ubyte * 96),
+        ("flags_sessions_and_pins", ctypes.c_ulong * 7),
+        ("total_public_memory", ctypes.c_ulong),
+        ("free_public_memory", ctypes.c_ulong),
+        ("total_private_memory", ctypes.c_ulong),
+        ("free_private_memory", ctypes.c_ulong),
+        ("versions_and_time", ctypes.c_ubyte * 20),
+    )
+
+
 class _FunctionList(_Packed):
     """The beginning of CK_FUNCTION_LIST, as far as it is called here."""
 
@@ -60,7 +81,12 @@ class _FunctionList(_Packed):
             ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.POINTER(_InitializeArguments)),
         ),
         ("C_Finalize", ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)),
-        ("between", ctypes.c_void_p * 7),
+        ("infos_and_slots", ctypes.c_void_p * 4),
+        (
+            "C_GetTokenInfo",
+            ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(_TokenInfo)),
+        ),
+        ("mechanisms", ctypes.c_void_p * 2),
         (
             "C_InitToken",
             ctypes.CFUNCTYPE(
@@ -115,8 +141,12 @@ class Cryptoki(_pkcs11.lib):
         self.initialize()
 
     def initialize(self) -> None:
-        """Call C_Initialize, asking for locks."""
-        arguments = _InitializeArguments(flags=_OS_LOCKING_OK)
+        """Call C_Initialize, asking for locks, with the environment's parameters if any."""
+        parameters = os.environ.get(PARAMETERS_VARIABLE)
+        text = None if parameters is None else ctypes.c_char_p(os.fsencode(parameters))
+        arguments = _InitializeArguments(
+            flags=_OS_LOCKING_OK, reserved=ctypes.cast(text, ctypes.c_void_p) if text else None
+        )
         _check("C_Initialize", self._functions.C_Initialize(ctypes.byref(arguments)))
 
     def finalize(self) -> None:
@@ -134,6 +164,13 @@ class Cryptoki(_pkcs11.lib):
         code = self._functions.C_GetSessionInfo(session, ctypes.byref(info))
         _check("C_GetSessionInfo", code)
         return info.state in _USER_STATES
+
+    def free_memory(self, slot_id: int) -> int | None:
+        """Return the bytes that are left for private objects; None if the token does not tell."""
+        info = _TokenInfo()
+        _check("C_GetTokenInfo", self._functions.C_GetTokenInfo(slot_id, ctypes.byref(info)))
+        total, free = info.total_private_memory, info.free_private_memory
+        return free if _LEAST_MEMORY <= total < _UNAVAILABLE and free <= total else None
 
     def reinitialize(self) -> None:
         """Start the module again; also where it did not come up the last time."""

@@ -8,14 +8,21 @@ token can put a public object of any label beside a private one.
 
 from typing import Any
 
+import pkcs11
 from pkcs11 import Attribute, ObjectClass
 
 from carnet import crash
-from carnet.errors import TokenError
+from carnet.errors import TokenCannotError, TokenError
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
 _APPLICATION = "carnet"
+_NO_SUCH_OBJECTS = (
+    pkcs11.AttributeValueInvalid,
+    pkcs11.AttributeTypeInvalid,
+    pkcs11.TemplateInconsistent,
+    pkcs11.FunctionNotSupported,
+)
 
 
 def read_data(session: TokenSession, label: str, *, private: bool) -> bytes | None:
@@ -45,11 +52,20 @@ def read_all_data(session: TokenSession, label: str, *, private: bool) -> list[b
 def write_data(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:
     """Store a data object in the place of any other of that label.
 
-    Needs a writable session. Raises TokenError. Interrupted, it leaves the older and
+    Needs a writable session. Raises TokenError, TokenCannotError on a token that keeps no
+    such objects. Interrupted, it leaves the older and
     the newer one; the next writing removes both.
     """
     older = _find(session, label, private=private)
     with session.token.module.undisturbed(), translated():
+        _create(session, label, value, private=private)
+        crash.reach(f"token.stored {label}")
+        for one in older:
+            one.destroy()
+
+
+def _create(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:
+    try:
         session.raw.create_object(
             {
                 Attribute.CLASS: ObjectClass.DATA,
@@ -60,9 +76,12 @@ def write_data(session: TokenSession, label: str, value: bytes, *, private: bool
                 Attribute.VALUE: value,
             }
         )
-        crash.reach(f"token.stored {label}")
-        for one in older:
-            one.destroy()
+    except _NO_SUCH_OBJECTS as error:
+        kind = "private" if private else "public"
+        raise TokenCannotError(
+            f"Token {session.token.info.label} keeps no {kind} data objects "
+            f"({type(error).__name__}); take another token."
+        ) from error
 
 
 def _find(session: TokenSession, label: str, *, private: bool) -> list[Any]:

@@ -215,7 +215,7 @@ def find_oaep(session: TokenSession, type_: RsaType) -> str:
     A token lists OAEP without telling for which hashes. Raises TokenCannotError if it
     has none.
     """
-    with translated(), _session_pair(session, type_) as (public, private):
+    with translated(), trial_pair(session, type_) as (public, private):
         key = type_.read(public)
         for name, oaep in OAEP_HASHES.items():
             if type_.can_decrypt(private, key, oaep):
@@ -226,12 +226,24 @@ def find_oaep(session: TokenSession, type_: RsaType) -> str:
 
 
 @contextmanager
-def _session_pair(session: TokenSession, type_: PairType) -> Iterator[tuple[Any, Any]]:
-    public, private = generate_session_pair(session, type_, use=type_.use, extractable=False)
+def trial_pair(session: TokenSession, type_: PairType) -> Iterator[tuple[Any, Any]]:
+    """Yield a pair that stays on its token, and destroy it.
+
+    It is gone with the session, except on tokens that keep all that they make (a TPM).
+    Raises TokenCannotError if the token makes no pairs of this type.
+    """
+    try:
+        made = generate_session_pair(session, type_, use=type_.use, extractable=False)
+    except TokenCannotError:
+        stored = {Attribute.TOKEN: True}
+        private_half = private_template(type_, type_.use) | stored
+        made = type_.generate(
+            session, type_.use, _public_template(type_.use) | stored, private_half
+        )
     with ExitStack() as temporary:
-        temporary.callback(public.destroy)
-        temporary.callback(private.destroy)
-        yield public, private
+        for half in made:
+            temporary.callback(destroy, half)
+        yield made
 
 
 def destroy(key: Any) -> bool:

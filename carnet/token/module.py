@@ -62,6 +62,8 @@ class TokenInfo:
     pin_locked: bool
     protected_authentication_path: bool
     """The PIN is entered on the reader's own PIN pad."""
+    login_required: bool = True
+    """What it holds takes a login; one without keeps nothing, such as NSS's for software keys."""
 
     @classmethod
     def of(cls, token: pkcs11.Token) -> Self:
@@ -78,6 +80,7 @@ class TokenInfo:
             pin_final_try=TokenFlag.USER_PIN_FINAL_TRY in flags,
             pin_locked=TokenFlag.USER_PIN_LOCKED in flags,
             protected_authentication_path=TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags,
+            login_required=TokenFlag.LOGIN_REQUIRED in flags,
         )
 
 
@@ -198,7 +201,8 @@ class Module:
 
 def choose_among(present: list[Token], selector: str | None) -> Token:
     """Choose among tokens that were listed, as Module.choose() does."""
-    tokens = [token for token in present if token.info.initialised]
+    infos = ((token, token.info) for token in present)
+    tokens = [token for token, info in infos if info.initialised and info.login_required]
     if not tokens:
         raise TokenAwayError("No token was found; insert it, or initialise one.")
     if selector is None:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from lab.machine import Machine
+from lab.readers import Card, CardReaders, loopback
 from tests.provisioning.workplace import Workplace
 
 
@@ -37,3 +39,21 @@ def ready(workplace, prepared):
     """A workplace with an officer, alice's token and a Host's transport key, all its own."""
     workplace.copy(prepared)
     return workplace
+
+
+@pytest.fixture
+def card(workplace):
+    """A fake card in a reader that this workplace's commands see."""
+    directory = workplace.directory / "readers"
+    directory.mkdir()
+    machine = Machine("readers", directory)
+    try:
+        loopback(machine)
+        readers = CardReaders(machine)
+        readers.start()
+        workplace.environment["PCSCLITE_CSOCK_NAME"] = str(readers.socket)
+        card = Card(machine, 0, "alice")
+        card.insert()
+        yield card
+    finally:
+        machine.close()

@@ -1,10 +1,7 @@
 """`change-pin` and `unblock`, on SoftHSM2 and on a card that is really locked."""
 
-import pytest
-
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
-from lab.machine import Machine
-from lab.readers import OPENSC, Card, CardReaders, loopback
+from lab.readers import OPENSC
 from lab.waiting import wait_until
 from tests.provisioning.workplace import SECRETS
 
@@ -56,23 +53,6 @@ def test_no_secret_is_said_again(ready):
     ready.run("unblock", secrets=["so-pin", "new-pin"], new_pin="1")
     said = "".join(ready.outputs)
     assert [secret for secret in (*SECRETS.values(), NEW) if secret in said] == []
-
-
-@pytest.fixture
-def card(workplace):
-    directory = workplace.directory / "readers"
-    directory.mkdir()
-    machine = Machine("readers", directory)
-    try:
-        loopback(machine)
-        readers = CardReaders(machine)
-        readers.start()
-        workplace.environment["PCSCLITE_CSOCK_NAME"] = str(readers.socket)
-        card = Card(machine, 0, "alice")
-        card.insert()
-        yield card
-    finally:
-        machine.close()
 
 
 def on_card(*command):

@@ -14,16 +14,21 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, KeyType, ObjectClass
 from pkcs11.types import DecryptMixin, DeriveMixin
 
+from carnet.errors import UsageError
+from carnet.token import keys
+from carnet.token.cryptoki import PARAMETERS_VARIABLE, Cryptoki
 from carnet.token.data import read_data, write_data
 from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
 from carnet.token.module import find_module, load_module
 from carnet.token.onetime import OneTimeKeys, is_pair_label
+from carnet.token.room import room_on
 from carnet.token.session import open_public_session, open_session
 from carnet.token.transport import host_transport_key, open_transport
 from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
+from provisioning.suitability import check_room
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.token.helpers import verify
 
@@ -148,3 +153,43 @@ def read_private(pin, label):
     """Read a private data object."""
     with _session(pin) as session:
         return read_data(session, label, private=True)
+
+
+@dataclass
+class Database:
+    """A directory of NSS's softoken."""
+
+    directory: Path
+
+    @property
+    def parameters(self):
+        return (
+            f"configdir='sql:{self.directory}' certPrefix='' keyPrefix='' secmod='secmod.db' flags="
+        )
+
+    def enter(self):
+        os.environ[PARAMETERS_VARIABLE] = self.parameters
+
+
+def initialise_database(path, pin):
+    """Give the database's token a PIN; its SO PIN is empty."""
+    module = load_module(Path(path))
+    initialise_token(module, label="alice", so_pin="", pin=pin, selector="2", force=True)
+
+
+def room(pin, free):
+    """Return the room for P-256 pairs, of a token that tells so many bytes of free memory."""
+    if free is not None:
+        Cryptoki.free_memory = lambda *_: free
+    with _session(pin) as session:
+        return room_on(session, keys.P256)
+
+
+def ask_about_room(pin, free, count):
+    """Check room where nobody answers; return the error's sentence."""
+    Cryptoki.free_memory = lambda *_: free
+    with _session(pin) as session:
+        try:
+            check_room(session, count, keys.P256, yes=False)
+        except UsageError as error:
+            return error.sentence

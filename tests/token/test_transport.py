@@ -9,6 +9,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import TokenError
 from carnet.token import keys
+from carnet.token.fitness import ways_out_of
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import TokenSession, open_public_session
 from carnet.token.transport import (
@@ -65,6 +66,7 @@ def test_no_token_lets_the_key_out(pairing: Pairing, side: str) -> None:
             private[attribute] = value
         with pytest.raises(pkcs11.PKCS11Error):
             private.copy({attribute: value})
+    assert ways_out_of(session, private) == []
 
 
 def test_the_transport_leaves_only_the_pair_behind(pairing: Pairing) -> None:

@@ -1,0 +1,80 @@
+"""Whether a token is fit for what is ordered, found out before anything is made on it."""
+
+import sys
+from collections.abc import Iterable
+
+import click
+
+from carnet.console import confirm
+from carnet.errors import TokenCannotError, TokenError
+from carnet.token import keys
+from carnet.token.fitness import ways_out
+from carnet.token.pair_type import PairType
+from carnet.token.room import Room, room_on
+from carnet.token.session import TokenSession
+
+accept_option = click.option(
+    "--accept-unfit-token",
+    "accept_unfit",
+    is_flag=True,
+    help="Use a token that lets private keys out.",
+)
+
+
+def check_room(session: TokenSession, count: int, type_: PairType, *, yes: bool) -> Room:
+    """Say how many pairs fit, where anybody knows; TokenError if it is fewer than ordered.
+
+    What is only reckoned is asked about, unless `yes`. Raises click.Abort on a no.
+    """
+    room = room_on(session, type_)
+    label = session.token.info.label
+    if room.pairs is None:
+        return room
+    if count <= room.pairs:
+        click.echo(f"Token {label} has room for {room.pairs} more key pairs.", err=True)
+    elif room.counted:
+        raise TokenError(
+            f"Token {label} has room for {room.pairs} more key pairs, not for {count}; "
+            f"order fewer, or burn some that are no longer needed."
+        )
+    else:
+        confirm(
+            f"Token {label} seems to have room for about {room.pairs} more key pairs; "
+            f"try {count} all the same?",
+            yes=yes,
+        )
+    return room
+
+
+def check_fitness(session: TokenSession, types: Iterable[PairType], *, accept: bool) -> list[str]:
+    """Try to take a key out of the token; return the ways that led out, if that is accepted.
+
+    Tried with the first of the types that the token makes. Raises TokenError where a key
+    came out, nobody accepts that and there is nobody to ask; click.Abort on a no.
+    """
+    ways = _ways_out(session, types)
+    if not ways:
+        return []
+    warning = (
+        f"Token {session.token.info.label} lets private keys out that it was told to keep "
+        f"({', '.join(ways)}): whoever has its PIN can copy them"
+    )
+    if not accept and not sys.stdin.isatty():
+        raise TokenError(f"{warning}; take another token, or accept it by --accept-unfit-token.")
+    click.echo(f"{warning}.", err=True)
+    if not accept:
+        click.confirm("Use it all the same?", abort=True, err=True)
+    return ways
+
+
+def _ways_out(session: TokenSession, types: Iterable[PairType]) -> list[str]:
+    for type_ in types:
+        try:
+            return ways_out(session, type_)
+        except TokenCannotError:
+            continue
+    return []
+
+
+ANY_TYPE = (keys.P256, keys.RSA[0])
+"""The types that a token is tried with before anything is ordered."""
