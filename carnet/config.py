@@ -10,8 +10,12 @@ from typing import Any, Protocol, Self, TypeVar
 import msgspec
 
 from carnet.errors import UsageError
+from carnet.files import read_small
 
 T = TypeVar("T")
+
+_MAX_CONFIGURATION = 1024 * 1024
+"""Bytes."""
 
 
 class Setting(Protocol):
@@ -39,7 +43,7 @@ def load_config(path: Path, type_: type[T]) -> T:
     another type.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, _MAX_CONFIGURATION).decode()
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -124,7 +124,7 @@ def read_secret(
     if fd is not None:
         return _first_line(_read_descriptor(fd, what), what)
     if file is not None:
-        return _first_line(read_private(file, what), what)
+        return _first_line(read_private(file, what, _MAX_SECRET), what)
     if inherited is not None:
         return _first_line(os.fsencode(inherited), what)
     if not sys.stdin.isatty():
@@ -140,9 +140,12 @@ def read_secret(
 def _read_descriptor(fd: int, what: str) -> bytes:
     try:
         with os.fdopen(fd, "rb") as file:
-            return file.readline(_MAX_SECRET)
+            line = file.readline(_MAX_SECRET + 1)
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read {what} from file descriptor {fd}; open it first.") from error
+    if len(line) > _MAX_SECRET:
+        raise UsageError(f"What comes from file descriptor {fd} is too long for {what}.")
+    return line
 
 
 def _first_line(data: bytes, what: str) -> str:

@@ -1,5 +1,6 @@
 """Private files: 0600 in directories 0700, written whole or not at all."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -8,6 +9,8 @@ from pathlib import Path
 from carnet import crash
 from carnet.errors import UsageError
 
+MAX_SMALL = 64 * 1024
+"""Bytes of a key, a certificate, a signed head; what is longer is none."""
 _OTHERS = 0o077
 
 
@@ -52,16 +55,29 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def read_private(path: Path, what: str) -> bytes:
+def read_small(path: Path, limit: int = MAX_SMALL) -> bytes:
+    """Return the content of a file that somebody named; OSError if it has more than `limit` bytes.
+
+    It may be a device or a pipe, which has no size and need not end.
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
+
+
+def read_private(path: Path, what: str, limit: int = MAX_SMALL) -> bytes:
     """Return the content of a secret file.
 
-    Raises UsageError if there is none, or if others than its owner can read it.
+    Raises UsageError if there is none, if it has more than `limit` bytes, or if others
+    than its owner can read it.
     """
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode) and mode & _OTHERS:
             raise UsageError(f"Others can read {what} in {path}; run `chmod 600 {path}`.")
-        return path.read_bytes()
+        return read_small(path, limit)
     except OSError as error:
         raise UsageError(f"Cannot read {what} in {path}: {error.strerror}.") from error
 

@@ -12,6 +12,7 @@ from carnet.audit import read
 from carnet.audit.heads import examine, newest_head
 from carnet.audit.showing import Choice
 from carnet.errors import UsageError
+from carnet.files import read_small
 from carnet.token.accounts import accounts_key, read_mark
 from host_agent import config as configuration
 from host_agent import schema
@@ -152,7 +153,7 @@ def _read_keys(paths: Iterable[Path]) -> list[bytes]:
     keys = []
     for path in paths:
         try:
-            public_key = serialization.load_pem_public_key(path.read_bytes())
+            public_key = serialization.load_pem_public_key(read_small(path))
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} is no public key in PEM; print it anew.") from error
         keys.append(

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from carnet import crash
 from carnet.errors import RefusedError, TokenCannotError, UsageError
-from carnet.files import private_directory
+from carnet.files import private_directory, read_small
 from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import is_pair_label
 from carnet.token.session import TokenSession
@@ -184,7 +184,7 @@ def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
 
 def _officer_key(path: Path) -> ec.EllipticCurvePublicKey:
     try:
-        key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+        key = x509.load_pem_x509_certificate(read_small(path)).public_key()
     except (OSError, ValueError) as error:
         raise UsageError(
             f"Cannot read the officer's certificate {path}; copy her officer.crt there."

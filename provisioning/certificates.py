@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from carnet.console import print_json
 from carnet.errors import UsageError
+from carnet.files import read_small
 from carnet.wire.fields import Name
 from provisioning.authority import Role, agent_certificate
 from provisioning.checks import checked
@@ -109,7 +110,7 @@ def _link_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _requested_key(path: Path) -> ec.EllipticCurvePublicKey:
     try:
-        request = x509.load_pem_x509_csr(path.read_bytes())
+        request = x509.load_pem_x509_csr(read_small(path))
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:

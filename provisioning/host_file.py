@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from carnet.errors import UsageError
+from carnet.files import read_small
 from carnet.wire.fault import WireError
 from carnet.wire.keys import encode_public_key, load_public_key
 from carnet.wire.split import couples_of
@@ -51,7 +52,7 @@ def read_host_keys(path: Path) -> tuple[bytes, ...]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_small(path)
     except OSError as error:
         raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from carnet.errors import UsageError
-from carnet.files import read_private
+from carnet.files import read_private, read_small
 from carnet.wire.documents import sign_document
 from carnet.wire.fields import Message
 from carnet.wire.keys import encode_public_key
@@ -118,7 +118,7 @@ def _open_key(path: Path, passphrase: str) -> ec.EllipticCurvePrivateKey:
 
 def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return x509.load_pem_x509_certificate(read_small(path))
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenError, UsageError
+from carnet.files import read_small
 from carnet.pin import Credential
 from carnet.token.adopted import AdoptedKeys
 from carnet.token.data import read_data
@@ -137,7 +138,7 @@ def _in_time(cover: Cover) -> Cover:
 
 def _pinned_key(certificate: Path) -> bytes:
     try:
-        key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+        key = x509.load_pem_x509_certificate(read_small(certificate)).public_key()
     except (OSError, ValueError) as error:
         raise UsageError(
             f"Cannot read the officer's certificate {certificate}; correct the path."

@@ -14,6 +14,7 @@ from carnet.audit.heads import Examination
 from carnet.console import print_json, print_table
 from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
+from carnet.files import read_small
 
 
 class Moment(click.ParamType[int]):
@@ -96,7 +97,7 @@ def show_head(signed: bytes | None) -> None:
 def read_witnesses(paths: Iterable[Path]) -> list[bytes]:
     """Return the heads in files that `audit head` wrote; raises UsageError."""
     try:
-        return [bytes.fromhex(path.read_text(encoding="ascii")) for path in paths]
+        return [bytes.fromhex(read_small(path).decode("ascii")) for path in paths]
     except (OSError, ValueError) as error:
         raise UsageError(f"A file with a signed head cannot be read: {error}.") from error
 

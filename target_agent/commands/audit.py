@@ -14,6 +14,7 @@ from carnet.audit.heads import examine, newest_head
 from carnet.audit.showing import Choice
 from carnet.database import transaction
 from carnet.errors import UsageError
+from carnet.files import read_small
 from target_agent.commands.local import REQUEST_ID, USER, Local, json_option, pass_local
 from target_agent.explain import explain
 from target_agent.records import Records
@@ -81,7 +82,7 @@ def verify(
 
 def _public_key(path: Path) -> bytes:
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(read_small(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read the certificate {path}; correct the path.") from error
     return certificate.public_key().public_bytes(

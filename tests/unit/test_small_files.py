@@ -1,0 +1,68 @@
+"""Files that a person names: one that never ends costs neither time nor memory."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from carnet.audit.commands import read_witnesses
+from carnet.config import load_config
+from carnet.console import read_secret
+from carnet.errors import UsageError
+from carnet.files import MAX_SMALL, read_private, read_small
+from host_agent.audit_commands import _read_keys
+from provisioning.mint_command import _read_public_key
+from token_client.config import ClientConfig
+
+ENDLESS = Path("/dev/zero")
+MARGIN = 256 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def little_memory():
+    """Let what reads without an end fail soon, and not take the machine with it."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MARGIN, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def secret(**source):
+    return read_secret("the PIN", **({"fd": None, "file": None} | source), variable="NO_SUCH")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: secret(file=ENDLESS),
+        lambda: secret(fd=os.open(ENDLESS, os.O_RDONLY)),
+        lambda: read_private(ENDLESS, "the officer's key"),
+        lambda: read_witnesses([ENDLESS]),
+        lambda: _read_keys([ENDLESS]),
+        lambda: _read_public_key(ENDLESS),
+        lambda: load_config(ENDLESS, ClientConfig),
+    ],
+    ids=["--pin-file", "--pin-fd", "key", "--head", "--key", "transport key", "configuration"],
+)
+def test_a_source_that_never_ends_is_refused(read):
+    with pytest.raises(UsageError):
+        read()
+
+
+def test_what_is_as_long_as_allowed_is_read(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * MAX_SMALL)
+    assert len(read_small(file)) == MAX_SMALL
+    file.write_bytes(b"x" * (MAX_SMALL + 1))
+    with pytest.raises(OSError, match="too large"):
+        read_small(file)
+
+
+def test_a_pipe_is_read_to_its_end():
+    reading, writing = os.pipe()
+    os.write(writing, b"4711\n")
+    os.close(writing)
+    assert secret(file=Path(f"/dev/fd/{reading}")) == "4711"
+    os.close(reading)
