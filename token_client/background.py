@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from carnet.errors import TokenError
 from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
@@ -41,6 +42,21 @@ def start(session: Session, config: ClientConfig) -> bool:
         start_new_session=True,
     )
     return True
+
+
+def look_once(
+    driver: Driver, session: Session, config: ClientConfig, tell: Callable[[str], None]
+) -> None:
+    """Do for a tunnel that nobody will watch over what watching it would do now.
+
+    Raises TokenError if its token was pulled and the configuration ends the tunnel then.
+    """
+    from token_client.watch import Watch, lookout  # noqa: PLC0415 - seldom needed here
+
+    ending = Watch(driver, session, lookout(config, session), config, tell).look()
+    if ending is not None:
+        driver.down(session.name)
+        raise TokenError(ending.sentence)
 
 
 def supervise(driver: Driver, session: Session) -> None:

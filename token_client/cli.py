@@ -268,6 +268,7 @@ def _watch(
         from token_client import background
 
         if not background.start(session, config):
+            background.look_once(driver, session, config, _tell)
             _tell("There is no file system in memory here: nobody notices if the token is pulled.")
         return
     from token_client.foreground import stay

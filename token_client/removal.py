@@ -6,6 +6,7 @@ from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
 from token_client.sessions import SessionStore
+from token_client.status import tunnels
 
 _LOCK_SECONDS = 10.0
 
@@ -13,15 +14,16 @@ _LOCK_SECONDS = 10.0
 def end_unless_kept(driver: Driver, config: ClientConfig, serial: str) -> None:
     """End the tunnels of a token that was pulled in the middle of `carnet connect`.
 
-    One may be up already, and nobody watches over it yet. Raises IPsecError.
+    One may be up already, and nobody watches over it yet. One of which no record tells may
+    be this token's, so it ends too. Raises IPsecError.
     """
     if config.on_removal is OnRemoval.KEEP:
         return
     store = SessionStore(memory_directory())
-    for session in store.all():
-        if session.token_serial == serial:
-            driver.down(session.name)
-            store.drop(session.name)
+    for state in tunnels(driver):
+        if state.session is None or state.session.token_serial == serial:
+            driver.down(state.name)
+            store.drop(state.name)
 
 
 def lock_screen(command: tuple[str, ...]) -> str | None:

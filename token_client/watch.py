@@ -98,7 +98,7 @@ class Watch:
     def _loop(self) -> Ending:
         while True:
             event = self._next()
-            ending = self._went_down() if event is Event.DOWN else self._look()
+            ending = self._went_down() if event is Event.DOWN else self.look()
             if ending is not None:
                 return ending
 
@@ -114,8 +114,8 @@ class Watch:
             pulled=False,
         )
 
-    def _look(self) -> Ending | None:
-        """Look for the token; return why the tunnel has to end, if it has to."""
+    def look(self) -> Ending | None:
+        """Look for the token once; return why the tunnel has to end, if it has to."""
         presence = self._lookout.look()
         if presence is not Presence.UNSEEN:
             self._unseen_since = None
