@@ -9,6 +9,7 @@ from provisioning.adopt_command import adopt_command
 from provisioning.certificates import certificates, init
 from provisioning.mint_command import mint_command
 from provisioning.pins import change_pin, unblock
+from provisioning.sheet_command import sheet
 from provisioning.tokens import burn, list_pairs, token_init
 
 _NAME = "carnet-provision"
@@ -31,6 +32,7 @@ for _command in (
     mint_command,
     adopt_command,
     list_pairs,
+    sheet,
     burn,
     change_pin,
     unblock,

@@ -98,7 +98,7 @@ ORDER = [
     ("carry", ["officer host host-link", "officer target target-link"]),
     ("host", ["token-init", "init --name", "cp ", "transport-key"]),
     ("carry", ["host officer host-transport.pem"]),
-    ("officer", ["token-init", "mint", "list"]),
+    ("officer", ["token-init", "mint", "list", "sheet"]),
     ("carry", ["officer host alice.batch"]),
     ("target", ["init --name", "cp ", "users add", "serve"]),
     ("host", ["import", "keys", "serve"]),

@@ -1,0 +1,128 @@
+"""The sheet that goes with a token: what its user has to know, and no secret.
+
+What is on it can be read without the PIN too, by whoever has the token; so it helps no
+thief, and is printed by the security officer for the traveller's wallet.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from carnet.errors import TokenError
+from carnet.token.module import TokenInfo
+from carnet.token.onetime import OneTimePair
+from carnet.wire.documents import Cover
+
+_WIDTH = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What is on the sheet."""
+
+    label: str
+    serial: str
+    user_id: str
+    targets: tuple[str, ...]
+    hosts: tuple[str, ...]
+    pairs: int
+    """How many one-time key pairs can still be used."""
+    not_after: date | None
+    """Last day of the first that expires; None: none does."""
+    contact: str | None
+    """Whom to call, in the officer's words; None: a line to write it on."""
+    printed: date
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the sheet: its heading and its lines, each a sentence or a fact."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+def sheet_of(
+    info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair], contact: str | None
+) -> Sheet:
+    """Return the sheet of a token; raises TokenError if nothing was minted on it."""
+    if cover is None:
+        raise TokenError(f"Token {info.label} has no cover; mint on it before you hand it out.")
+    today = datetime.now(UTC).date()
+    usable = [pair for pair in pairs if pair.not_after is None or pair.not_after >= today]
+    return Sheet(
+        label=info.label,
+        serial=info.serial,
+        user_id=cover.user_id,
+        targets=cover.targets,
+        hosts=cover.hosts,
+        pairs=len(usable),
+        not_after=min((pair.not_after for pair in usable if pair.not_after), default=None),
+        contact=contact,
+        printed=today,
+    )
+
+
+def sections(sheet: Sheet) -> tuple[Section, ...]:
+    """Return the sheet part by part."""
+    return (_token(sheet), _connecting(sheet), _loss(sheet))
+
+
+def as_text(sheet: Sheet) -> str:
+    """Return the sheet as plain text."""
+    parts = [_underlined(title(sheet), "=")]
+    for section in sections(sheet):
+        parts += [_underlined(section.heading, "-"), *section.lines, ""]
+    return "\n".join(parts)
+
+
+def title(sheet: Sheet) -> str:
+    """Return the sheet's title."""
+    return f"Your token {sheet.label}"
+
+
+def _underlined(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}\n"
+
+
+def _token(sheet: Sheet) -> Section:
+    until = f"{sheet.not_after} (the first of them)" if sheet.not_after else "no end"
+    facts = (
+        ("Label", sheet.label),
+        ("Serial", sheet.serial),
+        ("User", sheet.user_id),
+        ("Key pairs", f"{sheet.pairs}, each opens one tunnel, once"),
+        ("Good until", until),
+        ("Reaches", ", ".join(sheet.targets)),
+        ("Host", ", ".join(sheet.hosts)),
+        ("Printed", str(sheet.printed)),
+    )
+    return Section("The token", tuple(f"{name:{_WIDTH}}{value}" for name, value in facts))
+
+
+def _connecting(sheet: Sheet) -> Section:
+    return Section(
+        "How to connect",
+        (
+            "1. On a machine with Carnet and strongSwan, plug the token in.",
+            "2. Run `carnet doctor`. It says what is not right, and what to do.",
+            f"3. Run `carnet connect {sheet.targets[0]}`, and type your PIN when it asks.",
+            "4. When you leave, pull the token out, or run `carnet disconnect`: the tunnel ends.",
+            "Each connection uses up a key pair, and says how many are left. Ask for more in time.",
+        ),
+    )
+
+
+def _loss(sheet: Sheet) -> Section:
+    return Section(
+        "When it is lost, or something is wrong",
+        (
+            f"Call at once: {sheet.contact or '_' * 40}",
+            f"Say the serial number, {sheet.serial}: all of its key pairs are revoked by that,",
+            "and your tunnels end. The Host's operator does that with this command:",
+            f"`carnet-host revoke --token-serial {sheet.serial}`",
+            "Call as well if the token was out of your hands, or somebody saw you type the PIN.",
+            "If the PIN is not taken, stop before the last try, and call: it can be unblocked.",
+            "Your PIN is not on this sheet. Do not write it here, and tell it nobody who calls.",
+            "Do not keep this sheet with the token.",
+        ),
+    )

@@ -1,0 +1,53 @@
+"""`sheet`: what the officer prints and hands out with a token."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from carnet.console import print_json
+from carnet.cover import read_cover
+from carnet.errors import UsageError
+from carnet.token.onetime import OneTimeKeys
+from provisioning.options import TokenAccess, json_option, token_options
+from provisioning.output import check_writable, write_new
+from provisioning.sheet import Sheet, as_text, sheet_of
+
+_PDF = ".pdf"
+_MAX_CONTACT = 200
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"A new file, PDF if it ends in {_PDF}  [default: text on standard output].",
+)
+@click.option("--contact", help="Whom to call  [default: a line to write it on].")
+@token_options
+@json_option
+def sheet(access: TokenAccess, out: Path | None, contact: str | None, as_json: bool) -> None:
+    """Print the sheet that goes with a token to its user; no secret is on it."""
+    if contact is not None and not (contact.isprintable() and 0 < len(contact) <= _MAX_CONTACT):
+        raise UsageError(f"--contact is one line of 1 to {_MAX_CONTACT} characters; mend it.")
+    if out is not None:
+        check_writable(out)
+    with access.login().session(writable=False) as session:
+        pairs = OneTimeKeys(session).pairs()
+        made = sheet_of(session.token.info, read_cover(session), pairs, contact)
+    if out is not None:
+        write_new(out, _rendered(made, out))
+    if as_json:
+        print_json({**asdict(made), "file": out})
+    elif out is None:
+        click.echo(as_text(made), nl=False)
+    else:
+        click.echo(f"{out} is the sheet of token {made.label} for {made.user_id}.")
+
+
+def _rendered(made: Sheet, out: Path) -> bytes:
+    if out.suffix.lower() != _PDF:
+        return as_text(made).encode()
+    from provisioning.sheet_pdf import as_pdf  # noqa: PLC0415  only a PDF needs its library
+
+    return as_pdf(made)
