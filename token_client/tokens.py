@@ -60,9 +60,10 @@ def load(config: ClientConfig) -> Module:
 
 
 def list_tokens(config: ClientConfig) -> list[TokenFacts]:
-    """Return the initialised tokens; raises TokenError if the module fails."""
-    present = load(config).present()
-    return [read_facts(token, config) for token in present if token.info.initialised]
+    """Return the tokens that may hold key pairs; raises TokenError if the module fails."""
+    infos = [(token, token.info) for token in load(config).present()]
+    booklets = [token for token, info in infos if info.initialised and info.login_required]
+    return [read_facts(token, config) for token in booklets]
 
 
 def read_facts(token: Token, config: ClientConfig) -> TokenFacts:

@@ -60,6 +60,27 @@ def test_two_tokens_are_told_apart_by_label_or_serial(office):
     assert_said(office.carnet("connect", "--token", "bob", pin=other["pin"]), 4, "no cover")
 
 
+def test_pairs_are_counted_by_suite_and_custody_and_the_oldest_expiry_is_told(office):
+    officer = office.world.officer
+    office.plug_in(officer)
+    for key_type, day in (("ec-p384", "2098-02-01"), ("rsa-2048", "2099-03-01")):
+        batch = str(officer.directory / f"{key_type}.batch")
+        office.mint(1, token="alice", key_type=key_type, not_after=day, out=batch)
+    office.pull_out(officer)
+    listed = office.facts(office.world.client, "carnet", "tokens")
+    alice = next(token for token in listed if token["label"] == "alice")
+    told = {(p["key_type"], p["suite"], p["custody"], p["count"]) for p in alice["pairs"]}
+    assert told == {
+        ("ec-p256", "p-256", "paired", 2),
+        ("ec-p384", "p-384", "paired", 1),
+        ("rsa-2048", "rsa-sha1", "paired", 1),
+    }
+    assert (alice["pairs_left"], alice["oldest_expiry"]) == (4, "2098-02-01")
+    shown = office.carnet("tokens").stdout
+    assert "4 pairs left (2 ec-p256, suite p-256, custody paired; " in shown
+    assert "the first until 2098-02-01" in shown
+
+
 def test_an_empty_booklet(office):
     """The last test of this office: it burns all that there is."""
     burned = office.command(

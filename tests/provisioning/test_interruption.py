@@ -72,6 +72,15 @@ def test_the_officer_interrupts_it(ready):
     nothing_is_left(ready)
 
 
+def test_the_bar_tells_how_many_are_made_and_the_time_left(ready):
+    done = ready.run(*ready.order(count=60), "--progress", secrets=BOTH)
+    assert done.returncode == 0
+    shown = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", done.stderr)
+    assert re.search(r"Minting .* 0/60 -:--:--", shown)
+    assert re.search(r"Minting .* 60/60 0:00:00", shown)
+    assert "Minting" not in ready.run(*ready.order(count=1, out="second"), secrets=BOTH).stderr
+
+
 def test_the_next_mint_destroys_what_a_killed_one_left(ready):
     ready.mint(out="first")
     kept = ready.listed()["pairs"]
