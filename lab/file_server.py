@@ -4,6 +4,7 @@ A threading server of the plain kind: http.server's own looks up its host name,
 which hangs where there is no name server.
 """
 
+import socket
 import socketserver
 import sys
 from functools import partial
@@ -20,6 +21,8 @@ class FileServer(socketserver.ThreadingTCPServer):
 def serve(address: str, port: int, directory: str) -> None:
     """Serve the files of a directory until killed."""
     handler = partial(SimpleHTTPRequestHandler, directory=directory)
+    if ":" in address:
+        FileServer.address_family = socket.AF_INET6
     with FileServer((address, port), handler) as server:
         server.serve_forever()
 

@@ -157,8 +157,9 @@ class Machine:
 
     def listens_on(self, port: int) -> bool:
         """Whether some program of this machine accepts TCP connections on that port."""
-        table = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
-        rows = (line.split() for line in table)
+        tables = (Path(f"/proc/{self.pid}/net/{name}") for name in ("tcp", "tcp6"))
+        lines = (line for table in tables for line in table.read_text().splitlines()[1:])
+        rows = (line.split() for line in lines)
         return any(row[3] == _LISTENING and int(row[1].split(":")[1], 16) == port for row in rows)
 
     def wait_for_port(self, port: int, seconds: float = TIME_LIMIT) -> None:

@@ -35,6 +35,7 @@ HOST_KEYS = "host-keys.pem"
 """Files of the officer's, as she got them from the Host's operator."""
 _PLUG = ".local/share/carnet/softhsm"
 """Where SoftHSM2's tokens are, below a home directory."""
+_PACKED = "office.json"
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,23 @@ class Office:
         self.carry_over()
         self.import_batch()
         self.admit()
+
+    def pack(self, directory: Path) -> None:
+        """Put all that set_up() made, PINs included, into a directory."""
+        shutil.copytree(self.world.directory, directory, symlinks=True)
+        known = vars(self.secrets) | {"directory": str(self.world.directory)}
+        (directory / _PACKED).write_text(json.dumps(known))
+
+    def unpack(self, directory: Path) -> None:
+        """Take over what another office packed, in the place of set_up()."""
+        known = json.loads((directory / _PACKED).read_text())
+        packed, here = known.pop("directory"), self.world.directory
+        self.secrets = Secrets(**known)
+        shutil.copytree(directory, here, symlinks=True, dirs_exist_ok=True)
+        for conf in here.rglob("softhsm2.conf"):
+            conf.write_text(conf.read_text().replace(packed, str(here)))
+        self.pull_out(self.world.client)
+        self.plug_in(self.world.client)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

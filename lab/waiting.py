@@ -1,5 +1,6 @@
 """Waiting for what other processes bring about."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -8,8 +9,14 @@ from lab.errors import LabError
 STEP = 0.02
 """Seconds between two looks."""
 
-TIME_LIMIT = 15.0
-"""Seconds after which whatever has not happened will not happen."""
+IN_GUEST = "CARNET_IN_GUEST"
+"""Set in the environment of what runs in a guest kernel (lab.guest)."""
+
+TIME_LIMIT = 60.0 if IN_GUEST in os.environ else 15.0
+"""Seconds after which whatever has not happened will not happen.
+
+A guest has one processor, which is slow.
+"""
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIME_LIMIT) -> None:

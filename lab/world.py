@@ -1,26 +1,27 @@
 """The lab as a whole: the machines of lab.network, linked, with their directories."""
 
 import subprocess
-import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lab.errors import LabError
 from lab.machine import Machine
 from lab.network import (
+    HIDDEN,
     MACHINES,
     OWNERS,
     ROUTER_RULES,
-    SETTINGS,
+    ROUTER_RULES_LEGACY,
+    Plan,
     address_commands,
     link_commands,
+    setting_lines,
 )
 from lab.privilege import require_root
-from lab.waiting import TIME_LIMIT
+from lab.scratch import Scratch
 
-_JANITOR = 'cat; for attempt in 1 2 3 4 5; do rm -rf -- "$1" && exit; sleep 0.2; done; exit 1'
-"""Waits until its maker ends, however that ends, and removes the directory."""
+_SET = 'while read -r path value; do echo "$value" > "/proc/sys/$path" || exit; done'
+_NFT_KNOWS_IP = "nft add table ip carnet_lab"
 
 
 class World:
@@ -32,15 +33,12 @@ class World:
     Raises LabError where a machine cannot be made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan = HIDDEN) -> None:
         require_root()
-        self.directory = Path(tempfile.mkdtemp(prefix="carnet-lab-"))
+        self.plan = plan
+        self._scratch = Scratch("carnet-lab-")
+        self.directory = self._scratch.directory
         self.token = self.directory / "token"
-        self._janitor = subprocess.Popen(
-            ["sh", "-c", _JANITOR, "janitor", str(self.directory)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
         self._machines: dict[str, Machine] = {}
         try:
             self._build()
@@ -60,18 +58,26 @@ class World:
             self._machines[name] = Machine(name, directories[name], hidden)
         self._lay_cables()
         for machine in self._machines.values():
-            machine.run(["ip", "-batch", "-"], stdin=address_commands(machine.name))
-        for name, settings in SETTINGS.items():
-            for setting, value in settings.items():
-                self._machines[name].run(["tee", f"/proc/sys/{setting}"], stdin=value)
-        self._machines["router"].run(["nft", "-f", "-"], stdin=ROUTER_RULES)
+            settings = setting_lines(self.plan, machine.name)
+            if settings:
+                machine.run(["sh", "-c", _SET], stdin=settings)
+            machine.run(["ip", "-batch", "-"], stdin=address_commands(self.plan, machine.name))
+        if self.plan.hides_client:
+            self._hide_client(self._machines["router"])
+
+    def _hide_client(self, router: Machine) -> None:
+        """Put the client behind NAT, with whichever packet filter this kernel has."""
+        if router.run(_NFT_KNOWS_IP.split(), check=False).returncode == 0:
+            router.run(["nft", "-f", "-"], stdin=ROUTER_RULES)
+        else:
+            router.run(["iptables-legacy-restore"], stdin=ROUTER_RULES_LEGACY)
 
     def _lay_cables(self) -> None:
         """Make the veth pairs; from outside, where the machines' process ids mean something."""
         pids = {name: machine.pid for name, machine in self._machines.items()}
         done = subprocess.run(
             ["nsenter", f"--target={pids['router']}", "--net", "ip", "-batch", "-"],
-            input=link_commands(pids),
+            input=link_commands(self.plan, pids),
             capture_output=True,
             text=True,
             check=False,
@@ -88,10 +94,7 @@ class World:
         """End every machine and remove the directory; return when all of it is gone."""
         for machine in self._machines.values():
             machine.close()
-        if self._janitor.stdin:
-            self._janitor.stdin.close()
-        if self._janitor.wait(TIME_LIMIT):
-            raise LabError(f"The lab's directory {self.directory} cannot be removed.")
+        self._scratch.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from carnet.files import write_private
 from lab.charon import Lane
 from lab.network import SERVER_ADDRESS
 from lab.office import Office
@@ -44,7 +45,7 @@ class AtWork(Office):
     def configure_client(self, text: str) -> dict[str, str]:
         """Write a configuration file for the traveller; return what names it."""
         path = self.world.client.directory / "client.toml"
-        path.write_text(text)
+        write_private(path, text.encode())
         return {"CARNET_CLIENT_CONFIG": str(path)}
 
 

@@ -1,0 +1,98 @@
+"""Tests of this folder run in a guest kernel: one boot for all of a file, each reported here.
+
+Outside, an item's own protocol is replaced: the first of a file boots a guest that runs
+pytest on all that were selected of it, and each item then takes its reports from there,
+as they come. Inside, the reports are written down. What has no report has failed.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.errors import LabError
+from lab.guest import OUT, Guest
+from lab.waiting import IN_GUEST, wait_until
+
+SECONDS = 230.0
+"""For all tests of one file, its boot included; what is not done by then has failed."""
+
+ROOT = Path(__file__).parents[2]
+_REPORTS = "reports"
+_SELECTION = "selection"
+
+
+def is_inside() -> bool:
+    return IN_GUEST in os.environ
+
+
+class Group:
+    """The tests of one file, in one guest.
+
+    What the guest would be slow at, the file's own prepare_outside() may do beforehand: it
+    is given the directory that the guest has as OUT.
+    """
+
+    def __init__(self, items: list[pytest.Item]) -> None:
+        selection = "\n".join(item.nodeid for item in items)
+        order = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        prepare = getattr(items[0].module, "prepare_outside", None)
+        self._guest = Guest(
+            [*order, f"@{OUT / _SELECTION}"], ROOT, {_SELECTION: selection}, prepare
+        )
+        self._path = self._guest.directory / _REPORTS
+        self._read = 0
+        self._reports: dict[str, list[dict]] = {}
+
+    def reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        """Wait for an item's reports; one that says why, where there are none."""
+        try:
+            wait_until(lambda: self._is_over(item.nodeid), item.nodeid, SECONDS)
+        except LabError as error:
+            self.close()
+            yield _failure(item, str(error))
+            return
+        found = self._reports.get(item.nodeid, [])
+        for data in found:
+            yield item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+        if not _is_whole(found):
+            yield _failure(item, f"The guest ended without a result. {self._guest.said()}")
+
+    def _is_over(self, nodeid: str) -> bool:
+        ended = not self._guest.running
+        self._take_in()
+        return ended or _is_whole(self._reports.get(nodeid, []))
+
+    def _take_in(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open() as file:
+            file.seek(self._read)
+            for line in iter(file.readline, ""):
+                if not line.endswith("\n"):
+                    return
+                self._read = file.tell()
+                data = json.loads(line)
+                self._reports.setdefault(data["nodeid"], []).append(data)
+
+    def close(self) -> None:
+        self._guest.close()
+
+
+def _is_whole(reports: list[dict]) -> bool:
+    return any(report["when"] == "teardown" for report in reports)
+
+
+def _failure(item: pytest.Item, why: str) -> pytest.TestReport:
+    keywords = dict.fromkeys(item.keywords, 1)
+    return pytest.TestReport(item.nodeid, item.location, keywords, "failed", why, "call")
+
+
+def write_down(config: pytest.Config, report: pytest.TestReport) -> None:
+    """Inside: leave a report where the outside finds it."""
+    data = config.hook.pytest_report_to_serializable(config=config, report=report)
+    with (OUT / _REPORTS).open("a") as file:
+        file.write(json.dumps(data) + "\n")

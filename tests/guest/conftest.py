@@ -1,0 +1,52 @@
+"""Where the tests of this folder run, and what they share with those of the lab."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.guest.bridge import Group, is_inside, write_down
+from tests.lab.conftest import charons, client, lane, target, work_file, world
+
+__all__ = ["charons", "client", "lane", "target", "work_file", "world"]
+
+_HERE = Path(__file__).parent
+_groups: dict[Path, Group] = {}
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "outside: runs on this machine's kernel, not in a guest")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    if is_inside() or item.path.parent != _HERE or item.get_closest_marker("outside"):
+        return None
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    if item.path not in _groups:
+        same = [each for each in item.session.items if each.path == item.path]
+        _groups[item.path] = Group([x for x in same if not x.get_closest_marker("outside")])
+    for report in _groups[item.path].reports_of(item):
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    if nextitem is None or nextitem.path != item.path:
+        _groups.pop(item.path).close()
+    return True
+
+
+def pytest_sessionfinish():
+    while _groups:
+        _groups.popitem()[1].close()
+
+
+if is_inside():
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(report):
+        write_down(_config[0], report)
+
+    _config = []
+
+    @pytest.hookimpl
+    def pytest_sessionstart(session):
+        _config.append(session.config)
