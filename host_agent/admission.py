@@ -62,13 +62,20 @@ class Admission:
 
     def ask(self, address: str) -> Place | int:
         """Return a place near the token, or after how many seconds to ask again."""
-        group = self._group(address)
-        if not self._of_one.hit(self._per_address, group):
-            return _wait(self._of_one, self._per_address, group)
+        seconds = self.look(address)
+        if seconds is not None:
+            return seconds
         if not self._of_all.test(self._hsm, cost=self.places + 1):
             return _wait(self._of_all, self._hsm)
         self.places += 1
         return Place(self)
+
+    def look(self, address: str) -> int | None:
+        """Count a question that comes near no token; after how many seconds to ask again."""
+        group = self._group(address)
+        if self._of_one.hit(self._per_address, group):
+            return None
+        return _wait(self._of_one, self._per_address, group)
 
     def count(self) -> None:
         """Count a request that reaches the token."""

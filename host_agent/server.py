@@ -1,7 +1,9 @@
 """The Host's Tunnel Agent as a service.
 
-One path, `POST /v1/requests`, and one request a connection. Whatever an unauthenticated
-sender does wrong gets one and the same answer: the same bytes, 403 with an empty body.
+One path for requests, `POST /v1/requests`, and one request a connection. Whatever an
+unauthenticated sender does wrong gets one and the same answer: the same bytes, 403 with
+an empty body. `GET /v1/address` tells anybody the address that he is seen at, and
+nothing else: no key, no database and no token has a part in it.
 """
 
 import asyncio
@@ -60,6 +62,7 @@ CONNECTION_SECONDS = 60
 """In which a connection must have had its answer, and have taken it."""
 RETRY_AFTER_SECONDS = "2"
 _PATH = "/v1/requests"
+_ADDRESS_PATH = "/v1/address"
 
 
 class HostService:
@@ -79,7 +82,9 @@ class HostService:
         return web.Server(self.handle)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one sealed request, and nothing else."""
+        """Answer one sealed request, or a question for the address that is seen here."""
+        if _is_address_question(request):
+            return self._tell_address(request.remote or "")
         try:
             envelope = parse_envelope(await _read_body(request))
         except (WireError, OSError, web.RequestPayloadError) as error:
@@ -89,6 +94,13 @@ class HostService:
         self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up: the pair may be spent already.
         return _http(await asyncio.shield(exchange.outcome))
+
+    def _tell_address(self, address: str) -> web.StreamResponse:
+        """Tell a Client where it is seen, from which it knows whether there is NAT."""
+        seconds = self._parts.admission.look(address)
+        if seconds is not None:
+            return _http(Busy(seconds))
+        return FixedAnswer(HTTPStatus.OK, {"Content-Type": "text/plain"}, address.encode("ascii"))
 
     async def take_up_unanswered(self, older_than: int = 0) -> None:
         """Go on with requests of so many seconds that a crash or a silent Target left.
@@ -255,6 +267,15 @@ def door_rules(section: LimitsSection) -> DoorRules:
 def the_one_answer() -> FixedAnswer:
     """Return what strangers get, whatever it was that they did wrong."""
     return FixedAnswer(HTTPStatus.FORBIDDEN)
+
+
+def _is_address_question(request: web.BaseRequest) -> bool:
+    """Whether it is exactly that: no body, nothing asked for and nothing expected besides."""
+    return (
+        (request.method, request.raw_path) == ("GET", _ADDRESS_PATH)
+        and not request.body_exists
+        and "Expect" not in request.headers
+    )
 
 
 async def _read_body(request: web.BaseRequest) -> bytes:

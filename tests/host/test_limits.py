@@ -10,7 +10,7 @@ from carnet.errors import UsageError
 from host_agent import config
 from host_agent.admission import Admission, Place
 from host_agent.config import LimitsSection
-from tests.host.real_host import sealed, spoiled, status_of
+from tests.host.real_host import http, sealed, spoiled, status_of
 from tests.host.test_strangers import ONE_ANSWER
 from tests.unit.examples import SoftwareKey
 
@@ -66,6 +66,19 @@ def test_what_is_not_well_formed_is_never_put_off(make_host):
         assert host.post(sealed(SoftwareKey())) == ONE_ANSWER
         assert host.post(sealed(SoftwareKey())) == PUT_OFF
         assert host.post(b"nonsense") == ONE_ANSWER
+
+
+def test_asking_for_ones_address_counts_like_a_request(make_host, pairs):
+    address = http(b"", "GET /v1/address HTTP/1.1")
+    host = make_host(limits(per_address=2, hsm=1))
+    host.add_pairs(*pairs)
+    with host:
+        assert status_of(host.send(address)) == 200
+        assert host.database.calls == host.hsm.calls == []
+        assert host.post(sealed(SoftwareKey())) == ONE_ANSWER
+        assert host.send(address) == host.post(sealed(pairs[0])) == PUT_OFF
+        assert status_of(host.post(sealed(pairs[0]), "127.0.0.2")) == 200
+        assert status_of(host.send(address, "127.0.0.2")) == 200
 
 
 def test_when_the_token_has_enough_to_do_everybody_is_put_off_alike(make_host, pairs):

@@ -189,6 +189,13 @@ def strange(body):
         "DELETE": http(b"", "DELETE /v1/requests HTTP/1.1"),
         "TRACE": http(b"", "TRACE /v1/requests HTTP/1.1"),
         "CONNECT": http(b"", "CONNECT elsewhere:443 HTTP/1.1"),
+        "the address, by POST": http(body, "POST /v1/address HTTP/1.1"),
+        "the address, by HEAD": http(b"", "HEAD /v1/address HTTP/1.1"),
+        "the address, with a body": http(body, "GET /v1/address HTTP/1.1"),
+        "the address, with a query": http(b"", "GET /v1/address?a=b HTTP/1.1"),
+        "the address, of a whole URL": http(b"", "GET http://a/v1/address HTTP/1.1"),
+        "the address, spelt otherwise": http(b"", "GET /v1/addres%73 HTTP/1.1"),
+        "the address, and expects": http(b"", "GET /v1/address HTTP/1.1", ["Expect: 100-continue"]),
         "a method that is none": http(body, "WISH /v1/requests HTTP/1.1"),
         "expects to be told to go on": http(body, headers=["Expect: 100-continue"]),
         "expects something else": http(body, headers=["Expect: the unexpected"]),
@@ -211,6 +218,19 @@ def strange(body):
         "bytes that are no text": http(body, "POST /\xff\xfe HTTP/1.1"),
         "compressed": http(gzip.compress(body), headers=["Content-Encoding: gzip"]),
     }
+
+
+THE_ADDRESS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n"
+    b"Connection: close\r\n\r\n127.0.0.7"
+)
+
+
+def test_whoever_asks_is_told_the_address_he_is_seen_at_and_nothing_else(host):
+    asked = http(b"", "GET /v1/address HTTP/1.1")
+    assert host.send(asked, "127.0.0.7") == THE_ADDRESS
+    kept = http(b"", "GET /v1/address HTTP/1.0", ["Connection: keep-alive"])
+    assert host.send(kept + asked, "127.0.0.7") == THE_ADDRESS
 
 
 UNKNOWN = sealed(SoftwareKey())
