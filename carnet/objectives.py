@@ -78,13 +78,42 @@ def least_option(wanted: frozenset[SecurityObjective]) -> Objective:
     return next(option for option in Objective if wanted <= TABLE_3[option])
 
 
-def choose_option(names: tuple[str, ...], threats: tuple[str, ...]) -> Objective:
-    """Return the IPsec option for what a user names; ESP where she names nothing.
+def required_by(names: tuple[str, ...]) -> frozenset[SecurityObjective]:
+    """Return all that these IPsec options and security objectives stand for.
+
+    Raises ValueError for a name that is neither.
+    """
+    wanted: set[SecurityObjective] = set()
+    for name in names:
+        if name in set(SecurityObjective):
+            wanted.add(SecurityObjective(name))
+        else:
+            wanted |= TABLE_3[parse_objective(name)]
+    return frozenset(wanted)
+
+
+def choose_option(
+    names: tuple[str, ...], threats: tuple[str, ...], minimum: tuple[str, ...] = ()
+) -> Objective:
+    """Return the IPsec option for what a user names, and never less than her minimum.
 
     A name is an IPsec option, which is taken as it is, or a security objective of
-    Table 2; a threat stands for its row of Table 1. Raises ValueError for names that
-    are none, and for two options at once.
+    Table 2; a threat stands for its row of Table 1. Where she names nothing it is ESP,
+    or more if her minimum is. Raises ValueError for names that are none, for two options
+    at once, and for less than her minimum.
     """
+    least = required_by(minimum)
+    option = _chosen(names, threats) or least_option(TABLE_3[Objective.ESP] | least)
+    if not least <= TABLE_3[option]:
+        lacking = ", ".join(sorted(least - TABLE_3[option]))
+        raise ValueError(
+            f"{option.label} is less than the minimum of your configuration ({lacking} is"
+            f" missing); choose {least_option(least | TABLE_3[option]).label}, or change it."
+        )
+    return option
+
+
+def _chosen(names: tuple[str, ...], threats: tuple[str, ...]) -> Objective | None:
     wanted: set[SecurityObjective] = set()
     options: set[Objective] = set()
     for name in names:
@@ -97,7 +126,7 @@ def choose_option(names: tuple[str, ...], threats: tuple[str, ...]) -> Objective
             raise ValueError(f"There is no threat {threat!r}; choose one of {', '.join(Threat)}.")
         wanted |= TABLE_1[Threat(threat)]
     if not options and not wanted:
-        return Objective.ESP
+        return None
     if len(options) > 1 or (options and not wanted <= TABLE_3[next(iter(options))]):
         raise ValueError("These objectives cannot be had together; name one IPsec option.")
     return next(iter(options)) if options else least_option(frozenset(wanted))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from carnet.ipsec.spec import NAME_PREFIX, Mode, Role, TunnelSpec
+from carnet.ipsec.spec import NAME_PREFIX, AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
@@ -21,11 +21,18 @@ def tunnel_name(request_id: bytes) -> str:
 
 
 def tunnel_spec(
-    role: Role, request_id: bytes, info: TunnelingInfo, secrets: SessionSecrets, lifetime: int
+    role: Role,
+    request_id: bytes,
+    info: TunnelingInfo,
+    secrets: SessionSecrets,
+    lifetime: int,
+    *,
+    allow_weak: bool = False,
 ) -> TunnelSpec:
     """Return one end of a tunnel: Target's (step 5) or the Client's (step 9).
 
-    `lifetime` is in seconds. Target expects its peer at any address.
+    `lifetime` is in seconds; `allow_weak` lets suites through that are for benchmarks
+    only. Target expects its peer at any address.
     """
     client = _End((), info.client_identity, ())
     target = _End(info.target_addresses, info.target_identity, info.networks)
@@ -51,4 +58,22 @@ def tunnel_spec(
         ppk_id=info.ppk_id,
         force_udp=info.force_udp,
         lifetime=lifetime,
+        ah_half=_ah_half(info, secrets, here.identity, there.identity),
+        allow_weak=allow_weak,
+    )
+
+
+AH_PREFIX = "ah-"
+"""What makes an identity of Tunneling Info that of the connection which negotiates AH."""
+
+
+def _ah_half(info: TunnelingInfo, secrets: SessionSecrets, here: str, there: str) -> AhHalf | None:
+    if Objective(info.objective_id) is not Objective.AH_ESP:
+        return None
+    return AhHalf(
+        local_identity=AH_PREFIX + here,
+        remote_identity=AH_PREFIX + there,
+        psk=secrets.ah_psk,
+        ppk=secrets.ah_ppk if info.ppk_id else None,
+        ppk_id=AH_PREFIX + info.ppk_id if info.ppk_id else None,
     )

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from carnet.durations import format_duration
 from carnet.ipsec.driver import Capabilities
-from carnet.ipsec.spec import Mode
+from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.wire.messages import ClientDriver, RefusalCode, Request
 
@@ -43,7 +43,14 @@ class Carriage:
     """What this Target carries, and on what it insists."""
 
     target: str
+    addresses: tuple[str, ...]
+    """Its own, at which Clients find it."""
+    ip_versions: frozenset[int]
+    """Those of which it has virtual addresses to give."""
     capabilities: Capabilities
+    """What its IPsec carries; Objective-ID 1 only where the gate can hold it."""
+    guards_itself: bool
+    """Whether something of Target itself is closed to those who have no tunnel."""
     require_ppk: bool
 
 
@@ -52,7 +59,10 @@ class Terms:
     """What the access control list grants for one request."""
 
     objective: Objective
+    mode: Mode
+    target_addresses: tuple[str, ...]
     networks: tuple[str, ...]
+    """Behind Target; none: Target alone."""
     lifetime: int
     ppk: bool
     entries: tuple[AccessEntry, ...]
@@ -77,16 +87,76 @@ def authorize(request: Request, member: Member | None, carriage: Carriage) -> Te
             f"{request.user_id} is not a member at {carriage.target};"
             f" ask the operator of {carriage.target}.",
         )
-    entries = _entries_for(request, member, carriage.target)
+    wanted = _wanted(request, member, carriage)
+    entries = _entries_for(wanted, member, carriage.target)
     lifetime = _lifetime(request, entries)
-    networks = _networks(request, entries)
+    mode = Mode.TRANSPORT if wanted.alone or wanted.objective is Objective.NATIVE else Mode.TUNNEL
+    networks = () if wanted.alone else _networks(request, wanted, mode, carriage)
     return Terms(
-        objective=Objective(request.objective_id),
+        objective=wanted.objective,
+        mode=mode,
+        target_addresses=wanted.own if wanted.alone else carriage.addresses,
         networks=networks,
         lifetime=lifetime,
-        ppk=_ppk(request, carriage),
+        ppk=_ppk(request, mode, carriage),
         entries=entries,
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the request comes to, seen beside the lines that she has for its objective."""
+
+    objective: Objective
+    networks: tuple[str, ...]
+    """Behind Target, or its own addresses as networks of one address each."""
+    own: tuple[str, ...]
+    """Target's own addresses that are wanted: all or nothing of this tunnel."""
+    having: tuple[AccessEntry, ...]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is Target alone."""
+        return bool(self.own)
+
+
+def _wanted(request: Request, member: Member, carriage: Carriage) -> _Wanted:
+    """Tell Target alone from what is behind it.
+
+    Where she names nothing, what is behind Target is meant, and Target alone if she may
+    have nothing else. Target's own addresses are granted one by one.
+    """
+    objective = Objective(request.objective_id)
+    having = tuple(entry for entry in member.entries if entry.objective is objective)
+    if not having:
+        raise AccessDeniedError(
+            RefusalCode.OBJECTIVE,
+            f"{member.user_id} may not have a tunnel with the objective {objective.label};"
+            f" ask the operator of {carriage.target} for it.",
+        )
+    own = {str(ip_network(address)): address for address in carriage.addresses}
+    networks = request.request_info.networks
+    if networks is None:
+        networks = tuple(entry.network for entry in having if entry.network not in own)
+    if networks:
+        return _Wanted(objective, networks, (), having)
+    if objective is Objective.NATIVE and not carriage.guards_itself:
+        raise _cannot_carry(
+            f"{carriage.target} closes nothing of itself, so there is nothing to be opened without"
+            " IPsec; ask for a network behind it."
+        )
+    granted = {network: address for network, address in own.items() if _any_covers(having, network)}
+    if not granted:
+        raise AccessDeniedError(
+            RefusalCode.NETWORK,
+            f"{member.user_id} may not reach {carriage.target} itself;"
+            f" ask the operator of {carriage.target} for it.",
+        )
+    return _Wanted(objective, tuple(granted), tuple(granted.values()), having)
+
+
+def _any_covers(entries: tuple[AccessEntry, ...], network: str) -> bool:
+    return any(_covers(entry.network, network) for entry in entries)
 
 
 def _check_target(request: Request, carriage: Carriage) -> None:
@@ -99,28 +169,17 @@ def _check_target(request: Request, carriage: Carriage) -> None:
         )
 
 
-def _entries_for(request: Request, member: Member, target: str) -> tuple[AccessEntry, ...]:
+def _entries_for(wanted: _Wanted, member: Member, target: str) -> tuple[AccessEntry, ...]:
     """Return, for each network wanted, the line that grants it for the longest time."""
-    objective = Objective(request.objective_id)
-    having = [entry for entry in member.entries if entry.objective is objective]
-    if not having:
-        raise AccessDeniedError(
-            RefusalCode.OBJECTIVE,
-            f"{member.user_id} may not have a tunnel with the objective {objective.label};"
-            f" ask the operator of {target} for it.",
-        )
-    wanted = request.request_info.networks
-    if wanted == ():
-        raise _cannot_carry(
-            f"{target} does not carry a tunnel to itself alone (transport mode);"
-            " ask for a network behind it."
-        )
-    networks = wanted or tuple(entry.network for entry in having)
-    granting = {_granting(network, having, member.user_id, target) for network in networks}
+    granting = {
+        _granting(network, wanted.having, member.user_id, target) for network in wanted.networks
+    }
     return tuple(sorted(granting))
 
 
-def _granting(network: str, having: list[AccessEntry], user_id: str, target: str) -> AccessEntry:
+def _granting(
+    network: str, having: tuple[AccessEntry, ...], user_id: str, target: str
+) -> AccessEntry:
     covering = [entry for entry in having if _covers(entry.network, network)]
     if not covering:
         raise AccessDeniedError(
@@ -147,17 +206,27 @@ def _lifetime(request: Request, entries: tuple[AccessEntry, ...]) -> int:
     return wanted or most
 
 
-def _networks(request: Request, entries: tuple[AccessEntry, ...]) -> tuple[str, ...]:
+def _networks(request: Request, wanted: _Wanted, mode: Mode, carriage: Carriage) -> tuple[str, ...]:
     """Return the traffic selectors, none of them inside another."""
-    wanted = request.request_info.networks or tuple(entry.network for entry in entries)
-    networks = tuple(str(network) for network in _collapse(wanted))
-    if len(networks) > MAX_NETWORKS:
+    collapsed = _collapse(wanted.networks)
+    if len(collapsed) > MAX_NETWORKS:
         raise AccessDeniedError(
             RefusalCode.NETWORK,
-            f"{request.user_id} may reach {len(networks)} networks, more than the {MAX_NETWORKS}"
+            f"{request.user_id} may reach {len(collapsed)} networks, more than the {MAX_NETWORKS}"
             " that one tunnel carries; name those that you need.",
         )
-    return networks
+    versions = {network.version for network in collapsed}
+    if mode is Mode.TUNNEL and len(versions) > 1:
+        raise _cannot_carry(
+            "One tunnel carries IPv4 or IPv6 inside, not both; name networks of one of them"
+            " (--network), and have a second tunnel for the other."
+        )
+    if mode is Mode.TUNNEL and not versions <= carriage.ip_versions:
+        raise _cannot_carry(
+            f"{carriage.target} has no virtual addresses of IPv{versions.pop()} to give;"
+            " ask its operator."
+        )
+    return tuple(map(str, collapsed))
 
 
 def _collapse(networks: tuple[str, ...]) -> list[Network]:
@@ -167,18 +236,21 @@ def _collapse(networks: tuple[str, ...]) -> list[Network]:
     return [*v4, *v6]
 
 
-def _ppk(request: Request, carriage: Carriage) -> bool:
+def _ppk(request: Request, mode: Mode, carriage: Carriage) -> bool:
     """Return whether the tunnel has a PPK: wherever both ends can, and one of hers must fit."""
     objective, here = Objective(request.objective_id), carriage.capabilities
-    if not _carries_here(here, objective):
+    _check_carried_here(objective, mode, carriage)
+    if request.request_info.nat and not crosses_nat(objective, mode):
         raise _cannot_carry(
-            f"{carriage.target} cannot carry the objective {objective.label};"
-            " choose another objective."
+            f"Your machine is behind NAT, and {objective.label} in {mode} mode does not get"
+            " through it; choose esp to the networks behind Target, or another network."
         )
-    fitting = [driver for driver in request.request_info.drivers if _carries(driver, objective)]
+    fitting = [
+        driver for driver in request.request_info.drivers if _carries(driver, objective, mode)
+    ]
     if not fitting:
         raise _cannot_carry(
-            f"No IPsec on your machine carries the objective {objective.label} in tunnel mode"
+            f"No IPsec on your machine carries the objective {objective.label} in {mode} mode"
             " with IKEv2; use another machine, or another objective."
         )
     ppk = here.ppk and any(driver.ppk for driver in fitting)
@@ -190,18 +262,25 @@ def _ppk(request: Request, carriage: Carriage) -> bool:
     return ppk
 
 
-def _carries_here(capabilities: Capabilities, objective: Objective) -> bool:
-    return (
-        objective in capabilities.objectives
-        and Mode.TUNNEL in capabilities.modes
-        and IKE_VERSION in capabilities.ike_versions
-    )
+def _check_carried_here(objective: Objective, mode: Mode, carriage: Carriage) -> None:
+    here = carriage.capabilities
+    if objective not in here.objectives or IKE_VERSION not in here.ike_versions:
+        raise _cannot_carry(
+            f"{carriage.target} cannot carry the objective {objective.label};"
+            " choose another objective."
+        )
+    if mode not in here.modes:
+        raise _cannot_carry(
+            f"{carriage.target} does not carry {mode} mode; ask for a network behind it."
+            if mode is Mode.TRANSPORT
+            else f"{carriage.target} does not carry {mode} mode; ask for it alone."
+        )
 
 
-def _carries(driver: ClientDriver, objective: Objective) -> bool:
+def _carries(driver: ClientDriver, objective: Objective, mode: Mode) -> bool:
     return (
         objective in driver.objectives
-        and Mode.TUNNEL in driver.modes
+        and mode in driver.modes
         and IKE_VERSION in driver.ike_versions
     )
 

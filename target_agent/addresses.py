@@ -39,3 +39,27 @@ class AddressPool:
     def _taken_here(self) -> set[str]:
         """Leave out what was taken of another pool, before the configuration changed."""
         return {address for address in self._taken if ip_address(address) in self._network}
+
+
+class AddressPools:
+    """A pool for each IP version that is carried inside tunnels."""
+
+    def __init__(self, networks: Iterable[str], taken: Iterable[str] = ()) -> None:
+        listed = tuple(taken)
+        self._pools = {ip_network(each).version: AddressPool(each, listed) for each in networks}
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The IP versions of which there are addresses: 4, 6."""
+        return frozenset(self._pools)
+
+    def take_for(self, networks: Iterable[str]) -> str | None:
+        """Return an address to reach these networks from, all of one IP version; else None."""
+        (version,) = {ip_network(network).version for network in networks}
+        return self._pools[version].take()
+
+    def give_back(self, address: str | None) -> None:
+        """Take back the address of a tunnel that is gone; one that had none gives none."""
+        if address is not None:
+            for pool in self._pools.values():
+                pool.give_back(address)

@@ -11,15 +11,16 @@ from sqlalchemy import Engine
 from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameUp, Over, State
-from carnet.ipsec.driver import Change, Driver, TunnelEvent
+from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import NAME_PREFIX
 from carnet.tunnel import tunnel_name
 from carnet.wire.control import TunnelEnded, TunnelRequest
-from target_agent.addresses import AddressPool
+from target_agent.addresses import AddressPools
 from target_agent.answering import Answering
 from target_agent.config import TargetConfig
 from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
+from target_agent.gate import Gate
 from target_agent.members import Members
 from target_agent.parts import Parts
 from target_agent.records import Asking, Records, TunnelRecord
@@ -43,12 +44,14 @@ class Agent:
     All of it in one event loop; events of one Request ID are fed one after another.
     """
 
-    def __init__(self, config: TargetConfig, driver: Driver, engine: Engine) -> None:
+    def __init__(
+        self, config: TargetConfig, driver: Driver, engine: Engine, gate: Gate | None = None
+    ) -> None:
         self.records = Records(engine)
         open_records = self.records.live()
         taken = [each.virtual_address for each in open_records if each.virtual_address]
-        pool = AddressPool(config.tunnels.virtual_addresses, taken)
-        self._parts = Parts(config, driver, Members(engine), self.records, pool, self._later)
+        pools = AddressPools(config.tunnels.pools, taken)
+        self._parts = Parts(config, driver, Members(engine), self.records, pools, gate, self._later)
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
         self._stranded: set[bytes] = set()
@@ -61,7 +64,12 @@ class Agent:
         self._watcher = Watcher(driver, self)
 
     async def start(self) -> None:
-        """Take up what was live, and look once what the IKE daemon still has of it."""
+        """Take up what was live, and look once what the IKE daemon still has of it.
+
+        Raises IPsecError if the gate cannot be shut.
+        """
+        if self._parts.gate is not None:
+            await asyncio.to_thread(self._parts.gate.shut)
         for record in self._open_records:
             await self._take_up(record)
         self._watcher.start()
@@ -175,12 +183,20 @@ class Agent:
         waiting = await self._waiting_in_vain()
         await self._feed_all(((standing | stranded | waiting) - up) | unfinished, Over(reason))
         await self._feed_all(up & self._live.keys(), CameUp())
+        await self._let_through(statuses)
         keep = frozenset(tunnel_name(each) for each in self._live)
         swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
         # What was prepared while the sweep went on may have been swept with the rest.
         lost = {_request_id_of(name) for name in swept} & self._live.keys()
         await self._feed_all(lost, Over(reason))
         log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
+
+    async def _let_through(self, statuses: list[TunnelStatus]) -> None:
+        """Open the gate for the sessions that stand; it was shut when this service began."""
+        for status in statuses:
+            exchange = self._live.get(_request_id_of(status.name) or b"")
+            if exchange is not None and exchange.state is State.ESTABLISHED:
+                await exchange.let_through(status.remote_address)
 
     async def _waiting_in_vain(self) -> set[bytes]:
         """Return what is prepared by its record, and of which the IKE daemon knows nothing."""

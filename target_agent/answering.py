@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -13,7 +14,9 @@ from carnet.errors import IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
-from carnet.ipsec.spec import Role
+from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.spec import Mode, Role
+from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.control import TunnelAnswer, TunnelGrant
 from carnet.wire.fault import WireError
@@ -91,12 +94,8 @@ class Answering:
         parts, request = self._parts, action.request
         member = await asyncio.to_thread(parts.members.find, request.user_id)
         try:
-            carriage = Carriage(
-                target=parts.config.name,
-                capabilities=await asyncio.to_thread(parts.driver.capabilities),
-                require_ppk=parts.config.tunnels.require_ppk,
-            )
-            terms = authorize(request, member, carriage)
+            capabilities = await asyncio.to_thread(parts.driver.capabilities)
+            terms = authorize(request, member, self._carriage(capabilities))
         except IPsecError as error:
             return step.NotInstalled(error.sentence)
         except AccessDeniedError as error:
@@ -104,23 +103,39 @@ class Answering:
         self.entries = terms.entries
         return step.Authorized(request, terms)
 
+    def _carriage(self, capabilities: Capabilities) -> Carriage:
+        parts, tunnels = self._parts, self._parts.config.tunnels
+        gate = parts.config.gate
+        if gate is None:
+            with_ipsec = tuple(o for o in capabilities.objectives if o is not Objective.NATIVE)
+            capabilities = replace(capabilities, objectives=with_ipsec)
+        return Carriage(
+            target=parts.config.name,
+            addresses=tunnels.addresses,
+            ip_versions=parts.pools.versions,
+            capabilities=capabilities,
+            guards_itself=gate is not None and bool(gate.ports),
+            require_ppk=tunnels.require_ppk,
+        )
+
     async def install(self, action: do.InstallTunnel[Terms]) -> Event:
         """Step 5: a fresh session key, and this side of the tunnel in the IKE daemon."""
-        parts = self._parts
-        address = parts.pool.take()
-        if address is None:
-            reason = f"{parts.config.name} has no address left for a tunnel; try again later."
-            return self._denied(RefusalCode.NO_ADDRESS, reason)
+        parts, address = self._parts, None
+        if action.terms.mode is Mode.TUNNEL:
+            address = parts.pools.take_for(action.terms.networks)
+            if address is None:
+                reason = f"{parts.config.name} has no address left for a tunnel; try again later."
+                return self._denied(RefusalCode.NO_ADDRESS, reason)
         info = tunneling_info(action.terms, parts.config.tunnels, address, int(time.time()))
         try:
             self.grant = await asyncio.to_thread(
                 self._give_to_daemon, action.request, info, action.terms.lifetime
             )
         except WireError as error:
-            parts.pool.give_back(address)
+            parts.pools.give_back(address)
             return self._denied(RefusalCode.EVIDENCE, f"{error}; update this program.")
         except IPsecError as error:
-            parts.pool.give_back(address)
+            parts.pools.give_back(address)
             return step.NotInstalled(error.sentence)
         crash.reach("target.installed")
         return step.TunnelInstalled(self.grant)
@@ -134,7 +149,10 @@ class Answering:
             objective_id=request.objective_id,
         )
         sealed, secrets = make_session_key(request.request_info.ephemeral_key, binding)
-        spec = tunnel_spec(Role.TARGET, request.request_id, info, secrets, lifetime)
+        allow_weak = self._parts.config.tunnels.insecure_benchmark_suites
+        spec = tunnel_spec(
+            Role.TARGET, request.request_id, info, secrets, lifetime, allow_weak=allow_weak
+        )
         self._parts.driver.install(spec)
         return TunnelGrant(request_id=request.request_id, session_key=sealed, tunneling_info=info)
 
@@ -162,7 +180,7 @@ class Answering:
 
     async def withdraw(self, _: do.Withdraw) -> None:
         """Take back a tunnel of which nobody was told."""
-        if self.grant is None or self.grant.tunneling_info.virtual_address is None:
+        if self.grant is None:
             return
         try:
             await asyncio.to_thread(self._parts.driver.down, tunnel_name(self.request_id))
@@ -170,7 +188,7 @@ class Answering:
             # The next sweep finds it; until then its address stays taken.
             self._log.warning("not-removed", reason=error.sentence)
             return
-        self._parts.pool.give_back(self.grant.tunneling_info.virtual_address)
+        self._parts.pools.give_back(self.grant.tunneling_info.virtual_address)
 
     async def reply(self, action: do.Reply) -> None:
         """Step 6."""

@@ -61,6 +61,11 @@ def cli(context: click.Context, config: Path) -> None:
     show_default=True,
     help="Where travellers' addresses inside their tunnels are taken from.",
 )
+@click.option(
+    "--virtual-addresses-v6",
+    type=NETWORK,
+    help="The same for tunnels to IPv6 networks, where there are some.",
+)
 @pass_local
 def init(
     local: Local,
@@ -68,12 +73,17 @@ def init(
     addresses: tuple[str, ...],
     networks: tuple[str, ...],
     virtual_addresses: str,
+    virtual_addresses_v6: str | None,
 ) -> None:
     """Write a commented configuration file."""
     if local.path.exists():
         raise UsageError(f"{local.path} is there already; edit it, or move it away first.")
     answers = Answers(
-        name=name, addresses=addresses, networks=networks, virtual_addresses=virtual_addresses
+        name=name,
+        addresses=addresses,
+        networks=networks,
+        virtual_addresses=virtual_addresses,
+        virtual_addresses_v6=virtual_addresses_v6,
     )
     _write(local.path, render(answers))
     click.echo(

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from carnet.config import Section, load_config
+from carnet.ipsec.strongswan_algorithms import weak_words
 from carnet.link import LinkSection
 from carnet.wire.fields import (
     Address,
@@ -18,23 +19,15 @@ from carnet.wire.fields import (
     check_networks,
 )
 from carnet.wire.suites import ALL_SUITES, SuiteName
+from target_agent.firewall import FirewallName
+from target_agent.proposals import PROFILES, Profile, ProposalSet
 
 DEFAULT_PATH = Path("/etc/carnet/target.toml")
 PATH_VARIABLE = "CARNET_TARGET_CONFIG"
 
-IKE_PROPOSALS = (
-    "aes256gcm16-prfsha384-x25519",
-    "aes256gcm16-prfsha256-x25519",
-    "chacha20poly1305-prfsha256-x25519",
-    "aes256gcm16-prfsha384-ecp384",
-    "aes256gcm16-prfsha256-ecp256",
-)
-ESP_PROPOSALS = (
-    "aes256gcm16-x25519",
-    "chacha20poly1305-x25519",
-    "aes256gcm16-ecp384",
-    "aes256gcm16-ecp256",
-)
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Interface = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,15}\Z")]
+Proposals = Annotated[tuple[Token, ...], Meta(min_length=1, max_length=8)]
 
 
 class TunnelsSection(Section, frozen=True, kw_only=True):
@@ -46,10 +39,17 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     """What is behind it; nobody is granted anything else."""
     virtual_addresses: Network
     """The pool of which each tunnel gets one address."""
+    virtual_addresses_v6: Network | None = None
+    """A second pool, for tunnels to IPv6 networks where the first is of IPv4."""
     dns: Annotated[tuple[Address, ...], Meta(max_length=8)] = ()
     mtu: Annotated[int, Meta(ge=576, le=65535)] | None = None
-    ike_proposals: Annotated[tuple[Token, ...], Meta(min_length=1, max_length=8)] = IKE_PROPOSALS
-    esp_proposals: Annotated[tuple[Token, ...], Meta(min_length=1, max_length=8)] = ESP_PROPOSALS
+    profile: Profile = Profile.MODERN
+    """Which algorithms are proposed, where they are not named one by one."""
+    insecure_benchmark_suites: bool = False
+    """Whether algorithms that protect nobody any more may be proposed, for benchmarks."""
+    ike_proposals: Proposals | None = None
+    esp_proposals: Proposals | None = None
+    ah_proposals: Proposals | None = None
     require_ppk: bool = True
     """Whether a Client without post-quantum pre-shared keys (RFC 8784) is refused."""
     force_udp: bool = False
@@ -57,12 +57,48 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     """Seconds after which a tunnel that nobody initiates is withdrawn."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no address or network, or of two IP versions."""
+        """Raise ValueError for what is no address or network, lacks a pool, or is weak."""
         check_addresses(self.addresses + self.dns)
-        check_networks((*self.networks, self.virtual_addresses))
-        inside = {ip_network(n).version for n in (*self.networks, self.virtual_addresses)}
-        if len(inside) != 1:
-            raise ValueError("networks and virtual_addresses must be of one IP version")
+        check_networks((*self.networks, *self.pools))
+        versions = [ip_network(pool).version for pool in self.pools]
+        if versions not in ([4], [6], [4, 6]):
+            raise ValueError("virtual_addresses_v6 must be of IPv6, virtual_addresses then of IPv4")
+        if any(ip_network(network).version not in versions for network in self.networks):
+            raise ValueError("networks of an IP version need virtual addresses of that version")
+        proposed = self.proposals
+        weak = weak_words(proposed.ike + proposed.esp + proposed.ah)
+        if weak and not self.insecure_benchmark_suites:
+            raise ValueError(
+                f"{', '.join(weak)} protect nobody; insecure_benchmark_suites = true lets them"
+                " through, for benchmarks"
+            )
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The networks of which virtual addresses are taken."""
+        second = self.virtual_addresses_v6
+        return (self.virtual_addresses,) if second is None else (self.virtual_addresses, second)
+
+    @property
+    def proposals(self) -> ProposalSet:
+        """The proposals: the profile's, and in their place those that are named."""
+        named = PROFILES[self.profile]
+        return ProposalSet(
+            ike=self.ike_proposals or named.ike,
+            esp=self.esp_proposals or named.esp,
+            ah=self.ah_proposals or named.ah,
+        )
+
+
+class GateSection(Section, frozen=True, kw_only=True):
+    """The gate for tunnels without IPsec: what is closed to all who have none."""
+
+    outside: Annotated[tuple[Interface, ...], Meta(min_length=1, max_length=16)]
+    """The interfaces that face travellers; what comes in there is let through by a session."""
+    ports: Annotated[tuple[Port, ...], Meta(max_length=15)] = ()
+    """TCP and UDP ports of this machine itself that are closed too."""
+    firewall: FirewallName = FirewallName.NFT
+    """What the kernel's packet filter is told by."""
 
 
 class StrongSwanSection(Section, frozen=True, kw_only=True):
@@ -83,6 +119,8 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     tunnels: TunnelsSection
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     strongswan: StrongSwanSection = StrongSwanSection()
+    gate: GateSection | None = None
+    """Left out: no tunnels without IPsec (Objective-ID 1) are granted."""
 
     @property
     def database(self) -> Path:

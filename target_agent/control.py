@@ -17,8 +17,10 @@ import msgspec
 from carnet.errors import IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
+from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
 from target_agent.config import TargetConfig
+from target_agent.gate import make_gate
 from target_agent.records import Records, TunnelRecord
 
 PATH = "/v1/end"
@@ -78,6 +80,11 @@ class Operator:
 
     def _end_here(self, order: Order) -> Ended:
         doomed = [record for record in self.records.live() if _is_meant(record, order)]
+        gate = make_gate(self.config)
+        if gate is not None and any(record.objective_id == Objective.NATIVE for record in doomed):
+            # Who else is let through is known to the service alone, and it does not run:
+            # it opens again for those who stand.
+            gate.shut()
         for record in doomed:
             self.driver.down(tunnel_name(record.request_id))
             self.records.end(record.request_id, order.reason)

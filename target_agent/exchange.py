@@ -72,6 +72,14 @@ class Exchange:
         waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
         await self._tunnel.perform(waiting)
 
+    async def let_through(self, address: str) -> None:
+        """Open the gate again for a session that stood before a restart.
+
+        Raises IPsecError if the packet filter refuses.
+        """
+        if self._tunnel is not None:
+            await self._tunnel.let_through(address)
+
     async def feed(self, event: Event) -> None:
         """Feed an event, and carry out all that follows from it."""
         await run_async(self._machine, event, self._perform)

@@ -77,9 +77,13 @@ def _access(mine: list[AuditRecord], hers: list[AuditRecord]) -> Iterator[Link]:
 def _step(record: TunnelRecord, account: AuditRecord) -> Link:
     facts = account.facts
     what = {
-        "tunnel-prepared": f"prepared for {record.virtual_address} to {record.networks}",
+        "tunnel-prepared": f"prepared for {_whom(record)} to {record.networks or 'Target alone'}",
         "tunnel-established": "established, its pre-shared keys forgotten",
         "tunnel-ending": f"to end as soon as the IKE daemon lets it go: {facts.get('reason')}",
         "tunnel-ended": f"ended: {facts.get('reason')}",
     }.get(account.event, account.event)
     return Link("tunnel", f"{format_moment(account.at)} {what}", (account.number,))
+
+
+def _whom(record: TunnelRecord) -> str:
+    return record.virtual_address or "her own address"

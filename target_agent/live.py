@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_network
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
 from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec
+from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
@@ -24,7 +26,8 @@ log = structlog.get_logger()
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that the IKE daemon refused; one that is away is waited for besides."""
 
-_NO_SECRETS = SessionSecrets(psk=bytes(SECRET_LENGTH), ppk=bytes(SECRET_LENGTH))
+_NO_SECRET = bytes(SECRET_LENGTH)
+_NO_SECRETS = SessionSecrets(psk=_NO_SECRET, ppk=_NO_SECRET, ah_psk=_NO_SECRET, ah_ppk=_NO_SECRET)
 """For a spec that is compared and never installed: what was agreed has no secrets in it."""
 
 
@@ -62,13 +65,25 @@ class LiveTunnel:
         self._over_at(last, "unused")
 
     async def confirm(self, _: do.ConfirmTunnel) -> Event:
-        """Compare what came up with what was agreed."""
+        """Compare what came up with what was agreed; without IPsec, open the gate then."""
         try:
-            await asyncio.to_thread(self._parts.driver.confirm, self._spec())
+            status = await asyncio.to_thread(self._parts.driver.confirm, self._spec())
+            await self.let_through(status.remote_address)
         except IPsecError as error:
             self._log.warning("not-confirmed", reason=error.sentence)
             return step.Over("not-confirmed")
         return step.TunnelConfirmed()
+
+    async def let_through(self, address: str) -> None:
+        """Open the gate for a session without IPsec, at the address that IKE has proved.
+
+        Raises IPsecError if the packet filter refuses.
+        """
+        gate = self._parts.gate
+        if Objective(self._info.objective_id) is not Objective.NATIVE or gate is None:
+            return
+        own = tuple(str(ip_network(each)) for each in self._info.target_addresses)
+        await asyncio.to_thread(gate.open, self._name, address, self._info.networks or own)
 
     async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
         """Step 10: the pre-shared keys leave the IKE daemon."""
@@ -99,7 +114,7 @@ class LiveTunnel:
         self._end_reason = self._end_reason or action.reason
         self._stop_timer()
         try:
-            await asyncio.to_thread(self._parts.driver.down, self._name)
+            await asyncio.to_thread(self._take_out)
         except IPsecError as error:
             self._log.warning("not-removed", reason=error.sentence)
             self._over_at(time.time() + REMOVE_AGAIN_SECONDS, self._end_reason)
@@ -113,6 +128,11 @@ class LiveTunnel:
         except SQLAlchemyError:
             self._log.exception("not-recorded")
 
+    def _take_out(self) -> None:
+        if self._parts.gate is not None:
+            self._parts.gate.close(self._name)
+        self._parts.driver.down(self._name)
+
     async def record_ended(self, action: do.RecordEnded) -> Event:
         """Write down that it ended; only then is its address free again."""
         reason = self._end_reason or action.reason
@@ -122,8 +142,7 @@ class LiveTunnel:
             self._log.exception("not-recorded")
             self._over_at(time.time() + REMOVE_AGAIN_SECONDS, reason)
             return step.NotRecorded("not-recorded")
-        if self._info.virtual_address is not None:
-            self._parts.pool.give_back(self._info.virtual_address)
+        self._parts.pools.give_back(self._info.virtual_address)
         self._log.info("ended", reason=reason)
         return step.EndRecorded()
 
@@ -139,7 +158,14 @@ class LiveTunnel:
 
     def _spec(self) -> TunnelSpec:
         lifetime = max(1, self._info.expires - int(time.time()))
-        return tunnel_spec(Role.TARGET, self._request_id, self._info, _NO_SECRETS, lifetime)
+        return tunnel_spec(
+            Role.TARGET,
+            self._request_id,
+            self._info,
+            _NO_SECRETS,
+            lifetime,
+            allow_weak=self._parts.config.tunnels.insecure_benchmark_suites,
+        )
 
 
 Performer = Callable[[LiveTunnel, Any], Awaitable[Event | None]]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from carnet.exchange.machine import Event
 from carnet.ipsec.driver import Driver
-from target_agent.addresses import AddressPool
+from target_agent.addresses import AddressPools
 from target_agent.config import TargetConfig
+from target_agent.gate import Gate
 from target_agent.members import Members
 from target_agent.records import Records
 
@@ -23,5 +24,7 @@ class Parts:
     driver: Driver
     members: Members
     records: Records
-    pool: AddressPool
+    pools: AddressPools
+    gate: Gate | None
+    """None: no tunnels without IPsec."""
     later: Later

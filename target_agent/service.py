@@ -16,6 +16,7 @@ from target_agent.agent import Agent
 from target_agent.config import TargetConfig
 from target_agent.control import sole_hold
 from target_agent.control_socket import control_socket
+from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
 from target_agent.server import Server
 
@@ -39,7 +40,7 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
             raise UsageError(
                 f"Another carnet-target serves from {config.directory}; stop that one first."
             )
-        agent = Agent(config, driver, engine)
+        agent = Agent(config, driver, engine, make_gate(config))
         heads = head_keeper(config, engine)
         await agent.start()
         signing = asyncio.create_task(heads.run())

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from carnet.wire.suites import ALL_SUITES
-from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS
+from target_agent.proposals import PROFILES, Profile
 
 _TEMPLATE = """\
 # Carnet's Target: the gateway of the work network, where tunnels end.
@@ -37,12 +37,16 @@ addresses = {addresses}
 networks = {networks}
 # Travellers' addresses inside their tunnels are taken from here.
 virtual_addresses = {virtual_addresses}
+{virtual_addresses_v6}
 # Name servers and MTU inside the tunnel; told to Clients, which do not set them yet.
 dns = []
 # mtu = 1400
-# Best first, as strongSwan writes them.
-ike_proposals = {ike_proposals}
-esp_proposals = {esp_proposals}
+# Algorithms: "modern", or "cnsa" for P-384, AES-256 and SHA-384 alone.
+profile = "modern"
+# Or one by one, best first, as strongSwan writes them.
+# ike_proposals = {ike_proposals}
+# esp_proposals = {esp_proposals}
+# ah_proposals = {ah_proposals}
 # Refuse Clients whose IPsec cannot mix a post-quantum pre-shared key into IKE (RFC 8784).
 require_ppk = true
 # UDP encapsulation even where no NAT is found.
@@ -53,6 +57,16 @@ initiate_within = 120
 [strongswan]
 # The VICI socket; left out: where strongSwan puts it.
 # socket = "/run/charon.vici"
+
+# Without this section nobody gets a tunnel without IPsec (objective native). With it,
+# whatever comes in by these interfaces for the networks above is dropped, but for IPsec
+# and for those who have such a session.
+# [gate]
+# outside = ["eth0"]
+# Ports of this machine itself that are closed too.
+# ports = []
+# "iptables" for a kernel whose nftables know nothing of IP.
+# firewall = "nft"
 """
 
 
@@ -64,20 +78,25 @@ class Answers:
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
     virtual_addresses: str
+    virtual_addresses_v6: str | None = None
 
 
 def render(answers: Answers) -> str:
     """Return a commented configuration file."""
+    proposed = PROFILES[Profile.MODERN]
     return _TEMPLATE.format(
         name=json.dumps(answers.name),
         suites=json.dumps(ALL_SUITES),
         addresses=json.dumps(answers.addresses),
         networks=json.dumps(answers.networks),
         virtual_addresses=json.dumps(answers.virtual_addresses),
-        ike_proposals=_lines(IKE_PROPOSALS),
-        esp_proposals=_lines(ESP_PROPOSALS),
+        virtual_addresses_v6=_second_pool(answers.virtual_addresses_v6),
+        ike_proposals=json.dumps(proposed.ike),
+        esp_proposals=json.dumps(proposed.esp),
+        ah_proposals=json.dumps(proposed.ah),
     )
 
 
-def _lines(values: tuple[str, ...]) -> str:
-    return "[\n" + "".join(f"    {json.dumps(value)},\n" for value in values) + "]"
+def _second_pool(network: str | None) -> str:
+    mark, shown = ("# ", "fd99::/64") if network is None else ("", network)
+    return f"{mark}virtual_addresses_v6 = {json.dumps(shown)}"

@@ -2,7 +2,7 @@
 
 import secrets
 
-from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from target_agent.access import IKE_VERSION, Terms
 from target_agent.config import TunnelsSection
@@ -11,23 +11,26 @@ _IDENTITY_OCTETS = 16
 
 
 def tunneling_info(
-    terms: Terms, tunnels: TunnelsSection, virtual_address: str, now: int
+    terms: Terms, tunnels: TunnelsSection, virtual_address: str | None, now: int
 ) -> TunnelingInfo:
     """Return all that the Client needs for her side; `now` is in seconds since 1970.
 
     The IKE identities are of this session only, so that who listens to one session
     knows nobody in the next.
     """
+    proposed = tunnels.proposals
+    esp = terms.objective in (Objective.ESP, Objective.AH_ESP)
+    ah = terms.objective in (Objective.AH, Objective.AH_ESP)
     return TunnelingInfo(
-        target_addresses=tunnels.addresses,
+        target_addresses=terms.target_addresses,
         client_identity=_identity("c"),
         target_identity=_identity("t"),
         objective_id=int(terms.objective),
-        mode=Mode.TUNNEL,
+        mode=terms.mode,
         ike_version=IKE_VERSION,
-        ike_proposals=tunnels.ike_proposals,
-        esp_proposals=tunnels.esp_proposals,
-        ah_proposals=(),
+        ike_proposals=proposed.ike,
+        esp_proposals=proposed.esp if esp else (),
+        ah_proposals=proposed.ah if ah else (),
         ppk_id=_identity("p") if terms.ppk else None,
         networks=terms.networks,
         virtual_address=virtual_address,

@@ -8,6 +8,8 @@ from hypothesis import settings
 from carnet.ipsec.kernel import kernel_has_esp
 from lab.charon import Lane
 from lab.postgresql import postgres_machine
+from tests.guest import matrix
+from tests.guest.bridge import is_inside
 
 # The same examples every time, so that a failure is of this change and no other.
 settings.register_profile(
@@ -19,6 +21,15 @@ settings.load_profile("test")
 
 # A shell that runs this in the background has SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_logreport(report):
+    matrix.collect(report)
+
+
+def pytest_sessionfinish(session):
+    if not is_inside() and not hasattr(session.config, "workerinput"):
+        matrix.write()
 
 
 def pytest_report_header():

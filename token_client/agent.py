@@ -7,12 +7,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from carnet import crash
 from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire import cbor
@@ -22,6 +25,7 @@ from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client.booklet import Booklet
 from token_client.host import HostSender
+from token_client.nat import reachable_first
 from token_client.pending import Pending, PendingStore
 from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
@@ -34,6 +38,7 @@ class Wish:
     target: str
     objective_id: int
     networks: tuple[str, ...] | None
+    """None: all that she may have; empty: Target alone."""
     lifetime: int | None
 
     def is_of(self, request: Request) -> bool:
@@ -54,6 +59,8 @@ class Means:
     store: PendingStore
     sessions: SessionStore
     steps: Steps
+    allow_weak: bool = False
+    """Whether Target may choose suites that are for benchmarks only."""
 
 
 class Exchange:
@@ -170,7 +177,15 @@ class Exchange:
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
                 lifetime = max(1, info.expires - int(time.time()))
                 request_id = self._request.request_id
-                self._spec = tunnel_spec(Role.CLIENT, request_id, info, opened, lifetime)
+                info = replace(info, target_addresses=reachable_first(info.target_addresses))
+                self._spec = tunnel_spec(
+                    Role.CLIENT,
+                    request_id,
+                    info,
+                    opened,
+                    lifetime,
+                    allow_weak=self._means.allow_weak,
+                )
                 self.session = self._remember_session(action.grant)
                 if not self._stands():
                     self._means.driver.install(self._spec)
@@ -185,6 +200,12 @@ class Exchange:
             raise IPsecError("Target granted another objective than was asked for; nothing is up.")
         if self._wish.networks is not None and set(info.networks) != set(self._wish.networks):
             raise IPsecError("Target granted other networks than were asked for; nothing is up.")
+        # Without networks it is Target alone, and only without IPsec are there networks
+        # and no tunnel mode: another mode would leave open what was to be closed.
+        native = info.objective_id == Objective.NATIVE
+        due = Mode.TRANSPORT if native or not info.networks else Mode.TUNNEL
+        if info.mode != due:
+            raise IPsecError("Target granted another mode than was asked for; nothing is up.")
 
     def _remember_session(self, grant: Grant) -> Session:
         info = grant.tunneling_info

@@ -35,9 +35,14 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("target", required=False)
-@click.option("--objective", multiple=True, help="IPsec option (esp) or security objective.")
+@click.option(
+    "--objective",
+    multiple=True,
+    help="IPsec option (native, ah, esp, ah+esp) or security objective.",
+)
 @click.option("--threat", multiple=True, help="A threat of the paper's Table 1 to be safe from.")
 @click.option("--network", multiple=True, help="Only this network behind Target (CIDR).")
+@click.option("--transport", is_flag=True, help="Target alone, in transport mode.")
 @click.option(
     "--lifetime", type=console.DURATION, help="How long, such as 8h; else as long as allowed."
 )
@@ -47,6 +52,11 @@ def cli() -> None:
 @click.option("--cover", type=_FILE, help="The cover of a token that stores none.")
 @click.option("--officer", type=_FILE, help="The security officer's certificate.")
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
+@click.option(
+    "--insecure-benchmark-suites",
+    is_flag=True,
+    help="Accept MD5, SHA-1 and 3DES, which protect nothing, from a Target that measures them.",
+)
 @console.secret_options("pin", _PIN)
 @_token_option
 @_json_option
@@ -55,6 +65,7 @@ def connect(
     objective: tuple[str, ...],
     threat: tuple[str, ...],
     network: tuple[str, ...],
+    transport: bool,
     lifetime: int | None,
     foreground: bool,
     wait: bool,
@@ -62,6 +73,7 @@ def connect(
     cover: Path | None,
     officer: Path | None,
     allow_final_try: bool,
+    insecure_benchmark_suites: bool,
     pin_fd: int | None,
     pin_file: Path | None,
     token: str | None,
@@ -76,26 +88,34 @@ def connect(
     from token_client.steps import Steps
 
     _interrupt_on_hangup()
-    option = _objective(objective, threat)
-    networks = _networks(network)
     config = configuration.load(cover=cover, officer=officer)
+    option = _objective(objective, threat, config.minimum)
+    networks = _wanted(network, transport=transport)
     driver = _driver(config)
     pulled = partial(removal.end_unless_kept, driver, config)
     plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)
-    capabilities = connecting.check_means(driver, option)
+    capabilities = connecting.check_means(driver, option, alone=transport)
     source = PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try)
     credential = plug.obtain_pin(source)
 
     def attempt(booklet: "Booklet") -> "Connected | None":
-        wish = Wish(
-            connecting.choose_target(booklet, target), int(option), networks or None, lifetime
-        )
+        wish = Wish(connecting.choose_target(booklet, target), int(option), networks, lifetime)
         if dry_run:
             _show_plan(connecting.plan(booklet, capabilities, wish, config), as_json)
             return None
+        nat = connecting.check_nat(booklet, wish, config)
         if not as_json:
             click.echo(f"Connecting {booklet.cover.user_id} to {wish.target} by {option.label}")
-        return connecting.connect(booklet, driver, capabilities, wish, config, Steps(quiet=as_json))
+        return connecting.connect(
+            booklet,
+            driver,
+            capabilities,
+            wish,
+            config,
+            Steps(quiet=as_json),
+            nat=nat,
+            allow_weak=insecure_benchmark_suites,
+        )
 
     connected = plug.use(credential, attempt)
     if connected is not None:
@@ -173,6 +193,20 @@ def tokens(as_json: bool) -> None:
 
 
 @cli.command()
+@_json_option
+def objectives(as_json: bool) -> None:
+    """Show the paper's Tables 1 to 3, and what this machine can do."""
+    from token_client import config as configuration
+    from token_client.options import ask, describe, facts
+
+    found = ask(_driver(configuration.load()))
+    if as_json:
+        console.print_json(facts(found))
+    else:
+        click.echo("\n".join(describe(found)))
+
+
+@cli.command()
 @_token_option
 @_json_option
 def doctor(token: str | None, as_json: bool) -> int:
@@ -206,13 +240,22 @@ def _interrupt_on_hangup() -> None:
         signal.signal(number, interrupt)
 
 
-def _objective(names: tuple[str, ...], threats: tuple[str, ...]) -> "Objective":
+def _objective(
+    names: tuple[str, ...], threats: tuple[str, ...], minimum: tuple[str, ...]
+) -> "Objective":
     from carnet.objectives import choose_option
 
     try:
-        return choose_option(names, threats)
+        return choose_option(names, threats, minimum)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _wanted(names: tuple[str, ...], *, transport: bool) -> tuple[str, ...] | None:
+    """Return the networks asked for: none for Target alone, None for all she may have."""
+    if transport and names:
+        raise UsageError("--transport is Target alone; leave out --network, or --transport.")
+    return () if transport else _networks(names) or None
 
 
 def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -252,12 +295,18 @@ def _show(connected: "Connected", config: "ClientConfig", as_json: bool) -> None
         return
     left = connected.pairs_left
     click.echo(
-        f"Connected to {session.target}: {', '.join(session.networks)} through "
-        f"{session.virtual_address}, {format_duration(connected.seconds)} long."
+        f"Connected to {session.target}: {_where(session)}, "
+        f"{format_duration(connected.seconds)} long."
     )
     click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
     if left < config.few_pairs:
         _tell("Few key pairs are left; ask the security officer for a new booklet in time.")
+
+
+def _where(session: "Session") -> str:
+    networks = ", ".join(session.networks) or "Target alone"
+    through = session.virtual_address
+    return f"{networks} through {through}" if through else networks
 
 
 def _watch(

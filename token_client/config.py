@@ -12,6 +12,7 @@ import platformdirs
 from msgspec import Meta, structs
 
 from carnet.config import Section, load_config
+from carnet.objectives import required_by
 from carnet.wire.documents import Url
 
 PATH_VARIABLE = "CARNET_CLIENT_CONFIG"
@@ -43,6 +44,10 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """The officer's certificate, to accept no other officer's covers."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
+    minimum: tuple[str, ...] = ()
+    """IPsec options and security objectives; what satisfies less is refused."""
+    nat: bool | None = None
+    """Whether this machine is behind NAT; left out: a Host is asked where it matters."""
     patience: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
     on_removal: OnRemoval = OnRemoval.END
@@ -51,6 +56,10 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Program and arguments that lock the screen, for `on_removal = "lock"`."""
     few_pairs: Annotated[int, Meta(ge=0)] = 5
     """A connection that leaves fewer key pairs than this warns of it."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a minimum that names no option and no security objective."""
+        required_by(self.minimum)
 
 
 def load(**changed: Path | None) -> ClientConfig:

@@ -14,6 +14,7 @@ from carnet.errors import (
 )
 from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
@@ -22,6 +23,7 @@ from token_client.booklet import Booklet
 from token_client.config import ClientConfig
 from token_client.host import HostSender, NotYetError
 from token_client.memory import memory_directory
+from token_client.nat import behind_nat
 from token_client.pending import PendingStore
 from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
@@ -56,6 +58,7 @@ def plan(
         "target": wish.target,
         "objective": Objective(wish.objective_id).label,
         "networks": wish.networks,
+        "mode": str(_mode(wish)),
         "lifetime": wish.lifetime,
         "driver": f"{capabilities.driver} {capabilities.version}",
         "key_id": usable[0].key_id.hex() if usable else None,
@@ -63,10 +66,17 @@ def plan(
     }
 
 
-def check_means(driver: Driver, objective: Objective) -> Capabilities:
+def _mode(wish: Wish) -> Mode:
+    """Return the mode that Target will choose, but where she may have nothing but Target."""
+    alone = wish.networks == () or wish.objective_id == Objective.NATIVE
+    return Mode.TRANSPORT if alone else Mode.TUNNEL
+
+
+def check_means(driver: Driver, objective: Objective, *, alone: bool = False) -> Capabilities:
     """Refuse, before a key pair is spent, what this machine cannot carry.
 
-    Raises IPsecError: no daemon, or one that cannot carry the objective.
+    `alone` is Target without the networks behind it, in transport mode. Raises
+    IPsecError: no daemon, or one that cannot carry the objective.
     """
     capabilities = driver.capabilities()
     if objective not in capabilities.objectives:
@@ -75,7 +85,33 @@ def check_means(driver: Driver, objective: Objective) -> Capabilities:
             f"{driver.name} on this machine cannot carry {objective.label}, only {able}; "
             f"choose another objective, or another machine."
         )
+    if alone and Mode.TRANSPORT not in capabilities.modes:
+        raise IPsecError(
+            f"{driver.name} on this machine cannot carry transport mode; "
+            f"ask for the networks behind Target, or use another machine."
+        )
     return capabilities
+
+
+def check_nat(booklet: Booklet, wish: Wish, config: ClientConfig) -> bool | None:
+    """Refuse, before a key pair is spent, what does not get through the NAT before it.
+
+    Returns whether there is NAT, as far as that is known; a Host is asked only where it
+    matters. Raises IPsecError.
+    """
+    objective, mode = Objective(wish.objective_id), _mode(wish)
+    if crosses_nat(objective, mode):
+        return config.nat
+    nat = config.nat
+    if nat is None:
+        nat = behind_nat(config.hosts or booklet.cover.hosts)
+    if nat:
+        raise IPsecError(
+            f"This machine is behind NAT (the Host sees another address), and {objective.label} "
+            f"in {mode} mode does not get through; choose esp to the networks behind Target, or "
+            f"another network."
+        )
+    return nat
 
 
 def choose_target(booklet: Booklet, named: str | None) -> str:
@@ -95,10 +131,14 @@ def connect(
     wish: Wish,
     config: ClientConfig,
     steps: Steps,
+    *,
+    nat: bool | None = None,
+    allow_weak: bool = False,
 ) -> Connected:
     """Open a tunnel with the next key pair, or go on where an earlier run stopped.
 
-    Raises NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
+    `nat` is what check_nat() found; `allow_weak` accepts suites for benchmarks. Raises
+    NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
     """
     directory = memory_directory()
     store = PendingStore(directory, booklet.serial, booklet.vault)
@@ -109,11 +149,12 @@ def connect(
     means = Means(
         booklet=booklet,
         driver=driver,
-        make_info=_info_maker(capabilities),
+        make_info=_info_maker(capabilities, nat),
         sender=HostSender(config.hosts or booklet.cover.hosts, config.patience, tell),
         store=store,
         sessions=SessionStore(directory),
         steps=steps,
+        allow_weak=allow_weak,
     )
     exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
@@ -185,7 +226,9 @@ def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:
     return min(untried, key=lambda pair: pair.key_id in aside)
 
 
-def _info_maker(capabilities: Capabilities) -> Callable[[Wish, bytes], RequestInfo]:
+def _info_maker(
+    capabilities: Capabilities, nat: bool | None
+) -> Callable[[Wish, bytes], RequestInfo]:
     driver = ClientDriver(
         name=capabilities.driver,
         ike_versions=capabilities.ike_versions,
@@ -200,7 +243,7 @@ def _info_maker(capabilities: Capabilities) -> Callable[[Wish, bytes], RequestIn
             networks=wish.networks,
             lifetime=wish.lifetime,
             drivers=(driver,),
-            nat=None,
+            nat=nat,
             ephemeral_key=ephemeral_key,
         )
 

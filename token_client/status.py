@@ -94,7 +94,8 @@ def describe(state: TunnelState) -> str:
             + (_describe_live(live, "") if live else "")
         )
     objective = Objective(session.objective_id).label
-    head = f"{session.target}  {session.user_id}  {objective}  {', '.join(session.networks)}"
+    networks = ", ".join(session.networks) or "Target alone"
+    head = f"{session.target}  {session.user_id}  {objective}  {networks}"
     if session.ended:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
@@ -106,7 +107,13 @@ def _describe_live(live: TunnelStatus, left: str) -> str:
     ppk = ", post-quantum key" if live.ppk else ""
     return (
         f"\n  up for {format_duration(live.established_seconds)}{left}\n"
-        f"  {live.child_suite}, IKE {live.ike_suite}{ppk}\n"
-        f"  {live.virtual_address} at {live.local_address} to {live.remote_address}, "
+        f"  {live.child_suite or 'no IPsec'}, IKE {live.ike_suite}{ppk}\n"
+        f"  {_here(live)} to {live.remote_address}, "
         f"{live.bytes_in} bytes in, {live.bytes_out} bytes out"
     )
+
+
+def _here(live: TunnelStatus) -> str:
+    if live.virtual_address is None:
+        return live.local_address
+    return f"{live.virtual_address} at {live.local_address}"

@@ -29,6 +29,30 @@ class Mode(StrEnum):
     TRANSPORT = "transport"
 
 
+def crosses_nat(objective: Objective, mode: Mode) -> bool:
+    """Whether a tunnel may be had from behind NAT: only ESP in tunnel mode (RFC 3948).
+
+    AH covers the addresses that NAT changes (RFC 4302 section 1). In transport mode, and
+    without IPsec, the peer would take the address of the NAT, and so all who share it,
+    for the Client.
+    """
+    return objective is Objective.ESP and mode is Mode.TUNNEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class AhHalf:
+    """Identities and keys of the connection that negotiates the AH half of AH and ESP.
+
+    No IKE daemon negotiates the two as one, so each half is authenticated by itself.
+    """
+
+    local_identity: str
+    remote_identity: str
+    psk: bytes = field(repr=False)
+    ppk: bytes | None = field(repr=False)
+    ppk_id: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TunnelSpec:
     """What a driver needs to know to install one end of one tunnel.
@@ -57,10 +81,13 @@ class TunnelSpec:
     esp_proposals: tuple[str, ...]
     ah_proposals: tuple[str, ...]
     local_networks: tuple[str, ...]
-    """Traffic selectors of this end, in CIDR notation; empty: its own (virtual) address."""
+    """Traffic selectors of this end, in CIDR notation; empty: its own (virtual) address.
+
+    All inside a tunnel is of one IP version, which need not be the outer one.
+    """
     remote_networks: tuple[str, ...]
     virtual_address: str | None
-    """The Client's address inside the tunnel; None in transport mode."""
+    """The Client's address inside the tunnel; None in transport mode, and only there."""
     psk: bytes = field(repr=False)
     ppk: bytes | None = field(repr=False)
     """Post-quantum pre-shared key (RFC 8784), required where there is one."""
@@ -69,6 +96,10 @@ class TunnelSpec:
     """UDP encapsulation (RFC 3948) even where no NAT is found."""
     lifetime: int
     """Seconds until the session ends; IPsec SAs rekey within it."""
+    ah_half: AhHalf | None = None
+    """For AH and ESP, where a driver carries them as two connections; else None."""
+    allow_weak: bool = False
+    """Whether the suites that no tunnel may be protected by are let through, for benchmarks."""
 
     def __post_init__(self) -> None:
         for holds, what in (
@@ -80,8 +111,10 @@ class TunnelSpec:
             (_matches(_PROPOSAL, *self.esp_proposals, *self.ah_proposals), "IPsec proposals"),
             (_all_networks(self.local_networks + self.remote_networks), "networks"),
             (_virtual_address_fits(self.mode, self.virtual_address), "virtual address"),
+            (_one_ip_version(self), "mix of IP versions"),
             (len(self.psk) >= SECRET_LENGTH, "pre-shared key"),
             (_ppk_fits(self.ppk, self.ppk_id), "post-quantum pre-shared key"),
+            (_half_fits(self.objective, self.ah_half), "second pair of IKE identities"),
             (self.lifetime > 0, "lifetime"),
         ):
             if not holds:
@@ -110,15 +143,35 @@ def _all_networks(networks: tuple[str, ...]) -> bool:
 
 
 def _virtual_address_fits(mode: Mode, address: str | None) -> bool:
-    if address is None:
-        return mode is Mode.TRANSPORT
+    if address is None or mode is Mode.TRANSPORT:
+        return address is None and mode is Mode.TRANSPORT
     try:
         return bool(ip_address(address))
     except ValueError:
         return False
 
 
+def _one_ip_version(spec: TunnelSpec) -> bool:
+    """Whether all that is inside the tunnel is of one IP version, as far as it can be read."""
+    if spec.virtual_address is None:
+        return True
+    inside = (*spec.local_networks, *spec.remote_networks, spec.virtual_address)
+    return not _all_networks(inside) or len({ip_network(each).version for each in inside}) == 1
+
+
 def _ppk_fits(ppk: bytes | None, ppk_id: str | None) -> bool:
     if ppk is None or ppk_id is None:
         return ppk is None and ppk_id is None
     return len(ppk) >= SECRET_LENGTH and _matches(_IDENTITY, ppk_id)
+
+
+def _half_fits(objective: Objective, half: AhHalf | None) -> bool:
+    if half is None:
+        return True
+    return (
+        objective is Objective.AH_ESP
+        and _matches(_IDENTITY, half.local_identity, half.remote_identity)
+        and half.local_identity != half.remote_identity
+        and len(half.psk) >= SECRET_LENGTH
+        and _ppk_fits(half.ppk, half.ppk_id)
+    )

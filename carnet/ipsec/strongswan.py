@@ -1,7 +1,7 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +20,14 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet.errors import IPsecError
+from carnet.ipsec import bundle as bundles
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
-from carnet.ipsec.kernel import kernel_has_esp
+from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import unknown_words, weak_words
+from carnet.ipsec.strongswan_parts import Part, is_ours, parts, reqids, tunnel_of
 from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, find_socket, open_session, text
 from carnet.objectives import Objective
 
@@ -64,13 +66,13 @@ class StrongSwan:
         with open_session(self._socket) as session:
             version = text(session.version())["version"]
             plugins = text(session.stats())["plugins"]
-        esp = _USERSPACE_ESP in plugins or kernel_has_esp()
+        objectives, modes = _carried(userspace=_USERSPACE_ESP in plugins)
         return Capabilities(
             driver=self.name,
             version=version,
             ike_versions=IKE_VERSIONS,
-            objectives=(Objective.ESP,) if esp else (),
-            modes=(Mode.TUNNEL,) if esp else (),
+            objectives=objectives,
+            modes=modes,
             ppk=True,
         )
 
@@ -81,13 +83,22 @@ class StrongSwan:
         refuses it; nothing of it is left in the daemon then.
         """
         _refuse_what_cannot_be_carried(spec)
+        self._refuse_what_is_not_here(spec)
         with self._all_or_nothing(spec.name), open_session(self._socket) as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
             addresses = messages.pool(spec)
             if addresses is not None:
                 session.load_pool(addresses)
-            session.load_conn(messages.connection(spec))
+            for connection in messages.connections(spec):
+                session.load_conn(connection)
+
+    def _refuse_what_is_not_here(self, spec: TunnelSpec) -> None:
+        here = self.capabilities()
+        if spec.objective not in here.objectives:
+            raise IPsecError(_CANNOT_CARRY.format(what=f"the objective {spec.objective.label}"))
+        if spec.mode not in here.modes:
+            raise IPsecError(_CANNOT_CARRY.format(what=f"{spec.mode} mode"))
 
     def up(self, spec: TunnelSpec) -> TunnelStatus:
         """Initiate IKE (the paper's step 9), and confirm() what came up.
@@ -99,29 +110,31 @@ class StrongSwan:
         of it is left then.
         """
         with self._all_or_nothing(spec.name):
-            self._initiate(spec.name)
-            if spec.ppk is not None:
-                self._rekey_ike(spec.name)
+            for part in parts(spec):
+                self._initiate(part)
+                if part.ppk is not None:
+                    self._rekey_ike(part.name)
         return self.confirm(spec)
 
-    def _initiate(self, name: str) -> None:
+    def _initiate(self, part: Part) -> None:
         """Negotiate on a thread, so that an interrupt is heard meanwhile.
 
         It would leave the daemon negotiating, and the library waiting for its answer:
         ending the negotiation ends the thread too.
         """
         with ThreadPoolExecutor(1, "initiate") as thread:
-            negotiation = thread.submit(self._negotiate, name)
+            negotiation = thread.submit(self._negotiate, part)
             try:
                 negotiation.result()
             except BaseException:
-                self._terminate(name)
+                self._terminate(part.name)
                 raise
 
-    def _negotiate(self, name: str) -> None:
+    def _negotiate(self, part: Part) -> None:
         log: list[str] = []
-        milliseconds = int(self._ike_time_limit * 1000)
-        order = {"ike": name, "child": name, "timeout": str(milliseconds)}
+        order = {"ike": part.name, "timeout": str(int(self._ike_time_limit * 1000))}
+        if part.protocol:
+            order["child"] = part.name
         with open_session(self._socket, self._ike_time_limit + ANSWER_TIME_LIMIT) as session:
             try:
                 log.extend(text(line)["msg"] for line in session.initiate(order))
@@ -142,19 +155,22 @@ class StrongSwan:
                 ) from error
 
     def confirm(self, spec: TunnelSpec) -> TunnelStatus:
-        """Compare the live tunnel with what was agreed.
+        """Compare the live tunnel with what was agreed, and tie AH and ESP together.
 
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
         with self._all_or_nothing(spec.name):
-            live = [sa for _, sa in self._settled_sas(spec.name) if reports.is_live(sa)]
-            found = reports.shortfalls(spec, live[-1]) if live else ["it is not established"]
+            live = self._parts_of(spec.name)
+            found = reports.shortfalls(spec, live)
             if found:
                 raise IPsecError(
                     f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
                     " downgraded, so it was ended; ask the operator of Target."
                 )
-            return reports.status(spec.name, live[-1])
+            tie = reports.bundle(spec, live)
+            if tie is not None:
+                bundles.install(tie)
+            return reports.status(spec.name, live, self._peers().get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""
@@ -163,44 +179,66 @@ class StrongSwan:
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""
-        self._terminate(name)
+        for part in self._loaded_parts(name):
+            self._terminate(part)
         with open_session(self._socket) as session:
-            if name in text(session.get_conns())["conns"]:
-                session.unload_conn({"name": name})
+            for connection in text(session.get_conns())["conns"]:
+                if tunnel_of(connection) == name:
+                    session.unload_conn({"name": connection})
             if name in session.get_pools():
                 _settling(retry_if_exception_type(CommandException))(
                     session.unload_pool, {"name": name}
                 )
             _unload_keys(session, name)
+        # Last, so that nothing of it leaves in clear while an SA of it is left.
+        bundles.remove(reqids(name)[0])
 
-    def _terminate(self, name: str) -> None:
-        """End the tunnel's IKE_SAs, half-open ones too, and see that they are gone."""
-        order = {"ike": name, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
-        if not self._list_sas(name):
+    def _loaded_parts(self, name: str) -> list[str]:
+        """Return the names of a tunnel's connections that are live."""
+        names = (each for each, _ in self._list_sas() if tunnel_of(each) == name)
+        return list(dict.fromkeys(names))
+
+    def _terminate(self, part: str) -> None:
+        """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
+        order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
+        if not self._list_sas(part):
             return
         with open_session(self._socket) as session:
             try:
                 list(session.terminate(order))
             except CommandException as error:
                 # It may have ended by itself, or ended without the peer's consent.
-                if self._list_sas(name):
+                if self._list_sas(part):
                     raise IPsecError(
-                        f"The tunnel {name} cannot be ended; restart the strongSwan daemon."
+                        f"The tunnel {tunnel_of(part)} cannot be ended;"
+                        " restart the strongSwan daemon."
                     ) from error
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""
-        return [
-            reports.status(name, sa)
-            for name, sa in self._settled_sas()
-            if messages.is_ours(name) and reports.is_live(sa)
-        ]
+        tunnels: dict[str, dict[str, dict[str, Any]]] = {}
+        for part, sa in self._settled_sas():
+            if is_ours(part) and reports.is_live(sa):
+                tunnels.setdefault(tunnel_of(part), {})[part] = sa
+        peers = self._peers()
+        return [reports.status(name, found, peers.get(name, ())) for name, found in tunnels.items()]
+
+    def _peers(self) -> dict[str, Sequence[str]]:
+        """Return at which addresses the peer of each tunnel is expected, as far as it is loaded."""
+        with open_session(self._socket) as session:
+            listed = [text(each) for each in session.list_conns()]
+        return {
+            tunnel_of(name): connection["remote_addrs"]
+            for each in listed
+            for name, connection in each.items()
+        }
 
     def sweep(self, keep: frozenset[str]) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
         doomed = sorted(self.installed() - keep)
         for name in doomed:
             self.down(name)
+        bundles.sweep(reqids(name)[0] for name in keep)
         return doomed
 
     def installed(self) -> frozenset[str]:
@@ -209,16 +247,15 @@ class StrongSwan:
         with open_session(self._socket) as session:
             names |= set(text(session.get_conns())["conns"])
             names |= set(session.get_pools())
-            names |= {messages.tunnel_of_key(key) for key in text(session.get_shared())["keys"]}
-        return frozenset(name for name in names if messages.is_ours(name))
+            names |= set(text(session.get_shared())["keys"])
+        return frozenset(tunnel_of(name) for name in names if is_ours(name))
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
         A rekeying is no event. Returns when the daemon goes away or close() is called.
         """
-        # An IKE_SA that ends reports each of its CHILD_SAs down, so these events are enough.
-        events = Events(self._socket, ["child-updown"])
+        events = Events(self._socket, ["child-updown", "ike-updown"])
         with self._lock:
             self._watching.add(events)
         return self._tunnel_events(events)
@@ -246,6 +283,11 @@ class StrongSwan:
     def render(self, spec: TunnelSpec) -> str:
         """Show what install() would load, in the manner of swanctl.conf, secrets masked."""
         return messages.render(spec)
+
+    def _parts_of(self, name: str) -> dict[str, Any]:
+        """Return the newest live IKE_SAs of a tunnel, by connection name."""
+        settled = self._settled_sas()
+        return reports.newest_parts(item for item in settled if tunnel_of(item[0]) == name)
 
     def _settled_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Return the IKE_SAs as _list_sas() does, none of them just handing over."""
@@ -291,21 +333,49 @@ def _unload_keys(session: Session, name: str) -> None:
         session.unload_shared({"id": key_id})
 
 
+def _carried(*, userspace: bool) -> tuple[tuple[Objective, ...], tuple[Mode, ...]]:
+    """Return which objectives and modes this machine carries.
+
+    Userspace ESP is ESP in tunnel mode and nothing else: it pretends to NAT everywhere,
+    so where there is none cannot be known.
+    """
+    if userspace:
+        return (Objective.ESP,), (Mode.TUNNEL,)
+    esp, ah = kernel_has_esp(), kernel_has_ah()
+    found = {
+        Objective.NATIVE: True,
+        Objective.AH: ah,
+        Objective.ESP: esp,
+        Objective.AH_ESP: esp and ah,
+    }
+    return tuple(each for each, carried in found.items() if carried), tuple(Mode)
+
+
 def _refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
-    unknown = unknown_words(spec.ike_proposals + spec.esp_proposals)
-    weak = weak_words(spec.ike_proposals + spec.esp_proposals)
+    proposals = spec.ike_proposals + spec.esp_proposals + spec.ah_proposals
+    unknown = unknown_words(proposals)
+    weak = () if spec.allow_weak else weak_words(proposals)
+    has_esp, has_ah = bool(spec.esp_proposals), bool(spec.ah_proposals)
+    wants_esp = spec.objective in (Objective.ESP, Objective.AH_ESP)
+    wants_ah = spec.objective in (Objective.AH, Objective.AH_ESP)
+    native_tunnel = spec.objective is Objective.NATIVE and spec.mode is not Mode.TRANSPORT
+    halved = spec.objective is Objective.AH_ESP and spec.ah_half is None
     for refused, what in (
-        (spec.objective is not Objective.ESP, f"the objective {spec.objective.label}"),
-        (spec.mode is not Mode.TUNNEL, f"{spec.mode} mode"),
+        (native_tunnel, "a tunnel without IPsec"),
+        (halved, "AH and ESP without a second pair of identities"),
         (spec.ike_version not in IKE_VERSIONS, f"IKEv{spec.ike_version}"),
-        (not spec.ike_proposals or not spec.esp_proposals, "a tunnel without proposals"),
-        (bool(spec.ah_proposals), "AH proposals"),
+        (not spec.ike_proposals, "a tunnel without proposals"),
+        (has_esp is not wants_esp, f"{spec.objective.label} with such ESP proposals"),
+        (has_ah is not wants_ah, f"{spec.objective.label} with such AH proposals"),
         (bool(unknown), f"the algorithms {', '.join(unknown)}"),
         (bool(weak), f"the weak algorithms {', '.join(weak)}"),
         (spec.role is Role.CLIENT and not spec.remote_addresses, "a Client that knows no Target"),
     ):
         if refused:
-            raise IPsecError(
-                f"The strongSwan driver cannot carry {what} and nothing is downgraded;"
-                " choose another objective or driver."
-            )
+            raise IPsecError(_CANNOT_CARRY.format(what=what))
+
+
+_CANNOT_CARRY = (
+    "The strongSwan driver cannot carry {what} and nothing is downgraded;"
+    " choose another objective or driver."
+)

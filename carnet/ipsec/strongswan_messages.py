@@ -6,7 +6,9 @@ what swanctl.conf(5) says.
 
 from typing import Any
 
-from carnet.ipsec.spec import NAME_PREFIX, Role, TunnelSpec
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.strongswan_parts import AH_HALF, Part, parts
+from carnet.objectives import Objective
 
 Message = dict[str, Any]
 
@@ -20,52 +22,58 @@ MASK = "(hidden)"
 _PPK_SUFFIX = "/ppk"
 """No tunnel's name has a slash in it."""
 
+_NOBODYS_MARK = "0x0/0x80000000"
+"""All packets but those that somebody has marked with the highest bit.
+
+It tells the daemon's policies between two hosts from ours for AH and ESP between the same
+two (carnet.ipsec.bundle): it deletes by selector and mark, and with its own would delete
+ours, so that the packets passed in clear.
+"""
+
 _ANY = ["%any"]
 _YES_NO = {True: "yes", False: "no"}
 
 
-def key_ids(name: str) -> tuple[str, str]:
-    """Return under which ids a tunnel's PSK and PPK are loaded."""
-    return name, name + _PPK_SUFFIX
-
-
-def tunnel_of_key(key_id: str) -> str:
-    """Return the name of the tunnel that a shared key was loaded for."""
-    return key_id.removesuffix(_PPK_SUFFIX)
-
-
-def is_ours(name: str) -> bool:
-    """Whether a connection, pool or key was loaded by Carnet."""
-    return name.startswith(NAME_PREFIX)
+def key_ids(name: str) -> tuple[str, ...]:
+    """Return under which ids a tunnel's PSKs and PPKs may be loaded."""
+    connections = (name, name + AH_HALF)
+    return tuple(each + suffix for each in connections for suffix in ("", _PPK_SUFFIX))
 
 
 def shared_keys(spec: TunnelSpec) -> list[Message]:
     """Return the load-shared messages: the PSK and, where there is one, the PPK (RFC 8784)."""
-    psk_id, ppk_id = key_ids(spec.name)
-    owners = [spec.local_identity, spec.remote_identity]
-    keys: list[Message] = [{"id": psk_id, "type": "IKE", "data": spec.psk, "owners": owners}]
-    if spec.ppk is not None:
-        keys.append({"id": ppk_id, "type": "ppk", "data": spec.ppk, "owners": [spec.ppk_id]})
+    keys: list[Message] = []
+    for part in parts(spec):
+        key_id = spec.name + AH_HALF if part.name.endswith(AH_HALF) else spec.name
+        owners = [part.local_identity, part.remote_identity]
+        keys.append({"id": key_id, "type": "IKE", "data": part.psk, "owners": owners})
+        if part.ppk is not None:
+            ppk_id = key_id + _PPK_SUFFIX
+            keys.append({"id": ppk_id, "type": "ppk", "data": part.ppk, "owners": [part.ppk_id]})
     return keys
 
 
 def pool(spec: TunnelSpec) -> Message | None:
     """Return Target's load-pool message: one address, for this one traveller."""
-    if spec.role is not Role.TARGET:
+    if spec.role is not Role.TARGET or spec.virtual_address is None:
         return None
     return {spec.name: {"addrs": spec.virtual_address}}
 
 
-def connection(spec: TunnelSpec) -> Message:
-    """Return the load-conn message: one IKE_SA with one CHILD_SA, both of the tunnel's name."""
+def connections(spec: TunnelSpec) -> list[Message]:
+    """Return the load-conn messages: each one IKE_SA with at most one CHILD_SA, of one name."""
+    return [{part.name: _connection(spec, part)} for part in parts(spec)]
+
+
+def _connection(spec: TunnelSpec, part: Part) -> Message:
     settings: Message = {
         "version": str(spec.ike_version),
         "local_addrs": list(spec.local_addresses) or _ANY,
         "remote_addrs": list(spec.remote_addresses) or _ANY,
         "proposals": list(spec.ike_proposals),
-        "local": {"auth": "psk", "id": spec.local_identity},
-        "remote": {"auth": "psk", "id": spec.remote_identity},
-        "mobike": "yes",
+        "local": {"auth": "psk", "id": part.local_identity},
+        "remote": {"auth": "psk", "id": part.remote_identity},
+        "mobike": _YES_NO[_may_move(spec)],
         "fragmentation": "yes",
         "encap": _YES_NO[spec.force_udp],
         "dpd_delay": DPD_DELAY,
@@ -73,44 +81,63 @@ def connection(spec: TunnelSpec) -> Message:
         # The pre-shared key is forgotten once the SA is up: there is nothing to authenticate with.
         "reauth_time": "0",
         "send_certreq": "no",
-        "children": {spec.name: _child(spec)},
     }
-    return {spec.name: settings | _ppk(spec) | _virtual_address(spec)}
+    if part.protocol:
+        settings["children"] = {part.name: _child(part)}
+    else:
+        settings["childless"] = "force"
+    return settings | _ppk(part) | _virtual_address(spec, part)
 
 
-def _ppk(spec: TunnelSpec) -> Message:
-    if spec.ppk_id is None:
+def _may_move(spec: TunnelSpec) -> bool:
+    """Whether MOBIKE may move the tunnel to another address: RFC 4555 knows tunnel mode only.
+
+    With AH and ESP the kernel's policies hold the addresses, and are ours.
+    """
+    return spec.mode is Mode.TUNNEL and spec.objective is not Objective.AH_ESP
+
+
+def _ppk(part: Part) -> Message:
+    if part.ppk_id is None:
         return {}
-    return {"ppk_id": spec.ppk_id, "ppk_required": "yes"}
+    return {"ppk_id": part.ppk_id, "ppk_required": "yes"}
 
 
-def _virtual_address(spec: TunnelSpec) -> Message:
+def _virtual_address(spec: TunnelSpec, part: Part) -> Message:
     """Client asks for its address inside the tunnel; Target has just that one to give."""
+    if not part.takes_address:
+        return {}
     if spec.role is Role.TARGET:
         return {"pools": [spec.name]}
     return {"vips": [spec.virtual_address]}
 
 
-def _child(spec: TunnelSpec) -> Message:
+def _child(part: Part) -> Message:
     child: Message = {
-        "mode": spec.mode.value,
-        "esp_proposals": list(spec.esp_proposals),
+        "mode": part.mode,
+        f"{part.protocol.lower()}_proposals": list(part.proposals),
         "rekey_time": CHILD_REKEY_TIME,
         # Whether a lost tunnel comes back is for the agent to say, with a fresh key.
         "start_action": "none",
         "close_action": "none",
         "dpd_action": "none",
     }
-    if spec.local_networks:
-        child["local_ts"] = list(spec.local_networks)
-    if spec.remote_networks:
-        child["remote_ts"] = list(spec.remote_networks)
+    if part.local_selectors:
+        child["local_ts"] = list(part.local_selectors)
+    if part.remote_selectors:
+        child["remote_ts"] = list(part.remote_selectors)
+    if part.reqid is not None:
+        child |= {"reqid": str(part.reqid), "policies": "no"}
+    elif part.mode == Mode.TRANSPORT:
+        child |= {"mark_in": _NOBODYS_MARK, "mark_out": _NOBODYS_MARK}
     return child
 
 
 def render(spec: TunnelSpec) -> str:
     """Return all that would be loaded, in the manner of swanctl.conf, secrets masked."""
-    loaded: Message = {"connections": connection(spec)}
+    loaded: Message = {"connections": {}}
+    for each in connections(spec):
+        loaded["connections"] |= each
     addresses = pool(spec)
     if addresses is not None:
         loaded["pools"] = addresses

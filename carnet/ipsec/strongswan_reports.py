@@ -1,18 +1,32 @@
 """What strongSwan reports over VICI, read and judged: pure functions, no daemon."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
-from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.ipsec.spec import Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
-from carnet.ipsec.strongswan_messages import is_ours
+from carnet.ipsec.strongswan_parts import (
+    LAST,
+    NATIVE,
+    Part,
+    ah_mode,
+    is_ours,
+    is_whole,
+    part_of,
+    parts,
+    reqids,
+    tunnel_of,
+)
+from carnet.objectives import Objective
 
 Report = Mapping[str, Any]
 
+_ANYWHERE = "%any"
 _LIVE_IKE = ("ESTABLISHED", "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
 _LIVE_CHILD = ("INSTALLED", "REKEYING")
@@ -30,72 +44,141 @@ def is_handing_over(sas: Iterable[tuple[str, Report]]) -> bool:
     """
     states: dict[str, set[str]] = {}
     for name, ike_sa in sas:
-        whole = is_live(ike_sa) and live_child(ike_sa) is not None
+        whole = _is_up(name, ike_sa)
         states.setdefault(name, set()).add("whole" if whole else ike_sa["state"])
     return any("whole" not in each and each & _HANDING_OVER for each in states.values())
 
 
 def live_child(ike_sa: Report) -> Report | None:
     """Return the CHILD_SA that carries packets now; rekeyed ones linger beside it."""
-    children = [c for c in ike_sa["child-sas"].values() if c["state"] in _LIVE_CHILD]
+    children = [c for c in ike_sa.get("child-sas", {}).values() if c["state"] in _LIVE_CHILD]
     return children[-1] if children else None
 
 
-def status(name: str, ike_sa: Report) -> TunnelStatus:
-    """Return a tunnel's status from its list-sa report."""
-    child: Report = live_child(ike_sa) or {}
-    children = ike_sa["child-sas"].values()
+def _is_up(name: str, ike_sa: Report) -> bool:
+    """Whether a part stands: an IKE_SA and, but for the native part, its CHILD_SA."""
+    childless = part_of(name) == NATIVE
+    return is_live(ike_sa) and (childless or live_child(ike_sa) is not None)
+
+
+def newest_parts(sas: Iterable[tuple[str, Report]]) -> dict[str, Report]:
+    """Return the live IKE_SAs of one tunnel by connection name, each part's newest."""
+    return {name: ike_sa for name, ike_sa in sas if is_live(ike_sa)}
+
+
+def _role(sas: Mapping[str, Report], peer: Sequence[str]) -> Role:
+    """Return which end of a tunnel this machine is.
+
+    Who asked for a virtual address has it; who gave it reports it as the peer's. Where
+    there is none, only Target expects its peer anywhere. Who initiated does not tell:
+    after a rekeying it may be either.
+    """
+    if any(ike_sa.get("local-vips") for ike_sa in sas.values()):
+        return Role.CLIENT
+    return Role.CLIENT if peer and _ANYWHERE not in peer else Role.TARGET
+
+
+def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> TunnelStatus:
+    """Return a tunnel's status from the list-sa reports of its parts, one at least.
+
+    `peer` is where the peer is expected, as the daemon lists its connection; empty: not known.
+    """
+    up = [part for part, ike_sa in sas.items() if _is_up(part, ike_sa)]
+    first = next(iter(sas.values()))
+    inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     return TunnelStatus(
         name=name,
-        # Who asked for a virtual address has it; who gave it reports it as the peer's.
-        role=Role.CLIENT if ike_sa.get("local-vips") else Role.TARGET,
-        established=is_live(ike_sa) and bool(child),
-        local_address=ike_sa["local-host"],
-        remote_address=ike_sa["remote-host"],
-        virtual_address=next(iter(_virtual_addresses(ike_sa)), None),
-        ike_suite="-".join(suite(ike_sa)),
-        child_suite=f"{child.get('protocol', '')} {'-'.join(suite(child))}".strip(),
-        encapsulated=child.get("encap") == "yes",
-        ppk=ike_sa.get("ppk") == "yes",
-        bytes_in=sum(int(each["bytes-in"]) for each in children),
-        bytes_out=sum(int(each["bytes-out"]) for each in children),
-        established_seconds=int(ike_sa.get("established", 0)),
+        role=_role(sas, peer),
+        established=is_whole(part_of(part) for part in up),
+        local_address=first["local-host"],
+        remote_address=first["remote-host"],
+        virtual_address=next(iter(_all_virtual_addresses(sas)), None),
+        ike_suite="-".join(suite(first)),
+        child_suite=", ".join(filter(None, map(_child_suite, reversed(inner)))),
+        encapsulated=any(child.get("encap") == "yes" for child in inner),
+        ppk=all(ike_sa.get("ppk") == "yes" for ike_sa in sas.values()),
+        bytes_in=_count(first, "bytes-in"),
+        bytes_out=_count(first, "bytes-out"),
+        established_seconds=int(first.get("established", 0)),
     )
+
+
+def _child_suite(child: Report) -> str:
+    return f"{child.get('protocol', '')} {'-'.join(suite(child))}".strip()
+
+
+def _count(ike_sa: Report, what: str) -> int:
+    return sum(int(child[what]) for child in ike_sa.get("child-sas", {}).values())
+
+
+def _all_virtual_addresses(sas: Mapping[str, Report]) -> list[str]:
+    return [address for ike_sa in sas.values() for address in _virtual_addresses(ike_sa)]
 
 
 def _virtual_addresses(ike_sa: Report) -> list[str]:
     return [*ike_sa.get("local-vips", []), *ike_sa.get("remote-vips", [])]
 
 
-def shortfalls(spec: TunnelSpec, ike_sa: Report) -> list[str]:
-    """Return in what a tunnel is less than agreed, each as half a sentence; empty if in nothing."""
-    child = live_child(ike_sa)
-    if child is None or not is_live(ike_sa):
+def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
+    """Return in what a tunnel is less than agreed, each as half a sentence; empty if in nothing.
+
+    `sas` are the newest IKE_SAs of its parts, by connection name.
+    """
+    agreed = parts(spec)
+    missing = [part for part in agreed if not _is_up(part.name, sas.get(part.name, {}))]
+    if len(missing) == len(agreed):
         return ["it is not established"]
+    if missing:
+        return [f"its {part.protocol} half is not established" for part in missing]
+    found = [shortfall for part in agreed for shortfall in _lacks(spec, part, sas[part.name])]
+    return list(dict.fromkeys(found))
+
+
+def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
+    child = live_child(ike_sa) or {}
+    addresses = [spec.virtual_address] if part.takes_address else []
     checks = {
         "it is not IKEv2": ike_sa.get("version") == str(spec.ike_version),
-        "it is not between the two identities": _identities_fit(spec, ike_sa),
+        "it is not between the two identities": _identities_fit(part, ike_sa),
         "its IKE algorithms were not proposed": is_proposed(suite(ike_sa), spec.ike_proposals),
-        "it has no post-quantum key": spec.ppk is None or ike_sa.get("ppk") == "yes",
-        "it is not ESP": child.get("protocol") == "ESP",
-        "its ESP algorithms were not proposed": is_proposed(suite(child), spec.esp_proposals),
-        "its mode is another": child.get("mode", "").lower() == spec.mode,
-        "its virtual address is another": _virtual_addresses(ike_sa) == [spec.virtual_address],
-        "its networks are others": _selectors_fit(spec, child),
+        "it has no post-quantum key": part.ppk is None or ike_sa.get("ppk") == "yes",
+        "there is NAT on the way, which it does not survive": (
+            crosses_nat(spec.objective, spec.mode) or not _is_behind_nat(ike_sa)
+        ),
+        "its virtual address is another": _virtual_addresses(ike_sa) == addresses,
+    }
+    found = [shortfall for shortfall, holds in checks.items() if not holds]
+    return found + (_child_lacks(spec, part, ike_sa, child) if part.protocol else [])
+
+
+def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) -> list[str]:
+    protocol = part.protocol
+    checks = {
+        f"it is not {protocol}": child.get("protocol") == protocol,
+        f"its {protocol} algorithms were not proposed": is_proposed(suite(child), part.proposals),
+        "its mode is another": child.get("mode", "").lower() == part.mode,
+        "its networks are others": _selectors_fit(spec, part, ike_sa, child),
+        "its halves are not tied together": part.reqid in (None, int(child.get("reqid", 0))),
     }
     return [shortfall for shortfall, holds in checks.items() if not holds]
 
 
-def _identities_fit(spec: TunnelSpec, ike_sa: Report) -> bool:
+def _identities_fit(part: Part, ike_sa: Report) -> bool:
     identities = (ike_sa.get("local-id"), ike_sa.get("remote-id"))
-    return identities == (spec.local_identity, spec.remote_identity)
+    return identities == (part.local_identity, part.remote_identity)
 
 
-def _selectors_fit(spec: TunnelSpec, child: Report) -> bool:
+def _is_behind_nat(ike_sa: Report) -> bool:
+    return any(ike_sa.get(f"nat-{end}") == "yes" for end in ("local", "remote", "any"))
+
+
+def _selectors_fit(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) -> bool:
     """Whether the traffic selectors were not narrowed (RFC 7296 section 2.9)."""
     inside = (spec.virtual_address,) if spec.virtual_address else ()
-    local, remote = spec.local_networks, spec.remote_networks
-    if spec.role is Role.CLIENT:
+    local, remote = part.local_selectors, part.remote_selectors
+    if spec.virtual_address is None or not (part.takes_address or local):
+        local, remote = (ike_sa["local-host"],), (ike_sa["remote-host"],)
+    elif spec.role is Role.CLIENT:
         local = local or inside
     else:
         remote = remote or inside
@@ -109,11 +192,51 @@ def _networks(selectors: Iterable[str]) -> set[str]:
     return {s if "[" in s or "|" in s else str(ip_network(s)) for s in selectors}
 
 
+def bundle(spec: TunnelSpec, sas: Mapping[str, Report]) -> Bundle | None:
+    """Return what ties the halves of AH and ESP together, now that the addresses are known."""
+    if spec.objective is not Objective.AH_ESP:
+        return None
+    ike_sa = next(iter(sas.values()))
+    local, remote = ike_sa["local-host"], ike_sa["remote-host"]
+    esp_reqid, ah_reqid = reqids(spec.name)
+    return Bundle(
+        role=spec.role,
+        mode=spec.mode,
+        ah_mode=ah_mode(spec),
+        local_address=local,
+        remote_address=remote,
+        esp_reqid=esp_reqid,
+        ah_reqid=ah_reqid,
+        selectors=_pairs(spec, _host(local), _host(remote)),
+    )
+
+
+def _pairs(spec: TunnelSpec, local: str, remote: str) -> tuple[tuple[str, str], ...]:
+    """Return which packets the two halves protect: here and there."""
+    if spec.virtual_address is None:
+        return ((local, remote),)
+    inside = _host(spec.virtual_address)
+    here, there = spec.local_networks or (inside,), spec.remote_networks or (inside,)
+    return tuple((one, other) for one in here for other in there)
+
+
+def _host(address: str) -> str:
+    return str(ip_network(address))
+
+
 def event(message: Report) -> TunnelEvent | None:
-    """Return what a child-updown event says of a tunnel of ours; None if it is not ours."""
+    """Return what a child-updown or ike-updown event says of a tunnel of ours; else None.
+
+    A tunnel is up with its last part, and down with any. An IKE_SA that ends reports
+    each of its CHILD_SAs down, so of IKE_SAs only the childless count.
+    """
+    up = message.get("up") == "yes"
     for name, sa in message.items():
-        if isinstance(sa, Mapping) and is_ours(name):
-            return TunnelEvent(name, Change.UP if message.get("up") == "yes" else Change.DOWN)
+        if not (isinstance(sa, Mapping) and is_ours(name)):
+            continue
+        counts = "child-sas" in sa or part_of(name) == NATIVE
+        if counts and (not up or part_of(name) in LAST):
+            return TunnelEvent(tunnel_of(name), Change.UP if up else Change.DOWN)
     return None
 
 

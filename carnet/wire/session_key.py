@@ -2,8 +2,8 @@
 
 Target seals 32 fresh bytes to the Client's ephemeral ML-KEM-768 + X25519 key with
 HPKE; Host carries them without being able to read them. Both ends derive the IKE
-pre-shared key and the post-quantum pre-shared key (RFC 8784) from them, under
-labels of their own, so that neither can stand for the other.
+pre-shared keys and the post-quantum pre-shared keys (RFC 8784) from them, under
+labels of their own, so that none can stand for another.
 """
 
 import secrets
@@ -101,18 +101,24 @@ class EphemeralKey:
 
 @dataclass(frozen=True)
 class SessionSecrets:
-    """The two keys of one session; neither shows in repr()."""
+    """The keys of one session; none shows in repr()."""
 
     psk: bytes = field(repr=False)
     """IKE pre-shared key, 32 bytes."""
     ppk: bytes = field(repr=False)
     """Post-quantum pre-shared key (RFC 8784), 32 bytes."""
+    ah_psk: bytes = field(repr=False)
+    """As `psk`, for the second connection of AH and ESP, which negotiates AH."""
+    ah_ppk: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, session_key: bytes, binding: SessionBinding) -> "SessionSecrets":
-        """Derive both keys from the session key (HKDF, RFC 5869)."""
+        """Derive all keys from the session key (HKDF, RFC 5869), each under its own label."""
         return cls(
-            psk=_derive(session_key, "ike-psk", binding), ppk=_derive(session_key, "ppk", binding)
+            psk=_derive(session_key, "ike-psk", binding),
+            ppk=_derive(session_key, "ppk", binding),
+            ah_psk=_derive(session_key, "ike-psk-ah", binding),
+            ah_ppk=_derive(session_key, "ppk-ah", binding),
         )
 
 

@@ -41,7 +41,8 @@ def users() -> None:
     type=NETWORK,
     multiple=True,
     required=True,
-    help="A network she may reach, like 10.20.0.0/16; may be repeated.",
+    help="A network she may reach, like 10.20.0.0/16, or Target's own address, like"
+    " 198.51.100.2/32; may be repeated.",
 )
 @click.option(
     "--lifetime", type=LIFETIME, required=True, help="How long a tunnel may stand, like 8h."
@@ -64,11 +65,13 @@ def add(
 
 def _check_behind(network: str, config: TargetConfig) -> None:
     wanted = ip_network(network)
+    if wanted in [ip_network(address) for address in config.tunnels.addresses]:
+        return
     behind = [ip_network(each) for each in config.tunnels.networks]
     if not any(wanted.version == n.version and wanted.subnet_of(n) for n in behind):  # type: ignore[arg-type]
         raise UsageError(
             f"{network} is not behind {config.name}; name one of its networks"
-            f" ({', '.join(config.tunnels.networks)}) or a part of one."
+            f" ({', '.join(config.tunnels.networks)}), a part of one, or its own address."
         )
 
 

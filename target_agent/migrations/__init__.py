@@ -1,4 +1,4 @@
 """Alembic migrations of the Target's database."""
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The newest revision; a database that has it is used as it is."""

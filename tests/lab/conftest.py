@@ -11,7 +11,7 @@ from vici import Session
 
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
-from carnet.ipsec.strongswan_messages import is_ours
+from carnet.ipsec.strongswan_parts import is_ours
 from carnet.ipsec.vici_link import open_session, text
 from carnet.objectives import Objective
 from lab.charon import Charon, Lane, choose_lane

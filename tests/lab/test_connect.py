@@ -11,8 +11,9 @@ import pytest
 
 from carnet.ipsec.vici_link import open_session
 from lab.capture import Capture
+from lab.charon import Lane
 from lab.http_client import request
-from lab.network import CLIENT_ADDRESS, HOST_ADDRESS
+from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, TARGET_ADDRESS
 from lab.office import HOST_PORT, HOST_URL, files_below, pipes
 from lab.terminal import type_in
 from lab.wiretap import overheard
@@ -21,7 +22,7 @@ from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=28) as made:
+    with office_at_work(lane, pairs=32) as made:
         yield made
 
 
@@ -216,6 +217,75 @@ def test_what_cannot_be_asked_for_costs_no_pair(office, options):
     assert is_one_sentence(done)
     assert office.keys_on(office.world.client) == before
     assert office.valid_pairs() == len(before)
+
+
+@pytest.mark.parametrize(
+    ("configured", "options", "said"),
+    [
+        ('minimum = ["O.Non-repudiation"]', ("--objective", "esp"), "less than the minimum"),
+        ('minimum = ["esp"]', ("--objective", "native"), "O.Comm_Trusted_Channel"),
+        ('minimum = ["nothing"]', (), "nothing"),
+        ("", ("--transport", "--network", "10.20.0.0/16"), "--transport"),
+        ("", ("--objective", "esp", "--objective", "ah"), "cannot be had together"),
+    ],
+)
+def test_less_than_a_users_minimum_and_contradictions_cost_no_pair(
+    office, configured, options, said
+):
+    extra = office.configure_client(configured)
+    before = office.valid_pairs()
+    done = office.carnet("connect", *options, extra=extra)
+    assert (done.returncode, is_one_sentence(done)) == (2, True), done.stderr
+    assert said in done.stderr
+    assert office.valid_pairs() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (("--threat", "T.Hack_Comm_Eavesdrop"), "esp"),
+        (("--objective", "O.Comm_Trusted_Channel", "--objective", "O.Data_Exchange_Conf"), "esp"),
+    ],
+)
+def test_threats_and_security_objectives_choose_the_least_option(office, options, chosen):
+    plan = json.loads(office.carnet("connect", "--dry-run", "--json", *options).stdout)
+    assert (plan["objective"], plan["mode"]) == (chosen, "tunnel")
+
+
+SEEN = "from token_client.nat import behind_nat; import sys; print(behind_nat((sys.argv[1],)))"
+
+
+@pytest.mark.parametrize(
+    ("machine", "url", "seen"),
+    [
+        ("client", HOST_URL, "True"),
+        ("target", HOST_URL, "False"),
+        ("client", f"{HOST_URL}/elsewhere", "None"),
+        ("client", "http://203.0.113.2:9", "None"),
+    ],
+)
+def test_host_tells_whether_there_is_nat_on_the_way(office, machine, url, seen):
+    done = getattr(office.world, machine).run(["python", "-c", SEEN, url])
+    assert done.stdout.strip() == seen
+
+
+def test_host_tells_an_address_and_nothing_else(office):
+    told = request(office.world.target, "GET", f"{HOST_URL}/v1/address")
+    assert (told.status, told.body) == (200, TARGET_ADDRESS.encode())
+    assert request(office.world.target, "POST", f"{HOST_URL}/v1/address", b"?").status == 403
+
+
+def test_the_papers_tables_and_what_this_machine_can_do(office, lane):
+    facts = json.loads(office.carnet("objectives", "--json").stdout)
+    here = {option["name"]: option["here"] for option in facts["options"]}
+    every = lane is Lane.KERNEL
+    assert here == {"native": every, "ah": every, "esp": True, "ah+esp": every}
+    office.client_charon.stop()
+    silent = office.carnet("objectives")
+    office.client_charon.start()
+    assert silent.returncode == 0
+    assert "Table 3" in silent.stdout
+    assert "does not answer" in silent.stdout
 
 
 def test_who_is_no_member_is_refused_with_the_reason(office):

@@ -15,6 +15,7 @@ from carnet.ipsec.strongswan import StrongSwan
 from carnet.ipsec.vici_link import Events, text
 from carnet.objectives import Objective
 from lab.capture import Capture
+from lab.charon import Lane
 from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
 from lab.waiting import wait_until
@@ -247,12 +248,13 @@ def test_a_daemon_that_is_not_there(world, client):
         client.charon.start()
 
 
-def test_capabilities_are_what_the_daemon_has(client):
+def test_capabilities_are_what_the_daemon_has(client, lane):
     found = client.driver.capabilities()
     assert found.driver == "strongswan"
     assert found.version.startswith("5.") or found.version.startswith("6.")
-    assert found.objectives == (Objective.ESP,)
-    assert found.modes == (Mode.TUNNEL,)
+    kernel = lane is Lane.KERNEL
+    assert found.objectives == (tuple(Objective) if kernel else (Objective.ESP,))
+    assert found.modes == (tuple(Mode) if kernel else (Mode.TUNNEL,))
     assert found.ike_versions == (2,)
 
 
@@ -262,7 +264,6 @@ def test_capabilities_are_what_the_daemon_has(client):
         {"objective": Objective.AH},
         {"objective": Objective.AH_ESP},
         {"objective": Objective.NATIVE},
-        {"mode": Mode.TRANSPORT, "virtual_address": None},
         {"ike_version": 1},
         {"esp_proposals": ("rot13",)},
         {"esp_proposals": ()},
@@ -275,6 +276,17 @@ def test_what_it_cannot_carry_is_refused_and_nothing_loaded(client, change):
     with pytest.raises(IPsecError, match="nothing is downgraded"):
         client.driver.install(replace(two_ends().client, **change))
     assert client.left() == []
+
+
+def test_transport_mode_is_carried_by_the_kernel_alone(client, lane):
+    spec = replace(two_ends().client, mode=Mode.TRANSPORT, virtual_address=None)
+    if lane is Lane.KERNEL:
+        client.driver.install(spec)
+        assert client.driver.installed() == {spec.name}
+    else:
+        with pytest.raises(IPsecError, match="transport mode and nothing is downgraded"):
+            client.driver.install(spec)
+        assert client.left() == []
 
 
 def test_what_the_daemon_refuses_is_one_sentence_and_leaves_nothing(client):

@@ -114,8 +114,8 @@ def ask(pair):
 
 
 @contextlib.asynccontextmanager
-async def running(config, driver, engine):
-    agent = Agent(config, driver, engine)
+async def running(config, driver, engine, gate=None):
+    agent = Agent(config, driver, engine, gate)
     await agent.start()
     try:
         yield agent
@@ -127,9 +127,9 @@ async def running(config, driver, engine):
 def with_agent(config, driver, engine, members):  # Alice is a member
     """Run a coroutine function with an agent: with_agent(body, config=…)."""
 
-    def run(body, config=config, driver=driver):
+    def run(body, config=config, driver=driver, gate=None):
         async def main():
-            async with asyncio.timeout(30), running(config, driver, engine) as agent:
+            async with asyncio.timeout(30), running(config, driver, engine, gate) as agent:
                 return await body(agent)
 
         return asyncio.run(main())

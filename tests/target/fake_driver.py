@@ -17,8 +17,9 @@ class FakeDriver:
 
     name = "fake"
 
-    def __init__(self, ppk=True):
+    def __init__(self, ppk=True, objectives=(Objective.ESP,)):
         self.running = True
+        self.objectives = objectives
         self.ppk = ppk
         self.specs = {}
         self.installs = []
@@ -45,8 +46,8 @@ class FakeDriver:
             driver=self.name,
             version="0",
             ike_versions=(2,),
-            objectives=(Objective.ESP,),
-            modes=(Mode.TUNNEL,),
+            objectives=self.objectives,
+            modes=tuple(Mode),
             ppk=self.ppk,
         )
 
@@ -99,7 +100,7 @@ class FakeDriver:
             established=True,
             local_address="198.51.100.2",
             remote_address="203.0.113.7",
-            virtual_address="10.99.0.1",
+            virtual_address=self.specs[name].virtual_address,
             ike_suite="",
             child_suite="",
             encapsulated=False,

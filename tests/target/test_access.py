@@ -26,15 +26,25 @@ def make_driver(**changes):
     return ClientDriver(**(fields | changes))
 
 
-def make_carriage(objectives=(Objective.ESP,), ppk=True, require_ppk=True):
+def make_carriage(
+    objectives=(Objective.ESP,),
+    ppk=True,
+    require_ppk=True,
+    modes=(Mode.TUNNEL,),
+    ip_versions=(4,),
+    guards_itself=False,
+):
     return Carriage(
         target="work",
+        addresses=("198.51.100.2", "2001:db8::2"),
+        ip_versions=frozenset(ip_versions),
+        guards_itself=guards_itself,
         capabilities=Capabilities(
             driver="strongswan",
             version="0",
             ike_versions=(2,),
             objectives=objectives,
-            modes=(Mode.TUNNEL,),
+            modes=modes,
             ppk=ppk,
         ),
         require_ppk=require_ppk,
@@ -121,10 +131,115 @@ def test_more_time_than_hers():
     assert "for 8h at most, not for 9h" in reason
 
 
-def test_target_alone_is_not_carried_yet():
-    code, reason = denied(networks=())
-    assert code is RefusalCode.CANNOT_CARRY
-    assert "transport mode" in reason
+ITSELF = AccessEntry(Objective.ESP, "198.51.100.2/32", 4 * HOUR)
+BOTH_MODES = (Mode.TUNNEL, Mode.TRANSPORT)
+
+
+def test_target_alone_is_granted_by_a_line_for_its_own_address():
+    member = Member("alice@office", 0, (OFFICE, ITSELF))
+    terms = terms_for(
+        make_carriage(modes=BOTH_MODES),
+        member,
+        networks=(),
+        lifetime=None,
+        drivers=(make_driver(modes=("tunnel", "transport")),),
+    )
+    assert (terms.mode, terms.networks, terms.lifetime) == (Mode.TRANSPORT, (), 4 * HOUR)
+    assert terms.target_addresses == ("198.51.100.2",)
+    assert terms.entries == (ITSELF,)
+
+
+def test_target_alone_without_a_line_for_it():
+    code, reason = denied(make_carriage(modes=BOTH_MODES), networks=())
+    assert code is RefusalCode.NETWORK
+    assert reason == "alice@office may not reach work itself; ask the operator of work for it."
+
+
+def test_where_nothing_is_named_what_is_behind_target_is_meant_or_else_target_alone():
+    carriage = make_carriage(modes=BOTH_MODES)
+    drivers = (make_driver(modes=("tunnel", "transport")),)
+    all_of_it = Member("alice@office", 0, (OFFICE, ITSELF))
+    assert terms_for(carriage, all_of_it, drivers=drivers).networks == ("10.20.0.0/16",)
+    alone = terms_for(carriage, Member("alice@office", 0, (ITSELF,)), drivers=drivers)
+    assert (alone.mode, alone.networks) == (Mode.TRANSPORT, ())
+
+
+@pytest.mark.parametrize("hers", [True, False])
+def test_transport_mode_that_one_end_does_not_carry_is_refused(hers):
+    member = Member("alice@office", 0, (ITSELF,))
+    carriage = make_carriage(modes=(Mode.TUNNEL,) if hers else BOTH_MODES)
+    drivers = (make_driver(modes=("tunnel", "transport") if hers else ("tunnel",)),)
+    code, reason = denied(carriage, member, networks=(), drivers=drivers)
+    assert (code, "transport mode" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+V6 = AccessEntry(Objective.ESP, "fd20::/64", HOUR)
+MIXED = Member("alice@office", 0, (OFFICE, V6))
+
+
+def test_a_tunnel_is_of_one_ip_version_inside():
+    carriage = make_carriage(ip_versions=(4, 6))
+    code, reason = denied(carriage, MIXED)
+    assert (code, "IPv4 or IPv6 inside, not both" in reason) == (RefusalCode.CANNOT_CARRY, True)
+    assert terms_for(carriage, MIXED, networks=("fd20::/64",)).networks == ("fd20::/64",)
+
+
+def test_an_ip_version_without_addresses_to_give_is_not_carried():
+    code, reason = denied(make_carriage(), MIXED, networks=("fd20::/64",))
+    assert (code, "no virtual addresses of IPv6" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+EVERY = tuple(Objective)
+
+
+def every(objective, *networks):
+    return Member("alice@office", 0, tuple(AccessEntry(objective, n, HOUR) for n in networks))
+
+
+def able():
+    return (make_driver(objectives=(1, 2, 3, 4), modes=("tunnel", "transport")),)
+
+
+@pytest.mark.parametrize(
+    ("objective", "networks", "granted"),
+    [
+        (Objective.NATIVE, None, False),
+        (Objective.AH, None, False),
+        (Objective.AH_ESP, None, False),
+        (Objective.ESP, (), False),
+        (Objective.ESP, None, True),
+    ],
+)
+def test_what_nat_breaks_is_refused_where_her_machine_says_that_there_is_nat(
+    objective, networks, granted
+):
+    carriage = make_carriage(EVERY, modes=BOTH_MODES)
+    member = every(objective, "10.20.0.0/16", "198.51.100.2/32")
+    asked = {"objective_id": int(objective), "networks": networks, "drivers": able()}
+    assert terms_for(carriage, member, nat=False, **asked).objective is objective
+    if granted:
+        assert terms_for(carriage, member, nat=True, **asked).mode is Mode.TUNNEL
+    else:
+        code, reason = denied(carriage, member, nat=True, **asked)
+        assert (code, "behind NAT" in reason) == (RefusalCode.CANNOT_CARRY, True)
+
+
+def test_without_ipsec_there_is_no_tunnel_mode_and_both_ip_versions_may_be_had():
+    carriage = make_carriage(EVERY, modes=BOTH_MODES)
+    member = every(Objective.NATIVE, "10.20.0.0/16", "fd20::/64")
+    terms = terms_for(carriage, member, objective_id=1, drivers=able())
+    assert (terms.mode, terms.networks) == (Mode.TRANSPORT, ("10.20.0.0/16", "fd20::/64"))
+
+
+@pytest.mark.parametrize("guards", [True, False])
+def test_target_alone_without_ipsec_only_where_something_of_it_is_closed(guards):
+    carriage = make_carriage(EVERY, modes=BOTH_MODES, guards_itself=guards)
+    member = every(Objective.NATIVE, "198.51.100.2/32")
+    asked = {"objective_id": 1, "networks": (), "drivers": able()}
+    if guards:
+        assert terms_for(carriage, member, **asked).networks == ()
+    else:
+        assert denied(carriage, member, **asked)[0] is RefusalCode.CANNOT_CARRY
 
 
 def test_what_target_does_not_carry_is_not_downgraded():

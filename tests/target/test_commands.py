@@ -19,10 +19,11 @@ from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from target_agent import cli
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
-from target_agent.config import ESP_PROPOSALS, IKE_PROPOSALS, load
+from target_agent.config import load
 from target_agent.control import Operator, Order, sole_hold
 from target_agent.control_socket import control_socket
 from target_agent.heads import head_keeper
+from target_agent.proposals import PROFILES, Profile
 from target_agent.records import Records
 from tests.target.certificates import Authority
 from tests.target.conftest import ALICE, free_port, running
@@ -75,8 +76,8 @@ def test_init_writes_a_private_file_that_can_be_loaded(run, path):
     config = load(path)
     assert (config.name, config.tunnels.addresses) == ("lab", ("203.0.113.2",))
     assert config.tunnels.networks == ("10.9.0.0/16",)
-    assert config.tunnels.ike_proposals == IKE_PROPOSALS
-    assert config.tunnels.esp_proposals == ESP_PROPOSALS
+    assert config.tunnels.proposals == PROFILES[Profile.MODERN]
+    assert config.gate is None
     assert config.link.key == path.parent / "link.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -95,7 +96,10 @@ def test_init_does_not_overwrite(run, path):
     [
         ("dns = []", "dns = []\ndsn = []", "unknown key `dsn`"),
         ('"10.99.0.0/24"', '"10.99.0.1/24"', "host bits"),
-        ('"10.99.0.0/24"', '"2001:db8::/64"', "one IP version"),
+        ('"10.99.0.0/24"', '"2001:db8::/64"', "virtual addresses of that version"),
+        ('profile = "modern"', 'profile = "paper"', "insecure_benchmark_suites"),
+        ('profile = "modern"', 'profile = "best"', "'best'"),
+        ("# esp_proposals = [", 'esp_proposals = ["null-sha256"] # [', "null protect nobody"),
         ('"203.0.113.2"', '"gateway"', "gateway"),
     ],
 )

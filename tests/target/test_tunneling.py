@@ -2,20 +2,30 @@
 
 import pytest
 
-from carnet.ipsec.spec import Role
+from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.strongswan_algorithms import unknown_words, weak_words
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_spec
 from carnet.wire.session_key import SessionSecrets
 from target_agent.access import Terms
-from target_agent.addresses import AddressPool
+from target_agent.addresses import AddressPool, AddressPools
+from target_agent.proposals import PROFILES, Profile
 from target_agent.tunneling import tunneling_info
+from tests.target.conftest import changed
 
+KEY = bytes(32)
 NOW = 1_800_000_000
 
 
-def info_for(config, ppk=True):
+def info_for(config, ppk=True, objective=Objective.ESP):
     terms = Terms(
-        objective=Objective.ESP, networks=("10.20.0.0/16",), lifetime=3600, ppk=ppk, entries=()
+        objective=objective,
+        mode=Mode.TUNNEL,
+        target_addresses=config.tunnels.addresses,
+        networks=("10.20.0.0/16",),
+        lifetime=3600,
+        ppk=ppk,
+        entries=(),
     )
     return tunneling_info(terms, config.tunnels, "10.99.0.1", NOW)
 
@@ -25,6 +35,54 @@ def test_what_was_granted_is_what_the_client_is_told(config):
     assert (info.networks, info.virtual_address) == (("10.20.0.0/16",), "10.99.0.1")
     assert (info.expires, info.initiate_within) == (NOW + 3600, 120)
     assert info.target_addresses == config.tunnels.addresses
+
+
+@pytest.mark.parametrize(
+    ("objective", "esp", "ah"),
+    [
+        (Objective.NATIVE, False, False),
+        (Objective.AH, False, True),
+        (Objective.ESP, True, False),
+        (Objective.AH_ESP, True, True),
+    ],
+)
+def test_only_what_the_objective_names_is_proposed(config, objective, esp, ah):
+    info = info_for(config, objective=objective)
+    assert (bool(info.esp_proposals), bool(info.ah_proposals)) == (esp, ah)
+
+
+def test_the_second_connection_has_identities_and_keys_of_its_own(config):
+    info = info_for(config, objective=Objective.AH_ESP)
+    keys = SessionSecrets(psk=b"1" * 32, ppk=b"2" * 32, ah_psk=b"3" * 32, ah_ppk=b"4" * 32)
+    client, target = (tunnel_spec(role, bytes(16), info, keys, 3600) for role in Role)
+    assert client.ah_half.local_identity == target.ah_half.remote_identity
+    assert client.ah_half.local_identity == f"ah-{client.local_identity}"
+    assert (client.ah_half.psk, client.ah_half.ppk) == (b"3" * 32, b"4" * 32)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_is_of_words_that_both_ends_can_compare(config, profile):
+    suites = PROFILES[profile]
+    words = suites.ike + suites.esp + suites.ah
+    assert unknown_words(words) == []
+    assert bool(weak_words(words)) is (profile is Profile.PAPER)
+    allowed = changed(config, profile=profile, insecure_benchmark_suites=True)
+    assert info_for(allowed).esp_proposals == suites.esp
+
+
+def test_proposals_that_are_named_stand_in_the_place_of_the_profiles(config):
+    named = changed(config, profile=Profile.CNSA, esp_proposals=("chacha20poly1305",))
+    assert info_for(named).esp_proposals == ("chacha20poly1305",)
+    assert info_for(named).ike_proposals == ("aes256gcm16-prfsha384-ecp384",)
+
+
+def test_each_ip_version_has_a_pool_of_its_own():
+    pools = AddressPools(["10.99.0.0/30", "fd99::/64"], taken=["fd99::1"])
+    assert pools.versions == {4, 6}
+    assert pools.take_for(["10.20.0.0/16"]) == "10.99.0.1"
+    assert pools.take_for(["fd20::/64"]) == "fd99::2"
+    pools.give_back("10.99.0.1")
+    pools.give_back(None)
 
 
 def test_identities_are_of_one_session(config):
@@ -39,7 +97,7 @@ def test_identities_are_of_one_session(config):
 @pytest.mark.parametrize("ppk", [True, False])
 def test_both_ends_can_be_made_of_it(config, ppk):
     info = info_for(config, ppk)
-    secrets = SessionSecrets(psk=bytes(32), ppk=bytes(32))
+    secrets = SessionSecrets(psk=KEY, ppk=KEY, ah_psk=KEY, ah_ppk=KEY)
     ends = [tunnel_spec(role, bytes(16), info, secrets, 3600) for role in Role]
     assert [end.ppk is not None for end in ends] == [ppk, ppk]
 

@@ -26,6 +26,27 @@ def test_the_least_option_that_satisfies_all_is_chosen(names, threats, option):
 
 
 @pytest.mark.parametrize(
+    ("minimum", "names", "option"),
+    [
+        ((), (), Objective.ESP),
+        (("ah",), (), Objective.AH_ESP),
+        (("O.Data_Exchange_Conf",), (), Objective.ESP),
+        (("native",), ("native",), Objective.NATIVE),
+        (("O.Non-repudiation",), ("ah",), Objective.AH),
+        (("O.Non-repudiation",), ("native",), None),
+        (("esp",), ("ah",), None),
+        (("O.Non-repudiation",), ("O.Data_Exchange_Conf",), None),
+    ],
+)
+def test_less_than_the_minimum_is_refused_and_never_chosen(minimum, names, option):
+    if option is None:
+        with pytest.raises(ValueError, match="less than the minimum"):
+            choose_option(names, (), minimum)
+    else:
+        assert choose_option(names, (), minimum) is option
+
+
+@pytest.mark.parametrize(
     ("names", "threats"),
     [
         (("esp", "ah"), ()),

@@ -6,9 +6,10 @@ import pytest
 
 from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
-from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words, weak_words
-from carnet.ipsec.strongswan_messages import connection, pool, render, shared_keys, tunnel_of_key
+from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
+from carnet.ipsec.strongswan_parts import parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
     event,
     is_handing_over,
@@ -85,15 +86,65 @@ IKE_SA = {
 }
 
 
+HALF = AhHalf(
+    local_identity="ah-client-7",
+    remote_identity="ah-target-7",
+    psk=bytes(range(50, 82)),
+    ppk=bytes(range(150, 182)),
+    ppk_id="ah-ppk-7",
+)
+
+BOTH = replace(CLIENT, objective=Objective.AH_ESP, ah_proposals=("sha256-x25519",), ah_half=HALF)
+
+AH_SA = {
+    "state": "INSTALLED",
+    "mode": "TRANSPORT_PROXY",
+    "protocol": "AH",
+    "integ-alg": "HMAC_SHA2_256_128",
+    "bytes-in": "40",
+    "bytes-out": "50",
+    "reqid": str(reqids("carnet-7")[1]),
+    "local-ts": ["0.0.0.0/0"],
+    "remote-ts": ["0.0.0.0/0"],
+}
+
+HALVES = {
+    "carnet-7/esp": IKE_SA
+    | {"child-sas": {"1": CHILD_SA | {"reqid": str(reqids("carnet-7")[0]), "encap": "no"}}},
+    "carnet-7/ah": IKE_SA
+    | {
+        "local-id": "ah-client-7",
+        "remote-id": "ah-target-7",
+        "local-vips": [],
+        "child-sas": {"1": AH_SA},
+    },
+}
+
+
+def one_connection(spec):
+    ((_, settings),) = (item for each in connections(spec) for item in each.items())
+    return settings
+
+
 def with_child(**change):
     return IKE_SA | {"child-sas": {"carnet-7-1": CHILD_SA | change}}
 
 
 def test_who_has_the_virtual_address_is_the_client():
-    assert status("carnet-7", IKE_SA).role is Role.CLIENT
-    target = IKE_SA | {"local-vips": [], "remote-vips": ["10.99.0.7"]}
+    assert status("carnet-7", {"carnet-7": IKE_SA}).role is Role.CLIENT
+    target = {"carnet-7": IKE_SA | {"local-vips": [], "remote-vips": ["10.99.0.7"]}}
     assert status("carnet-7", target).role is Role.TARGET
     assert status("carnet-7", target).virtual_address == "10.99.0.7"
+    assert status("carnet-7", HALVES).role is Role.CLIENT
+
+
+@pytest.mark.parametrize(
+    ("peer", "role"),
+    [(["198.51.100.2"], Role.CLIENT), (["%any"], Role.TARGET), ([], Role.TARGET)],
+)
+def test_without_a_virtual_address_who_expects_anybody_is_the_target(peer, role):
+    sas = {"carnet-7/native": CHILDLESS | {"local-vips": []}}
+    assert status("carnet-7", sas, peer).role is role
 
 
 def test_the_psk_belongs_to_both_identities_and_the_ppk_to_its_own():
@@ -105,22 +156,22 @@ def test_the_psk_belongs_to_both_identities_and_the_ppk_to_its_own():
         "owners": ["client-7", "target-7"],
     }
     assert ppk == {"id": "carnet-7/ppk", "type": "ppk", "data": PPK, "owners": ["ppk-7"]}
-    assert [tunnel_of_key(key["id"]) for key in (psk, ppk)] == ["carnet-7", "carnet-7"]
+    assert [tunnel_of(key["id"]) for key in (psk, ppk)] == ["carnet-7", "carnet-7"]
 
 
 def test_without_a_ppk_none_is_loaded_and_none_required():
     plain = replace(CLIENT, ppk=None, ppk_id=None)
     assert [key["type"] for key in shared_keys(plain)] == ["IKE"]
-    assert "ppk_id" not in connection(plain)["carnet-7"]
+    assert "ppk_id" not in one_connection(plain)
 
 
 def test_a_ppk_is_always_required():
-    settings = connection(CLIENT)["carnet-7"]
+    settings = one_connection(CLIENT)
     assert (settings["ppk_id"], settings["ppk_required"]) == ("ppk-7", "yes")
 
 
 def test_client_asks_for_its_address_and_names_the_networks_behind_target():
-    settings = connection(CLIENT)["carnet-7"]
+    settings = one_connection(CLIENT)
     assert settings["vips"] == ["10.99.0.7"]
     assert settings["remote_addrs"] == ["198.51.100.2"]
     assert settings["local_addrs"] == ["%any"]
@@ -130,7 +181,7 @@ def test_client_asks_for_its_address_and_names_the_networks_behind_target():
 
 
 def test_target_has_one_address_to_give_and_expects_the_traveller_anywhere():
-    settings = connection(TARGET)["carnet-7"]
+    settings = one_connection(TARGET)
     assert settings["pools"] == ["carnet-7"]
     assert settings["remote_addrs"] == ["%any"]
     assert settings["remote"] == {"auth": "psk", "id": "client-7"}
@@ -139,7 +190,7 @@ def test_target_has_one_address_to_give_and_expects_the_traveller_anywhere():
 
 
 def test_nothing_comes_back_by_itself_and_nothing_is_authenticated_again():
-    settings = connection(CLIENT)["carnet-7"]
+    settings = one_connection(CLIENT)
     child = settings["children"]["carnet-7"]
     assert settings["reauth_time"] == "0"
     assert {child[key] for key in ("start_action", "close_action", "dpd_action")} == {"none"}
@@ -147,7 +198,7 @@ def test_nothing_comes_back_by_itself_and_nothing_is_authenticated_again():
 
 @pytest.mark.parametrize(("force", "said"), [(True, "yes"), (False, "no")])
 def test_udp_encapsulation_is_forced_where_it_is_wanted(force, said):
-    assert connection(replace(CLIENT, force_udp=force))["carnet-7"]["encap"] == said
+    assert one_connection(replace(CLIENT, force_udp=force))["encap"] == said
 
 
 @pytest.mark.parametrize("spec", [CLIENT, TARGET], ids=["client", "target"])
@@ -179,6 +230,13 @@ def test_what_is_shown_has_everything_but_the_secrets(spec):
         {"remote_networks": ("dynamic",)},
         {"virtual_address": "10.99.0.0/24"},
         {"virtual_address": None},
+        {"virtual_address": "fd99::7"},
+        {"remote_networks": ("10.20.0.0/16", "fd20::/64")},
+        {"mode": Mode.TRANSPORT},
+        {"ah_half": HALF},
+        {"objective": Objective.AH_ESP, "ah_half": replace(HALF, psk=b"short")},
+        {"objective": Objective.AH_ESP, "ah_half": replace(HALF, ppk=b"short")},
+        {"objective": Objective.AH_ESP, "ah_half": replace(HALF, local_identity="%any")},
         {"psk": b"short"},
         {"ppk": b"short"},
         {"ppk": None},
@@ -237,14 +295,14 @@ def test_weak_algorithms_are_found(proposal):
 
 
 def test_what_was_agreed_has_no_shortfall():
-    assert shortfalls(CLIENT, IKE_SA) == []
+    assert shortfalls(CLIENT, {"carnet-7": IKE_SA}) == []
     at_target = with_child(**{"local-ts": ["10.20.0.0/16"], "remote-ts": ["10.99.0.7/32"]}) | {
         "local-id": "target-7",
         "remote-id": "client-7",
         "local-vips": [],
         "remote-vips": ["10.99.0.7"],
     }
-    assert shortfalls(TARGET, at_target) == []
+    assert shortfalls(TARGET, {"carnet-7": at_target}) == []
 
 
 @pytest.mark.parametrize(
@@ -269,7 +327,71 @@ def test_what_was_agreed_has_no_shortfall():
     ],
 )
 def test_whatever_is_less_than_agreed_is_named(report, said):
-    assert shortfalls(CLIENT, report) == [said]
+    assert shortfalls(CLIENT, {"carnet-7": report}) == [said]
+
+
+def test_each_half_has_identities_and_keys_of_its_own_and_no_policies():
+    esp, ah = (settings for each in connections(BOTH) for settings in each.values())
+    assert (esp["local"]["id"], ah["local"]["id"]) == ("client-7", "ah-client-7")
+    assert (esp["ppk_id"], ah["ppk_id"]) == ("ppk-7", "ah-ppk-7")
+    assert {ah["ppk_required"], esp["ppk_required"]} == {"yes"}
+    assert ("vips" in esp, "vips" in ah) == (True, False)
+    (esp_child,), (ah_child,) = esp["children"].values(), ah["children"].values()
+    assert {esp_child["policies"], ah_child["policies"]} == {"no"}
+    assert (esp_child["reqid"], ah_child["reqid"]) == tuple(map(str, reqids("carnet-7")))
+    assert "ah_proposals" not in esp_child
+    assert "esp_proposals" not in ah_child
+    assert [key["id"] for key in shared_keys(BOTH)] == [
+        *("carnet-7", "carnet-7/ppk"),
+        *("carnet-7/ah", "carnet-7/ah/ppk"),
+    ]
+    assert len({key["data"] for key in shared_keys(BOTH)}) == 4
+    assert "data = (hidden)" in render(BOTH)
+
+
+def test_without_ipsec_there_is_no_child():
+    native = replace(CLIENT, objective=Objective.NATIVE, mode=Mode.TRANSPORT, virtual_address=None)
+    (settings,) = connections(native)[0].values()
+    assert settings["childless"] == "force"
+    assert not {"children", "vips"} & set(settings)
+    assert [part.name for part in parts(native)] == ["carnet-7/native"]
+
+
+def test_request_ids_are_of_one_tunnel():
+    assert len({*reqids("carnet-7"), *reqids("carnet-8")}) == 4
+    assert all(1 << 30 <= each < 1 << 32 for each in reqids("carnet-7"))
+
+
+def test_two_whole_halves_have_no_shortfall():
+    assert shortfalls(BOTH, HALVES) == []
+    found = status("carnet-7", HALVES)
+    assert found.established
+    assert found.child_suite == "AH sha256, ESP aes256gcm16"
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("esp", {"state": "CONNECTING"}, "its ESP half is not established"),
+        ("ah", {"child-sas": {}}, "its AH half is not established"),
+        ("ah", {"local-id": "client-7"}, "it is not between the two identities"),
+        ("ah", {"ppk": "no"}, "it has no post-quantum key"),
+        ("ah", {"nat-remote": "yes"}, "there is NAT on the way, which it does not survive"),
+        ("ah", {"child-sas": {"1": AH_SA | {"protocol": "ESP"}}}, "it is not AH"),
+        ("ah", {"child-sas": {"1": AH_SA | {"reqid": "7"}}}, "its halves are not tied together"),
+        ("ah", {"child-sas": {"1": AH_SA | {"integ-alg": "HMAC_MD5_96"}}}, "its AH algorithms"),
+        ("esp", {"child-sas": {"1": CHILD_SA}}, "its halves are not tied together"),
+    ],
+)
+def test_a_half_that_is_less_than_agreed_is_named(part, change, said):
+    name = f"carnet-7/{part}"
+    (found,) = shortfalls(BOTH, HALVES | {name: HALVES[name] | change})
+    assert found.startswith(said)
+
+
+def test_one_half_alone_is_no_tunnel():
+    for name, half in HALVES.items():
+        assert not status("carnet-7", {name: half}).established
 
 
 REKEYED = IKE_SA | {"state": "REKEYED", "child-sas": {}}
@@ -293,7 +415,8 @@ def test_a_rekeyed_sa_without_its_successor_is_no_end(sas, handing_over):
 
 def test_status_reads_the_child_that_carries_packets_now():
     old = CHILD_SA | {"state": "DELETED", "encr-alg": "NULL", "bytes-in": "1", "bytes-out": "2"}
-    found = status("carnet-7", IKE_SA | {"child-sas": {"carnet-7-0": old, "carnet-7-1": CHILD_SA}})
+    ike_sa = IKE_SA | {"child-sas": {"carnet-7-0": old, "carnet-7-1": CHILD_SA}}
+    found = status("carnet-7", {"carnet-7": ike_sa})
     assert found.established
     assert found.child_suite == "ESP aes256gcm16"
     assert (found.bytes_in, found.bytes_out) == (21, 32)
@@ -301,9 +424,22 @@ def test_status_reads_the_child_that_carries_packets_now():
 
 
 def test_events_of_others_are_not_ours():
-    assert event({"up": "yes", "carnet-7": {}}) == TunnelEvent("carnet-7", Change.UP)
-    assert event({"carnet-7": {}}) == TunnelEvent("carnet-7", Change.DOWN)
-    assert event({"up": "yes", "site-to-site": {}}) is None
+    assert event({"up": "yes", "carnet-7": IKE_SA}) == TunnelEvent("carnet-7", Change.UP)
+    assert event({"carnet-7": IKE_SA}) == TunnelEvent("carnet-7", Change.DOWN)
+    assert event({"up": "yes", "site-to-site": IKE_SA}) is None
+
+
+CHILDLESS = {key: value for key, value in IKE_SA.items() if key != "child-sas"}
+
+
+def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
+    up, down = TunnelEvent("carnet-7", Change.UP), TunnelEvent("carnet-7", Change.DOWN)
+    assert event({"up": "yes", "carnet-7": CHILDLESS}) is None
+    assert event({"up": "yes", "carnet-7/esp": IKE_SA}) is None
+    assert event({"up": "yes", "carnet-7/ah": IKE_SA}) == up
+    assert event({"carnet-7/esp": IKE_SA}) == event({"carnet-7/ah": IKE_SA}) == down
+    assert event({"up": "yes", "carnet-7/native": CHILDLESS}) == up
+    assert event({"carnet-7/native": CHILDLESS}) == down
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,12 @@ def run_read_answer(inputs):
 def run_open_session_key(inputs):
     key = EphemeralKey(inputs["ephemeral_secret"])
     secrets = key.open(inputs["sealed"], SessionBinding(**inputs["binding"]))
-    return {"psk": secrets.psk, "ppk": secrets.ppk}
+    return {
+        "psk": secrets.psk,
+        "ppk": secrets.ppk,
+        "ah_psk": secrets.ah_psk,
+        "ah_ppk": secrets.ah_ppk,
+    }
 
 
 def run_look_up(inputs):
@@ -141,7 +146,14 @@ def run_authorize(inputs):
         modes=tuple(Mode),
         ppk=True,
     )
-    carriage = Carriage(target=inputs["target"], capabilities=capabilities, require_ppk=False)
+    carriage = Carriage(
+        target=inputs["target"],
+        addresses=("198.51.100.2",),
+        ip_versions=frozenset({4, 6}),
+        capabilities=capabilities,
+        guards_itself=True,
+        require_ppk=False,
+    )
     try:
         authorize(request, member_of(inputs["member"]), carriage)
     except AccessDeniedError as error:
@@ -178,6 +190,7 @@ BYTES = {
     "public_key", "private_key", "officer_key", "message", "signed", "evidence", "sealed",
     "request_digest", "ephemeral_secret", "host_key", "host_private_key", "request_id",
     "known_keys", "payload", "psk", "ppk",
+    "ah_psk", "ah_ppk",
 }  # fmt: skip
 
 

@@ -59,11 +59,13 @@ def _good(objective: int) -> Case:
     binding = _BINDING | {"objective_id": objective}
     return good(
         f"session-key-objective-{objective}",
-        "What Target sealed opens, and both secrets follow from it.",
+        "What Target sealed opens, and all secrets follow from it.",
         "open session key",
         {"ephemeral_secret": EPHEMERAL_SECRET, "sealed": _seal(binding), "binding": binding},
         psk=derive_secret(_SESSION_KEY, "ike-psk", REQUEST_ID),
         ppk=derive_secret(_SESSION_KEY, "ppk", REQUEST_ID),
+        ah_psk=derive_secret(_SESSION_KEY, "ike-psk-ah", REQUEST_ID),
+        ah_ppk=derive_secret(_SESSION_KEY, "ppk-ah", REQUEST_ID),
     )
 
 

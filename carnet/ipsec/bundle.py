@@ -1,0 +1,189 @@
+"""The kernel's policies and routes that make AH and ESP one: ESP first, AH around it.
+
+They find the two SAs by their request ids, and so survive rekeying. Through iproute2:
+there is no secret in them. They stay when the IKE daemon goes, so that nothing passes
+in clear; a sweep takes those away that nobody keeps.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from carnet.errors import IPsecError
+from carnet.ipsec.spec import Mode, Role
+
+PRIORITY = 17319
+"""Of every policy of ours, and of no other: a sweep goes by it. Before charon's own."""
+
+ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
+"""By which routes of ours are known (/etc/iproute2/rt_protos)."""
+
+_POLICY = re.compile(
+    r"src (?P<src>\S+) dst (?P<dst>\S+).*?dir (?P<dir>in|out|fwd) priority (?P<priority>\d+)"
+    r".*?proto esp .*?reqid (?P<reqid>\d+)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """ESP and AH between two addresses, for the packets between some pairs of networks."""
+
+    role: Role
+    mode: Mode
+    ah_mode: Mode
+    local_address: str
+    remote_address: str
+    esp_reqid: int
+    ah_reqid: int
+    selectors: tuple[tuple[str, str], ...]
+    """Here and there, in CIDR notation."""
+
+
+def install(bundle: Bundle) -> None:
+    """Put policies and routes into the kernel; those of an older bundle are replaced.
+
+    Raises IPsecError if the kernel refuses; what came before it is then there.
+    """
+    lines = [line for here, there in bundle.selectors for line in _policies(bundle, here, there)]
+    if bundle.mode is Mode.TUNNEL:
+        interface = _interface_towards(bundle)
+        lines += [_route(bundle, here, there, interface) for here, there in bundle.selectors]
+    _batch(lines)
+
+
+def remove(esp_reqid: int) -> None:
+    """Take the policies and routes of one bundle out of the kernel; none is no error.
+
+    Raises IPsecError if the kernel keeps some.
+    """
+    _remove(lambda policy: policy.reqid == esp_reqid)
+
+
+def sweep(keep: Iterable[int]) -> None:
+    """Take out those of every bundle but these, named by the request id of the ESP half.
+
+    Raises IPsecError if the kernel keeps some.
+    """
+    kept = set(keep)
+    _remove(lambda policy: policy.reqid not in kept)
+
+
+def directions(esp_reqid: int) -> frozenset[str]:
+    """Return for which directions a bundle's policies are in the kernel: in, out, fwd."""
+    return frozenset(policy.direction for policy in _installed() if policy.reqid == esp_reqid)
+
+
+@dataclass(frozen=True)
+class _Policy:
+    direction: str
+    source: str
+    destination: str
+    reqid: int
+
+
+def _policies(bundle: Bundle, here: str, there: str) -> Iterable[str]:
+    """Yield the policies; those for incoming packets drop what has not both templates."""
+    out = (bundle.local_address, bundle.remote_address)
+    yield _policy(bundle, "out", (here, there), out)
+    for direction in ("in", "fwd"):
+        yield _policy(bundle, direction, (there, here), out[::-1])
+
+
+def _policy(
+    bundle: Bundle, direction: str, selector: tuple[str, str], outer: tuple[str, str]
+) -> str:
+    source, destination = selector
+    ends = f"src {outer[0]} dst {outer[1]}" if bundle.mode is Mode.TUNNEL else ""
+    return (
+        f"xfrm policy update src {source} dst {destination} dir {direction} priority {PRIORITY}"
+        f" tmpl {ends} proto esp reqid {bundle.esp_reqid} mode {bundle.mode}"
+        f" tmpl {ends} proto ah reqid {bundle.ah_reqid} mode {bundle.ah_mode}"
+    )
+
+
+def _route(bundle: Bundle, here: str, there: str, interface: str) -> str:
+    """Return a route without a gateway: without its policy, it leads nowhere."""
+    source = f" src {here.partition('/')[0]}" if bundle.role is Role.CLIENT else ""
+    protocol = ROUTE_PROTOCOL[bundle.role]
+    return f"route replace {there} dev {interface}{source} proto {protocol}"
+
+
+def _remove(is_meant: Callable[[_Policy], bool]) -> None:
+    for policy in filter(is_meant, _installed()):
+        _run(
+            *("xfrm", "policy", "delete", "src", policy.source, "dst", policy.destination),
+            *("dir", policy.direction),
+        )
+        if policy.direction == "out":
+            _remove_routes(policy)
+        if policy in _installed():
+            raise IPsecError(
+                f"The kernel keeps the policy for {policy.source} to {policy.destination};"
+                " remove it with `ip xfrm policy delete`."
+            )
+
+
+def _remove_routes(policy: _Policy) -> None:
+    """Remove the route beside an outgoing policy.
+
+    The Client's has her virtual address as its source, which it loses in IPv6 when the
+    address goes first. Another tunnel's to the same network may have replaced it, with an
+    address of its own, and stays.
+    """
+    family = f"-{ip_network(policy.destination).version}"
+    own = (None, policy.source.partition("/")[0])
+    for protocol in map(str, ROUTE_PROTOCOL.values()):
+        which = ("exact", policy.destination, "proto", protocol)
+        listed = _run("-json", family, "route", "show", *which)
+        for route in json.loads(listed.stdout or "[]"):
+            if route.get("prefsrc") in own:
+                where = ("dev", route["dev"], "proto", protocol)
+                _run(family, "route", "delete", policy.destination, *where)
+
+
+def _installed() -> list[_Policy]:
+    """Return our policies; none where the kernel has no IPsec, or nobody could have made any."""
+    if shutil.which("ip") is None:
+        return []
+    listed = _run("-o", "xfrm", "policy", "list")
+    found = (_POLICY.search(line) for line in listed.stdout.splitlines())
+    return [
+        _Policy(each["dir"], each["src"], each["dst"], int(each["reqid"]))
+        for each in found
+        if each is not None and int(each["priority"]) == PRIORITY
+    ]
+
+
+def _interface_towards(bundle: Bundle) -> str:
+    """Return the interface by which packets leave for the peer."""
+    done = _run("-json", "route", "get", bundle.remote_address, "from", bundle.local_address)
+    try:
+        return str(json.loads(done.stdout)[0]["dev"])
+    except (ValueError, LookupError) as error:
+        raise IPsecError(
+            f"There is no way from {bundle.local_address} to {bundle.remote_address}"
+            " any more; check the network, and connect again."
+        ) from error
+
+
+def _batch(lines: Iterable[str]) -> None:
+    done = _run("-batch", "-", said="".join(f"{line}\n" for line in lines))
+    if done.returncode:
+        why = done.stderr.strip().splitlines()
+        raise IPsecError(
+            f"The kernel does not tie AH and ESP together ({why[0] if why else 'no reason'});"
+            " choose another objective, or another machine."
+        )
+
+
+def _run(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise IPsecError("The program ip is missing; install the package iproute2.") from error

@@ -1,0 +1,175 @@
+"""Of which IKE_SAs a tunnel consists in strongSwan: one, or two for AH and ESP together.
+
+charon takes `esp_proposals` and `ah_proposals` of one child for alternatives, and would
+come up with ESP alone. So AH and ESP are two connections, each with identities and keys
+of its own, whose CHILD_SAs install no policies; the kernel's policies that tie the two
+together are ours (carnet.ipsec.bundle). Without IPsec there is an IKE_SA without
+CHILD_SA (RFC 6023): it proves at which address the Client is, and ends with her session.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from carnet.ipsec.spec import NAME_PREFIX, Mode, Role, TunnelSpec
+from carnet.objectives import Objective
+
+NATIVE = "/native"
+ESP_HALF = "/esp"
+AH_HALF = "/ah"
+"""What follows the tunnel's name in a connection's; no tunnel's name has a slash in it.
+
+Of a tunnel that is one IKE_SA with one CHILD_SA the connection has the bare name.
+"""
+
+LAST = ("", NATIVE, AH_HALF)
+"""The part that makes a tunnel whole: it is initiated last."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One connection: an IKE_SA and its CHILD_SA, both of one name."""
+
+    name: str
+    protocol: str
+    """"ESP" or "AH"; empty for an IKE_SA without CHILD_SA."""
+    mode: str
+    """As strongSwan writes it."""
+    proposals: tuple[str, ...]
+    local_identity: str
+    remote_identity: str
+    local_selectors: tuple[str, ...]
+    """Empty: what this end is, or gets as its virtual address."""
+    remote_selectors: tuple[str, ...]
+    takes_address: bool
+    """Whether the Client's virtual address belongs to this IKE_SA."""
+    reqid: int | None
+    """None: the daemon's own, and its own policies with it."""
+    psk: bytes = field(repr=False)
+    ppk: bytes | None = field(repr=False)
+    ppk_id: str | None
+
+
+def tunnel_of(name: str) -> str:
+    """Return the name of the tunnel that a connection, child or pool belongs to."""
+    return name.partition("/")[0]
+
+
+def part_of(name: str) -> str:
+    """Return which part of its tunnel a connection is."""
+    return name.removeprefix(tunnel_of(name))
+
+
+def is_ours(name: str) -> bool:
+    """Whether a connection, pool or key was loaded by Carnet."""
+    return name.startswith(NAME_PREFIX)
+
+
+def is_whole(parts: Iterable[str]) -> bool:
+    """Whether these parts of one tunnel are all of it."""
+    found = set(parts)
+    return bool(found & {"", NATIVE}) or found >= {ESP_HALF, AH_HALF}
+
+
+def reqids(name: str) -> tuple[int, int]:
+    """Return the request ids of a tunnel's ESP and AH half, which tie SAs to policies.
+
+    They are found from the name alone, also by who comes after a crash. The boot id
+    makes them this machine's own: a Client chooses the Request ID in the name, and could
+    otherwise choose one that meets another tunnel's. Far above those that charon counts.
+    """
+    digest = hashlib.sha256(_BOOT_ID.read_bytes() + name.encode()).digest()
+    esp = 1 << 30 | int.from_bytes(digest[:4], "big") >> 3 << 1
+    return esp, esp + 1
+
+
+def parts(spec: TunnelSpec) -> tuple[Part, ...]:
+    """Return the parts of a tunnel, in the order in which they are initiated."""
+    if spec.objective is Objective.NATIVE:
+        return (_part(spec, NATIVE, ""),)
+    if spec.objective is Objective.AH_ESP:
+        return (_part(spec, ESP_HALF, "ESP"), _ah_half(spec))
+    return (_part(spec, "", "AH" if spec.objective is Objective.AH else "ESP"),)
+
+
+def _part(spec: TunnelSpec, suffix: str, protocol: str) -> Part:
+    tied = spec.objective is Objective.AH_ESP
+    return Part(
+        name=spec.name + suffix,
+        protocol=protocol,
+        mode=str(spec.mode),
+        proposals=spec.ah_proposals if protocol == "AH" else spec.esp_proposals,
+        local_identity=spec.local_identity,
+        remote_identity=spec.remote_identity,
+        local_selectors=spec.local_networks if protocol else (),
+        remote_selectors=spec.remote_networks if protocol else (),
+        takes_address=spec.mode is Mode.TUNNEL,
+        reqid=reqids(spec.name)[0] if tied else None,
+        psk=spec.psk,
+        ppk=spec.ppk,
+        ppk_id=spec.ppk_id,
+    )
+
+
+def ah_mode(spec: TunnelSpec) -> Mode:
+    """Return the mode of the AH half: what it protects are the ESP packets.
+
+    Transport mode spares an IP header. Inside a tunnel it takes an SA whose selector is
+    of the inner IP version, and the kernel wants that to be the outer one; which that is
+    must be certain before anybody comes.
+    """
+    if spec.mode is Mode.TRANSPORT:
+        return Mode.TRANSPORT
+    target = spec.remote_addresses if spec.role is Role.CLIENT else spec.local_addresses
+    outer = {_version(address) for address in target}
+    return Mode.TRANSPORT if outer == {_inner_version(spec)} else Mode.TUNNEL
+
+
+def _ah_half(spec: TunnelSpec) -> Part:
+    """Return the part that negotiates AH around the ESP packets.
+
+    Within a tunnel in transport mode its selectors are proxies for what is inside: the
+    whole of that IP version, since charon gives the kernel one pair only. Which networks
+    there are is for our policies to say.
+    """
+    half = spec.ah_half
+    if half is None:
+        raise TypeError("AH and ESP need a second connection's identities and keys")
+    mode = ah_mode(spec)
+    proxy = mode is Mode.TRANSPORT and spec.mode is Mode.TUNNEL
+    inner = _inner_version(spec)
+    selectors = (_EVERYTHING[inner],) if proxy and inner is not None else ()
+    return Part(
+        name=spec.name + AH_HALF,
+        protocol="AH",
+        mode=f"{mode}_proxy" if proxy else str(mode),
+        proposals=spec.ah_proposals,
+        local_identity=half.local_identity,
+        remote_identity=half.remote_identity,
+        local_selectors=selectors,
+        remote_selectors=selectors,
+        takes_address=False,
+        reqid=reqids(spec.name)[1],
+        psk=half.psk,
+        ppk=half.ppk,
+        ppk_id=half.ppk_id,
+    )
+
+
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def _inner_version(spec: TunnelSpec) -> int | None:
+    return _version(spec.virtual_address or "")
+
+
+def _version(address: str) -> int | None:
+    """Return an address's IP version, None for a host name, which may have both."""
+    try:
+        return ip_address(address).version
+    except ValueError:
+        return None

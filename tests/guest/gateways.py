@@ -1,0 +1,109 @@
+"""The driver on two machines of a network without NAT, and tunnels of every kind between them."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
+
+from carnet.ipsec import bundle
+from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
+from carnet.objectives import Objective
+from tests.guest.offices import BY_VERSION
+from tests.lab.conftest import Ends, Gateway
+
+VIRTUAL = {4: "10.99.0.7", 6: "fd99::7"}
+AH = ("sha256-x25519",)
+ESP = ("aes256gcm16-x25519",)
+
+
+@contextmanager
+def inside(gateway: Gateway) -> Iterator[None]:
+    """Have the driver's `ip` run on that machine: the test itself is on none of them."""
+
+    def run(*arguments: str, said: str = ""):
+        return gateway.machine.run(["ip", *arguments], stdin=said, check=False)
+
+    with mock.patch.object(bundle, "_run", run):
+        yield
+
+
+def ends_of(
+    objective: Objective, mode: Mode, *, outer: int = 4, inner: int = 4, ppk: bool = True
+) -> Ends:
+    """Make both ends of a tunnel with fresh keys and identities."""
+    session = secrets.token_hex(8)
+    tunnel = mode is Mode.TUNNEL
+    client = TunnelSpec(
+        name=f"carnet-{session}",
+        role=Role.CLIENT,
+        objective=objective,
+        mode=mode,
+        ike_version=2,
+        local_addresses=(),
+        remote_addresses=(BY_VERSION[outer].target,),
+        local_identity=f"c-{session}",
+        remote_identity=f"t-{session}",
+        ike_proposals=("aes256gcm16-prfsha256-x25519",),
+        esp_proposals=ESP if objective in (Objective.ESP, Objective.AH_ESP) else (),
+        ah_proposals=AH if objective in (Objective.AH, Objective.AH_ESP) else (),
+        local_networks=(),
+        remote_networks=(BY_VERSION[inner].network,) if tunnel else (),
+        virtual_address=VIRTUAL[inner] if tunnel else None,
+        psk=secrets.token_bytes(32),
+        ppk=secrets.token_bytes(32) if ppk else None,
+        ppk_id=f"p-{session}" if ppk else None,
+        force_udp=False,
+        lifetime=3600,
+    )
+    if objective is Objective.AH_ESP:
+        client = replace(client, ah_half=_half(session, ppk=ppk))
+    return Ends(client, _other_end(client))
+
+
+def _half(session: str, *, ppk: bool) -> AhHalf:
+    return AhHalf(
+        local_identity=f"ah-c-{session}",
+        remote_identity=f"ah-t-{session}",
+        psk=secrets.token_bytes(32),
+        ppk=secrets.token_bytes(32) if ppk else None,
+        ppk_id=f"ah-p-{session}" if ppk else None,
+    )
+
+
+def _other_end(client: TunnelSpec) -> TunnelSpec:
+    half = client.ah_half
+    if half is not None:
+        half = replace(
+            half, local_identity=half.remote_identity, remote_identity=half.local_identity
+        )
+    return replace(
+        client,
+        role=Role.TARGET,
+        local_addresses=client.remote_addresses,
+        remote_addresses=(),
+        local_identity=client.remote_identity,
+        remote_identity=client.local_identity,
+        local_networks=client.remote_networks,
+        remote_networks=(),
+        ah_half=half,
+    )
+
+
+def install(client: Gateway, target: Gateway, ends: Ends) -> None:
+    target.driver.install(ends.target)
+    client.driver.install(ends.client)
+
+
+def connect(client: Gateway, target: Gateway, ends: Ends) -> None:
+    """Bring a tunnel up, confirmed at both ends."""
+    install(client, target, ends)
+    with inside(client):
+        client.driver.up(ends.client)
+    with inside(target):
+        target.driver.confirm(ends.target)
+
+
+def end(gateway: Gateway, name: str) -> None:
+    with inside(gateway):
+        gateway.driver.down(name)

@@ -1,0 +1,183 @@
+"""An office in a network without NAT, with IPv4 and IPv6, that may have every objective."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.capture import Capture
+from lab.charon import Lane, choose_lane
+from lab.guest import OUT
+from lab.machine import Machine
+from lab.network import (
+    CLIENT_ADDRESS,
+    CLIENT_ADDRESS_V6,
+    ROUTED,
+    SERVER_ADDRESS,
+    SERVER_ADDRESS_V6,
+    TARGET_ADDRESS,
+    TARGET_ADDRESS_V6,
+    VIRTUAL_NETWORK_V6,
+    WORK_NETWORK,
+    WORK_NETWORK_V6,
+)
+from lab.office import USER
+from lab.packets import Packet, read_packets
+from lab.world import World
+from tests.lab.offices import FILE, FILE_SERVER, AtWork
+
+PACKED = "office"
+OBJECTIVES = ("native", "ah", "esp", "ah+esp")
+
+FETCH = """
+exec 3<>/dev/tcp/"$1"/80 || exit
+printf 'GET /plan.txt HTTP/1.0\\r\\n\\r\\n' >&3
+cat <&3
+"""
+
+GATE = """
+[gate]
+outside = ["eth0"]
+ports = [80]
+firewall = "iptables"
+"""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    client: str
+    target: str
+    server: str
+    network: str
+
+
+BY_VERSION = {
+    4: Addresses(CLIENT_ADDRESS, TARGET_ADDRESS, SERVER_ADDRESS, WORK_NETWORK),
+    6: Addresses(CLIENT_ADDRESS_V6, TARGET_ADDRESS_V6, SERVER_ADDRESS_V6, WORK_NETWORK_V6),
+}
+
+
+_AT_V4 = f'addresses = ["{TARGET_ADDRESS}"]'
+_AT_BOTH = f'addresses = ["{TARGET_ADDRESS}", "{TARGET_ADDRESS_V6}"]'
+
+
+class OpenOffice(AtWork):
+    """What every test of a file shares; `outer` is the IP version that Target is found at."""
+
+    outer = 4
+    capture: Capture
+
+    def configure(self) -> None:
+        super().configure()
+        path = self._target_file
+        text = path.read_text()
+        text = text.replace('# virtual_addresses_v6 = "', 'virtual_addresses_v6 = "')
+        text = text.replace(f'["{WORK_NETWORK}"]', f'["{WORK_NETWORK}", "{WORK_NETWORK_V6}"]')
+        path.write_text(text + GATE)
+        assert f'"{VIRTUAL_NETWORK_V6}"' in text
+
+    @property
+    def _target_file(self):
+        return self.world.target.directory / "etc" / "target.toml"
+
+    def reconfigure_file(self, old: str, new: str) -> None:
+        text = self._target_file.read_text()
+        assert old in text
+        self._target_file.write_text(text.replace(old, new))
+
+    def reconfigure(self, old: str, new: str) -> None:
+        """Change Target's configuration, and start its agent again."""
+        self.reconfigure_file(old, new)
+        self.target_agent.stop()
+        self.target_agent = self.serve_target()
+
+    def be_found_at(self, version: int) -> None:
+        """Have Target tell Clients its address of that IP version."""
+        if version != self.outer:
+            old, new = BY_VERSION[self.outer].target, BY_VERSION[version].target
+            self.reconfigure(f'addresses = ["{old}"]', f'addresses = ["{new}"]')
+            self.outer = version
+
+    def admit(self, **_) -> None:
+        """Let alice have everything; nobody else is there."""
+        self.reconfigure_file(_AT_V4, _AT_BOTH)
+        for objective in OBJECTIVES:
+            self.admit_to(objective, *(each for x in BY_VERSION.values() for each in _hers(x)))
+        self.reconfigure_file(_AT_BOTH, _AT_V4)
+
+    def admit_to(self, objective: str, *networks: str) -> None:
+        options = [part for network in networks for part in ("--network", network)]
+        self.target("users", "add", USER, "--objective", objective, "--lifetime", "8h", *options)
+
+    def connect(self, *options: str, extra: dict[str, str] | None = None) -> dict:
+        """Connect, wait until the tunnel stands at Target too, and return the facts."""
+        done = self.carnet("connect", "--json", *options, extra=extra)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        request_id = facts["name"].removeprefix("carnet-")
+        self.target_agent.wait_for_line(f'"{request_id}".*"event": "established"')
+        return facts
+
+    def end(self, facts: dict) -> None:
+        """Disconnect, and wait until Target has heard of it."""
+        assert self.carnet("disconnect").returncode == 0
+        request_id = facts["name"].removeprefix("carnet-")
+        self.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"')
+
+    @contextmanager
+    def watched(self) -> Iterator["Watched"]:
+        """Yield what has, afterwards, the packets that passed the router meanwhile."""
+        found = Watched()
+        self.capture.flush()
+        start = self.capture.path.stat().st_size
+        yield found
+        self.capture.flush()
+        found.packets += read_packets(self.capture.path, start)
+        found.readable = FILE in self.capture.path.read_bytes()[start:]
+
+
+@dataclass
+class Watched:
+    """What passed the router; `readable` is whether the file was to be read in it."""
+
+    packets: list[Packet] = field(default_factory=list)
+    readable: bool = False
+
+    def kinds(self, one: str, other: str) -> set[str]:
+        """What passed between two addresses, beside IKE."""
+        return {p.kind for p in self.packets if p.is_between(one, other)} - {"IKE"}
+
+
+def _hers(addresses: Addresses) -> tuple[str, str]:
+    length = 128 if ":" in addresses.target else 32
+    return addresses.network, f"{addresses.target}/{length}"
+
+
+def fetch(machine: Machine, address: str, seconds: float = 4) -> bool:
+    """Whether the file can be had from there."""
+    argv = ["timeout", str(seconds), "bash", "-c", FETCH, "fetch", address]
+    return FILE.decode() in machine.run(argv, check=False).stdout
+
+
+def prepare_office(directory: Path, pairs: int) -> None:
+    """Outside: do once all that people do before the first connection."""
+    with World() as world:
+        office = OpenOffice(world, choose_lane())
+        office.set_up(pairs)
+        office.pack(directory / PACKED)
+
+
+@contextmanager
+def open_office(lane: Lane) -> Iterator[OpenOffice]:
+    with World(ROUTED) as world:
+        office = OpenOffice(world, lane)
+        office.unpack(OUT / PACKED)
+        for machine in (world.server, world.target):
+            (machine.directory / "plan.txt").write_bytes(FILE)
+            # In both IP versions, as Linux has it.
+            machine.start(["python", str(FILE_SERVER), "::", "80", str(machine.directory)])
+            machine.wait_for_port(80)
+        office.start()
+        with Capture(world.router) as office.capture:
+            yield office

@@ -1,0 +1,22 @@
+"""Each objective by `carnet connect`, with Target at an IPv4 address, and what passes then."""
+
+import pytest
+
+from tests.guest.cases import cases, check
+from tests.guest.offices import open_office, prepare_office
+
+
+def prepare_outside(directory):
+    prepare_office(directory, pairs=14)
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with open_office(lane) as made:
+        yield made
+
+
+@pytest.mark.parametrize("case", list(cases(4)), ids=str)
+def test_what_passes_is_what_the_objective_says(office, case, record_property):
+    check(office, case)
+    record_property("matrix", case.row)

@@ -1,0 +1,97 @@
+"""What `carnet connect` says and does of objectives where the kernel carries them all."""
+
+import json
+
+import pytest
+
+from carnet.objectives import SecurityObjective
+from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from tests.lab.offices import is_one_sentence
+
+
+def prepare_outside(directory):
+    prepare_office(directory, pairs=10)
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with open_office(lane) as made:
+        yield made
+
+
+def test_without_ipsec_the_gate_is_open_to_what_was_granted_while_the_session_lasts(office):
+    office.be_found_at(4)
+    assert office.carnet("disconnect").returncode == 0
+    client, v4, v6 = office.world.client, BY_VERSION[4], BY_VERSION[6]
+    facts = office.connect("--objective", "native", "--network", v4.network)
+    assert fetch(client, v4.server)
+    assert not fetch(client, v6.server, 1)
+    assert not fetch(client, v4.target, 1)
+    office.target_agent.stop()
+    office.target_agent = office.serve_target()
+    assert fetch(client, v4.server)
+    office.end(facts)
+    assert not fetch(client, v4.server, 1)
+
+
+def test_status_tells_both_halves_and_that_there_is_no_ipsec(office):
+    shown = {}
+    for objective in ("ah+esp", "native"):
+        office.connect("--objective", objective, "--transport")
+        (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+        shown[objective] = tunnel["live"]["child_suite"]
+        # Without a virtual address too each end is known for what it is.
+        assert tunnel["live"]["role"] == "client"
+        assert office.facts(office.world.target, "carnet", "status") == []
+        assert "Target alone" in office.carnet("status").stdout
+    assert shown == {"ah+esp": "AH sha256, ESP aes256gcm16", "native": ""}
+
+
+@pytest.mark.parametrize("options", [("--objective", "ah"), ("--transport",)], ids=str)
+def test_what_nat_breaks_is_refused_before_a_pair_is_spent(office, options):
+    extra = office.configure_client("nat = true")
+    before = office.valid_pairs()
+    done = office.carnet("connect", *options, extra=extra)
+    assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
+    assert "behind NAT" in done.stderr
+    assert office.valid_pairs() == before
+
+
+def test_networks_of_both_ip_versions_are_not_one_tunnel(office):
+    done = office.carnet("connect", "--objective", "esp")
+    assert done.returncode == 3
+    assert "cannot-carry" in done.stderr
+    assert "--network" in done.stderr
+
+
+def test_the_papers_tables_and_what_this_machine_can_do(office):
+    facts = json.loads(office.carnet("objectives", "--json").stdout)
+    assert facts["security_objectives"] == list(SecurityObjective)
+    assert [option["here"] for option in facts["options"]] == [True] * 4
+    assert facts["modes"] == ["tunnel", "transport"]
+    shown = office.carnet("objectives").stdout
+    assert all(word in shown for word in ("Table 1", "T.Spoofing", "ah+esp", "strongswan"))
+
+
+def test_the_cnsa_profile(office):
+    office.reconfigure('profile = "modern"', 'profile = "cnsa"')
+    office.connect("--objective", "ah+esp", "--transport")
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    office.reconfigure('profile = "cnsa"', 'profile = "modern"')
+    assert tunnel["live"]["ike_suite"] == "aes256gcm16-prfsha384-ecp384"
+    assert tunnel["live"]["child_suite"] == "AH sha384, ESP aes256gcm16"
+
+
+def test_the_papers_suites_need_both_to_be_told(office):
+    told = 'profile = "paper"\ninsecure_benchmark_suites = true'
+    office.reconfigure('profile = "modern"', told)
+    done = office.carnet("connect", "--objective", "esp", "--transport")
+    assert done.returncode == 5
+    assert "weak algorithms 3des, md5, sha1" in done.stderr
+    again = office.carnet(
+        "connect", "--objective", "esp", "--transport", "--insecure-benchmark-suites"
+    )
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    office.reconfigure(told, 'profile = "modern"')
+    assert again.returncode == 0, again.stderr
+    assert tunnel["live"]["child_suite"] == "ESP 3des-md5"

@@ -1,0 +1,151 @@
+"""The gate in a packet filter of a real kernel: what is closed, and to whom it opens."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from carnet.errors import IPsecError
+from lab.network import ROUTED
+from lab.waiting import wait_until
+from lab.world import World
+from target_agent.firewall import Guarded, iptables, nft
+from target_agent.gate import Gate
+
+CLIENT, SERVER, TARGET = "192.168.77.2", "10.20.0.10", "198.51.100.2"
+CLIENT_V6, SERVER_V6 = "fd77::2", "fd20::10"
+WORK, WORK_V6 = "10.20.0.0/16", "fd20::/64"
+GUARDED = Guarded(("eth0",), (WORK, WORK_V6), (80,))
+
+ECHO = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as server:
+    print("listens", flush=True)
+    while True:
+        connection, _ = server.accept()
+        while said := connection.recv(99):
+            connection.sendall(said)
+"""
+
+CALL = 'exec 3<>"/dev/tcp/$1/$2" && echo hello >&3 && read -r said <&3 && test "$said" = hello'
+
+STAY = """
+exec 3<>"/dev/tcp/$1/80" || exit
+echo first >&3; read -r said <&3; echo "heard $said"
+read -r word
+echo "$word" >&3; read -r said <&3; echo "heard $said"
+"""
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(ROUTED) as made:
+        for machine, address, port in (
+            (made.server, SERVER, 80),
+            (made.server, SERVER_V6, 80),
+            (made.target, TARGET, 80),
+            (made.target, TARGET, 22),
+            (made.client, CLIENT, 80),
+        ):
+            argv = ["python", "-u", "-c", ECHO, address, str(port)]
+            log = f"echo-{address}-{port}.log"
+            machine.start(argv, log=log).wait_for_line("listens")
+        yield made
+
+
+def knows_ip() -> bool:
+    """Whether nftables of this kernel know of IP."""
+    argv = ["unshare", "--net", "nft", "add", "table", "inet", "probe"]
+    return shutil.which("nft") is not None and not subprocess.run(argv, check=False).returncode
+
+
+@pytest.fixture
+def gate(world, monkeypatch):
+    """A gate on the machine Target, in whichever packet filter this kernel has."""
+
+    def tell(argv, rules):
+        done = world.target.run(list(argv), stdin=rules, check=False)
+        if done.returncode:
+            raise IPsecError(done.stderr)
+
+    module, firewall = (nft, nft.Nft()) if knows_ip() else (iptables, iptables.Iptables())
+    monkeypatch.setattr(module, "tell", tell)
+    made = Gate(firewall, GUARDED)
+    made.shut()
+    return made
+
+
+def reaches(machine, address: str, port: int = 80) -> bool:
+    argv = ["timeout", "1", "bash", "-c", CALL, "call", address, str(port)]
+    return machine.run(argv, check=False).returncode == 0
+
+
+def test_what_is_guarded_is_closed_and_all_else_is_open(world, gate):
+    assert not reaches(world.client, SERVER)
+    assert not reaches(world.client, SERVER_V6)
+    assert not reaches(world.client, TARGET)
+    assert reaches(world.client, TARGET, 22)
+    assert reaches(world.server, CLIENT)
+
+
+def test_it_opens_from_one_address_to_what_was_granted(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,))
+    assert reaches(world.client, SERVER)
+    assert not reaches(world.client, SERVER_V6)
+    assert not reaches(world.client, TARGET)
+    assert not reaches(world.router, SERVER)
+    gate.close("carnet-1")
+    assert not reaches(world.client, SERVER)
+
+
+def test_it_opens_for_both_ip_versions_and_for_target_itself(world, gate):
+    gate.open("carnet-1", CLIENT_V6, (WORK, WORK_V6))
+    gate.open("carnet-2", CLIENT, (f"{TARGET}/32",))
+    assert reaches(world.client, SERVER_V6)
+    assert reaches(world.client, TARGET)
+    assert not reaches(world.client, SERVER)
+
+
+def test_sessions_from_one_address_do_not_close_each_other(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,))
+    gate.open("carnet-2", CLIENT, ("10.20.0.0/24", WORK))
+    gate.close("carnet-1")
+    gate.close("carnet-1")
+    assert reaches(world.client, SERVER)
+    gate.close("carnet-2")
+    assert not reaches(world.client, SERVER)
+
+
+def test_closing_cuts_what_goes_on(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,))
+    argv = ["timeout", "20", "bash", "-c", STAY, "stay", SERVER]
+    process = world.client.start(argv, log="stay.log", stdin=subprocess.PIPE)
+    process.wait_for_line("heard first")
+    gate.close("carnet-1")
+    process.stdin.write(b"second\n")
+    process.stdin.flush()
+    wait_until(lambda: is_unanswered(world.client), "the client to send again, in vain")
+    assert "heard second" not in process.output()
+    process.kill()
+
+
+def is_unanswered(machine) -> bool:
+    """Whether its kernel has sent something again on a connection to the server."""
+    return "retrans:" in machine.run(["ss", "-tin", "dst", SERVER]).stdout
+
+
+def test_a_filter_that_refuses_leaves_it_as_it_was(world, gate, monkeypatch):
+    gate.open("carnet-1", CLIENT, (WORK,))
+    for module in (nft, iptables):
+        monkeypatch.setattr(module, "tell", refuse)
+    with pytest.raises(IPsecError, match="no more"):
+        gate.close("carnet-1")
+    with pytest.raises(IPsecError, match="no more"):
+        gate.open("carnet-2", CLIENT_V6, (WORK_V6,))
+    monkeypatch.undo()
+    assert not reaches(world.client, SERVER_V6)
+
+
+def refuse(*_) -> None:
+    raise IPsecError("no more")

@@ -1,0 +1,196 @@
+"""Sessions without IPsec: who opens the gate, for whom, and until when."""
+
+import msgspec
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.objectives import Objective
+from carnet.wire.control import TunnelGrant
+from target_agent.access import AccessEntry
+from target_agent.config import GateSection
+from target_agent.control import Operator, Order
+from target_agent.firewall import Guarded, Opening
+from target_agent.gate import Gate, make_gate
+from target_agent.records import Records
+from tests.target.conftest import ALICE, HOUR, changed, end_of, name_of, until_established
+from tests.target.fake_driver import FakeDriver
+from tests.target.test_access import make_driver
+
+GUARDED = Guarded(("eth0",), ("10.20.0.0/16",), (80,))
+
+
+class FakeFirewall:
+    """A packet filter that only remembers what is open."""
+
+    def __init__(self):
+        self.guarded = None
+        self.open = ()
+        self.refusals = 0
+
+    def guard(self, guarded, openings):
+        self.guarded = guarded
+        self.open_only(openings)
+
+    def open_only(self, openings):
+        if self.refusals:
+            self.refusals -= 1
+            raise IPsecError("The fake packet filter refuses; ask it nicely.")
+        self.open = tuple(openings)
+
+
+@pytest.fixture
+def firewall():
+    return FakeFirewall()
+
+
+@pytest.fixture
+def gate(firewall):
+    return Gate(firewall, GUARDED)
+
+
+@pytest.fixture
+def native(config, members):
+    """A configuration with a gate, and Alice's lines for it."""
+    lines = ("10.20.0.0/16", "198.51.100.2/32")
+    members.add(ALICE, [AccessEntry(Objective.NATIVE, line, 8 * HOUR) for line in lines])
+    return msgspec.structs.replace(config, gate=GateSection(outside=("eth0",), ports=(80,)))
+
+
+@pytest.fixture
+def driver():
+    return FakeDriver(objectives=tuple(Objective))
+
+
+def asked(ask, **changes):
+    drivers = (make_driver(objectives=(1, 2, 3, 4), modes=("tunnel", "transport")),)
+    return ask(objective_id=1, drivers=drivers, **changes)
+
+
+WORK = (Opening("203.0.113.7", "10.20.0.0/16"),)
+
+
+def test_it_opens_when_ike_has_proved_the_address_and_closes_with_the_session(
+    with_agent, driver, ask, native, gate, firewall
+):
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        assert isinstance(answering.answer, TunnelGrant)
+        info = answering.answer.tunneling_info
+        assert (info.mode, info.virtual_address) == ("transport", None)
+        assert (info.esp_proposals, info.ah_proposals) == ((), ())
+        assert firewall.open == ()
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        assert firewall.open == WORK
+        driver.goes_down(name_of(answering))
+        assert (await end_of(agent)).reason == "peer-closed"
+        assert firewall.open == ()
+
+    with_agent(body, config=native, gate=gate)
+    assert firewall.guarded == GUARDED
+
+
+def test_target_alone_is_its_own_address(with_agent, driver, ask, native, gate, firewall):
+    async def body(agent):
+        answering = await agent.answer(asked(ask, networks=()), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        assert firewall.open == (Opening("203.0.113.7", "198.51.100.2/32"),)
+
+    with_agent(body, config=native, gate=gate)
+
+
+def test_a_session_that_stands_is_let_through_again_after_a_restart(
+    with_agent, driver, ask, native, gate, firewall
+):
+    async def first(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+
+    with_agent(first, config=native, gate=gate)
+    assert firewall.open == WORK
+
+    async def second(agent):
+        assert firewall.open == WORK
+
+    with_agent(second, config=native, gate=Gate(firewall, GUARDED))
+
+
+def test_a_session_that_ended_meanwhile_is_not(with_agent, driver, ask, native, gate, firewall):
+    async def first(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+
+    with_agent(first, config=native, gate=gate)
+    driver.up_names.clear()
+
+    async def second(agent):
+        assert (await end_of(agent)).reason == "restart"
+        assert firewall.open == ()
+
+    with_agent(second, config=native, gate=Gate(firewall, GUARDED))
+
+
+def test_a_packet_filter_that_refuses_to_open_ends_the_session(
+    with_agent, driver, ask, native, gate, firewall
+):
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        firewall.refusals = 1
+        driver.comes_up(name_of(answering))
+        assert (await end_of(agent)).reason == "not-confirmed"
+
+    with_agent(body, config=native, gate=gate)
+
+
+def test_a_packet_filter_that_refuses_to_close_is_asked_until_it_does(
+    with_agent, driver, ask, native, gate, firewall
+):
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        firewall.refusals = 2
+        driver.goes_down(name_of(answering))
+        assert (await end_of(agent)).reason == "peer-closed"
+        assert (firewall.refusals, firewall.open) == (0, ())
+
+    with_agent(body, config=native, gate=gate)
+
+
+def test_without_a_gate_nobody_gets_a_tunnel_without_ipsec(with_agent, ask, native):
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        assert answering.answer.code == "cannot-carry"
+
+    with_agent(body, config=msgspec.structs.replace(native, gate=None))
+
+
+def test_where_the_service_does_not_run_the_operator_shuts_it_for_all(
+    with_agent, driver, ask, native, gate, firewall, engine, monkeypatch
+):
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+
+    with_agent(body, config=native, gate=gate)
+    monkeypatch.setattr("target_agent.control.make_gate", lambda _: Gate(firewall, GUARDED))
+    ended = Operator(native, driver, Records(engine)).end(Order("user-removed", user_id=ALICE))
+    assert len(ended) == 1
+    assert firewall.open == ()
+
+
+def test_openings_of_one_address_do_not_overlap(gate, firewall):
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/24", "fd20::/64"))
+    gate.open("carnet-2", "203.0.113.7", ("10.20.0.0/16",))
+    gate.open("carnet-3", "fd77::2", ("10.20.0.0/16", "fd20::/64"))
+    assert firewall.open == (*WORK, Opening("fd77::2", "fd20::/64"))
+
+
+def test_the_configuration_says_what_is_guarded(native, config):
+    assert make_gate(config) is None
+    guarded = make_gate(changed(native, networks=("10.20.0.0/16",)))._guarded
+    assert guarded == GUARDED
