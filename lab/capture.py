@@ -2,6 +2,7 @@
 
 import secrets
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,8 @@ _NO_IDS = (
     "tcpdump does not run in a user namespace of one user: install uidmap and have a range"
     " of ids in /etc/subuid and /etc/subgid, or run this as root."
 )
+
+_DISCARD_PORT = 9
 
 OTHER = "other"
 """Whatever is none of the kinds."""
@@ -83,8 +86,8 @@ class Capture:
         """Return when everything that passed before this call is in the file."""
         mark = secrets.token_hex(16)
         written = self.path.stat().st_size
-        script = f"echo {mark} > /dev/udp/127.0.0.1/9"
-        self._machine.run(["bash", "-c", script], check=False)
+        with self._machine.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.sendto(mark.encode(), ("127.0.0.1", _DISCARD_PORT))
         wait_until(lambda: mark.encode() in self._tail(written), "the capture's own mark")
 
     def _tail(self, start: int) -> bytes:

@@ -6,10 +6,12 @@ ends, and with it everything: the kernel kills whatever else runs in that PID
 namespace, and drops the mounts, interfaces and namespaces that nobody uses.
 """
 
+import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +39,18 @@ exec cat
 
 _PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
 _LISTENING = "0A"
 """TCP_LISTEN as /proc/net/tcp writes it."""
+
+
+def _enter_network(namespace: int) -> None:
+    """Let this thread go on in another network namespace (setns(2))."""
+    if _libc.setns(namespace, _CLONE_NEWNET):
+        reason = os.strerror(ctypes.get_errno())
+        raise LabError(f"A machine's network cannot be entered ({reason}); run this as root.")
 
 
 def _private_log(path: Path | None) -> IO[str]:
@@ -154,6 +166,22 @@ class Machine:
             *(f"--target={self.pid}", "--net", "--mount", "--pid", "--uts", "--ipc"),
             *(f"--wdns={self.directory}", "setpriv", "--pdeathsig", "KILL", "--", *argv),
         ]
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """Have this thread's sockets, and the programs that it starts, in this machine's network.
+
+        Nothing else of the machine is entered: cheap, where a look at the network is all.
+        """
+        with (
+            Path("/proc/thread-self/ns/net").open("rb") as own,
+            Path(f"/proc/{self.pid}/ns/net").open("rb") as there,
+        ):
+            _enter_network(there.fileno())
+            try:
+                yield
+            finally:
+                _enter_network(own.fileno())
 
     def listens_on(self, port: int) -> bool:
         """Whether some program of this machine accepts TCP connections on that port."""

@@ -20,7 +20,12 @@ from lab.network import (
 from lab.privilege import require_root
 from lab.scratch import Scratch
 
-_SET = 'while read -r path value; do echo "$value" > "/proc/sys/$path" || exit; done'
+_SET_UP = """
+while read -r path value && [ "$path" ]; do echo "$value" > "/proc/sys/$path" || exit; done
+exec ip -batch -
+"""
+"""Settings by line, an empty line, and commands for `ip`: one program, for a slow kernel."""
+
 _NFT_KNOWS_IP = "nft add table ip carnet_lab"
 
 
@@ -57,11 +62,9 @@ class World:
             hidden = [d for other, d in directories.items() if name not in OWNERS[other]]
             self._machines[name] = Machine(name, directories[name], hidden)
         self._lay_cables()
-        for machine in self._machines.values():
-            settings = setting_lines(self.plan, machine.name)
-            if settings:
-                machine.run(["sh", "-c", _SET], stdin=settings)
-            machine.run(["ip", "-batch", "-"], stdin=address_commands(self.plan, machine.name))
+        for name, machine in self._machines.items():
+            settings, addresses = setting_lines(self.plan, name), address_commands(self.plan, name)
+            machine.run(["sh", "-c", _SET_UP], stdin=f"{settings}\n{addresses}")
         if self.plan.hides_client:
             self._hide_client(self._machines["router"])
 

@@ -22,6 +22,8 @@ PRIORITY = 17319
 ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
 
+_OWN_PROTOCOLS = frozenset(map(str, ROUTE_PROTOCOL.values()))
+
 _POLICY = re.compile(
     r"src (?P<src>\S+) dst (?P<dst>\S+).*?dir (?P<dir>in|out|fwd) priority (?P<priority>\d+)"
     r".*?proto esp .*?reqid (?P<reqid>\d+)"
@@ -113,22 +115,28 @@ def _route(bundle: Bundle, here: str, there: str, interface: str) -> str:
 
 
 def _remove(is_meant: Callable[[_Policy], bool]) -> None:
-    for policy in filter(is_meant, _installed()):
-        _run(
-            *("xfrm", "policy", "delete", "src", policy.source, "dst", policy.destination),
-            *("dir", policy.direction),
-        )
+    doomed = list(filter(is_meant, _installed()))
+    if not doomed:
+        return
+    lines = [
+        f"xfrm policy delete src {policy.source} dst {policy.destination} dir {policy.direction}"
+        for policy in doomed
+    ]
+    for policy in doomed:
         if policy.direction == "out":
-            _remove_routes(policy)
-        if policy in _installed():
-            raise IPsecError(
-                f"The kernel keeps the policy for {policy.source} to {policy.destination};"
-                " remove it with `ip xfrm policy delete`."
-            )
+            lines += _route_deletions(policy)
+    # Goes on after a line that fails: what somebody else has removed is no error.
+    _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    kept = set(doomed).intersection(_installed())
+    for policy in kept:
+        raise IPsecError(
+            f"The kernel keeps the policy for {policy.source} to {policy.destination};"
+            " remove it with `ip xfrm policy delete`."
+        )
 
 
-def _remove_routes(policy: _Policy) -> None:
-    """Remove the route beside an outgoing policy.
+def _route_deletions(policy: _Policy) -> Iterable[str]:
+    """Yield what removes the route beside an outgoing policy.
 
     The Client's has her virtual address as its source, which it loses in IPv6 when the
     address goes first. Another tunnel's to the same network may have replaced it, with an
@@ -136,13 +144,11 @@ def _remove_routes(policy: _Policy) -> None:
     """
     family = f"-{ip_network(policy.destination).version}"
     own = (None, policy.source.partition("/")[0])
-    for protocol in map(str, ROUTE_PROTOCOL.values()):
-        which = ("exact", policy.destination, "proto", protocol)
-        listed = _run("-json", family, "route", "show", *which)
-        for route in json.loads(listed.stdout or "[]"):
-            if route.get("prefsrc") in own:
-                where = ("dev", route["dev"], "proto", protocol)
-                _run(family, "route", "delete", policy.destination, *where)
+    listed = _run("-json", "-N", family, "route", "show", "exact", policy.destination)
+    for route in json.loads(listed.stdout or "[]"):
+        protocol = route.get("protocol")
+        if protocol in _OWN_PROTOCOLS and route.get("prefsrc") in own:
+            yield f"route delete {policy.destination} dev {route['dev']} proto {protocol}"
 
 
 def _installed() -> list[_Policy]:

@@ -20,7 +20,11 @@ from lab.waiting import IN_GUEST, wait_until
 SECONDS = 230.0
 """For all tests of one file, its boot included; what is not done by then has failed."""
 
+SOAK = "CARNET_SOAK"
+"""Set in the environment of `make soak`, inside too."""
+
 ROOT = Path(__file__).parents[2]
+_PLAIN = ("-p", "no:cacheprovider", "-p", "no:xdist")
 _REPORTS = "reports"
 _SELECTION = "selection"
 
@@ -38,7 +42,8 @@ class Group:
 
     def __init__(self, items: list[pytest.Item]) -> None:
         selection = "\n".join(item.nodeid for item in items)
-        order = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        soak = ["env", f"{SOAK}=1"] if SOAK in os.environ else []
+        order = [*soak, sys.executable, "-m", "pytest", "-q", *_PLAIN]
         prepare = getattr(items[0].module, "prepare_outside", None)
         self._guest = Guest(
             [*order, f"@{OUT / _SELECTION}"], ROOT, {_SELECTION: selection}, prepare

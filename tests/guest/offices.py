@@ -1,11 +1,15 @@
 """An office in a network without NAT, with IPv4 and IPv6, that may have every objective."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import create_connection
+from subprocess import CompletedProcess
+from typing import Any
 
+from carnet.files import write_private
 from lab.capture import Capture
 from lab.charon import Lane, choose_lane
 from lab.guest import OUT
@@ -26,15 +30,10 @@ from lab.office import USER
 from lab.packets import Packet, read_packets
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER, AtWork
+from token_client.config import PATH_VARIABLE
 
 PACKED = "office"
 OBJECTIVES = ("native", "ah", "esp", "ah+esp")
-
-FETCH = """
-exec 3<>/dev/tcp/"$1"/80 || exit
-printf 'GET /plan.txt HTTP/1.0\\r\\n\\r\\n' >&3
-cat <&3
-"""
 
 GATE = """
 [gate]
@@ -76,6 +75,15 @@ class OpenOffice(AtWork):
         text = text.replace(f'["{WORK_NETWORK}"]', f'["{WORK_NETWORK}", "{WORK_NETWORK_V6}"]')
         path.write_text(text + GATE)
         assert f'"{VIRTUAL_NETWORK_V6}"' in text
+
+    def carnet(
+        self, *argv: str, extra: Mapping[str, str] | None = None, **changes: Any
+    ) -> "CompletedProcess[str]":
+        """Run the traveller's command; nothing watches over the token, unless `extra` says so."""
+        path = self.world.client.directory / "unwatched.toml"
+        if not path.exists():
+            write_private(path, b'on_removal = "keep"\n')
+        return super().carnet(*argv, extra={PATH_VARIABLE: str(path)} | (extra or {}), **changes)
 
     @property
     def _target_file(self):
@@ -156,8 +164,11 @@ def _hers(addresses: Addresses) -> tuple[str, str]:
 
 def fetch(machine: Machine, address: str, seconds: float = 4) -> bool:
     """Whether the file can be had from there."""
-    argv = ["timeout", str(seconds), "bash", "-c", FETCH, "fetch", address]
-    return FILE.decode() in machine.run(argv, check=False).stdout
+    with machine.network(), suppress(OSError), create_connection((address, 80), seconds) as server:
+        server.sendall(b"GET /plan.txt HTTP/1.0\r\n\r\n")
+        with server.makefile("rb") as answer:
+            return FILE in answer.read()
+    return False
 
 
 def prepare_office(directory: Path, pairs: int) -> None:

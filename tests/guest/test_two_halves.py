@@ -1,7 +1,10 @@
 """AH and ESP as one: what the kernel is given, what it drops, rekeying, and the end."""
 
 import re
+import socket
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +31,6 @@ with socket.socket(family, socket.SOCK_DGRAM) as listening:
     while True:
         print(listening.recv(99).decode(), flush=True)
 """
-
-SAY = 'echo -n "$1" > "/dev/udp/$2/7000"'
 
 BOTH = Objective.AH_ESP
 
@@ -75,16 +76,25 @@ def peer_of(ends: Ends) -> str:
 
 
 def say(client, word: str, address: str) -> None:
-    client.machine.run(["bash", "-c", SAY, "say", word, address])
+    with inside(client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as saying:
+        saying.sendto(word.encode(), (address, 7000))
+
+
+def ip(gateway, *arguments: str, said: str | None = None) -> str:
+    with inside(gateway):
+        return subprocess.run(
+            ["ip", *arguments], input=said, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
 
 
 def policies(gateway) -> str:
-    return gateway.machine.run(["ip", "xfrm", "policy", "list"]).stdout
+    return ip(gateway, "xfrm", "policy", "list")
 
 
 def drops(gateway) -> dict[str, int]:
     """The kernel's own count of what it dropped, by reason."""
-    lines = gateway.machine.run(["cat", "/proc/net/xfrm_stat"]).stdout.splitlines()
+    with inside(gateway):
+        lines = Path("/proc/thread-self/net/xfrm_stat").read_text().splitlines()
     return {name: int(count) for name, count in map(str.split, lines)}
 
 
@@ -107,7 +117,7 @@ def templates(gateway, ends: Ends, *kept: str) -> None:
         # What is not protected would not find its way out by the tunnel's own route.
         way = "dev eth0" if kept else f"via {ROUTER_TO_CLIENT}"
         rule += f"\nroute replace {BY_VERSION[4].network} {way} src {VIRTUAL[4]} proto 202"
-    gateway.machine.run(["ip", "-batch", "-"], stdin=f"{rule}\n")
+    ip(gateway, "-batch", "-", said=f"{rule}\n")
 
 
 @in_both_modes
@@ -154,8 +164,7 @@ def end_at(gateway, client, ends: Ends):
 
 
 def spis(gateway) -> set[str]:
-    states = gateway.machine.run(["ip", "xfrm", "state"]).stdout
-    return set(re.findall(r"spi (0x[0-9a-f]+)", states))
+    return set(re.findall(r"spi (0x[0-9a-f]+)", ip(gateway, "xfrm", "state")))
 
 
 @pytest.mark.parametrize("inner", [4, 6])
@@ -172,7 +181,7 @@ def test_the_end_of_a_tunnel_leaves_no_policy_and_no_route(client, target, inner
 
 
 def routes(gateway) -> str:
-    return gateway.machine.run(["sh", "-c", "ip route; ip -6 route"]).stdout
+    return ip(gateway, "route") + ip(gateway, "-6", "route")
 
 
 def test_a_newer_tunnel_to_the_same_peer_keeps_what_it_shares_with_the_older(client, target):

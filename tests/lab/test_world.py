@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -148,6 +149,29 @@ def test_a_program_that_ends_before_it_is_ready_is_reported_with_its_log(world):
     with pytest.raises(LabError, match="no such card"):
         process.wait_for_line("ready")
     assert process.wait() == 1
+
+
+def test_what_another_program_wrote_to_the_same_log_is_not_its_own(world):
+    world.client.start(["echo", "ready: the first"], log="again.log").wait()
+    second = world.client.start(
+        ["sh", "-c", "read line; echo ready: the second; cat"], log="again.log", stdin=PIPE
+    )
+    with pytest.raises(LabError, match="still waiting"):
+        second.wait_for_line("ready", 0)
+    second.stdin.write(b"go on\n")
+    second.stdin.flush()
+    assert second.wait_for_line("ready") == "ready: the second"
+    second.kill()
+
+
+def test_a_thread_goes_into_a_machines_network_and_comes_back(world):
+    before = interfaces()
+    with world.client.network():
+        assert CLIENT_ADDRESS in subprocess.check_output(["ip", "address"], text=True)
+    assert interfaces() == before
+    with pytest.raises(ZeroDivisionError), world.client.network():
+        _ = 1 / 0
+    assert interfaces() == before
 
 
 def test_stopping_a_program_reaches_the_program_itself(world):

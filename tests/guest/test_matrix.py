@@ -1,4 +1,4 @@
-"""Each objective by `carnet connect`, with Target at an IPv6 address, and what passes then."""
+"""Each objective by `carnet connect`, with Target at an address of either IP version."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.guest.offices import open_office, prepare_office
 
 
 def prepare_outside(directory):
-    prepare_office(directory, pairs=14)
+    prepare_office(directory, pairs=24)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def office(lane):
         yield made
 
 
-@pytest.mark.parametrize("case", list(cases(6)), ids=str)
+@pytest.mark.parametrize("case", [*cases(4), *cases(6)], ids=str)
 def test_what_passes_is_what_the_objective_says(office, case, record_property):
     check(office, case)
     record_property("matrix", case.row)
