@@ -73,4 +73,5 @@ def _ways_to_the_gate(version: int, guarded: Guarded) -> Iterator[str]:
 
 
 def _restore(program: str, rules: Iterable[str]) -> None:
-    tell([f"{program}-restore", "--noflush"], "\n".join(["*filter", *rules, "COMMIT", ""]))
+    lines = "\n".join(["*filter", *rules, "COMMIT", ""])
+    tell([f"{program}-restore", "--noflush", "--wait"], lines)

@@ -1,8 +1,9 @@
 """An office in a network without NAT, with IPv4 and IPv6, that may have every objective."""
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection
@@ -65,6 +66,7 @@ class OpenOffice(AtWork):
     """What every test of a file shares; `outer` is the IP version that Target is found at."""
 
     outer = 4
+    profile = 'profile = "modern"'
     capture: Capture
 
     def configure(self) -> None:
@@ -106,6 +108,21 @@ class OpenOffice(AtWork):
             old, new = BY_VERSION[self.outer].target, BY_VERSION[version].target
             self.reconfigure(f'addresses = ["{old}"]', f'addresses = ["{new}"]')
             self.outer = version
+
+    def have_profile(self, profile: str) -> None:
+        """Have Target propose the algorithms of that profile."""
+        if profile != self.profile:
+            self.reconfigure(self.profile, profile)
+            self.profile = profile
+
+    def valid_pairs(self) -> int:
+        """Return how many pairs the Key Database holds valid; without a program of its own."""
+        path = self.world.host.directory / "var" / "keys.sqlite"
+        with closing(sqlite3.connect(path)) as database:
+            (count,) = database.execute(
+                "SELECT count(*) FROM key_pairs WHERE state = 'valid'"
+            ).fetchone()
+        return count
 
     def admit(self, **_) -> None:
         """Let alice have everything; nobody else is there."""

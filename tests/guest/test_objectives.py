@@ -20,8 +20,6 @@ def office(lane):
 
 
 def test_without_ipsec_the_gate_is_open_to_what_was_granted_while_the_session_lasts(office):
-    office.be_found_at(4)
-    assert office.carnet("disconnect").returncode == 0
     client, v4, v6 = office.world.client, BY_VERSION[4], BY_VERSION[6]
     facts = office.connect("--objective", "native", "--network", v4.network)
     assert fetch(client, v4.server)
@@ -29,6 +27,7 @@ def test_without_ipsec_the_gate_is_open_to_what_was_granted_while_the_session_la
     assert not fetch(client, v4.target, 1)
     office.target_agent.stop()
     office.target_agent = office.serve_target()
+    office.target_agent.wait_for_line("ike-daemon-compared")
     assert fetch(client, v4.server)
     office.end(facts)
     assert not fetch(client, v4.server, 1)
@@ -43,7 +42,7 @@ def test_status_tells_both_halves_and_that_there_is_no_ipsec(office):
         # Without a virtual address too each end is known for what it is.
         assert tunnel["live"]["role"] == "client"
         assert office.facts(office.world.target, "carnet", "status") == []
-        assert "Target alone" in office.carnet("status").stdout
+    assert "Target alone" in office.carnet("status").stdout
     assert shown == {"ah+esp": "AH sha256, ESP aes256gcm16", "native": ""}
 
 
@@ -74,17 +73,15 @@ def test_the_papers_tables_and_what_this_machine_can_do(office):
 
 
 def test_the_cnsa_profile(office):
-    office.reconfigure('profile = "modern"', 'profile = "cnsa"')
+    office.have_profile('profile = "cnsa"')
     office.connect("--objective", "ah+esp", "--transport")
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
-    office.reconfigure('profile = "cnsa"', 'profile = "modern"')
     assert tunnel["live"]["ike_suite"] == "aes256gcm16-prfsha384-ecp384"
     assert tunnel["live"]["child_suite"] == "AH sha384, ESP aes256gcm16"
 
 
 def test_the_papers_suites_need_both_to_be_told(office):
-    told = 'profile = "paper"\ninsecure_benchmark_suites = true'
-    office.reconfigure('profile = "modern"', told)
+    office.have_profile('profile = "paper"\ninsecure_benchmark_suites = true')
     done = office.carnet("connect", "--objective", "esp", "--transport")
     assert done.returncode == 5
     assert "weak algorithms 3des, md5, sha1" in done.stderr
@@ -92,6 +89,5 @@ def test_the_papers_suites_need_both_to_be_told(office):
         "connect", "--objective", "esp", "--transport", "--insecure-benchmark-suites"
     )
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
-    office.reconfigure(told, 'profile = "modern"')
     assert again.returncode == 0, again.stderr
     assert tunnel["live"]["child_suite"] == "ESP 3des-md5"

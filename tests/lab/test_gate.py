@@ -61,19 +61,13 @@ def knows_ip() -> bool:
 
 
 @pytest.fixture
-def gate(world, monkeypatch):
+def gate(world):
     """A gate on the machine Target, in whichever packet filter this kernel has."""
 
-    def tell(argv, rules):
-        done = world.target.run(list(argv), stdin=rules, check=False)
-        if done.returncode:
-            raise IPsecError(done.stderr)
-
-    module, firewall = (nft, nft.Nft()) if knows_ip() else (iptables, iptables.Iptables())
-    monkeypatch.setattr(module, "tell", tell)
-    made = Gate(firewall, GUARDED)
-    made.shut()
-    return made
+    with world.target.network():
+        made = Gate(nft.Nft() if knows_ip() else iptables.Iptables(), GUARDED)
+        made.shut()
+        yield made
 
 
 def reaches(machine, address: str, port: int = 80) -> bool:
