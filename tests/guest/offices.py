@@ -27,8 +27,9 @@ from lab.network import (
     WORK_NETWORK,
     WORK_NETWORK_V6,
 )
-from lab.office import USER
+from lab.office import USER, pipes
 from lab.packets import Packet, read_packets
+from lab.template import Template
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER, AtWork
 from token_client.config import PATH_VARIABLE
@@ -67,6 +68,7 @@ class OpenOffice(AtWork):
 
     outer = 4
     profile = 'profile = "modern"'
+    template: Template | None = None
     capture: Capture
 
     def configure(self) -> None:
@@ -86,6 +88,27 @@ class OpenOffice(AtWork):
         if not path.exists():
             write_private(path, b'on_removal = "keep"\n')
         return super().carnet(*argv, extra={PATH_VARIABLE: str(path)} | (extra or {}), **changes)
+
+    def command(
+        self,
+        machine: Machine,
+        *argv: str,
+        given: Mapping[str, str] | None = None,
+        extra: Mapping[str, str] | None = None,
+        check: bool = True,
+        seconds: float = 90,
+    ) -> "CompletedProcess[str]":
+        """Run a command on a machine; `carnet` from its template, if there is one."""
+        if argv[0] != "carnet" or self.template is None:
+            return super().command(
+                machine, *argv, given=given, extra=extra, check=check, seconds=seconds
+            )
+        with pipes(given or {}) as (options, fds):
+            done = self.template.run(
+                machine, [*argv, *options], extra=extra, seconds=seconds, pass_fds=fds
+            )
+        assert not check or done.returncode == 0, done.stderr
+        return done
 
     @property
     def _target_file(self):
@@ -198,8 +221,9 @@ def prepare_office(directory: Path, pairs: int) -> None:
 
 @contextmanager
 def open_office(lane: Lane) -> Iterator[OpenOffice]:
-    with World(ROUTED) as world:
+    with World(ROUTED) as world, Template("carnet") as template:
         office = OpenOffice(world, lane)
+        office.template = template
         office.unpack(OUT / PACKED)
         for machine in (world.server, world.target):
             (machine.directory / "plan.txt").write_bytes(FILE)
