@@ -48,7 +48,7 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        crash.reach(f"files.synced {path.name}")
+        crash.reach(f"files.synced {path.name.partition('-')[0]}")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

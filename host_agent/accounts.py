@@ -8,6 +8,7 @@ import asyncio
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet import crash
 from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetLink, TargetSilentError
 
@@ -31,7 +32,9 @@ async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
             after = await asyncio.to_thread(database.cursor, target)
             ended = await link.ended(target, after)
             if ended.tunnels:
+                crash.reach("host.end-told")
                 await asyncio.to_thread(database.record_ended, target, ended.tunnels)
+                crash.reach("host.accounted")
         except (TargetSilentError, SQLAlchemyError) as error:
             log.info("accounts-wait", target=target, reason=str(error))
             await asyncio.sleep(SILENCE_SECONDS)
@@ -53,7 +56,9 @@ async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> 
         try:
             for request_id in await asyncio.to_thread(database.tunnels_to_end, target):
                 await link.end(target, request_id)
+                crash.reach("host.end-asked")
                 await asyncio.to_thread(database.record_end_asked, target, request_id)
+                crash.reach("host.end-recorded")
                 log.info("tunnel-end-asked", request_id=request_id.hex(), target=target)
         except (TargetSilentError, SQLAlchemyError) as error:
             log.info("revoked-wait", target=target, reason=str(error))

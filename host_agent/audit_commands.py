@@ -13,7 +13,7 @@ from carnet.audit.heads import examine, newest_head
 from carnet.audit.showing import Choice
 from carnet.errors import UsageError
 from carnet.files import read_small
-from carnet.token.accounts import accounts_key, read_mark
+from carnet.token.accounts import accounts_key, read_marks
 from host_agent import config as configuration
 from host_agent import schema
 from host_agent.explain import explain
@@ -82,7 +82,7 @@ def verify(
     else:
         with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
             trusted = [accounts_key(session)]
-            kept += filter(None, [read_mark(session)])
+            kept += read_marks(session)
     with shared.readable(), open_database(config) as database, database.begin() as connection:
         found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
     shared.report(found, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from carnet import console
+from carnet import console, crash
 from carnet.config import parse_config
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
@@ -205,6 +205,7 @@ def revoke(
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
     with open_database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)
+        crash.reach("host.revoked")
         tunnels = database.revoke_tunnels(reason, **values)
     if not revoked and not tunnels:
         raise UsageError(

@@ -164,6 +164,7 @@ class Exchange:
         leases.hold(key_id)
         self._works = True
         if await asyncio.to_thread(self.parts.database.take_lease, key_id):
+            crash.reach("host.lease-taken")
             return True
         leases.forget(key_id)
         self._works = False
@@ -364,6 +365,7 @@ class Exchange:
 async def destroy_key(parts: Parts, pair: PairRecord) -> None:
     """Destroy a pair's private key where it is kept, and write down that it is gone."""
     await store_of(pair.key_store).burn(parts.database, parts.hsm, pair.key_id)
+    crash.reach("host.burned")
     log.info("key-destroyed", key_id=pair.key_id.hex())
 
 

@@ -6,12 +6,12 @@ the accounts: a database that does not hold that very record is older, or anothe
 
 from sqlalchemy import Connection, select
 
-from carnet import audit
+from carnet import audit, crash
 from carnet.audit.heads import keep_head, next_head
 from carnet.database import transaction
 from carnet.errors import UsageError
 from carnet.moments import format_moment
-from carnet.token.accounts import accounts_key, read_mark, sign_accounts, write_mark
+from carnet.token.accounts import accounts_key, read_marks, sign_accounts, write_mark
 from carnet.token.session import TokenSession
 from carnet.wire.documents import AccountsHead, sign_document, verify_document
 from carnet.wire.fault import WireError
@@ -41,12 +41,14 @@ def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
 
 
 def newest_seen(session: TokenSession) -> AccountsHead | None:
-    """Return the newest head that the HSM keeps; raises UsageError if it is not its own."""
-    signed = read_mark(session)
-    if signed is None:
+    """Return the newest head that the HSM keeps; raises UsageError if one is not its own."""
+    marks = read_marks(session)
+    if not marks:
         return None
+    key = load_public_key(accounts_key(session), P256)
     try:
-        return verify_document(signed, AccountsHead, load_public_key(accounts_key(session), P256))
+        heads = [verify_document(signed, AccountsHead, key) for signed in marks]
+        return max(heads, key=lambda head: head.number)
     except WireError as error:
         raise UsageError(
             f"The head of the accounts on the HSM is not signed by it ({error}); find out who had "
@@ -76,6 +78,7 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
             return
         signed = sign_document(head, lambda digest: sign_accounts(session, digest))
         keep_head(connection, schema.audit_heads, head.number, signed)
+    crash.reach("accounts.head-kept")
     write_mark(session, signed)
 
 

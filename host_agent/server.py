@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
 from carnet.doors import Connection, DoorRules
@@ -132,6 +133,7 @@ class HostService:
             try:
                 await self.take_up_unanswered(ANSWER_KEPT)
                 await asyncio.to_thread(database.expire)
+                crash.reach("host.expired")
                 await asyncio.to_thread(database.drop_old_responses)
                 await self._destroy_keys()
             except SQLAlchemyError as error:

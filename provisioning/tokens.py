@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from carnet import crash
 from carnet.console import confirm, print_json, read_secret, secret_options
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
@@ -115,9 +116,15 @@ def burn(
         booklet = OneTimeKeys(session)
         chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
         confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
-        burned = [key_id for key_id in chosen if booklet.destroy(key_id)]
+        burned = [key_id for key_id in chosen if _destroy(booklet, key_id)]
     _report_burn(label, burned, as_json=as_json)
     _check_all_burned(label, chosen, burned)
+
+
+def _destroy(booklet: OneTimeKeys, key_id: bytes) -> bool:
+    destroyed = booklet.destroy(key_id)
+    crash.reach("provision.burned")
+    return destroyed
 
 
 def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo | None:

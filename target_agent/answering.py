@@ -165,6 +165,8 @@ class Answering:
             return step.NotRecorded("the record could not be written")
         if isinstance(action.answer, TunnelGrant):
             crash.reach("target.prepared")
+        else:
+            crash.reach("target.refused")
         return step.Recorded(action.answer)
 
     def _write(self, answer: TunnelAnswer) -> None:

@@ -72,6 +72,7 @@ class LiveTunnel:
         except IPsecError as error:
             self._log.warning("not-confirmed", reason=error.sentence)
             return step.Over("not-confirmed")
+        crash.reach("target.confirmed")
         return step.TunnelConfirmed()
 
     async def let_through(self, address: str) -> None:
@@ -92,6 +93,7 @@ class LiveTunnel:
         except IPsecError as error:
             self._log.warning("secrets-not-forgotten", reason=error.sentence)
             return step.Over("secrets-not-forgotten")
+        crash.reach("target.secrets-forgotten")
         return step.SecretsForgotten()
 
     async def record_established(self, _: do.RecordEstablished) -> Event:
@@ -119,12 +121,14 @@ class LiveTunnel:
             self._log.warning("not-removed", reason=error.sentence)
             self._over_at(time.time() + REMOVE_AGAIN_SECONDS, self._end_reason)
             return step.NotRemoved(self._end_reason)
+        crash.reach("target.removed")
         return step.TunnelRemoved(self._end_reason)
 
     async def record_ending(self, action: do.RecordEnding) -> None:
         """Write down that it is to end; what fails is written with the next try to remove it."""
         try:
             await asyncio.to_thread(self._parts.records.doom, self._request_id, action.reason)
+            crash.reach("target.doomed")
         except SQLAlchemyError:
             self._log.exception("not-recorded")
 
@@ -142,6 +146,7 @@ class LiveTunnel:
             self._log.exception("not-recorded")
             self._over_at(time.time() + REMOVE_AGAIN_SECONDS, reason)
             return step.NotRecorded("not-recorded")
+        crash.reach("target.ended")
         self._parts.pools.give_back(self._info.virtual_address)
         self._log.info("ended", reason=reason)
         return step.EndRecorded()

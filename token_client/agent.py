@@ -149,6 +149,7 @@ class Exchange:
 
     def open_answer(self, action: step.OpenAnswer) -> Event:
         """Step 8: only the real Host can have sealed and signed this."""
+        crash.reach("client.answered")
         try:
             with self._means.steps.opening():
                 response = self._messages.open(action.answer, self._envelope, self._ephemeral)
@@ -187,10 +188,12 @@ class Exchange:
                     allow_weak=self._means.allow_weak,
                 )
                 self.session = self._remember_session(action.grant)
+                crash.reach("client.session-kept")
                 if not self._stands():
                     self._means.driver.install(self._spec)
         except (WireError, IPsecError) as error:
             return self._failed(error, action.grant)
+        crash.reach("client.configured")
         return step.TunnelConfigured(action.grant)
 
     def _check(self, grant: Grant) -> None:
@@ -250,6 +253,7 @@ class Exchange:
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
         """Step 10: the SA needs the pre-shared keys no more."""
         self._means.driver.forget_secrets(self._name)
+        crash.reach("client.secrets-forgotten")
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
         """Step 10: the burn; it is shown as the last step only where a tunnel stands."""
@@ -261,6 +265,7 @@ class Exchange:
         """Burn what the Host says is invalid; what was set aside and is not, is usable again."""
         for key_id in action.invalid_pairs:
             self._burn(key_id)
+        crash.reach("client.others-burned")
         self._means.store.leave_aside(self._unburned)
 
     def _burn(self, key_id: bytes) -> None:
@@ -290,10 +295,12 @@ class Exchange:
     def drop_pending(self, _: step.DropPending) -> None:
         """Forget the request: its exchange is over."""
         self._means.store.drop()
+        crash.reach("client.done")
 
     def set_pair_aside(self, _: step.SetPairAside) -> None:
         """Leave the pair on the token: an unsealed no proves nothing."""
         self._means.store.set_aside(self._pair.key_id)
+        crash.reach("client.set-aside")
 
     def remove_tunnel(self, _: step.RemoveTunnel) -> None:
         """Leave nothing half configured."""
@@ -301,6 +308,7 @@ class Exchange:
             self._means.driver.down(self._name)
         except IPsecError as error:
             self._means.steps.note(error.sentence)
+        crash.reach("client.tunnel-removed")
         self._means.sessions.drop(self._name)
 
     def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from carnet import crash
 from carnet.durations import format_duration
 from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver, TunnelStatus
@@ -67,6 +68,7 @@ def end(driver: Driver, named: str | None) -> list[TunnelState]:
     store = SessionStore(memory_directory())
     for state in doomed:
         driver.down(state.name)
+        crash.reach("client.disconnected")
         store.drop(state.name)
     return doomed
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
 )
 
+from carnet import crash
 from carnet.audit.meaning import MEANINGS
 from carnet.database.sql import MOMENT, now
 from carnet.errors import CarnetError
@@ -77,6 +78,7 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
             digest=_digest(previous, number, at, event, encoded),
         )
     )
+    crash.reach(f"accounts.appended {event}")
 
 
 def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet import crash
 from carnet.audit.heads import keep_head, next_head
 from carnet.database import transaction
 from carnet.errors import TokenError
@@ -50,7 +51,9 @@ class HeadKeeper:
             if head is None:
                 return
             signed = await self.sign(head)
+            crash.reach("accounts.head-signed")
             await asyncio.to_thread(self._keep, head.number, signed)
+            crash.reach("accounts.head-kept")
             if self.kept is not None:
                 await self.kept(signed)
         except (TokenError, SQLAlchemyError) as error:

@@ -19,6 +19,7 @@ from tenacity import (
 from vici import Session
 from vici.exception import CommandException
 
+from carnet import crash
 from carnet.errors import IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import strongswan_messages as messages
@@ -87,9 +88,11 @@ class StrongSwan:
         with self._all_or_nothing(spec.name), open_session(self._socket) as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
+            crash.reach("ipsec.secrets-loaded")
             addresses = messages.pool(spec)
             if addresses is not None:
                 session.load_pool(addresses)
+                crash.reach("ipsec.pool-loaded")
             for connection in messages.connections(spec):
                 session.load_conn(connection)
 
@@ -112,6 +115,7 @@ class StrongSwan:
         with self._all_or_nothing(spec.name):
             for part in parts(spec):
                 self._initiate(part)
+                crash.reach("ipsec.initiated")
                 if part.ppk is not None:
                     self._rekey_ike(part.name)
         return self.confirm(spec)
@@ -181,14 +185,17 @@ class StrongSwan:
         """End the tunnel and remove all of it; nothing to end is no error."""
         for part in self._loaded_parts(name):
             self._terminate(part)
+        crash.reach("ipsec.terminated")
         with open_session(self._socket) as session:
             for connection in text(session.get_conns())["conns"]:
                 if tunnel_of(connection) == name:
                     session.unload_conn({"name": connection})
+                    crash.reach("ipsec.connection-unloaded")
             if name in session.get_pools():
                 _settling(retry_if_exception_type(CommandException))(
                     session.unload_pool, {"name": name}
                 )
+                crash.reach("ipsec.pool-unloaded")
             _unload_keys(session, name)
         # Last, so that nothing of it leaves in clear while an SA of it is left.
         bundles.remove(reqids(name)[0])

@@ -9,7 +9,7 @@ from pkcs11 import Mechanism, MechanismFlag
 
 from carnet.errors import TokenError
 from carnet.token import longterm
-from carnet.token.data import read_data, write_data
+from carnet.token.data import read_all_data, write_data
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
@@ -34,12 +34,12 @@ def sign_accounts(session: TokenSession, digest: bytes) -> bytes:
         return bytes(private.sign(digest, mechanism=Mechanism.ECDSA))
 
 
-def read_mark(session: TokenSession) -> bytes | None:
-    """Return the newest signed head that was kept here; None if none ever was.
+def read_marks(session: TokenSession) -> list[bytes]:
+    """Return the signed heads that are kept here: one, none, or two where a writing was cut off.
 
     Raises TokenError.
     """
-    return read_data(session, _MARK, private=True)
+    return read_all_data(session, _MARK, private=True)
 
 
 def write_mark(session: TokenSession, signed: bytes) -> None:

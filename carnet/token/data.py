@@ -62,6 +62,7 @@ def write_data(session: TokenSession, label: str, value: bytes, *, private: bool
         crash.reach(f"token.stored {label}")
         for one in older:
             one.destroy()
+        crash.reach(f"token.replaced {label}")
 
 
 def _create(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token import keys
 from carnet.token.ec_type import EcType
@@ -73,6 +74,7 @@ def _make(session: TokenSession, label: str, use: MechanismFlag, type_: EcType) 
             )
         public_key = read[1]
         keys.store_public_key(session, public_key, label, None)
+        crash.reach(f"token.public-stored {label}")
         private.copy(
             {
                 Attribute.TOKEN: True,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import ClassVar
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
@@ -52,4 +53,5 @@ class TokenStore(KeyStore):
     async def burn(self, database: KeyDatabase, hsm: Hsm, key_id: bytes) -> None:
         """Destroy it on the HSM."""
         await hsm.destroy(key_id)
+        crash.reach("host.key-destroyed")
         await asyncio.to_thread(database.record_destroyed, key_id)

@@ -42,10 +42,15 @@ def import_killed_at(office, place):
 @pytest.mark.parametrize(
     "place",
     [
+        # First, while the HSM has no key for the accounts.
+        "token.public-stored carnet accounts",
         "token.private-imported",
         "token.pair-imported",
         "import.kept",
+        "accounts.appended imported",
         "import.pair-recorded",
+        "accounts.head-kept",
+        "token.stored carnet accounts head",
     ],
 )
 def test_an_import_that_was_killed_is_run_again_and_is_whole(office, carried, place):
@@ -61,6 +66,19 @@ def test_an_import_that_was_killed_is_run_again_and_is_whole(office, carried, pl
     held = [key["key_id"] for key in office.listing(office.world.host, office.secrets.hsm_pin)]
     assert sorted(held) == sorted(pair["key_id"] for pair in pairs)
     assert office.keys_on(office.world.host) == office.keys_on(office.world.officer)
+
+
+def test_a_restoration_that_was_killed_is_run_again(office):
+    restored = [*office._host_argv(), "audit", "restored", "--reason", "a test", "--yes"]
+    for place in ("accounts.appended restored", "accounts.head-kept"):
+        done = office.command(
+            office.world.host, *restored, given=office.hsm_pin,
+            extra={"CARNET_CRASH_AT": place}, check=False,
+        )  # fmt: skip
+        assert done.returncode in KILLED, done.stderr
+    office.command(office.world.host, *restored, given=office.hsm_pin)
+    # The first left nothing; the second was accounted for, and so was the third.
+    assert office.host("audit", "show").stdout.count("restored") == 2
 
 
 def test_the_accounts_have_each_pair_once(office):

@@ -112,6 +112,14 @@ def test_a_burn_that_was_killed_between_the_halves_is_run_again(minted, again):
     holds_exactly(minted, others if again == "--key" else [])
 
 
+def test_a_burn_of_all_that_was_killed_after_the_first_is_run_again(minted):
+    _, *others = in_batch(minted, "first")
+    killed_at("provision.burned", minted, "burn", "--all", "--yes", secrets=["pin"])
+    holds_exactly(minted, others)
+    minted.facts("burn", "--all", "--yes", secrets=["pin"])
+    holds_exactly(minted, [])
+
+
 def test_the_next_mint_sweeps_what_a_killed_burn_left(minted):
     first, *others = in_batch(minted, "first")
     burn = ("burn", "--key", first, "--yes")

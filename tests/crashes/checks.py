@@ -1,0 +1,112 @@
+"""That nothing was spent twice, and nothing lost: all that knows of a pair says the same."""
+
+from collections import Counter
+
+from carnet.tunnel import tunnel_name
+from lab.waiting import wait_until
+from tests.crashes.looks import daemon, look
+
+PATIENCE = 60
+LONG_TERM = {"carnet transport", "carnet accounts"}
+
+
+def all_agree(office, died, *, spent, since):
+    """Check every promise, after a crash was recovered from.
+
+    `died` is what there was when the process was dead, `since` what there was before,
+    `spent` how many pairs all of it may have cost.
+    """
+    wait_until(lambda: _is_settled(look(office)), "everything to be settled", PATIENCE)
+    now = look(office)
+    assert len(now.spent - since.spent) in spent
+    _nothing_was_given_twice(died, now)
+    _every_pair_has_its_record(office, now)
+    _the_tokens_hold_what_is_valid(office, now)
+    _the_daemons_hold_what_is_live(office, now)
+    _the_accounts_say_the_same(now)
+
+
+def _is_settled(now):
+    """Whether answers are stored, keys destroyed, one tunnel stands and all others are told."""
+    answered = all(row["outcome"] for row in now.requests.values())
+    owed = [p for p in now.pairs.values() if p["state"] == "invalid" and not p["key_destroyed_at"]]
+    standing = [row["state"] for row in now.live.values()] in ([], ["established"])
+    told = all(
+        now.requests[request_id]["ended_at"]
+        for request_id, row in now.tunnels.items()
+        if row["ended_at"]
+    )
+    return answered and not owed and standing and told
+
+
+def _nothing_was_given_twice(died, now):
+    """What could be seen when the process died is what stands: one key for one Request ID."""
+    for request_id, row in died.tunnels.items():
+        assert now.tunnels[request_id]["answer"] == row["answer"]
+    for request_id, row in died.requests.items():
+        assert now.requests[request_id]["digest"] == row["digest"]
+        if row["response"] is not None:
+            assert now.requests[request_id]["response"] == row["response"]
+    assert set(Counter(row["key_id"] for row in now.tunnels.values()).values()) <= {1}
+
+
+def _every_pair_has_its_record(office, now):
+    assert set(now.pairs) == office.minted
+    spent_by = {row["key_id"].hex(): row for row in now.requests.values()}
+    assert set(spent_by) == now.spent
+    for pair in now.pairs.values():
+        assert (pair["state"] == "valid") == (pair["reason"] is None)
+        assert (pair["key_destroyed_at"] is None) == (pair["state"] == "valid")
+    granted = {each for each, row in now.requests.items() if row["outcome"] == "granted"}
+    assert granted == {each for each, row in now.tunnels.items() if row["state"] != "refused"}
+
+
+def _the_tokens_hold_what_is_valid(office, now):
+    """No orphan, no half, nothing without a name, on either token; but one cover, one head."""
+    for eye, long_term, data in (
+        (office.hsm, LONG_TERM, ["carnet accounts head"]),
+        (office.token, set(), ["carnet cover", "carnet minting", "carnet officer"]),
+    ):
+        held = eye.holds()
+        for half in ("PRIVATE_KEY", "PUBLIC_KEY"):
+            pairs = [key_id for key_id, label in held[half] if label not in long_term]
+            assert sorted(pairs) == sorted(now.valid), half
+        assert held["SECRET_KEY"] == []
+        assert [label for _, label in held["DATA"]] == data
+
+
+def _the_daemons_hold_what_is_live(office, now):
+    live = {tunnel_name(bytes.fromhex(each)) for each in now.live}
+    for charon in (office.target_charon, office.client_charon):
+        has = daemon(charon)
+        assert has.sas == dict.fromkeys(live, 1)
+        assert has.connections == live
+        assert has.pools <= live
+        assert has.secrets == set()
+
+
+def _the_accounts_say_the_same(now):
+    assert now.whole
+    host = Counter(dict.fromkeys((("imported", each) for each in now.pairs), 1))
+    for key_id, pair in now.pairs.items():
+        host["key-destroyed", key_id] += pair["key_destroyed_at"] is not None
+        for reason in ("revoked", "expired"):
+            host[reason, key_id] += pair["reason"] == reason
+    for request_id, row in now.requests.items():
+        host["spent", request_id] += 1
+        host["answered", request_id] += row["outcome"] is not None
+        host["tunnel-ended", request_id] += row["ended_at"] is not None
+        host["tunnel-revoked", request_id] += row["revoked_at"] is not None
+        host["tunnel-end-asked", request_id] += row["end_asked_at"] is not None
+    assert now.host_events == +host
+    target = Counter()
+    for request_id, row in now.tunnels.items():
+        refused = row["state"] == "refused"
+        target["tunnel-refused" if refused else "tunnel-prepared", request_id] += 1
+        target["tunnel-established", request_id] += row["established_at"] is not None
+        target["tunnel-ended", request_id] += row["ended_at"] is not None
+    assert {
+        each: count
+        for each, count in now.target_events.items()
+        if each[1] and each[0] != "tunnel-ending"
+    } == +target
