@@ -29,6 +29,7 @@ class Setting(Protocol):
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _ANY = "[...]"
 _STEP = re.compile(r"\[[0-9.]+\]|[^.\[]+")
+_PATTERN = "Expected `str` matching regex"
 _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
 
 
@@ -45,9 +46,11 @@ def load_config(path: Path, type_: type[T]) -> T:
     try:
         text = read_small(path, _MAX_CONFIGURATION).decode()
     except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+        raise UsageError(
+            f"Cannot read {path}: {error.strerror}; correct the path, or write one with `init`."
+        ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
+        raise UsageError(f"{path} is not TOML ({error}); save it as UTF-8.") from error
     return parse_config(path, text, type_)
 
 
@@ -85,6 +88,8 @@ def _explain(path: Path, text: str, message: str) -> str:
     place = _PLACE.search(message)
     keys = _STEP.findall(place["path"]) if place else []
     what = message[: place.start()] if place else message
+    if what.startswith(_PATTERN):
+        what = "this has not the form that it must have"
     unknown = _UNKNOWN.search(message)
     if unknown:
         keys.append(unknown["key"])

@@ -1,9 +1,11 @@
 """What the four commands have in common: errors, PINs, facts as JSON."""
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -47,6 +49,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command; an error for a person is one sentence on standard error."""
     try:
         status = command.main(prog_name=name, standalone_mode=False)
+        _finish_output()
     except CarnetError as error:
         click.echo(f"{name}: {error.sentence}", err=True)
         sys.exit(error.exit_status)
@@ -58,10 +61,12 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         click.echo(f"{name}: {message}; `{name} --help` tells more.", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        with suppress(OSError):
+            _finish_output()
+        where = error.filename or "the output"
         reason = error.strerror or error
-        advice = "make room, or correct its rights, and try again"
-        click.echo(f"{name}: Cannot use{where}: {reason}; {advice}.", err=True)
+        advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
+        click.echo(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(f"{name}: interrupted.", err=True)
@@ -69,11 +74,27 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _finish_output() -> None:
+    """Write out what is left; an output that takes nothing more is not tried again at the end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def has_terminal() -> bool:
+    """Tell whether there is somebody to ask; where standard input is closed there is nobody."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask; click.Abort on a no, UsageError where there is nobody to ask and no `--yes`."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise UsageError(f"{question} There is no terminal to answer at; confirm with --yes.")
     click.confirm(question, abort=True, err=True)
 
@@ -127,7 +148,7 @@ def read_secret(
         return _first_line(read_private(file, what, _MAX_SECRET), what)
     if inherited is not None:
         return _first_line(os.fsencode(inherited), what)
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise UsageError(
             f"There is no terminal to ask for {what} at; give it by a file descriptor or a file."
         )

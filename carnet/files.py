@@ -79,7 +79,9 @@ def read_private(path: Path, what: str, limit: int = MAX_SMALL) -> bytes:
             raise UsageError(f"Others can read {what} in {path}; run `chmod 600 {path}`.")
         return read_small(path, limit)
     except OSError as error:
-        raise UsageError(f"Cannot read {what} in {path}: {error.strerror}.") from error
+        raise UsageError(
+            f"Cannot read {what} in {path}: {error.strerror}; correct the path."
+        ) from error
 
 
 def _sync_directory(path: Path) -> None:

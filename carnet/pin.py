@@ -5,13 +5,12 @@ try needs an explicit yes. A PIN is never tried twice by itself.
 """
 
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-from carnet.console import read_secret
+from carnet.console import has_terminal, read_secret
 from carnet.token.module import TokenInfo
 from carnet.token.session import check_pin_state
 
@@ -59,13 +58,13 @@ class PinSource:
                 f"A wrong PIN was entered at token {info.label} before; too many lock it.", err=True
             )
         return read_secret(
-            f"PIN of token {info.label}", fd=self.fd, file=self.file, variable=PIN_VARIABLE
+            f"the PIN of token {info.label}", fd=self.fd, file=self.file, variable=PIN_VARIABLE
         )
 
 
 def _said_yes(info: TokenInfo) -> bool:
     """Ask, where it is the last try and there is somebody to ask."""
-    if not info.pin_final_try or not sys.stdin.isatty():
+    if not info.pin_final_try or not has_terminal():
         return False
     answer: str = click.prompt(
         f"Token {info.label} leaves one PIN try, and a wrong one locks it; "

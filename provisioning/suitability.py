@@ -1,11 +1,10 @@
 """Whether a token is fit for what is ordered, found out before anything is made on it."""
 
-import sys
 from collections.abc import Iterable
 
 import click
 
-from carnet.console import confirm
+from carnet.console import confirm, has_terminal
 from carnet.errors import TokenCannotError, TokenError
 from carnet.token import keys
 from carnet.token.fitness import ways_out
@@ -59,7 +58,7 @@ def check_fitness(session: TokenSession, types: Iterable[PairType], *, accept: b
         f"Token {session.token.info.label} lets private keys out that it was told to keep "
         f"({', '.join(ways)}): whoever has its PIN can copy them"
     )
-    if not accept and not sys.stdin.isatty():
+    if not accept and not has_terminal():
         raise TokenError(f"{warning}; take another token, or accept it by --accept-unfit-token.")
     click.echo(f"{warning}.", err=True)
     if not accept:

@@ -95,11 +95,8 @@ def init(
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        private_directory(path.parent)
-        write_private(path, text.encode())
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror}.") from error
+    private_directory(path.parent)
+    write_private(path, text.encode())
 
 
 @cli.command()

@@ -21,13 +21,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     virtual_address: str | None
     ppk: bool
     established_at: int
-    """Seconds since 1970, UTC."""
+    """Seconds since 1970, UTC, by the Host's clock."""
     expires: int
+    """Seconds since 1970, UTC."""
+    clock_behind: int = 0
+    """Seconds by which this machine's clock is behind the Host's, as far as that is known."""
     token_label: str
     token_serial: str
     """Which token it stands on: the agent watches for its removal."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
+
+    def seconds_left(self, now: float) -> int:
+        """Return how long it still lives, when it is `now` by this machine's clock."""
+        return max(0, self.expires - int(now) - self.clock_behind)
 
 
 class SessionStore:
@@ -45,14 +52,8 @@ class SessionStore:
         """Return the records, oldest first."""
         if self._directory is None:
             return []
-        sessions = []
-        for path in self._directory.glob(f"{_PREFIX}*.json"):
-            try:
-                sessions.append(msgspec.json.decode(path.read_bytes(), type=Session))
-            except msgspec.MsgspecError:
-                # Not a record of ours: nothing can be made of it, now or later.
-                path.unlink(missing_ok=True)
-        return sorted(sessions, key=lambda session: session.established_at)
+        found = (_read(path) for path in self._directory.glob(f"{_PREFIX}*.json"))
+        return sorted(filter(None, found), key=lambda session: session.established_at)
 
     def drop(self, name: str) -> None:
         """Forget a tunnel."""
@@ -77,3 +78,15 @@ class SessionStore:
         if self._directory is None:
             raise ValueError("there is no directory to keep records in")
         return self._directory / f"{_PREFIX}{name}.json"
+
+
+def _read(path: Path) -> Session | None:
+    """Return a record; None if another process drops it meanwhile, or it is none of ours."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Session)
+    except msgspec.MsgspecError:
+        # Nothing can be made of it, now or later.
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass
+    return None

@@ -227,7 +227,9 @@ def _the_one(tokens: list[Token], problem: str) -> Token:
     if len(tokens) == 1:
         return tokens[0]
     counted = problem.format(count=len(tokens))
-    raise TokenError(f"{counted}; choose one by its label or serial number: {_names(tokens)}.")
+    raise TokenError(
+        f"{counted}; choose one with --token by label or serial number: {_names(tokens)}."
+    )
 
 
 def _names(tokens: list[Token]) -> str:

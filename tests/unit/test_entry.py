@@ -1,7 +1,9 @@
 """Where a command begins: an interrupt while it is still being loaded."""
 
+import subprocess
 import sys
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +30,33 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, caps
     assert caught.value.code == 130
     assert capsys.readouterr().err == "carnet: interrupted.\n"
     assert "interrupted_command" not in sys.modules
+
+
+@pytest.mark.parametrize("argv", [["token_client", "--help"], ["provisioning.entry", "--help"]])
+def test_an_output_that_takes_nothing_is_one_sentence(argv):
+    program = "import sys; from importlib import import_module as load\n"
+    program += "name = sys.argv.pop(1)\nload(name + '.entry' if '.' not in name else name).main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *argv],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Cannot use the output: No space left on device; make room" in done.stderr
+
+
+def test_where_standard_input_is_closed_there_is_nobody_to_ask():
+    program = "from provisioning.entry import main; main()"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", program, "init"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no terminal to ask" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -74,7 +74,7 @@ def test_each_source_gives_the_pin(tmp_path, monkeypatch, at_terminal):
     assert PinSource(file=file).obtain(INFO).pin == "from the file"
     fd = descriptor("from the descriptor")
     assert PinSource(fd=fd, file=file).obtain(INFO).pin == "from the descriptor"
-    assert terminal.asked == ["PIN of token alice"]
+    assert terminal.asked == ["The PIN of token alice"]
 
 
 def test_a_file_that_others_can_read_is_no_source(tmp_path):

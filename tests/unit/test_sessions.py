@@ -1,0 +1,57 @@
+"""Records of tunnels: whatever lies beside them, and whoever drops them meanwhile."""
+
+import pytest
+
+from token_client.sessions import Session, SessionStore
+
+
+def a_session(**changes):
+    facts = {
+        "name": "carnet-00",
+        "target": "work",
+        "user_id": "alice@office",
+        "objective_id": 3,
+        "networks": ("10.20.0.0/16",),
+        "virtual_address": "10.30.0.1",
+        "ppk": True,
+        "established_at": 1_000_000,
+        "expires": 1_028_800,
+        "token_label": "alice",
+        "token_serial": "0123",
+    }
+    return Session(**{**facts, **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = SessionStore(tmp_path)
+    made.keep(a_session())
+    return made
+
+
+def test_a_record_that_goes_away_meanwhile_is_none(store, tmp_path):
+    (tmp_path / "session-gone.json").symlink_to(tmp_path / "nowhere")
+    assert store.all() == [a_session()]
+
+
+def test_a_directory_in_the_place_of_a_record_is_none(store, tmp_path):
+    (tmp_path / "session-x.json").mkdir()
+    assert store.all() == [a_session()]
+
+
+def test_what_is_no_record_is_removed(store, tmp_path):
+    (tmp_path / "session-x.json").write_bytes(b"{")
+    assert store.all() == [a_session()]
+    assert not (tmp_path / "session-x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("behind", "now", "left"),
+    [(0, 1_000_000, 28_800), (36_000, 964_000, 28_800), (-36_000, 1_036_000, 28_800)],
+)
+def test_the_time_left_is_told_by_the_hosts_clock(behind, now, left):
+    assert a_session(clock_behind=behind).seconds_left(now) == left
+
+
+def test_no_time_is_left_of_what_is_over():
+    assert a_session().seconds_left(2_000_000) == 0
