@@ -85,6 +85,7 @@ class Exchange:
         self.kept = True
         """Whether the next run could send the same bytes again."""
         self._up = False
+        self._clock_behind = 0
         self._unburned: set[bytes] = set()
         self._said: set[str] = set()
 
@@ -145,6 +146,7 @@ class Exchange:
             self.silence = delivery.event
         elif isinstance(delivery.event, step.AnswerArrived):
             self._means.steps.answered(delivery.timing, time.perf_counter() - started)
+            self._clock_behind = delivery.clock_behind
         return delivery.event
 
     def open_answer(self, action: step.OpenAnswer) -> Event:
@@ -220,13 +222,21 @@ class Exchange:
             networks=info.networks,
             virtual_address=info.virtual_address,
             ppk=info.ppk_id is not None,
-            established_at=int(time.time()),
+            established_at=self._now(),
             expires=info.expires,
+            clock_behind=self._clock_behind,
             token_label=self._means.booklet.label,
             token_serial=self._means.booklet.serial,
         )
         self._means.sessions.keep(session)
         return session
+
+    def _now(self) -> int:
+        """Return seconds since 1970 by the Host's clock: a strange machine's may be wrong.
+
+        The date of its answer is not authenticated, so nothing is decided by it.
+        """
+        return int(time.time()) + self._clock_behind
 
     def _stands(self) -> bool:
         """Tell whether an earlier run of this very request brought the tunnel up."""

@@ -299,6 +299,11 @@ def _show(connected: "Connected", config: "ClientConfig", as_json: bool) -> None
         f"{format_duration(connected.seconds)} long."
     )
     click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+    if session.clock_behind:
+        off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
+        _tell(
+            f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it."
+        )
     if left < config.few_pairs:
         _tell("Few key pairs are left; ask the security officer for a new booklet in time.")
 

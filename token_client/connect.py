@@ -173,8 +173,12 @@ def _replace_older(means: Means, session: Session) -> None:
     """End older tunnels to the same Target: the new one takes their place."""
     for older in means.sessions.all():
         if older.target == session.target and older.name != session.name:
-            means.driver.down(older.name)
-            means.sessions.drop(older.name)
+            try:
+                means.driver.down(older.name)
+            except IPsecError as error:
+                means.steps.note(f"an older tunnel is left: {error.sentence}")
+            else:
+                means.sessions.drop(older.name)
 
 
 def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:

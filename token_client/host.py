@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import cycle
 from types import TracebackType
@@ -34,6 +35,7 @@ LOOK_SECONDS = 5
 _UNREACHABLE = "host-unreachable"
 _BUSY = "host-busy"
 _MAX_DIGITS = 4
+_CLOCK_TOLERANCE_SECONDS = 60
 _REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
 
 
@@ -57,6 +59,8 @@ class Delivery:
     event: Event
     timing: str
     """What Host says its steps took (Server-Timing); a stranger may have written it."""
+    clock_behind: int = 0
+    """Seconds by which this machine's clock is behind; a stranger may have said so, too."""
 
 
 class HostSender:
@@ -211,7 +215,8 @@ class _Attempt:
 
 def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> Delivery:
     if response.status == HTTPStatus.OK:
-        return Delivery(AnswerArrived(body), response.getheader("Server-Timing", ""))
+        behind = _clock_behind(response.getheader("Date", ""))
+        return Delivery(AnswerArrived(body), response.getheader("Server-Timing", ""), behind)
     if response.status == HTTPStatus.FORBIDDEN:
         return Delivery(UnsealedNo(), "")
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -219,7 +224,20 @@ def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> De
         raise NotYetError(_BUSY, f"{host} has too much to do", after)
     told = response.getheader("Carnet-Reason", "")
     code = told if told in _REASONS else _UNREACHABLE
-    raise NotYetError(code, f"{host}: HTTP {response.status}")
+    words = told.replace("-", " ") if told in _REASONS else f"HTTP {response.status}"
+    raise NotYetError(code, f"{host}: {words}")
+
+
+def _clock_behind(date: str) -> int:
+    """Return by how many seconds an HTTP date (RFC 9110 section 5.6.7) is ahead of this clock.
+
+    0 where it is none, or so near that the way here may explain it.
+    """
+    try:
+        ahead = int(parsedate_to_datetime(date).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0
+    return ahead if abs(ahead) > _CLOCK_TOLERANCE_SECONDS else 0
 
 
 def _seconds(text: str) -> int:

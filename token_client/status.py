@@ -34,7 +34,7 @@ class TunnelState:
     @property
     def seconds_left(self) -> int | None:
         """How long the session still lives; None where nothing tells."""
-        return max(0, self.session.expires - int(time.time())) if self.session else None
+        return self.session.seconds_left(time.time()) if self.session else None
 
 
 def tunnels(driver: Driver) -> list[TunnelState]:

@@ -4,6 +4,7 @@ import http.server
 import threading
 import time
 from contextlib import contextmanager
+from email.utils import formatdate
 
 import pytest
 import tenacity
@@ -21,7 +22,7 @@ def answering(*answers):
         def do_POST(self):
             sent.append(self.rfile.read(int(self.headers["Content-Length"])))
             status, headers = left.pop(0)
-            self.send_response(status)
+            self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", "0")
@@ -94,3 +95,18 @@ def test_another_host_of_the_cover_is_asked_next(slept):
         delivery = HostSender((busy, other), 60, lambda _: None).send(b"sealed")
     assert isinstance(delivery.event, UnsealedNo)
     assert sent == [b"sealed"]
+
+
+@pytest.mark.parametrize("behind", [36_000, -36_000, 0])
+def test_the_clock_is_compared_with_the_hosts(behind):
+    date = {"Date": formatdate(time.time() + behind, usegmt=True)}
+    with answering((200, date)) as (url, _):
+        delivery = HostSender((url,), 5, lambda _: None).send(b"sealed")
+    assert abs(delivery.clock_behind - behind) < 60
+
+
+@pytest.mark.parametrize("date", ["", "today", "Mon, 01 Jan 99999 00:00:00 GMT", "Tue, 15 Nov"])
+def test_a_date_that_is_none_says_nothing_of_the_clock(date):
+    with answering((200, {"Date": date})) as (url, _):
+        delivery = HostSender((url,), 5, lambda _: None).send(b"sealed")
+    assert delivery.clock_behind == 0
