@@ -33,6 +33,7 @@ def main() -> int:
         stage.console.print("\nInterrupted; nothing is left behind.")
         return _INTERRUPTED
     except LabError as error:
+        stage.closing_table(proofs.all)
         stage.console.print(f"\n[bold red]The demonstration broke off:[/bold red] {error}")
         return 1
     left = [path for path in (*pids, directory) if path.exists()]

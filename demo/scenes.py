@@ -10,6 +10,7 @@ from demo import stage
 from demo.proofs import Proofs
 from lab.capture import OTHER, Capture
 from lab.charon import Lane
+from lab.errors import LabError
 from lab.http_client import request
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS
 from lab.office import HOST_PORT, HOST_URL, USER, Office, files_below
@@ -174,7 +175,10 @@ class Demonstration:
         """Scene 7."""
         stage.scene(7, "The spent key pair is dead")
         self.capture.flush()
-        self._heard = overheard(self.capture.path, CLIENT_ADDRESS, HOST_ADDRESS, HOST_PORT)[0]
+        heard = overheard(self.capture.path, CLIENT_ADDRESS, HOST_ADDRESS, HOST_PORT)
+        if not heard:
+            raise LabError("The Host answered no request; KEEP=1 keeps its log.")
+        self._heard = heard[0]
         spent = next(pair for pair in self.office.pairs() if pair["state"] == "invalid")
         self._see_burned(spent)
         self._replay()
