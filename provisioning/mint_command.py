@@ -27,7 +27,7 @@ from provisioning.options import (
 )
 from provisioning.output import check_writable
 from provisioning.progress import progress_bar
-from provisioning.suitability import accept_option, check_fitness, check_room
+from provisioning.suitability import accept_option, check_fitness, check_room, tried_by
 
 _MAX_COUNT = 9999
 
@@ -127,7 +127,7 @@ def mint_command(
     type_ = keys.TYPES[placed.key_type]
     with login.session(writable=True) as session:
         room = check_room(session, placed.count, type_, yes=yes)
-        ways_out = check_fitness(session, (type_,), accept=accept_unfit)
+        ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
     with progress_bar("Minting", placed.count, wanted=progress) as advance:
         minted = mint(login, officer, placed, advance)
     if as_json:

@@ -14,6 +14,7 @@ import platformdirs
 from carnet.console import read_secret, secret_options
 from carnet.pin import PinSource
 from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
+from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
 from provisioning.officer import Officer, check_created, load_officer
 from softhsm import configuration
@@ -65,10 +66,15 @@ class Login:
 
         What it reads comes from the token: the module was started again before.
         """
-        token = self.module.choose(self.serial)
-        with open_session(
-            token, self.pin, writable=writable, allow_final_try=self.allow_final_try
-        ) as session:
+        with (
+            saying_who_has_it(self.module),
+            open_session(
+                self.module.choose(self.serial),
+                self.pin,
+                writable=writable,
+                allow_final_try=self.allow_final_try,
+            ) as session,
+        ):
             yield session
 
 
@@ -85,7 +91,7 @@ class TokenAccess:
     def login(self) -> Login:
         """Choose the token and get its PIN. Raises TokenError, UsageError."""
         module = open_module(self.module)
-        info = module.choose(self.selector).info
+        info = choose_token(module, self.selector).info
         source = PinSource(fd=self.pin_fd, file=self.pin_file, allow_final_try=self.allow_final_try)
         credential = source.obtain(info)
         return Login(

@@ -11,6 +11,7 @@ from carnet.errors import TokenError, UsageError
 from carnet.pin import PinSource
 from carnet.token import pins
 from carnet.token.module import Token
+from carnet.token.presence import choose_token
 from provisioning.options import (
     SO_PIN_VARIABLE,
     TokenAccess,
@@ -35,7 +36,7 @@ _SELECTOR = click.option(
 @json_option
 def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: Any) -> None:
     """Give a token another PIN; key pairs stay."""
-    token = open_module(access.module).choose(access.selector)
+    token = choose_token(open_module(access.module), access.selector)
     if officers:
         old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
         pins.change_so_pin(token, old, new)
@@ -61,7 +62,7 @@ def unblock(
 ) -> None:
     """Give a token a new PIN and all its tries; key pairs stay."""
     with pins.opensc_takes_puk() if by_puk else nullcontext():
-        token = open_module(module).choose(selector)
+        token = choose_token(open_module(module), selector)
         if by_puk:
             pins.check_locked(token)
         secret = _read_so_pin("the PUK" if by_puk else "the SO PIN", **sources)

@@ -10,6 +10,7 @@ from carnet.token import keys
 from carnet.token.fitness import ways_out
 from carnet.token.pair_type import PairType
 from carnet.token.room import Room, room_on
+from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession
 
 accept_option = click.option(
@@ -77,3 +78,8 @@ def _ways_out(session: TokenSession, types: Iterable[PairType]) -> list[str]:
 
 ANY_TYPE = (keys.P256, keys.RSA[0])
 """The types that a token is tried with before anything is ordered."""
+
+
+def tried_by(ordered: PairType) -> tuple[PairType, ...]:
+    """Return the types that a token is tried with; a small RSA key is made far sooner."""
+    return (keys.RSA[0], ordered) if isinstance(ordered, RsaType) else (ordered,)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from carnet.errors import PinRefusedError, TokenError
 from carnet.pin import Credential, PinSource
 from carnet.token.module import Token, find_module, load_module
-from carnet.token.presence import Lookout, Presence
+from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from softhsm.configuration import use_default
 from token_client.booklet import Booklet, open_booklet
 from token_client.config import ClientConfig
@@ -49,7 +49,7 @@ class Plug:
         if self._wait:
             return wait_for_token(self._path, selector, self._tell)
         use_default()
-        return load_module(self._path).choose(selector)
+        return choose_token(load_module(self._path), selector)
 
     def obtain_pin(self, source: PinSource) -> Credential:
         """Get the PIN for the token; raises TokenError, UsageError."""
@@ -75,7 +75,8 @@ class Plug:
                 except TokenError as error:
                     presence = self._lookout.look()
                     if presence is Presence.HERE and self._lookout.reader == plugged:
-                        raise
+                        with saying_who_has_it(load_module(self._path)):
+                            raise
                     failure = error
             self._take_back(presence, failure)
 

@@ -6,6 +6,7 @@ counts is what the module says on a fresh look.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from carnet.errors import TokenError
@@ -15,7 +16,7 @@ from carnet.token.module import (
     choose_among,
     load_module,
 )
-from carnet.token.presence import Glance
+from carnet.token.presence import Glance, held_by_another
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default
 
@@ -91,4 +92,12 @@ class _Wait:
         if not self._waiting:
             which = f"token {self._selector}" if self._selector else "a token"
             self._tell(f"Waiting for {which}; plug it in, or end this with Ctrl-C.")
+            self._say_who_has_it()
         self._waiting = True
+
+    def _say_who_has_it(self) -> None:
+        """Tell of a card that is plugged in, and that another program has for itself."""
+        with suppress(TokenError):
+            reason = held_by_another(load_module(self._path))
+            if reason is not None:
+                self._tell(reason)

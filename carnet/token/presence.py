@@ -5,11 +5,13 @@ is asked only when the reader reports another state than at the last look. A mod
 without readers, such as SoftHSM2, is started again and asked every time.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from carnet.errors import TokenError
-from carnet.token.module import Token, load_module
+from carnet.errors import TokenAwayError, TokenError
+from carnet.token.module import Module, Token, load_module
 from carnet.token.readers import Reader, look_at_readers
 
 
@@ -20,6 +22,41 @@ class Presence(StrEnum):
     GONE = "gone"
     UNSEEN = "unseen"
     """It cannot be looked at: the PC/SC service is gone, or another program has the card."""
+
+
+@contextmanager
+def saying_who_has_it(module: Module) -> Iterator[None]:
+    """Let a TokenAwayError say so where it is that another program holds the card."""
+    try:
+        yield
+    except TokenAwayError as error:
+        reason = held_by_another(module)
+        if reason is None:
+            raise
+        raise TokenAwayError(reason) from error
+
+
+def choose_token(module: Module, selector: str | None) -> Token:
+    """Choose as Module.choose() does; say so where another program holds the card.
+
+    Raises TokenAwayError, TokenError.
+    """
+    with saying_who_has_it(module):
+        return module.choose(selector)
+
+
+def held_by_another(module: Module) -> str | None:
+    """Say which card of the module's another program has for itself; None if there is none."""
+    held = [reader for reader in look_at_readers() or () if reader.held]
+    if not held:
+        return None
+    try:
+        names = set(module.slot_names())
+    except TokenError:
+        # OpenSC does not even tell of its slots then.
+        names = {reader.slot_name for reader in held}
+    theirs = next((reader.name for reader in held if reader.slot_name in names), None)
+    return theirs and f"Another program has the card in {theirs} for itself; end that program."
 
 
 class Glance:

@@ -222,7 +222,12 @@ def test_a_card_that_another_program_holds(office, card, on_card):
     examine_until(office, on_card, "PIN", "set")
     holder = office.world.client.start(["python", "-c", HOLD], log="holder.log", stdin=-1)
     holder.wait_for_line("^held")
+    said = "Another program has the card in Virtual PCD 00 00 for itself; end that program."
     status, findings = examine(office, on_card)
+    assert (status, findings["readers"]["sentence"]) == (4, said)
+    done = office.carnet("connect", pin=DEFAULT_PIN, extra=on_card)
+    assert (done.returncode, done.stderr) == (4, f"carnet: {said}\n")
+    waiting = office.start_connect("--wait", extra=on_card)
+    waiting.wait_for_line(said)
+    waiting.kill()
     holder.kill()
-    assert status == 4
-    assert "Another program has the card in Virtual PCD 00 00" in findings["readers"]["sentence"]
