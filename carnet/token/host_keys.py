@@ -6,7 +6,7 @@ requests are sealed, and one that signs the answers; neither can do the other's 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -78,18 +78,25 @@ class HostKeys:
 
         Raises UnknownHostKeyError, ValueError for a point that is not on its curve.
         """
-        held = self._find(key_id)
-        with translated():
-            return held.type_.agree(held.agrees, point)
+        return self._use(key_id, lambda held: held.type_.agree(held.agrees, point))
 
     def sign(self, key_id: bytes, digest: bytes) -> bytes:
         """Return ECDSA, r and s side by side, by the signing key beside that sealing key.
 
         Raises UnknownHostKeyError.
         """
+        return self._use(key_id, lambda held: held.type_.sign(held.signs, digest))
+
+    def _use(self, key_id: bytes, work: Callable[[_Held], bytes]) -> bytes:
         held = self._find(key_id)
-        with translated():
-            return held.type_.sign(held.signs, digest)
+        try:
+            with translated():
+                return work(held)
+        except TokenError:
+            # Another process may have destroyed the key since it was listed.
+            self._held = self._search()
+            self._find(key_id)
+            raise
 
     def _find(self, key_id: bytes) -> _Held:
         if key_id not in self._held:

@@ -92,6 +92,19 @@ def test_generations_stand_side_by_side_until_one_is_destroyed(session: TokenSes
     assert make_host_keys(session)[0] == new
 
 
+def test_a_key_that_is_destroyed_after_it_was_listed_is_unknown(session: TokenSession) -> None:
+    """As by another process, while the service has it listed."""
+    (old, _), peer = make_host_keys(session), ec.generate_private_key(ec.SECP256R1())
+    held = HostKeys(session)
+    point = point_of(peer.public_key())
+    held.agree(old.key_id, point)
+    destroy_host_keys(session, 1)
+    with pytest.raises(UnknownHostKeyError):
+        held.agree(old.key_id, point)
+    with pytest.raises(UnknownHostKeyError):
+        held.sign(old.key_id, DIGEST)
+
+
 def test_a_generation_that_was_cut_off_is_completed(session: TokenSession) -> None:
     made = make_host_keys(session)
     label = {Attribute.LABEL: "carnet host sign ec-p384 0001"}
