@@ -113,7 +113,7 @@ def fill(host, directory, travellers, each, sample):
 
 @contextmanager
 def filled_host(directory, travellers, each, sample, **extra):
-    """Run such a process; give its port and the private keys."""
+    """Run such a process; give its port, the private keys and its process ID."""
     directory.mkdir(exist_ok=True)
     numbers = map(str, (travellers, each, sample))
     command = [sys.executable, "-m", "tests.host.filled", str(directory), *numbers]
@@ -128,7 +128,7 @@ def filled_host(directory, travellers, each, sample, **extra):
         texts = told["keys"]
         keys = [SoftwareKey(key=load_pem_private_key(text.encode(), None)) for text in texts]
         try:
-            yield told["port"], keys
+            yield told["port"], keys, process.pid
         finally:
             process.stdin.close()
 

@@ -33,7 +33,7 @@ def calls_of_a_request(directory, travellers, each):
     }
     counted = []
     with (
-        filled_host(directory, travellers, each, REQUESTS, **spied) as (port, keys),
+        filled_host(directory, travellers, each, REQUESTS, **spied) as (port, keys, _),
         KeyDatabase.opened(directory / "keys.sqlite") as database,
     ):
         for number, key in enumerate(keys, 1):
