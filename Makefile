@@ -24,8 +24,8 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
 		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
-		tests/fleet tests/exchange tests/host/test_plans.py tests/host/test_wrapped_cost.py \
-		tests/guest/test_strongswan_in_kernel.py
+		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
+		tests/host/test_wrapped_cost.py tests/guest/test_strongswan_in_kernel.py
 
 SECONDS ?= 600
 

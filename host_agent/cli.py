@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,36 +93,41 @@ def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None
 @cli.command("import")
 @click.argument("batch_path", metavar="BATCH", type=click.Path(dir_okay=False, path_type=Path))
 @console.secret_options("pin", PIN)
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show how far it is  [default: on a terminal].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.pass_obj
 def import_(
-    path: Path, batch_path: Path, pin_fd: int | None, pin_file: Path | None, as_json: bool
+    path: Path,
+    batch_path: Path,
+    pin_fd: int | None,
+    pin_file: Path | None,
+    progress: bool | None,
+    as_json: bool,
 ) -> None:
-    """Take in a batch of key pairs that the officer minted."""
+    """Take in a batch of key pairs that the officer minted: all of it, or nothing."""
+    from carnet.progress import progress_bar
     from host_agent import importing
-    from host_agent.rollback import advance_mark, check_not_older
+    from host_agent.batch_file import open_batch
 
     config = configuration.load(path)
-    batch = importing.read_batch(batch_path, config)
-    pin = read_pin(pin_fd, pin_file)
-    store = importing.store_for(batch, config)
-    with open_database(config) as database, importing.alone(config):
-        with hsm_session(config, pin) as session:
-            check_not_older(database, session)
-            unwrapped = importing.wrapped_onto_hsm(batch, session, database, store)
-            with click.progressbar(
-                unwrapped, len(batch.pairs), f"Importing for {batch.user_id}", file=sys.stderr
-            ) as progress:
-                key_ids = list(progress)
-        with hsm_session(config, pin) as session:
-            importing.check_kept(batch, key_ids, session, database, store)
-            new = importing.record_batch(batch, database, store)
-            advance_mark(database, session, config.name)
-    facts = {"user_id": batch.user_id, "pairs": len(batch.pairs), "new": new}
+    bars = partial(progress_bar, wanted=progress)
+    with open_batch(batch_path, config) as batch:
+        pin = read_pin(pin_fd, pin_file)
+        with (
+            open_database(config) as database,
+            importing.alone(config),
+            importing.OwnHsmToken(config, pin) as hsm,
+        ):
+            new = importing.take_in(batch, hsm, database, config, bars)
+    user_id, count = batch.head.user_id, batch.count
     if as_json:
-        console.print_json(facts)
+        console.print_json({"user_id": user_id, "pairs": count, "new": new})
     else:
-        click.echo(f"{new} new key pairs for {batch.user_id}; {len(batch.pairs) - new} known.")
+        click.echo(f"{new} new key pairs for {user_id}; {count - new} known.")
 
 
 _STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")

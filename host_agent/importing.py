@@ -2,37 +2,76 @@
 
 A pair that the Key Database knows stays as it is, whatever became of it: importing
 a batch twice changes nothing, and what is spent stays spent. Whoever is interrupted
-imports the batch again.
+imports the batch again. In custody `split` nothing goes onto the HSM; it is asked all the
+same whether it holds the Host's key that the batch is for, and whether the Key Database is
+the newest, in which spent pairs are known as such.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Protocol, Self, TypeVar
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock, Timeout
 
 from carnet import crash
-from carnet.errors import RefusedError, TokenCannotError, UsageError
-from carnet.files import private_directory, read_small
+from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
+from carnet.files import private_directory
+from carnet.portions import batched
+from carnet.progress import Advance, Bars
 from carnet.token.nameless import sweep_nameless
-from carnet.token.onetime import is_pair_label
 from carnet.token.session import TokenSession
-from carnet.token.transport import UnwrappingKey, host_transport_key, open_transport
-from carnet.wire.documents import MAX_BATCH, Batch, BatchPair, verify_document
+from carnet.token.transport import host_transport_key, open_transport
+from carnet.wire.documents import BatchHead, BatchPair
 from carnet.wire.envelope import SPLIT
-from carnet.wire.fault import WireError
-from carnet.wire.keys import key_id_of, load_public_key
-from carnet.wire.suites import find_suite, name_of, numbers_of
+from carnet.wire.keys import key_id_of
+from host_agent.batch_file import BatchFile
 from host_agent.config import HostConfig
 from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair
-from host_agent.keystore.store import Intake, KeyStore, id_of, oaep_of
+from host_agent.keystore.store import Intake, KeyStore, id_of, wrapped_of
 from host_agent.keystore.stores import store_of
+from host_agent.local import hsm_session
+from host_agent.rollback import advance_mark, check_not_older
 from host_agent.split_batch import check_split_batch
 
+T = TypeVar("T")
 _ON_TOKEN = store_of(KeyStoreName.TOKEN)
+_AT_ONCE = 500
+"""Pairs that the Key Database is asked for at once."""
+
+
+class HsmToken(Protocol):
+    """The Host's HSM token, to whomever an import has it from."""
+
+    def use(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something with the session; raises what the work raises."""
+
+    def renew(self) -> None:
+        """Log in anew, so that the token shows what it really keeps."""
+
+
+class OwnHsmToken:
+    """The HSM token of a command that logs in by itself; a context manager logs out."""
+
+    def __init__(self, config: HostConfig, pin: str) -> None:
+        self._config, self._pin = config, pin
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._session = self._closing.enter_context(hsm_session(self._config, self._pin))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def use(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something with the session; raises what the work raises."""
+        return work(self._session)
+
+    def renew(self) -> None:
+        """Log out, and in again; raises TokenError."""
+        self._closing.close()
+        self.__enter__()
 
 
 @contextmanager
@@ -48,67 +87,65 @@ def alone(config: HostConfig) -> Iterator[None]:
         raise UsageError("Another import runs; wait until it is over.") from error
 
 
-def read_batch(path: Path, config: HostConfig) -> Batch:
-    """Return a batch that the registered officer signed, for a user of this Host.
+def store_for(head: BatchHead, config: HostConfig) -> KeyStore:
+    """Return the key store of new pairs; a batch in custody `split` has nothing to keep."""
+    return _ON_TOKEN if head.custody == SPLIT else store_of(config.token.key_store)
 
-    Raises UsageError if a file cannot be read, RefusedError if the batch is not hers,
-    was changed, is cut short, is for a user of another Host or of a suite not allowed here.
+
+def take_in(
+    batch: BatchFile, hsm: HsmToken, database: KeyDatabase, config: HostConfig, bars: Bars
+) -> int:
+    """Take a batch in, whole or not at all; return how many of its pairs were new.
+
+    Raises UsageError if the Key Database is older than the HSM knows, RefusedError if the
+    batch was made for another Host, cannot be used by this HSM, or was changed since it
+    was opened; TokenError if the HSM fails.
     """
-    try:
-        with path.open("rb") as file:
-            signed = file.read(MAX_BATCH + 1)
-    except OSError as error:
-        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
-    try:
-        batch = verify_document(signed, Batch, _officer_key(config.officer))
-    except WireError as error:
-        raise RefusedError(
-            f"The batch {path} is refused ({error}); get it again from the officer registered "
-            f"here ({config.officer})."
-        ) from error
-    if batch.user_id.partition("@")[2] != config.name:
-        raise RefusedError(
-            f"The batch {path} is for {batch.user_id}, and this Host speaks for @{config.name} "
-            f"only; import it at her own Host."
-        )
-    if batch.suite not in numbers_of(config.suites):
-        raise RefusedError(
-            f"The batch {path} is of suite {name_of(batch.suite)}, which is not among the `suites` "
-            f"of this Host's configuration; allow it there, or have other key pairs minted."
-        )
-    return batch
+    store = store_for(batch.head, config)
+    hsm.use(partial(check_not_older, database))
+    if batch.head.custody == SPLIT:
+        hsm.use(partial(check_split_batch, batch.head))
+    else:
+        with bars("Unwrapping", batch.count) as advance:
+            key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
+        check_kept(batch, key_ids, hsm, database, store)
+    with bars("Recording", batch.count) as advance:
+        new = record_batch(batch, database, advance, store)
+    hsm.use(lambda session: advance_mark(database, session, config.name))
+    return new
 
 
 def wrapped_onto_hsm(
-    batch: Batch, session: TokenSession, database: KeyDatabase, store: KeyStore = _ON_TOKEN
+    batch: BatchFile,
+    hsm: HsmToken,
+    database: KeyDatabase,
+    advance: Advance,
+    store: KeyStore = _ON_TOKEN,
 ) -> Iterator[bytes]:
-    """Take the batch's private keys in, each tried on the HSM; yield the key_id of each new one.
+    """Take the private keys in, each tried on the HSM; yield the key_id of each that was new.
 
-    A batch in custody `split` brings none, and is only checked.
-    Raises RefusedError, before anything is changed, if the batch was made for another
-    Host or cannot be used here, by this HSM for one; TokenError if a wrapped key is not
-    what it says.
+    For a batch in custody `paired`. Raises RefusedError, before anything is changed, if it
+    was made for another Host or cannot be used here, by this HSM for one; TokenError if a
+    wrapped key is not what it says.
     """
-    if batch.custody == SPLIT:
-        check_split_batch(batch, session)
+    hsm.use(partial(_check_transport_key, batch.head))
+    samples = _one_of_each_size(_new_pairs(batch, database))
+    if not samples and not store.owes(batch.head, database):
         return
-    ephemeral_key = _check(batch, session)
-    sweep_nameless(session)
-    with open_transport(session, ephemeral_key) as transport:
-        new = [each for each in batch.pairs if database.find_pair(id_of(each)) is None]
-        _try(new, transport, oaep_of(batch))
-        yield from store.take_in(Intake(batch, new, session, database, transport))
-
-
-def store_for(batch: Batch, config: HostConfig) -> KeyStore:
-    """Return the key store of new pairs; a batch in custody `split` has nothing to keep."""
-    return _ON_TOKEN if batch.custody == SPLIT else store_of(config.token.key_store)
+    with _begun(batch.head, hsm) as transport:
+        for pair in samples:
+            transport.do(_try, pair)
+        store.begin(transport.intake, database)
+        for pair in _new_pairs(batch, database, advance):
+            transport.do(store.take, pair)
+            yield id_of(pair)
+        transport.do(store.keep, batch.one())
 
 
 def check_kept(
-    batch: Batch,
+    batch: BatchFile,
     key_ids: list[bytes],
-    session: TokenSession,
+    hsm: HsmToken,
     database: KeyDatabase,
     store: KeyStore = _ON_TOKEN,
 ) -> None:
@@ -117,78 +154,111 @@ def check_kept(
     In a new session: a token may report success for a key that it could not write
     whole, and shows the loss only when it is opened again.
     """
-    store.check_kept(batch, key_ids, session, database)
+    if key_ids or store.owes(batch.head, database):
+        hsm.renew()
+        hsm.use(partial(store.check_kept, batch.head, batch.one(), key_ids))
     crash.reach("import.kept")
 
 
-def record_batch(batch: Batch, database: KeyDatabase, store: KeyStore = _ON_TOKEN) -> int:
-    """Take the batch's pairs into the Key Database as valid; return how many were new."""
-    new = sum(_record(batch, pair, database, store) for pair in batch.pairs)
+def record_batch(
+    batch: BatchFile, database: KeyDatabase, advance: Advance, store: KeyStore = _ON_TOKEN
+) -> int:
+    """Take the batch's pairs into the Key Database as valid; return how many were new.
+
+    All in one transaction: where the file turns out to have been changed, none.
+    """
+    pairs = ((_new_pair(batch.head, pair), wrapped_of(pair)) for pair in batch.pairs())
+    new = store.record(batch.head, pairs, database, advance)
     crash.reach("import.recorded")
-    store.finish(batch, database)
+    store.finish(batch.head, database)
     return new
 
 
-def _record(batch: Batch, pair: BatchPair, database: KeyDatabase, store: KeyStore) -> bool:
-    new = store.record(_new_pair(batch, pair), pair.wrapped or b"", batch, database)
-    crash.reach("import.pair-recorded")
-    return new
+class _Transport:
+    """An intake, as long as the session lasts in which it was begun."""
+
+    def __init__(self, hsm: HsmToken, intake: Intake) -> None:
+        self._hsm, self.intake = hsm, intake
+
+    def do(self, work: Callable[[Intake, BatchPair], None], pair: BatchPair) -> None:
+        """Do something with a pair on the HSM; raises TokenError if it was away meanwhile."""
+
+        def in_its_session(session: TokenSession) -> None:
+            if session is not self.intake.session:
+                raise TokenError("The HSM was away during the import; import the batch again.")
+            work(self.intake, pair)
+
+        self._hsm.use(in_its_session)
+
+    def end(self, session: TokenSession) -> None:
+        """Destroy the key-encryption key; with its session it is gone already."""
+        if session is self.intake.session:
+            self.intake.transport.close()
 
 
-def _check(batch: Batch, session: TokenSession) -> bytes:
-    """Refuse the whole batch before anything is changed; return its ephemeral key."""
-    if batch.host_transport_key != host_transport_key(session):
+@contextmanager
+def _begun(head: BatchHead, hsm: HsmToken) -> Iterator[_Transport]:
+    """Agree with a batch's ephemeral key, as long as the context lasts."""
+
+    def agreed(session: TokenSession) -> Intake:
+        if head.ephemeral_key is None:
+            raise ValueError("a batch that was looked at has an ephemeral key")
+        sweep_nameless(session)
+        opened = open_transport(session, head.ephemeral_key)
+        return Intake(head, session, session.token.info.serial, opened)
+
+    transport = _Transport(hsm, hsm.use(agreed))
+    try:
+        yield transport
+    finally:
+        hsm.use(transport.end)
+
+
+def _check_transport_key(head: BatchHead, session: TokenSession) -> None:
+    if head.host_transport_key != host_transport_key(session):
         raise RefusedError(
             "The batch was made for another Host's transport key; mint it anew for "
             "the key that `carnet-host transport-key` prints here."
         )
-    if batch.custody != "paired" or batch.ephemeral_key is None:
-        raise RefusedError(f"Custody {batch.custody} is not served by this version.")
+
+
+def _try(intake: Intake, pair: BatchPair) -> None:
+    """Refuse the batch unless the HSM can use such keys; nothing of it stays."""
     try:
-        suite = find_suite(batch.suite)
-        for pair in batch.pairs:
-            load_public_key(pair.public_key, suite)
-    except WireError as error:
-        raise RefusedError(f"The batch cannot be used here ({error}); mint it anew.") from error
-    if any(pair.wrapped is None or not is_pair_label(pair.label) for pair in batch.pairs):
-        raise RefusedError("The batch has pairs without a private key or label; mint it anew.")
-    return batch.ephemeral_key
+        intake.try_pair(pair)
+    except TokenCannotError as error:
+        raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
 
 
-def _try(
-    pairs: list[BatchPair], transport: UnwrappingKey, oaep: hashes.HashAlgorithm | None
-) -> None:
-    """Refuse the batch unless the HSM can use its keys: one of each size is tried and dropped."""
-    for pair in {len(each.public_key): each for each in reversed(pairs)}.values():
-        try:
-            if pair.wrapped is not None:
-                transport.try_pair(id_of(pair), pair.public_key, pair.wrapped, oaep)
-        except TokenCannotError as error:
-            raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
+def _new_pairs(
+    batch: BatchFile, database: KeyDatabase, advance: Advance | None = None
+) -> Iterator[BatchPair]:
+    for some in batched(batch.pairs(), _AT_ONCE):
+        unknown = database.unknown_pairs([id_of(pair) for pair in some])
+        for pair in some:
+            if id_of(pair) in unknown:
+                yield pair
+            if advance is not None:
+                advance()
 
 
-def _new_pair(batch: Batch, pair: BatchPair) -> NewPair:
+def _one_of_each_size(pairs: Iterator[BatchPair]) -> list[BatchPair]:
+    first: dict[int, BatchPair] = {}
+    for pair in pairs:
+        first.setdefault(len(pair.public_key), pair)
+    return list(first.values())
+
+
+def _new_pair(head: BatchHead, pair: BatchPair) -> NewPair:
     return NewPair(
         key_id=id_of(pair),
-        user_id=batch.user_id,
-        token_serial=batch.token_serial,
-        batch_id=batch.batch_id,
+        user_id=head.user_id,
+        token_serial=head.token_serial,
+        batch_id=head.batch_id,
         label=pair.label,
-        custody=batch.custody,
-        suite=batch.suite,
+        custody=head.custody,
+        suite=head.suite,
         public_key=pair.public_key,
-        not_after=batch.not_after,
-        host_key_id=key_id_of(batch.host_transport_key) if batch.custody == SPLIT else None,
+        not_after=head.not_after,
+        host_key_id=key_id_of(head.host_transport_key) if head.custody == SPLIT else None,
     )
-
-
-def _officer_key(path: Path) -> ec.EllipticCurvePublicKey:
-    try:
-        key = x509.load_pem_x509_certificate(read_small(path)).public_key()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"Cannot read the officer's certificate {path}; copy her officer.crt there."
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise UsageError(f"{path} is not the certificate of a Carnet officer.")
-    return key

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from carnet.console import print_json
+from carnet.progress import progress_bar
 from carnet.wire.envelope import SPLIT
 from provisioning.adopting import Adopted, adopt
 from provisioning.mint_command import FILE, compared, order_of, order_options
@@ -18,7 +19,6 @@ from provisioning.options import (
     token_options,
 )
 from provisioning.output import check_writable, write_new
-from provisioning.progress import progress_bar
 
 _RETIRED = "Retired KEY MAN *"
 """What OpenSC calls a PIV card's slots for retired keys, 82 to 95."""

@@ -8,6 +8,7 @@ import click
 
 from carnet.console import print_json
 from carnet.errors import UsageError
+from carnet.progress import progress_bar
 from carnet.token import keys
 from carnet.wire.documents import Cover
 from carnet.wire.envelope import SPLIT
@@ -26,7 +27,6 @@ from provisioning.options import (
     token_options,
 )
 from provisioning.output import check_writable
-from provisioning.progress import progress_bar
 from provisioning.suitability import accept_option, check_fitness, check_room, tried_by
 
 _MAX_COUNT = 9999

@@ -4,7 +4,7 @@ Host and Target each keep them in the database that holds what the records speak
 so that a step and its record are one transaction (the paper's Table 4).
 """
 
-from carnet.audit.chain import AuditRecord, append, audit_table, read
+from carnet.audit.chain import AuditRecord, append, append_all, audit_table, read
 from carnet.audit.heads import heads_table
 
-__all__ = ["AuditRecord", "append", "audit_table", "heads_table", "read"]
+__all__ = ["AuditRecord", "append", "append_all", "audit_table", "heads_table", "read"]

@@ -1,7 +1,7 @@
 """The chain: an append-only table, each record bound to the one before by hash."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,24 +61,29 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
     The transaction is one that may write (carnet.database): there is but one at a time,
     so that no two records follow the same one.
     """
+    append_all(connection, table, event, [facts])
+
+
+def append_all(
+    connection: Connection, table: Table, event: str, all_facts: Iterable[Mapping[str, Any]]
+) -> None:
+    """Append a record of the same event for each of these facts, as append() does."""
     meaning = MEANINGS[event]
+    meant = {"steps": list(meaning.steps), "functions": list(meaning.functions)}
     newest = select(func.max(table.c.number)).scalar_subquery()
     last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
     at, number, previous = connection.execute(select(now(), newest, last)).one()
-    number, previous = (number or 0) + 1, previous or START
-    encoded = cbor.encode(
-        {**facts, "steps": list(meaning.steps), "functions": list(meaning.functions)}
-    )
-    connection.execute(
-        table.insert().values(
-            number=number,
-            at=at,
-            event=event,
-            facts=encoded,
-            digest=_digest(previous, number, at, event, encoded),
+    number, previous = number or 0, previous or START
+    rows = []
+    for facts in all_facts:
+        number, encoded = number + 1, cbor.encode({**facts, **meant})
+        previous = _digest(previous, number, at, event, encoded)
+        rows.append(
+            {"number": number, "at": at, "event": event, "facts": encoded, "digest": previous}
         )
-    )
-    crash.reach(f"accounts.appended {event}")
+    if rows:
+        connection.execute(table.insert(), rows)
+        crash.reach(f"accounts.appended {event}")
 
 
 def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:

@@ -1,5 +1,6 @@
 """CBOR in its one deterministic encoding (RFC 8949 section 4.2)."""
 
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -17,8 +18,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _ONE_BYTE, _EIGHT_BYTES, _LEFT_OPEN = 24, 27, 31
 """What a head says where its argument follows in 1, 2, 4 or 8 bytes, or is left open."""
-_STRINGS = (2, 3)
-"""Major types whose content follows the head."""
+BYTES, TEXT, ARRAY, MAP = 2, 3, 4, 5
+"""Major types (RFC 8949 section 3.1)."""
+STRINGS = (BYTES, TEXT)
+"""Those whose content follows the head."""
 
 
 def encode(value: object) -> bytes:
@@ -66,13 +69,43 @@ def check_items(data: bytes, most: int) -> None:
 def _skip_item(data: bytes, at: int) -> int:
     """Return where the next head is: behind a string's content, else behind this head."""
     major, info = data[at] >> 5, data[at] & 31
+    width = _width(info)
+    argument = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else info
+    return at + 1 + width + (argument if major in STRINGS else 0)
+
+
+def _width(info: int) -> int:
+    """Return how many bytes of argument follow the first byte of a head."""
     if info == _LEFT_OPEN:
         raise WireError(Fault.CANONICAL, "a length that is left open")
     if info > _EIGHT_BYTES:
         raise WireError(Fault.FRAMING, "not CBOR")
-    width = 1 << (info - _ONE_BYTE) if info >= _ONE_BYTE else 0
-    argument = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else info
-    return at + 1 + width + (argument if major in _STRINGS else 0)
+    return 1 << (info - _ONE_BYTE) if info >= _ONE_BYTE else 0
+
+
+def encode_head(major: int, argument: int) -> bytes:
+    """Return the shortest head of that major type and argument (RFC 8949 section 3)."""
+    if argument < _ONE_BYTE:
+        return bytes([major << 5 | argument])
+    exponent = next(each for each in range(4) if argument < 1 << (8 << each))
+    return bytes([major << 5 | _ONE_BYTE + exponent]) + argument.to_bytes(1 << exponent, "big")
+
+
+def read_head(take: Callable[[int], bytes]) -> tuple[int, int, bytes]:
+    """Take one head from a stream; return its major type, its argument, and its bytes.
+
+    Raises WireError for one that is none or not the shortest.
+    """
+    first = take(1)
+    major, info = first[0] >> 5, first[0] & 31
+    width = _width(info)
+    if not width:
+        return major, info, first
+    follows = take(width)
+    argument = int.from_bytes(follows, "big")
+    if encode_head(major, argument) != first + follows:
+        raise WireError(Fault.CANONICAL, "not the deterministic encoding")
+    return major, argument, first + follows
 
 
 def _refuse_tag(*_: object) -> NoReturn:

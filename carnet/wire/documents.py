@@ -26,6 +26,8 @@ from carnet.wire.suites import P256
 
 MAX_COVER = 16 * 1024
 MAX_BATCH = 64 * 1024 * 1024
+MAX_PAIRS = 100_000
+"""Of one batch."""
 MAX_HEAD = 1024
 DOCUMENT_VERSION = 1
 
@@ -63,8 +65,8 @@ class BatchPair(Message, frozen=True, kw_only=True):
     """In paired custody, the private key under the key that only the two tokens know."""
 
 
-class Batch(Message, frozen=True, kw_only=True):
-    """What minting produces for the Host."""
+class BatchHead(Message, frozen=True, kw_only=True):
+    """What a batch says of all its pairs."""
 
     version: Version
     batch_id: KeyId
@@ -78,7 +80,12 @@ class Batch(Message, frozen=True, kw_only=True):
     suite: SuiteNumber
     minted_at: Time
     not_after: Time | None
-    pairs: Annotated[tuple[BatchPair, ...], Meta(min_length=1, max_length=100_000)]
+
+
+class Batch(BatchHead, frozen=True, kw_only=True):
+    """What minting produces for the Host."""
+
+    pairs: Annotated[tuple[BatchPair, ...], Meta(min_length=1, max_length=MAX_PAIRS)]
 
 
 class AccountsHead(Message, frozen=True, kw_only=True):
@@ -102,13 +109,13 @@ _KINDS: dict[type[Message], tuple[str, int]] = {
 
 def sign_document(document: Message, sign: cose.Sign) -> bytes:
     """Return the document, signed."""
-    return cose.sign1(cbor.pack(document), _purpose(type(document)), P256, sign)
+    return cose.sign1(cbor.pack(document), purpose_of(type(document)), P256, sign)
 
 
 def verify_document(signed: bytes, type_: type[D], key: ec.EllipticCurvePublicKey) -> D:
     """Return a document that this key signed; WireError where it did not."""
     limit = _KINDS[type_][1]
-    payload = cose.verify1(signed, _purpose(type_), P256, key, limit)
+    payload = cose.verify1(signed, purpose_of(type_), P256, key, limit)
     return cbor.unpack(payload, type_, limit)
 
 
@@ -120,5 +127,6 @@ def read_unverified(signed: bytes, type_: type[D]) -> D:
     return cbor.unpack(cose.payload_of(signed, _KINDS[type_][1]), type_, _KINDS[type_][1])
 
 
-def _purpose(type_: type[Message]) -> bytes:
+def purpose_of(type_: type[Message]) -> bytes:
+    """Return what the signature of such a document is bound to, beside its payload."""
     return cbor.encode(["carnet", DOCUMENT_VERSION, _KINDS[type_][0]])

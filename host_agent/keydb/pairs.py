@@ -1,11 +1,13 @@
 """The key pairs: taken in, found, listed, revoked, expired, destroyed."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, exists, func, select, update
 
+from carnet import crash
 from carnet.database.sql import now, upsert
+from carnet.portions import batched
 from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
 from host_agent.keydb.records import Count, NewPair, PairRecord, PairState, Reason
@@ -14,31 +16,66 @@ from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 from host_agent.store_name import KeyStoreName
 
+T = TypeVar("T")
+_AT_ONCE = 1000
+"""Rows that one statement adds."""
+
 
 class Pairs(Store):
     """Which pairs there are, and in what state."""
 
     def add_pair(self, pair: NewPair) -> bool:
         """Take a pair in; False if it was known already, whatever its state."""
-        with self._engine.begin() as connection:
-            return self._add_pair(connection, pair)
+        return self.add_pairs([pair]) == 1
 
-    def _add_pair(self, connection: Connection, pair: NewPair) -> bool:
-        added = connection.execute(
-            upsert(connection, _pairs)
-            .values(**vars(pair), state=PairState.VALID, imported_at=now())
-            .on_conflict_do_nothing()
-            .returning(_pairs.c.key_id)
-        ).first()
-        if added is not None:
-            self._audit(
-                connection,
-                "imported",
-                key_id=pair.key_id,
-                user_id=pair.user_id,
-                batch_id=pair.batch_id,
-            )
-        return added is not None
+    def add_pairs(
+        self, pairs: Iterable[NewPair], on_added: Callable[[int], None] | None = None
+    ) -> int:
+        """Take pairs in, all of them or, where `pairs` raises, none; return how many were new.
+
+        One that was known already stays as it is, whatever its state. They are written
+        some thousand at a time, so that any number of them takes little memory; until
+        the last nobody else writes. `on_added` is told how many more are there.
+        """
+        return self._add_all(pairs, self._add, on_added)
+
+    def _add_all(
+        self,
+        stream: Iterable[T],
+        add: Callable[[Connection, list[T]], Collection[bytes]],
+        on_added: Callable[[int], None] | None,
+    ) -> int:
+        """Add portions of a stream in one transaction; return how many pairs were new."""
+        new = 0
+        with self._engine.begin() as connection:
+            for some in batched(stream, _AT_ONCE):
+                new += len(add(connection, some))
+                crash.reach("import.pairs-added")
+                if on_added is not None:
+                    on_added(len(some))
+        return new
+
+    def _add(self, connection: Connection, pairs: Sequence[NewPair]) -> Collection[bytes]:
+        """Add pairs; return the key_ids of those that were new."""
+        insert = upsert(connection, _pairs).on_conflict_do_nothing().returning(_pairs.c.key_id)
+        common = {"state": PairState.VALID, "imported_at": connection.scalar(select(now()))}
+        added = set(connection.scalars(insert, [{**vars(pair), **common} for pair in pairs]))
+        self._audit_all(
+            connection,
+            "imported",
+            (
+                {"key_id": pair.key_id, "user_id": pair.user_id, "batch_id": pair.batch_id}
+                for pair in pairs
+                if pair.key_id in added
+            ),
+        )
+        return added
+
+    def unknown_pairs(self, key_ids: Collection[bytes]) -> frozenset[bytes]:
+        """Return those of some key_ids that were never known."""
+        query = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(key_ids))
+        with self._reading.begin() as connection:
+            return frozenset(key_ids) - set(connection.scalars(query))
 
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None if it was never known."""

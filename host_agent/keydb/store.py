@@ -1,6 +1,7 @@
 """What all parts of the Key Database stand on."""
 
 import secrets
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, Engine, select
 
@@ -27,6 +28,11 @@ class Store:
 
     def _audit(self, connection: Connection, event: str, **facts: object) -> None:
         audit.append(connection, schema.audit, event, **facts)
+
+    def _audit_all(
+        self, connection: Connection, event: str, all_facts: Iterable[Mapping[str, object]]
+    ) -> None:
+        audit.append_all(connection, schema.audit, event, all_facts)
 
     def _audit_pair(
         self, connection: Connection, event: str, key_id: bytes, **facts: object

@@ -5,9 +5,9 @@ key-encryption key (KEK) of a batch is destroyed on the HSM once its last pair i
 until that is recorded it is owed.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
 from carnet.database.sql import now, upsert
 from host_agent.keydb.pairs import Pairs
@@ -57,13 +57,22 @@ class Wrapped(Pairs):
         with self._reading.begin() as connection:
             return bool(connection.scalar(select(exists().where(_wrapped.c.kek_id == kek_id))))
 
-    def add_wrapped_pair(self, pair: NewPair, key: WrappedKey) -> bool:
-        """Take a pair in with its wrapped private key; False if it was known already."""
-        with self._engine.begin() as connection:
-            new = self._add_pair(connection, pair)
-            if new:
-                connection.execute(insert(_wrapped).values(key_id=pair.key_id, **vars(key)))
-        return new
+    def add_wrapped_pairs(
+        self,
+        pairs: Iterable[tuple[NewPair, WrappedKey]],
+        on_added: Callable[[int], None] | None = None,
+    ) -> int:
+        """Take pairs in with their wrapped private keys, as add_pairs() does."""
+        return self._add_all(pairs, self._add_wrapped, on_added)
+
+    def _add_wrapped(
+        self, connection: Connection, pairs: Sequence[tuple[NewPair, WrappedKey]]
+    ) -> Collection[bytes]:
+        added = self._add(connection, [pair for pair, _ in pairs])
+        rows = [{"key_id": pair.key_id, **vars(key)} for pair, key in pairs if pair.key_id in added]
+        if rows:
+            connection.execute(insert(_wrapped), rows)
+        return added
 
     def wrapped_keys(self, key_id: bytes) -> list[WrappedKey]:
         """Return a pair's wrapped private key, one for each KEK; none once it is burned."""

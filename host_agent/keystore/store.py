@@ -2,16 +2,17 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
 from cryptography.hazmat.primitives import hashes
 
+from carnet.progress import Advance
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey
-from carnet.wire.documents import Batch, BatchPair
+from carnet.wire.documents import BatchHead, BatchPair
 from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
@@ -27,30 +28,43 @@ _SIZE_OF_KEK_ID = 16
 class Intake:
     """A batch of custody `paired` that is being taken in; all of it was checked."""
 
-    batch: Batch
-    new: list[BatchPair]
-    """Those of its pairs that the Key Database does not know, each with a private key."""
+    head: BatchHead
     session: TokenSession
-    database: KeyDatabase
+    """In which the transport was agreed upon, and outside of which there is none."""
+    serial: str
+    """Of the HSM token."""
     transport: UnwrappingKey
 
     @property
     def last_day(self) -> date | None:
         """The pairs' last day of validity, UTC."""
-        if self.batch.not_after is None:
+        if self.head.not_after is None:
             return None
-        return datetime.fromtimestamp(self.batch.not_after, UTC).date()
+        return datetime.fromtimestamp(self.head.not_after, UTC).date()
+
+    @property
+    def oaep(self) -> hashes.HashAlgorithm | None:
+        """The hash of OAEP that the pairs are for; None if they are not of RSA."""
+        return oaep_of(self.head)
+
+    def try_pair(self, pair: BatchPair) -> None:
+        """Use a pair on the HSM as requests would; nothing of it stays.
+
+        Raises TokenError if it is not what it says, TokenCannotError if the HSM lacks
+        something for it.
+        """
+        self.transport.try_pair(id_of(pair), pair.public_key, wrapped_of(pair), self.oaep)
 
 
-def oaep_of(batch: Batch) -> hashes.HashAlgorithm | None:
-    """Return the hash of OAEP that the batch's pairs are for; None if they are not of RSA."""
-    suite = find_suite(batch.suite)
+def oaep_of(head: BatchHead) -> hashes.HashAlgorithm | None:
+    """Return the hash of OAEP that a batch's pairs are for; None if they are not of RSA."""
+    suite = find_suite(head.suite)
     return suite.oaep if isinstance(suite, RsaSuite) else None
 
 
-def kek_id_of(batch: Batch) -> bytes:
+def kek_id_of(head: BatchHead) -> bytes:
     """Return what the batch's key-encryption key is known by: the two keys agreed upon."""
-    agreed = batch.host_transport_key + (batch.ephemeral_key or b"")
+    agreed = head.host_transport_key + (head.ephemeral_key or b"")
     return hashlib.sha256(agreed).digest()[:_SIZE_OF_KEK_ID]
 
 
@@ -59,32 +73,61 @@ def id_of(pair: BatchPair) -> bytes:
     return key_id_of(pair.public_key)
 
 
+def wrapped_of(pair: BatchPair) -> bytes:
+    """Return the private key that comes with a pair: none in custody `split`."""
+    return pair.wrapped or b""
+
+
 class KeyStore(ABC):
-    """One place for private keys; its methods raise TokenError if the HSM fails."""
+    """One place for private keys; its methods raise TokenError if the HSM fails.
+
+    A batch is taken in by begin(), take() for each new pair, keep(), check_kept() in
+    another session, record(), finish().
+    """
 
     name: ClassVar[KeyStoreName]
 
     @abstractmethod
-    def take_in(self, intake: Intake) -> Iterator[bytes]:
-        """Take the new private keys in, each tried; yield the key_id of each.
+    def owes(self, head: BatchHead, database: KeyDatabase) -> bool:
+        """Tell whether a batch of which all pairs are known wants something kept all the same."""
 
-        Raises TokenError if a wrapped key is not what it says, RefusedError if the batch
-        cannot be kept here.
+    @abstractmethod
+    def begin(self, intake: Intake, database: KeyDatabase) -> None:
+        """Write down that a batch is about to be on the HSM.
+
+        Raises RefusedError if it cannot be kept here.
         """
 
     @abstractmethod
+    def take(self, intake: Intake, pair: BatchPair) -> None:
+        """Take a new private key in, tried; TokenError if it is not what it says."""
+
+    @abstractmethod
+    def keep(self, intake: Intake, one: BatchPair) -> None:
+        """Keep what all pairs of the batch need; `one` is any of them, to try it with."""
+
+    @abstractmethod
     def check_kept(
-        self, batch: Batch, key_ids: list[bytes], session: TokenSession, database: KeyDatabase
+        self, head: BatchHead, one: BatchPair, key_ids: list[bytes], session: TokenSession
     ) -> None:
         """Raise TokenError unless the HSM, in a new session, has kept what was taken in."""
 
     @abstractmethod
-    def record(self, pair: NewPair, wrapped: bytes, batch: Batch, database: KeyDatabase) -> bool:
-        """Take a pair into the Key Database as valid; False if it was known already."""
+    def record(
+        self,
+        head: BatchHead,
+        pairs: Iterable[tuple[NewPair, bytes]],
+        database: KeyDatabase,
+        advance: Advance,
+    ) -> int:
+        """Take pairs, each with its wrapped key, into the Key Database as valid, all or none.
 
-    def finish(self, batch: Batch, database: KeyDatabase) -> None:
+        Returns how many were new.
+        """
+
+    def finish(self, head: BatchHead, database: KeyDatabase) -> None:
         """Write down that all of the batch is taken in."""
-        database.finish_batch_key(kek_id_of(batch))
+        database.finish_batch_key(kek_id_of(head))
 
     @abstractmethod
     async def half_of(self, database: KeyDatabase, pair: PairRecord) -> Half:

@@ -1,18 +1,19 @@
 """The key store `token`: each private key is an object of its own on the HSM."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import ClassVar
 
 from carnet import crash
 from carnet.errors import TokenError
+from carnet.progress import Advance
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
-from carnet.wire.documents import Batch
+from carnet.wire.documents import BatchHead, BatchPair
 from host_agent.hsm import Hsm
 from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair, PairRecord
 from host_agent.keystore.halves import Half, OnToken
-from host_agent.keystore.store import Intake, KeyStore, id_of, oaep_of
+from host_agent.keystore.store import Intake, KeyStore, id_of, wrapped_of
 
 
 class TokenStore(KeyStore):
@@ -20,18 +21,29 @@ class TokenStore(KeyStore):
 
     name: ClassVar[KeyStoreName] = KeyStoreName.TOKEN
 
-    def take_in(self, intake: Intake) -> Iterator[bytes]:
-        """Unwrap each onto the HSM, for good."""
-        oaep = oaep_of(intake.batch)
-        for pair in intake.new:
-            if pair.wrapped is not None:
-                intake.transport.import_pair(
-                    id_of(pair), pair.label, pair.public_key, pair.wrapped, intake.last_day, oaep
-                )
-                yield id_of(pair)
+    def owes(self, _: BatchHead, __: KeyDatabase) -> bool:
+        """Nothing: each private key is for itself."""
+        return False
+
+    def begin(self, _: Intake, __: KeyDatabase) -> None:
+        """Write down nothing: what is cut off is seen on the HSM."""
+
+    def take(self, intake: Intake, pair: BatchPair) -> None:
+        """Unwrap it onto the HSM, for good."""
+        intake.transport.import_pair(
+            id_of(pair),
+            pair.label,
+            pair.public_key,
+            wrapped_of(pair),
+            intake.last_day,
+            intake.oaep,
+        )
+
+    def keep(self, _: Intake, __: BatchPair) -> None:
+        """Keep nothing for all of them."""
 
     def check_kept(
-        self, _: Batch, key_ids: list[bytes], session: TokenSession, __: KeyDatabase
+        self, _: BatchHead, __: BatchPair, key_ids: list[bytes], session: TokenSession
     ) -> None:
         """Ask for each: a token may report success for a key that it could not write whole."""
         held = {pair.key_id for pair in OneTimeKeys(session).pairs()}
@@ -42,9 +54,15 @@ class TokenStore(KeyStore):
                 f"it and import the batch again."
             )
 
-    def record(self, pair: NewPair, _: bytes, __: Batch, database: KeyDatabase) -> bool:
-        """Record the pair alone: its private key is on the HSM."""
-        return database.add_pair(pair)
+    def record(
+        self,
+        _: BatchHead,
+        pairs: Iterable[tuple[NewPair, bytes]],
+        database: KeyDatabase,
+        advance: Advance,
+    ) -> int:
+        """Record the pairs alone: their private keys are on the HSM."""
+        return database.add_pairs((pair for pair, _ in pairs), advance)
 
     async def half_of(self, _: KeyDatabase, pair: PairRecord) -> Half:
         """Return what is on the HSM."""

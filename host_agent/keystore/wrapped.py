@@ -6,7 +6,7 @@ batch's last one destroys the KEK too, and with it what copies of the database h
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
@@ -16,13 +16,14 @@ import structlog
 from carnet import crash
 from carnet.database import forget_deleted
 from carnet.errors import RefusedError, TokenAwayError, TokenError
+from carnet.progress import Advance
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.session import TokenSession
-from carnet.wire.documents import Batch
+from carnet.wire.documents import BatchHead, BatchPair
 from host_agent.hsm import Hsm
 from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair, PairRecord, WrappedKey
 from host_agent.keystore.halves import Half, InDatabase
-from host_agent.keystore.store import Intake, KeyStore, id_of, kek_id_of, oaep_of
+from host_agent.keystore.store import Intake, KeyStore, id_of, kek_id_of, oaep_of, wrapped_of
 
 log = structlog.get_logger()
 
@@ -32,36 +33,60 @@ class WrappedStore(KeyStore):
 
     name: ClassVar[KeyStoreName] = KeyStoreName.WRAPPED
 
-    def take_in(self, intake: Intake) -> Iterator[bytes]:
-        """Unwrap each for a moment, to try it; then keep the KEK on the HSM."""
-        batch, kek_id = intake.batch, kek_id_of(intake.batch)
-        if not intake.new and not intake.database.needs_batch_key(kek_id):
-            return
-        if not intake.database.begin_batch_key(kek_id, batch.batch_id, _serial(intake.session)):
+    def owes(self, head: BatchHead, database: KeyDatabase) -> bool:
+        """Tell whether there are pairs that want the batch's KEK on this HSM too."""
+        return database.needs_batch_key(kek_id_of(head))
+
+    def begin(self, intake: Intake, database: KeyDatabase) -> None:
+        """Write down that the KEK is about to be on the HSM."""
+        kek_id = kek_id_of(intake.head)
+        if not database.begin_batch_key(kek_id, intake.head.batch_id, intake.serial):
             raise RefusedError(
                 "The key of this batch was destroyed with its last pair; mint the batch anew."
             )
         crash.reach("import.batch-key-begun")
-        for pair in intake.new:
-            if pair.wrapped is not None:
-                key_id = id_of(pair)
-                # From an import into the other store that was cut off.
-                intake.transport.drop(key_id)
-                intake.transport.try_pair(key_id, pair.public_key, pair.wrapped, oaep_of(batch))
-                yield key_id
-        _keep(intake, kek_id)
+
+    def take(self, intake: Intake, pair: BatchPair) -> None:
+        """Unwrap it for a moment, to try it."""
+        # From an import into the other store that was cut off.
+        intake.transport.drop(id_of(pair))
+        intake.try_pair(pair)
+
+    def keep(self, intake: Intake, one: BatchPair) -> None:
+        """Have the KEK on the HSM, whole: an earlier import may have left it, or half of it."""
+        batches, kek_id = BatchKeys(intake.session), kek_id_of(intake.head)
+        if batches.holds(kek_id):
+            try:
+                _try(batches, intake.head, one)
+            except TokenAwayError:
+                raise
+            except TokenError:
+                intake.session.check()
+                batches.destroy(kek_id)
+            else:
+                return
+        intake.transport.keep(kek_id, intake.head.batch_id)
 
     def check_kept(
-        self, batch: Batch, key_ids: list[bytes], session: TokenSession, database: KeyDatabase
+        self, head: BatchHead, one: BatchPair, _: list[bytes], session: TokenSession
     ) -> None:
-        """Try the KEK, where there shall be one, on a pair of its batch."""
-        if key_ids or database.needs_batch_key(kek_id_of(batch)):
-            _try(BatchKeys(session), batch)
+        """Try the KEK on a pair of its batch."""
+        _try(BatchKeys(session), head, one)
 
-    def record(self, pair: NewPair, wrapped: bytes, batch: Batch, database: KeyDatabase) -> bool:
-        """Record the pair and its wrapped private key, at once."""
-        kept = replace(pair, key_store=self.name)
-        return database.add_wrapped_pair(kept, WrappedKey(kek_id_of(batch), wrapped))
+    def record(
+        self,
+        head: BatchHead,
+        pairs: Iterable[tuple[NewPair, bytes]],
+        database: KeyDatabase,
+        advance: Advance,
+    ) -> int:
+        """Record the pairs and their wrapped private keys, at once."""
+        kek_id = kek_id_of(head)
+        kept = (
+            (replace(pair, key_store=self.name), WrappedKey(kek_id, wrapped))
+            for pair, wrapped in pairs
+        )
+        return database.add_wrapped_pairs(kept, advance)
 
     async def half_of(self, database: KeyDatabase, pair: PairRecord) -> Half:
         """Return what the Key Database has of it."""
@@ -110,27 +135,5 @@ async def _destroy(database: KeyDatabase, hsm: Hsm, kek_id: bytes) -> None:
     log.info("batch-key-destroyed", kek_id=kek_id.hex())
 
 
-def _keep(intake: Intake, kek_id: bytes) -> None:
-    """Have the KEK on the HSM, whole: an earlier import may have left it, or half of it."""
-    batches = BatchKeys(intake.session)
-    if batches.holds(kek_id):
-        try:
-            _try(batches, intake.batch)
-        except TokenAwayError:
-            raise
-        except TokenError:
-            intake.session.check()
-            batches.destroy(kek_id)
-        else:
-            return
-    intake.transport.keep(kek_id, intake.batch.batch_id)
-
-
-def _try(batches: BatchKeys, batch: Batch) -> None:
-    pair = batch.pairs[-1]
-    if pair.wrapped is not None:
-        batches.prove(kek_id_of(batch), pair.public_key, pair.wrapped, oaep_of(batch))
-
-
-def _serial(session: TokenSession) -> str:
-    return session.token.info.serial
+def _try(batches: BatchKeys, head: BatchHead, one: BatchPair) -> None:
+    batches.prove(kek_id_of(head), one.public_key, wrapped_of(one), oaep_of(head))

@@ -12,7 +12,11 @@ from tests.fleet.wrapped import PATIENCE, batch_keys, states, wrapped
 
 @pytest.mark.parametrize(
     ("place_of_death", "on_token"),
-    [("host.wrapped-key-deleted", 1), ("host.batch-key-destroyed", 0)],
+    [
+        ("host.wrapped-key-deleted", 1),
+        ("host.batch-key-destroyed", 0),
+        ("accounts.appended batch-key-destroyed", 0),
+    ],
 )
 def test_a_burn_that_was_cut_off_is_listed_and_finished_at_the_next_start(
     fleet, take_in, hsm, place_of_death, on_token

@@ -1,6 +1,7 @@
 """A traveller's token in software: batches as minting makes them, for a Host's transport key."""
 
 import secrets
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives import keywrap
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from carnet.progress import no_bar
 from carnet.token.onetime import pair_label
 from carnet.token.session import open_session
 from carnet.token.transport import host_transport_key
@@ -20,6 +22,7 @@ from carnet.wire.keys import encode_public_key
 from carnet.wire.suites import P256
 from host_agent.importing import check_kept, record_batch, wrapped_onto_hsm
 from host_agent.keystore.stores import store_of
+from tests.host.batches import opened
 from tests.unit.examples import SoftwareKey
 
 MINTED = datetime(2026, 11, 23, tzinfo=UTC)
@@ -83,8 +86,26 @@ class HostToken:
     def take_in(self, batch, database, store="wrapped"):
         """Import a batch as `carnet-host import` does; return how many pairs were new."""
         where = store_of(store)
-        with self.session() as session:
-            key_ids = list(wrapped_onto_hsm(batch, session, database, where))
-        with self.session() as session:
-            check_kept(batch, key_ids, session, database, where)
-            return record_batch(batch, database, where)
+        with opened(batch) as (file, _), no_bar("", 0) as advance, closing(Renewed(self)) as hsm:
+            key_ids = list(wrapped_onto_hsm(file, hsm, database, advance, where))
+            check_kept(file, key_ids, hsm, database, where)
+            return record_batch(file, database, advance, where)
+
+
+class Renewed:
+    """The HSM token as the command has it: logged in to anew when that is asked for."""
+
+    def __init__(self, token):
+        self._token = token
+        self._closing = ExitStack()
+        self.renew()
+
+    def use(self, work):
+        return work(self._session)
+
+    def renew(self):
+        self._closing.close()
+        self._session = self._closing.enter_context(self._token.session())
+
+    def close(self):
+        self._closing.close()

@@ -213,7 +213,7 @@ def test_no_statement_of_a_wrapped_key_scans_a_table(database, listener):
     key, kek = SoftwareKey(), kek_id(7)
     pair = new_pair(key, key_store=KeyStoreName.WRAPPED)
     assert database.begin_batch_key(kek, kek, "hsm")
-    assert database.add_wrapped_pair(pair, WrappedKey(kek, bytes(152)))
+    assert database.add_wrapped_pairs([(pair, WrappedKey(kek, bytes(152)))]) == 1
     database.finish_batch_key(kek)
     assert database.needs_batch_key(kek)
     assert database.wrapped_keys(pair.key_id) == [WrappedKey(kek, bytes(152))]

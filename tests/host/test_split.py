@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from carnet.errors import RefusedError
+from carnet.progress import no_bar
 from carnet.token.host_keys import destroy_host_keys, make_host_keys
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import open_session
@@ -19,9 +20,10 @@ from carnet.wire.envelope import parse_envelope
 from carnet.wire.keys import key_id_of
 from carnet.wire.messages import RefusalCode
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
-from host_agent.importing import record_batch, wrapped_onto_hsm
+from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
 from host_agent.split_batch import missing_host_keys
+from tests.host.batches import SessionToken, opened
 from tests.host.real_host import PIN, sealed, spoiled, status_of
 from tests.unit.examples import EPHEMERAL, SoftwareKey, make_request
 
@@ -63,9 +65,12 @@ def batch_of(couple, of_suite, *pairs, **changes):
 
 def take_in(host, batch):
     """Import a batch as `carnet-host import` does."""
-    with KeyDatabase.opened(host._path) as database, hsm_of(host) as session:
-        assert list(wrapped_onto_hsm(batch, session, database)) == []
-        return record_batch(batch, database)
+    with (
+        KeyDatabase.opened(host._path) as database,
+        hsm_of(host) as session,
+        opened(batch) as (file, config),
+    ):
+        return take_batch_in(file, SessionToken(session), database, config, no_bar)
 
 
 def asked(pair, suite, couple, **changes):
@@ -74,7 +79,7 @@ def asked(pair, suite, couple, **changes):
     return split.seal_request(wish, pair.public_key, suite, pair.sign, couple.sealing).data
 
 
-def opened(response, request, couple):
+def answered(response, request, couple):
     assert status_of(response) == 200
     body = response.partition(b"\r\n\r\n")[2]
     return split.open_response(body, parse_envelope(request), couple.signing, EPHEMERAL)
@@ -92,9 +97,9 @@ def test_a_pair_of_each_suite_is_answered_spent_and_never_on_the_hsm(make_host, 
     with host:
         request = asked(pair, suite, couple)
         first = host.post(request)
-        refusal = opened(first, request, couple)
+        refusal = answered(first, request, couple)
         # The same bytes, the same answer; other bytes, none.
-        assert opened(host.post(request), request, couple) == refusal
+        assert answered(host.post(request), request, couple) == refusal
         assert host.post(asked(pair, suite, couple)) == STRANGER
         record = host.database.part.find_pair(key_id_of(pair.public_key))
         assert host.database.part.keys_to_destroy() == []
@@ -144,7 +149,7 @@ def test_nobody_learns_whose_custody_a_pair_is_in(make_host):
         body = host.post(request).partition(b"\r\n\r\n")[2]
         envelope.open_response(body, parse_envelope(request), paired.public_key, paired)
         request = asked(in_split, P256, couple)
-        opened(host.post(request), request, couple)
+        answered(host.post(request), request, couple)
 
 
 def test_the_old_generation_serves_beside_the_new(make_host):
@@ -157,7 +162,7 @@ def test_the_old_generation_serves_beside_the_new(make_host):
     with host:
         for pair, couple in ((early, old), (late, new)):
             request = asked(pair, P256, couple)
-            opened(host.post(request), request, couple)
+            answered(host.post(request), request, couple)
 
 
 def test_a_pair_for_a_destroyed_key_is_rejected_and_the_operator_told_why(make_host, monkeypatch):

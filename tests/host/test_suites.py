@@ -5,37 +5,31 @@ The tokens are real SoftHSM2 tokens, whose OAEP has no other hash than SHA-1.
 
 import asyncio
 import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from carnet.errors import RefusedError, TokenError, UsageError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
-from carnet.link import LinkSection
+from carnet.progress import no_bar
 from carnet.token import keys
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.transport import agree_transport, host_transport_key
-from carnet.wire.documents import Batch, BatchPair, sign_document
+from carnet.wire.documents import Batch, BatchPair
 from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, SuiteName
 from host_agent import config as configuration
-from host_agent.config import HostConfig, TargetSection
+from host_agent.batch_file import open_batch
 from host_agent.exchange import Exchange, Parts, Rejected
-from host_agent.importing import read_batch, record_batch, wrapped_onto_hsm
+from host_agent.importing import record_batch, wrapped_onto_hsm
 from host_agent.leases import Leases
-from provisioning.authority import officer_certificate
+from tests.host.batches import MINTED, Officer, SessionToken, host_config, split_batch, write
 from tests.host.conftest import new_pair
 from tests.unit.examples import ALL_SUITES, SoftwareKey, make_request
 
-MINTED = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 OAEP = {"rsa-2048": OAEP_HASHES["sha-1"]}
 
 
@@ -80,18 +74,6 @@ def test_a_request_under_another_suite_than_the_pairs_never_reaches_the_hsm(data
 # Batches
 
 
-class Officer:
-    def __init__(self, directory):
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        certificate = officer_certificate(self.key, "officer", datetime.now(UTC) - MINTED)
-        assert isinstance(certificate, x509.Certificate)
-        (directory / "officer.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
-
-    def sign(self, digest):
-        der = self.key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        return b"".join(n.to_bytes(32, "big") for n in utils.decode_dss_signature(der))
-
-
 def minted(pairing, key_type, suite, count=2):
     wrapping = agree_transport(pairing.traveller, host_transport_key(pairing.host))
     made = [
@@ -122,44 +104,57 @@ def on_hsm(pairing):
     return [pair.key_id for pair in OneTimeKeys(pairing.host).pairs()]
 
 
-def take_in(batch, pairing, database):
-    new = list(wrapped_onto_hsm(batch, pairing.host, database))
-    record_batch(batch, database)
-    return new
+@pytest.fixture
+def take_in(pairing, database, tmp_path):
+    """Take a batch in as `carnet-host import` does; return the key_ids that are new on the HSM."""
+    officer = Officer(tmp_path)
+    config = host_config(tmp_path, suites=tuple(SuiteName))
+
+    def take(batch):
+        with (
+            open_batch(write(tmp_path / "batch", batch, officer), config) as opened,
+            no_bar("", 0) as advance,
+        ):
+            hsm = SessionToken(pairing.host)
+            new = list(wrapped_onto_hsm(opened, hsm, database, advance))
+            record_batch(opened, database, advance)
+        return new
+
+    return take
 
 
 @pytest.mark.parametrize(
     ("key_type", "suite"), [("ec-p256", P256), ("ec-p384", P384), ("rsa-2048", RSA_SHA1)]
 )
-def test_a_batch_of_each_suite_is_taken_in(pairing, database, key_type, suite):
+def test_a_batch_of_each_suite_is_taken_in(pairing, database, take_in, key_type, suite):
     batch = minted(pairing, key_type, suite)
     key_ids = [key_id_of(pair.public_key) for pair in batch.pairs]
-    assert take_in(batch, pairing, database) == key_ids == on_hsm(pairing)
+    assert take_in(batch) == key_ids == on_hsm(pairing)
     assert [database.find_pair(key_id).suite for key_id in key_ids] == [suite.number] * 2
-    assert take_in(batch, pairing, database) == []
+    assert take_in(batch) == []
 
 
-def test_a_batch_that_the_hsm_cannot_serve_is_refused_whole(pairing, database):
+def test_a_batch_that_the_hsm_cannot_serve_is_refused_whole(pairing, database, take_in):
     """Minted on a token whose OAEP has SHA-256, for an HSM whose OAEP does not."""
     batch = minted(pairing, "rsa-2048", RSA)
     with pytest.raises(RefusedError, match=r"HSM cannot serve the batch.*OAEP with sha256"):
-        take_in(batch, pairing, database)
+        take_in(batch)
     assert on_hsm(pairing) == []
     assert [database.find_pair(key_id_of(p.public_key)) for p in batch.pairs] == [None, None]
 
 
 @pytest.mark.parametrize("suite", [P256, P384, RSA])
 def test_a_batch_that_says_another_suite_than_its_keys_is_refused_whole(
-    pairing, database, suite
+    pairing, take_in, suite
 ):  # fmt: skip
     key_type = "ec-p384" if suite is P256 else "ec-p256"
     with pytest.raises(RefusedError, match="cannot be used here"):
-        take_in(minted(pairing, key_type, suite), pairing, database)
+        take_in(minted(pairing, key_type, suite))
     assert on_hsm(pairing) == []
 
 
 def test_a_batch_with_a_first_pair_that_does_not_unwrap_changes_nothing(
-    pairing, database
+    pairing, take_in
 ):  # fmt: skip
     good = minted(pairing, "ec-p384", P384)
     spoilt = BatchPair(
@@ -170,46 +165,21 @@ def test_a_batch_with_a_first_pair_that_does_not_unwrap_changes_nothing(
         | {"pairs": (spoilt, good.pairs[1])}
     )
     with pytest.raises(TokenError, match="does not unwrap"):
-        take_in(batch, pairing, database)
+        take_in(batch)
     assert on_hsm(pairing) == []
-
-
-@pytest.fixture
-def config(tmp_path):
-    return HostConfig(
-        name="office",
-        listen="127.0.0.1",
-        port=8470,
-        directory=tmp_path,
-        officer=tmp_path / "officer.crt",
-        link=LinkSection(certificate=tmp_path, key=tmp_path, authority=tmp_path),
-        targets={"work": TargetSection(url="https://127.0.0.1:1")},
-        suites=(SuiteName.P256,),
-    )
 
 
 @pytest.mark.parametrize(
     ("suite", "named"), [(P384.number, "p-384"), (RSA_SHA1.number, "rsa-sha1"), (77, "77")]
 )
-def test_a_batch_of_a_suite_not_allowed_is_refused_with_the_reason(tmp_path, config, suite, named):
-    officer = Officer(tmp_path)
-    batch = Batch(
-        version=1,
-        batch_id=bytes(16),
-        host_transport_key=SoftwareKey().public_key,
-        ephemeral_key=None,
-        user_id="alice@office",
-        token_serial="1",
-        custody="paired",
-        suite=suite,
-        minted_at=0,
-        not_after=None,
-        pairs=(BatchPair(label="", public_key=SoftwareKey().public_key, wrapped=None),),
-    )
-    path = tmp_path / "batch"
-    path.write_bytes(sign_document(batch, officer.sign))
-    with pytest.raises(RefusedError, match=f"of suite {named}, which is not among the `suites`"):
-        read_batch(path, config)
+def test_a_batch_of_a_suite_not_allowed_is_refused_with_the_reason(tmp_path, suite, named):
+    path = write(tmp_path / "batch", split_batch(1, suite=suite), Officer(tmp_path))
+    config = host_config(tmp_path, suites=(SuiteName.P256,))
+    with (
+        pytest.raises(RefusedError, match=f"of suite {named}, which is not among the `suites`"),
+        open_batch(path, config),
+    ):
+        pass
 
 
 # The setting

@@ -19,6 +19,7 @@ from carnet import audit
 from carnet.database import forget_deleted
 from carnet.database.place import FilePlace
 from carnet.errors import RefusedError, TokenError
+from carnet.progress import no_bar
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.onetime import OneTimeKeys
 from carnet.wire.documents import BatchPair
@@ -37,6 +38,7 @@ from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import Leases
 from host_agent.server import HostService
+from tests.host.batches import SessionToken, opened
 from tests.host.booklets import HostToken
 from tests.host.conftest import new_pair
 from tests.token.helpers import PIN
@@ -239,8 +241,7 @@ def test_what_is_in_one_store_goes_on_from_there(office, before, after):
 def test_what_an_import_into_the_other_store_left_on_the_hsm_is_destroyed(office):
     """It was cut off before it recorded anything; then the setting was changed."""
     booklet = office.token.booklet(2)
-    with office.token.session() as session:
-        list(importing_onto(office, booklet.batch, session, "token"))
+    import_onto(office, booklet.batch, "token")
     assert office.on_token() == ({id_of(key) for key in booklet.keys}, set())
     assert office.take_in(booklet, "wrapped") == 2
     assert office.on_token() == (set(), {kek_id_of(booklet.batch)})
@@ -248,8 +249,7 @@ def test_what_an_import_into_the_other_store_left_on_the_hsm_is_destroyed(office
 
 def test_a_batch_that_is_finished_in_the_other_store_burns_its_key_too(office):
     booklet = office.token.booklet(2)
-    with office.token.session() as session:
-        list(importing_onto(office, booklet.batch, session, "wrapped"))
+    import_onto(office, booklet.batch, "wrapped")
     assert office.states() == [(0, "import not finished")]
     assert office.take_in(booklet, "token") == 2
 
@@ -262,8 +262,11 @@ def test_a_batch_that_is_finished_in_the_other_store_burns_its_key_too(office):
     assert office.on_token() == ({id_of(key) for key in booklet.keys}, set())
 
 
-def importing_onto(office, batch, session, store):
-    return wrapped_onto_hsm(batch, session, office.database, store_of(store))
+def import_onto(office, batch, store):
+    """Take the private keys in, and be cut off before a pair is recorded."""
+    with office.token.session() as session, opened(batch) as (file, _), no_bar("", 0) as advance:
+        hsm = SessionToken(session)
+        list(wrapped_onto_hsm(file, hsm, office.database, advance, store_of(store)))
 
 
 # The HSM goes away
@@ -416,5 +419,5 @@ def fill(database, count):
         key = SoftwareKey()
         made[id_of(key)] = secrets.token_bytes(152)
         pair = new_pair(key, key_store=KeyStoreName.WRAPPED)
-        database.add_wrapped_pair(pair, WrappedKey(bytes(16), made[id_of(key)]))
+        database.add_wrapped_pairs([(pair, WrappedKey(bytes(16), made[id_of(key)]))])
     return made

@@ -34,7 +34,8 @@ def carried(office):
     [
         "import.batch-key-begun",
         "token.batch-key-stored",
-        "import.pair-recorded",
+        "import.pairs-added",
+        "import.recorded",
     ],
 )
 def test_an_import_that_was_killed_is_listed_run_again_and_whole(office, carried, place):

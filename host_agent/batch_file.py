@@ -1,0 +1,164 @@
+"""The file of a batch: verified when it is opened, then read as often as its pairs are wanted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import FileIO
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from carnet.errors import RefusedError, UsageError
+from carnet.files import read_small
+from carnet.token.onetime import is_pair_label
+from carnet.wire.batches import read_batch_head, read_batch_pairs, verify_batch
+from carnet.wire.documents import BatchHead, BatchPair
+from carnet.wire.envelope import PAIRED
+from carnet.wire.fault import Fault, WireError
+from carnet.wire.keys import KEY_ID_LENGTH, key_id_of, load_public_key
+from carnet.wire.split import host_suite
+from carnet.wire.suites import find_suite, name_of, numbers_of
+from host_agent.config import HostConfig
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """A batch that the registered officer signed, for a user of this Host."""
+
+    path: Path
+    file: FileIO
+    digest: bytes
+    """Of what she signed."""
+    head: BatchHead
+    count: int
+    refusal: str
+    """What is said of a file that turns out to be no whole batch."""
+
+    def pairs(self) -> Iterator[BatchPair]:
+        """Yield the pairs, from the first.
+
+        Nothing counts before the last: raises RefusedError at the end if the file was
+        changed since its signature held.
+        """
+        with _reading(self.path), _refusing(self.refusal):
+            self.file.seek(0)
+            yield from read_batch_pairs(self.file.read, self.digest)
+
+    def one(self) -> BatchPair:
+        """Return a pair to try a key with, which is worth no more than that."""
+        return next(self.pairs())
+
+
+@contextmanager
+def open_batch(path: Path, config: HostConfig, name: str | None = None) -> Iterator[BatchFile]:
+    """Open a batch that the registered officer signed, for a user of this Host.
+
+    `name` is what people call it, its path unless given. Every pair has been looked at
+    when it is there. Raises UsageError if a file cannot be read, RefusedError if the batch
+    is not hers, was changed, is cut short, is for a user of another Host or of a suite not
+    allowed here, or is in itself not right.
+    """
+    shown = name or f"The batch {path}"
+    refusal = (
+        f"{shown} is refused ({{}}); get it again from the officer registered here "
+        f"({config.officer})."
+    )
+    officer = officer_key(config.officer)
+    with _opened(path) as file:
+        with _reading(path), _refusing(refusal):
+            digest = verify_batch(file.read, officer)
+            file.seek(0)
+            head, count = read_batch_head(file.read, digest)
+        batch = BatchFile(path, file, digest, head, count, refusal)
+        _check_head(shown, head, config)
+        with _refusing(f"{shown} cannot be used here ({{}}); have it minted anew."):
+            _check_pairs(batch)
+        yield batch
+
+
+def _opened(path: Path) -> FileIO:
+    with _reading(path):
+        return path.open("rb", buffering=0)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def _refusing(sentence: str) -> Iterator[None]:
+    try:
+        yield
+    except WireError as error:
+        raise RefusedError(sentence.format(error)) from error
+
+
+def _check_head(shown: str, head: BatchHead, config: HostConfig) -> None:
+    if head.user_id.partition("@")[2] != config.name:
+        raise RefusedError(
+            f"{shown} is for {head.user_id}, and this Host speaks for @{config.name} "
+            f"only; import it at her own Host."
+        )
+    if head.suite not in numbers_of(config.suites):
+        raise RefusedError(
+            f"{shown} is of suite {name_of(head.suite)}, which is not among the `suites` "
+            f"of this Host's configuration; allow it there, or have other key pairs minted."
+        )
+
+
+def _check_pairs(batch: BatchFile) -> None:
+    """Raise WireError unless each pair is one of the batch's suite and custody, and no two same."""
+    head = batch.head
+    paired = head.custody == PAIRED
+    if paired != (head.ephemeral_key is not None):
+        raise WireError(Fault.FIELD, f"an ephemeral key does not go with custody {head.custody}")
+    suite = find_suite(head.suite)
+    if not paired:
+        load_public_key(head.host_transport_key, host_suite(suite))
+    seen, load = _KeyIds(), partial(load_public_key, suite=suite)
+    for pair in batch.pairs():
+        load(pair.public_key)
+        if paired != (pair.wrapped is not None):
+            raise WireError(Fault.FIELD, f"a private key does not go with custody {head.custody}")
+        if not is_pair_label(pair.label):
+            raise WireError(Fault.FIELD, "a pair without the label of one")
+        seen.add(key_id_of(pair.public_key))
+    if seen.has_twice():
+        raise WireError(Fault.FIELD, "the same key pair twice")
+
+
+class _KeyIds:
+    """The key_ids of a batch, in as few bytes as they have; a set of objects takes eight times."""
+
+    def __init__(self) -> None:
+        self._by_first = [bytearray() for _ in range(256)]
+
+    def add(self, key_id: bytes) -> None:
+        self._by_first[key_id[0]] += key_id
+
+    def has_twice(self) -> bool:
+        return any(_has_twice(bytes(each)) for each in self._by_first)
+
+
+def _has_twice(key_ids: bytes) -> bool:
+    starts = range(0, len(key_ids), KEY_ID_LENGTH)
+    return len({key_ids[at : at + KEY_ID_LENGTH] for at in starts}) < len(starts)
+
+
+def officer_key(path: Path) -> ec.EllipticCurvePublicKey:
+    """Return the registered officer's key; raises UsageError."""
+    try:
+        key = x509.load_pem_x509_certificate(read_small(path)).public_key()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read the officer's certificate {path}; copy her officer.crt there."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise UsageError(f"{path} is not the certificate of a Carnet officer.")
+    return key

@@ -1,0 +1,213 @@
+"""Batches of any length, on both databases: taken whole or refused whole, in the same memory."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from carnet.database.place import FilePlace
+from carnet.errors import RefusedError
+from carnet.progress import no_bar
+from carnet.token.host_keys import make_host_keys
+from carnet.token.initialise import initialise_token
+from carnet.token.session import open_session
+from carnet.wire.documents import sign_document
+from carnet.wire.keys import key_id_of
+from host_agent import config as configuration
+from host_agent.batch_file import open_batch
+from host_agent.importing import record_batch
+from host_agent.keydb import KeyDatabase, PairState
+from tests.host.batches import Officer, host_config, public_key, split_batch, split_pairs, write
+from tests.host.importing import import_batch
+from tests.host.real_host import PIN, SO_PIN, new_module
+
+MIB = 1024 * 1024
+IN_FULL = "CARNET_SOAK" in os.environ
+KILLED = -9
+
+
+@dataclass
+class Office:
+    """A Host's configuration, its officer, and its HSM token, as `carnet-host` has them."""
+
+    directory: Path
+    officer: Officer
+    config: Path
+    place: object
+    host_key: bytes = b""
+    """The Host's, to which requests of pairs in custody `split` are sealed."""
+
+    @property
+    def pin_file(self):
+        return self.directory / "pin"
+
+    def batch(self, pairs, **changes):
+        return split_batch(pairs, **({"host_transport_key": self.host_key} | changes))
+
+    def write(self, batch):
+        return write(self.directory / "batch", batch, self.officer)
+
+    def take_in(self, batch):
+        return import_batch(self.config, self.write(batch), self.pin_file)
+
+    def count(self):
+        with KeyDatabase.opened(self.place) as database:
+            return sum(each.pairs for each in database.count())
+
+
+@pytest.fixture
+def office(tmp_path, place, monkeypatch):
+    directory = tmp_path / "office"
+    directory.mkdir()
+    host_key = key_of_the_host(new_module(directory, monkeypatch))
+    for name in ("pin", "link.crt", "link.key"):
+        (directory / name).touch(mode=0o600)
+    (directory / "pin").write_text(PIN)
+    text = configuration.render("office", [("work", "https://127.0.0.1:1")])
+    kept = f'directory = "{directory}"\n{_database(place)}'
+    config = directory / "host.toml"
+    config.write_text(text.replace('directory = "/var/lib/carnet-host"', kept))
+    return Office(directory, Officer(directory), config, place, host_key)
+
+
+def key_of_the_host(module):
+    """Make the HSM token, and the Host's long-term keys on it; return the one on P-256."""
+    initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN)
+    with open_session(module.choose("hsm"), PIN, writable=True) as session:
+        couples = make_host_keys(session)
+    return next(each.sealing for each in couples if each.key_type == "ec-p256")
+
+
+def _database(place):
+    if isinstance(place, FilePlace):
+        return f'database = "{place.path}"'
+    url = place.url.render_as_string(hide_password=False)
+    return f'database = "{url}"\ndatabase_password_file = "{place.password_file}"'
+
+
+def test_a_split_batch_is_taken_in_once_and_as_such(office):
+    batch = office.batch(3, not_after=2_000_000_000)
+    done = office.take_in(batch)
+    assert done.facts == {"user_id": "alice@office", "pairs": 3, "new": 3}
+    assert office.take_in(batch).facts["new"] == 0
+    with KeyDatabase.opened(office.place) as database:
+        for pair in batch.pairs:
+            found = database.find_pair(key_id_of(pair.public_key))
+            assert found.public_key == pair.public_key
+            assert (found.custody, found.state) == ("split", PairState.VALID)
+            assert found.host_key_id == key_id_of(office.host_key)
+            assert found.not_after == 2_000_000_000
+
+
+def test_a_pair_that_is_known_stays_as_it_is(office):
+    batch = office.batch(3)
+    office.take_in(batch)
+    revoked = key_id_of(batch.pairs[1].public_key)
+    with KeyDatabase.opened(office.place) as database:
+        assert database.revoke("lost", key_id=revoked) == [revoked]
+        # Nothing of it is on the HSM, so that no destruction of it is owed.
+        assert database.keys_to_destroy() == []
+    more = office.batch((*batch.pairs, *split_pairs(2)))
+    assert office.take_in(more).facts == {"user_id": "alice@office", "pairs": 5, "new": 2}
+    with KeyDatabase.opened(office.place) as database:
+        assert database.find_pair(revoked).state is PairState.INVALID
+
+
+def test_the_accounts_have_each_pair_once_and_hold(office):
+    batch = office.batch(2500)
+    office.take_in(batch)
+    office.take_in(batch)
+    environment = os.environ | {"CARNET_PIN": PIN}
+    script = "from host_agent.entry import main; main()"
+    argv = [sys.executable, "-c", script, "--config", office.config, "audit"]
+    shown = subprocess.run([*argv, "show"], capture_output=True, text=True, check=True)
+    assert shown.stdout.count("imported") == 2500
+    subprocess.run([*argv, "verify"], env=environment, capture_output=True, check=True)
+
+
+SIZES = (2000, 100_000 if IN_FULL else 16_000)
+"""In full, as many as a batch can have."""
+
+
+def test_memory_is_the_same_for_many_times_as_many_pairs(office):
+    done = [office.take_in(office.batch(size)) for size in SIZES]
+    assert [each.facts["new"] for each in done] == list(SIZES)
+    # The key_ids themselves, of 16 bytes, are what is kept of each.
+    assert done[1].peak - done[0].peak < 2 * MIB + 16 * SIZES[1]
+    assert office.count() == sum(SIZES)
+
+
+def forged(office):
+    """Return batches that are refused, each with a word of the reason."""
+    whole = sign_document(split_batch(5), office.officer.sign)
+    pairs = split_pairs(5)
+    twice = split_batch((*pairs, pairs[2]))
+    other_suite = split_batch(3, suite=3)
+    unlabelled = split_batch((*pairs[:4], structs.replace(pairs[4], label="x")))
+    wrapped = split_batch((*pairs[:4], structs.replace(pairs[4], wrapped=bytes(80))))
+    sign = office.officer.sign
+    return {
+        "is refused": whole[:-1],
+        "cut short": b"",
+        "not a COSE_Sign1": bytes(200),
+        "behind its end": whole + b"\x00",
+        "signature does not hold": whole[:300] + bytes([whole[300] ^ 1]) + whole[301:],
+        "signature does not hold[^;]*; get it again from the officer registered": sign_document(
+            split_batch(5), Officer(office.directory, "other.crt").sign
+        ),
+        "same key pair twice": sign_document(twice, sign),
+        "not a public key of suite 3": sign_document(other_suite, sign),
+        "without the label": sign_document(unlabelled, sign),
+        "does not go with custody split": sign_document(wrapped, sign),
+        "ephemeral key does not go with": sign_document(
+            split_batch(5, ephemeral_key=public_key()), sign
+        ),
+        "speaks for @office only": sign_document(split_batch(5, user_id="bob@elsewhere"), sign),
+    }
+
+
+def test_what_is_not_right_is_refused_whole_with_the_reason(tmp_path):
+    directory = tmp_path
+    office = Office(directory, Officer(directory), directory, None)
+    config = host_config(directory)
+    for reason, data in forged(office).items():
+        path = directory / "batch"
+        path.write_bytes(data)
+        with pytest.raises(RefusedError, match=reason), open_batch(path, config):
+            pass
+
+
+def test_a_file_that_is_changed_while_pairs_are_recorded_leaves_nothing(tmp_path, database):
+    """Not in the first portion of the pairs but behind the second, when some are written."""
+    officer = Officer(tmp_path)
+    path = write(tmp_path / "batch", split_batch(2500), officer)
+    with open_batch(path, host_config(tmp_path)) as batch, no_bar("", 0) as advance:
+        changed = bytearray(path.read_bytes())
+        at = changed.rindex(b"carnet 20261123")
+        changed[at + 20] ^= 1
+        with path.open("r+b") as file:
+            file.write(changed)
+        with pytest.raises(RefusedError, match="changed while it was read"):
+            record_batch(batch, database, advance)
+    assert database.count() == []
+
+
+@pytest.mark.parametrize("where", ["import.pairs-added", "import.recorded"])
+def test_an_import_that_is_killed_is_run_again(office, where):
+    """Killed when a portion is written it leaves nothing; when all is, all."""
+    batch = office.batch(1500)
+    office.write(batch)
+    environment = os.environ | {"CARNET_CRASH_AT": where}
+    argv = [sys.executable, "-m", "tests.host.importing", office.config, office.directory / "batch"]
+    done = subprocess.run(
+        [*argv, office.pin_file], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == KILLED
+    assert office.count() == (1500 if where == "import.recorded" else 0)
+    again = import_batch(office.config, office.directory / "batch", office.pin_file)
+    assert again.facts["new"] == (0 if where == "import.recorded" else 1500)
+    assert office.count() == 1500
