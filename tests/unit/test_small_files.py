@@ -12,7 +12,8 @@ from carnet.console import read_secret
 from carnet.errors import UsageError
 from carnet.files import MAX_SMALL, read_private, read_small
 from host_agent.audit_commands import _read_keys
-from provisioning.mint_command import _read_public_key
+from host_agent.batch_file import officer_key
+from provisioning.host_file import read_host_keys, read_transport_key
 from token_client.config import ClientConfig
 
 ENDLESS = Path("/dev/zero")
@@ -41,10 +42,22 @@ def secret(**source):
         lambda: read_private(ENDLESS, "the officer's key"),
         lambda: read_witnesses([ENDLESS]),
         lambda: _read_keys([ENDLESS]),
-        lambda: _read_public_key(ENDLESS),
+        lambda: read_transport_key(ENDLESS),
+        lambda: read_host_keys(ENDLESS),
+        lambda: officer_key(ENDLESS),
         lambda: load_config(ENDLESS, ClientConfig),
     ],
-    ids=["--pin-file", "--pin-fd", "key", "--head", "--key", "transport key", "configuration"],
+    ids=[
+        "--pin-file",
+        "--pin-fd",
+        "key",
+        "--head",
+        "--key",
+        "transport key",
+        "host keys",
+        "officer",
+        "configuration",
+    ],
 )
 def test_a_source_that_never_ends_is_refused(read):
     with pytest.raises(UsageError):
