@@ -27,7 +27,8 @@ from host_agent.config import HostConfig
 class BatchFile:
     """A batch that the registered officer signed, for a user of this Host."""
 
-    path: Path
+    shown: str
+    """What people call it."""
     file: FileIO
     digest: bytes
     """Of what she signed."""
@@ -42,7 +43,7 @@ class BatchFile:
         Nothing counts before the last: raises RefusedError at the end if the file was
         changed since its signature held.
         """
-        with _reading(self.path), _refusing(self.refusal):
+        with _reading(self.shown), _refusing(self.refusal):
             self.file.seek(0)
             yield from read_batch_pairs(self.file.read, self.digest)
 
@@ -52,43 +53,47 @@ class BatchFile:
 
 
 @contextmanager
-def open_batch(path: Path, config: HostConfig, name: str | None = None) -> Iterator[BatchFile]:
-    """Open a batch that the registered officer signed, for a user of this Host.
+def batch_at(path: Path, config: HostConfig) -> Iterator[BatchFile]:
+    """Open the batch at a path; raises as open_batch() does."""
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
+    with file:
+        yield open_batch(file, f"The batch {path}", config)
 
-    `name` is what people call it, its path unless given. Every pair has been looked at
-    when it is there. Raises UsageError if a file cannot be read, RefusedError if the batch
+
+def open_batch(file: FileIO, shown: str, config: HostConfig) -> BatchFile:
+    """Return a batch that the registered officer signed, for a user of this Host.
+
+    `shown` is what people call it. Every pair has been looked at when it is there. Raises
+    UsageError if a file cannot be read, RefusedError if the batch
     is not hers, was changed, is cut short, is for a user of another Host or of a suite not
     allowed here, or is in itself not right.
     """
-    shown = name or f"The batch {path}"
     refusal = (
         f"{shown} is refused ({{}}); get it again from the officer registered here "
         f"({config.officer})."
     )
     officer = officer_key(config.officer)
-    with _opened(path) as file:
-        with _reading(path), _refusing(refusal):
-            digest = verify_batch(file.read, officer)
-            file.seek(0)
-            head, count = read_batch_head(file.read, digest)
-        batch = BatchFile(path, file, digest, head, count, refusal)
-        _check_head(shown, head, config)
-        with _refusing(f"{shown} cannot be used here ({{}}); have it minted anew."):
-            _check_pairs(batch)
-        yield batch
-
-
-def _opened(path: Path) -> FileIO:
-    with _reading(path):
-        return path.open("rb", buffering=0)
+    with _reading(shown), _refusing(refusal):
+        file.seek(0)
+        digest = verify_batch(file.read, officer)
+        file.seek(0)
+        head, count = read_batch_head(file.read, digest)
+    batch = BatchFile(shown, file, digest, head, count, refusal)
+    _check_head(shown, head, config)
+    with _refusing(f"{shown} cannot be used here ({{}}); have it minted anew."):
+        _check_pairs(batch)
+    return batch
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(shown: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
+        raise UsageError(f"{shown} cannot be read: {error.strerror}.") from error
 
 
 @contextmanager

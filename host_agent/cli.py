@@ -111,11 +111,12 @@ def import_(
     """Take in a batch of key pairs that the officer minted: all of it, or nothing."""
     from carnet.progress import progress_bar
     from host_agent import importing
-    from host_agent.batch_file import open_batch
+    from host_agent.batch_file import batch_at
+    from host_agent.rollback import advance_mark
 
     config = configuration.load(path)
     bars = partial(progress_bar, wanted=progress)
-    with open_batch(batch_path, config) as batch:
+    with batch_at(batch_path, config) as batch:
         pin = read_pin(pin_fd, pin_file)
         with (
             open_database(config) as database,
@@ -123,6 +124,7 @@ def import_(
             importing.OwnHsmToken(config, pin) as hsm,
         ):
             new = importing.take_in(batch, hsm, database, config, bars)
+            hsm.use(lambda session: advance_mark(database, session, config.name))
     user_id, count = batch.head.user_id, batch.count
     if as_json:
         console.print_json({"user_id": user_id, "pairs": count, "new": new})

@@ -76,6 +76,15 @@ certificate = "link.crt"
 key = "link.key"
 authority = "officer.crt"
 
+# The security officer's own door, over mutually authenticated TLS: batches, revocations.
+# Off unless this table is there. She certifies it by `carnet-provision certificates
+# interface NAME`; nobody but her gets in, by the certificate `officer` above.
+# [interface]
+# listen = "0.0.0.0"
+# port = 8472
+# certificate = "interface.crt"
+# key = "interface.key"
+
 # One table for each Target, by the name that users ask for.
 {targets}"""
 
@@ -133,6 +142,15 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     connections_per_address: Annotated[int, Meta(ge=4, le=4096)] = 64
 
 
+class InterfaceSection(Section, frozen=True, kw_only=True):
+    """The officer's interface."""
+
+    listen: str
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    certificate: Path
+    key: Path
+
+
 class HostConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
@@ -148,6 +166,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     token: TokenSection = TokenSection()
     limits: LimitsSection = LimitsSection()
+    interface: InterfaceSection | None = None
 
     @property
     def key_database(self) -> Place:

@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 OPERATION_SECONDS = 10
 """After which an HSM that does not answer is taken for lost."""
+IMPORT_SECONDS = 120
+"""The same, for one operation of an import: some list all keys, which takes long where many are."""
 WATCH_SECONDS = 5
 """Between looks at an HSM of which nobody asks anything."""
 RETRY_SECONDS = 5
@@ -170,6 +172,14 @@ class Hsm:
         """Keep a signed head on the token; raises TokenError."""
         await self._in_turn(lambda: self._login.use_session(lambda s: write_mark(s, signed)))
 
+    async def use_session(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something for an import; requests come in between; raises TokenError."""
+        return await self._in_turn(lambda: self._login.use_session(work), IMPORT_SECONDS)
+
+    async def renew(self) -> None:
+        """Log in anew, to see what the token really keeps; raises TokenError."""
+        await self._in_turn(self._login.renew, IMPORT_SECONDS)
+
     async def start(self) -> None:
         """Log in for the first time; an HSM that is not there is waited for.
 
@@ -233,18 +243,18 @@ class Hsm:
     async def _use_host_keys(self, work: Callable[[HostKeys], T]) -> T:
         return await self._in_turn(lambda: self._login.use_host_keys(work))
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
+    async def _in_turn(self, work: Callable[[], T], seconds: int = OPERATION_SECONDS) -> T:
         """Do one operation at a time, so that each is timed by itself."""
         async with self._turn:
             self.require()
             try:
-                async with asyncio.timeout(OPERATION_SECONDS):
+                async with asyncio.timeout(seconds):
                     return await self._worker.call(work)
             except HsmLostError as error:
                 self._handle(states.Lost(error.sentence))
                 raise
             except TimeoutError as error:
-                silence = f"The HSM has not answered for {OPERATION_SECONDS} seconds."
+                silence = f"The HSM has not answered for {seconds} seconds."
                 self._handle(states.Lost(silence))
                 raise HsmAwayError(silence) from error
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 
-from carnet.errors import TokenAwayError, TokenError
+from carnet.errors import CarnetError, TokenAwayError, TokenError
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.host_keys import HostKeys
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
@@ -70,6 +70,13 @@ class HsmLogin:
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
         self._serial = serial
         return serial
+
+    def renew(self) -> None:
+        """Log in anew while the token is there; raises HsmLostError where that fails."""
+        try:
+            self.log_in()
+        except CarnetError as error:
+            raise HsmLostError(error.sentence) from error
 
     def log_out(self) -> None:
         """Close the session; one that is gone already is closed."""

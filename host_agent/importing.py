@@ -27,11 +27,11 @@ from carnet.wire.envelope import SPLIT
 from carnet.wire.keys import key_id_of
 from host_agent.batch_file import BatchFile
 from host_agent.config import HostConfig
-from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair
+from host_agent.keydb import Arrival, KeyDatabase, KeyStoreName, NewPair
 from host_agent.keystore.store import Intake, KeyStore, id_of, wrapped_of
 from host_agent.keystore.stores import store_of
 from host_agent.local import hsm_session
-from host_agent.rollback import advance_mark, check_not_older
+from host_agent.rollback import check_not_older
 from host_agent.split_batch import check_split_batch
 
 T = TypeVar("T")
@@ -93,13 +93,20 @@ def store_for(head: BatchHead, config: HostConfig) -> KeyStore:
 
 
 def take_in(
-    batch: BatchFile, hsm: HsmToken, database: KeyDatabase, config: HostConfig, bars: Bars
+    batch: BatchFile,
+    hsm: HsmToken,
+    database: KeyDatabase,
+    config: HostConfig,
+    bars: Bars,
+    *,
+    received: bool = False,
 ) -> int:
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
-    Raises UsageError if the Key Database is older than the HSM knows, RefusedError if the
-    batch was made for another Host, cannot be used by this HSM, or was changed since it
-    was opened; TokenError if the HSM fails.
+    Whoever calls it has the head of the accounts signed then. `received` says that the
+    officer sent it, for the accounts. Raises UsageError if the Key Database is older than
+    the HSM knows, RefusedError if the batch was made for another Host, cannot be used by
+    this HSM, or was changed since it was opened; TokenError if the HSM fails.
     """
     store = store_for(batch.head, config)
     hsm.use(partial(check_not_older, database))
@@ -110,9 +117,7 @@ def take_in(
             key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
         check_kept(batch, key_ids, hsm, database, store)
     with bars("Recording", batch.count) as advance:
-        new = record_batch(batch, database, advance, store)
-    hsm.use(lambda session: advance_mark(database, session, config.name))
-    return new
+        return record_batch(batch, database, advance, store, received=received)
 
 
 def wrapped_onto_hsm(
@@ -161,16 +166,24 @@ def check_kept(
 
 
 def record_batch(
-    batch: BatchFile, database: KeyDatabase, advance: Advance, store: KeyStore = _ON_TOKEN
+    batch: BatchFile,
+    database: KeyDatabase,
+    advance: Advance,
+    store: KeyStore = _ON_TOKEN,
+    *,
+    received: bool = False,
 ) -> int:
     """Take the batch's pairs into the Key Database as valid; return how many were new.
 
     All in one transaction: where the file turns out to have been changed, none.
     """
-    pairs = ((_new_pair(batch.head, pair), wrapped_of(pair)) for pair in batch.pairs())
-    new = store.record(batch.head, pairs, database, advance)
+    head = batch.head
+    pairs = ((_new_pair(head, pair), wrapped_of(pair)) for pair in batch.pairs())
+    facts = {"user_id": head.user_id, "batch_id": head.batch_id}
+    about = {**facts, "pairs": batch.count, "digest": batch.digest}
+    new = store.record(head, pairs, database, Arrival(advance, about if received else None))
     crash.reach("import.recorded")
-    store.finish(batch.head, database)
+    store.finish(head, database)
     return new
 
 

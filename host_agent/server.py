@@ -8,8 +8,8 @@ nothing else: no key, no database and no token has a part in it.
 
 import asyncio
 import ssl
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 
@@ -25,13 +25,13 @@ from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
-from carnet.service import serve_until_stopped
+from carnet.service import serve_until_stopped, serving
 from carnet.token.session import TokenSession
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.suites import numbers_of
-from host_agent import schema
+from host_agent import officer_interface, schema
 from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.admission import Admission
 from host_agent.config import HostConfig, LimitsSection
@@ -50,6 +50,7 @@ from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
+from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.rollback import check_not_older
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
@@ -235,7 +236,9 @@ async def _serve(
             service.start(heads.run())
             runner = web.ServerRunner(service.server())
             rules = door_rules(config.limits)
-            await serve_until_stopped(runner, rules, config.listen, config.port)
+            interface = OfficerInterface(config, database, hsm, heads.sign_newest)
+            async with _officers_door(config, interface):
+                await serve_until_stopped(runner, rules, config.listen, config.port)
         finally:
             await service.stop()
             await heads.sign_newest()
@@ -253,6 +256,23 @@ def _check_hsm(database: KeyDatabase, session: TokenSession) -> None:
             remedy="Their requests are rejected; put the HSM back that has it, or have them "
             "minted anew for the keys of `carnet-host host-keys`.",
         )
+
+
+@asynccontextmanager
+async def _officers_door(config: HostConfig, interface: OfficerInterface) -> AsyncIterator[None]:
+    """Serve the officer's interface too, where it is configured."""
+    section = config.interface
+    if section is None:
+        yield
+        return
+    runner = web.ServerRunner(interface.server())
+    context = interface_context(section, config)
+    rules = officer_interface.door_rules()
+    try:
+        async with serving(runner, rules, section.listen, section.port, context):
+            yield
+    finally:
+        await interface.stop()
 
 
 def door_rules(section: LimitsSection) -> DoorRules:

@@ -14,15 +14,29 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from carnet.errors import UsageError
+from carnet.interface import interface_name
 
 _CLOCK_SKEW = timedelta(minutes=5)
 
 
 class Role(Enum):
-    """At which end of the link an agent is; the value is its extended key usage."""
+    """What an agent's certificate is for: its end of the link, or the Host's own interface."""
 
-    HOST = ExtendedKeyUsageOID.CLIENT_AUTH
-    TARGET = ExtendedKeyUsageOID.SERVER_AUTH
+    HOST = "host"
+    TARGET = "target"
+    INTERFACE = "interface"
+    """The Host's, toward the officer."""
+
+    @property
+    def usage(self) -> x509.ObjectIdentifier:
+        """The extended key usage."""
+        if self is Role.HOST:
+            return ExtendedKeyUsageOID.CLIENT_AUTH
+        return ExtendedKeyUsageOID.SERVER_AUTH
+
+    def name_of(self, agent: str) -> str:
+        """Return the name in the certificate: on its interface a Host has one of no Target."""
+        return interface_name(agent) if self is Role.INTERFACE else agent
 
 
 def officer_certificate(
@@ -57,8 +71,8 @@ def agent_certificate(
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_usage(sign_certificates=False), True),
-        (x509.ExtendedKeyUsage([role.value]), True),
-        (x509.SubjectAlternativeName([x509.DNSName(agent)]), False),
+        (x509.ExtendedKeyUsage([role.usage]), True),
+        (x509.SubjectAlternativeName([x509.DNSName(role.name_of(agent))]), False),
     ):
         builder = builder.add_extension(extension, critical)
     return builder.sign(key, hashes.SHA256())

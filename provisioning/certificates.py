@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from carnet.console import print_json
 from carnet.errors import UsageError
 from carnet.files import read_small
+from carnet.interface import is_interface_name
 from carnet.wire.fields import Name
 from provisioning.authority import Role, agent_certificate
 from provisioning.checks import checked
@@ -70,11 +71,13 @@ def certificates(
     days: int,
     as_json: bool,
 ) -> None:
-    """Certify a Host or a Target for the link between them.
+    """Certify a Host or a Target for the link between them, or a Host's interface to you.
 
     A Host's NAME is what stands behind the @ of its users; a Target's is what users
     ask for.
     """
+    if is_interface_name(name):
+        raise UsageError(f"{name} is what Hosts are called on their interface; choose another.")
     checked(name, Name, f"{name!r} is no agent's name; use lower-case letters, digits, . and -.")
     check_absent(out / LINK_KEY, out / LINK_CERTIFICATE, out / CERTIFICATE_FILE)
     requested = None if csr is None else _requested_key(csr)

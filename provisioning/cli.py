@@ -10,6 +10,7 @@ from provisioning.certificates import certificates, init
 from provisioning.mint_command import mint_command
 from provisioning.pins import change_pin, unblock
 from provisioning.sheet_command import sheet
+from provisioning.telling import revoke, send
 from provisioning.tokens import burn, list_pairs, token_init
 
 _NAME = "carnet-provision"
@@ -34,6 +35,8 @@ for _command in (
     list_pairs,
     sheet,
     burn,
+    send,
+    revoke,
     change_pin,
     unblock,
 ):

@@ -22,6 +22,7 @@ _LATER = Meaning((), (ACCOUNTING,))
 MEANINGS = {
     # Host
     "imported": _ADMINISTRATION,
+    "batch-received": _ADMINISTRATION,
     "spent": Meaning((2, 3), (AUTHENTICATION, AUTHORIZATION, ACCOUNTING)),
     "answered": Meaning((6, 7), (ACCOUNTING,)),
     "key-destroyed": Meaning((10,), (ACCOUNTING,)),

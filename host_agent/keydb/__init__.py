@@ -16,6 +16,7 @@ from host_agent.keydb.ended import Ended
 from host_agent.keydb.pairs import OWED
 from host_agent.keydb.records import (
     DESTRUCTION_OWED,
+    Arrival,
     BatchKey,
     Count,
     NewPair,
@@ -34,6 +35,7 @@ __all__ = [
     "DESTRUCTION_OWED",
     "LEASE_SECONDS",
     "OWED",
+    "Arrival",
     "BatchKey",
     "Count",
     "KeyDatabase",

@@ -5,7 +5,7 @@ from sqlalchemy import func, or_, select, update
 from carnet.database.sql import now, upsert
 from carnet.wire.control import TunnelEnded
 from host_agent import schema
-from host_agent.keydb.store import Store
+from host_agent.keydb.store import Store, conditions_of
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 
@@ -21,8 +21,7 @@ class Ended(Store):
         Live is what is not known to have ended, a request without an answer included.
         The service asks Target for it.
         """
-        conditions = [_pairs.c[column] == value for column, value in which.items()]
-        pairs = select(_pairs.c.key_id).where(*conditions)
+        pairs = select(_pairs.c.key_id).where(*conditions_of(which))
         with self._engine.begin() as connection:
             request_ids = list(
                 connection.scalars(

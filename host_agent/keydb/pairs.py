@@ -10,8 +10,16 @@ from carnet.database.sql import now, upsert
 from carnet.portions import batched
 from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
-from host_agent.keydb.records import Count, NewPair, PairRecord, PairState, Reason
-from host_agent.keydb.store import Store
+from host_agent.keydb.records import (
+    QUIETLY,
+    Arrival,
+    Count,
+    NewPair,
+    PairRecord,
+    PairState,
+    Reason,
+)
+from host_agent.keydb.store import Store, conditions_of
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 from host_agent.store_name import KeyStoreName
@@ -28,22 +36,20 @@ class Pairs(Store):
         """Take a pair in; False if it was known already, whatever its state."""
         return self.add_pairs([pair]) == 1
 
-    def add_pairs(
-        self, pairs: Iterable[NewPair], on_added: Callable[[int], None] | None = None
-    ) -> int:
+    def add_pairs(self, pairs: Iterable[NewPair], arrival: Arrival = QUIETLY) -> int:
         """Take pairs in, all of them or, where `pairs` raises, none; return how many were new.
 
         One that was known already stays as it is, whatever its state. They are written
         some thousand at a time, so that any number of them takes little memory; until
-        the last nobody else writes. `on_added` is told how many more are there.
+        the last nobody else writes.
         """
-        return self._add_all(pairs, self._add, on_added)
+        return self._add_all(pairs, self._add, arrival)
 
     def _add_all(
         self,
         stream: Iterable[T],
         add: Callable[[Connection, list[T]], Collection[bytes]],
-        on_added: Callable[[int], None] | None,
+        arrival: Arrival,
     ) -> int:
         """Add portions of a stream in one transaction; return how many pairs were new."""
         new = 0
@@ -51,8 +57,9 @@ class Pairs(Store):
             for some in batched(stream, _AT_ONCE):
                 new += len(add(connection, some))
                 crash.reach("import.pairs-added")
-                if on_added is not None:
-                    on_added(len(some))
+                arrival.on_added(len(some))
+            if arrival.received is not None and new:
+                self._audit(connection, "batch-received", new=new, **arrival.received)
         return new
 
     def _add(self, connection: Connection, pairs: Sequence[NewPair]) -> Collection[bytes]:
@@ -128,13 +135,20 @@ class Pairs(Store):
         with self._reading.begin() as connection:
             return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
 
-    def revoke(self, why: str, **which: object) -> list[bytes]:
-        """Turn valid pairs invalid: by key_id, user_id or token_serial; return which."""
-        conditions = [_pairs.c[column] == value for column, value in which.items()]
+    def revoke(
+        self, why: str, reason: Reason = Reason.REVOKED, by: str | None = None, **which: object
+    ) -> list[bytes]:
+        """Turn valid pairs invalid: by key_id, user_id or token_serial; return which.
+
+        `by` is who wants it, where that is not the operator.
+        """
+        facts: dict[str, object] = {"why": why, **({"by": by} if by else {})}
+        if reason is not Reason.REVOKED:
+            facts["reason"] = str(reason)
         with self._engine.begin() as connection:
-            revoked = _invalidate(connection, Reason.REVOKED, *conditions)
+            revoked = _invalidate(connection, reason, *conditions_of(which))
             for key_id in revoked:
-                self._audit_pair(connection, "revoked", key_id, why=why)
+                self._audit_pair(connection, "revoked", key_id, **facts)
         return revoked
 
     def host_keys_in_use(self) -> dict[bytes, int]:

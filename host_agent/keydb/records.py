@@ -1,5 +1,6 @@
 """What the Key Database says of a key pair, and of the request that spent it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -71,6 +72,20 @@ class NewPair:
     not_after: int | None
     host_key_id: bytes | None = None
     key_store: KeyStoreName = KeyStoreName.TOKEN
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What there is to do about pairs while they are taken in."""
+
+    on_added: Callable[[int], object] = lambda _: None
+    """Told how many more are there, before they count."""
+    received: Mapping[str, object] | None = None
+    """Of a batch that the officer sent, the facts for the accounts."""
+
+
+QUIETLY = Arrival()
+"""Nothing."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 
 from carnet import audit
 from carnet.database import for_reading
@@ -45,3 +45,11 @@ class Store:
         ).one()
         whose = {"user_id": row.user_id, "key_id": key_id, "request_id": row.request_id}
         self._audit(connection, event, **whose, **facts)
+
+
+def conditions_of(which: Mapping[str, object]) -> list[ColumnElement[bool]]:
+    """Return what pairs with these values meet; of a column any of a list."""
+    return [
+        _pairs.c[column].in_(value) if isinstance(value, list) else _pairs.c[column] == value
+        for column, value in which.items()
+    ]

@@ -5,13 +5,13 @@ key-encryption key (KEK) of a batch is destroyed on the HSM once its last pair i
 until that is recorded it is owed.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
 from carnet.database.sql import now, upsert
 from host_agent.keydb.pairs import Pairs
-from host_agent.keydb.records import BatchKey, NewPair, WrappedKey
+from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, WrappedKey
 from host_agent.schema import batch_keys as _keks
 from host_agent.schema import wrapped_keys as _wrapped
 
@@ -58,12 +58,10 @@ class Wrapped(Pairs):
             return bool(connection.scalar(select(exists().where(_wrapped.c.kek_id == kek_id))))
 
     def add_wrapped_pairs(
-        self,
-        pairs: Iterable[tuple[NewPair, WrappedKey]],
-        on_added: Callable[[int], None] | None = None,
+        self, pairs: Iterable[tuple[NewPair, WrappedKey]], arrival: Arrival = QUIETLY
     ) -> int:
         """Take pairs in with their wrapped private keys, as add_pairs() does."""
-        return self._add_all(pairs, self._add_wrapped, on_added)
+        return self._add_all(pairs, self._add_wrapped, arrival)
 
     def _add_wrapped(
         self, connection: Connection, pairs: Sequence[tuple[NewPair, WrappedKey]]

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives import hashes
 
-from carnet.progress import Advance
 from carnet.token.session import TokenSession
 from carnet.token.transport import UnwrappingKey
 from carnet.wire.documents import BatchHead, BatchPair
@@ -17,7 +16,7 @@ from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
 from host_agent.hsm import Hsm
-from host_agent.keydb import KeyDatabase, NewPair, PairRecord
+from host_agent.keydb import Arrival, KeyDatabase, NewPair, PairRecord
 from host_agent.keystore.halves import Half
 from host_agent.store_name import KeyStoreName
 
@@ -118,7 +117,7 @@ class KeyStore(ABC):
         head: BatchHead,
         pairs: Iterable[tuple[NewPair, bytes]],
         database: KeyDatabase,
-        advance: Advance,
+        arrival: Arrival,
     ) -> int:
         """Take pairs, each with its wrapped key, into the Key Database as valid, all or none.
 

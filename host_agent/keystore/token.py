@@ -6,12 +6,11 @@ from typing import ClassVar
 
 from carnet import crash
 from carnet.errors import TokenError
-from carnet.progress import Advance
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from carnet.wire.documents import BatchHead, BatchPair
 from host_agent.hsm import Hsm
-from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair, PairRecord
+from host_agent.keydb import Arrival, KeyDatabase, KeyStoreName, NewPair, PairRecord
 from host_agent.keystore.halves import Half, OnToken
 from host_agent.keystore.store import Intake, KeyStore, id_of, wrapped_of
 
@@ -59,10 +58,10 @@ class TokenStore(KeyStore):
         _: BatchHead,
         pairs: Iterable[tuple[NewPair, bytes]],
         database: KeyDatabase,
-        advance: Advance,
+        arrival: Arrival,
     ) -> int:
         """Record the pairs alone: their private keys are on the HSM."""
-        return database.add_pairs((pair for pair, _ in pairs), advance)
+        return database.add_pairs((pair for pair, _ in pairs), arrival)
 
     async def half_of(self, _: KeyDatabase, pair: PairRecord) -> Half:
         """Return what is on the HSM."""

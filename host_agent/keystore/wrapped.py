@@ -16,12 +16,18 @@ import structlog
 from carnet import crash
 from carnet.database import forget_deleted
 from carnet.errors import RefusedError, TokenAwayError, TokenError
-from carnet.progress import Advance
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.session import TokenSession
 from carnet.wire.documents import BatchHead, BatchPair
 from host_agent.hsm import Hsm
-from host_agent.keydb import KeyDatabase, KeyStoreName, NewPair, PairRecord, WrappedKey
+from host_agent.keydb import (
+    Arrival,
+    KeyDatabase,
+    KeyStoreName,
+    NewPair,
+    PairRecord,
+    WrappedKey,
+)
 from host_agent.keystore.halves import Half, InDatabase
 from host_agent.keystore.store import Intake, KeyStore, id_of, kek_id_of, oaep_of, wrapped_of
 
@@ -78,7 +84,7 @@ class WrappedStore(KeyStore):
         head: BatchHead,
         pairs: Iterable[tuple[NewPair, bytes]],
         database: KeyDatabase,
-        advance: Advance,
+        arrival: Arrival,
     ) -> int:
         """Record the pairs and their wrapped private keys, at once."""
         kek_id = kek_id_of(head)
@@ -86,7 +92,7 @@ class WrappedStore(KeyStore):
             (replace(pair, key_store=self.name), WrappedKey(kek_id, wrapped))
             for pair, wrapped in pairs
         )
-        return database.add_wrapped_pairs(kept, advance)
+        return database.add_wrapped_pairs(kept, arrival)
 
     async def half_of(self, database: KeyDatabase, pair: PairRecord) -> Half:
         """Return what the Key Database has of it."""

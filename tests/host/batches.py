@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from carnet.link import LinkSection
+from carnet.token.host_keys import make_host_keys
 from carnet.token.onetime import pair_label
 from carnet.wire.documents import Batch, BatchPair, sign_document
 from carnet.wire.keys import encode_public_key
 from carnet.wire.suites import P256
-from host_agent.batch_file import open_batch
+from host_agent.batch_file import batch_at
 from host_agent.config import HostConfig, TargetSection
 from provisioning.authority import officer_certificate
 
@@ -100,8 +101,14 @@ def opened(batch):
         place = Path(directory)
         path = write(place / "batch", batch, Officer(place))
         config = host_config(place)
-        with open_batch(path, config) as file:
+        with batch_at(path, config) as file:
             yield file, config
+
+
+def sealing_key(session):
+    """Return the Host's key on P-256 that requests are sealed to; it is made if there is none."""
+    couples = make_host_keys(session)
+    return next(each.sealing for each in couples if each.key_type == "ec-p256")
 
 
 class SessionToken:

@@ -9,20 +9,27 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from carnet.database.place import FilePlace
 from carnet.errors import RefusedError
 from carnet.progress import no_bar
-from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
 from carnet.token.session import open_session
 from carnet.wire.documents import sign_document
 from carnet.wire.keys import key_id_of
 from host_agent import config as configuration
-from host_agent.batch_file import open_batch
+from host_agent.batch_file import batch_at
 from host_agent.importing import record_batch
 from host_agent.keydb import KeyDatabase, PairState
-from tests.host.batches import Officer, host_config, public_key, split_batch, split_pairs, write
+from tests.host.batches import (
+    Officer,
+    host_config,
+    public_key,
+    sealing_key,
+    split_batch,
+    split_pairs,
+    write,
+)
 from tests.host.importing import import_batch
+from tests.host.interface import database_setting
 from tests.host.real_host import PIN, SO_PIN, new_module
 
 MIB = 1024 * 1024
@@ -63,30 +70,18 @@ class Office:
 def office(tmp_path, place, monkeypatch):
     directory = tmp_path / "office"
     directory.mkdir()
-    host_key = key_of_the_host(new_module(directory, monkeypatch))
+    module = new_module(directory, monkeypatch)
+    initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN)
+    with open_session(module.choose("hsm"), PIN, writable=True) as session:
+        host_key = sealing_key(session)
     for name in ("pin", "link.crt", "link.key"):
         (directory / name).touch(mode=0o600)
     (directory / "pin").write_text(PIN)
     text = configuration.render("office", [("work", "https://127.0.0.1:1")])
-    kept = f'directory = "{directory}"\n{_database(place)}'
+    kept = f'directory = "{directory}"\n{database_setting(place)}'
     config = directory / "host.toml"
     config.write_text(text.replace('directory = "/var/lib/carnet-host"', kept))
     return Office(directory, Officer(directory), config, place, host_key)
-
-
-def key_of_the_host(module):
-    """Make the HSM token, and the Host's long-term keys on it; return the one on P-256."""
-    initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN)
-    with open_session(module.choose("hsm"), PIN, writable=True) as session:
-        couples = make_host_keys(session)
-    return next(each.sealing for each in couples if each.key_type == "ec-p256")
-
-
-def _database(place):
-    if isinstance(place, FilePlace):
-        return f'database = "{place.path}"'
-    url = place.url.render_as_string(hide_password=False)
-    return f'database = "{url}"\ndatabase_password_file = "{place.password_file}"'
 
 
 def test_a_split_batch_is_taken_in_once_and_as_such(office):
@@ -177,7 +172,7 @@ def test_what_is_not_right_is_refused_whole_with_the_reason(tmp_path):
     for reason, data in forged(office).items():
         path = directory / "batch"
         path.write_bytes(data)
-        with pytest.raises(RefusedError, match=reason), open_batch(path, config):
+        with pytest.raises(RefusedError, match=reason), batch_at(path, config):
             pass
 
 
@@ -185,7 +180,7 @@ def test_a_file_that_is_changed_while_pairs_are_recorded_leaves_nothing(tmp_path
     """Not in the first portion of the pairs but behind the second, when some are written."""
     officer = Officer(tmp_path)
     path = write(tmp_path / "batch", split_batch(2500), officer)
-    with open_batch(path, host_config(tmp_path)) as batch, no_bar("", 0) as advance:
+    with batch_at(path, host_config(tmp_path)) as batch, no_bar("", 0) as advance:
         changed = bytearray(path.read_bytes())
         at = changed.rindex(b"carnet 20261123")
         changed[at + 20] ^= 1

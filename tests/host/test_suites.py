@@ -22,7 +22,7 @@ from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, SuiteName
 from host_agent import config as configuration
-from host_agent.batch_file import open_batch
+from host_agent.batch_file import batch_at
 from host_agent.exchange import Exchange, Parts, Rejected
 from host_agent.importing import record_batch, wrapped_onto_hsm
 from host_agent.leases import Leases
@@ -112,7 +112,7 @@ def take_in(pairing, database, tmp_path):
 
     def take(batch):
         with (
-            open_batch(write(tmp_path / "batch", batch, officer), config) as opened,
+            batch_at(write(tmp_path / "batch", batch, officer), config) as opened,
             no_bar("", 0) as advance,
         ):
             hsm = SessionToken(pairing.host)
@@ -177,7 +177,7 @@ def test_a_batch_of_a_suite_not_allowed_is_refused_with_the_reason(tmp_path, sui
     config = host_config(tmp_path, suites=(SuiteName.P256,))
     with (
         pytest.raises(RefusedError, match=f"of suite {named}, which is not among the `suites`"),
-        open_batch(path, config),
+        batch_at(path, config),
     ):
         pass
 

@@ -1,0 +1,262 @@
+"""The officer's interface: batches, revocations and counts, over mutually authenticated TLS 1.3.
+
+Only she gets in, and she is who shows the registered certificate itself: one that she
+issued, to a Host or a Target, is not hers. Whoever else comes gets one and the same answer.
+"""
+
+import asyncio
+import ssl
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
+from io import FileIO
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy.exc import SQLAlchemyError
+
+from carnet import crash
+from carnet.answers import FixedAnswer
+from carnet.doors import DoorRules
+from carnet.errors import RefusedError, TokenError, UsageError
+from carnet.files import private_directory, read_small
+from carnet.interface import (
+    BATCHES,
+    MAX_REVOCATION,
+    PAIRS,
+    REVOCATIONS,
+    Received,
+    Refused,
+    Revoked,
+    decode_revocation,
+)
+from carnet.link import LinkSection, read_at_most, server_context
+from carnet.progress import no_bar
+from carnet.token.session import TokenSession
+from carnet.wire.documents import MAX_BATCH
+from host_agent.batch_file import open_batch
+from host_agent.config import HostConfig, InterfaceSection
+from host_agent.hsm import Hsm
+from host_agent.importing import alone, take_in
+from host_agent.keydb import KeyDatabase, Reason
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+PIECE_SECONDS = 30
+"""In which the next piece of a body must come."""
+BODY_SECONDS = 900
+_PIECE = 64 * 1024
+_MAX_FILE = MAX_BATCH + 1024
+"""The payload, and what is around it."""
+_BUSY = "Another import runs; wait until it is over."
+_AWAY = "The Key Database does not answer; send it again."
+
+
+def door_rules() -> DoorRules:
+    """Return what those who connect may do; there is one officer."""
+    return DoorRules(refusal=refusal, connections=16, per_address=8, idle_seconds=10)
+
+
+def refusal() -> FixedAnswer:
+    """Return what everybody gets who is not the officer."""
+    return FixedAnswer(HTTPStatus.FORBIDDEN)
+
+
+def interface_context(section: InterfaceSection, config: HostConfig) -> ssl.SSLContext:
+    """Return the TLS side of the Host: the officer's certificate is the authority."""
+    return server_context(
+        LinkSection(certificate=section.certificate, key=section.key, authority=config.officer)
+    )
+
+
+class _ServiceToken:
+    """The HSM token as an import beside the requests has it: they come in between."""
+
+    def __init__(self, hsm: Hsm, loop: asyncio.AbstractEventLoop) -> None:
+        self._hsm, self._loop = hsm, loop
+
+    def use(self, work: Callable[[TokenSession], T]) -> T:
+        return self._wait(self._hsm.use_session(work))
+
+    def renew(self) -> None:
+        self._wait(self._hsm.renew())
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+class OfficerInterface:
+    """The three paths of the interface."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        database: KeyDatabase,
+        hsm: Hsm,
+        sign_accounts: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._config, self._database, self._hsm = config, database, hsm
+        self._sign_accounts = sign_accounts
+        certificate = x509.load_pem_x509_certificate(read_small(config.officer))
+        self._officer = certificate.public_bytes(Encoding.DER)
+        self._busy = False
+        self._importing: asyncio.Task[Received] | None = None
+        self._paths = {
+            ("POST", BATCHES): self._batch,
+            ("POST", REVOCATIONS): self._revoke,
+            ("GET", PAIRS): self._count,
+        }
+
+    def server(self) -> web.Server:
+        """Return what aiohttp serves."""
+        return web.Server(self.handle)
+
+    async def stop(self) -> None:
+        """Wait until an import that runs is over."""
+        if self._importing is not None:
+            await asyncio.wait([self._importing])
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer the officer, and nobody else."""
+        if not self._is_officer(request):
+            log.warning("not-the-officer", address=request.remote)
+            return refusal()
+        work = self._paths.get((request.method, request.rel_url.raw_path))
+        if work is None or "Expect" in request.headers:
+            return FixedAnswer(HTTPStatus.NOT_FOUND)
+        try:
+            return _answer(HTTPStatus.OK, await work(request))
+        except (OSError, web.RequestPayloadError) as error:
+            log.warning("officer-cut-off", reason=str(error) or type(error).__name__)
+            return FixedAnswer(HTTPStatus.BAD_REQUEST)
+        except _FAILURES as error:
+            status, reason = _explain(error)
+            log.warning("officer-refused", status=status.value, reason=str(error))
+            return _answer(status, Refused(reason=reason))
+
+    def _is_officer(self, request: web.BaseRequest) -> bool:
+        tls: Any = request.transport.get_extra_info("ssl_object") if request.transport else None
+        return tls is not None and tls.getpeercert(binary_form=True) == self._officer
+
+    async def _batch(self, request: web.BaseRequest) -> Received:
+        """Take a batch: into a file without a name first, then as `carnet-host import` does."""
+        if self._busy:
+            raise UsageError(_BUSY)
+        if (request.content_length or 0) > _MAX_FILE:
+            raise _TooLongError
+        self._busy = True
+        try:
+            where = private_directory(self._config.directory)
+            spool = tempfile.TemporaryFile(dir=where, buffering=0)  # noqa: SIM115
+            try:
+                await _receive(request, spool)
+            except BaseException:
+                spool.close()
+                raise
+            # It goes on if the officer hangs up, and if this process is told to stop.
+            self._importing = asyncio.create_task(self._take_in(spool))
+            self._importing.add_done_callback(lambda _: setattr(self, "_busy", False))
+        except BaseException:
+            self._busy = False
+            raise
+        return await asyncio.shield(self._importing)
+
+    async def _take_in(self, spool: FileIO) -> Received:
+        token = _ServiceToken(self._hsm, asyncio.get_running_loop())
+        with spool:
+            received = await asyncio.to_thread(self._import, spool, token)
+        if received.new:
+            await self._sign_accounts()
+        log.info("batch-received", user_id=received.user_id, new=received.new)
+        return received
+
+    def _import(self, spool: FileIO, token: _ServiceToken) -> Received:
+        batch = open_batch(spool, "The batch", self._config)
+        crash.reach("interface.verified")
+        with alone(self._config):
+            new = take_in(batch, token, self._database, self._config, no_bar, received=True)
+        return Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
+
+    async def _revoke(self, request: web.BaseRequest) -> Revoked:
+        async with asyncio.timeout(PIECE_SECONDS):
+            body = await read_at_most(request.content, MAX_REVOCATION)
+        if len(body) > MAX_REVOCATION:
+            raise _TooLongError
+        wanted = decode_revocation(body)
+        reason = Reason.LOST if wanted.lost else Reason.REVOKED
+
+        def work() -> Revoked:
+            which = wanted.names
+            revoked = self._database.revoke(wanted.why, reason, by="officer", **which)
+            tunnels = self._database.revoke_tunnels(wanted.why, **which)
+            return Revoked(revoked=len(revoked), tunnels=tunnels)
+
+        done = await asyncio.to_thread(work)
+        log.info("officer-revoked", revoked=done.revoked, tunnels=done.tunnels)
+        return done
+
+    async def _count(self, _: web.BaseRequest) -> list[dict[str, object]]:
+        return [vars(count) for count in await asyncio.to_thread(self._database.count)]
+
+
+class _TooLongError(Exception):
+    """More bytes than a body may have."""
+
+    def __str__(self) -> str:
+        return f"It is longer than {_MAX_FILE} bytes, or what its path allows."
+
+
+_FAILURES = (RefusedError, UsageError, TokenError, SQLAlchemyError, ValueError, _TooLongError)
+
+
+def _explain(error: Exception) -> tuple[HTTPStatus, str]:
+    match error:
+        case RefusedError():
+            return HTTPStatus.UNPROCESSABLE_ENTITY, error.sentence
+        case UsageError():
+            return HTTPStatus.CONFLICT, error.sentence
+        case TokenError():
+            return HTTPStatus.SERVICE_UNAVAILABLE, error.sentence
+        case SQLAlchemyError():
+            return HTTPStatus.SERVICE_UNAVAILABLE, _AWAY
+        case _TooLongError():
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)
+        case _:
+            return HTTPStatus.BAD_REQUEST, f"It is no revocation: {error}."
+
+
+async def _receive(request: web.BaseRequest, spool: FileIO) -> None:
+    """Write the body to the file; raises OSError and RequestPayloadError where it does not come."""
+    size = 0
+    async with asyncio.timeout(BODY_SECONDS):
+        while True:
+            async with asyncio.timeout(PIECE_SECONDS):
+                piece = await request.content.read(_PIECE)
+            if not piece:
+                return
+            size += len(piece)
+            if size > _MAX_FILE:
+                raise _TooLongError
+            await asyncio.to_thread(_write, spool, piece)
+
+
+def _write(spool: FileIO, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[spool.write(left) :]
+
+
+def _answer(status: HTTPStatus, content: object) -> web.Response:
+    response = web.Response(
+        status=status.value, body=msgspec.json.encode(content), content_type="application/json"
+    )
+    response.force_close()
+    response.headers["Server"] = "carnet"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "2"
+    return response

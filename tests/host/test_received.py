@@ -1,0 +1,162 @@
+"""What comes of what the officer sends: batches that are taken once, keys on the HSM, burns."""
+
+import json
+import shlex
+import socket
+
+import pytest
+
+from carnet import audit
+from carnet.interface import BATCHES, PAIRS
+from carnet.token.batch_keys import BatchKeys
+from carnet.token.onetime import OneTimeKeys
+from carnet.wire.envelope import seal_request
+from carnet.wire.keys import key_id_of
+from carnet.wire.suites import P256
+from host_agent import schema
+from host_agent.keydb import KeyDatabase
+from host_agent.keystore.store import kek_id_of
+from tests.host.interface import host_with_interface
+from tests.host.real_host import http, read_all, status_of
+from tests.unit.examples import make_request
+
+
+@pytest.fixture
+def interface(tmp_path, place, monkeypatch):
+    """A Host that does not serve yet."""
+    with host_with_interface(tmp_path, place, monkeypatch) as made:
+        yield made
+
+
+sqlite_is_enough = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+
+
+def signed(interface, batch):
+    return interface.officer.sign(batch)
+
+
+def post(interface, batch):
+    return interface.ask("POST", BATCHES, signed(interface, batch))
+
+
+def test_a_batch_is_taken_in_once_and_accounted_for(interface, tmp_path):
+    interface.start()
+    path = tmp_path / "batch"
+    path.write_bytes(signed(interface, interface.split_batch(5)))
+    sent = [interface.provision("send", path, *interface.host, "--json") for _ in range(2)]
+    assert [json.loads(each.stdout) for each in sent] == [
+        {"user_id": "alice@office", "pairs": 5, "new": 5},
+        {"user_id": "alice@office", "pairs": 5, "new": 0},
+    ]
+    assert json.loads(interface.ask("GET", PAIRS).body) == [
+        {
+            "user_id": "alice@office",
+            "state": "valid",
+            "key_store": "token",
+            "pairs": 5,
+            "destruction_owed": 0,
+        }
+    ]
+    with KeyDatabase.opened(interface.place) as database, database.begin() as connection:
+        records = list(audit.read(connection, schema.audit))
+    assert [each.event for each in records] == [*["imported"] * 5, "batch-received"]
+    assert records[-1].facts["new"] == 5
+    assert interface.spooled() == []
+
+
+def answered(interface, batch):
+    """Have the last pair of a batch ask for a Target that there is not; return the status."""
+    key_id = key_id_of(batch.pairs[-1].public_key)
+    with interface.session("alice") as session:
+        key = OneTimeKeys(session).private_key(key_id)
+        asked = make_request(target="elsewhere", request_id=key_id)
+        body = seal_request(asked, batch.pairs[-1].public_key, P256, key)
+    with socket.create_connection(("127.0.0.1", interface.requests), 60) as connection:
+        connection.sendall(http(body))
+        return status_of(read_all(connection))
+
+
+@sqlite_is_enough
+def test_paired_keys_get_onto_the_hsm_that_serves_meanwhile(interface):
+    interface.start()
+    first, second = interface.paired_batch(3), interface.paired_batch(4)
+    assert json.loads(post(interface, first).body)["new"] == 3
+    assert answered(interface, first) == 200
+    assert json.loads(post(interface, second).body)["new"] == 4
+    assert json.loads(post(interface, second).body)["new"] == 0
+    assert answered(interface, second) == 200
+    assert "hsm-lost" not in interface.said()
+    with interface.session("hsm") as session:
+        kept = {pair.key_id for pair in OneTimeKeys(session).pairs()}
+    wanted = {key_id_of(pair.public_key) for pair in (*first.pairs, *second.pairs)}
+    answered_and_burned = {key_id_of(each.pairs[-1].public_key) for each in (first, second)}
+    assert wanted - answered_and_burned <= kept <= wanted
+
+
+def burn(interface):
+    return interface.provision(
+        "burn", "--token", "alice", "--all", "--yes", "--lost", *interface.host,
+        "--pin-file", interface.directory / "pin",
+    )  # fmt: skip
+
+
+@sqlite_is_enough
+def test_wrapped_keys_are_recorded_and_unwrapped_by_the_process_that_took_them(interface):
+    text = interface.config.read_text()
+    wrapped = text.replace('token = "hsm"', 'token = "hsm"\nkey_store = "wrapped"')
+    interface.config.write_text(wrapped)
+    interface.start()
+    batch = interface.paired_batch(3)
+    assert json.loads(post(interface, batch).body)["new"] == 3
+    assert json.loads(post(interface, batch).body)["new"] == 0
+    assert answered(interface, batch) == 200
+    with interface.session("hsm") as session:
+        assert OneTimeKeys(session).pairs() == []
+        assert BatchKeys(session).held() == {kek_id_of(batch)}
+    with KeyDatabase.opened(interface.place) as database:
+        assert [(each.pairs > 0, each.state) for each in database.batch_keys()] == [
+            (True, "in use")
+        ]
+
+
+@sqlite_is_enough
+def test_the_host_hears_of_a_burn_at_once_or_by_the_command_that_is_said(interface):
+    interface.start()
+    assert post(interface, interface.paired_batch(2)).status == 200
+    done = burn(interface)
+    assert "The Host was told, and made 2 of them invalid" in done.stdout, done.stderr
+    assert interface.counts() == {"lost": 2}
+    assert post(interface, interface.paired_batch(2)).status == 200
+    interface.stop()
+    done = burn(interface)
+    assert (done.returncode, "2 key pairs on token alice are destroyed" in done.stdout) == (6, True)
+    assert interface.counts() == {"lost": 2, "valid": 2}
+    interface.start()
+    name, *argv = shlex.split(done.stderr.partition("run later: ")[2])
+    assert name == "carnet-provision"
+    assert interface.provision(*argv).returncode == 0
+    assert interface.counts() == {"lost": 4}
+
+
+@sqlite_is_enough
+@pytest.mark.parametrize(
+    "where",
+    [
+        "interface.verified",
+        "import.pairs-added",
+        "accounts.appended batch-received",
+        "import.recorded",
+    ],
+)
+def test_a_host_that_is_killed_takes_the_batch_again(interface, tmp_path, where):
+    interface.start(CARNET_CRASH_AT=where)
+    path = tmp_path / "batch"
+    path.write_bytes(signed(interface, interface.split_batch(1500)))
+    assert interface.provision("send", path, *interface.host).returncode == 6
+    interface.process.wait(60)
+    assert interface.counts() == ({"valid": 1500} if where == "import.recorded" else {})
+    assert not [each for each in (interface.directory / "state").iterdir() if "tmp" in each.name]
+    interface.start()
+    again = interface.provision("send", path, *interface.host, "--json")
+    assert json.loads(again.stdout)["new"] == (0 if where == "import.recorded" else 1500)
+    assert interface.counts() == {"valid": 1500}
