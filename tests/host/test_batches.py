@@ -124,7 +124,7 @@ def test_the_accounts_have_each_pair_once_and_hold(office):
     subprocess.run([*argv, "verify"], env=environment, capture_output=True, check=True)
 
 
-SIZES = (2000, 100_000 if IN_FULL else 16_000)
+SIZES = (2000, 100_000 if IN_FULL else 8_000)
 """In full, as many as a batch can have."""
 
 
