@@ -21,13 +21,17 @@ def private_directory(path: Path) -> Path:
     """
     if not path.parent.exists():
         private_directory(path.parent)
-    path.mkdir(mode=0o700, exist_ok=True)
+    if not path.exists():
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
     return path
 
 
 def private_file(path: Path) -> Path:
     """Make an empty file that only its owner reads, if there is none; return it."""
-    path.touch(mode=0o600, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600, exist_ok=True)
+        sync_directory(path.parent)
     return path
 
 
@@ -38,7 +42,7 @@ def write_private(path: Path, data: bytes) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -84,7 +88,8 @@ def read_private(path: Path, what: str, limit: int = MAX_SMALL) -> bytes:
         ) from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -81,6 +81,11 @@ class Hsm:
         """Whether it serves."""
         return self._machine.state
 
+    @property
+    def serial(self) -> str | None:
+        """The token's serial number; None before the first login."""
+        return self._login.serial
+
     def require(self) -> None:
         """Raise HsmAwayError unless it serves; before what would be in vain without it."""
         if self.state is not states.State.IN_SERVICE:
@@ -163,6 +168,10 @@ class Hsm:
     async def batch_keys(self) -> HeldBatchKeys:
         """Return the keys of batches that the token holds; raises TokenError if it is away."""
         return await self._use(lambda held: HeldBatchKeys(held.serial, held.batches.held()))
+
+    async def held(self) -> frozenset[bytes]:
+        """Return the pairs that the token held when it was logged in to, whole or in part."""
+        return await self._use(lambda keys: keys.pairs.listed())
 
     async def sign_head(self, head: AccountsHead) -> bytes:
         """Sign the head of the accounts; raises TokenError."""

@@ -55,6 +55,11 @@ class HsmLogin:
         self._open: HeldKeys | None = None
         self._host_keys: HostKeys | None = None
 
+    @property
+    def serial(self) -> str | None:
+        """The token's serial number; None before the first login."""
+        return self._serial
+
     def log_in(self) -> str:
         """Close what is left of the last login, log in; return the token's serial number.
 

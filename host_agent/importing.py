@@ -4,12 +4,14 @@ A pair that the Key Database knows stays as it is, whatever became of it: import
 a batch twice changes nothing, and what is spent stays spent. Whoever is interrupted
 imports the batch again. In custody `split` nothing goes onto the HSM; it is asked all the
 same whether it holds the Host's key that the batch is for, and whether the Key Database is
-the newest, in which spent pairs are known as such.
+the newest, in which spent pairs are known as such. Of several Hosts with an HSM each, each
+imports the batch that was made for its own.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from typing import Protocol, Self, TypeVar
 
 from filelock import FileLock, Timeout
@@ -33,6 +35,7 @@ from host_agent.keystore.stores import store_of
 from host_agent.local import hsm_session
 from host_agent.rollback import check_not_older
 from host_agent.split_batch import check_split_batch
+from softhsm.durable import sync_token
 
 T = TypeVar("T")
 _ON_TOKEN = store_of(KeyStoreName.TOKEN)
@@ -116,6 +119,7 @@ def take_in(
         with bars("Unwrapping", batch.count) as advance:
             key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
         check_kept(batch, key_ids, hsm, database, store)
+        hsm.use(lambda session: sync_token(session.token.info.serial))
     with bars("Recording", batch.count) as advance:
         return record_batch(batch, database, advance, store, received=received)
 
@@ -134,16 +138,19 @@ def wrapped_onto_hsm(
     wrapped key is not what it says.
     """
     hsm.use(partial(_check_transport_key, batch.head))
-    samples = _one_of_each_size(_new_pairs(batch, database))
+    samples = _one_of_each_size(_wanted(batch, database, store))
     if not samples and not store.owes(batch.head, database):
         return
     with _begun(batch.head, hsm) as transport:
         for pair in samples:
             transport.do(_try, pair)
         store.begin(transport.intake, database)
-        for pair in _new_pairs(batch, database, advance):
-            transport.do(store.take, pair)
-            yield id_of(pair)
+        for some in _wanted(batch, database, store):
+            store.announce(transport.intake, some, database)
+            for pair in some:
+                transport.do(store.take, pair)
+                advance()
+                yield id_of(pair)
         transport.do(store.keep, batch.one())
 
 
@@ -243,21 +250,16 @@ def _try(intake: Intake, pair: BatchPair) -> None:
         raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
 
 
-def _new_pairs(
-    batch: BatchFile, database: KeyDatabase, advance: Advance | None = None
-) -> Iterator[BatchPair]:
+def _wanted(batch: BatchFile, database: KeyDatabase, store: KeyStore) -> Iterator[list[BatchPair]]:
+    """Yield, in portions, the pairs that this HSM shall hold."""
     for some in batched(batch.pairs(), _AT_ONCE):
-        unknown = database.unknown_pairs([id_of(pair) for pair in some])
-        for pair in some:
-            if id_of(pair) in unknown:
-                yield pair
-            if advance is not None:
-                advance()
+        wanted = store.wanted([id_of(pair) for pair in some], database)
+        yield [pair for pair in some if id_of(pair) in wanted]
 
 
-def _one_of_each_size(pairs: Iterator[BatchPair]) -> list[BatchPair]:
+def _one_of_each_size(portions: Iterator[list[BatchPair]]) -> list[BatchPair]:
     first: dict[int, BatchPair] = {}
-    for pair in pairs:
+    for pair in chain.from_iterable(portions):
         first.setdefault(len(pair.public_key), pair)
     return list(first.values())
 

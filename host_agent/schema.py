@@ -44,6 +44,15 @@ partial_index(
     (key_pairs.c.state == "valid") & key_pairs.c.not_after.is_not(None),
 )
 
+key_copies = Table(
+    "key_copies",
+    metadata,
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("hsm_serial", Text, primary_key=True),
+    Column("destroyed_at", MOMENT),
+)
+"""Which HSM holds, or held, the private key of a pair; written before the key is stored."""
+
 requests = Table(
     "requests",
     metadata,

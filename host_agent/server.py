@@ -47,7 +47,8 @@ from host_agent.exchange import (
     take_up,
 )
 from host_agent.hsm import HsmAwayError, open_hsm
-from host_agent.keydb import ANSWER_KEPT, KeyDatabase, RequestRecord
+from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
+from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.officer_interface import OfficerInterface, interface_context
@@ -74,6 +75,7 @@ class HostService:
         self._parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_now = asyncio.Event()
+        self._look_over_hsm = True
 
     def server(self) -> web.Server:
         """Return what aiohttp serves.
@@ -146,22 +148,37 @@ class HostService:
 
     def hsm_returned(self) -> None:
         """Do what waited for the HSM: answers that were not sealed, keys not destroyed."""
+        self._look_over_hsm = True
         self._sweep_now.set()
         self._start(self.take_up_unanswered())
 
     async def _destroy_keys(self) -> None:
-        database = self._parts.database
-        for key_id in await asyncio.to_thread(database.keys_to_destroy):
+        """Destroy what this HSM still owes, and after a login what it should not hold.
+
+        What is kept wrapped needs no HSM to be burned.
+        """
+        parts, database = self._parts, self._parts.database
+        for key_id in await asyncio.to_thread(database.keys_to_destroy, parts.hsm.serial):
             pair = await asyncio.to_thread(database.find_pair, key_id)
             try:
                 if pair is not None:
                     await destroy_key(self._parts, pair)
             except HsmAwayError:
-                # What is kept wrapped needs no HSM to be burned.
                 continue
             except TokenError as error:
                 log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
-        await sweep_wrapped(database, self._parts.hsm)
+        if self._look_over_hsm:
+            with suppress(TokenError):
+                await self._destroy_unwanted()
+                self._look_over_hsm = False
+        await sweep_wrapped(database, parts.hsm)
+
+    async def _destroy_unwanted(self) -> None:
+        """Destroy what the HSM holds and nothing wants there; raises TokenError."""
+        parts, on_token = self._parts, store_of(KeyStoreName.TOKEN)
+        held = await parts.hsm.held()
+        for key_id in await asyncio.to_thread(parts.database.unwanted, held):
+            await on_token.burn(parts.database, parts.hsm, key_id)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Run something beside the requests."""

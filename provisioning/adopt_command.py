@@ -58,7 +58,7 @@ def adopt_command(
     Make the keys on the card first, with its own tool. The traveller needs the cover file
     and your certificate beside her card.
     """
-    placed = order_of(custody=SPLIT, host_transport_key=None, oaep_hash=None, **order)
+    placed = order_of(custody=SPLIT, transport_keys=(), oaep_hash=None, **order)
     check_writable(cover_out)
     officer = station.officer()
     login = access.login()
@@ -80,7 +80,7 @@ def _facts(adopted: Adopted, order: MintOrder, cover: Path) -> dict[str, Any]:
         "custody": batch.custody,
         "user": batch.user_id,
         "token": {"label": adopted.token_label, "serial": batch.token_serial},
-        "batch": order.batch_file,
+        "batch": order.batch_files[0],
         "batch_id": batch.batch_id,
         "cover": cover,
         "not_after": order.last_day,
@@ -94,7 +94,7 @@ def _tell(adopted: Adopted, order: MintOrder, cover: Path) -> None:
         f"{len(batch.pairs)} {adopted.choice.type_.name} keys of token {adopted.token_label} "
         f"(serial {batch.token_serial}) are key pairs for {batch.user_id}, in custody split."
     )
-    click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
+    click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_files[0]}; the Host imports it.")
     click.echo(f"The cover is {cover}; the traveller needs it, and your certificate.")
     click.echo("It is for the Host whose long-term keys have this SHA-256; compare it there:")
     click.echo(f"  {', '.join(compared(order).values())}")

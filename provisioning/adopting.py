@@ -47,7 +47,7 @@ def adopt(
         batch = _batch(session, order, choice, found, on_pair)
         label = session.token.info.label
     signed = officer.sign(batch)
-    write_new(order.batch_file, signed)
+    write_new(order.batch_files[0], signed)
     cover = cover_of(batch, order, choice.suite.number, batch.not_after)
     file = pack_cover_file(officer.sign(cover), [signed])
     return Adopted(batch=batch, choice=choice, token_label=label), file

@@ -1,7 +1,8 @@
 """What makes the pairs of a batch, by who shall hold their private keys."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
@@ -12,56 +13,74 @@ from carnet.wire.documents import BatchPair
 from provisioning.choice import Choice
 
 
-class Maker(Protocol):
-    """Makes one pair after the other on the traveller's token."""
+@dataclass(frozen=True)
+class End:
+    """For whom a batch is."""
 
     host_key: bytes
-    """For which of the Host's keys they are; DER SubjectPublicKeyInfo."""
+    """The Host's key; DER SubjectPublicKeyInfo."""
     ephemeral_key: bytes | None
     """The token's half of the agreement on the wrapping key, where there is one."""
 
-    def make(self, label: str, last_day: date | None) -> BatchPair:
-        """Make a pair that is proved to serve; raises TokenError."""
+
+class Maker(Protocol):
+    """Makes one pair after the other on the traveller's token."""
+
+    ends: tuple[End, ...]
+    """One for each batch."""
+
+    def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
+        """Make a pair that is proved to serve; return it as each batch has it.
+
+        Raises TokenError.
+        """
 
 
 class _PairedMaker:
-    """Custody `paired`: each private key is wrapped for the Host too."""
+    """Custody `paired`: each private key is wrapped for the Host too, for each of its HSMs."""
 
-    def __init__(self, wrapping: WrappingKey, host_key: bytes, choice: Choice) -> None:
-        self.host_key = host_key
-        self.ephemeral_key: bytes | None = wrapping.ephemeral_public_key
-        self._wrapping = wrapping
+    def __init__(self, wrapping: list[WrappingKey], ends: tuple[End, ...], choice: Choice) -> None:
+        self.ends = ends
+        self._first, *self._others = wrapping
         self._choice = choice
 
-    def make(self, label: str, last_day: date | None) -> BatchPair:
+    def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
         """Make a pair, and wrap its private key."""
-        choice = self._choice
-        minted = self._wrapping.mint_pair(label, last_day, choice.type_, choice.oaep)
-        return BatchPair(label=label, public_key=minted.public_key, wrapped=minted.wrapped)
+        type_, oaep = self._choice.type_, self._choice.oaep
+        minted = self._first.mint_pair(label, last_day, type_, oaep, self._others)
+        return tuple(
+            BatchPair(label=label, public_key=minted.public_key, wrapped=wrapped)
+            for wrapped in (minted.wrapped, *minted.wrapped_for_others)
+        )
 
 
 class _SplitMaker:
     """Custody `split`: the private key is the token's alone, and signs."""
 
-    ephemeral_key: bytes | None = None
-
     def __init__(self, session: TokenSession, host_key: bytes, choice: Choice) -> None:
-        self.host_key = host_key
+        self.ends: tuple[End, ...] = (End(host_key, None),)
         self._session = session
         self._choice = choice
         make_pending_key(session)
 
-    def make(self, label: str, last_day: date | None) -> BatchPair:
+    def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
         """Make a pair."""
         public_key = mint_signing_pair(self._session, label, last_day, self._choice.type_)
-        return BatchPair(label=label, public_key=public_key, wrapped=None)
+        return (BatchPair(label=label, public_key=public_key, wrapped=None),)
 
 
 @contextmanager
-def paired_maker(session: TokenSession, transport_key: bytes, choice: Choice) -> Iterator[Maker]:
-    """Agree with the Host's transport key; raises TokenError."""
-    with agree_transport(session, transport_key) as wrapping:
-        yield _PairedMaker(wrapping, transport_key, choice)
+def paired_maker(
+    session: TokenSession, transport_keys: tuple[bytes, ...], choice: Choice
+) -> Iterator[Maker]:
+    """Agree with the transport key of each of the Host's HSMs; raises TokenError."""
+    with ExitStack() as closing:
+        wrapping = [closing.enter_context(agree_transport(session, key)) for key in transport_keys]
+        ends = tuple(
+            End(key, own.ephemeral_public_key)
+            for key, own in zip(transport_keys, wrapping, strict=True)
+        )
+        yield _PairedMaker(wrapping, ends, choice)
 
 
 @contextmanager

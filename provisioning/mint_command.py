@@ -38,7 +38,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 def order_options(command: Command) -> Command:
     """Add the options of whatever makes a batch."""
     for option in (
-        click.option("--out", required=True, type=FILE, help="The batch, a new file."),
+        click.option(
+            "--out",
+            "outs",
+            required=True,
+            multiple=True,
+            type=FILE,
+            help="The batch, a new file; one for each transport key, in the same order.",
+        ),
         click.option(
             "--not-after",
             type=click.DateTime(["%Y-%m-%d"]),
@@ -86,7 +93,11 @@ def _custody_options(command: Command) -> Command:
             "--host-keys", type=FILE, help="For custody split: the Host's long-term keys, PEM."
         ),
         click.option(
-            "--host-transport-key", type=FILE, help="For custody paired: Host's key, PEM or DER."
+            "--host-transport-key",
+            "transport_keys",
+            multiple=True,
+            type=FILE,
+            help="For custody paired: Host's key, PEM or DER; repeatable, for several HSMs.",
         ),
     ):
         command = option(command)
@@ -140,7 +151,7 @@ def order_of(
     *,
     user_id: str,
     count: int,
-    host_transport_key: Path | None,
+    transport_keys: tuple[Path, ...],
     host_keys: Path | None,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
@@ -148,20 +159,21 @@ def order_of(
     key_type: str,
     oaep_hash: str | None,
     not_after: datetime | None,
-    out: Path,
+    outs: tuple[Path, ...],
 ) -> MintOrder:
     """Return what was ordered, as far as it can be checked without the token.
 
     Raises UsageError.
     """
-    transport_key, long_term_keys = _read_keys(custody, host_transport_key, host_keys)
+    keys, long_term_keys = _read_keys(custody, transport_keys, host_keys, len(set(outs)))
     if oaep_hash and custody == SPLIT:
         raise UsageError("Nothing is encrypted to pairs in custody split; leave --oaep-hash out.")
     if oaep_hash and not is_rsa(key_type):
         raise UsageError(f"--oaep-hash is for RSA, not for {key_type}; leave it out.")
     _check_names(user_id, hosts, targets)
-    if not may_be_left(out):
-        check_writable(out)
+    for out in outs:
+        if not may_be_left(out):
+            check_writable(out)
     last_day = not_after.date() if not_after else None
     if last_day is not None and last_day < datetime.now(UTC).date():
         raise UsageError(f"--not-after {last_day} is over; choose a day to come.")
@@ -169,30 +181,38 @@ def order_of(
         user_id=user_id,
         count=count,
         custody=custody,
-        host_transport_key=transport_key,
+        host_transport_keys=keys,
         host_keys=long_term_keys,
         hosts=hosts,
         targets=targets,
         key_type=key_type,
         oaep_hash=oaep_hash,
         last_day=last_day,
-        batch_file=out,
+        batch_files=outs,
     )
 
 
 def _read_keys(
-    custody: str, transport_key: Path | None, host_keys: Path | None
-) -> tuple[bytes, tuple[bytes, ...]]:
-    """Return the Host's transport key, or its long-term keys; raises UsageError."""
+    custody: str, transport_keys: tuple[Path, ...], host_keys: Path | None, batches: int
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return the transport keys of the Host's HSMs, or its long-term keys; raises UsageError."""
     needed, other = "--host-transport-key", "--host-keys"
-    given, surplus = transport_key, host_keys
+    given, surplus = bool(transport_keys), host_keys is not None
     if custody == SPLIT:
         needed, other, given, surplus = other, needed, surplus, given
-    if given is None or surplus is not None:
+    if not given or surplus:
         raise UsageError(f"Custody {custody} takes {needed}, and no {other}; give that file.")
-    if custody == SPLIT:
-        return b"", read_host_keys(given)
-    return read_transport_key(given), ()
+    if batches != max(1, len(transport_keys)):
+        raise UsageError(
+            f"There are {batches} files for batches; give one --out for each "
+            f"--host-transport-key, and one in custody {SPLIT}."
+        )
+    if host_keys is not None:
+        return (), read_host_keys(host_keys)
+    keys = tuple(map(read_transport_key, transport_keys))
+    if len(set(keys)) != len(keys):
+        raise UsageError("Two of the transport keys are the same; give each HSM's own.")
+    return keys, ()
 
 
 def _check_names(user_id: str, hosts: tuple[str, ...], targets: tuple[str, ...]) -> None:
@@ -203,7 +223,7 @@ def _check_names(user_id: str, hosts: tuple[str, ...], targets: tuple[str, ...])
 
 
 def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
-    batch = minted.batch
+    batch = minted.batches[0]
     return {
         "pairs": len(batch.pairs),
         "key_type": minted.choice.type_.name,
@@ -211,17 +231,21 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
         "suite": minted.choice.suite.name,
         "user": batch.user_id,
         "token": {"label": minted.token_label, "serial": batch.token_serial},
-        "batch": order.batch_file,
+        "batch": order.batch_files[0],
         "batch_id": batch.batch_id,
         "custody": batch.custody,
         **compared(order),
+        "batches": [
+            {"file": path, "host_transport_key_sha256": fingerprint([each.host_transport_key])}
+            for path, each in zip(order.batch_files, minted.batches, strict=True)
+        ],
         "not_after": order.last_day,
         "destroyed_of_earlier_mint": minted.recovered,
     }
 
 
 def _tell(minted: Minted, order: MintOrder) -> None:
-    batch = minted.batch
+    batch = minted.batches[0]
     if minted.recovered:
         click.echo(f"An earlier mint was cut off: {minted.recovered} pairs of it were destroyed.")
     choice = minted.choice
@@ -233,17 +257,19 @@ def _tell(minted: Minted, order: MintOrder) -> None:
         why = "as ordered" if order.oaep_hash else "the strongest that this token can do"
         click.echo(f"RSA encryption is OAEP with {choice.oaep_hash}, {why}.")
     click.echo(
-        f"They are of suite {choice.suite.name}, in custody {batch.custody}; Host and Target have "
+        f"They are of suite {choice.suite.name}, in custody {order.custody}; Host and Target have "
         f"to allow the suite."
     )
-    click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_file}; the Host imports it.")
-    which = "long-term keys have" if batch.custody == SPLIT else "transport key has"
-    click.echo(f"It is for the Host whose {which} this SHA-256; compare it there:")
-    click.echo(f"  {', '.join(compared(order).values())}")
+    which = "long-term keys have" if order.custody == SPLIT else "transport key has"
+    for path, each in zip(order.batch_files, minted.batches, strict=True):
+        click.echo(f"Batch {each.batch_id.hex()} is {path}; the Host imports it.")
+        click.echo(f"It is for the Host whose {which} this SHA-256; compare it there:")
+        host_keys = order.host_keys or (each.host_transport_key,)
+        click.echo(f"  {fingerprint(host_keys)}")
 
 
 def compared(order: MintOrder) -> dict[str, str]:
     """Return what officer and operator compare, under its name."""
     if order.custody == SPLIT:
         return {"host_keys_sha256": fingerprint(order.host_keys)}
-    return {"host_transport_key_sha256": fingerprint([order.host_transport_key])}
+    return {"host_transport_key_sha256": fingerprint(order.host_transport_keys[:1])}

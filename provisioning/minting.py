@@ -1,8 +1,9 @@
 """Minting: one-time key pairs on the traveller's token, and the batch for her Host.
 
 In custody `paired` the private keys go to the Host too, wrapped under a key that only the
-two tokens know; in custody `split` they stay where they were made. Either everything
-stands at the end, the pairs, the batch and the cover, or no pair does.
+two tokens know; a Host of several machines with an HSM each gets a batch for each, with the
+same pairs. In custody `split` they stay where they were made. Either everything stands at
+the end, the pairs, the batch and the cover, or no pair does.
 """
 
 import secrets
@@ -11,6 +12,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from carnet import crash
 from carnet.cover import read_cover
@@ -29,6 +32,7 @@ from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.output import write_new
+from softhsm.durable import sync_token
 
 BATCH_ID_SIZE = 16
 
@@ -40,8 +44,8 @@ class MintOrder:
     user_id: str
     count: int
     custody: str
-    host_transport_key: bytes
-    """In custody `paired`: DER SubjectPublicKeyInfo, on P-256."""
+    host_transport_keys: tuple[bytes, ...]
+    """In custody `paired`: DER SubjectPublicKeyInfo, on P-256; one for each HSM of the Host."""
     host_keys: tuple[bytes, ...]
     """In custody `split`, the Host's long-term keys as a cover lists them."""
     hosts: tuple[str, ...]
@@ -52,14 +56,16 @@ class MintOrder:
     """For RSA pairs, a name in OAEP_NAMES; None: the strongest that the token can do."""
     last_day: date | None
     """Last day of validity, UTC."""
-    batch_file: Path
+    batch_files: tuple[Path, ...]
+    """One for each transport key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Minted:
     """What was minted."""
 
-    batch: Batch
+    batches: tuple[Batch, ...]
+    """The same pairs, for one transport key after the other."""
     choice: Choice
     token_label: str
     recovered: int
@@ -95,32 +101,40 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
     with ExitStack() as undo:
         with login.session(writable=True) as session:
             recovered = recover(session)
-            make_way(order.batch_file, officer, recovered.prefixes)
+            for path in order.batch_files:
+                make_way(path, officer, recovered.prefixes)
             draft = _draft(session, officer, order)
             begin(session, draft.prefix)
+            sync_token(session.token.info.serial)
             with undone_on_failure(session, draft.prefix):
                 crash.reach("provision.begun")
-                batch = _mint_batch(session, order, draft, on_pair)
+                batches = _mint_batches(session, order, draft, on_pair)
+                sync_token(session.token.info.serial)
                 crash.reach("provision.minted")
-                write_new(order.batch_file, officer.sign(batch))
-                undo.callback(order.batch_file.unlink)
-                crash.reach("provision.batch-written")
-                until = _later(draft.older, batch.not_after)
-                cover = cover_of(batch, order, draft.suite_on_cover, until)
+                for path, batch in zip(order.batch_files, batches, strict=True):
+                    write_new(path, officer.sign(batch))
+                    undo.callback(path.unlink)
+                    crash.reach("provision.batch-written")
+                until = _later(draft.older, batches[0].not_after)
+                cover = cover_of(batches[0], order, draft.suite_on_cover, until)
                 write_cover(session, officer, cover)
                 crash.reach("provision.cover-written")
         with (
             login.session(writable=True) as session,
             undone_on_failure(session, draft.prefix),
         ):
-            _check_token(session, batch, cover)
-            _check_file(order.batch_file, officer, batch)
+            _check_token(session, batches[0], cover)
+            for path, batch in zip(order.batch_files, batches, strict=True):
+                _check_file(path, officer, batch)
             crash.reach("provision.checked")
             finish(session)
             crash.reach("provision.finished")
+            sync_token(session.token.info.serial)
             label = session.token.info.label
         undo.pop_all()
-    return Minted(batch=batch, choice=draft.choice, token_label=label, recovered=recovered.pairs)
+    return Minted(
+        batches=batches, choice=draft.choice, token_label=label, recovered=recovered.pairs
+    )
 
 
 def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:
@@ -154,9 +168,9 @@ def _check_older(older: Cover | None, order: MintOrder, label: str) -> None:
 
 
 def host_key_of(order: MintOrder, choice: Choice) -> bytes:
-    """Return the Host's key that the batch is for; raises UsageError if it has none."""
+    """Return the Host's key that the first batch is for; raises UsageError if it has none."""
     if order.custody != SPLIT:
-        return order.host_transport_key
+        return order.host_transport_keys[0]
     try:
         return choose_host_keys(order.host_keys, choice.suite).sealing
     except WireError as error:
@@ -180,36 +194,47 @@ def _moment_after(older: list[OneTimePair], now: datetime) -> datetime:
         ) from error
 
 
-def _mint_batch(
+def _mint_batches(
     session: TokenSession,
     order: MintOrder,
     draft: _Draft,
     on_pair: Callable[[], None],
-) -> Batch:
+) -> tuple[Batch, ...]:
     with _maker(session, order, draft.choice) as maker:
-        return Batch(
+        minted = [
+            _mint_pair(maker, draft, number, order.last_day, on_pair)
+            for number in range(1, order.count + 1)
+        ]
+        first = Batch(
             version=DOCUMENT_VERSION,
             batch_id=secrets.token_bytes(BATCH_ID_SIZE),
-            host_transport_key=maker.host_key,
-            ephemeral_key=maker.ephemeral_key,
+            host_transport_key=maker.ends[0].host_key,
+            ephemeral_key=maker.ends[0].ephemeral_key,
             user_id=order.user_id,
             token_serial=session.token.info.serial,
             custody=order.custody,
             suite=draft.choice.suite.number,
             minted_at=int(draft.now.timestamp()),
             not_after=end_of(order.last_day),
-            pairs=tuple(
-                _mint_pair(maker, draft, number, order.last_day, on_pair)
-                for number in range(1, order.count + 1)
-            ),
+            pairs=tuple(pairs[0] for pairs in minted),
+        )
+        return tuple(
+            replace(
+                first,
+                host_transport_key=end.host_key,
+                ephemeral_key=end.ephemeral_key,
+                pairs=tuple(pairs[place] for pairs in minted),
+            )
+            for place, end in enumerate(maker.ends)
         )
 
 
 def _maker(
     session: TokenSession, order: MintOrder, choice: Choice
 ) -> AbstractContextManager[Maker]:
-    make = split_maker if order.custody == SPLIT else paired_maker
-    return make(session, host_key_of(order, choice), choice)
+    if order.custody == SPLIT:
+        return split_maker(session, host_key_of(order, choice), choice)
+    return paired_maker(session, order.host_transport_keys, choice)
 
 
 def _mint_pair(
@@ -218,7 +243,8 @@ def _mint_pair(
     number: int,
     last_day: date | None,
     on_pair: Callable[[], None],
-) -> BatchPair:
+) -> tuple[BatchPair, ...]:
+    """Make a pair; return it as each Host's HSM gets it."""
     label = pair_label(draft.moment, number)
     made = maker.make(label, last_day)
     on_pair()

@@ -6,13 +6,11 @@ a generation number and attributes: type, kind and value, each number 8 bytes wi
 file that it ends too early.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from softhsm.configuration import CONFIGURATION_VARIABLE
+from softhsm.places import directories_of
 
-_DIRECTORIES = "directories.tokendir"
 _ABOUT_THE_TOKEN = "token.object"  # noqa: S105  a file's name
 _NUMBER = 8
 _VALUE_SIZES: dict[int, Callable[[int], int]] = {
@@ -31,27 +29,11 @@ def damaged_files(serial: str, visible: int) -> list[Path]:
     `visible` is how many objects the token itself shows: where there are as many files,
     all are whole. The list is empty where the token is not SoftHSM2's.
     """
-    paths = [path for path in _object_files(serial) if path.name != _ABOUT_THE_TOKEN]
+    files = (path for place in directories_of(serial) for path in place.glob("*.object"))
+    paths = [path for path in files if path.name != _ABOUT_THE_TOKEN]
     if len(paths) <= visible:
         return []
     return sorted(path for path in paths if _ends_too_early(path.read_bytes()))
-
-
-def _object_files(serial: str) -> Iterator[Path]:
-    for token in _tokens():
-        # SoftHSM2 names a token's directory by a UUID; the serial number is its end.
-        if token.name.replace("-", "").endswith(serial):
-            yield from token.glob("*.object")
-
-
-def _tokens() -> Iterator[Path]:
-    configuration = Path(os.environ.get(CONFIGURATION_VARIABLE, ""))
-    if not configuration.is_file():
-        return
-    for line in configuration.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == _DIRECTORIES:
-            yield from Path(value.strip()).glob("*")
 
 
 def _ends_too_early(data: bytes) -> bool:

@@ -163,6 +163,10 @@ class OneTimeKeys:
             self._session.check()
         return any(destroyed)
 
+    def listed(self) -> frozenset[bytes]:
+        """Return the key ids of all that is known to be on the token; asks it nothing."""
+        return frozenset(self._known)
+
     def halves(self) -> frozenset[bytes]:
         """Return the key ids of which the token has no two whole halves, as after a power cut."""
         return frozenset(key_id for key_id, halves in self._known.items() if not halves.pair)

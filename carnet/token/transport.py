@@ -10,6 +10,7 @@ The two public keys that are agreed upon reach the other side through the securi
 officer, who vouches for them; here they are only checked to be what they claim.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -41,6 +42,8 @@ class MintedPair:
     """DER SubjectPublicKeyInfo."""
     wrapped: bytes
     """The private key (PKCS #8), wrapped under the batch's KEK."""
+    wrapped_for_others: tuple[bytes, ...] = ()
+    """The same under the KEKs of the others, for a Host with several HSMs."""
 
 
 class _KeyEncryptionKey:
@@ -81,20 +84,22 @@ class WrappingKey(_KeyEncryptionKey):
         not_after: date | None,
         type_: PairType = keys.P256,
         oaep: hashes.HashAlgorithm | None = None,
+        others: "Sequence[WrappingKey]" = (),
     ) -> MintedPair:
         """Make a one-time pair that stays on this token, and wrap it for the Host.
 
-        It counts only once its halves were tried against each other, an RSA pair with
-        that hash of OAEP; one that fails, or is interrupted, is destroyed. Raises
-        ValueError unless the label is one of pair_label(), TokenError if the token
-        fails, TokenCannotError if it lacks something for this type.
+        `others` are the wrapping keys for further HSMs of that Host. It counts only once
+        its halves were tried against each other, an RSA pair with that hash of OAEP; one
+        that fails, or is interrupted, is destroyed. Raises ValueError unless the label is
+        one of pair_label(), TokenError if the token fails, TokenCannotError if it lacks
+        something for this type.
         """
         _check_label(label)
         undisturbed = self._session.token.module.undisturbed()
         with undisturbed, translated(), ExitStack() as temporary, ExitStack() as undo:
             private, public_key = self._generate_extractable(type_, temporary)
             with tried(f"wrap a private key of type {type_.name}"):
-                wrapped = self._kek.wrap_key(private, mechanism=keys.WRAPPING)
+                wrapped, *for_others = (each.wrap(private) for each in (self, *others))
             kept = private.copy(
                 _kept(keys.key_id(public_key), label) | {Attribute.EXTRACTABLE: False}
             )
@@ -104,7 +109,16 @@ class WrappingKey(_KeyEncryptionKey):
             keys.store_public_key(self._session, public_key, label, not_after)
             crash.reach("token.pair-stored")
             undo.pop_all()
-        return MintedPair(key_id=keys.key_id(public_key), public_key=public_key, wrapped=wrapped)
+        return MintedPair(
+            key_id=keys.key_id(public_key),
+            public_key=public_key,
+            wrapped=wrapped,
+            wrapped_for_others=tuple(for_others),
+        )
+
+    def wrap(self, private: Any) -> bytes:
+        """Return a private key of this token, an extractable one, under this KEK."""
+        return bytes(self._kek.wrap_key(private, mechanism=keys.WRAPPING))
 
     def _generate_extractable(self, type_: PairType, temporary: ExitStack) -> tuple[Any, bytes]:
         public, private = keys.generate_session_pair(

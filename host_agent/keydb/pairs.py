@@ -1,15 +1,15 @@
-"""The key pairs: taken in, found, listed, revoked, expired, destroyed."""
+"""The key pairs: taken in, found, listed, revoked, expired."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, update
 
 from carnet import crash
 from carnet.database.sql import now, upsert
 from carnet.portions import batched
-from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
+from host_agent.keydb.copies import is_owed
 from host_agent.keydb.records import (
     QUIETLY,
     Arrival,
@@ -84,6 +84,13 @@ class Pairs(Store):
         with self._reading.begin() as connection:
             return frozenset(key_ids) - set(connection.scalars(query))
 
+    def pairs_for_tokens(self, key_ids: Collection[bytes]) -> frozenset[bytes]:
+        """Return those of some key_ids that an HSM may take in: unknown, or valid on tokens."""
+        valid = (_pairs.c.state == PairState.VALID) & (_pairs.c.key_store == KeyStoreName.TOKEN)
+        query = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(key_ids), ~valid)
+        with self._reading.begin() as connection:
+            return frozenset(key_ids) - set(connection.scalars(query))
+
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None if it was never known."""
         expired = func.coalesce(_pairs.c.not_after <= now(), False)
@@ -116,7 +123,7 @@ class Pairs(Store):
         """
         columns = (_requests.c.request_id, _requests.c.outcome, _requests.c.end_reason)
         query = (
-            select(_pairs, _is_owed().label("destruction_owed"), *columns)
+            select(_pairs, is_owed().label("destruction_owed"), *columns)
             .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
             .order_by(_pairs.c.user_id, _pairs.c.label)
         )
@@ -126,7 +133,7 @@ class Pairs(Store):
     def count(self, user_id: str | None = None, state: str | None = None) -> list[Count]:
         """Return how many pairs each user has in each state and store, and how many are owed."""
         word = func.coalesce(_pairs.c.reason, _pairs.c.state)
-        owed = func.count().filter(_is_owed())
+        owed = func.count().filter(is_owed())
         query = (
             select(_pairs.c.user_id, word, _pairs.c.key_store, func.count(), owed)
             .group_by(_pairs.c.user_id, word, _pairs.c.key_store)
@@ -169,46 +176,16 @@ class Pairs(Store):
                 self._audit_pair(connection, "expired", key_id)
         return expired
 
-    def keys_to_destroy(self) -> list[bytes]:
-        """Return invalid pairs whose private key may still be there.
-
-        A pair whose request is unanswered needs its key for the answer; of one in custody
-        `split` there never was a private key here.
-        """
-        with self._reading.begin() as connection:
-            return list(connection.scalars(select(_pairs.c.key_id).where(_is_owed())))
-
-    def record_destroyed(self, key_id: bytes) -> None:
-        """Write down that a pair's private key is gone from the HSM (step 10); once only."""
-        with self._engine.begin() as connection:
-            self._record_destroyed(connection, key_id)
-
-    def _record_destroyed(self, connection: Connection, key_id: bytes) -> None:
-        destroyed = connection.execute(
-            update(_pairs)
-            .where(_pairs.c.key_id == key_id, _pairs.c.key_destroyed_at.is_(None))
-            .values(key_destroyed_at=now())
-        )
-        if destroyed.rowcount == 1:
-            self._audit_pair(connection, "key-destroyed", key_id)
-
 
 OWED = "owed"
 """A pair is invalid, and its private key may still be there."""
-
-
-def _is_owed() -> ColumnElement[bool]:
-    request = _requests.alias()
-    unanswered = exists().where(request.c.key_id == _pairs.c.key_id, request.c.outcome.is_(None))
-    held = (_pairs.c.custody == PAIRED) & _pairs.c.key_destroyed_at.is_(None)
-    return (_pairs.c.state == PairState.INVALID) & held & ~unanswered
 
 
 def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[Any]:
     if user_id is not None:
         query = query.where(_pairs.c.user_id == user_id)
     if state == OWED:
-        return query.where(_is_owed())
+        return query.where(is_owed())
     if state is not None:
         column = _pairs.c.state if state in tuple(PairState) else _pairs.c.reason
         query = query.where(column == state)

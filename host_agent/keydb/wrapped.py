@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
 from carnet.database.sql import now, upsert
+from host_agent.keydb.copies import Copies
 from host_agent.keydb.pairs import Pairs
 from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, WrappedKey
 from host_agent.schema import batch_keys as _keks
@@ -19,7 +20,7 @@ _AT_ONCE = 500
 """Parameters of one statement; SQLite takes no more than some thousands."""
 
 
-class Wrapped(Pairs):
+class Wrapped(Pairs, Copies):
     """The wrapped keys: taken in, found, burned; and the state of their batches' keys."""
 
     def begin_batch_key(self, kek_id: bytes, batch_id: bytes, token_serial: str) -> bool:

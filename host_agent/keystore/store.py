@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import ClassVar
@@ -96,6 +96,14 @@ class KeyStore(ABC):
 
         Raises RefusedError if it cannot be kept here.
         """
+
+    def wanted(self, key_ids: Collection[bytes], database: KeyDatabase) -> frozenset[bytes]:
+        """Return which of these pairs the HSM shall take in."""
+        return database.unknown_pairs(key_ids)
+
+    @abstractmethod
+    def announce(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
+        """Write down that these private keys are about to be on the HSM, where that matters."""
 
     @abstractmethod
     def take(self, intake: Intake, pair: BatchPair) -> None:

@@ -1,7 +1,7 @@
 """The key store `token`: each private key is an object of its own on the HSM."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 from carnet import crash
@@ -26,6 +26,14 @@ class TokenStore(KeyStore):
 
     def begin(self, _: Intake, __: KeyDatabase) -> None:
         """Write down nothing: what is cut off is seen on the HSM."""
+
+    def wanted(self, key_ids: Collection[bytes], database: KeyDatabase) -> frozenset[bytes]:
+        """Return those that are new, and those that another Host's HSM holds."""
+        return database.pairs_for_tokens(key_ids)
+
+    def announce(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
+        """Before there is a copy of a key, that there may be one is known."""
+        database.record_copies(intake.serial, [id_of(pair) for pair in pairs])
 
     def take(self, intake: Intake, pair: BatchPair) -> None:
         """Unwrap it onto the HSM, for good."""
@@ -71,4 +79,4 @@ class TokenStore(KeyStore):
         """Destroy it on the HSM."""
         await hsm.destroy(key_id)
         crash.reach("host.key-destroyed")
-        await asyncio.to_thread(database.record_destroyed, key_id)
+        await asyncio.to_thread(database.record_destroyed, key_id, hsm.serial)

@@ -6,7 +6,7 @@ batch's last one destroys the KEK too, and with it what copies of the database h
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
@@ -51,6 +51,9 @@ class WrappedStore(KeyStore):
                 "The key of this batch was destroyed with its last pair; mint the batch anew."
             )
         crash.reach("import.batch-key-begun")
+
+    def announce(self, _: Intake, __: Sequence[BatchPair], ___: KeyDatabase) -> None:
+        """Write down nothing: none stays on the HSM."""
 
     def take(self, intake: Intake, pair: BatchPair) -> None:
         """Unwrap it for a moment, to try it."""

@@ -50,6 +50,7 @@ class HostProcess:
         self._fleet = fleet
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1/requests"
+        self._environment = fleet.environment_of(number)
         self._configuration = fleet.directory / f"host-{number}.toml"
         self._configuration.touch(mode=0o600)
         self._configuration.write_text(fleet.configuration(self.port))
@@ -64,10 +65,10 @@ class HostProcess:
     def begin(self, **extra: str) -> None:
         self._log.touch()
         self._already = self._log.read_text().count(_READY)
-        with pipes({"pin": PIN}) as (options, fds), self._log.open("ab") as log:
+        with pipes({"pin": self._fleet.pin}) as (options, fds), self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_DIES_WITH_US, *self._argv("serve"), *options],
-                env=self._fleet.environment | extra,
+                env=self._environment | extra,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
             )  # fmt: skip
 
@@ -81,11 +82,20 @@ class HostProcess:
 
     def run(self, *argv: str) -> str:
         """Run another `carnet-host` command with this configuration; return what it prints."""
-        done = subprocess.run(
-            self._argv(*argv), env=self._fleet.environment, capture_output=True, check=False
-        )
+        done = self._run(*argv)
         assert done.returncode == 0, done.stderr
         return done.stdout.decode()
+
+    def run_with_pin(self, *argv: str, before=()) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command that needs the HSM; it may fail, the caller looks."""
+        with pipes({"pin": self._fleet.pin}) as (options, fds):
+            return self._run(*argv, *options, before=before, pass_fds=fds)
+
+    def _run(self, *argv: str, before=(), pass_fds=()) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            [*before, *self._argv(*argv)], env=self._environment, capture_output=True,
+            check=False, pass_fds=pass_fds,
+        )  # fmt: skip
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -114,6 +124,8 @@ class HostProcess:
 class Fleet:
     """The processes, their Key Database and their token; a context manager."""
 
+    pin = PIN
+
     def __init__(self, directory, place, authority, token, gateway) -> None:
         self.directory = authority.directory
         self.place = place
@@ -126,6 +138,10 @@ class Fleet:
             CONFIGURATION_VARIABLE: token.configuration,
         }
         self.processes: list[HostProcess] = []
+
+    def environment_of(self, number: int) -> dict[str, str]:
+        """What the process of that number has in its environment: all the same token."""
+        return self.environment
 
     def configuration(self, port: int) -> str:
         place = self.place

@@ -75,6 +75,11 @@ def a_batch_key(user):
     }
 
 
+def a_copy(number):
+    destroyed = 1_700_000_000 if number < SPENT else None
+    return {"key_id": digest(number)[:16], "hsm_serial": "1", "destroyed_at": destroyed}
+
+
 def a_request(number):
     return {
         "key_id": digest(number)[:16],
@@ -105,6 +110,7 @@ def database(place):
     with KeyDatabase.opened(place) as opened:
         with opened._engine.begin() as connection:
             connection.execute(insert(schema.key_pairs), [a_pair(n) for n in range(PAIRS)])
+            connection.execute(insert(schema.key_copies), [a_copy(n) for n in range(PAIRS)])
             connection.execute(insert(schema.requests), [a_request(n) for n in range(SPENT)])
             connection.execute(insert(schema.audit), [a_record(n) for n in range(PAIRS)])
             valid = range(SPENT, PAIRS)
@@ -181,7 +187,7 @@ def test_no_statement_on_the_way_of_a_request_scans_a_table(database, listener):
     assert len(database.invalid_pairs(pair)) == PAIRS // USERS // 2
     assert database.store_response(key_id, "granted", b"answer") == b"answer"
     assert database.store_response(key_id, "granted", b"another") == b"answer"
-    database.record_destroyed(key_id)
+    database.record_destroyed(key_id, "1")
     database.let_go(key_id)
     plans = list(listener.plans())
     assert len(plans) > 10
@@ -194,7 +200,7 @@ def test_no_statement_that_is_asked_again_and_again_scans_a_table(database, list
     envelope, signed = sealed_request(key)
     database.spend(envelope, signed)
     assert database.unanswered() == database.abandoned() == []
-    assert database.keys_to_destroy() == []
+    assert database.keys_to_destroy("1") == database.keys_to_destroy() == []
     database.drop_old_responses()
     assert database.expire() == []
     database.store_response(envelope.key_id, "granted", b"answer")

@@ -1,6 +1,7 @@
 """What nobody asks for any more is settled by the sweep, not only at the next start."""
 
 import asyncio
+from types import SimpleNamespace
 
 from sqlalchemy.exc import OperationalError
 
@@ -45,7 +46,8 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
 
         monkeypatch.setattr(database, "expire", expire)
         monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
-        service = server.HostService(Parts(database, None, None, Leases(database), None))
+        hsm = SimpleNamespace(serial=None)
+        service = server.HostService(Parts(database, hsm, None, Leases(database), None))
         service.start(service.sweep())
         await asyncio.wait_for(swept_again.wait(), 10)
         await service.stop()

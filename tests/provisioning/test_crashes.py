@@ -6,6 +6,7 @@ from carnet.wire.documents import Batch, verify_document
 from carnet.wire.keys import key_id_of
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
+from tests.unit.examples import SoftwareKey
 
 KILLED = -9
 FOR_MINTING = ["pin", "passphrase"]
@@ -89,6 +90,18 @@ def test_a_mint_that_was_killed_when_it_was_done_is_done(minted):
     killed_at("provision.finished", minted, *minted.order(), secrets=FOR_MINTING)
     assert "exists already" in minted.refusal(2, *minted.order(), secrets=FOR_MINTING)
     minted_whole(minted, "first", "batch")
+
+
+@pytest.mark.parametrize("place", ["provision.batch-written", "provision.checked"])
+def test_a_mint_for_two_hsms_that_was_killed_is_run_again(minted, place):
+    other = minted.directory / "other.der"
+    other.write_bytes(SoftwareKey().public_key)
+    second = ["--host-transport-key", other, "--out", minted.directory / "second"]
+    order = [*minted.order(), *second]
+    killed_at(place, minted, *order, secrets=FOR_MINTING)
+    minted.facts(*order, secrets=FOR_MINTING)
+    minted_whole(minted, "first", "batch")
+    assert in_batch(minted, "second") == in_batch(minted, "batch")
 
 
 def test_a_batch_that_is_no_leftover_is_never_written_over(minted):

@@ -185,6 +185,14 @@ def test_what_is_no_transport_key_is_refused(ready):
         assert says in ready.refusal(2, *ready.order())
 
 
+def test_every_transport_key_has_a_batch_of_its_own(ready):
+    key = ["--host-transport-key", ready.transport_key]
+    assert "one --out for each" in ready.refusal(2, *ready.order(), *key)
+    out = ["--out", ready.directory / "second"]
+    assert "one --out for each" in ready.refusal(2, *ready.order(), *out)
+    assert "are the same" in ready.refusal(2, *ready.order(), *key, *out)
+
+
 def test_a_wrong_pin_is_one_sentence_and_status_4(ready):
     for command in (["list"], ["burn", "--all", "--yes"]):
         assert "PIN is wrong" in ready.refusal(4, *command, secrets=["pin"], pin="000000")
