@@ -92,7 +92,7 @@ class Plug:
         if not self._wait:
             raise TokenError(
                 f"Token {self.label} {how}, in the middle; see to it and run `carnet connect` "
-                f"again within ten minutes: no further key pair is used."
+                f"again within ten minutes: no further key pair is used, unless it only signs."
             ) from failure
         self._tell(f"Token {self.label} {how}; plug it in again to go on.")
         wait_for_token(self._path, self.serial, self._tell)
