@@ -124,11 +124,14 @@ class Disk:
                 else:
                     self._kept.pop(path)
 
-    def _sync_all(self, _):
-        for inode in self._names.values():
-            if inode is not None:
+    def _sync_below(self, call):
+        """Sync what may be a file system of its own, and nothing besides."""
+        for path, inode in self._names.items():
+            if inode is not None and path.startswith(f"{call.of}/"):
                 inode.sync()
-        self._kept = dict(self._names)
+        for directory in {str(Path(path).parent) for path in {*self._names, *self._kept}}:
+            if f"{directory}/".startswith(f"{call.of}/"):
+                self._keep_names(directory)
 
     def _rename(self, call):
         old, new = (_path(call, text) for text in call.texts)
@@ -206,7 +209,7 @@ _HANDLERS = {
     "ftruncate": Disk._truncate,
     "fsync": Disk._sync,
     "fdatasync": Disk._sync,
-    "syncfs": Disk._sync_all,
+    "syncfs": Disk._sync_below,
     "rename": Disk._rename,
     "renameat": Disk._rename,
     "renameat2": Disk._rename,
