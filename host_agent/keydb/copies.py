@@ -71,6 +71,13 @@ class Copies(Store):
             facts = {"hsm": hsm_serial} if gone.rowcount else {}
             self._audit_pair(connection, "key-destroyed", key_id, **facts)
 
+    def may_hold(self, hsm_serial: str | None, key_id: bytes) -> bool:
+        """Tell whether it is written down that this HSM may hold a pair's private key."""
+        here = (_copies.c.key_id == key_id) & (_copies.c.hsm_serial == hsm_serial)
+        query = select(exists().where(here, _copies.c.destroyed_at.is_(None)))
+        with self._reading.begin() as connection:
+            return bool(connection.scalar(query))
+
     def keys_to_destroy(self, hsm_serial: str | None = None) -> list[bytes]:
         """Return invalid pairs whose private key may still be on this HSM; None: on any.
 

@@ -30,6 +30,7 @@ from host_agent.keydb import (
 )
 from host_agent.keystore.halves import Half, InDatabase
 from host_agent.keystore.store import Intake, KeyStore, id_of, kek_id_of, oaep_of, wrapped_of
+from host_agent.keystore.token import TokenStore
 
 log = structlog.get_logger()
 
@@ -103,11 +104,16 @@ class WrappedStore(KeyStore):
         return InDatabase(pair.key_id, pair.public_key, copies)
 
     async def burn(self, database: KeyDatabase, hsm: Hsm, key_id: bytes) -> None:
-        """Delete the wrapped key, and destroy the KEK if no pair needs it any more."""
+        """Delete the wrapped key, and destroy the KEK if no pair needs it any more.
+
+        An import into key store `token` that was cut off may have left a copy on the HSM.
+        """
         kek_ids = await asyncio.to_thread(database.burn_wrapped, key_id)
         crash.reach("host.wrapped-key-deleted")
         for kek_id in await asyncio.to_thread(database.batch_keys_over, kek_ids):
             await _destroy(database, hsm, kek_id)
+        if await asyncio.to_thread(database.may_hold, hsm.serial, key_id):
+            await TokenStore().burn(database, hsm, key_id)
 
 
 async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:

@@ -224,6 +224,7 @@ def test_no_statement_of_a_wrapped_key_scans_a_table(database, listener):
     assert database.needs_batch_key(kek)
     assert database.wrapped_keys(pair.key_id) == [WrappedKey(kek, bytes(152))]
     assert database.burn_wrapped(pair.key_id) == [kek]
+    assert not database.may_hold("1", pair.key_id)
     assert database.batch_keys_over([kek]) == []
     database.record_batch_key_destroyed(kek, "elsewhere")
     plans = list(listener.plans())

@@ -239,12 +239,22 @@ def test_what_is_in_one_store_goes_on_from_there(office, before, after):
 
 
 def test_what_an_import_into_the_other_store_left_on_the_hsm_is_destroyed(office):
-    """It was cut off before it recorded anything; then the setting was changed."""
+    """It was cut off before it recorded a pair; then the setting was changed."""
     booklet = office.token.booklet(2)
     import_onto(office, booklet.batch, "token")
     assert office.on_token() == ({id_of(key) for key in booklet.keys}, set())
     assert office.take_in(booklet, "wrapped") == 2
     assert office.on_token() == (set(), {kek_id_of(booklet.batch)})
+
+    async def main():
+        async with office.serving() as hsm:
+            office.database.revoke("a test", user_id="alice@office")
+            for key in booklet.keys:
+                await office.burn(key)
+            assert office.database.keys_to_destroy(hsm.serial) == []
+
+    asyncio.run(main())
+    assert office.events().count("key-destroyed") == 2
 
 
 def test_a_batch_that_is_finished_in_the_other_store_burns_its_key_too(office):
