@@ -165,7 +165,9 @@ def order_of(
 
     Raises UsageError.
     """
-    keys, long_term_keys = _read_keys(custody, transport_keys, host_keys, len(set(outs)))
+    keys, long_term_keys = _read_keys(custody, transport_keys, host_keys, len(outs))
+    if len(set(outs)) != len(outs):
+        raise UsageError("Two batches go to the same file; give each --out another name.")
     if oaep_hash and custody == SPLIT:
         raise UsageError("Nothing is encrypted to pairs in custody split; leave --oaep-hash out.")
     if oaep_hash and not is_rsa(key_type):

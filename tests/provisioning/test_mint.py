@@ -190,7 +190,15 @@ def test_every_transport_key_has_a_batch_of_its_own(ready):
     assert "one --out for each" in ready.refusal(2, *ready.order(), *key)
     out = ["--out", ready.directory / "second"]
     assert "one --out for each" in ready.refusal(2, *ready.order(), *out)
+    assert "one --out for each" in ready.refusal(2, *ready.order(), *out, *out, *key)
     assert "are the same" in ready.refusal(2, *ready.order(), *key, *out)
+
+
+def test_no_two_batches_go_to_the_same_file(ready):
+    other = ready.directory / "other.der"
+    other.write_bytes(encode_public_key(ec.generate_private_key(ec.SECP256R1()).public_key()))
+    again = ["--out", ready.directory / "batch", "--host-transport-key", other]
+    assert "the same file" in ready.refusal(2, *ready.order(), *again)
 
 
 def test_a_wrong_pin_is_one_sentence_and_status_4(ready):
