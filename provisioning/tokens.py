@@ -294,7 +294,7 @@ def _report_burn(label: str, burned: list[bytes], telling: _Telling, *, as_json:
     if telling.revoked is not None:
         click.echo(f"The Host was told, and made {telling.revoked} of them invalid.")
     elif burned:
-        click.echo("The Host still has its half; tell it with `carnet-host revoke`.")
+        click.echo("The Host does not know it yet; tell it with `carnet-host revoke`.")
 
 
 def _check_all_burned(label: str, chosen: list[bytes], burned: list[bytes]) -> None:

@@ -6,12 +6,12 @@ all processes share.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import ColumnElement, Connection, exists, select, update
 
 from carnet.database.sql import now, upsert
+from carnet.portions import batched
 from carnet.wire.envelope import PAIRED
 from host_agent.keydb.records import PairState
 from host_agent.keydb.store import Store
@@ -20,6 +20,7 @@ from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 
 _AT_ONCE = 500
+"""Keys that one statement names; SQLite takes no more than some thousands of parameters."""
 
 
 class Copies(Store):
@@ -27,7 +28,7 @@ class Copies(Store):
 
     def record_copies(self, hsm_serial: str, key_ids: Iterable[bytes]) -> None:
         """Write down that this HSM is about to hold these keys; twice changes nothing."""
-        for some in _in_parts(key_ids):
+        for some in batched(key_ids, _AT_ONCE):
             with self._engine.begin() as connection:
                 connection.execute(
                     upsert(connection, _copies)
@@ -97,7 +98,7 @@ class Copies(Store):
         """
         found: list[bytes] = []
         with self._reading.begin() as connection:
-            for some in _in_parts(key_ids):
+            for some in batched(key_ids, _AT_ONCE):
                 query = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(some), _is_over())
                 found += connection.scalars(query)
         return found
@@ -121,16 +122,10 @@ def _is_over() -> ColumnElement[bool]:
 def _copies_of(connection: Connection, key_ids: Collection[bytes]) -> dict[bytes, dict[str, bool]]:
     """Return on which HSMs each of these keys was ever, and whether it may be there still."""
     copies: dict[bytes, dict[str, bool]] = defaultdict(dict)
-    for some in _in_parts(key_ids):
+    for some in batched(key_ids, _AT_ONCE):
         for row in connection.execute(select(_copies).where(_copies.c.key_id.in_(some))):
             copies[row.key_id][row.hsm_serial] = row.destroyed_at is None
     return dict(copies)
-
-
-def _in_parts(key_ids: Iterable[bytes]) -> Iterator[list[bytes]]:
-    rest = iter(key_ids)
-    while some := list(islice(rest, _AT_ONCE)):
-        yield some
 
 
 def _owe_again(connection: Connection, key_ids: list[bytes]) -> None:

@@ -5,11 +5,12 @@ key-encryption key (KEK) of a batch is destroyed on the HSM once its last pair i
 until that is recorded it is owed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 
 from carnet.database.sql import now, upsert
+from carnet.portions import batched
 from host_agent.keydb.copies import Copies
 from host_agent.keydb.pairs import Pairs
 from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, WrappedKey
@@ -91,7 +92,7 @@ class Wrapped(Pairs, Copies):
         """Return those of these KEKs that no pair needs any more, destroyed or not."""
         over: list[bytes] = []
         with self._reading.begin() as connection:
-            for some in _in_parts(kek_ids):
+            for some in batched(kek_ids, _AT_ONCE):
                 over += connection.scalars(
                     select(_keks.c.kek_id).distinct().where(_keks.c.kek_id.in_(some), _is_over())
                 )
@@ -144,9 +145,3 @@ def _is_over() -> ColumnElement[bool]:
     """Whether a KEK has unwrapped its last pair; never again while one is being taken in."""
     needed = exists().where(_wrapped.c.kek_id == _keks.c.kek_id)
     return _keks.c.imported_at.is_not(None) & ~needed
-
-
-def _in_parts(kek_ids: Collection[bytes]) -> Iterator[list[bytes]]:
-    in_order = sorted(kek_ids)
-    for start in range(0, len(in_order), _AT_ONCE):
-        yield in_order[start : start + _AT_ONCE]
