@@ -82,8 +82,8 @@ authority = "officer.crt"
 # [interface]
 # listen = "0.0.0.0"
 # port = 8472
-# certificate = "interface.crt"
-# key = "interface.key"
+# certificate = "interface/link.crt"
+# key = "interface/link.key"
 
 # One table for each Target, by the name that users ask for.
 {targets}"""
