@@ -151,6 +151,7 @@ def wrapped_onto_hsm(
                 transport.do(store.take, pair)
                 advance()
                 yield id_of(pair)
+            store.look_again(transport.intake, some, database)
         transport.do(store.keep, batch.one())
 
 

@@ -80,8 +80,8 @@ def wrapped_of(pair: BatchPair) -> bytes:
 class KeyStore(ABC):
     """One place for private keys; its methods raise TokenError if the HSM fails.
 
-    A batch is taken in by begin(), take() for each new pair, keep(), check_kept() in
-    another session, record(), finish().
+    A batch is taken in by begin(), for each portion of its pairs announce(), take() and
+    look_again(), then keep(), check_kept() in another session, record(), finish().
     """
 
     name: ClassVar[KeyStoreName]
@@ -108,6 +108,10 @@ class KeyStore(ABC):
     @abstractmethod
     def take(self, intake: Intake, pair: BatchPair) -> None:
         """Take a new private key in, tried; TokenError if it is not what it says."""
+
+    @abstractmethod
+    def look_again(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
+        """Have those of the pairs burned anew that were burned while they were taken in."""
 
     @abstractmethod
     def keep(self, intake: Intake, one: BatchPair) -> None:

@@ -46,6 +46,11 @@ class TokenStore(KeyStore):
             intake.oaep,
         )
 
+    def look_again(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
+        """Write down of those that the HSM may hold them again; the sweep destroys them."""
+        burned = database.unwanted([id_of(pair) for pair in pairs])
+        database.record_copies(intake.serial, burned)
+
     def keep(self, _: Intake, __: BatchPair) -> None:
         """Keep nothing for all of them."""
 

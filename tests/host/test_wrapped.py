@@ -35,6 +35,7 @@ from host_agent.importing import wrapped_onto_hsm
 from host_agent.keydb import KeyDatabase, KeyStoreName, WrappedKey
 from host_agent.keystore.store import kek_id_of
 from host_agent.keystore.stores import store_of
+from host_agent.keystore.token import TokenStore
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import Leases
 from host_agent.server import HostService
@@ -277,6 +278,33 @@ def import_onto(office, batch, store):
     with office.token.session() as session, opened(batch) as (file, _), no_bar("", 0) as advance:
         hsm = SessionToken(session)
         list(wrapped_onto_hsm(file, hsm, office.database, advance, store_of(store)))
+
+
+def test_what_is_burned_while_its_batch_is_taken_in_is_burned_again(office, monkeypatch):
+    """The HSM lost the key; it is put back by an import, and meanwhile its pair was burned."""
+    booklet = office.token.booklet(1)
+    office.take_in(booklet, "token")
+    (key,), take = booklet.keys, TokenStore.take
+
+    def too_late(self, intake, pair):
+        office.database.revoke("a test", user_id="alice@office")
+        office.database.record_destroyed(id_of(key), intake.serial)
+        take(self, intake, pair)
+
+    async def main():
+        async with office.serving() as hsm:
+            await hsm.destroy(id_of(key))
+        with monkeypatch.context() as patched:
+            patched.setattr(TokenStore, "take", too_late)
+            assert office.take_in(booklet, "token") == 0
+        assert office.on_token() == ({id_of(key)}, set())
+        async with office.serving() as hsm:
+            assert office.database.keys_to_destroy(hsm.serial) == [id_of(key)]
+            await office.burn(key)
+            assert office.database.keys_to_destroy(hsm.serial) == []
+
+    asyncio.run(main())
+    assert office.on_token() == (set(), set())
 
 
 # The HSM goes away
