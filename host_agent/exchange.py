@@ -24,6 +24,7 @@ from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.keystore.stores import store_of
 from host_agent.leases import Leases
+from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.response import outcome_of, response_to
 from host_agent.target_link import TargetLink, TargetSilentError
 
@@ -41,36 +42,6 @@ class Parts:
     admission: Admission
     suites: frozenset[int] = numbers_of(ALL_SUITES)
     """Numbers of those that the operator allows."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A sealed response, and how long each step took (Server-Timing)."""
-
-    response: bytes
-    timing: str
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """The one answer that strangers get."""
-
-
-@dataclass(frozen=True)
-class Later:
-    """Send the same bytes again; `reason` is a word of the protocol."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Busy:
-    """Over a limit: come again in so many seconds, whoever you are."""
-
-    seconds: int
-
-
-Outcome = Answered | Rejected | Later | Busy
 
 
 @dataclass

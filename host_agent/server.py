@@ -35,23 +35,14 @@ from host_agent import officer_interface, schema
 from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.admission import Admission
 from host_agent.config import HostConfig, LimitsSection
-from host_agent.exchange import (
-    Answered,
-    Busy,
-    Exchange,
-    Later,
-    Outcome,
-    Parts,
-    Rejected,
-    destroy_key,
-    take_up,
-)
+from host_agent.exchange import Exchange, Parts, destroy_key, take_up
 from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.officer_interface import OfficerInterface, interface_context
+from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.rollback import check_not_older
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink

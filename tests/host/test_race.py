@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from carnet.errors import TokenError
-from host_agent.exchange import Exchange, Later, Parts, Rejected
+from host_agent.exchange import Exchange, Parts
 from host_agent.leases import Leases
+from host_agent.outcome import Later, Rejected
 from host_agent.server import HostService
 from tests.host.conftest import sealed_request
 
