@@ -148,10 +148,11 @@ _STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")
 @click.option("--json", "as_json", is_flag=True, help="Print every pair, or batch, as JSON.")
 @click.pass_obj
 def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json: bool) -> None:
-    """List the key pairs: counts by user, state and key store, or each as JSON.
+    """List the key pairs: counts by user, state and key store (or custody split), or as JSON.
 
     Private keys whose destruction is still owed are listed one by one.
     """
+    from carnet.wire.envelope import SPLIT
     from host_agent.keydb import DESTRUCTION_OWED, OWED
 
     with open_database(configuration.load(path)) as database:
@@ -165,7 +166,8 @@ def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json
             console.print_json(pairs)
             return
         for count in database.count(user, state):
-            click.echo(f"{count.user_id}  {count.state}  {count.pairs}  {count.key_store}")
+            where = count.custody if count.custody == SPLIT else count.key_store
+            click.echo(f"{count.user_id}  {count.state}  {count.pairs}  {where}")
         for row in database.pairs(user, OWED) if state in (None, OWED) else ():
             click.echo(f"{row['user_id']}  {row['key_id'].hex()}  destruction owed")
         for each in database.batch_keys() if user is None and state in (None, OWED) else ():

@@ -131,14 +131,11 @@ class Pairs(Store):
             yield from connection.execute(_only(query, user_id, state)).mappings()
 
     def count(self, user_id: str | None = None, state: str | None = None) -> list[Count]:
-        """Return how many pairs each user has in each state and store, and how many are owed."""
+        """Return how many pairs each user has in each state and place, and how many are owed."""
         word = func.coalesce(_pairs.c.reason, _pairs.c.state)
+        by = (_pairs.c.user_id, word, _pairs.c.custody, _pairs.c.key_store)
         owed = func.count().filter(is_owed())
-        query = (
-            select(_pairs.c.user_id, word, _pairs.c.key_store, func.count(), owed)
-            .group_by(_pairs.c.user_id, word, _pairs.c.key_store)
-            .order_by(_pairs.c.user_id, word, _pairs.c.key_store)
-        )
+        query = select(*by, func.count(), owed).group_by(*by).order_by(*by)
         with self._reading.begin() as connection:
             return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
 

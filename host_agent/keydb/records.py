@@ -126,12 +126,14 @@ class BatchKey:
 
 @dataclass(frozen=True)
 class Count:
-    """How many pairs of a user are in a state."""
+    """How many pairs of a user are in a state, in one custody and key store."""
 
     user_id: str
     state: str
     """`valid`, or the reason why they are not."""
+    custody: str
     key_store: str
+    """Without meaning in custody `split`."""
     pairs: int
     destruction_owed: int
     """Of how many the private key may still be on the HSM."""

@@ -89,6 +89,15 @@ def test_keys_are_counted_by_user_and_state(carnet_host, database, pair, other_p
     assert carnet_host("keys", "--state", "spent") == ""
 
 
+def test_pairs_that_have_no_private_key_here_are_counted_as_split(carnet_host, database, bobs):
+    pair = new_pair(SoftwareKey(), user_id="bob@office", custody="split", host_key_id=bytes(16))
+    database.add_pair(pair)
+    assert carnet_host("keys").splitlines() == [
+        "bob@office  valid  1  token",
+        "bob@office  valid  1  split",
+    ]
+
+
 def test_a_key_whose_destruction_is_owed_is_listed_until_it_is_gone(
     carnet_host, database, pair, bobs, answered
 ):

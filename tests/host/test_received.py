@@ -52,6 +52,7 @@ def test_a_batch_is_taken_in_once_and_accounted_for(interface, tmp_path):
         {
             "user_id": "alice@office",
             "state": "valid",
+            "custody": "split",
             "key_store": "token",
             "pairs": 5,
             "destruction_owed": 0,
