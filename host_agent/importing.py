@@ -254,7 +254,7 @@ def _try(intake: Intake, pair: BatchPair) -> None:
 def _wanted(batch: BatchFile, database: KeyDatabase, store: KeyStore) -> Iterator[list[BatchPair]]:
     """Yield, in portions, the pairs that this HSM shall hold."""
     for some in batched(batch.pairs(), _AT_ONCE):
-        wanted = store.wanted([id_of(pair) for pair in some], database)
+        wanted = store.wanted(batch.head, [id_of(pair) for pair in some], database)
         yield [pair for pair in some if id_of(pair) in wanted]
 
 

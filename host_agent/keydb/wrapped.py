@@ -6,16 +6,19 @@ until that is recorded it is owed.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, select, update
 
 from carnet.database.sql import now, upsert
 from carnet.portions import batched
 from host_agent.keydb.copies import Copies
 from host_agent.keydb.pairs import Pairs
-from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, WrappedKey
+from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, PairState, WrappedKey
 from host_agent.schema import batch_keys as _keks
+from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import wrapped_keys as _wrapped
+from host_agent.store_name import KeyStoreName
 
 _AT_ONCE = 500
 """Parameters of one statement; SQLite takes no more than some thousands."""
@@ -69,10 +72,24 @@ class Wrapped(Pairs, Copies):
         self, connection: Connection, pairs: Sequence[tuple[NewPair, WrappedKey]]
     ) -> Collection[bytes]:
         added = self._add(connection, [pair for pair, _ in pairs])
-        rows = [{"key_id": pair.key_id, **vars(key)} for pair, key in pairs if pair.key_id in added]
+        kept = set(connection.scalars(_kept_wrapped([pair.key_id for pair, _ in pairs])))
+        rows = [{"key_id": pair.key_id, **vars(key)} for pair, key in pairs if pair.key_id in kept]
         if rows:
-            connection.execute(insert(_wrapped), rows)
+            connection.execute(upsert(connection, _wrapped).on_conflict_do_nothing(), rows)
         return added
+
+    def pairs_for_batch_key(self, kek_id: bytes, key_ids: Collection[bytes]) -> frozenset[bytes]:
+        """Return those of some key_ids that this KEK shall unwrap and does not yet.
+
+        They are unknown, or valid and kept wrapped under the KEKs of other HSMs.
+        """
+        here = select(_wrapped.c.key_id).where(
+            _wrapped.c.kek_id == kek_id, _wrapped.c.key_id.in_(key_ids)
+        )
+        with self._reading.begin() as connection:
+            others = set(connection.scalars(_kept_wrapped(key_ids)))
+            others -= set(connection.scalars(here))
+        return self.unknown_pairs(key_ids) | others
 
     def wrapped_keys(self, key_id: bytes) -> list[WrappedKey]:
         """Return a pair's wrapped private key, one for each KEK; none once it is burned."""
@@ -139,6 +156,15 @@ class Wrapped(Pairs, Copies):
         )
         with self._reading.begin() as connection:
             return [BatchKey(*row) for row in connection.execute(query)]
+
+
+def _kept_wrapped(key_ids: Collection[bytes]) -> Select[Any]:
+    """Choose those of some pairs that are valid, and whose private keys are kept wrapped."""
+    return select(_pairs.c.key_id).where(
+        _pairs.c.key_id.in_(key_ids),
+        _pairs.c.state == PairState.VALID,
+        _pairs.c.key_store == KeyStoreName.WRAPPED,
+    )
 
 
 def _is_over() -> ColumnElement[bool]:

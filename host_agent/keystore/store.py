@@ -97,9 +97,11 @@ class KeyStore(ABC):
         Raises RefusedError if it cannot be kept here.
         """
 
-    def wanted(self, key_ids: Collection[bytes], database: KeyDatabase) -> frozenset[bytes]:
-        """Return which of these pairs the HSM shall take in."""
-        return database.unknown_pairs(key_ids)
+    @abstractmethod
+    def wanted(
+        self, head: BatchHead, key_ids: Collection[bytes], database: KeyDatabase
+    ) -> frozenset[bytes]:
+        """Return which of these pairs of a batch the HSM shall take in."""
 
     @abstractmethod
     def announce(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:

@@ -27,7 +27,9 @@ class TokenStore(KeyStore):
     def begin(self, _: Intake, __: KeyDatabase) -> None:
         """Write down nothing: what is cut off is seen on the HSM."""
 
-    def wanted(self, key_ids: Collection[bytes], database: KeyDatabase) -> frozenset[bytes]:
+    def wanted(
+        self, _: BatchHead, key_ids: Collection[bytes], database: KeyDatabase
+    ) -> frozenset[bytes]:
         """Return those that are new, and those that another Host's HSM holds."""
         return database.pairs_for_tokens(key_ids)
 

@@ -6,7 +6,7 @@ batch's last one destroys the KEK too, and with it what copies of the database h
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
@@ -52,6 +52,12 @@ class WrappedStore(KeyStore):
                 "The key of this batch was destroyed with its last pair; mint the batch anew."
             )
         crash.reach("import.batch-key-begun")
+
+    def wanted(
+        self, head: BatchHead, key_ids: Collection[bytes], database: KeyDatabase
+    ) -> frozenset[bytes]:
+        """Return those that are new, and those that are kept for other HSMs alone."""
+        return database.pairs_for_batch_key(kek_id_of(head), key_ids)
 
     def announce(self, _: Intake, __: Sequence[BatchPair], ___: KeyDatabase) -> None:
         """Write down nothing: none stays on the HSM."""

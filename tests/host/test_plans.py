@@ -222,6 +222,7 @@ def test_no_statement_of_a_wrapped_key_scans_a_table(database, listener):
     assert database.add_wrapped_pairs([(pair, WrappedKey(kek, bytes(152)))]) == 1
     database.finish_batch_key(kek)
     assert database.needs_batch_key(kek)
+    assert database.pairs_for_batch_key(kek, [pair.key_id]) == set()
     assert database.wrapped_keys(pair.key_id) == [WrappedKey(kek, bytes(152))]
     assert database.burn_wrapped(pair.key_id) == [kek]
     assert not database.may_hold("1", pair.key_id)

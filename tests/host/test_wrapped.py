@@ -217,6 +217,43 @@ def test_a_batch_with_a_pair_that_does_not_unwrap_is_refused_whole(office, spoil
     assert office.take_in(booklet) == 3
 
 
+def test_hosts_with_an_hsm_each_have_a_wrapped_key_each(office, module, make_token):
+    make_token("other")
+    other = HostToken(module, "other", PIN)
+    booklet = office.token.booklet(2)
+    first, last = booklet.keys
+    for_other = other.booklet(0)
+    pairs = tuple(for_other.pair(*each) for each in enumerate(booklet.keys, 1))
+    assert office.take_in(booklet) == 2
+    for _ in range(2):
+        assert other.take_in(for_other.changed(pairs=pairs), office.database) == 0
+    assert office.states() == [(2, "in use"), (2, "in use")]
+    assert office.events().count("imported") == 2
+
+    async def at_the_other():
+        async with open_hsm(TokenSection(token="other"), PIN) as office.hsm:
+            await office.serve(first)
+            await office.burn(first)
+
+    async def at_the_first():
+        async with office.serving():
+            await office.serve(last)
+            await office.burn(last)
+            assert sorted(office.states()) == [(0, "destroyed"), (0, "destruction owed")]
+
+    async def sweep():
+        async with open_hsm(TokenSection(token="other"), PIN) as hsm:
+            await sweep_wrapped(office.database, hsm)
+
+    asyncio.run(at_the_other())
+    assert office.states() == [(1, "in use"), (1, "in use")]
+    asyncio.run(at_the_first())
+    asyncio.run(sweep())
+    assert office.states() == [(0, "destroyed"), (0, "destroyed")]
+    with other.session() as session:
+        assert BatchKeys(session).held() == frozenset()
+
+
 # Switching from one store to the other
 
 
