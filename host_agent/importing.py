@@ -131,7 +131,7 @@ def wrapped_onto_hsm(
     advance: Advance,
     store: KeyStore = _ON_TOKEN,
 ) -> Iterator[bytes]:
-    """Take the private keys in, each tried on the HSM; yield the key_id of each that was new.
+    """Take the private keys in, each tried on the HSM; yield the key_id of each it shall hold.
 
     For a batch in custody `paired`. Raises RefusedError, before anything is changed, if it
     was made for another Host or cannot be used here, by this HSM for one; TokenError if a
