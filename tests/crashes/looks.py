@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from carnet import audit
 from carnet.audit.chain import follow
-from carnet.ipsec.strongswan_messages import is_ours, tunnel_of_key
+from carnet.ipsec.strongswan_parts import is_ours, tunnel_of
 from carnet.ipsec.vici_link import open_session, text
 from host_agent import schema as host
 from softhsm.configuration import CONFIGURATION_VARIABLE
@@ -118,5 +118,5 @@ def daemon(charon) -> Daemon:
         keys = text(session.get_shared())["keys"]
     return Daemon(
         sas, set(filter(is_ours, connections)), set(filter(is_ours, pools)),
-        {tunnel_of_key(key) for key in keys},
+        {tunnel_of(key) for key in keys if is_ours(key)},
     )  # fmt: skip
