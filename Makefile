@@ -3,6 +3,8 @@
 
 STAMP := .venv/installed
 RUN := .venv/bin
+# The tests start thousands of short commands: each module is compiled once, not each time.
+export PYTHONDONTWRITEBYTECODE =
 
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
