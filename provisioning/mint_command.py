@@ -206,7 +206,7 @@ def _read_keys(
         raise UsageError(f"Custody {custody} takes {needed}, and no {other}; give that file.")
     if batches != max(1, len(transport_keys)):
         raise UsageError(
-            f"There are {batches} files for batches; give one --out for each "
+            f"{batches} files are named for batches; give one --out for each "
             f"--host-transport-key, and one in custody {SPLIT}."
         )
     if host_keys is not None:
