@@ -7,7 +7,7 @@ import asyncio
 import random
 import secrets
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +143,19 @@ def test_a_pair_is_on_the_hsm_for_as_long_as_it_is_used(office, suite):
     assert office.on_token() == (set(), {kek_id})
 
 
+def batch_keys_of(office):
+    """The KEKs, but for the moment at which each was taken in last."""
+    return [
+        replace(each, imported_at=bool(each.imported_at)) for each in office.database.batch_keys()
+    ]
+
+
 def test_importing_twice_changes_nothing(office):
     booklet = office.token.booklet(3)
     assert office.take_in(booklet) == 3
-    before = office.on_token(), office.database.batch_keys()
+    before = office.on_token(), batch_keys_of(office)
     assert office.take_in(booklet) == 0
-    assert (office.on_token(), office.database.batch_keys()) == before
+    assert (office.on_token(), batch_keys_of(office)) == before
     assert office.states() == [(3, "in use")]
 
 
