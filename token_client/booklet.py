@@ -124,8 +124,7 @@ def _read_file(path: Path, session: TokenSession, pinned: bytes | None) -> Cover
 def read_cover_bytes(path: Path) -> bytes:
     """Return what stands in a cover file; raises UsageError."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_COVER_FILE + 1)
+        return read_small(path, MAX_COVER_FILE)
     except OSError as error:
         raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
 

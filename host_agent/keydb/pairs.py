@@ -32,10 +32,6 @@ _AT_ONCE = 1000
 class Pairs(Store):
     """Which pairs there are, and in what state."""
 
-    def add_pair(self, pair: NewPair) -> bool:
-        """Take a pair in; False if it was known already, whatever its state."""
-        return self.add_pairs([pair]) == 1
-
     def add_pairs(self, pairs: Iterable[NewPair], arrival: Arrival = QUIETLY) -> int:
         """Take pairs in, all of them or, where `pairs` raises, none; return how many were new.
 

@@ -157,7 +157,7 @@ class Fleet:
         self.token.store(keys)
         with KeyDatabase.opened(self.place) as database:
             for number, key in enumerate(keys):
-                database.add_pair(new_pair(key, label=f"carnet 20261123T000000Z {number:04}"))
+                database.add_pairs([new_pair(key, label=f"carnet 20261123T000000Z {number:04}")])
 
     def start(self, count: int, **extra: str) -> list[HostProcess]:
         """Start so many; `extra` is what the first has in its environment."""

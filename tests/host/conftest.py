@@ -79,14 +79,14 @@ def new_pair(key, **changes):
 @pytest.fixture
 def pair(database):
     key = SoftwareKey()
-    database.add_pair(new_pair(key))
+    database.add_pairs([new_pair(key)])
     return key
 
 
 @pytest.fixture
 def other_pair(database):
     key = SoftwareKey()
-    database.add_pair(new_pair(key, label="carnet 20261123T000000Z 0002"))
+    database.add_pairs([new_pair(key, label="carnet 20261123T000000Z 0002")])
     return key
 
 

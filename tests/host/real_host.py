@@ -93,7 +93,7 @@ class RealHost:
                 _store(session, pair, pair_label(MINTED, self._count))
         with KeyDatabase.opened(self._path) as database:
             for pair in pairs:
-                database.add_pair(_new_pair(pair, self._count, changes))
+                database.add_pairs([_new_pair(pair, self._count, changes)])
 
     def __enter__(self):
         self.database = Counting(self._closing.enter_context(KeyDatabase.opened(self._path)))

@@ -80,6 +80,19 @@ def test_a_database_that_fails_later_is_said_in_one_sentence(place, database, pa
         use()
 
 
+def test_a_full_disk_is_no_reason_to_put_an_older_database_back(tmp_path):
+    """In an older one, spent pairs would be valid again."""
+
+    def use():
+        with KeyDatabase.opened(tmp_path / "keys.sqlite") as database:
+            with database.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA max_page_count=1")
+            database.add_pairs(new_pair(SoftwareKey()) for _ in range(500))
+
+    with pytest.raises(UsageError, match="is full; see that .* its disk has room; only a file"):
+        use()
+
+
 def test_an_error_of_the_database_shows_nothing_of_what_was_stored(database, pair):
     database.spend(*sealed_request(pair))
     with database._engine.begin() as raw:
@@ -111,7 +124,7 @@ def test_a_response_is_kept_for_ten_minutes_and_the_record_for_ever(database, pa
 
 def test_a_pair_that_is_known_is_not_taken_in_again(database, pair):
     database.spend(*sealed_request(pair))
-    assert not database.add_pair(new_pair(pair))
+    assert not database.add_pairs([new_pair(pair)])
     assert database.find_pair(key_of(pair)).state is PairState.INVALID
 
 
@@ -126,7 +139,7 @@ def test_revoked_pairs_cannot_be_spent(database, pair, other_pair):
 
 def test_an_expired_pair_cannot_be_spent(database, clock):
     key = SoftwareKey()
-    database.add_pair(new_pair(key, not_after=int(clock.now) + 10))
+    database.add_pairs([new_pair(key, not_after=int(clock.now) + 10)])
     clock.move(11)
     assert not database.spend(*sealed_request(key))
     assert database.expire() == [key_of(key)]
@@ -135,7 +148,7 @@ def test_an_expired_pair_cannot_be_spent(database, clock):
 
 def test_the_answer_lists_the_tokens_other_invalid_pairs(database, pair, other_pair):
     stranger = SoftwareKey()
-    database.add_pair(new_pair(stranger, token_serial="2"))
+    database.add_pairs([new_pair(stranger, token_serial="2")])
     database.revoke("lost", key_id=key_of(other_pair))
     database.revoke("lost", key_id=key_of(stranger))
     record = database.find_pair(key_of(pair))
@@ -165,7 +178,7 @@ def test_ended_tunnels_are_accounted_for_once(database, pair):
 @pytest.fixture
 def in_a_file(tmp_path):
     with KeyDatabase.opened(tmp_path / "file" / "keys.sqlite") as opened:
-        opened.add_pair(new_pair(SoftwareKey()))
+        opened.add_pairs([new_pair(SoftwareKey())])
         yield opened
 
 

@@ -109,7 +109,7 @@ def test_several_processes_at_once_make_one_chain(processes):
 
     def work(number):
         database, key = processes[number % len(processes)], keys[number]
-        database.add_pair(new_pair(key))
+        database.add_pairs([new_pair(key)])
         database.spend(*sealed_request(key))
         database.revoke("a test", key_id=key_id_of(key.public_key))
         database.store_response(key_id_of(key.public_key), "granted", b"answer")
@@ -125,7 +125,7 @@ def test_several_processes_at_once_make_one_chain(processes):
 def test_revoking_and_expiring_everything_at_once_deadlocks_nobody(processes):
     keys = [SoftwareKey() for _ in range(30)]
     for key in keys:
-        processes[0].add_pair(new_pair(key))
+        processes[0].add_pairs([new_pair(key)])
     requests = [sealed_request(key) for key in keys]
     calls = [
         *(lambda each=each: each.revoke("a test", user_id="alice@office") for each in processes),

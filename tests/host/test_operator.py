@@ -58,7 +58,7 @@ def id_of(key):
 @pytest.fixture
 def bobs(database):
     key = SoftwareKey()
-    database.add_pair(new_pair(key, user_id="bob@office", token_serial="2"))
+    database.add_pairs([new_pair(key, user_id="bob@office", token_serial="2")])
     return key
 
 
@@ -91,7 +91,7 @@ def test_keys_are_counted_by_user_and_state(carnet_host, database, pair, other_p
 
 def test_pairs_that_have_no_private_key_here_are_counted_as_split(carnet_host, database, bobs):
     pair = new_pair(SoftwareKey(), user_id="bob@office", custody="split", host_key_id=bytes(16))
-    database.add_pair(pair)
+    database.add_pairs([pair])
     assert carnet_host("keys").splitlines() == [
         "bob@office  valid  1  token",
         "bob@office  valid  1  split",

@@ -176,7 +176,7 @@ def scans(plans):
 def test_no_statement_on_the_way_of_a_request_scans_a_table(database, listener):
     key = SoftwareKey()
     user = {"user_id": "user7@office", "token_serial": f"{7:016}"}
-    database.add_pair(new_pair(key, not_after=2_000_000_000, **user))
+    database.add_pairs([new_pair(key, not_after=2_000_000_000, **user)])
     key_id = key_id_of(key.public_key)
     pair = database.find_pair(key_id)
     assert database.find_request(key_id) is None
@@ -196,7 +196,7 @@ def test_no_statement_on_the_way_of_a_request_scans_a_table(database, listener):
 
 def test_no_statement_that_is_asked_again_and_again_scans_a_table(database, listener):
     key = SoftwareKey()
-    database.add_pair(new_pair(key))
+    database.add_pairs([new_pair(key)])
     envelope, signed = sealed_request(key)
     database.spend(envelope, signed)
     assert database.unanswered() == database.abandoned() == []

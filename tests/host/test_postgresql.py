@@ -76,7 +76,7 @@ def test_what_is_spent_survives_a_server_that_is_killed(machine):
     server.execute("CREATE DATABASE killed")
     place = postgres_place(server, "killed")
     with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as idle:
-        database.add_pair(new_pair(key))
+        database.add_pairs([new_pair(key)])
         assert database.spend(*sealed_request(key))
         machine.stop(signal.SIGQUIT)
         with pytest.raises(OperationalError):
@@ -99,7 +99,7 @@ def spend_while_the_connection_breaks(database, server):
 def test_a_spend_whose_connection_breaks_spends_nothing(server, place):
     key = SoftwareKey()
     with KeyDatabase.opened(place) as database:
-        database.add_pair(new_pair(key))
+        database.add_pairs([new_pair(key)])
         with pytest.raises(OperationalError):
             spend_while_the_connection_breaks(database, server)
         assert database.find_pair(key_id_of(key.public_key)).state is PairState.VALID

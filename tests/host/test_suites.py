@@ -57,7 +57,7 @@ def outcome_of(database, data, suites):
 @pytest.mark.parametrize("suite", ALL_SUITES, ids=lambda suite: suite.name)
 def test_a_request_under_a_suite_not_allowed_never_reaches_the_hsm(database, suite):
     key = SoftwareKey(suite)
-    database.add_pair(new_pair(key, suite=suite.number))
+    database.add_pairs([new_pair(key, suite=suite.number)])
     data = seal_request(make_request(), key.public_key, suite, key)
     others = {each.number for each in ALL_SUITES} - {suite.number}
     assert outcome_of(database, data, others) == Rejected()
@@ -67,7 +67,7 @@ def test_a_request_under_a_suite_not_allowed_never_reaches_the_hsm(database, sui
 
 def test_a_request_under_another_suite_than_the_pairs_never_reaches_the_hsm(database):
     key = SoftwareKey(RSA)
-    database.add_pair(new_pair(key, suite=RSA.number))
+    database.add_pairs([new_pair(key, suite=RSA.number)])
     data = seal_request(make_request(), key.public_key, RSA_SHA1, key)
     assert outcome_of(database, data, {RSA.number, RSA_SHA1.number}) == Rejected()
 

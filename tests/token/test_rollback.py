@@ -19,7 +19,7 @@ def spent_since(tmp_path, session):
     path, backup = tmp_path / "keys.sqlite", tmp_path / "backup.sqlite"
     key = SoftwareKey()
     with KeyDatabase.opened(path) as database:
-        database.add_pair(new_pair(key))
+        database.add_pairs([new_pair(key)])
         advance_mark(database, session, "office")
     shutil.copy(path, backup)
     with KeyDatabase.opened(path) as database:
@@ -54,7 +54,7 @@ def test_an_emptied_database_is_not_served(spent_since, tmp_path, session):
 def test_another_history_of_the_same_length_is_not_served(spent_since, tmp_path, session):
     with KeyDatabase.opened(tmp_path / "other.sqlite") as database:
         for _ in range(2):
-            database.add_pair(new_pair(SoftwareKey()))
+            database.add_pairs([new_pair(SoftwareKey())])
         with pytest.raises(UsageError, match="older than"):
             check_not_older(database, session)
 
