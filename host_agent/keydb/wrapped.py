@@ -121,8 +121,11 @@ class Wrapped(Pairs, Copies):
         with self._reading.begin() as connection:
             return list(connection.scalars(select(_keks.c.kek_id).where(owed, _is_over())))
 
-    def record_batch_key_destroyed(self, kek_id: bytes, token_serial: str) -> None:
-        """Write down that a KEK is gone from a token; once only."""
+    def record_batch_key_destroyed(self, kek_id: bytes, token_serial: str) -> bool:
+        """Write down that a KEK is gone from a token; once only.
+
+        False if that was known, or if it never was on this token.
+        """
         with self._engine.begin() as connection:
             batch_id = connection.scalar(
                 update(_keks)
@@ -141,6 +144,7 @@ class Wrapped(Pairs, Copies):
                     batch_id=batch_id,
                     token_serial=token_serial,
                 )
+            return batch_id is not None
 
     def batch_keys(self) -> list[BatchKey]:
         """Return every KEK that ever was on a token, and how many pairs still need it."""

@@ -155,8 +155,9 @@ async def _destroy(database: KeyDatabase, hsm: Hsm, kek_id: bytes) -> None:
         log.warning("batch-key-not-destroyed", kek_id=kek_id.hex(), reason=str(error))
         return
     crash.reach("host.batch-key-destroyed")
-    await asyncio.to_thread(database.record_batch_key_destroyed, kek_id, serial)
-    log.info("batch-key-destroyed", kek_id=kek_id.hex())
+    # Not for the KEK of another Host's HSM, which is not on this one: that one says it itself.
+    if await asyncio.to_thread(database.record_batch_key_destroyed, kek_id, serial):
+        log.info("batch-key-destroyed", kek_id=kek_id.hex(), serial=serial)
 
 
 def _try(batches: BatchKeys, head: BatchHead, one: BatchPair) -> None:

@@ -243,10 +243,14 @@ def test_hosts_with_an_hsm_each_have_a_wrapped_key_each(office, module, make_tok
             await office.burn(first)
 
     async def at_the_first():
-        async with office.serving():
+        async with office.serving() as hsm:
             await office.serve(last)
-            await office.burn(last)
+            with capture_logs() as logs:
+                await office.burn(last)
             assert sorted(office.states()) == [(0, "destroyed"), (0, "destruction owed")]
+            # Of the other's it has nothing to say.
+            said = [line["serial"] for line in logs if line["event"] == "batch-key-destroyed"]
+            assert said == [hsm.serial]
 
     async def sweep():
         async with open_hsm(TokenSection(token="other"), PIN) as hsm:
