@@ -131,9 +131,12 @@ class OfficerInterface:
             return FixedAnswer(HTTPStatus.NOT_FOUND)
         try:
             return _answer(HTTPStatus.OK, await work(request))
-        except (OSError, web.RequestPayloadError) as error:
+        except (ConnectionError, TimeoutError, web.RequestPayloadError) as error:
             log.warning("officer-cut-off", reason=str(error) or type(error).__name__)
             return FixedAnswer(HTTPStatus.BAD_REQUEST)
+        except OSError as error:
+            log.error("officer-not-served", reason=str(error))
+            return _answer(HTTPStatus.INSUFFICIENT_STORAGE, Refused(reason=_no_room(error)))
         except _FAILURES as error:
             status, reason = _explain(error)
             log.warning("officer-refused", status=status.value, reason=str(error))
@@ -209,6 +212,13 @@ class _TooLongError(Exception):
 
     def __str__(self) -> str:
         return f"It is longer than {_MAX_FILE} bytes, or what its path allows."
+
+
+def _no_room(error: OSError) -> str:
+    return (
+        f"The Host cannot write what it was sent ({error.strerror or error}); have its operator "
+        f"see to the disk of its directory, then send it again."
+    )
 
 
 _FAILURES = (RefusedError, UsageError, TokenError, SQLAlchemyError, ValueError, _TooLongError)

@@ -42,6 +42,7 @@ _REFUSALS = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
+_NOT_NOW = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.INSUFFICIENT_STORAGE)
 
 
 def host_option(*, required: bool) -> Callable[[C], C]:
@@ -114,7 +115,7 @@ class HostInterface:
         try:
             if status == HTTPStatus.OK:
                 return msgspec.json.decode(answer, type=type_)
-            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            if status in _NOT_NOW:
                 reason = msgspec.json.decode(answer, type=Refused).reason
                 raise UnreachableError(f"Host {self.name} cannot just now: {reason}")
             if status in _REFUSALS:

@@ -135,12 +135,13 @@ class Interface:
         paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return paths
 
-    def start(self, **extra):
+    def start(self, *within, **extra):
+        """Start it, as an argument of the command `within` if there is one."""
         already = self.said().count('"event": "ready"')
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_DIES_WITH_US, _PLACE / "carnet-host", "--config", self.config, "serve",
-                 "--pin-file", self.directory / "pin"],
+                [*_DIES_WITH_US, *within, _PLACE / "carnet-host", "--config", self.config,
+                 "serve", "--pin-file", self.directory / "pin"],
                 env=os.environ | extra, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -178,6 +178,28 @@ def test_of_two_uploads_at_once_one_is_put_off(served):
     assert served.counts(user) == {"valid": 100}
 
 
+SMALL_DISK = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount -t tmpfs -o size=16k,mode=700 none "$0" && exec "$@"',
+)
+"""Has a command see a disk of 16 KiB at a path; it is gone with the command."""
+
+
+def test_a_batch_for_which_the_disk_has_no_room_can_be_sent_again(interface, tmp_path):
+    state = interface.directory / "state"
+    state.mkdir(mode=0o700)
+    interface.start(*SMALL_DISK, state)
+    path = tmp_path / "batch"
+    path.write_bytes(signed(interface, interface.split_batch(200)))
+    done = interface.provision("send", path, *interface.host)
+    assert done.returncode == 6
+    assert "No space left on device" in done.stderr
+    assert "see to the disk of its directory, then send it again" in done.stderr
+    assert interface.ask("POST", BATCHES, path.read_bytes()).status == 507
+    assert interface.counts() == {}
+    assert post(interface, interface.split_batch(2)).status == 200
+
+
 def test_pairs_are_revoked_by_key_user_and_token(served):
     for user, serial in (("al", "11"), ("bob", "12"), ("carol", "13")):
         batch = served.split_batch(3, user_id=f"{user}@office", token_serial=serial)
