@@ -19,7 +19,10 @@ class FilePlace:
     """A SQLite file."""
 
     path: Path
-    advice = "check the directory in the configuration, or restore the file from a backup"
+    advice = (
+        "see that the directory in the configuration is the right one and its disk has room; "
+        "only a file that is damaged is restored from a backup"
+    )
 
     def __str__(self) -> str:
         return str(self.path)
