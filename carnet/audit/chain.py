@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.exc import DBAPIError
 
 from carnet import crash
 from carnet.audit.meaning import MEANINGS
@@ -28,6 +29,8 @@ from carnet.wire.fault import WireError
 START = bytes(32)
 """What the first record follows."""
 _ROWS_AT_ONCE = 1000
+_NOT_TEXT = "Could not decode"
+"""What SQLite's driver says of text that is none."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +135,26 @@ def follow(connection: Connection, table: Table) -> Iterator[ChainLink]:
 def _rows(connection: Connection, table: Table, since: int) -> Iterator[Row[Any]]:
     """Yield rows a page at a time; what is appended meanwhile comes at the end."""
     last = 0
-    page = select(table).where(table.c.at >= since).order_by(table.c.number).limit(_ROWS_AT_ONCE)
+    page = select(table).where(table.c.at >= since).order_by(table.c.number)
     while rows := _page(connection, page.where(table.c.number > last), last):
         yield from rows
         last = rows[-1].number
 
 
-def _page(connection: Connection, query: Select[Any], last: int) -> Sequence[Row[Any]]:
+def _page(
+    connection: Connection, query: Select[Any], last: int, most: int = _ROWS_AT_ONCE
+) -> Sequence[Row[Any]]:
     try:
-        return connection.execute(query).all()
-    except (TypeError, ValueError) as error:
+        return connection.execute(query.limit(most)).all()
+    except (TypeError, ValueError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and _NOT_TEXT not in str(error.orig):
+            raise
+        if most > 1:
+            # One after the other, to say which it is.
+            return _page(connection, query, last, 1)
         raise CarnetError(
-            f"The accounts were changed somewhere after record {last}, where a value is of no "
-            f"kind that was ever written; keep this database, and compare it with a backup."
+            f"The accounts were changed right after record {last}: a value there is of no kind "
+            f"that was ever written; keep this database, and compare it with a backup."
         ) from error
 
 

@@ -9,6 +9,7 @@ from carnet.audit.chain import START, _digest, read
 from carnet.audit.heads import examine, keep_head, next_head
 from carnet.audit.showing import Choice, chosen, describe
 from carnet.database import transaction
+from carnet.errors import CarnetError
 from carnet.wire.documents import sign_document
 from host_agent import schema
 from host_agent.explain import explain
@@ -219,3 +220,11 @@ def test_what_was_tampered_with_is_still_shown(written, pair, statement):
         records = list(read(connection, schema.audit))
     assert [describe(record).split()[0] for record in records] == ["1", "2", "3"]
     assert list(explain(request, records))
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_text_that_is_none_is_found_where_it_is(written):
+    """SQLite keeps whatever it is given, and its driver stumbles over that."""
+    tamper(written, "UPDATE audit SET event = CAST(x'ff' AS TEXT) WHERE number = 2")
+    with pytest.raises(CarnetError, match="changed right after record 1:"):
+        found(written)
