@@ -156,7 +156,7 @@ class Requests(Store):
 
     def abandoned(self) -> list[RequestRecord]:
         """Return the requests whose lease ran out: their process is dead, stopped or slow."""
-        return self._without_answer(_requests.c.lease_until <= now())
+        return self._without_answer(_ran_out())
 
     def drop_old_responses(self) -> None:
         """Forget sealed responses that are no longer kept."""
@@ -197,7 +197,13 @@ _NO_LEASE: dict[str, Any] = {"holder": None, "lease_until": None}
 
 
 def _is_free() -> ColumnElement[bool]:
-    return or_(_requests.c.lease_until.is_(None), _requests.c.lease_until <= now())
+    return or_(_requests.c.lease_until.is_(None), _ran_out())
+
+
+def _ran_out() -> ColumnElement[bool]:
+    """Say that a lease is over; one that is too long is from before the clock was set back."""
+    until = _requests.c.lease_until
+    return or_(until <= now(), until > now() + 2 * LEASE_SECONDS)
 
 
 def _record() -> Select[Any]:

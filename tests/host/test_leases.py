@@ -74,6 +74,15 @@ def test_what_is_let_go_is_taken_at_once_and_is_not_abandoned(database, other_pr
     assert other_process.take_lease(key_id)
 
 
+def test_a_lease_from_before_the_clock_was_set_back_is_over(other_process, key_id, clock):
+    """Of a process that died, or nobody would take its request up until it is that late again."""
+    clock.move(-1)
+    assert not other_process.take_lease(key_id)
+    clock.move(-3600)
+    assert [each.key_id for each in other_process.abandoned()] == [key_id]
+    assert other_process.take_lease(key_id)
+
+
 def test_of_many_processes_one_gets_a_lease(processes, key_id, clock):
     clock.move(LEASE_SECONDS)
     taken = at_once([lambda each=each: each.take_lease(key_id) for each in processes])
