@@ -154,7 +154,13 @@ class OneTimeKeys:
 
         Raises TokenAwayError where a half could not be seen, and may still be there.
         """
-        halves = self._known.pop(key_id, None) or self._look_for(key_id)
+        listed = self._known.pop(key_id, None)
+        if listed is not None and self._destroyed(listed):
+            return True
+        # What was listed is gone: an import of another process may have put it back since.
+        return self._destroyed(self._look_for(key_id))
+
+    def _destroyed(self, halves: Halves) -> bool:
         with self._session.token.module.undisturbed(), translated():
             destroyed = [keys.destroy(half) for half in halves.private]
             crash.reach("token.private-destroyed")

@@ -141,6 +141,23 @@ def test_two_listings_burn_a_pair_once(session: TokenSession, minter: WrappingKe
         second.sign(pair.key_id, DIGEST)
 
 
+def test_a_pair_that_was_put_back_since_the_listing_is_destroyed(pairing: Pairing) -> None:
+    label = pair_label(MINTED, 1)
+    pair = pairing.wrapping.mint_pair(label, None)
+
+    def put() -> None:
+        wrapped, public_key = pair.wrapped, pair.public_key
+        pairing.unwrapping.import_pair(pair.key_id, label, public_key, wrapped, None)
+
+    put()
+    listed = OneTimeKeys(pairing.host)
+    pairing.unwrapping.drop(pair.key_id)
+    put()
+    assert listed.destroy(pair.key_id)
+    assert not objects(pairing.host, ObjectClass.PRIVATE_KEY)
+    assert not objects(pairing.host, ObjectClass.PUBLIC_KEY)
+
+
 def test_a_pair_stored_after_the_listing_is_found(
     session: TokenSession, minter: WrappingKey
 ) -> None:
