@@ -150,8 +150,11 @@ def wrapped_onto_hsm(
             for pair in some:
                 transport.do(store.take, pair)
                 advance()
-                yield id_of(pair)
-            store.look_again(transport.intake, some, database)
+            burned = store.burned_meanwhile(transport.intake, some, database)
+            for pair in burned:
+                transport.do(store.undo, pair)
+                database.record_destroyed(id_of(pair), transport.intake.serial)
+            yield from (id_of(pair) for pair in some if pair not in burned)
         transport.do(store.keep, batch.one())
 
 

@@ -81,7 +81,7 @@ class KeyStore(ABC):
     """One place for private keys; its methods raise TokenError if the HSM fails.
 
     A batch is taken in by begin(), for each portion of its pairs announce(), take() and
-    look_again(), then keep(), check_kept() in another session, record(), finish().
+    burned_meanwhile(), then keep(), check_kept() in another session, record(), finish().
     """
 
     name: ClassVar[KeyStoreName]
@@ -112,8 +112,17 @@ class KeyStore(ABC):
         """Take a new private key in, tried; TokenError if it is not what it says."""
 
     @abstractmethod
-    def look_again(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
-        """Have those of the pairs burned anew that were burned while they were taken in."""
+    def burned_meanwhile(
+        self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase
+    ) -> Sequence[BatchPair]:
+        """Return those that were burned while they were taken in, and are on the HSM again.
+
+        That they may be there is written down first.
+        """
+
+    @abstractmethod
+    def undo(self, intake: Intake, pair: BatchPair) -> None:
+        """Have the HSM hold nothing of a pair that was just taken in."""
 
     @abstractmethod
     def keep(self, intake: Intake, one: BatchPair) -> None:

@@ -48,10 +48,21 @@ class TokenStore(KeyStore):
             intake.oaep,
         )
 
-    def look_again(self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase) -> None:
-        """Write down of those that the HSM may hold them again; the sweep destroys them."""
-        burned = database.unwanted([id_of(pair) for pair in pairs])
+    def burned_meanwhile(
+        self, intake: Intake, pairs: Sequence[BatchPair], database: KeyDatabase
+    ) -> Sequence[BatchPair]:
+        """Return them; what is not undone then is owed, and the sweep destroys it.
+
+        Whoever burned one may still have to write down that it is gone, which it is not:
+        so nothing is left to the sweep that can be done now.
+        """
+        burned = set(database.unwanted([id_of(pair) for pair in pairs]))
         database.record_copies(intake.serial, burned)
+        return [pair for pair in pairs if id_of(pair) in burned]
+
+    def undo(self, intake: Intake, pair: BatchPair) -> None:
+        """Destroy it."""
+        intake.transport.drop(id_of(pair))
 
     def keep(self, _: Intake, __: BatchPair) -> None:
         """Keep nothing for all of them."""

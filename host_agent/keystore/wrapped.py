@@ -68,8 +68,14 @@ class WrappedStore(KeyStore):
         intake.transport.drop(id_of(pair))
         intake.try_pair(pair)
 
-    def look_again(self, _: Intake, __: Sequence[BatchPair], ___: KeyDatabase) -> None:
-        """Look for nothing: none stays on the HSM."""
+    def burned_meanwhile(
+        self, _: Intake, __: Sequence[BatchPair], ___: KeyDatabase
+    ) -> Sequence[BatchPair]:
+        """Return none: none stays on the HSM."""
+        return ()
+
+    def undo(self, _: Intake, __: BatchPair) -> None:
+        """Do nothing."""
 
     def keep(self, intake: Intake, one: BatchPair) -> None:
         """Have the KEK on the HSM, whole: an earlier import may have left it, or half of it."""
