@@ -18,6 +18,7 @@ from host_agent.keydb.store import Store
 from host_agent.schema import key_copies as _copies
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
+from host_agent.schema import wrapped_keys as _wrapped
 
 _AT_ONCE = 500
 """Keys that one statement names; SQLite takes no more than some thousands of parameters."""
@@ -82,14 +83,20 @@ class Copies(Store):
     def keys_to_destroy(self, hsm_serial: str | None = None) -> list[bytes]:
         """Return invalid pairs whose private key may still be on this HSM; None: on any.
 
-        A pair whose request is unanswered needs its key for the answer.
+        What is kept wrapped besides is for any Host to delete. A pair whose request is
+        unanswered needs its key for the answer.
         """
         with self._reading.begin() as connection:
             owed = list(connection.scalars(select(_pairs.c.key_id).where(is_owed())))
             if hsm_serial is None:
                 return owed
             copies = _copies_of(connection, owed)
-        return [each for each in owed if copies.get(each, {}).get(hsm_serial, each not in copies)]
+            wrapped = _wrapped_of(connection, list(copies))
+        return [
+            each
+            for each in owed
+            if each in wrapped or copies.get(each, {}).get(hsm_serial, each not in copies)
+        ]
 
     def unwanted(self, key_ids: Collection[bytes]) -> list[bytes]:
         """Return which of these keys, found on an HSM, nothing wants there any more.
@@ -126,6 +133,14 @@ def _copies_of(connection: Connection, key_ids: Collection[bytes]) -> dict[bytes
         for row in connection.execute(select(_copies).where(_copies.c.key_id.in_(some))):
             copies[row.key_id][row.hsm_serial] = row.destroyed_at is None
     return dict(copies)
+
+
+def _wrapped_of(connection: Connection, key_ids: Collection[bytes]) -> set[bytes]:
+    """Return those of these keys that are kept wrapped, whatever HSM may hold them too."""
+    found: set[bytes] = set()
+    for some in batched(key_ids, _AT_ONCE):
+        found.update(connection.scalars(select(_wrapped.c.key_id).where(_wrapped.c.key_id.in_(some))))
+    return found
 
 
 def _owe_again(connection: Connection, key_ids: list[bytes]) -> None:
