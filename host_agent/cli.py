@@ -123,7 +123,10 @@ def import_(
             importing.alone(config),
             importing.OwnHsmToken(config, pin) as hsm,
         ):
-            new = importing.take_in(batch, hsm, database, config, bars)
+            store = importing.store_for(batch, database, config)
+            if remark := importing.other_store(batch, store, config):
+                click.echo(f"carnet-host: {remark}", err=True)
+            new = importing.take_in(batch, hsm, database, store, bars)
             hsm.use(lambda session: advance_mark(database, session, config.name))
     user_id, count = batch.head.user_id, batch.count
     if as_json:

@@ -90,28 +90,49 @@ def alone(config: HostConfig) -> Iterator[None]:
         raise UsageError("Another import runs; wait until it is over.") from error
 
 
-def store_for(head: BatchHead, config: HostConfig) -> KeyStore:
-    """Return the key store of new pairs; a batch in custody `split` has nothing to keep."""
-    return _ON_TOKEN if head.custody == SPLIT else store_of(config.token.key_store)
+def store_for(batch: BatchFile, database: KeyDatabase, config: HostConfig) -> KeyStore:
+    """Return the key store that a batch is taken into.
+
+    Where its pairs are valid already, by another Host's import or under another setting,
+    it is the one that they are in: a pair is served from one only. A batch in custody
+    `split` has nothing to keep.
+    """
+    if batch.head.custody == SPLIT:
+        return _ON_TOKEN
+    for some in batched(batch.pairs(), _AT_ONCE):
+        found = database.store_of_valid([id_of(pair) for pair in some])
+        if found is not None:
+            return store_of(found)
+    return store_of(config.token.key_store)
+
+
+def other_store(batch: BatchFile, store: KeyStore, config: HostConfig) -> str | None:
+    """Return what to tell the operator where that is not the store of his setting."""
+    if batch.head.custody == SPLIT or store.name == config.token.key_store:
+        return None
+    return (
+        f"The key pairs are known in key store `{store.name}`, and are kept there; `key_store` is "
+        f"`{config.token.key_store}` here: let all machines of this Host have the same."
+    )
 
 
 def take_in(
     batch: BatchFile,
     hsm: HsmToken,
     database: KeyDatabase,
-    config: HostConfig,
+    store: KeyStore,
     bars: Bars,
     *,
     received: bool = False,
 ) -> int:
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
-    Whoever calls it has the head of the accounts signed then. `received` says that the
+    `store` is that of store_for(). Whoever calls it has the head of the accounts signed
+    then. `received` says that the
     officer sent it, for the accounts. Raises UsageError if the Key Database is older than
     the HSM knows, RefusedError if the batch was made for another Host, cannot be used by
     this HSM, or was changed since it was opened; TokenError if the HSM fails.
     """
-    store = store_for(batch.head, config)
     hsm.use(partial(check_not_older, database))
     if batch.head.custody == SPLIT:
         hsm.use(partial(check_split_batch, batch.head))

@@ -41,7 +41,7 @@ from carnet.wire.documents import MAX_BATCH
 from host_agent.batch_file import open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
-from host_agent.importing import alone, take_in
+from host_agent.importing import alone, other_store, store_for, take_in
 from host_agent.keydb import KeyDatabase, Reason
 
 log = structlog.get_logger()
@@ -182,7 +182,10 @@ class OfficerInterface:
         batch = open_batch(spool, "The batch", self._config)
         crash.reach("interface.verified")
         with alone(self._config):
-            new = take_in(batch, token, self._database, self._config, no_bar, received=True)
+            store = store_for(batch, self._database, self._config)
+            if remark := other_store(batch, store, self._config):
+                log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)
+            new = take_in(batch, token, self._database, store, no_bar, received=True)
         return Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
 
     async def _revoke(self, request: web.BaseRequest) -> Revoked:

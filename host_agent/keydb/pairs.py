@@ -87,6 +87,15 @@ class Pairs(Store):
         with self._reading.begin() as connection:
             return frozenset(key_ids) - set(connection.scalars(query))
 
+    def store_of_valid(self, key_ids: Collection[bytes]) -> KeyStoreName | None:
+        """Return the key store of those of some pairs that are valid; None where none is."""
+        query = select(_pairs.c.key_store).where(
+            _pairs.c.key_id.in_(key_ids), _pairs.c.state == PairState.VALID
+        )
+        with self._reading.begin() as connection:
+            found = connection.scalar(query.limit(1))
+        return None if found is None else KeyStoreName(found)
+
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None if it was never known."""
         expired = func.coalesce(_pairs.c.not_after <= now(), False)

@@ -20,6 +20,7 @@ from carnet.wire.envelope import parse_envelope
 from carnet.wire.keys import key_id_of
 from carnet.wire.messages import RefusalCode
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
+from host_agent.importing import store_for
 from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
 from host_agent.split_batch import missing_host_keys
@@ -70,7 +71,8 @@ def take_in(host, batch):
         hsm_of(host) as session,
         opened(batch) as (file, config),
     ):
-        return take_batch_in(file, SessionToken(session), database, config, no_bar)
+        store = store_for(file, database, config)
+        return take_batch_in(file, SessionToken(session), database, store, no_bar)
 
 
 def asked(pair, suite, couple, **changes):

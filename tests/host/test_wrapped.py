@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from pkcs11 import Attribute, ObjectClass
 from structlog.testing import capture_logs
 
@@ -31,7 +32,7 @@ from host_agent import schema
 from host_agent.config import TokenSection
 from host_agent.exchange import Parts, destroy_key
 from host_agent.hsm import HsmAwayError, open_hsm
-from host_agent.importing import wrapped_onto_hsm
+from host_agent.importing import other_store, store_for, wrapped_onto_hsm
 from host_agent.keydb import KeyDatabase, KeyStoreName, WrappedKey
 from host_agent.keystore.store import kek_id_of
 from host_agent.keystore.stores import store_of
@@ -263,6 +264,61 @@ def test_hosts_with_an_hsm_each_have_a_wrapped_key_each(office, module, make_tok
     assert office.states() == [(0, "destroyed"), (0, "destroyed")]
     with other.session() as session:
         assert BatchKeys(session).held() == frozenset()
+
+
+def test_a_copy_that_another_hosts_hsm_may_hold_keeps_no_wrapped_key(office, module, make_token):
+    """The other began to import in store `token`, was cut off, and does not come back."""
+    make_token("other")
+    other = HostToken(module, "other", PIN)
+    booklet, for_other = office.token.booklet(2), other.booklet(0)
+    pairs = tuple(for_other.pair(*each) for each in enumerate(booklet.keys, 1))
+    with (
+        other.session() as session,
+        opened(for_other.changed(pairs=pairs)) as (file, _),
+        no_bar("", 0) as advance,
+    ):
+        list(wrapped_onto_hsm(file, SessionToken(session), office.database, advance))
+    office.take_in(booklet)
+    office.database.revoke("a test", user_id="alice@office")
+    key_ids = {id_of(key) for key in booklet.keys}
+
+    async def sweep(label):
+        async with open_hsm(TokenSection(token=label), PIN) as office.hsm:
+            await HostService(office.parts())._destroy_keys()
+
+    asyncio.run(sweep("host"))
+    assert [office.database.wrapped_keys(each) for each in key_ids] == [[], []]
+    assert office.states() == [(0, "destroyed")]
+    assert set(office.database.keys_to_destroy()) == key_ids
+    asyncio.run(sweep("other"))
+    assert office.database.keys_to_destroy() == []
+    with other.session() as session:
+        assert OneTimeKeys(session).listed() == frozenset()
+
+
+@pytest.mark.parametrize(("before", "setting"), [("token", "wrapped"), ("wrapped", "token")])
+def test_a_host_of_another_setting_takes_pairs_in_where_they_are(
+    office, module, make_token, before, setting
+):
+    make_token("other")
+    other = HostToken(module, "other", PIN)
+    booklet, for_other = office.token.booklet(1), other.booklet(0)
+    (key,) = booklet.keys
+    batch = for_other.changed(pairs=(for_other.pair(1, key),))
+    with opened(batch) as (file, config):
+        config = structs.replace(config, token=TokenSection(key_store=KeyStoreName(setting)))
+        assert store_for(file, office.database, config).name == setting
+        office.take_in(booklet, before)
+        store = store_for(file, office.database, config)
+        assert f"`key_store` is `{setting}` here" in other_store(file, store, config)
+    assert store.name == before
+    assert other.take_in(batch, office.database, store.name) == 0
+
+    async def at_the_other():
+        async with open_hsm(TokenSection(token="other"), PIN) as office.hsm:
+            await office.serve(key)
+
+    asyncio.run(at_the_other())
 
 
 # Switching from one store to the other
