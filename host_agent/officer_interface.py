@@ -135,7 +135,7 @@ class OfficerInterface:
             log.warning("officer-cut-off", reason=str(error) or type(error).__name__)
             return FixedAnswer(HTTPStatus.BAD_REQUEST)
         except OSError as error:
-            log.error("officer-not-served", reason=str(error))
+            log.warning("officer-not-served", reason=str(error))
             return _answer(HTTPStatus.INSUFFICIENT_STORAGE, Refused(reason=_no_room(error)))
         except _FAILURES as error:
             status, reason = _explain(error)

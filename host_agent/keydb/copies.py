@@ -139,7 +139,9 @@ def _wrapped_of(connection: Connection, key_ids: Collection[bytes]) -> set[bytes
     """Return those of these keys that are kept wrapped, whatever HSM may hold them too."""
     found: set[bytes] = set()
     for some in batched(key_ids, _AT_ONCE):
-        found.update(connection.scalars(select(_wrapped.c.key_id).where(_wrapped.c.key_id.in_(some))))
+        found.update(
+            connection.scalars(select(_wrapped.c.key_id).where(_wrapped.c.key_id.in_(some)))
+        )
     return found
 
 

@@ -89,7 +89,7 @@ def test_a_full_disk_is_no_reason_to_put_an_older_database_back(tmp_path):
                 connection.exec_driver_sql("PRAGMA max_page_count=1")
             database.add_pairs(new_pair(SoftwareKey()) for _ in range(500))
 
-    with pytest.raises(UsageError, match="is full; see that .* its disk has room; only a file"):
+    with pytest.raises(UsageError, match=r"is full; see that .* its disk has room; only a file"):
         use()
 
 
