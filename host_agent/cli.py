@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     lazy={
         "audit": "host_agent.audit_commands:audit",
         "host-keys": "host_agent.host_key_commands:host_keys",
+        "sweep": "host_agent.sweep_command:sweep",
     },
     help="Carnet's Host: the trusted machine that knows the one-time key pairs.",
 )
@@ -153,7 +154,8 @@ _STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")
 def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json: bool) -> None:
     """List the key pairs: counts by user, state and key store (or custody split), or as JSON.
 
-    Private keys whose destruction is still owed are listed one by one.
+    Private keys whose destruction is still owed are listed one by one. What an import that
+    was cut off left on an HSM is counted; import the batch again, or run `carnet-host sweep`.
     """
     from carnet.wire.envelope import SPLIT
     from host_agent.keydb import DESTRUCTION_OWED, OWED
@@ -176,6 +178,8 @@ def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json
         for each in database.batch_keys() if user is None and state in (None, OWED) else ():
             if each.state == DESTRUCTION_OWED:
                 click.echo(_of_batch(each))
+        for left in database.leftovers() if user is None and state is None else ():
+            click.echo(f"hsm {left.hsm_serial}  {left.keys} private keys  import not finished")
 
 
 def _list_batches(batch_keys: "list[BatchKey]", as_json: bool) -> None:

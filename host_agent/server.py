@@ -55,6 +55,7 @@ BODY_SECONDS = 10
 CONNECTION_SECONDS = 60
 """In which a connection must have had its answer, and have taken it."""
 RETRY_AFTER_SECONDS = "2"
+_FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
 _PATH = "/v1/requests"
 _ADDRESS_PATH = "/v1/address"
 
@@ -170,6 +171,10 @@ class HostService:
         held = await parts.hsm.held()
         for key_id in await asyncio.to_thread(parts.database.unwanted, held):
             await on_token.burn(parts.database, parts.hsm, key_id)
+        serial = parts.hsm.serial or ""
+        left = await asyncio.to_thread(parts.database.unfinished_keys, serial, held)
+        if left:
+            log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Run something beside the requests."""

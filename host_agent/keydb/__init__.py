@@ -27,6 +27,7 @@ from host_agent.keydb.records import (
     WrappedKey,
 )
 from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests
+from host_agent.keydb.unfinished import Leftover, Unfinished
 from host_agent.keydb.wrapped import Wrapped
 from host_agent.store_name import KeyStoreName
 
@@ -40,6 +41,7 @@ __all__ = [
     "Count",
     "KeyDatabase",
     "KeyStoreName",
+    "Leftover",
     "NewPair",
     "PairRecord",
     "PairState",
@@ -49,7 +51,7 @@ __all__ = [
 ]
 
 
-class KeyDatabase(Wrapped, Requests, Ended):
+class KeyDatabase(Wrapped, Requests, Ended, Unfinished):
     """One open Key Database; its methods may be called from any thread."""
 
     @classmethod

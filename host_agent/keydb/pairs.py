@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, sele
 from carnet import crash
 from carnet.database.sql import now, upsert
 from carnet.portions import batched
+from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
 from host_agent.keydb.copies import is_owed
 from host_agent.keydb.records import (
@@ -20,6 +21,7 @@ from host_agent.keydb.records import (
     Reason,
 )
 from host_agent.keydb.store import Store, conditions_of
+from host_agent.keydb.unfinished import check_not_given_up
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 from host_agent.store_name import KeyStoreName
@@ -63,6 +65,7 @@ class Pairs(Store):
         insert = upsert(connection, _pairs).on_conflict_do_nothing().returning(_pairs.c.key_id)
         common = {"state": PairState.VALID, "imported_at": connection.scalar(select(now()))}
         added = set(connection.scalars(insert, [{**vars(pair), **common} for pair in pairs]))
+        check_not_given_up(connection, key_ids=added & {p.key_id for p in pairs if _is_on_hsm(p)})
         self._audit_all(
             connection,
             "imported",
@@ -177,6 +180,10 @@ class Pairs(Store):
             for key_id in expired:
                 self._audit_pair(connection, "expired", key_id)
         return expired
+
+
+def _is_on_hsm(pair: NewPair) -> bool:
+    return pair.custody == PAIRED and pair.key_store is KeyStoreName.TOKEN
 
 
 OWED = "owed"

@@ -15,6 +15,7 @@ from carnet.portions import batched
 from host_agent.keydb.copies import Copies
 from host_agent.keydb.pairs import Pairs
 from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, PairState, WrappedKey
+from host_agent.keydb.unfinished import check_not_given_up
 from host_agent.schema import batch_keys as _keks
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import wrapped_keys as _wrapped
@@ -75,6 +76,7 @@ class Wrapped(Pairs, Copies):
         kept = set(connection.scalars(_kept_wrapped([pair.key_id for pair, _ in pairs])))
         rows = [{"key_id": pair.key_id, **vars(key)} for pair, key in pairs if pair.key_id in kept]
         if rows:
+            check_not_given_up(connection, kek_ids={key.kek_id for _, key in pairs})
             connection.execute(upsert(connection, _wrapped).on_conflict_do_nothing(), rows)
         return added
 

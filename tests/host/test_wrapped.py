@@ -305,8 +305,8 @@ def test_a_host_of_another_setting_takes_pairs_in_where_they_are(
     booklet, for_other = office.token.booklet(1), other.booklet(0)
     (key,) = booklet.keys
     batch = for_other.changed(pairs=(for_other.pair(1, key),))
-    with opened(batch) as (file, config):
-        config = structs.replace(config, token=TokenSection(key_store=KeyStoreName(setting)))
+    with opened(batch) as (file, anybodys):
+        config = structs.replace(anybodys, token=TokenSection(key_store=KeyStoreName(setting)))
         assert store_for(file, office.database, config).name == setting
         office.take_in(booklet, before)
         store = store_for(file, office.database, config)

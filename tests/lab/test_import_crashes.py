@@ -1,5 +1,6 @@
 """SIGKILL at every durable step of `carnet-host import`, and the same command again."""
 
+import json
 import shutil
 
 import pytest
@@ -67,6 +68,17 @@ def test_an_import_that_was_killed_is_run_again_and_is_whole(office, carried, pl
     held = [key["key_id"] for key in office.listing(office.world.host, office.secrets.hsm_pin)]
     assert sorted(held) == sorted(pair["key_id"] for pair in pairs)
     assert office.keys_on(office.world.host) == office.keys_on(office.world.officer)
+
+
+def test_an_import_that_was_killed_can_be_given_up(office, carried):
+    before = office.keys_on(office.world.host)
+    import_killed_at(office, "import.kept")
+    assert f"  {PAIRS} private keys  import not finished" in office.host("keys").stdout
+    given_up = office.host("sweep", "--yes", "--json", given=office.hsm_pin)
+    assert json.loads(given_up.stdout) == {"private_keys": PAIRS, "batch_keys": 0}
+    assert office.keys_on(office.world.host) == before
+    assert "not finished" not in office.host("keys").stdout
+    assert office.import_batch()["new"] == PAIRS
 
 
 def test_a_restoration_that_was_killed_is_run_again(office):

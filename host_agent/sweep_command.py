@@ -1,0 +1,71 @@
+"""`carnet-host sweep`: giving up imports that were cut off."""
+
+from pathlib import Path
+
+import click
+
+from carnet import console
+from carnet.portions import batched
+from carnet.token.batch_keys import BatchKeys
+from carnet.token.nameless import sweep_nameless
+from carnet.token.onetime import OneTimeKeys
+from carnet.token.session import TokenSession
+from host_agent import config as configuration
+from host_agent.importing import alone
+from host_agent.keydb import KeyDatabase
+from host_agent.local import PIN, hsm_session, open_database, read_pin
+from host_agent.rollback import advance_mark, check_not_older
+
+_AT_ONCE = 20
+"""Keys that are destroyed while nobody else writes into the Key Database."""
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@console.secret_options("pin", PIN)
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.pass_obj
+def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_json: bool) -> None:
+    """Destroy what imports that were cut off left on the HSM.
+
+    No pair of theirs is valid, and nothing of them is used. Importing a batch again, now or
+    later, takes it in all the same.
+    """
+    config = configuration.load(path)
+    pin = read_pin(pin_fd, pin_file)
+    with (
+        open_database(config) as database,
+        alone(config),
+        hsm_session(config, pin) as session,
+    ):
+        # In an older one, pairs that are valid would be unknown.
+        check_not_older(database, session)
+        destroyed, batch_keys = _give_up(database, session, yes=yes)
+        if destroyed or batch_keys:
+            advance_mark(database, session, config.name)
+    if as_json:
+        console.print_json({"private_keys": destroyed, "batch_keys": batch_keys})
+    else:
+        click.echo(f"{destroyed} private keys and {batch_keys} keys of batches are destroyed.")
+
+
+def _give_up(database: KeyDatabase, session: TokenSession, *, yes: bool) -> tuple[int, int]:
+    """Destroy what is left; return how many private keys, and keys of batches."""
+    serial = session.token.info.serial
+    sweep_nameless(session)
+    pairs, batches = OneTimeKeys(session), BatchKeys(session)
+    key_ids = database.unfinished_keys(serial, pairs.listed())
+    kek_ids = database.unfinished_batch_keys(serial)
+    if not key_ids and not kek_ids:
+        return 0, 0
+    console.confirm(
+        f"Destroy {len(key_ids)} private keys and {len(kek_ids)} keys of batches on the HSM, of "
+        f"imports that were not finished?",
+        yes=yes,
+    )
+    destroyed = sum(
+        database.give_up_keys(serial, some, pairs.destroy) for some in batched(key_ids, _AT_ONCE)
+    )
+    return destroyed, sum(
+        database.give_up_batch_key(serial, each, batches.destroy) for each in kek_ids
+    )
