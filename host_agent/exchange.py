@@ -12,7 +12,6 @@ from carnet import crash
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import Action, Event
-from carnet.token.host_keys import UnknownHostKeyError
 from carnet.wire.control import CONTROL_VERSION, TunnelRefusal, TunnelRequest
 from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
 from carnet.wire.fault import WireError
@@ -158,7 +157,7 @@ class Exchange:
             signed = await custody.open_request(
                 self.parts.hsm, self.parts.database, action.envelope, self._pair
             )
-        except (WireError, UnknownHostKeyError) as error:
+        except WireError as error:
             return step.OpeningFailed(str(error))
         except TokenError:
             pair = await asyncio.to_thread(self.parts.database.find_pair, self.envelope.key_id)

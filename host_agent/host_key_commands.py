@@ -18,7 +18,12 @@ from host_agent.local import PIN, hsm_session, open_database, read_pin
 @click.command("host-keys")
 @click.option("--new", "anew", is_flag=True, help="Make a new generation beside the old.")
 @click.option("--list", "listing", is_flag=True, help="Show every generation; print no keys.")
-@click.option("--destroy", type=click.IntRange(1, 9999), metavar="N", help="Destroy generation N.")
+@click.option(
+    "--destroy",
+    type=click.IntRange(1, 9999),
+    metavar="N",
+    help="Destroy generation N, and revoke the pairs that need it.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @console.secret_options("pin", PIN)
 @click.option("--json", "as_json", is_flag=True, help="With --list, print the facts as JSON.")
@@ -42,16 +47,23 @@ def host_keys(
         with hsm_session(config, pin) as session:
             _print_keys(make_host_keys(session, anew=anew))
         return
-    with open_database(config) as database:
-        in_use = database.host_keys_in_use()
-    with hsm_session(config, pin) as session:
-        generations = _generations(HostKeys(session).couples(), in_use)
+    with open_database(config) as database, hsm_session(config, pin) as session:
+        couples = HostKeys(session).couples()
+        generations = _generations(couples, database.host_keys_in_use())
         if destroy is None:
             _show(generations, as_json=as_json)
             return
         _confirm(generations, destroy, yes=yes)
+        # First: a valid pair of which no HSM has the key would have its Client come again.
+        revoked = database.revoke(
+            f"generation {destroy} of the Host's keys is destroyed",
+            host_key_id=[each.key_id for each in couples if each.generation == destroy],
+        )
         destroy_host_keys(session, destroy)
-    click.echo(f"Generation {destroy} of the Host's keys is destroyed.")
+    click.echo(
+        f"Generation {destroy} of the Host's keys is destroyed; {len(revoked)} valid key pairs "
+        f"that needed it are revoked."
+    )
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ def _confirm(generations: list[Generation], number: int, *, yes: bool) -> None:
             f"are."
         )
     console.confirm(
-        f"Destroy generation {number}? {chosen.valid_pairs} valid key pairs need it, and would "
-        f"open nothing any more.",
+        f"Destroy generation {number}? {chosen.valid_pairs} valid key pairs need it, and will be "
+        f"revoked.",
         yes=yes,
     )

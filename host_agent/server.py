@@ -266,8 +266,8 @@ def _check_hsm(database: KeyDatabase, session: TokenSession) -> None:
             "host-key-missing",
             host_key=key_id.hex(),
             valid_pairs=pairs,
-            remedy="Their requests are rejected; put the HSM back that has it, or have them "
-            "minted anew for the keys of `carnet-host host-keys`.",
+            remedy="Their requests get 503 here; put the HSM back that has it, or revoke them "
+            "and have others minted for the keys of `carnet-host host-keys`.",
         )
 
 

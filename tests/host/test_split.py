@@ -23,7 +23,7 @@ from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
 from host_agent.importing import store_for
 from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
-from host_agent.split_batch import missing_host_keys
+from host_agent.server import _check_hsm
 from tests.host.batches import SessionToken, opened
 from tests.host.real_host import PIN, sealed, spoiled, status_of
 from tests.unit.examples import EPHEMERAL, SoftwareKey, make_request
@@ -167,23 +167,31 @@ def test_the_old_generation_serves_beside_the_new(make_host):
             answered(host.post(request), request, couple)
 
 
-def test_a_pair_for_a_destroyed_key_is_rejected_and_the_operator_told_why(make_host, monkeypatch):
-    host, pair = make_host(), SoftwareKey()
+def test_a_host_whose_hsm_lacks_its_key_is_not_ready_and_the_operator_told_why(
+    make_host, monkeypatch
+):
+    """Another HSM of the same Host may hold it: the pair is not for the Client to give up."""
+    host, pair, said = make_host(), SoftwareKey(), {}
     old = couple_for(P256, host)
     take_in(host, batch_of(old, P256, pair))
     couple_for(P256, host, anew=True)
-    with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
-        assert missing_host_keys(database, session) == {}
-        destroy_host_keys(session, 1)
-        assert missing_host_keys(database, session) == {old.key_id: 1}
-    reasons = []
     monkeypatch.setattr(
-        "host_agent.exchange.log.info", lambda _, **facts: reasons.append(facts.get("reason"))
+        "host_agent.server.log.warning", lambda event, **facts: said.update({event: facts})
     )
+    with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
+        _check_hsm(database, session)
+        assert not said
+        destroy_host_keys(session, 1)
+        _check_hsm(database, session)
+        assert said["host-key-missing"]["host_key"] == old.key_id.hex()
+        assert said["host-key-missing"]["valid_pairs"] == 1
     with host:
-        assert host.post(asked(pair, P256, old)) == STRANGER
+        answer = host.post(asked(pair, P256, old))
+        assert status_of(answer) == 503
+        assert b"Retry-After: 2" in answer
+        assert b"Carnet-Reason: host-not-ready" in answer
         assert host.database.part.find_pair(key_id_of(pair.public_key)).state is PairState.VALID
-    assert any(f"does not hold the Host's key {old.key_id.hex()}" in each for each in reasons)
+    assert f"does not hold the Host's key {old.key_id.hex()}" in said["hsm-failed"]["reason"]
 
 
 def test_a_host_without_keys_for_it_takes_no_batch(make_host):
