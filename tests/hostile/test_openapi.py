@@ -1,4 +1,4 @@
-"""Both HTTP interfaces against their descriptions, with whatever schemathesis thinks of."""
+"""All HTTP interfaces against their descriptions, with whatever schemathesis thinks of."""
 
 from pathlib import Path
 
@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
+    response_schema_conformance,
     status_code_conformance,
 )
 
+from carnet.database.place import FilePlace
+from carnet.interface import BATCHES, PAIRS, REVOCATIONS
 from tests.fuzz.corpus import seeds
+from tests.host.interface import host_with_interface
+from tests.hostile.conftest import session_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHECKS = [status_code_conformance, content_type_conformance, response_headers_conformance]
@@ -39,6 +44,7 @@ BODIES = st.one_of(
 schemathesis.openapi.media_type("application/cbor", BODIES)
 
 host_schema = schemathesis.openapi.from_path(str(DOCS / "openapi-host.yaml"))
+officer_schema = schemathesis.openapi.from_path(str(DOCS / "openapi-officer.yaml"))
 target_schema = schemathesis.openapi.from_path(str(DOCS / "openapi-target.yaml"))
 
 
@@ -46,6 +52,21 @@ target_schema = schemathesis.openapi.from_path(str(DOCS / "openapi-target.yaml")
 def host(make_host):
     with make_host() as serving_host:
         yield serving_host
+
+
+@pytest.fixture(scope="module")
+def interface(tmp_path_factory):
+    """A Host that serves its officer; `officers` is she, `hosts` a Host that she certified."""
+    directory = tmp_path_factory.mktemp("officer")
+    place = FilePlace(directory / "keys.sqlite")
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        host_with_interface(directory, place, patched) as made,
+    ):
+        made.officers = session_of(made.write("own", made.officer.certificate, made.officer.key))
+        made.hosts = session_of((made.directory / "host.crt", made.directory / "host.key"))
+        made.start()
+        yield made
 
 
 @host_schema.parametrize()
@@ -56,6 +77,41 @@ def test_the_host_answers_as_described(case, host):
     if response.status_code == 403:
         assert response.content == b""
         assert sorted(map(str.lower, response.headers)) == ["connection", "content-length"]
+
+
+@officer_schema.parametrize()
+@settings(SETTINGS, max_examples=10)
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_the_officer_is_answered_as_described(case, interface):
+    checks = [*CHECKS, response_schema_conformance]
+    case.call_and_validate(
+        base_url=interface.url, session=interface.officers, verify=False, checks=checks
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_what_is_done_for_the_officer_is_answered_as_described(interface):
+    """What nobody thinks of without her key."""
+    batch = interface.officer.sign(interface.split_batch(2))
+    which = {"why": "a test", "user_id": "alice@office"}
+    asked = [
+        ("POST", BATCHES, {"data": batch}, {"user_id": "alice@office", "pairs": 2, "new": 2}),
+        ("POST", REVOCATIONS, {"json": which}, {"revoked": 2, "tunnels": 0}),
+        ("GET", PAIRS, {}, None),
+    ]
+    for method, path, body, told in asked:
+        answer = interface.officers.request(method, interface.url + path, verify=False, **body)
+        assert answer.status_code == 200
+        assert told in (None, answer.json())
+        officer_schema[path][method].validate_response(answer)
+
+
+@officer_schema.parametrize()
+@settings(SETTINGS, max_examples=2)
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_who_is_not_the_officer_is_told_nothing(case, interface):
+    response = case.call(base_url=interface.url, session=interface.hosts, verify=False)
+    assert (response.status_code, response.content) == (403, b"")
 
 
 @target_schema.parametrize()
