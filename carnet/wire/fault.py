@@ -14,6 +14,7 @@ class Fault(StrEnum):
     CANONICAL = "canonical form"
     VERSION = "version"
     SUITE = "suite"
+    UNKNOWN_KEY = "unknown key"
     SEAL = "seal"
     SIGNATURE = "signature"
     BINDING = "binding"
