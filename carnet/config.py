@@ -60,7 +60,7 @@ def parse_config(path: Path, text: str, type_: type[T]) -> T:
         values = tomllib.loads(text)
     except ValueError as error:
         # A TOMLDecodeError, or a number of more digits than Python reads.
-        raise UsageError(f"{path} is not TOML: {error}.") from error
+        raise UsageError(f"{path} is not TOML: {error}; correct it and try again.") from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply; correct it and try again.") from error
     try:

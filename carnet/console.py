@@ -165,15 +165,17 @@ def _read_descriptor(fd: int, what: str) -> bytes:
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read {what} from file descriptor {fd}; open it first.") from error
     if len(line) > _MAX_SECRET:
-        raise UsageError(f"What comes from file descriptor {fd} is too long for {what}.")
+        raise UsageError(
+            f"What comes from file descriptor {fd} is too long for {what}; give it alone."
+        )
     return line
 
 
 def _first_line(data: bytes, what: str) -> str:
     line = data.split(b"\n", 1)[0].rstrip(b"\r")
     if not line:
-        raise UsageError(f"The source of {what} is empty.")
+        raise UsageError(f"The source of {what} is empty; put it there and try again.")
     try:
         return line.decode()
     except UnicodeDecodeError:
-        raise UsageError(f"The source of {what} is not UTF-8 text.") from None
+        raise UsageError(f"The source of {what} is not UTF-8 text; give the right one.") from None

@@ -58,7 +58,9 @@ def batch_at(path: Path, config: HostConfig) -> Iterator[BatchFile]:
     try:
         file = path.open("rb", buffering=0)
     except OSError as error:
-        raise UsageError(f"Cannot read the batch {path}: {error.strerror}.") from error
+        raise UsageError(
+            f"Cannot read the batch {path}: {error.strerror}; correct the path."
+        ) from error
     with file:
         yield open_batch(file, f"The batch {path}", config)
 
@@ -93,7 +95,9 @@ def _reading(shown: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{shown} cannot be read: {error.strerror}.") from error
+        raise UsageError(
+            f"{shown} cannot be read: {error.strerror}; get it again and try once more."
+        ) from error
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class HostInterface:
             with batch.open("rb") as file:
                 return asyncio.run(self._post(BATCHES, file, "application/cbor", Received))
         except OSError as error:
-            raise UsageError(f"Cannot read {batch}: {error.strerror}.") from error
+            raise UsageError(f"Cannot read {batch}: {error.strerror}; correct the path.") from error
 
     def revoke(self, revocation: Revocation) -> Revoked:
         """Have pairs made invalid; raises RefusedError, UnreachableError."""

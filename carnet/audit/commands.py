@@ -99,7 +99,10 @@ def read_witnesses(paths: Iterable[Path]) -> list[bytes]:
     try:
         return [bytes.fromhex(read_small(path).decode("ascii")) for path in paths]
     except (OSError, ValueError) as error:
-        raise UsageError(f"A file with a signed head cannot be read: {error}.") from error
+        raise UsageError(
+            f"A file with a signed head cannot be read: {error}; name one that `audit head` "
+            f"printed."
+        ) from error
 
 
 def report(examination: Examination, *, as_json: bool) -> None:

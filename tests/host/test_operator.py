@@ -169,6 +169,14 @@ def test_what_two_processes_hear_of_is_accounted_for_once(database, other_proces
         assert connection.exec_driver_sql(query).scalar_one() == 1
 
 
+def test_a_batch_or_head_that_is_not_there_is_said_with_what_to_do(carnet_host, tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"No such file or directory; correct the path\.$"):
+        carnet_host("import", nowhere)
+    with pytest.raises(UsageError, match=r"; name one that `audit head` printed\.$"):
+        carnet_host("audit", "verify", "--head", nowhere)
+
+
 @pytest.mark.parametrize(
     "options", [("--name", 'Ünï"'), ("--target", "Work!", "https://a:1"), ("--target", "work", "x")]
 )

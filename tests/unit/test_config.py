@@ -52,7 +52,7 @@ def test_a_file_is_read_as_written(tmp_path):
         ('name = "x"\nplace = "a\\u0000b"\n', "line 2: expected a path"),
         ('name = "x"\nlist = ' + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("", "missing required field `name`"),
-        ("name = \n", "is not TOML"),
+        ("name = \n", "); correct it and try again."),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, expected):
