@@ -153,15 +153,14 @@ class Hsm:
         """
         await self._use(lambda held: held.pairs.destroy(key_id))
 
-    async def destroy_batch_key(self, kek_id: bytes) -> str:
-        """Destroy the key of a batch; return the serial number of the token that it is gone from.
+    async def destroy_batch_key(self, kek_id: bytes) -> tuple[str, bool]:
+        """Destroy the key of a batch; return the token's serial number, and whether it was there.
 
         It is no error if it is gone already. Raises TokenError as destroy() does.
         """
 
-        def work(held: HeldKeys) -> str:
-            held.batches.destroy(kek_id)
-            return held.serial
+        def work(held: HeldKeys) -> tuple[str, bool]:
+            return held.serial, held.batches.destroy(kek_id)
 
         return await self._use(work)
 

@@ -156,13 +156,13 @@ async def _sweep_batch_keys(database: KeyDatabase, hsm: Hsm) -> None:
 async def _destroy(database: KeyDatabase, hsm: Hsm, kek_id: bytes) -> None:
     """Destroy a KEK; what fails here is swept later, and listed meanwhile."""
     try:
-        serial = await hsm.destroy_batch_key(kek_id)
+        serial, was_there = await hsm.destroy_batch_key(kek_id)
     except TokenError as error:
         log.warning("batch-key-not-destroyed", kek_id=kek_id.hex(), reason=str(error))
         return
     crash.reach("host.batch-key-destroyed")
-    # Not for the KEK of another Host's HSM, which is not on this one: that one says it itself.
-    if await asyncio.to_thread(database.record_batch_key_destroyed, kek_id, serial):
+    # The KEK of another Host's HSM is not on this one: that one says it itself.
+    if await asyncio.to_thread(database.record_batch_key_destroyed, kek_id, serial) or was_there:
         log.info("batch-key-destroyed", kek_id=kek_id.hex(), serial=serial)
 
 

@@ -492,8 +492,10 @@ def test_a_key_that_comes_back_with_a_backup_of_the_token_is_destroyed_again(off
     for path, content in backup.items():
         path.write_bytes(content)
     assert office.on_token() == (set(), {kek_id})
-    asyncio.run(sweep())
+    with capture_logs() as logs:
+        asyncio.run(sweep())
     assert office.on_token() == (set(), set())
+    assert [each["event"] for each in logs].count("batch-key-destroyed") == 1
 
 
 # The sweep
