@@ -96,7 +96,7 @@ class Exchange:
 
     def start(self) -> step.State:
         """Begin with a fresh request; return the state in which the exchange rests."""
-        return run(step.machine(), step.PairChosen(self._pair.key_id), self._perform)
+        return self._run(step.PairChosen(self._pair.key_id))
 
     def resume(self, pending: Pending) -> step.State | None:
         """Go on with a request that an earlier run sent; None if it asked for something else."""
@@ -106,7 +106,19 @@ class Exchange:
         if not self._wish.is_of(request):
             return None
         self._request = request
-        return run(step.machine(), step.PendingFound(pending.sealed), self._perform)
+        return self._run(step.PendingFound(pending.sealed))
+
+    def _run(self, event: Event) -> step.State:
+        """Run the table; cut off, leave no tunnel: nobody would watch over it.
+
+        That is by Ctrl-C, or by an output that takes no more.
+        """
+        try:
+            return run(step.machine(), event, self._perform)
+        except (KeyboardInterrupt, OSError):
+            if self.session is not None:
+                self.remove_tunnel(step.RemoveTunnel())
+            raise
 
     def _perform(self, action: Action) -> Event | None:
         return _PERFORMERS[type(action)](self, action)

@@ -1,14 +1,14 @@
 """The traveller's command: `carnet`."""
 
 import contextlib
-import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from carnet import console
+from carnet import console, interruption
 from carnet.durations import format_duration
 from carnet.errors import UsageError
 
@@ -87,7 +87,7 @@ def connect(
     from token_client.agent import Wish
     from token_client.steps import Steps
 
-    _interrupt_on_hangup()
+    interruption.listen()
     config = configuration.load(cover=cover, officer=officer)
     option = _objective(objective, threat, config.minimum)
     networks = _wanted(network, transport=transport)
@@ -119,8 +119,8 @@ def connect(
 
     connected = plug.use(credential, attempt)
     if connected is not None:
-        _show(connected, config, as_json)
-        _watch(driver, connected.session, config, foreground)
+        show = partial(_show, connected, config, as_json)
+        _watch(driver, connected.session, config, show, foreground)
 
 
 @cli.command()
@@ -165,7 +165,7 @@ def agent(tunnel: str | None, worker: bool) -> None:
     from token_client.memory import memory_directory
     from token_client.sessions import SessionStore
 
-    _interrupt_on_hangup()
+    interruption.listen()
     config = configuration.load()
     sessions = SessionStore(memory_directory()).choose(tunnel)
     if len(sessions) != 1:
@@ -228,16 +228,6 @@ def _mark(finding: "Finding") -> str:
     return (
         click.style("bad ", fg="red") if finding.exit_status else click.style("warn", fg="yellow")
     )
-
-
-def _interrupt_on_hangup() -> None:
-    """Clean up as on Ctrl-C when the terminal closes or somebody ends the command."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
 
 
 def _objective(
@@ -315,21 +305,34 @@ def _where(session: "Session") -> str:
 
 
 def _watch(
-    driver: "StrongSwan", session: "Session", config: "ClientConfig", foreground: bool
+    driver: "StrongSwan",
+    session: "Session",
+    config: "ClientConfig",
+    show: Callable[[], None],
+    foreground: bool,
 ) -> None:
-    """Have tunnel and token watched over: here until Ctrl-C, or in the background."""
+    """Have tunnel and token watched over, here until Ctrl-C or in the background; and show it.
+
+    What fails at showing, such as a pipe that was closed, leaves no tunnel unwatched.
+    """
     if not foreground:
         from token_client import background
 
-        if not background.start(session, config):
+        watched = background.start(session, config)
+        if not watched:
             background.look_once(driver, session, config, _tell)
+        show()
+        if not watched:
             _tell("There is no file system in memory here: nobody notices if the token is pulled.")
         return
     from token_client.foreground import stay
 
-    _tell("The tunnel stands until Ctrl-C.")
+    def begin() -> None:
+        show()
+        _tell("The tunnel stands until Ctrl-C.")
+
     with contextlib.suppress(KeyboardInterrupt):
-        stay(driver, session, config, _tell)
+        stay(driver, session, config, _tell, begin)
 
 
 def _tell(sentence: str) -> None:

@@ -11,14 +11,19 @@ from token_client.watch import Watch, lookout
 
 
 def stay(
-    driver: Driver, session: Session, config: ClientConfig, tell: Callable[[str], None]
+    driver: Driver,
+    session: Session,
+    config: ClientConfig,
+    tell: Callable[[str], None],
+    show: Callable[[], None],
 ) -> None:
-    """Watch over tunnel and token; take the tunnel out whichever way this ends.
+    """Show the tunnel, watch over it and the token; take it out whichever way this ends.
 
     Raises TokenError if the token was pulled and the configuration ends the tunnel
     then, IPsecError if the tunnel went down by itself.
     """
     try:
+        show()
         ending = Watch(driver, session, lookout(config, session), config, tell).run()
     finally:
         driver.down(session.name)

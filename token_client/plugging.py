@@ -68,8 +68,7 @@ class Plug:
             presence, plugged = self._lookout.look(), self._lookout.reader
             if self._lookout.token:
                 try:
-                    with open_booklet(self._lookout.token, credential, self._config) as booklet:
-                        return use(booklet)
+                    return self._use(self._lookout.token, credential, use)
                 except PinRefusedError:
                     raise
                 except TokenError as error:
@@ -79,6 +78,17 @@ class Plug:
                             raise
                     failure = error
             self._take_back(presence, failure)
+
+    def _use(self, token: Token, credential: Credential, use: Callable[[Booklet], T]) -> T:
+        """Return what `use` does; done is done, even if the token fails at the logout."""
+        done: list[T] = []
+        try:
+            with open_booklet(token, credential, self._config) as booklet:
+                done.append(use(booklet))
+        except TokenError:
+            if not done:
+                raise
+        return done[0]
 
     def _take_back(self, presence: Presence, failure: TokenError | None) -> None:
         """Wait for the token that was pulled, and for no other."""

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from lab.http_client import request
+from lab.office import pipes
 from lab.readers import OPENSC, Card, CardReaders
 from lab.waiting import wait_until
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
@@ -14,10 +15,30 @@ from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 BOB = {"pin": "11112222", "so-pin": "33334444"}
 CARD = "00112233445566778899aabbccddeeff"
 
+AT = """
+import os, signal, sys
+from pathlib import Path
+from carnet import crash
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+def close():
+    raise BrokenPipeError
+def pull():
+    plug = Path.home() / ".local/share/carnet/softhsm"
+    tokens = plug.resolve() / "tokens"
+    plug.unlink()
+    tokens.rename(tokens.with_name("away"))
+place, happens = sys.argv.pop(1), globals()[sys.argv.pop(1)]
+crash.reach = lambda reached: happens() if reached == place else None
+from token_client.cli import main
+main()
+"""
+"""`carnet`, to which something happens at a place of carnet.crash."""
+
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=24) as made:
+    with office_at_work(lane, pairs=30) as made:
         yield made
 
 
@@ -308,6 +329,56 @@ def test_a_token_pulled_in_the_middle_costs_no_further_pair(office):
     put_back(office)
     assert office.carnet("connect").returncode == 0
     assert office.valid_pairs() == before - 1
+
+
+def connect_and(office, place, happens, text):
+    extra = office.configure_client(text)
+    with pipes({"pin": office.secrets.pin}) as (options, fds):
+        argv = ["python", "-c", AT, place, happens, "connect", *options]
+        return office.world.client.run(argv, extra=extra, pass_fds=fds, check=False)
+
+
+def test_a_token_pulled_once_the_tunnel_stands_leaves_it_as_configured(office):
+    done = connect_and(office, "client.done", "pull", 'on_removal = "keep"\n')
+    put_back(office)
+    assert done.returncode == 0, done.stderr
+    assert f"{office.valid_pairs()} key pairs left" in done.stdout
+    assert carries(office)
+
+
+def test_a_token_pulled_once_the_tunnel_stands_is_noticed_by_the_agent(office):
+    done = connect_and(office, "client.done", "pull", "")
+    wait_until(lambda: agents(office) == [], "the end of the agent", 30)
+    put_back(office)
+    assert done.returncode == 0, done.stderr
+    assert not carries(office)
+    assert records(office)[0]["ended"].startswith("Token alice was pulled out")
+
+
+@pytest.mark.parametrize(("happens", "status"), [("interrupt", 130), ("close", 1)])
+def test_what_is_cut_off_as_its_tunnel_comes_up_leaves_none(office, happens, status):
+    done = connect_and(office, "client.established", happens, "")
+    assert done.returncode == status
+    assert records(office) == []
+    assert not carries(office)
+
+
+def test_a_second_signal_does_not_keep_the_tunnel_from_ending(office):
+    """A terminal that closes sends two, and who is impatient more."""
+    process = stay(office)
+    process.signal(signal.SIGINT)
+    while process.running:
+        process.signal(signal.SIGHUP)
+    assert records(office) == []
+    assert not carries(office)
+
+
+def test_an_output_that_takes_nothing_leaves_no_tunnel_unwatched(office):
+    with pipes({"pin": office.secrets.pin}) as (options, fds):
+        argv = ["sh", "-c", 'exec "$@" >/dev/full', "sh", "carnet", "connect", "--json", *options]
+        done = office.world.client.run(argv, pass_fds=fds, check=False)
+    assert done.returncode == 1
+    assert worker(office)
 
 
 @pytest.fixture
