@@ -3,7 +3,7 @@
 Reads one command a line from standard input and answers each with one line of JSON:
 insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
 with the first PIN, PUK and all tries again), log (the commands seen since the last
-log). Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
+log), leave COUNT (once it is in: pulled out after so many commands, at the next one). Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
 """
 
 import contextlib
@@ -28,6 +28,8 @@ class Slot:
         self._port = port
         self._line: socket.socket | None = None
         self._answering: threading.Thread | None = None
+        self.leaves_after: int | None = None
+        """How many more commands it answers before it is pulled out."""
 
     def insert(self) -> None:
         """Put the card in; OSError where no reader listens."""
@@ -53,6 +55,12 @@ class Slot:
             while header := received.read(_HEADER):
                 message = received.read(int.from_bytes(header, "big"))
                 answer = self._reply(message)
+                if self.leaves_after is not None and len(message) > 1:
+                    self.leaves_after -= 1
+                    if self.leaves_after < 0:
+                        self.leaves_after = None
+                        line.shutdown(socket.SHUT_RDWR)
+                        return
                 if answer is not None:
                     line.sendall(len(answer).to_bytes(_HEADER, "big") + answer)
 
@@ -75,6 +83,8 @@ def obey(line: str, card: FakePIV, slot: Slot) -> Any:
             slot.remove()
         case "serial", [text]:
             card.guid = bytes.fromhex(text)
+        case "leave", [count]:
+            slot.leaves_after = int(count)
         case "renew", []:
             slot.remove()
             card.renew()

@@ -47,6 +47,10 @@ class Card:
         """Be another card from now on: one with this GUID, 16 bytes in hexadecimal."""
         self._say(f"serial {guid}")
 
+    def leave_after(self, count: int) -> None:
+        """Be pulled out after so many commands, at the next one."""
+        self._say(f"leave {count}")
+
     def renew(self) -> None:
         """Be out of the reader, with the first PIN and PUK and all tries of both."""
         self._say("renew")

@@ -183,7 +183,7 @@ def tokens(as_json: bool) -> None:
     from token_client import config as configuration
     from token_client.tokens import describe, facts, list_tokens
 
-    found = list_tokens(configuration.load())
+    found = list_tokens(configuration.load(), _tell)
     if as_json:
         console.print_json([facts(token) for token in found])
     elif not found:

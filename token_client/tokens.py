@@ -1,11 +1,13 @@
 """`carnet tokens`: what the tokens tell without a PIN, to be shown and not relied upon."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 from carnet.cover import read_unverified_cover, shown_cover_file
+from carnet.errors import TokenAwayError, TokenError
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.session import TokenSession, open_public_session
 from carnet.token.shown import ShownPair, public_keys, shown_pairs
@@ -59,11 +61,23 @@ def load(config: ClientConfig) -> Module:
     return load_module(find_module(config.module))
 
 
-def list_tokens(config: ClientConfig) -> list[TokenFacts]:
-    """Return the tokens that may hold key pairs; raises TokenError if the module fails."""
-    infos = [(token, token.info) for token in load(config).present()]
-    booklets = [token for token, info in infos if info.initialised and info.login_required]
-    return [read_facts(token, config) for token in booklets]
+def list_tokens(config: ClientConfig, tell: Callable[[str], None]) -> list[TokenFacts]:
+    """Return the tokens that may hold key pairs; raises TokenError if the module fails.
+
+    One that is pulled meanwhile is left out; of one that fails it is told, and no other is
+    hidden by it.
+    """
+    listed = []
+    for token in load(config).present():
+        try:
+            info = token.info
+            if info.initialised and info.login_required:
+                listed.append(read_facts(token, config))
+        except TokenAwayError:
+            continue
+        except TokenError as error:
+            tell(f"The token in {token.slot_name} cannot be listed: {error.sentence}")
+    return listed
 
 
 def read_facts(token: Token, config: ClientConfig) -> TokenFacts:

@@ -13,6 +13,8 @@ import os
 import pkcs11
 from pkcs11 import _pkcs11
 
+from carnet.token.locks import takes_locks
+
 PARAMETERS_VARIABLE = "CARNET_PKCS11_PARAMETERS"
 """What a module wants to be told when it starts, as NSS's softoken does, in its own words."""
 
@@ -126,7 +128,7 @@ def _check(function: str, code: int) -> None:
 
 
 class Cryptoki(_pkcs11.lib):
-    """The library of python-pkcs11, initialised with CKF_OS_LOCKING_OK.
+    """The library of python-pkcs11, initialised with CKF_OS_LOCKING_OK where that can be.
 
     Raises pkcs11.PKCS11Error if the file is no PKCS#11 module or does not start.
     """
@@ -135,19 +137,25 @@ class Cryptoki(_pkcs11.lib):
         # The parent's __init__ would call C_Initialize(NULL); its __cinit__, which
         # loads the module, has run by now.
         self._module = ctypes.CDLL(path)
+        self._locks = takes_locks(path)
         functions = ctypes.POINTER(_FunctionList)()
         _check("C_GetFunctionList", self._module.C_GetFunctionList(ctypes.byref(functions)))
         self._functions = functions.contents
         self.initialize()
 
     def initialize(self) -> None:
-        """Call C_Initialize, asking for locks, with the environment's parameters if any."""
+        """Call C_Initialize, asking for locks, with the environment's parameters if any.
+
+        Without arguments, which promises that only one thread calls at a time, where the
+        module fails with locks.
+        """
         parameters = os.environ.get(PARAMETERS_VARIABLE)
         text = None if parameters is None else ctypes.c_char_p(os.fsencode(parameters))
         arguments = _InitializeArguments(
             flags=_OS_LOCKING_OK, reserved=ctypes.cast(text, ctypes.c_void_p) if text else None
         )
-        _check("C_Initialize", self._functions.C_Initialize(ctypes.byref(arguments)))
+        given = ctypes.byref(arguments) if self._locks else None
+        _check("C_Initialize", self._functions.C_Initialize(given))
 
     def finalize(self) -> None:
         """Call C_Finalize, which ends every session of the process.

@@ -59,8 +59,9 @@ def connecting(office, extra, *options):
 
 
 def labels(office, extra):
-    listed = json.loads(office.carnet("tokens", "--json", extra=extra).stdout)
-    return sorted(token["label"] for token in listed)
+    done = office.carnet("tokens", "--json", extra=extra)
+    assert done.returncode == 0, done.stderr
+    return sorted(token["label"] for token in json.loads(done.stdout))
 
 
 def test_a_card_that_is_inserted_late_is_logged_in_to(office, cards, on_cards):

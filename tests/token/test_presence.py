@@ -1,6 +1,10 @@
 """Whether a token is there: by its reader and OpenSC, and on SoftHSM2, which has no reader."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +106,24 @@ def test_the_other_reader_does_not_matter(opensc: Module, cards: tuple[Card, Car
     assert lookout.look() is Presence.HERE
     remove(cards[1], 1)
     assert lookout.look() is Presence.GONE
+
+
+@pytest.mark.parametrize("count", [14, 26])
+def test_a_card_pulled_while_it_is_read_keeps_nobody_waiting(
+    pcscd: CardReaders, cards: tuple[Card, Card], count: int
+) -> None:
+    """In a program of its own, which can be ended if its module waits for ever."""
+    insert(cards[0])
+    cards[0].leave_after(count)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PCSCLITE_CSOCK_NAME": str(pcscd.socket),
+        "CARNET_PKCS11_MODULE": OPENSC,
+    }
+    listing = [sys.executable, "-m", "token_client", "tokens", "--json"]
+    done = subprocess.run(listing, env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(json.loads(done.stdout)) <= 1
 
 
 def test_without_pcscd_nobody_can_see(
