@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab.errors import LabError
-from lab.process import Process, only_child
+from lab.process import Process, Started, only_child
+from lab.template import Forked, Place, Template, template_for
 from lab.waiting import TIME_LIMIT, wait_until
 
 _UNSHARE = (
@@ -114,17 +115,21 @@ class Machine:
         `stdin` is what the command reads, `extra` what its environment has besides.
         Neither is shown in an error.
         """
+        template = template_for(argv)
+        given: dict[str, Any] = {"timeout": seconds, "pass_fds": pass_fds}
         try:
-            done = subprocess.run(
-                ["nsenter", *self.enter(argv)],
-                env=self.environment(extra),
-                input=stdin or "",
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-                pass_fds=pass_fds,
-            )
+            if template:
+                done = template.run(argv, self._place(extra), stdin=stdin or "", **given)
+            else:
+                done = subprocess.run(
+                    ["nsenter", *self.enter(argv)],
+                    env=self.environment(extra),
+                    input=stdin or "",
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    **given,
+                )
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{argv[0]} on {self.name} took over {seconds:g} seconds.") from error
         if check and done.returncode:
@@ -147,18 +152,38 @@ class Machine:
         What it prints goes to the file `log` of the machine's directory, or to `stdout`.
         """
         path = self.directory / log if log else None
+        template = template_for(argv) if stdin == stdout == subprocess.DEVNULL else None
         with _private_log(path) as file:
             before = path.stat().st_size if path else 0
-            nsenter = subprocess.Popen(
-                ["nsenter", *self.enter(argv)],
-                env=self.environment(extra),
-                stdin=stdin,
-                stdout=file if path else stdout,
-                stderr=file if path else stdout,
-                start_new_session=True,
-                pass_fds=pass_fds,
-            )
+            if template:
+                nsenter: Started = self._forked(template, argv, file, extra, pass_fds)
+            else:
+                nsenter = subprocess.Popen(
+                    ["nsenter", *self.enter(argv)],
+                    env=self.environment(extra),
+                    stdin=stdin,
+                    stdout=file if path else stdout,
+                    stderr=file if path else stdout,
+                    start_new_session=True,
+                    pass_fds=pass_fds,
+                )
         return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path, before)
+
+    def _forked(
+        self,
+        template: Template,
+        argv: Sequence[str],
+        log: IO[str],
+        extra: Mapping[str, str] | None,
+        pass_fds: Sequence[int],
+    ) -> Forked:
+        with Path(os.devnull).open("rb") as nothing:
+            stdio = [each.fileno() for each in (nothing, log, log)]
+            place = self._place(extra)
+            return template.start(argv, place, stdio, pass_fds=pass_fds, session=True)
+
+    def _place(self, extra: Mapping[str, str] | None) -> Place:
+        return Place(self.environment(extra), self.directory, self.pid)
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return nsenter's arguments that run a command on this machine."""

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from lab.errors import LabError
+from lab.template import Forked
 from lab.waiting import TIME_LIMIT, wait_until
+
+Started = subprocess.Popen[bytes] | Forked
+"""What waits for a program of a machine: nsenter, or a process that does the same."""
 
 
 def only_child(pid: int) -> int | None:
@@ -28,9 +32,7 @@ class Process:
     itself. The program dies when nsenter dies, and both when the machine does.
     """
 
-    def __init__(
-        self, name: str, nsenter: "subprocess.Popen[bytes]", log: Path | None, before: int = 0
-    ) -> None:
+    def __init__(self, name: str, nsenter: Started, log: Path | None, before: int = 0) -> None:
         self.name = name
         self.log = log
         self._before = before

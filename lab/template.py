@@ -1,110 +1,179 @@
-"""A process that has a command's modules loaded, and forks for each time it is run.
+"""Commands that fork from a process which has loaded what they stand on.
 
-For a guest kernel, where it takes Python two seconds to load what `carnet` needs. What
-runs is the command's own entry point, in a process of its own, in the namespaces of a
-machine; modules of tokens are loaded after the fork, as they must be.
+A command by itself is a new Python, which loads SQLAlchemy, aiohttp and others for half a
+second before it does anything. Where thousands of commands run, they fork instead from a
+process that has these packages loaded (lab.fork_server). All else is as ever: what runs is
+the console script, in a process of its own, with its arguments, environment, directory and
+descriptors, in the namespaces of its machine; it loads every module of the product itself,
+and the modules of tokens.
+
+What differs: /proc shows the arguments and the environment of the process forked from, and
+all processes of one template have the same seed of str's hashes. Whoever tests those starts
+the command by itself.
 """
 
-import ctypes
-import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Self
 
 from lab.errors import LabError
-from lab.machine import Machine
-from lab.scratch import Scratch
 
-_ALSO_LOADED = (
-    *("token_client.agent", "token_client.booklet", "token_client.connect", "token_client.nat"),
-    *("token_client.cli", "token_client.options", "token_client.status", "token_client.steps"),
-    *("carnet.pin", "carnet.ipsec.strongswan"),
+COMMANDS = ("carnet", "carnet-host", "carnet-target", "carnet-provision")
+_MODULES = ("lab.http_client", "lab.token_listing")
+"""What runs as `python -m MODULE`."""
+
+FOREIGN = (
+    *("asyncio", "concurrent.futures.thread", "csv", "ctypes", "getpass", "http.client"),
+    *("importlib.metadata", "ipaddress", "logging.config", "sqlite3", "ssl", "tomllib", "uuid"),
+    *("aiohttp.web", "alembic.command", "alembic.migration", "cbor2", "click", "filelock"),
+    *("cryptography.hazmat.primitives.asymmetric.mlkem", "cryptography.hazmat.primitives.hpke"),
+    *("cryptography.x509", "cryptography.hazmat.primitives.asymmetric.rsa"),
+    *("cryptography.hazmat.asn1", "cryptography.hazmat.primitives.serialization.pkcs12"),
+    *("cryptography.hazmat.primitives.ciphers.aead", "cryptography.hazmat.primitives.kdf.hkdf"),
+    *("cryptography.hazmat.primitives.kdf.scrypt", "cryptography.hazmat.primitives.padding"),
+    *("limits.strategies", "msgspec.json", "msgspec.toml", "platformdirs"),
+    *("pkcs11._pkcs11", "pkcs11.attributes", "pkcs11.util.ec"),
+    *("psycopg", "rich.console", "rich.progress", "rich.table", "smartcard.scard"),
+    *("sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite"),
+    *("structlog", "tenacity", "tomlkit", "vici"),
 )
-"""What commands load when they need it."""
+"""What the commands import of others; none of it reads anything but its own files."""
 
-_MESSAGE = 1 << 16
-_MOST_FDS = 8
-_OUT_OF_THE_WAY = 100
-_NAMESPACES = 0x40000000 | 0x00020000 | 0x20000000 | 0x04000000 | 0x08000000
-"""Network, mounts, process ids, host name, IPC (setns(2) with a process)."""
+_MESSAGE = 1 << 10
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs: its environment, its directory, and the machine (its keeper's id)."""
+
+    environment: Mapping[str, str]
+    directory: Path
+    machine: int | None = None
+
+
+class Forked:
+    """A command that was forked, with what subprocess.Popen offers of it.
+
+    `pid` is of the process that waits for it, as nsenter does, and `command` its own.
+    """
+
+    stdin: IO[bytes] | None = None
+    stdout: IO[bytes] | None = None
+
+    def __init__(self, argv: Sequence[str], answers: socket.socket) -> None:
+        self.args = list(argv)
+        self.returncode: int | None = None
+        self._answers = answers
+        told = answers.recv(_MESSAGE)
+        if not told:
+            raise LabError(f"{argv[0]} could not be forked from its template.")
+        self.pid, self.command = json.loads(told)
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs; negative if a signal ended it."""
+        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+            self._end()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status; raises subprocess.TimeoutExpired after so many seconds."""
+        if self.returncode is None:
+            if not select.select([self._answers], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self._end()
+        return self.returncode or 0
+
+    def _end(self) -> None:
+        # Whoever waited for it was killed, and it with him, where nothing is told.
+        self.returncode = json.loads(self._answers.recv(_MESSAGE) or str(-signal.SIGKILL))
+        self._answers.close()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; one that has ended gets none."""
+        if self.poll() is None:
+            os.kill(self.command, number)
 
 
 class Template:
-    """The process, for one command such as `carnet`; a context manager that ends it."""
+    """The process that commands fork from; a context manager that ends it."""
 
-    def __init__(self, command: str) -> None:
-        self._scratch = Scratch("carnet-template-")
-        path = self._scratch.directory / "socket"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lab.template", command, str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[1],
-        )
-        self._path = path
+    def __init__(self, modules: Sequence[str] = FOREIGN) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            argv = [sys.executable, "-m", "lab.fork_server", str(theirs.fileno()), *modules]
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd=Path(__file__).parents[1],
+            )
 
     @property
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
 
-    @property
-    def directory(self) -> Path:
-        """Where its socket is; gone when it is."""
-        return self._scratch.directory
+    def start(
+        self,
+        argv: Sequence[str],
+        place: Place,
+        stdio: Sequence[int],
+        *,
+        pass_fds: Sequence[int] = (),
+        session: bool = False,
+    ) -> Forked:
+        """Start a command; `stdio` are its three descriptors, `session` if it has its own."""
+        order = {
+            "argv": list(argv),
+            "machine": place.machine,
+            "directory": str(place.directory),
+            "environment": dict(place.environment),
+            "fds": [0, 1, 2, *pass_fds],
+            "session": session,
+        }
+        answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            given = [theirs.fileno(), *stdio, *pass_fds]
+            socket.send_fds(self._orders, [json.dumps(order).encode()], given)
+        return Forked(argv, answers)
 
     def run(
         self,
-        machine: Machine,
         argv: Sequence[str],
+        place: Place,
         *,
-        extra: Mapping[str, str] | None = None,
-        seconds: float = 60,
+        stdin: str = "",
+        timeout: float | None = None,
         pass_fds: Sequence[int] = (),
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the command on a machine, as Machine.run() does; it may fail, the caller looks."""
-        with (
-            Path(os.devnull).open("rb") as nothing,
-            TemporaryFile() as out,
-            TemporaryFile() as err,
-            self._connected(seconds) as connection,
-        ):
-            order = {
-                "argv": list(argv),
-                "machine": machine.pid,
-                "directory": str(machine.directory),
-                "environment": machine.environment(extra),
-                "fds": [0, 1, 2, *pass_fds],
-            }
-            given = [nothing.fileno(), out.fileno(), err.fileno(), *pass_fds]
-            socket.send_fds(connection, [json.dumps(order).encode()], given)
-            try:
-                status = json.loads(connection.recv(_MESSAGE) or b"1")
-            except TimeoutError as error:
-                raise LabError(
-                    f"{argv[0]} on {machine.name} took over {seconds:g} seconds."
-                ) from error
-            said = [_content(each) for each in (out, err)]
-        return subprocess.CompletedProcess(list(argv), status, *said)
+        """Run a command to its end; it may fail, the caller looks.
 
-    def _connected(self, seconds: float) -> socket.socket:
-        if not self._path.exists() and self._process.stdout is not None:
-            self._process.stdout.readline()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.settimeout(seconds)
-        connection.connect(str(self._path))
-        return connection
+        Raises subprocess.TimeoutExpired, and ends the command, if it takes longer.
+        """
+        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            stdio = [each.fileno() for each in (given, out, err)]
+            forked = self.start(argv, place, stdio, pass_fds=pass_fds)
+            try:
+                status = forked.wait(timeout)
+            except BaseException:
+                forked.send_signal(signal.SIGKILL)
+                forked.wait()
+                raise
+            return subprocess.CompletedProcess(list(argv), status, _content(out), _content(err))
 
     def __enter__(self) -> Self:
         return self
@@ -115,92 +184,30 @@ class Template:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        self._orders.close()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._scratch.close()
 
 
-def _content(file: Any) -> str:
+def _content(file: IO[bytes]) -> str:
     file.seek(0)
-    return str(file.read().decode(errors="replace"))
+    return file.read().decode()
 
 
-def serve(command: str, path: str) -> None:
-    """Load the command's modules, and fork for every order that comes."""
-    (script,) = entry_points(group="console_scripts", name=command)
-    entry = script.load()
-    for name in _ALSO_LOADED:
-        import_module(name)
-    gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        listening.bind(path)
-        listening.listen()
-        print("ready", flush=True)
-        while True:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _obey(connection, entry)
-            connection.close()
+_in_use: list[Template | None] = [None]
 
 
-def _obey(connection: socket.socket, entry: Any) -> None:
-    """Run one order in the machine's namespaces, and tell its exit status; never returns."""
-    message, fds, _, _ = socket.recv_fds(connection, _MESSAGE, _MOST_FDS)
-    order = json.loads(message)
-    machine = os.pidfd_open(order["machine"])
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(machine, _NAMESPACES):
-        sys.exit(os.strerror(ctypes.get_errno()))
-    # Only a child is in the machine's namespace of process ids.
-    child = os.fork()
-    if child == 0:
-        connection.close()
-        _become(order, fds)
-        os._exit(_status_of(entry))
-    _, status = os.waitpid(child, 0)
-    connection.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
-    os._exit(0)
-
-
-def _become(order: Mapping[str, Any], fds: Sequence[int]) -> None:
-    """Take over descriptors, environment, directory and arguments of an order."""
-    moved = [_moved(fd) for fd in fds]
-    for fd, wanted in zip(moved, order["fds"], strict=True):
-        os.dup2(fd, wanted)
-        os.close(fd)
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    os.chdir(order["directory"])
-    sys.argv = list(order["argv"])
-
-
-def _moved(fd: int) -> int:
-    """Return the descriptor under a number that no order asks for."""
-    moved = os.dup2(fd, fd + _OUT_OF_THE_WAY)
-    os.close(fd)
-    return moved
-
-
-def _status_of(entry: Any) -> int:
-    """Run the entry point as a console script does."""
+@contextmanager
+def in_use(template: Template | None) -> Iterator[None]:
+    """Have machines fork commands from this template, or start them by themselves if None."""
+    _in_use.append(template)
     try:
-        status = entry()
-    except SystemExit as end:
-        status = end.code
-    except Exception:  # noqa: BLE001  what Python itself does at its end
-        traceback.print_exc()
-        status = 1
-    if isinstance(status, str):
-        print(status, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    return status if isinstance(status, int) else int(bool(status))
+        yield
+    finally:
+        _in_use.pop()
 
 
-if __name__ == "__main__":
-    serve(*sys.argv[1:])
+def template_for(argv: Sequence[str]) -> Template | None:
+    """Return the template that this command forks from, if there is one in use for it."""
+    program, *rest = argv
+    is_module = program == "python" and rest[:1] == ["-m"] and rest[1] in _MODULES
+    return _in_use[-1] if is_module or Path(program).name in COMMANDS else None

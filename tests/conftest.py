@@ -8,6 +8,7 @@ from hypothesis import settings
 from carnet.ipsec.kernel import kernel_has_esp
 from lab.charon import Lane
 from lab.postgresql import postgres_machine
+from lab.template import Template, in_use
 from tests.guest import matrix
 from tests.guest.bridge import is_inside
 
@@ -35,6 +36,23 @@ def pytest_sessionfinish(session):
 def pytest_report_header():
     lane = Lane.KERNEL if kernel_has_esp() else Lane.USERSPACE
     return f"tunnels: {lane.sentence}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_fork():
+    """Commands fork from a process that has loaded what they stand on: there are thousands."""
+    if is_inside():
+        yield
+        return
+    with Template() as template, in_use(template):
+        yield
+
+
+@pytest.fixture(scope="module")
+def commands_by_themselves():
+    """For tests of what only a command has that was started by itself."""
+    with in_use(None):
+        yield
 
 
 @pytest.fixture(scope="session")

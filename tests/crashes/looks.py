@@ -2,9 +2,7 @@
 
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 from sqlalchemy import select
 
@@ -15,6 +13,7 @@ from carnet.ipsec.vici_link import open_session, text
 from host_agent import schema as host
 from softhsm.configuration import CONFIGURATION_VARIABLE
 from target_agent import schema as target
+from tests.processes import process_of_its_own
 from tests.provisioning import tokens
 
 
@@ -81,9 +80,7 @@ class TokenEye:
 
     def __init__(self, directory, pin):
         self._pin = pin
-        self._pool = ProcessPoolExecutor(
-            1, mp_context=get_context("spawn"), initializer=_see, initargs=(str(directory),)
-        )
+        self._pool = process_of_its_own(_see, str(directory))
 
     def holds(self):
         """Return the objects on the token, by class: each CKA_ID (or none) and label."""

@@ -11,15 +11,16 @@ from carnet.database.place import FilePlace
 from host_agent.keydb import KeyDatabase
 from lab.errors import LabError
 from lab.office import pipes
+from lab.process import Started
 from lab.waiting import wait_until
 from softhsm.configuration import CONFIGURATION_VARIABLE
+from tests.commands import run, start
 from tests.fleet.hsm import PIN
 from tests.host.conftest import new_pair
 from tests.target.conftest import free_port
 
 _COMMAND = str(Path(sys.executable).parent / "carnet-host")
 _READY = '"event": "ready"'
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 _CONFIGURATION = """
 name = "office"
@@ -56,7 +57,7 @@ class HostProcess:
         self._configuration.write_text(fleet.configuration(self.port))
         self._log = fleet.directory / f"host-{number}.log"
         self._already = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Started | None = None
 
     def start(self, **extra: str) -> None:
         self.begin(**extra)
@@ -66,11 +67,9 @@ class HostProcess:
         self._log.touch()
         self._already = self._log.read_text().count(_READY)
         with pipes({"pin": self._fleet.pin}) as (options, fds), self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*_DIES_WITH_US, *self._argv("serve"), *options],
-                env=self._environment | extra,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds,
-            )  # fmt: skip
+            self._process = start(
+                [*self._argv("serve"), *options], self._environment | extra, log, pass_fds=fds
+            )
 
     def wait_until_ready(self) -> None:
         wait_until(self._is_ready, "carnet-host to be ready", 120)
@@ -84,18 +83,15 @@ class HostProcess:
         """Run another `carnet-host` command with this configuration; return what it prints."""
         done = self._run(*argv)
         assert done.returncode == 0, done.stderr
-        return done.stdout.decode()
+        return done.stdout
 
-    def run_with_pin(self, *argv: str, before=()) -> "subprocess.CompletedProcess[bytes]":
+    def run_with_pin(self, *argv: str, before=()) -> "subprocess.CompletedProcess[str]":
         """Run a command that needs the HSM; it may fail, the caller looks."""
         with pipes({"pin": self._fleet.pin}) as (options, fds):
             return self._run(*argv, *options, before=before, pass_fds=fds)
 
-    def _run(self, *argv: str, before=(), pass_fds=()) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(
-            [*before, *self._argv(*argv)], env=self._environment, capture_output=True,
-            check=False, pass_fds=pass_fds,
-        )  # fmt: skip
+    def _run(self, *argv: str, before=(), pass_fds=()) -> "subprocess.CompletedProcess[str]":
+        return run(self._argv(*argv), self._environment, before=before, pass_fds=pass_fds)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None

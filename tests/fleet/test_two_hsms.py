@@ -52,7 +52,7 @@ def test_each_imports_what_was_made_for_its_own_hsm_and_nothing_twice(fleet, hos
     assert len(fleet.held(0)) == PAIRS
     refused = second.run_with_pin("import", str(fleet.batches[0]))
     assert refused.returncode == RefusedError.exit_status
-    assert b"another Host's transport key" in refused.stderr
+    assert "another Host's transport key" in refused.stderr
     again = json.loads(second.run_with_pin("import", str(fleet.batches[1]), "--json").stdout)
     assert again["new"] == 0
     assert accounts(fleet.place).count("imported") == PAIRS
@@ -133,5 +133,5 @@ def test_the_accounts_are_verified_by_the_keys_of_both(fleet, hosts, directory):
         host.start()
         host.stop()
         keys += ["--key", str(directory / f"accounts-{number}.pem")]
-        (directory / f"accounts-{number}.pem").write_bytes(host.run_with_pin("audit", "key").stdout)
+        (directory / f"accounts-{number}.pem").write_text(host.run_with_pin("audit", "key").stdout)
     assert json.loads(hosts[0].run("audit", "verify", *keys, "--json"))["whole"]

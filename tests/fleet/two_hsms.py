@@ -1,16 +1,12 @@
 """Two processes of one Host with an HSM token each, and a traveller's real token."""
 
-import secrets
 from types import SimpleNamespace
 
-from carnet.token.onetime import OneTimeKeys
-from carnet.wire.envelope import open_response, parse_envelope, seal_request
-from carnet.wire.suites import P256
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.fleet import on_token
 from tests.fleet.fleet import Fleet, HostProcess
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS, Workplace
-from tests.unit.examples import make_request
 
 PAIRS = 3
 
@@ -55,12 +51,12 @@ class TwoHsms(Fleet):
 
     def seal(self, number):
         """Have the traveller's token seal a request under its pair of that number."""
-        return self.workplace.on(self.workplace.traveller, seal_on_token, SECRETS["pin"], number)
+        return self.workplace.on(self.workplace.traveller, on_token.seal, SECRETS["pin"], number)
 
     def open(self, sealed, answer):
         """Have the traveller's token open an answer; return its Request ID and session key."""
         place = self.workplace.traveller
-        return self.workplace.on(place, open_on_token, SECRETS["pin"], sealed, answer)
+        return self.workplace.on(place, on_token.open_answer, SECRETS["pin"], sealed, answer)
 
     def held(self, number):
         """Return the key_ids of pairs of which the HSM of that number has anything at all."""
@@ -68,20 +64,3 @@ class TwoHsms(Fleet):
         found = self.workplace.on(home, tokens.everything, tokens.HOST_PIN)
         halves = found["PRIVATE_KEY"] + found["PUBLIC_KEY"]
         return {key_id for key_id, label in halves if label.startswith("carnet 2")}
-
-
-def seal_on_token(pin, number):
-    with tokens._session(pin) as session:
-        booklet = OneTimeKeys(session)
-        pair = booklet.pairs()[number]
-        request = make_request(request_id=secrets.token_bytes(16))
-        key = booklet.private_key(pair.key_id)
-        return pair.key_id, seal_request(request, pair.public_key, P256, key)
-
-
-def open_on_token(pin, sealed, answer):
-    envelope = parse_envelope(sealed)
-    with tokens._session(pin) as session:
-        key = OneTimeKeys(session).private_key(envelope.key_id)
-        response = open_response(answer, envelope, key.pair.public_key, key)
-        return response.request_id, response.session_key

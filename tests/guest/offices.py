@@ -27,12 +27,19 @@ from lab.network import (
     WORK_NETWORK,
     WORK_NETWORK_V6,
 )
-from lab.office import USER, pipes
+from lab.office import USER
 from lab.packets import Packet, read_packets
-from lab.template import Template
+from lab.template import FOREIGN, Template, in_use
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER, AtWork
 from token_client.config import PATH_VARIABLE
+
+_OURS = (
+    *("token_client.agent", "token_client.booklet", "token_client.connect", "token_client.nat"),
+    *("token_client.cli", "token_client.options", "token_client.status", "token_client.steps"),
+    *("carnet.pin", "carnet.ipsec.strongswan"),
+)
+"""What the traveller's command loads of ours: for the guest that is long, too."""
 
 PACKED = "office"
 OBJECTIVES = ("native", "ah", "esp", "ah+esp")
@@ -68,7 +75,6 @@ class OpenOffice(AtWork):
 
     outer = 4
     profile = 'profile = "modern"'
-    template: Template | None = None
     capture: Capture
 
     def configure(self) -> None:
@@ -88,27 +94,6 @@ class OpenOffice(AtWork):
         if not path.exists():
             write_private(path, b'on_removal = "keep"\n')
         return super().carnet(*argv, extra={PATH_VARIABLE: str(path)} | (extra or {}), **changes)
-
-    def command(
-        self,
-        machine: Machine,
-        *argv: str,
-        given: Mapping[str, str] | None = None,
-        extra: Mapping[str, str] | None = None,
-        check: bool = True,
-        seconds: float = 90,
-    ) -> "CompletedProcess[str]":
-        """Run a command on a machine; `carnet` from its template, if there is one."""
-        if argv[0] != "carnet" or self.template is None:
-            return super().command(
-                machine, *argv, given=given, extra=extra, check=check, seconds=seconds
-            )
-        with pipes(given or {}) as (options, fds):
-            done = self.template.run(
-                machine, [*argv, *options], extra=extra, seconds=seconds, pass_fds=fds
-            )
-        assert not check or done.returncode == 0, done.stderr
-        return done
 
     @property
     def _target_file(self):
@@ -221,9 +206,8 @@ def prepare_office(directory: Path, pairs: int) -> None:
 
 @contextmanager
 def open_office(lane: Lane) -> Iterator[OpenOffice]:
-    with World(ROUTED) as world, Template("carnet") as template:
+    with World(ROUTED) as world, Template((*FOREIGN, *_OURS)) as template, in_use(template):
         office = OpenOffice(world, lane)
-        office.template = template
         office.unpack(OUT / PACKED)
         for machine in (world.server, world.target):
             (machine.directory / "plan.txt").write_bytes(FILE)

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -27,13 +26,13 @@ from lab.errors import LabError
 from lab.waiting import wait_until
 from provisioning.authority import Role, agent_certificate
 from provisioning.officer import create_officer
+from tests.commands import command_pid, run, start
 from tests.host.batches import label, sealing_key, split_batch
 from tests.host.real_host import PIN, SO_PIN, new_module, read_all
 from tests.target.conftest import free_port
 
 PASSPHRASE = "staple battery horse correct"
 _PLACE = Path(sys.executable).parent
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _CONFIGURATION = """
 name = "office"
 listen = "127.0.0.1"
@@ -139,10 +138,10 @@ class Interface:
         """Start it, as an argument of the command `within` if there is one."""
         already = self.said().count('"event": "ready"')
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*_DIES_WITH_US, *within, _PLACE / "carnet-host", "--config", self.config,
-                 "serve", "--pin-file", self.directory / "pin"],
-                env=os.environ | extra, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = start(
+                [*within, _PLACE / "carnet-host", "--config", self.config, "serve",
+                 "--pin-file", self.directory / "pin"],
+                os.environ | extra, log,
             )  # fmt: skip
 
         def is_ready():
@@ -200,10 +199,10 @@ class Interface:
 
     def provision(self, *arguments, **extra):
         """Run the officer's command."""
-        return subprocess.run(
-            [_PLACE / "carnet-provision", *map(str, arguments), "--directory",
-             self.directory / "officer", "--passphrase-file", self.directory / "passphrase"],
-            env=os.environ | extra, capture_output=True, text=True, check=False,
+        return run(
+            [_PLACE / "carnet-provision", *arguments, "--directory", self.directory / "officer",
+             "--passphrase-file", self.directory / "passphrase"],
+            os.environ | extra,
         )  # fmt: skip
 
     @property
@@ -220,7 +219,7 @@ class Interface:
 
     def spooled(self):
         """Return what the process has open in the Host's directory without a name."""
-        open_ = Path(f"/proc/{self.process.pid}/fd")
+        open_ = Path(f"/proc/{command_pid(self.process)}/fd")
         targets = [str(each.readlink()) for each in open_.iterdir() if each.is_symlink()]
         state = str(self.directory / "state")
         return [each for each in targets if each.startswith(state) and "(deleted)" in each]

@@ -1,58 +1,178 @@
 """A command that forks from a template does what the same command does by itself."""
 
+import json
 import os
 import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from lab.errors import LabError
-from lab.template import Template
+from lab.office import pipes
+from lab.template import FOREIGN, Place, Template, in_use
 from token_client.config import PATH_VARIABLE
+
+OURS = ("carnet", "host_agent", "provisioning", "softhsm", "target_agent", "token_client")
+
+TELLER = """#!/usr/bin/env python
+import json, os, signal, sys
+facts = {
+    "argv": sys.argv,
+    "environment": {name: os.environ[name] for name in os.environ if name != "LC_CTYPE"},
+    "directory": os.getcwd(),
+    "descriptors": sorted(each for each in os.listdir("/proc/self/fd") if each != "3"),
+    "passed": [os.read(int(each), 99).decode() for each in sys.argv[1:2]],
+    "stdin": sys.stdin.read(),
+    "signals": {each.name: str(signal.getsignal(each)) for each in signal.valid_signals()
+                if each in list(signal.Signals) and each is not signal.SIGCHLD},
+    "own group": os.getpgrp() == os.getpid() or os.getppid() == 0,
+    "name": __name__,
+    "file": __file__,
+    "ours": sorted(name for name in sys.modules if name.split(".")[0] in OURS),
+}
+print(json.dumps(facts))
+sys.stderr.write("a word\\n")
+sys.exit(7)
+""".replace("OURS", repr(OURS))
+"""Goes by a command's name, and tells all that a program can know of how it was started."""
+
+ENDS = {
+    "done": "",
+    "a status": "import sys; sys.exit(3)",
+    "a sentence": "import sys; sys.exit('no')",
+    "an error": "1 / 0",
+    "an interrupt": "import os, signal; os.kill(os.getpid(), signal.SIGINT)",
+    "a kill": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "at its exit": "import atexit; atexit.register(print, 'last words')",
+    "a thread": "import threading, time\nthreading.Thread(target=lambda: print('late')).start()",
+}
 
 
 @pytest.fixture(scope="module")
 def template():
-    with Template("carnet") as made:
+    with Template() as made:
         yield made
+
+
+@pytest.fixture
+def both_ways(template):
+    """Call a function twice, with its command forked and by itself; return both results."""
+
+    def twice(call):
+        with in_use(template):
+            forked = call()
+        with in_use(None):
+            return forked, call()
+
+    return twice
 
 
 def outcome(done):
     return done.returncode, done.stdout, done.stderr
 
 
+def named(directory, text, name="carnet-host"):
+    """Write a program that goes by a command's name; return its path."""
+    path = directory / name
+    path.write_text(text)
+    path.chmod(0o700)
+    return str(path)
+
+
 @pytest.mark.parametrize("argv", [["--version"], ["frobnicate"], ["tokens"], ["status"]], ids=str)
-def test_it_says_and_returns_the_same(world, template, argv):
-    by_itself = world.client.run(["carnet", *argv], check=False)
-    assert outcome(template.run(world.client, ["carnet", *argv])) == outcome(by_itself)
+def test_it_says_and_returns_the_same(world, both_ways, argv):
+    forked, by_itself = both_ways(lambda: world.client.run(["carnet", *argv], check=False))
+    assert outcome(forked) == outcome(by_itself)
 
 
-def test_it_runs_on_the_machine_with_its_environment_and_nothing_of_ours(
-    world, template, monkeypatch
-):
-    path = world.client.directory / "no-such.toml"
-    extra = {PATH_VARIABLE: str(path)}
-    named = template.run(world.client, ["carnet", "status"], extra=extra)
-    assert str(path) in named.stderr
-    monkeypatch.setenv(PATH_VARIABLE, "/ours.toml")
-    assert "/ours.toml" not in template.run(world.client, ["carnet", "status"]).stderr
+def test_it_knows_the_same_of_how_it_was_started(world, both_ways, monkeypatch):
+    monkeypatch.setenv("CARNET_OURS", "not for it")
+    program = named(world.client.directory, TELLER)
+
+    def told():
+        with pipes({"pin": "1234"}) as (_, fds):
+            argv = [program, str(fds[0]), "a word"]
+            extra = {"CARNET_CRASH_AT": "somewhere"}
+            done = world.client.run(argv, stdin="in", pass_fds=fds, extra=extra, check=False)
+        return *outcome(done), fds
+
+    (status, forked, said, _), (_, by_itself, other, fds) = both_ways(told)
+    assert json.loads(forked) == json.loads(by_itself)
+    facts = json.loads(forked)
+    assert facts["passed"] == ["1234\n"]
+    assert facts["descriptors"] == sorted(["0", "1", "2", str(fds[0])])
+    assert facts["ours"] == []
+    assert (status, said, other) == (7, "a word\n", "a word\n")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_ends_the_same(world, both_ways, end):
+    program = named(world.client.directory, f"#!/usr/bin/env python\n{ENDS[end]}\n")
+    forked, by_itself = both_ways(lambda: world.client.run([program], check=False))
+    assert outcome(forked)[:2] == outcome(by_itself)[:2]
+    assert forked.stderr.splitlines()[-1:] == by_itself.stderr.splitlines()[-1:]
+
+
+def test_a_signal_reaches_it_and_what_it_is_stopped_by(world, both_ways):
+    waits = "#!/usr/bin/env python\nimport signal\nprint('here', flush=True)\nsignal.pause()\n"
+    program = named(world.client.directory, waits)
+
+    def ended_by(number):
+        process = world.client.start([program], log="waits.log")
+        process.wait_for_line("here")
+        process.freeze()
+        process.signal(number)
+        process.thaw()
+        return process.wait()
+
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        assert both_ways(lambda sent=number: ended_by(sent)) == (-number, -number)
+
+
+def test_it_sees_what_its_machine_sees(world, template):
     (world.host.directory / "only-here.toml").write_text("frobnicate = 1\n")
     elsewhere = {PATH_VARIABLE: str(world.host.directory / "only-here.toml")}
-    hidden = template.run(world.client, ["carnet", "status"], extra=elsewhere)
-    seen = template.run(world.host, ["carnet", "status"], extra=elsewhere)
+    with in_use(template):
+        hidden = world.client.run(["carnet", "status"], extra=elsewhere, check=False)
+        seen = world.host.run(["carnet", "status"], extra=elsewhere, check=False)
     assert "frobnicate" in seen.stderr
     assert "frobnicate" not in hidden.stderr
 
 
-def test_what_takes_too_long_is_a_failure(world, template):
-    with pytest.raises(LabError, match="took over"):
-        template.run(world.client, ["carnet", "connect", "--wait"], seconds=0.2)
+def test_it_goes_with_its_machine(world_of_its_own, template):
+    with in_use(template):
+        waiting = world_of_its_own.client.start(["carnet", "connect", "--wait"], log="waits.log")
+    world_of_its_own.close()
+    assert waiting.wait() == -signal.SIGKILL
 
 
-def test_its_end_leaves_nothing(world):
-    with Template("carnet") as made:
-        made.run(world.client, ["carnet", "--version"])
-        handle, directory = os.pidfd_open(made.pid), made.directory
-        assert directory.exists()
+@pytest.fixture
+def world_of_its_own(request):
+    with type(request.getfixturevalue("world"))() as made:
+        yield made
+
+
+def test_what_takes_too_long_is_ended(world, template):
+    with in_use(template), pytest.raises(LabError, match="took over"):
+        world.client.run(["carnet", "connect", "--wait"], seconds=0.2)
+    assert "fork_server" not in world.client.run(["ps", "-e", "-o", "args"]).stdout
+
+
+def test_none_of_ours_is_loaded_beforehand(tmp_path, template):
+    program = f"import {','.join(FOREIGN)}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert {name.split(".")[0] for name in done.stdout.split()}.isdisjoint(OURS)
+
+
+def test_its_end_leaves_nothing():
+    place = Place({"PATH": str(Path(sys.executable).parent)}, Path.cwd())
+    with Template() as made:
+        assert made.run(["carnet", "--version"], place).returncode == 0
+        handle = os.pidfd_open(made.pid)
     assert select.select([handle], [], [], 10)[0]
     os.close(handle)
-    assert not directory.exists()

@@ -6,14 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 from cryptography import x509
 
+from lab.office import pipes
 from softhsm.configuration import prepare
+from tests.commands import run
+from tests.processes import process_of_its_own
 from tests.provisioning import tokens
 
 COMMAND = Path(sys.executable).with_name("carnet-provision")
@@ -42,21 +43,17 @@ class Workplace:
 
     @contextmanager
     def start(self, *arguments, secrets=(), before=(), **changed):
-        """Start the command; each secret goes through a pipe of its own."""
-        values = SECRETS | {name.replace("_", "-"): value for name, value in changed.items()}
-        pipes = {name: _pipe_with(values[name]) for name in secrets}
-        options = [part for name, fd in pipes.items() for part in (f"--{name}-fd", str(fd))]
-        process = subprocess.Popen(
-            [*before, COMMAND, *map(str, arguments), *options],
-            env=self.environment,
-            pass_fds=list(pipes.values()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for fd in pipes.values():
-            os.close(fd)
+        """Start the command by itself; each secret goes through a pipe of its own."""
+        with self._given(secrets, changed) as (options, fds):
+            process = subprocess.Popen(
+                [*before, COMMAND, *map(str, arguments), *options],
+                env=self.environment,
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         with process:
             try:
                 yield process
@@ -64,11 +61,18 @@ class Workplace:
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL)
 
-    def run(self, *arguments, **how):
-        with self.start(*arguments, **how) as process:
-            out, err = process.communicate()
-        self.outputs += [out, err]
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    def run(self, *arguments, secrets=(), before=(), **changed):
+        """Run the command to its end; `before` is what starts it."""
+        with self._given(secrets, changed) as (options, fds):
+            argv = [COMMAND, *arguments, *options]
+            done = run(argv, self.environment, before=before, pass_fds=fds)
+        self.outputs += [done.stdout, done.stderr]
+        return done
+
+    def _given(self, secrets, changed):
+        """Put secrets into pipes; the options name them by their descriptors."""
+        values = SECRETS | {name.replace("_", "-"): value for name, value in changed.items()}
+        return pipes({name: values[name] for name in secrets})
 
     def facts(self, *arguments, **how):
         """Run a command that has to succeed; return what it prints as JSON."""
@@ -131,15 +135,5 @@ class Workplace:
         SoftHSM2 reads its configuration once a process, and a process can load a module
         only once.
         """
-        pool = ProcessPoolExecutor(
-            1, mp_context=get_context("spawn"), initializer=home.enter, initargs=()
-        )
-        with pool:
+        with process_of_its_own(home.enter) as pool:
             return pool.submit(function, *arguments).result()
-
-
-def _pipe_with(secret):
-    reader, writer = os.pipe()
-    os.write(writer, secret.encode() + b"\n")
-    os.close(writer)
-    return reader

@@ -1,0 +1,28 @@
+"""What the traveller's token does for a request, in a process that sees it."""
+
+import secrets
+
+from carnet.token.onetime import OneTimeKeys
+from carnet.wire.envelope import open_response, parse_envelope, seal_request
+from carnet.wire.suites import P256
+from tests.provisioning import tokens
+from tests.unit.examples import make_request
+
+
+def seal(pin, number):
+    """Seal a request under the pair of that number; return its key_id and the request."""
+    with tokens._session(pin) as session:
+        booklet = OneTimeKeys(session)
+        pair = booklet.pairs()[number]
+        request = make_request(request_id=secrets.token_bytes(16))
+        key = booklet.private_key(pair.key_id)
+        return pair.key_id, seal_request(request, pair.public_key, P256, key)
+
+
+def open_answer(pin, sealed, answer):
+    """Open an answer; return its Request ID and session key."""
+    envelope = parse_envelope(sealed)
+    with tokens._session(pin) as session:
+        key = OneTimeKeys(session).private_key(envelope.key_id)
+        response = open_response(answer, envelope, key.pair.public_key, key)
+        return response.request_id, response.session_key
