@@ -2,9 +2,11 @@
 
 import os
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from carnet import audit
 from carnet.audit.chain import follow
@@ -17,6 +19,43 @@ from tests.processes import process_of_its_own
 from tests.provisioning import tokens
 
 
+_OF_PAIR = {"imported", "revoked", "expired", "key-destroyed"}
+
+
+class Accounts:
+    """The rows of a chain at one moment, read for what they say when that is asked."""
+
+    def __init__(self, connection, table):
+        self._table = table
+        self._rows = connection.execute(select(table)).all()
+
+    @cached_property
+    def events(self):
+        """How often there is which, by event and by what it is of: Request ID or key_id."""
+        events = Counter()
+        with self._as_database() as connection:
+            for record in audit.read(connection, self._table):
+                of = record.facts.get("key_id" if record.event in _OF_PAIR else "request_id")
+                events[record.event, of.hex() if isinstance(of, bytes) else ""] += 1
+        return events
+
+    @cached_property
+    def whole(self):
+        with self._as_database() as connection:
+            return all(link.holds for link in follow(connection, self._table))
+
+    @contextmanager
+    def _as_database(self):
+        """Put the rows where the product's own functions read them."""
+        engine = create_engine("sqlite://")
+        with engine.connect() as connection:
+            self._table.create(connection)
+            if self._rows:
+                connection.execute(self._table.insert(), [row._asdict() for row in self._rows])
+            yield connection
+        engine.dispose()
+
+
 @dataclass(frozen=True)
 class Look:
     """The two databases at one moment, rows by their hexadecimal ids."""
@@ -24,11 +63,21 @@ class Look:
     pairs: dict
     requests: dict
     tunnels: dict
-    host_events: Counter
-    """By event and by what it is of: Request ID or key_id."""
-    target_events: Counter
-    whole: bool
-    """Whether both chains of accounts hold."""
+    host_accounts: Accounts
+    target_accounts: Accounts
+
+    @property
+    def host_events(self):
+        return self.host_accounts.events
+
+    @property
+    def target_events(self):
+        return self.target_accounts.events
+
+    @property
+    def whole(self):
+        """Whether both chains of accounts hold."""
+        return self.host_accounts.whole and self.target_accounts.whole
 
     @property
     def spent(self):
@@ -51,28 +100,16 @@ def look(office) -> Look:
     with office.database.begin() as connection:
         pairs = _rows(connection, host.key_pairs, "key_id")
         requests = _rows(connection, host.requests, "request_id")
-        host_events, host_whole = _accounts(connection, host.audit)
+        host_accounts = Accounts(connection, host.audit)
     with office.records.connect() as connection:
         tunnels = _rows(connection, target.tunnels, "request_id")
-        target_events, target_whole = _accounts(connection, target.audit)
-    whole = host_whole and target_whole
-    return Look(pairs, requests, tunnels, host_events, target_events, whole)
+        target_accounts = Accounts(connection, target.audit)
+    return Look(pairs, requests, tunnels, host_accounts, target_accounts)
 
 
 def _rows(connection, table, key):
     found = connection.execute(select(table)).mappings()
     return {row[key].hex(): dict(row) for row in found}
-
-
-_OF_PAIR = {"imported", "revoked", "expired", "key-destroyed"}
-
-
-def _accounts(connection, table):
-    events = Counter()
-    for record in audit.read(connection, table):
-        of = record.facts.get("key_id" if record.event in _OF_PAIR else "request_id")
-        events[record.event, of.hex() if isinstance(of, bytes) else ""] += 1
-    return events, all(link.holds for link in follow(connection, table))
 
 
 class TokenEye:
