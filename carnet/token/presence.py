@@ -10,9 +10,14 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.module import Module, Token, load_module
 from carnet.token.readers import Reader, look_at_readers
+
+_AGAIN_SECONDS = 0.4
+"""For how long a token that was there a moment ago is looked for before it counts as gone."""
 
 
 class Presence(StrEnum):
@@ -131,7 +136,7 @@ class Lookout:
         self.token = self._find(restart=False)
         self.reader = _reader_of(self.token, readers)
         if self.reader is None:
-            self.token = self._find(restart=True)
+            self.token = self._find_again() if self._last is Presence.HERE else self._find()
             self.reader = _reader_of(self.token, readers)
         if self.token is None and any(reader.held for reader in readers):
             return Presence.UNSEEN
@@ -141,7 +146,20 @@ class Lookout:
             return Presence.HERE
         return Presence.HERE if self.token else Presence.GONE
 
-    def _find(self, *, restart: bool) -> Token | None:
+    def _find_again(self) -> Token | None:
+        """Look until it is found, or has been away for a while.
+
+        SoftHSM2 shows no token whose file another program just writes, as with each login.
+        """
+        looks = Retrying(
+            retry=retry_if_result(lambda token: token is None),
+            stop=stop_after_delay(_AGAIN_SECONDS),
+            wait=wait_fixed(0.02),
+            retry_error_callback=lambda _: None,
+        )
+        return looks(self._find)
+
+    def _find(self, *, restart: bool = True) -> Token | None:
         try:
             tokens = load_module(self._path).present(restart=restart)
             return next((one for one in tokens if one.info.serial == self._serial), None)

@@ -222,6 +222,21 @@ def test_a_token_of_softhsm_taken_away_and_put_back(
     assert lookout.look() is Presence.GONE
 
 
+def test_a_token_of_softhsm_is_here_while_another_program_logs_in(
+    make_token: Callable[[str], Token],
+) -> None:
+    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+    other = subprocess.Popen(
+        [sys.executable, "-m", "tests.token.logins"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"logged in\n"
+        assert {lookout.look() for _ in range(100)} == {Presence.HERE}
+        assert other.poll() is None
+        other.communicate()
+
+
 def test_a_long_reader_name_is_known_by_what_the_module_keeps_of_it() -> None:
     name = "A reader with a very long name indeed, of a very long-winded vendor, 00 00"
     assert Reader(name, occupied=True, count=1).slot_name == name[:64]
