@@ -3,7 +3,8 @@
 Reads one command a line from standard input and answers each with one line of JSON:
 insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
 with the first PIN, PUK and all tries again), log (the commands seen since the last
-log), leave COUNT (once it is in: pulled out after so many commands, at the next one). Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
+log), leave COUNT (once it is in: pulled out after so many commands, at the next one).
+Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
 """
 
 import contextlib

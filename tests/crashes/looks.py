@@ -18,7 +18,6 @@ from target_agent import schema as target
 from tests.processes import process_of_its_own
 from tests.provisioning import tokens
 
-
 _OF_PAIR = {"imported", "revoked", "expired", "key-destroyed"}
 
 
