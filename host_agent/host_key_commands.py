@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives import serialization
 
-from carnet import console
+from carnet import console, crash
 from carnet.errors import UsageError
 from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
 from carnet.wire.split import fingerprint
@@ -59,6 +59,7 @@ def host_keys(
             f"generation {destroy} of the Host's keys is destroyed",
             host_key_id=[each.key_id for each in couples if each.generation == destroy],
         )
+        crash.reach("host.generation-revoked")
         destroy_host_keys(session, destroy)
     click.echo(
         f"Generation {destroy} of the Host's keys is destroyed; {len(revoked)} valid key pairs "

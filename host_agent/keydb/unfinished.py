@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, exists, func, select, update
 
+from carnet import crash
 from carnet.database.sql import now
 from carnet.errors import UsageError
 from carnet.portions import batched
@@ -75,6 +76,7 @@ class Unfinished(Store):
             unknown = _unknown(connection, key_ids)
             for key_id in unknown:
                 destroy(key_id)
+            crash.reach("import.given-up")
             connection.execute(
                 update(_copies)
                 .where(_copies.c.key_id.in_(unknown), _copies.c.hsm_serial == hsm_serial)

@@ -33,9 +33,13 @@ def carried(office):
 
 def import_killed_at(office, place):
     batch = str(office.world.host.directory / "alice.batch")
+    killed_at(office, place, *office._host_argv(), "import", batch)
+
+
+def killed_at(office, place, *argv):
     done = office.command(
-        office.world.host, *office._host_argv(), "import", batch,
-        given={"pin": office.secrets.hsm_pin}, extra={"CARNET_CRASH_AT": place}, check=False,
+        office.world.host, *argv,
+        given=office.hsm_pin, extra={"CARNET_CRASH_AT": place}, check=False,
     )  # fmt: skip
     assert done.returncode in KILLED, done.stderr
 
@@ -74,6 +78,9 @@ def test_an_import_that_was_killed_can_be_given_up(office, carried):
     before = office.keys_on(office.world.host)
     import_killed_at(office, "import.kept")
     assert f"  {PAIRS} private keys  import not finished" in office.host("keys").stdout
+    sweep = [*office._host_argv(), "sweep", "--yes"]
+    killed_at(office, "import.given-up", *sweep)
+    assert f"  {PAIRS} private keys  import not finished" in office.host("keys").stdout
     given_up = office.host("sweep", "--yes", "--json", given=office.hsm_pin)
     assert json.loads(given_up.stdout) == {"private_keys": PAIRS, "batch_keys": 0}
     assert office.keys_on(office.world.host) == before
@@ -84,11 +91,7 @@ def test_an_import_that_was_killed_can_be_given_up(office, carried):
 def test_a_restoration_that_was_killed_is_run_again(office):
     restored = [*office._host_argv(), "audit", "restored", "--reason", "a test", "--yes"]
     for place in ("accounts.appended restored", "accounts.head-kept"):
-        done = office.command(
-            office.world.host, *restored, given=office.hsm_pin,
-            extra={"CARNET_CRASH_AT": place}, check=False,
-        )  # fmt: skip
-        assert done.returncode in KILLED, done.stderr
+        killed_at(office, place, *restored)
     office.command(office.world.host, *restored, given=office.hsm_pin)
     # The first left nothing; the second was accounted for, and so was the third.
     assert office.host("audit", "show").stdout.count("restored") == 2
