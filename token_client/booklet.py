@@ -98,7 +98,7 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
 
 def _open(session: TokenSession, config: ClientConfig) -> tuple[Cover, OneTimeKeys]:
     """Return the cover, on the token or in a file, and the pairs that it is the cover of."""
-    pinned = _pinned_key(config.officer) if config.officer else None
+    pinned = pinned_key(config)
     if config.cover is not None:
         file = _read_file(config.cover, session, pinned)
         return _in_time(file.cover), AdoptedKeys(session, file.pairs)
@@ -135,7 +135,14 @@ def _in_time(cover: Cover) -> Cover:
     return cover
 
 
-def _pinned_key(certificate: Path) -> bytes:
+def pinned_key(config: ClientConfig) -> bytes | None:
+    """Return the key of the officer's certificate that the configuration names, if it does.
+
+    Raises UsageError.
+    """
+    certificate = config.officer
+    if certificate is None:
+        return None
     try:
         key = x509.load_pem_x509_certificate(read_small(certificate)).public_key()
     except (OSError, ValueError) as error:

@@ -27,6 +27,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
+def _cover_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the files of a token that stores no cover."""
+    officer = click.option("--officer", type=_FILE, help="The security officer's certificate.")
+    cover = click.option("--cover", type=_FILE, help="The cover of a token that stores none.")
+    return cover(officer(command))
+
+
 @click.group(help="Carnet: a tunnel into your work network, opened by the token in your hand.")
 @click.version_option(package_name="carnet")
 def cli() -> None:
@@ -49,8 +56,7 @@ def cli() -> None:
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
 @click.option("--wait", is_flag=True, help="Wait until the token is plugged in.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
-@click.option("--cover", type=_FILE, help="The cover of a token that stores none.")
-@click.option("--officer", type=_FILE, help="The security officer's certificate.")
+@_cover_options
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @click.option(
     "--insecure-benchmark-suites",
@@ -177,13 +183,14 @@ def agent(tunnel: str | None, worker: bool) -> None:
 
 
 @cli.command()
+@_cover_options
 @_json_option
-def tokens(as_json: bool) -> None:
+def tokens(cover: Path | None, officer: Path | None, as_json: bool) -> None:
     """List the tokens that are plugged in, as far as they tell without a PIN."""
     from token_client import config as configuration
     from token_client.tokens import describe, facts, list_tokens
 
-    found = list_tokens(configuration.load(), _tell)
+    found = list_tokens(configuration.load(cover=cover, officer=officer), _tell)
     if as_json:
         console.print_json([facts(token) for token in found])
     elif not found:
@@ -208,13 +215,14 @@ def objectives(as_json: bool) -> None:
 
 @cli.command()
 @_token_option
+@_cover_options
 @_json_option
-def doctor(token: str | None, as_json: bool) -> int:
+def doctor(token: str | None, cover: Path | None, officer: Path | None, as_json: bool) -> int:
     """Say what is right, and what to do where something is not."""
     from token_client import config as configuration
     from token_client.doctor import examine
 
-    findings = examine(configuration.load(), token)
+    findings = examine(configuration.load(cover=cover, officer=officer), token)
     if as_json:
         console.print_json([vars(finding) for finding in findings])
     for finding in () if as_json else findings:

@@ -22,7 +22,7 @@ from carnet.wire.split import couples_of
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
-from token_client.tokens import load, pin_state, read_facts, shown_cover
+from token_client.tokens import checked_cover, load, pin_state, read_facts
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,12 @@ class _Examination:
         token = self._the_token()
         facts = read_facts(token, self._config)
         with open_public_session(token) as session:
-            self._cover = shown_cover(session, self._config)
+            self._cover = checked_cover(session, self._config)
         if self._cover is None:
-            raise TokenError("The token has no cover; have the security officer mint key pairs.")
+            raise TokenError(
+                "The token has no cover; have the security officer mint key pairs, or name the "
+                "file that she gave you with --cover."
+            )
         if self._cover.custody == SPLIT:
             self._look_at_host_keys(self._cover)
         if self._cover.not_after is not None and self._cover.not_after <= time.time():
@@ -126,6 +129,11 @@ class _Examination:
         if facts.pairs_left == 0:
             raise NoKeyPairLeftError("No key pair is left; ask the officer for a new booklet.")
         until = f", the first until {facts.oldest_expiry}" if facts.oldest_expiry else ""
+        if self._config.cover is not None and self._config.officer is None:
+            raise _WarningError(
+                f"{facts.pairs_left} left{until}, by a cover file that cannot be verified, unless "
+                f"the token names its officer; name her certificate with --officer."
+            )
         if facts.pairs_left < self._config.few_pairs:
             raise _WarningError(
                 f"Only {facts.pairs_left} left{until}; ask the security officer for a new booklet."

@@ -6,8 +6,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from carnet.cover import read_unverified_cover, shown_cover_file
+from carnet.cover import (
+    COVER_LABEL,
+    read_cover,
+    read_cover_file,
+    read_unverified_cover,
+    shown_cover_file,
+)
 from carnet.errors import TokenAwayError, TokenError
+from carnet.token.data import read_all_data
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.session import TokenSession, open_public_session
 from carnet.token.shown import ShownPair, public_keys, shown_pairs
@@ -15,7 +22,7 @@ from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
 from carnet.wire.suites import suite_of_key
 from softhsm.configuration import use_default
-from token_client.booklet import read_cover_bytes
+from token_client.booklet import pinned_key, read_cover_bytes
 from token_client.config import ClientConfig
 
 _NO_SUITE = 0
@@ -100,9 +107,32 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     )
 
 
-def shown_cover(session: TokenSession, config: ClientConfig) -> Cover | None:
-    """Return what token, or cover file, claims to be the cover; raises TokenError, UsageError."""
-    return _shown(session, config)[0]
+def checked_cover(session: TokenSession, config: ClientConfig) -> Cover | None:
+    """Return the cover, as far as it can be checked without the PIN; None if there is none.
+
+    The officer's signature can be where her certificate is at hand. Raises TokenError for
+    what a connection would refuse, UsageError.
+    """
+    key, serial = pinned_key(config), session.token.info.serial
+    if config.cover is not None:
+        data = read_cover_bytes(config.cover)
+        if key is not None:
+            return read_cover_file(data, key, serial).cover
+        file = shown_cover_file(data)
+        return _of_this_token(file.cover if file else None, "cover file", serial)
+    if key is not None or not read_all_data(session, COVER_LABEL, private=False):
+        return read_cover(session, key)
+    return _of_this_token(read_unverified_cover(session), "cover", serial)
+
+
+def _of_this_token(cover: Cover | None, what: str, serial: str) -> Cover:
+    if cover is None or cover.token_serial != serial:
+        why = f"made for token {cover.token_serial}" if cover else "cut off or changed"
+        raise TokenError(
+            f"The {what} is not what the security officer signed for this token ({why}); do not "
+            f"use it, and tell her."
+        )
+    return cover
 
 
 def _shown(session: TokenSession, config: ClientConfig) -> tuple[Cover | None, list[ShownPair]]:

@@ -172,3 +172,31 @@ def test_a_cover_that_is_not_the_officers_is_refused(office, adopted):
     done = connect(office, "--cover", str(place / "alice.cover"), extra=extra)
     assert (done.returncode, is_one_sentence(done)) == (2, True)
     assert "with --officer" in done.stderr
+
+
+def test_the_doctor_looks_at_the_cover_file(office, adopted):
+    place = office.world.client.directory
+    good, bad = place / "alice.cover", place / "doctored.cover"
+    extra = office.configure_client(f'module = "{OPENSC}"\nfew_pairs = 0\n')
+    officer = ("--officer", str(place / "officer.crt"))
+
+    def said(*options):
+        done = office.carnet("doctor", "--json", *options, extra=extra)
+        return done.returncode, next(
+            one["sentence"] for one in json.loads(done.stdout) if one["part"] == "key pairs"
+        )
+
+    assert "name the file" in said()[1]
+    assert said("--cover", str(good), *officer) == (0, f"{PAIRS} left, for {USER}")
+    assert said("--cover", str(good))[0] == 0
+    assert "a cover file that cannot be verified" in said("--cover", str(good))[1]
+    for content, options in (
+        (good.read_bytes().replace(b"alice@", b"malic@"), officer),
+        (good.read_bytes()[:-1], ()),
+        (good.read_bytes().replace(adopted["token"]["serial"].encode(), b"0" * 16), ()),
+    ):
+        bad.write_bytes(content)
+        status, sentence = said("--cover", str(bad), *options)
+        assert (status, "is not what the security officer signed" in sentence) == (4, True)
+    listed = office.carnet("tokens", "--json", "--cover", str(good), extra=extra).stdout
+    assert json.loads(listed)[0]["pairs_left"] == PAIRS

@@ -29,6 +29,22 @@ from token_client.cli import main
 main()
 """
 
+REPLACE_COVER = """
+import sys
+from carnet.cover import COVER_LABEL
+from carnet.token.data import read_data, write_data
+from carnet.token.session import open_public_session
+from token_client.config import ClientConfig
+from token_client.tokens import load
+with open_public_session(load(ClientConfig()).choose(None), writable=True) as session:
+    info, cover = session.token.info, read_data(session, COVER_LABEL, private=False)
+    sys.stdout.write(cover.hex())
+    new = {"cut": cover[:-1], "foreign": cover.replace(info.serial.encode(), b"0" * 16)}
+    value = new.get(sys.argv[1]) or bytes.fromhex(sys.argv[1])
+    write_data(session, COVER_LABEL, value, private=False)
+"""
+"""What anybody can do who holds the token."""
+
 SILENT = """
 import socket, sys
 listening = socket.create_server(("127.0.0.1", 8998))
@@ -164,6 +180,17 @@ def test_tokens_are_listed_without_the_pin(office):
     assert token["pairs_left"] == left
     assert token["oldest_expiry"] is None
     assert f"{left} pairs left (" in office.carnet("tokens").stdout
+
+
+@pytest.mark.parametrize(("how", "why"), [("cut", "cut off"), ("foreign", "made for token 0000")])
+def test_a_cover_that_a_connection_would_refuse(office, how, why):
+    replace = ("python", "-c", REPLACE_COVER)
+    good = office.command(office.world.client, *replace, how).stdout
+    status, findings = examine(office)
+    office.command(office.world.client, *replace, good)
+    sentence = findings["key pairs"]["sentence"]
+    assert (status, "is not what the security officer signed" in sentence) == (4, True)
+    assert why in sentence
 
 
 def test_a_card_and_no_pcscd(office, on_card):
