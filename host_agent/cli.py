@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     cls=LazyGroup,
     lazy={
         "audit": "host_agent.audit_commands:audit",
+        "doctor": "host_agent.doctor_command:doctor",
         "host-keys": "host_agent.host_key_commands:host_keys",
         "sweep": "host_agent.sweep_command:sweep",
     },

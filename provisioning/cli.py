@@ -4,19 +4,30 @@ from typing import NoReturn
 
 import click
 
+from carnet import interruption
 from carnet.console import run_command
-from provisioning.adopt_command import adopt_command
-from provisioning.certificates import certificates, init
-from provisioning.mint_command import mint_command
-from provisioning.pins import change_pin, unblock
-from provisioning.sheet_command import sheet
-from provisioning.telling import revoke, send
-from provisioning.tokens import burn, list_pairs, token_init
+from carnet.lazy import LazyGroup
 
 _NAME = "carnet-provision"
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "init": "provisioning.certificates:init",
+        "certificates": "provisioning.certificates:certificates",
+        "token-init": "provisioning.tokens:token_init",
+        "mint": "provisioning.mint_command:mint_command",
+        "adopt": "provisioning.adopt_command:adopt_command",
+        "list": "provisioning.tokens:list_pairs",
+        "sheet": "provisioning.sheet_command:sheet",
+        "burn": "provisioning.tokens:burn",
+        "send": "provisioning.telling:send",
+        "revoke": "provisioning.telling:revoke",
+        "change-pin": "provisioning.pins:change_pin",
+        "unblock": "provisioning.pins:unblock",
+    },
+)
 @click.version_option(package_name="carnet", prog_name=_NAME)
 def cli() -> None:
     """Initialise tokens, mint one-time key pairs, certify Hosts and Targets.
@@ -24,23 +35,7 @@ def cli() -> None:
     Secrets are read from a file descriptor or a file, else from CARNET_PIN, CARNET_SO_PIN,
     CARNET_NEW_PIN and CARNET_OFFICER_PASSPHRASE, else asked for.
     """
-
-
-for _command in (
-    init,
-    certificates,
-    token_init,
-    mint_command,
-    adopt_command,
-    list_pairs,
-    sheet,
-    burn,
-    send,
-    revoke,
-    change_pin,
-    unblock,
-):
-    cli.add_command(_command)
+    interruption.listen()
 
 
 def main() -> NoReturn:

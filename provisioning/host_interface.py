@@ -27,7 +27,7 @@ from carnet.interface import (
 from carnet.link import read_at_most
 from carnet.wire.fields import Name
 from provisioning.checks import checked
-from provisioning.officer import CERTIFICATE_FILE, KEY_FILE, load_officer
+from provisioning.officer import CERTIFICATE_FILE, KEY_FILE, check_created, load_officer
 from provisioning.options import Station
 
 T = TypeVar("T")
@@ -71,6 +71,7 @@ class HostInterface:
         checked(name, Name, f"{name!r} is no Host's name; it is what is behind the @ of users.")
         if not url.startswith("https://"):
             raise UsageError(f"{url} is no https:// address; give the one of the interface.")
+        check_created(station.directory)
         passphrase = station.read_passphrase()
         load_officer(station.directory, passphrase)
         certificate, key = station.directory / CERTIFICATE_FILE, station.directory / KEY_FILE
@@ -107,7 +108,7 @@ class HostInterface:
         except (TimeoutError, aiohttp.ClientError, ssl.SSLError, ConnectionError) as error:
             raise UnreachableError(
                 f"Host {self.name} does not answer at {self.url} "
-                f"({str(error) or type(error).__name__}); it may be away, or know another officer: "
+                f"({_reason(error)}); it may be away, or know another officer: "
                 f"look, and try again."
             ) from error
 
@@ -127,6 +128,12 @@ class HostInterface:
             f"Host {self.name} answered with HTTP {status}; look at its log, and whether "
             f"{CERTIFICATE_FILE} is what it has registered."
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return why nothing was heard, without aiohttp's own words around it."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
 def command_to_run(host: tuple[str, str], key_ids: list[bytes], why: str, *, lost: bool) -> str:

@@ -14,7 +14,7 @@ from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.data import read_all_data, write_data
 from carnet.token.nameless import sweep_nameless
-from carnet.token.onetime import OneTimeKeys
+from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession
 
 _LABEL = "carnet minting"
@@ -29,6 +29,21 @@ def begin(session: TokenSession, prefix: str) -> None:
 def finish(session: TokenSession) -> None:
     """Note that they are safe. Raises TokenError."""
     write_data(session, _LABEL, _IDLE, private=True)
+
+
+def unfinished(session: TokenSession) -> frozenset[str]:
+    """Return what the labels of pairs begin with that a mint left that was cut off.
+
+    Raises TokenError.
+    """
+    # A note that was cut off as it was written stands beside the one before.
+    notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
+    return frozenset(note.decode("ascii", "replace") for note in notes)
+
+
+def is_unfinished(pair: OneTimePair, prefixes: frozenset[str]) -> bool:
+    """Tell whether a pair is of such a mint: no batch has it, and the next mint destroys it."""
+    return pair.label.startswith(tuple(prefixes))
 
 
 @dataclass(frozen=True)
@@ -46,9 +61,7 @@ def recover(session: TokenSession) -> Recovered:
     Besides the pairs of the journal these are single halves of pairs, and objects that
     were stored without a name.
     """
-    # A note that was cut off as it was written stands beside the one before.
-    notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
-    prefixes = frozenset(note.decode("ascii", "replace") for note in notes)
+    prefixes = unfinished(session)
     sweep_nameless(session)
     booklet = OneTimeKeys(session)
     for key_id in booklet.halves():

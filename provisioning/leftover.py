@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
-from carnet.wire.documents import Batch, read_unverified, verify_document
+from carnet.files import read_small
+from carnet.wire.documents import MAX_BATCH, Batch, read_unverified, verify_document
 from carnet.wire.fault import WireError
 from provisioning.officer import Officer
 from provisioning.output import check_absent
+
+MAX_FILE = MAX_BATCH + 1024
+"""Bytes of a batch with its signature; what is longer is none."""
 
 
 def may_be_left(path: Path) -> bool:
     """Tell whether a file looks like a batch; whose and of what, make_way() finds out."""
     try:
-        read_unverified(path.read_bytes(), Batch)
+        read_unverified(read_small(path, MAX_FILE), Batch)
     except (OSError, WireError):
         return False
     return True
@@ -32,7 +36,7 @@ def make_way(path: Path, officer: Officer, prefixes: frozenset[str]) -> None:
 
 def _is_left(path: Path, officer: Officer, prefixes: frozenset[str]) -> bool:
     try:
-        batch = verify_document(path.read_bytes(), Batch, officer.verification_key)
+        batch = verify_document(read_small(path, MAX_FILE), Batch, officer.verification_key)
     except (OSError, WireError):
         return False
     return all(pair.label.startswith(tuple(prefixes)) for pair in batch.pairs)

@@ -27,7 +27,13 @@ from provisioning.options import (
     token_options,
 )
 from provisioning.output import check_writable
-from provisioning.suitability import accept_option, check_fitness, check_room, tried_by
+from provisioning.suitability import (
+    accept_option,
+    check_fitness,
+    check_keeping,
+    check_room,
+    tried_by,
+)
 
 _MAX_COUNT = 9999
 
@@ -139,6 +145,7 @@ def mint_command(
     with login.session(writable=True) as session:
         room = check_room(session, placed.count, type_, yes=yes)
         ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
+        check_keeping(session)
     with progress_bar("Minting", placed.count, wanted=progress) as advance:
         minted = mint(login, officer, placed, advance)
     if as_json:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from carnet import crash
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
+from carnet.files import read_small
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.session import TokenSession
 from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, verify_document
@@ -27,7 +28,7 @@ from carnet.wire.split import choose_host_keys
 from provisioning.booklet import check_owner, write_cover
 from provisioning.choice import Choice, choose, suite_on_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
-from provisioning.leftover import make_way
+from provisioning.leftover import MAX_FILE, make_way
 from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
@@ -296,7 +297,8 @@ def _check_token(session: TokenSession, batch: Batch, cover: Cover) -> None:
 def _check_file(path: Path, officer: Officer, batch: Batch) -> None:
     """Raise UsageError unless the batch file says what was minted."""
     try:
-        written = verify_document(path.read_bytes(), Batch, officer.verification_key)
+        signed = read_small(path, MAX_FILE)
+        written = verify_document(signed, Batch, officer.verification_key)
     except (OSError, WireError) as error:
         raise UsageError(f"{path} cannot be read back; choose another place for it.") from error
     if written != batch:

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from carnet.errors import UsageError
 from carnet.files import read_private, read_small
@@ -103,6 +107,12 @@ def load_officer(directory: Path, passphrase: str) -> Officer:
             f"restore both from one backup."
         )
     return Officer(key, certificate)
+
+
+def public_key_of(directory: Path) -> bytes:
+    """Return the officer's public key, for which no passphrase is needed; raises UsageError."""
+    key = _read_certificate(directory / CERTIFICATE_FILE).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _open_key(path: Path, passphrase: str) -> ec.EllipticCurvePrivateKey:

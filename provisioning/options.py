@@ -33,6 +33,15 @@ module_option = click.option(
 )
 
 
+directory_option = click.option(
+    "--directory",
+    envvar=DIRECTORY_VARIABLE,
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: platformdirs.user_data_path("carnet") / "officer",
+    help=f"Where the officer's key lies (or {DIRECTORY_VARIABLE}).",
+)
+
+
 def open_module(path: str | None, *, prepare: bool = False) -> Module:
     """Load the token's PKCS#11 module; TokenError if there is none or it does not start.
 
@@ -159,13 +168,7 @@ def officer_options(command: Command) -> Command:
     """Add the options of a command that uses the officer's key; it takes them as `station`."""
 
     @secret_options("passphrase", "the officer's passphrase")
-    @click.option(
-        "--directory",
-        envvar=DIRECTORY_VARIABLE,
-        type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: platformdirs.user_data_path("carnet") / "officer",
-        help=f"Where the officer's key lies (or {DIRECTORY_VARIABLE}).",
-    )
+    @directory_option
     @functools.wraps(command)
     def wrapper(
         *args: Any,

@@ -4,6 +4,7 @@ What is on it can be read without the PIN too, by whoever has the token; so it h
 thief, and is printed by the security officer for the traveller's wallet.
 """
 
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -11,6 +12,7 @@ from carnet.errors import TokenError
 from carnet.token.module import TokenInfo
 from carnet.token.onetime import OneTimePair
 from carnet.wire.documents import Cover
+from provisioning.officer import CERTIFICATE_FILE
 
 _WIDTH = 12
 
@@ -30,6 +32,8 @@ class Sheet:
     """Last day of the first that expires; None: none does."""
     contact: str | None
     """Whom to call, in the officer's words; None: a line to write it on."""
+    cover_file: str | None
+    """The name of the file that the cover is in; None: it is on the token."""
     printed: date
 
 
@@ -42,13 +46,22 @@ class Section:
 
 
 def sheet_of(
-    info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair], contact: str | None
+    info: TokenInfo,
+    cover: Cover | None,
+    pairs: list[OneTimePair],
+    contact: str | None,
+    cover_file: str | None = None,
 ) -> Sheet:
-    """Return the sheet of a token; raises TokenError if nothing was minted on it."""
+    """Return the sheet of a token; raises TokenError if there is nothing on it to be used."""
     if cover is None:
         raise TokenError(f"Token {info.label} has no cover; mint on it before you hand it out.")
     today = datetime.now(UTC).date()
     usable = [pair for pair in pairs if pair.not_after is None or pair.not_after >= today]
+    if not usable:
+        raise TokenError(
+            f"Token {info.label} holds no key pair that can be used; mint on it before you hand it "
+            f"out."
+        )
     return Sheet(
         label=info.label,
         serial=info.serial,
@@ -58,6 +71,7 @@ def sheet_of(
         pairs=len(usable),
         not_after=min((pair.not_after for pair in usable if pair.not_after), default=None),
         contact=contact,
+        cover_file=cover_file,
         printed=today,
     )
 
@@ -100,12 +114,19 @@ def _token(sheet: Sheet) -> Section:
 
 
 def _connecting(sheet: Sheet) -> Section:
+    files: tuple[str, ...] = ()
+    options = ""
+    if sheet.cover_file:
+        cover = shlex.quote(sheet.cover_file)
+        files = (f"Take {cover} and {CERTIFICATE_FILE} along; neither is secret.",)
+        options = f" --cover {cover} --officer {CERTIFICATE_FILE}"
     return Section(
         "How to connect",
         (
+            *files,
             "1. On a machine with Carnet and strongSwan, plug the token in.",
-            "2. Run `carnet doctor`. It says what is not right, and what to do.",
-            f"3. Run `carnet connect {sheet.targets[0]}`, and type your PIN when it asks.",
+            f"2. Run `carnet doctor{options}`. It says what is not right, and what to do.",
+            f"3. Run `carnet connect {sheet.targets[0]}{options}`, and type your PIN when it asks.",
             "4. When you leave, pull the token out, or run `carnet disconnect`: the tunnel ends.",
             "Each connection uses up a key pair, and says how many are left. Ask for more in time.",
         ),

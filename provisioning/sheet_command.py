@@ -6,10 +6,16 @@ from pathlib import Path
 import click
 
 from carnet.console import print_json
-from carnet.cover import read_cover
-from carnet.errors import UsageError
+from carnet.cover import read_cover, read_cover_file
+from carnet.errors import TokenError, UsageError
+from carnet.files import read_small
+from carnet.token.adopted import AdoptedKeys
 from carnet.token.onetime import OneTimeKeys
-from provisioning.options import TokenAccess, json_option, token_options
+from carnet.token.session import TokenSession
+from carnet.wire.cover_file import MAX_COVER_FILE
+from provisioning.journal import is_unfinished, unfinished
+from provisioning.officer import public_key_of
+from provisioning.options import TokenAccess, directory_option, json_option, token_options
 from provisioning.output import check_writable, write_new
 from provisioning.sheet import Sheet, as_text, sheet_of
 
@@ -24,17 +30,33 @@ _MAX_CONTACT = 200
     help=f"A new file, PDF if it ends in {_PDF}  [default: text on standard output].",
 )
 @click.option("--contact", help="Whom to call  [default: a line to write it on].")
+@click.option(
+    "--cover",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The cover of a token that stores none, as `adopt` wrote it.",
+)
+@directory_option
 @token_options
 @json_option
-def sheet(access: TokenAccess, out: Path | None, contact: str | None, as_json: bool) -> None:
+def sheet(
+    access: TokenAccess,
+    directory: Path,
+    out: Path | None,
+    contact: str | None,
+    cover: Path | None,
+    as_json: bool,
+) -> None:
     """Print the sheet that goes with a token to its user; no secret is on it."""
     if contact is not None and not (contact.isprintable() and 0 < len(contact) <= _MAX_CONTACT):
         raise UsageError(f"--contact is one line of 1 to {_MAX_CONTACT} characters; mend it.")
     if out is not None:
         check_writable(out)
+    officer_key = public_key_of(directory) if cover else None
     with access.login().session(writable=False) as session:
-        pairs = OneTimeKeys(session).pairs()
-        made = sheet_of(session.token.info, read_cover(session), pairs, contact)
+        if cover is not None and officer_key is not None:
+            made = _by_file(session, cover, officer_key, contact)
+        else:
+            made = _by_token(session, contact)
     if out is not None:
         write_new(out, _rendered(made, out))
     if as_json:
@@ -43,6 +65,28 @@ def sheet(access: TokenAccess, out: Path | None, contact: str | None, as_json: b
         click.echo(as_text(made), nl=False)
     else:
         click.echo(f"{out} is the sheet of token {made.label} for {made.user_id}.")
+
+
+def _by_token(session: TokenSession, contact: str | None) -> Sheet:
+    label, pairs = session.token.info.label, OneTimeKeys(session).pairs()
+    prefixes = unfinished(session)
+    if any(is_unfinished(pair, prefixes) for pair in pairs):
+        raise TokenError(
+            f"A mint on token {label} was cut off; mint again, which destroys its pairs first, "
+            f"before you hand the token out."
+        )
+    return sheet_of(session.token.info, read_cover(session), pairs, contact)
+
+
+def _by_file(session: TokenSession, path: Path, officer_key: bytes, contact: str | None) -> Sheet:
+    try:
+        data = read_small(path, MAX_COVER_FILE)
+    except OSError as error:
+        raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
+    info = session.token.info
+    file = read_cover_file(data, officer_key, info.serial)
+    pairs = AdoptedKeys(session, file.pairs).pairs()
+    return sheet_of(info, file.cover, pairs, contact, path.name)
 
 
 def _rendered(made: Sheet, out: Path) -> bytes:

@@ -6,7 +6,7 @@ import click
 
 from carnet.console import confirm, has_terminal
 from carnet.errors import TokenCannotError, TokenError
-from carnet.token import keys
+from carnet.token import data, keys
 from carnet.token.fitness import ways_out
 from carnet.token.pair_type import PairType
 from carnet.token.room import Room, room_on
@@ -44,6 +44,17 @@ def check_room(session: TokenSession, count: int, type_: PairType, *, yes: bool)
             yes=yes,
         )
     return room
+
+
+def check_keeping(session: TokenSession) -> None:
+    """Raise TokenCannotError where a mint could keep neither its journal nor the cover."""
+    try:
+        data.check_keeping(session)
+    except TokenCannotError as error:
+        raise TokenCannotError(
+            f"{error.sentence} Minting keeps its journal and the cover there; pairs in custody "
+            f"split can be had on this one by `carnet-provision adopt`, of keys made on it."
+        ) from error
 
 
 def check_fitness(session: TokenSession, types: Iterable[PairType], *, accept: bool) -> list[str]:

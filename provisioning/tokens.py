@@ -20,6 +20,7 @@ from carnet.wire.documents import Cover
 from provisioning.checks import read_key_id
 from provisioning.confirmation import confirm_by_label
 from provisioning.host_interface import HostInterface, command_to_run, host_option
+from provisioning.journal import is_unfinished, unfinished
 from provisioning.options import (
     SO_PIN_VARIABLE,
     Login,
@@ -56,6 +57,8 @@ def token_init(
     **sources: Any,
 ) -> None:
     """Initialise a token: its label, SO PIN and PIN; then try to take a key out of it."""
+    if not (label and label.isprintable()):
+        raise UsageError("A label is at least one letter, and letters alone; choose another.")
     loaded = open_module(module, prepare=True)
     old = _token_to_wipe(loaded, label, serial)
     if old is not None:
@@ -82,7 +85,10 @@ def list_pairs(access: TokenAccess, as_json: bool) -> None:
     with access.login().session(writable=False) as session:
         info, cover = session.token.info, read_cover(session)
         booklet = OneTimeKeys(session)
-        damage = _Damage(booklet.halves(), damaged_files(info.serial, session.count()))
+        prefixes = unfinished(session)
+        cut_off = [pair.key_id for pair in booklet.pairs() if is_unfinished(pair, prefixes)]
+        files = damaged_files(info.serial, session.count())
+        damage = _Damage(booklet.halves(), files, cut_off)
     if as_json:
         print_json(_facts(info, cover, booklet.pairs(), damage))
     else:
@@ -184,6 +190,8 @@ class _Damage:
 
     halves: frozenset[bytes]
     files: list[Path]
+    unfinished: list[bytes]
+    """Whole pairs of a mint that was cut off: no batch has them."""
 
 
 def _facts(
@@ -203,10 +211,18 @@ def _facts(
         ],
         "damaged_pairs": sorted(damage.halves),
         "damaged_files": damage.files,
+        "unfinished_pairs": damage.unfinished,
     }
 
 
 def _show_damage(damage: _Damage) -> None:
+    if damage.unfinished:
+        click.echo(
+            f"{len(damage.unfinished)} of them are of a mint that was cut off, and no Host knows "
+            f"them; mint again, which destroys them first, before you hand the token out:"
+        )
+    for key_id in damage.unfinished:
+        click.echo(f"  {key_id.hex()}")
     if damage.halves:
         click.echo(
             f"{len(damage.halves)} more have lost a half or are damaged and cannot be used; "

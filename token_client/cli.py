@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from token_client.booklet import Booklet
     from token_client.config import ClientConfig
     from token_client.connect import Connected
-    from token_client.doctor import Finding
     from token_client.sessions import Session
 
 _PIN = "the PIN of the token"
@@ -219,23 +218,12 @@ def objectives(as_json: bool) -> None:
 @_json_option
 def doctor(token: str | None, cover: Path | None, officer: Path | None, as_json: bool) -> int:
     """Say what is right, and what to do where something is not."""
+    from carnet.findings import show
     from token_client import config as configuration
     from token_client.doctor import examine
 
     findings = examine(configuration.load(cover=cover, officer=officer), token)
-    if as_json:
-        console.print_json([vars(finding) for finding in findings])
-    for finding in () if as_json else findings:
-        click.echo(f"{_mark(finding)} {finding.part:10} {finding.sentence}")
-    return next((finding.exit_status for finding in findings if finding.exit_status), 0)
-
-
-def _mark(finding: "Finding") -> str:
-    if finding.good:
-        return click.style("ok  ", fg="green")
-    return (
-        click.style("bad ", fg="red") if finding.exit_status else click.style("warn", fg="yellow")
-    )
+    return show(findings, as_json=as_json)
 
 
 def _objective(
@@ -280,7 +268,15 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.print_json(plan)
         return
-    for name, value in plan.items():
+    lifetime = plan["lifetime"]
+    networks = "Target alone" if plan["networks"] == () else "all that you may have"
+    shown = plan | {
+        "hosts": ", ".join(plan["hosts"]),
+        "networks": ", ".join(plan["networks"] or ()) or networks,
+        "lifetime": format_duration(lifetime) if lifetime else "as long as allowed",
+        "key_id": plan["key_id"] or "none is left",
+    }
+    for name, value in shown.items():
         click.echo(f"{name:14} {value}")
 
 

@@ -5,10 +5,9 @@ the exit status, as it would there. No PIN is asked for and none is tried.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from carnet.errors import CarnetError, IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
+from carnet.errors import IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
+from carnet.findings import Finding, Looks, WarningError, look_at
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.moments import format_moment
 from carnet.objectives import Objective
@@ -25,26 +24,9 @@ from token_client.memory import memory_directory
 from token_client.tokens import checked_cover, load, pin_state, read_facts
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one part of this machine is like."""
-
-    part: str
-    good: bool
-    sentence: str
-    exit_status: int = 0
-    """What `carnet connect` would end with for this; 0 if it could work all the same."""
-
-
 def examine(config: ClientConfig, selector: str | None) -> list[Finding]:
     """Look at every part that `carnet connect` needs; one part's trouble hides no other's."""
     return _Examination(config, selector).run()
-
-
-class _WarningError(CarnetError):
-    """Not right, and yet a connection could work."""
-
-    exit_status = 0
 
 
 class _Examination:
@@ -58,7 +40,7 @@ class _Examination:
         self._cover: Cover | None = None
 
     def run(self) -> list[Finding]:
-        looks: tuple[tuple[str, Callable[[], str]], ...] = (
+        looks: Looks = (
             ("module", self._look_at_module),
             ("readers", self._look_at_readers),
             ("token", self._look_at_token),
@@ -69,7 +51,7 @@ class _Examination:
             ("clock", self._look_at_clock),
             ("memory", _look_at_memory),
         )
-        return [_find(part, look) for part, look in looks]
+        return look_at(looks)
 
     def _look_at_module(self) -> str:
         self._module = load(self._config)
@@ -130,12 +112,12 @@ class _Examination:
             raise NoKeyPairLeftError("No key pair is left; ask the officer for a new booklet.")
         until = f", the first until {facts.oldest_expiry}" if facts.oldest_expiry else ""
         if self._config.cover is not None and self._config.officer is None:
-            raise _WarningError(
+            raise WarningError(
                 f"{facts.pairs_left} left{until}, by a cover file that cannot be verified, unless "
                 f"the token names its officer; name her certificate with --officer."
             )
         if facts.pairs_left < self._config.few_pairs:
-            raise _WarningError(
+            raise WarningError(
                 f"Only {facts.pairs_left} left{until}; ask the security officer for a new booklet."
             )
         return f"{facts.pairs_left} left{until}, for {self._cover.user_id}"
@@ -177,7 +159,7 @@ class _Examination:
             return "nothing here tells whether it is right"
         minted = self._cover.issued_at
         if time.time() < minted:
-            raise _WarningError(
+            raise WarningError(
                 f"This machine's clock is slow: the booklet was minted at {format_moment(minted)}, "
                 f"and it is not that late here yet; set it."
             )
@@ -189,17 +171,10 @@ class _Examination:
         return self._token
 
 
-def _find(part: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(part, good=True, sentence=look())
-    except CarnetError as error:
-        return Finding(part, good=False, sentence=error.sentence, exit_status=error.exit_status)
-
-
 def _look_at_memory() -> str:
     directory = memory_directory()
     if directory is None:
-        raise _WarningError(
+        raise WarningError(
             "No file system in memory: an interrupted request cannot be sent again, and a pulled "
             "token is noticed with --foreground only; mount a tmpfs on /run."
         )

@@ -17,11 +17,13 @@ from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
 _APPLICATION = "carnet"
+_TRIAL = "carnet trial"
 _NO_SUCH_OBJECTS = (
     pkcs11.AttributeValueInvalid,
     pkcs11.AttributeTypeInvalid,
     pkcs11.TemplateInconsistent,
     pkcs11.FunctionNotSupported,
+    pkcs11.TokenWriteProtected,
 )
 
 
@@ -63,6 +65,18 @@ def write_data(session: TokenSession, label: str, value: bytes, *, private: bool
         for one in older:
             one.destroy()
         crash.reach(f"token.replaced {label}")
+
+
+def check_keeping(session: TokenSession) -> None:
+    """Raise TokenCannotError unless the token keeps data objects, private and public ones.
+
+    It is tried. Needs a writable session; raises TokenError too.
+    """
+    for private in (True, False):
+        with session.token.module.undisturbed(), translated():
+            _create(session, _TRIAL, b"tried", private=private)
+            for one in _find(session, _TRIAL, private=private):
+                one.destroy()
 
 
 def _create(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:

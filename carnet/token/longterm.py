@@ -33,6 +33,12 @@ def find_private(session: TokenSession, label: str, type_: EcType = keys.P256) -
     return found[0] if found else None
 
 
+def is_shown(session: TokenSession, label: str) -> bool:
+    """Tell whether a public key is called that, which anybody can bring about."""
+    template = {Attribute.KEY_TYPE: KeyType.EC, Attribute.LABEL: label}
+    return bool(session.find(ObjectClass.PUBLIC_KEY, template))
+
+
 def public_half(session: TokenSession, label: str, private: Any) -> bytes:
     """Return the public half, a DER SubjectPublicKeyInfo; raises TokenError if it is gone."""
     key_id = private[Attribute.ID]

@@ -231,6 +231,11 @@ def host_transport_key(session: TokenSession) -> bytes:
         return longterm.find_or_make(session, _TRANSPORT_LABEL, MechanismFlag.DERIVE)
 
 
+def shows_transport_key(session: TokenSession) -> bool:
+    """Tell, without the PIN, whether a public key is called as it is; raises TokenError."""
+    return longterm.is_shown(session, _TRANSPORT_LABEL)
+
+
 def open_transport(session: TokenSession, ephemeral_public_key: bytes) -> UnwrappingKey:
     """Agree, on the Host's token, with the ephemeral key of a batch.
 

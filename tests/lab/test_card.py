@@ -174,6 +174,15 @@ def test_a_cover_that_is_not_the_officers_is_refused(office, adopted):
     assert "with --officer" in done.stderr
 
 
+def test_the_sheet_of_a_card_says_which_files_go_with_it(office, adopted):
+    place = office.world.client.directory
+    sheet = ("carnet-provision", "sheet", "--module", OPENSC, "--directory", str(place))
+    cover = ("--cover", str(place / "alice.cover"))
+    shown = office.command(office.world.client, *sheet, *cover, given={"pin": DEFAULT_PIN}).stdout
+    assert f"Key pairs   {PAIRS}, each" in shown
+    assert "`carnet connect work --cover alice.cover --officer officer.crt`" in shown
+
+
 def test_the_doctor_looks_at_the_cover_file(office, adopted):
     place = office.world.client.directory
     good, bad = place / "alice.cover", place / "doctored.cover"

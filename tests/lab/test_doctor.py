@@ -29,6 +29,14 @@ from token_client.cli import main
 main()
 """
 
+IN_THREE_YEARS = """
+import sys, time
+tells = time.time
+time.time = lambda: tells() + 3 * 365 * 86400
+from host_agent.cli import main
+main()
+"""
+
 REPLACE_COVER = """
 import sys
 from carnet.cover import COVER_LABEL
@@ -258,3 +266,75 @@ def test_a_card_that_another_program_holds(office, card, on_card):
     waiting.wait_for_line(said)
     waiting.kill()
     holder.kill()
+
+
+def examine_host(office, *command):
+    argv = [*(command or ("carnet-host",)), *office._host_argv()[1:], "doctor"]
+    done = office.command(office.world.host, *argv, "--json", check=False)
+    return done.returncode, {one["part"]: one for one in json.loads(done.stdout)}
+
+
+def host_setting(office, old, new):
+    """Change the Host's configuration; return what puts it back."""
+    path = office.world.host.directory / "etc" / "host.toml"
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new))
+    return lambda: path.write_text(before)
+
+
+def test_all_is_well_at_the_host(office):
+    status, findings = examine_host(office)
+    assert (status, bad(findings)) == (0, [])
+    assert list(findings) == [
+        "configuration", "database", "token", "PIN", "transport key", "officer", "link",
+        "Target work", "clock",
+    ]  # fmt: skip
+    assert f"{office.valid_pairs()} valid key pairs" in findings["database"]["sentence"]
+    shown = office.host("doctor").stdout.splitlines()
+    assert len(shown) == len(findings)
+    assert all(line.startswith("ok") for line in shown)
+
+
+def test_a_target_that_is_down(office):
+    office.target_agent.stop()
+    status, findings = examine_host(office)
+    office.target_agent = office.serve_target()
+    assert (status, bad(findings)) == (6, ["Target work"])
+    assert "start `carnet-target serve` there" in findings["Target work"]["sentence"]
+
+
+def test_a_target_of_another_name(office):
+    restore = host_setting(office, '[targets."work"]', '[targets."home"]')
+    status, findings = examine_host(office)
+    restore()
+    assert (status, bad(findings)) == (6, ["Target home"])
+    assert "each other's certificates" in findings["Target home"]["sentence"]
+
+
+def test_a_host_without_its_token(office):
+    restore = host_setting(office, "# token = ", 'token = "nobody" # ')
+    status, findings = examine_host(office)
+    restore()
+    assert (status, bad(findings)) == (4, ["token", "PIN", "transport key"])
+
+
+def test_certificates_that_have_expired(office):
+    status, findings = examine_host(office, "python", "-c", IN_THREE_YEARS)
+    assert (status, bad(findings)) == (2, ["link"])
+    assert "renew it by `carnet-provision certificates host office`" in findings["link"]["sentence"]
+
+
+def test_a_configuration_that_is_wrong(office):
+    restore = host_setting(office, "port = ", "prt = ")
+    status, findings = examine_host(office)
+    restore()
+    assert (status, bad(findings)) == (2, ["configuration"])
+
+
+def test_a_database_that_is_not_there_is_not_made(office):
+    restore = host_setting(office, '"../var"', '"../elsewhere"')
+    status, findings = examine_host(office)
+    restore()
+    assert (status, bad(findings)) == (0, ["database"])
+    assert not (office.world.host.directory / "elsewhere").exists()

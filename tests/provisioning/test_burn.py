@@ -28,6 +28,23 @@ def test_all_pairs_of_the_tokens_user_are_burned(ready):
     assert key_ids(ready) == []
 
 
+def test_a_host_that_does_not_answer_is_one_plain_sentence(minted):
+    key = minted.listed()["pairs"][0]["key_id"]
+    host = ("--host", "office", "https://127.0.0.1:9")
+    done = minted.run("burn", "--key", key, "--yes", *host, secrets=["pin", "passphrase"])
+    assert done.returncode == 6
+    (sentence,) = done.stderr.splitlines()
+    assert "does not answer at https://127.0.0.1:9 (Connect call failed" in sentence
+    assert "object at" not in sentence
+    assert "run later: carnet-provision revoke --host office https://127.0.0.1:9" in sentence
+
+
+def test_without_an_officer_no_passphrase_is_asked_for(workplace):
+    told = ("revoke", "--user", "alice@office", "--reason", "gone")
+    host = ("--host", "office", "https://127.0.0.1:9")
+    assert "There is no officer's key" in workplace.refusal(2, *told, *host)
+
+
 def test_nothing_is_burned_unasked(ready):
     ready.mint()
     assert "--yes" in ready.refusal(2, "burn", "--all", secrets=["pin"])

@@ -62,10 +62,11 @@ def test_older_pairs_stay_when_a_later_mint_fails(ready):
     assert ready.listed() == kept
 
 
-def test_the_officer_interrupts_it(ready):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_officer_interrupts_it_or_her_terminal_closes(ready, number):
     with minting(ready) as process:
         until_some_are_minted(process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, rest = process.communicate()
     assert process.returncode == 130
     assert rest.endswith("carnet-provision: interrupted.\n")
@@ -88,8 +89,11 @@ def test_the_next_mint_destroys_what_a_killed_one_left(ready):
         until_some_are_minted(process)
         process.kill()
         process.communicate()
-    left = len(ready.listed()["pairs"]) - len(kept)
-    assert left > 0
+    listed = ready.listed()
+    left = len(listed["pairs"]) - len(kept)
+    assert left == len(listed["unfinished_pairs"]) > 0
+    assert f"{left} of them are of a mint" in ready.run("list", secrets=["pin"]).stdout
+    assert "was cut off; mint again" in ready.refusal(4, "sheet", secrets=["pin"])
     facts = ready.mint(out="second")
     assert facts["destroyed_of_earlier_mint"] == left
     listed = ready.listed()["pairs"]

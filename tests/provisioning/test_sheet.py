@@ -81,13 +81,27 @@ def test_pairs_that_were_burned_are_not_counted(ready):
     assert "Call at once: ____" in shown
 
 
-def test_letters_that_the_printers_fonts_lack_are_no_failure(workplace):
+def test_letters_that_a_pdfs_own_fonts_lack_are_embedded_or_refused(workplace):
     workplace.init()
-    workplace.token_init(label="Алиса")
+    workplace.token_init(label="Алиса Łódź")
     workplace.transport_key.write_bytes(workplace.on(workplace.host, initialise_host))
     workplace.mint(count=1)
-    pdf, _ = print_sheet(workplace, "sheet.pdf")
-    assert "Your token ?????" in text_of_pdf(pdf)
+    pdf, _ = print_sheet(workplace, "sheet.pdf", "--contact", "Žluť")
+    shown = words(text_of_pdf(pdf))
+    assert "Your token Алиса Łódź" in shown
+    assert "Label Алиса Łódź" in shown
+    assert "Call at once: Žluť" in shown
+    out = workplace.directory / "other.pdf"
+    how = ("--contact", "日本")
+    sentence = workplace.refusal(2, "sheet", "--out", out, *how, secrets=["pin"])
+    assert "lack 日 本; print the sheet as text" in sentence
+    assert not out.exists()
+    assert "Call at once: 日本" in workplace.run("sheet", *how, secrets=["pin"]).stdout
+
+
+def test_a_token_that_opens_nothing_gets_no_sheet(minted):
+    minted.facts("burn", "--all", "--yes", secrets=["pin"])
+    assert "no key pair that can be used" in minted.refusal(4, "sheet", secrets=["pin"])
 
 
 def test_it_never_replaces_a_file_and_needs_a_cover(ready):

@@ -40,6 +40,7 @@ def test_it_is_used_all_the_same_where_that_is_accepted(unfit):
     warning, error = done.stderr.splitlines()
     assert "whoever has its PIN can copy them" in warning
     assert "keeps no private data objects" in error
+    assert "`carnet-provision adopt`" in error
     assert done.returncode == 4
 
 

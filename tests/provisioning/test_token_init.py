@@ -1,5 +1,7 @@
 """`token-init` on SoftHSM2 in a directory of its own."""
 
+import pytest
+
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
 
@@ -9,7 +11,7 @@ BOTH = ["pin", "so-pin"]
 def test_a_token_is_there_with_its_pin(workplace):
     made = workplace.token_init()
     listed = workplace.listed()
-    nothing = {"pairs": [], "damaged_pairs": [], "damaged_files": []}
+    nothing = {"pairs": [], "damaged_pairs": [], "damaged_files": [], "unfinished_pairs": []}
     assert listed == {"token": made, "cover": None, **nothing}
     assert made["label"] == "alice"
 
@@ -50,6 +52,12 @@ def test_wiping_wants_the_tokens_so_pin(ready):
 def test_the_two_pins_differ(workplace):
     command = ("token-init", "--label", "alice")
     assert "same" in workplace.refusal(2, *command, secrets=BOTH, so_pin=SECRETS["pin"])
+
+
+@pytest.mark.parametrize("label", ["", "a\x1b[31m", "two\nlines"])
+def test_a_label_that_cannot_be_read_aloud_is_refused(workplace, label):
+    sentence = workplace.refusal(2, "token-init", "--label", label, secrets=["pin", "so-pin"])
+    assert "choose another" in sentence
 
 
 def test_a_missing_module_is_one_sentence(workplace):
