@@ -17,7 +17,8 @@ def main():
     while not select.select([sys.stdin], [], [], 0)[0]:
         with open_session(token, PIN, writable=True):
             if not said:
-                print("logged in", flush=True)
+                sys.stdout.write("logged in\n")
+                sys.stdout.flush()
                 said = True
 
 
