@@ -9,6 +9,7 @@ C_InitToken either. Both are had here through the module's own function list.
 import contextlib
 import ctypes
 import os
+from collections.abc import Callable
 
 import pkcs11
 from pkcs11 import _pkcs11
@@ -25,6 +26,10 @@ _USER_STATES = frozenset({1, 3})
 _NOT_INITIALIZED = 0x00000190
 _UNAVAILABLE = ctypes.c_ulong(-1).value
 """CK_UNAVAILABLE_INFORMATION."""
+_LOOKS = 5
+"""How often slots are listed while tokens keep coming."""
+_TOO_SMALL = "Buffer was too small"
+"""In python-pkcs11's words, which has no class for it."""
 _LEAST_MEMORY = 1024
 """Bytes; what tells of less tells nothing: NSS's softoken says 1."""
 
@@ -122,6 +127,25 @@ _ERRORS: dict[int, type[pkcs11.PKCS11Error]] = {
 }
 
 
+def steady(list_once: Callable[[], list[pkcs11.Slot]]) -> list[pkcs11.Slot]:
+    """Return slots as python-pkcs11 lists them, though tokens come and go meanwhile.
+
+    It asks for their number and then for as many: a token that came in between is
+    CKR_BUFFER_TOO_SMALL, and one that went is slot 0 in its place, maybe once more.
+    """
+    for _ in range(_LOOKS - 1):
+        try:
+            return _each_once(list_once())
+        except pkcs11.PKCS11Error as error:
+            if type(error) is not pkcs11.PKCS11Error or _TOO_SMALL not in str(error):
+                raise
+    return _each_once(list_once())
+
+
+def _each_once(slots: list[pkcs11.Slot]) -> list[pkcs11.Slot]:
+    return list({slot.slot_id: slot for slot in slots}.values())
+
+
 def _check(function: str, code: int) -> None:
     if code != 0:
         raise _ERRORS.get(code, pkcs11.GeneralError)(f"{function} returned {code:#x}")
@@ -165,6 +189,10 @@ class Cryptoki(_pkcs11.lib):
         """
         with contextlib.suppress(NotInitializedError):
             _check("C_Finalize", self._functions.C_Finalize(None))
+
+    def slots(self, *, token_present: bool = False) -> list[pkcs11.Slot]:
+        """Return the slots, each once; raises PKCS11Error."""
+        return steady(lambda: self.get_slots(token_present=token_present))
 
     def is_logged_in(self, session: int) -> bool:
         """Tell whether the session of that handle is the user's; PKCS11Error if it is gone."""

@@ -185,7 +185,7 @@ class Module:
             if restart and self._listed and self._sessions == 0:
                 self.library.reinitialize()
             self._listed = True
-            slots = self.library.get_slots(token_present=True)
+            slots = self.library.slots(token_present=True)
             return [Token(self, slot) for slot in slots if _readable(slot)]
 
     def stop(self) -> None:
@@ -196,7 +196,7 @@ class Module:
     def slot_names(self) -> list[str]:
         """Return what the module calls its slots, empty ones included; raises TokenError."""
         with translated(), self._lock:
-            return [_printable(slot.slot_description) for slot in self.library.get_slots()]
+            return [_printable(slot.slot_description) for slot in self.library.slots()]
 
 
 def choose_among(present: list[Token], selector: str | None) -> Token:
