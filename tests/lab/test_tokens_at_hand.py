@@ -5,6 +5,18 @@ import pytest
 from lab.world import World
 from tests.lab.offices import AtWork, is_one_sentence
 
+IN_JUNE_2098 = """
+from datetime import datetime
+from token_client import tokens
+class June(datetime):
+    @classmethod
+    def now(cls, zone):
+        return datetime(2098, 6, 1, tzinfo=zone)
+tokens.datetime = June
+from token_client.cli import main
+main()
+"""
+
 
 @pytest.fixture(scope="module")
 def office(lane):
@@ -79,6 +91,9 @@ def test_pairs_are_counted_by_suite_and_custody_and_the_oldest_expiry_is_told(of
     shown = office.carnet("tokens").stdout
     assert "4 pairs left (2 ec-p256, suite p-256, custody paired; " in shown
     assert "the first until 2098-02-01" in shown
+    later = office.facts(office.world.client, "python", "-c", IN_JUNE_2098, "tokens")
+    alice = next(token for token in later if token["label"] == "alice")
+    assert (alice["pairs_left"], alice["oldest_expiry"]) == (3, "2099-03-01")
 
 
 def test_an_empty_booklet(office):

@@ -14,6 +14,11 @@ LESS_THAN_A_LONG_COVER = 2000
 LESS_THAN_A_PRIVATE_KEY = 700
 
 
+def at_most(size):
+    """Let no file grow beyond so many bytes, and Python write no compiled module that short."""
+    return ["env", "PYTHONDONTWRITEBYTECODE=1", "prlimit", f"--fsize={size}"]
+
+
 def until_some_are_minted(process):
     """Wait until the progress bar counts a pair."""
     shown = ""
@@ -34,7 +39,7 @@ def nothing_is_left(workplace):
 
 
 def test_a_batch_that_cannot_be_written(ready):
-    before = ["prlimit", f"--fsize={LESS_THAN_A_BATCH_OF_40}"]
+    before = at_most(LESS_THAN_A_BATCH_OF_40)
     sentence = ready.refusal(2, *ready.order(count=40), secrets=BOTH, before=before)
     assert "Cannot write" in sentence
     nothing_is_left(ready)
@@ -46,7 +51,7 @@ def test_a_batch_that_cannot_be_written(ready):
 def test_a_token_that_keeps_less_than_it_says(ready, limit):
     long = [f"http://host.example/{number}{'x' * 220}" for number in range(7)]
     options = [part for url in long for part in ("--host-url", url)]
-    before = ["prlimit", f"--fsize={limit}"]
+    before = at_most(limit)
     order = [*ready.order(count=1), *options]
     assert "did not keep" in ready.refusal(4, *order, secrets=BOTH, before=before)
     nothing_is_left(ready)
@@ -58,7 +63,7 @@ def test_older_pairs_stay_when_a_later_mint_fails(ready):
     ready.mint()
     kept = ready.listed()
     order = ready.order(count=40, out="second")
-    ready.refusal(2, *order, secrets=BOTH, before=["prlimit", f"--fsize={LESS_THAN_A_BATCH_OF_40}"])
+    ready.refusal(2, *order, secrets=BOTH, before=at_most(LESS_THAN_A_BATCH_OF_40))
     assert ready.listed() == kept
 
 

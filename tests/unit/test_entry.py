@@ -60,3 +60,11 @@ def test_where_standard_input_is_closed_there_is_nobody_to_ask():
     assert done.returncode == 2
     assert "no terminal to ask" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_officers_command_waits_for_nothing_that_it_does_not_need():
+    program = "import sys, provisioning.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert {"pkcs11", "aiohttp", "fpdf", "rich"}.isdisjoint(done.stdout.split())
