@@ -17,7 +17,8 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --basetemp="$$place/t"
+		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
+		--basetemp="$$place/t"
 
 matrix: $(STAMP) ## Try all modules and write what they do into docs/TOKENS.md
 	@CARNET_WRITE_MATRIX=1 $(RUN)/python -m lab.privilege $(RUN)/python -m pytest tests/modules
@@ -27,7 +28,7 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
 		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
-		tests/host/test_wrapped_cost.py tests/guest/test_strongswan_in_kernel.py
+		tests/host/test_wrapped_cost.py tests/token/test_stress.py tests/guest/test_strongswan_in_kernel.py
 
 SECONDS ?= 600
 
