@@ -15,6 +15,7 @@ $(STAMP): requirements.lock requirements-build.lock debian-packages.txt pyprojec
 demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs and the capture)
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m demo
 
+# Files run in their order, for those that take long come first in it.
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
@@ -28,7 +29,8 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
 		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
 		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
-		tests/host/test_wrapped_cost.py tests/token/test_stress.py tests/guest/test_strongswan_in_kernel.py
+		tests/host/test_wrapped_cost.py tests/token/test_stress.py \
+		tests/guest/test_strongswan_in_kernel.py
 
 SECONDS ?= 600
 

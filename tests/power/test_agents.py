@@ -147,7 +147,9 @@ def test_a_pair_stays_spent_though_the_power_fails_as_target_hears_of_it(records
     place = found_after(records["host"], last, seed, tmp_path / "var")
     with KeyDatabase.opened(place / "keys.sqlite") as database:
         assert [pair["reason"] for pair in database.pairs(state="invalid")] == ["spent"]
-        assert len(database.unanswered() + database.abandoned()) <= 1
+        # One whose lease is over is both, however long ago the request came.
+        waiting = {each.key_id for each in database.unanswered() + database.abandoned()}
+        assert len(waiting) <= 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
