@@ -31,6 +31,8 @@ def pytest_runtest_protocol(item, nextitem):
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     if nextitem is None or nextitem.path != item.path:
         _groups.pop(item.path).close()
+    # What a test of this file that ran outside has left set up for the next.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 
