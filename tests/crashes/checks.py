@@ -79,8 +79,7 @@ def _the_tokens_hold_what_is_valid(office, now):
 def _the_daemons_hold_what_is_live(office, now):
     live = {tunnel_name(bytes.fromhex(each)) for each in now.live}
     for charon in (office.target_charon, office.client_charon):
-        # SAs that were rekeyed or replaced may be listed for a while: that nothing stays of a
-        # tunnel that ended is told by its connection, its pool and its secrets.
+        # An SA that was rekeyed or replaced is listed until its peer agrees that it is deleted.
         wait_until(partial(_carries, charon, live), "the live tunnels alone", PATIENCE)
         has = daemon(charon)
         assert has.pools <= live
@@ -89,7 +88,7 @@ def _the_daemons_hold_what_is_live(office, now):
 
 def _carries(charon, live):
     has = daemon(charon)
-    return live <= set(has.sas) and has.connections == live
+    return has.sas == Counter(dict.fromkeys(live, 1)) and has.connections == live
 
 
 def _the_accounts_say_the_same(now):
