@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.exchange.machine import Action, Event
-from carnet.token.accounts import accounts_key, sign_accounts, write_mark
+from carnet.token.accounts import sign_accounts, write_mark
 from carnet.token.host_keys import HostKeys
 from carnet.token.session import TokenSession
 from carnet.wire import split
@@ -306,7 +306,6 @@ _PERFORMERS: dict[type[Action], Callable[[Hsm, Any], None]] = {
 
 
 def _sign_head(session: TokenSession, head: AccountsHead) -> bytes:
-    accounts_key(session)
     return sign_document(head, lambda digest: sign_accounts(session, digest))
 
 

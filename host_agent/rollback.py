@@ -11,7 +11,13 @@ from carnet.audit.heads import keep_head, next_head
 from carnet.database import transaction
 from carnet.errors import UsageError
 from carnet.moments import format_moment
-from carnet.token.accounts import accounts_key, read_marks, sign_accounts, write_mark
+from carnet.token.accounts import (
+    accounts_key,
+    has_accounts_key,
+    read_marks,
+    sign_accounts,
+    write_mark,
+)
 from carnet.token.session import TokenSession
 from carnet.wire.documents import AccountsHead, sign_document, verify_document
 from carnet.wire.fault import WireError
@@ -56,6 +62,18 @@ def newest_seen(session: TokenSession) -> AccountsHead | None:
         ) from error
 
 
+def have_accounts_key(database: KeyDatabase, session: TokenSession) -> None:
+    """Make the key of the accounts on an HSM that is new.
+
+    One that writes to the Key Database makes it, so that of processes which start
+    together one does. Needs a writable session; raises TokenError.
+    """
+    if has_accounts_key(session):
+        return
+    with transaction(database.engine):
+        accounts_key(session)
+
+
 def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reason: str) -> None:
     """Have the HSM go by this Key Database from now on, and account for that.
 
@@ -71,7 +89,7 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
 
     Raises TokenError if the token fails.
     """
-    accounts_key(session)
+    have_accounts_key(database, session)
     with transaction(database.engine) as connection:
         head = next_head(connection, schema.audit, schema.audit_heads, agent)
         if head is None:

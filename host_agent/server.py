@@ -43,7 +43,7 @@ from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
-from host_agent.rollback import check_not_older
+from host_agent.rollback import check_not_older, have_accounts_key
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
 
@@ -261,6 +261,7 @@ async def _serve(
 def _check_hsm(database: KeyDatabase, session: TokenSession) -> None:
     """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot."""
     check_not_older(database, session)
+    have_accounts_key(database, session)
     for key_id, pairs in missing_host_keys(database, session).items():
         log.warning(
             "host-key-missing",

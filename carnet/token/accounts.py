@@ -25,6 +25,12 @@ def accounts_key(session: TokenSession) -> bytes:
     return longterm.find_or_make(session, _LABEL, MechanismFlag.SIGN)
 
 
+def has_accounts_key(session: TokenSession) -> bool:
+    """Tell whether the token holds it; raises TokenError."""
+    with translated():
+        return longterm.find_private(session, _LABEL) is not None
+
+
 def sign_accounts(session: TokenSession, digest: bytes) -> bytes:
     """Return the ECDSA signature (r and s side by side) of a digest; raises TokenError."""
     with translated():

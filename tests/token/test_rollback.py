@@ -1,14 +1,16 @@
 """A Key Database that was put back to an older state, and an HSM that remembers better."""
 
 import shutil
+from threading import Thread
 
 import pytest
 
 from carnet.errors import UsageError
+from carnet.token import longterm
 from carnet.token.accounts import accounts_key, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
 from host_agent.keydb import KeyDatabase
-from host_agent.rollback import accept_older, advance_mark, check_not_older
+from host_agent.rollback import accept_older, advance_mark, check_not_older, have_accounts_key
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -76,3 +78,22 @@ def test_a_mark_that_the_hsm_did_not_sign_is_refused(tmp_path, session):
     new = KeyDatabase.opened(tmp_path / "new.sqlite")
     with new as database, pytest.raises(UsageError, match="not signed by it"):
         check_not_older(database, session)
+
+
+def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
+    tmp_path, session, monkeypatch
+):
+    others = []
+
+    def start_another(point):
+        monkeypatch.setattr(longterm.crash, "reach", lambda point: None)
+        others.append(Thread(target=have_accounts_key, args=(other_database, session)))
+        others[0].start()
+        others[0].join(1)  # one that does not wait for this one has made a key by then
+
+    monkeypatch.setattr(longterm.crash, "reach", start_another)
+    path = tmp_path / "keys.sqlite"
+    with KeyDatabase.opened(path) as database, KeyDatabase.opened(path) as other_database:
+        have_accounts_key(database, session)
+        others[0].join()
+    assert accounts_key(session)
