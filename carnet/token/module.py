@@ -1,22 +1,28 @@
 """The PKCS#11 module of this process and the tokens that it sees."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Self
+from typing import Self, TypeVar
 
 import pkcs11
 from pkcs11 import TokenFlag
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.cryptoki import Cryptoki
 from carnet.token.translation import translated
 
+T = TypeVar("T")
+
 MODULE_VARIABLE = "CARNET_PKCS11_MODULE"
+
+_PATIENCE_SECONDS = 0.4
+"""For how long a token is looked for before it counts as away."""
 
 _KNOWN_MODULES = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -172,7 +178,7 @@ class Module:
         Without a selector there must be exactly one. Raises TokenAwayError if there is
         no such token, TokenError if more than one is; both name the choices.
         """
-        return choose_among(self.present(), selector)
+        return patiently(lambda: choose_among(self.present(), selector))
 
     def present(self, *, restart: bool = True) -> list[Token]:
         """Return every token in a slot, those not yet initialised included.
@@ -197,6 +203,20 @@ class Module:
         """Return what the module calls its slots, empty ones included; raises TokenError."""
         with translated(), self._lock:
             return [_printable(slot.slot_description) for slot in self.library.slots()]
+
+
+def patiently(look: Callable[[], T]) -> T:
+    """Look again for a moment as long as the token is away (TokenAwayError).
+
+    SoftHSM2 shows no token whose file another program just writes, as with each login.
+    """
+    looks = Retrying(
+        retry=retry_if_exception_type(TokenAwayError),
+        stop=stop_after_delay(_PATIENCE_SECONDS),
+        wait=wait_fixed(0.02),
+        reraise=True,
+    )
+    return looks(look)
 
 
 def choose_among(present: list[Token], selector: str | None) -> Token:

@@ -6,18 +6,13 @@ without readers, such as SoftHSM2, is started again and asked every time.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
 from carnet.errors import TokenAwayError, TokenError
-from carnet.token.module import Module, Token, load_module
+from carnet.token.module import Module, Token, load_module, patiently
 from carnet.token.readers import Reader, look_at_readers
-
-_AGAIN_SECONDS = 0.4
-"""For how long a token that was there a moment ago is looked for before it counts as gone."""
 
 
 class Presence(StrEnum):
@@ -106,7 +101,8 @@ class Lookout:
         module has none. Pulled and plugged in again it is another value."""
         self.token: Token | None = None
         """The token, where the last look found it here."""
-        self._last = Presence.GONE
+        self._last = Presence.HERE
+        """Until the first look it is taken to be there, so that it is looked for patiently."""
 
     def look(self) -> Presence:
         """Look for the token, and return what was found."""
@@ -147,17 +143,15 @@ class Lookout:
         return Presence.HERE if self.token else Presence.GONE
 
     def _find_again(self) -> Token | None:
-        """Look until it is found, or has been away for a while.
+        with suppress(TokenAwayError):
+            return patiently(self._find_here)
+        return None
 
-        SoftHSM2 shows no token whose file another program just writes, as with each login.
-        """
-        looks = Retrying(
-            retry=retry_if_result(lambda token: token is None),
-            stop=stop_after_delay(_AGAIN_SECONDS),
-            wait=wait_fixed(0.02),
-            retry_error_callback=lambda _: None,
-        )
-        return looks(self._find)
+    def _find_here(self) -> Token:
+        token = self._find()
+        if token is None:
+            raise TokenAwayError(f"The token, serial {self._serial}, is gone.")
+        return token
 
     def _find(self, *, restart: bool = True) -> Token | None:
         try:

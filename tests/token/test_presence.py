@@ -237,6 +237,39 @@ def test_a_token_of_softhsm_is_here_while_another_program_logs_in(
         other.communicate()
 
 
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have the module show no token for three looks, as SoftHSM2 does now and then."""
+    real = Module.present
+
+    def hide_for_three_looks() -> None:
+        left = iter(range(3))
+
+        def present(self, *, restart=True):
+            hidden = next(left, None) is not None
+            return [] if hidden else real(self, restart=restart)
+
+        monkeypatch.setattr(Module, "present", present)
+
+    return hide_for_three_looks
+
+
+def test_a_token_hidden_for_a_moment_is_here_at_any_look(
+    make_token: Callable[[str], Token], hide: Callable[[], None]
+) -> None:
+    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+    for _ in range(2):
+        hide()
+        assert lookout.look() is Presence.HERE
+
+
+def test_a_command_finds_a_token_hidden_for_a_moment(
+    token: Token, module: Module, hide: Callable[[], None]
+) -> None:
+    hide()
+    assert module.choose(None).info == token.info
+
+
 def test_a_long_reader_name_is_known_by_what_the_module_keeps_of_it() -> None:
     name = "A reader with a very long name indeed, of a very long-winded vendor, 00 00"
     assert Reader(name, occupied=True, count=1).slot_name == name[:64]
