@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -75,7 +76,9 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         """Send the program a signal; one that has ended gets none."""
         if self.running and self._pid is not None:
-            os.kill(self._pid, number)
+            # It may have ended while nsenter has not.
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def freeze(self) -> None:
         """Stop the program where it is (SIGSTOP), until thaw()."""

@@ -88,7 +88,8 @@ def test_a_tunnel_opens_carries_a_file_and_burns_the_pair_on_both_tokens(office,
     assert fetch(office).status == 0
     done = office.carnet("connect", "--json")
     assert done.returncode == 0, done.stderr
-    assert fetch(office).body == FILE
+    fetched = fetch(office)
+    assert fetched.body == FILE, (fetched, office.carnet("status").stdout)
     key_id = spent["key_id"]
     assert office.spent_pairs() == [key_id]
     office.host_agent.wait_for_line(f'"key_id": "{key_id}", "event": "key-destroyed"')
