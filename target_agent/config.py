@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from carnet.config import Section, load_config
+from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.strongswan_algorithms import weak_words
 from carnet.link import LinkSection
 from carnet.wire.fields import (
@@ -101,8 +102,15 @@ class GateSection(Section, frozen=True, kw_only=True):
     """What the kernel's packet filter is told by."""
 
 
+class IPsecSection(Section, frozen=True, kw_only=True):
+    """Which IPsec implementation carries the tunnels."""
+
+    driver: DriverName | None = None
+    """Left out: the first that answers when this program begins."""
+
+
 class StrongSwanSection(Section, frozen=True, kw_only=True):
-    """The IKE daemon."""
+    """strongSwan's IKE daemon."""
 
     socket: Path | None = None
     """Its VICI socket; left out: where strongSwan puts it."""
@@ -118,9 +126,15 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     link: LinkSection
     tunnels: TunnelsSection
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
+    ipsec: IPsecSection = IPsecSection()
     strongswan: StrongSwanSection = StrongSwanSection()
     gate: GateSection | None = None
     """Left out: no tunnels without IPsec (Objective-ID 1) are granted."""
+
+    @property
+    def drivers(self) -> Choice:
+        """Which driver is meant, and where its daemon is."""
+        return Choice(self.ipsec.driver, {DriverName.STRONGSWAN: self.strongswan.socket})
 
     @property
     def database(self) -> Path:

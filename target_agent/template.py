@@ -54,6 +54,10 @@ force_udp = false
 # A tunnel that nobody initiates within so many seconds is withdrawn.
 initiate_within = 120
 
+[ipsec]
+# Which implementation carries the tunnels; left out: the first that answers.
+# driver = "strongswan"
+
 [strongswan]
 # The VICI socket; left out: where strongSwan puts it.
 # socket = "/run/charon.vici"

@@ -13,7 +13,8 @@ from carnet.durations import format_duration
 from carnet.errors import UsageError
 
 if TYPE_CHECKING:
-    from carnet.ipsec.strongswan import StrongSwan
+    from carnet.ipsec.driver import Driver
+    from carnet.ipsec.drivers import DriverName
     from carnet.objectives import Objective
     from token_client.booklet import Booklet
     from token_client.config import ClientConfig
@@ -55,6 +56,11 @@ def cli() -> None:
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
 @click.option("--wait", is_flag=True, help="Wait until the token is plugged in.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
+@click.option(
+    "--driver",
+    metavar="NAME",
+    help="Which IPsec implementation; with --dry-run, show what it would be told.",
+)
 @_cover_options
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @click.option(
@@ -75,6 +81,7 @@ def connect(
     foreground: bool,
     wait: bool,
     dry_run: bool,
+    driver: str | None,
     cover: Path | None,
     officer: Path | None,
     allow_final_try: bool,
@@ -93,13 +100,16 @@ def connect(
     from token_client.steps import Steps
 
     interruption.listen()
-    config = configuration.load(cover=cover, officer=officer)
+    config = configuration.load(cover=cover, officer=officer, driver=_driver_named(driver))
     option = _objective(objective, threat, config.minimum)
     networks = _wanted(network, transport=transport)
-    driver = _driver(config)
-    pulled = partial(removal.end_unless_kept, driver, config)
+    if dry_run and driver is not None:
+        _show_rendered(config, option, networks, as_json)
+        return
+    means = _driver(config)
+    pulled = partial(removal.end_unless_kept, means, config)
     plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)
-    capabilities = connecting.check_means(driver, option, alone=transport)
+    capabilities = connecting.check_means(means, option, networks)
     source = PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try)
     credential = plug.obtain_pin(source)
 
@@ -113,7 +123,7 @@ def connect(
             click.echo(f"Connecting {booklet.cover.user_id} to {wish.target} by {option.label}")
         return connecting.connect(
             booklet,
-            driver,
+            means,
             capabilities,
             wish,
             config,
@@ -125,7 +135,7 @@ def connect(
     connected = plug.use(credential, attempt)
     if connected is not None:
         show = partial(_show, connected, config, as_json)
-        _watch(driver, connected.session, config, show, foreground)
+        _watch(means, connected.session, config, show, foreground)
 
 
 @cli.command()
@@ -202,10 +212,11 @@ def tokens(cover: Path | None, officer: Path | None, as_json: bool) -> None:
 @_json_option
 def objectives(as_json: bool) -> None:
     """Show the paper's Tables 1 to 3, and what this machine can do."""
+    from carnet.ipsec.drivers import look_around
     from token_client import config as configuration
-    from token_client.options import ask, describe, facts
+    from token_client.options import describe, facts
 
-    found = ask(_driver(configuration.load()))
+    found = list(look_around(configuration.load().drivers))
     if as_json:
         console.print_json(facts(found))
     else:
@@ -258,10 +269,36 @@ def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
         raise UsageError(f"{error}; write a network like 10.20.0.0/16.") from error
 
 
-def _driver(config: "ClientConfig") -> "StrongSwan":
-    from carnet.ipsec.strongswan import StrongSwan
+def _driver(config: "ClientConfig") -> "Driver":
+    from carnet.ipsec.drivers import find_driver
 
-    return StrongSwan(config.vici) if config.vici else StrongSwan()
+    return find_driver(config.drivers)
+
+
+def _driver_named(name: str | None) -> "DriverName | None":
+    from carnet.ipsec.drivers import DriverName
+
+    try:
+        return None if name is None else DriverName(name)
+    except ValueError:
+        choices = ", ".join(DriverName)
+        raise UsageError(f"There is no driver {name!r}; choose one of {choices}.") from None
+
+
+def _show_rendered(
+    config: "ClientConfig",
+    option: "Objective",
+    networks: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
+    """Show what the named driver would be told; neither token nor daemon is needed."""
+    from token_client.rendering import facts, rendered
+
+    shown = rendered(config.drivers, option, networks)
+    if as_json:
+        console.print_json(facts(config.drivers, shown))
+    else:
+        click.echo(shown, nl=False)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
@@ -309,7 +346,7 @@ def _where(session: "Session") -> str:
 
 
 def _watch(
-    driver: "StrongSwan",
+    driver: "Driver",
     session: "Session",
     config: "ClientConfig",
     show: Callable[[], None],

@@ -12,6 +12,7 @@ import platformdirs
 from msgspec import Meta, structs
 
 from carnet.config import Section, load_config
+from carnet.ipsec.drivers import Choice, DriverName
 from carnet.objectives import required_by
 from carnet.wire.documents import Url
 
@@ -42,6 +43,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """The cover of a token that stores none, as the officer gave it."""
     officer: Path | None = None
     """The officer's certificate, to accept no other officer's covers."""
+    driver: DriverName | None = None
+    """Which IPsec implementation; left out: the first that answers."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
     minimum: tuple[str, ...] = ()
@@ -61,8 +64,13 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         """Raise ValueError for a minimum that names no option and no security objective."""
         required_by(self.minimum)
 
+    @property
+    def drivers(self) -> Choice:
+        """Which driver is meant, and where its daemon is."""
+        return Choice(self.driver, {DriverName.STRONGSWAN: self.vici})
 
-def load(**changed: Path | None) -> ClientConfig:
+
+def load(**changed: Path | str | None) -> ClientConfig:
     """Return the configuration, empty where there is no file; raises UsageError.
 
     `changed` is what the command line says, where it says it.

@@ -72,11 +72,13 @@ def _mode(wish: Wish) -> Mode:
     return Mode.TRANSPORT if alone else Mode.TUNNEL
 
 
-def check_means(driver: Driver, objective: Objective, *, alone: bool = False) -> Capabilities:
+def check_means(
+    driver: Driver, objective: Objective, networks: tuple[str, ...] | None = None
+) -> Capabilities:
     """Refuse, before a key pair is spent, what this machine cannot carry.
 
-    `alone` is Target without the networks behind it, in transport mode. Raises
-    IPsecError: no daemon, or one that cannot carry the objective.
+    `networks` are those wanted: none for Target alone, in transport mode. Raises
+    IPsecError: no daemon, or one that cannot carry it.
     """
     capabilities = driver.capabilities()
     if objective not in capabilities.objectives:
@@ -85,12 +87,22 @@ def check_means(driver: Driver, objective: Objective, *, alone: bool = False) ->
             f"{driver.name} on this machine cannot carry {objective.label}, only {able}; "
             f"choose another objective, or another machine."
         )
-    if alone and Mode.TRANSPORT not in capabilities.modes:
+    if networks == () and Mode.TRANSPORT not in capabilities.modes:
         raise IPsecError(
             f"{driver.name} on this machine cannot carry transport mode; "
             f"ask for the networks behind Target, or use another machine."
         )
+    if capabilities.single_network and objective is not Objective.NATIVE:
+        _check_single(driver, networks)
     return capabilities
+
+
+def _check_single(driver: Driver, networks: tuple[str, ...] | None) -> None:
+    if networks is None or len(networks) > 1:
+        raise IPsecError(
+            f"A tunnel of {driver.name} leads to one network only; name it with --network, or "
+            f"--transport for Target alone."
+        )
 
 
 def check_nat(booklet: Booklet, wish: Wish, config: ClientConfig) -> bool | None:

@@ -8,7 +8,8 @@ import time
 
 from carnet.errors import IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
 from carnet.findings import Finding, Looks, WarningError, look_at
-from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.drivers import look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from carnet.token.module import Module, Token
@@ -143,8 +144,10 @@ class _Examination:
         return f"{found.host} answers"
 
     def _look_at_ipsec(self) -> str:
-        driver = StrongSwan(self._config.vici) if self._config.vici else StrongSwan()
-        found = driver.capabilities()
+        sightings = list(look_around(self._config.drivers))
+        found = next((s.found for s in sightings if isinstance(s.found, Capabilities)), None)
+        if found is None:
+            raise IPsecError(" ".join(filter(None, (s.trouble for s in sightings))))
         if Objective.ESP not in found.objectives:
             raise IPsecError(
                 f"{found.driver} {found.version} runs but cannot carry ESP; "

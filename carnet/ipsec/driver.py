@@ -19,6 +19,8 @@ class Capabilities:
     objectives: tuple[Objective, ...]
     modes: tuple[Mode, ...]
     ppk: bool
+    single_network: bool = False
+    """Whether a tunnel leads to one network only: one pair of traffic selectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,9 @@ class Driver(Protocol):
 
     name: str
 
+    def answers(self) -> bool:
+        """Tell at once, and without an error, whether its daemon is there for this user."""
+
     def capabilities(self) -> Capabilities:
         """Ask the daemon and the kernel what they can carry."""
 
@@ -116,4 +121,7 @@ class Driver(Protocol):
         """End every watch(), from whichever thread."""
 
     def render(self, spec: TunnelSpec) -> str:
-        """Show what install() would do, secrets masked."""
+        """Show what install() would do, secrets masked; nothing is run, and nothing need be here.
+
+        Raises IPsecError if no machine's such driver can carry the tunnel.
+        """

@@ -29,7 +29,14 @@ from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import unknown_words, weak_words
 from carnet.ipsec.strongswan_parts import Part, is_ours, parts, reqids, tunnel_of
-from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, find_socket, open_session, text
+from carnet.ipsec.vici_link import (
+    ANSWER_TIME_LIMIT,
+    Events,
+    accepts,
+    find_socket,
+    open_session,
+    text,
+)
 from carnet.objectives import Objective
 
 IKE_TIME_LIMIT = 20.0
@@ -61,6 +68,10 @@ class StrongSwan:
         self._ike_time_limit = ike_time_limit
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
+
+    def answers(self) -> bool:
+        """Tell whether the daemon accepts this user at its socket."""
+        return accepts(self._socket)
 
     def capabilities(self) -> Capabilities:
         """Ask the daemon and the kernel what they can carry."""
@@ -289,6 +300,7 @@ class StrongSwan:
 
     def render(self, spec: TunnelSpec) -> str:
         """Show what install() would load, in the manner of swanctl.conf, secrets masked."""
+        _refuse_what_cannot_be_carried(spec)
         return messages.render(spec)
 
     def _parts_of(self, name: str) -> dict[str, Any]:

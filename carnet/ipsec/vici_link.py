@@ -24,6 +24,15 @@ def find_socket() -> Path:
     return next((path for path in DEFAULT_SOCKETS if path.exists()), DEFAULT_SOCKETS[0])
 
 
+def accepts(path: Path) -> bool:
+    """Tell whether something listens at a socket, and this user may speak to it."""
+    try:
+        _connect(path, ANSWER_TIME_LIMIT).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def open_session(path: Path, seconds: float = ANSWER_TIME_LIMIT) -> Iterator[Session]:
     """Yield a VICI session that waits at most so many seconds for an answer.

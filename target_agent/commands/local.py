@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from carnet.database import opened_database
 from carnet.durations import parse_duration
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.drivers import find_driver
 from carnet.objectives import parse_objective
 from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
 from target_agent.config import TargetConfig, load
@@ -40,7 +40,7 @@ class Local:
 
 def make_driver(config: TargetConfig) -> Driver:
     """Return the driver of this machine's IKE daemon."""
-    return StrongSwan(config.strongswan.socket)
+    return find_driver(config.drivers)
 
 
 pass_local = click.make_pass_decorator(Local)

@@ -1,0 +1,108 @@
+"""Which IPsec implementations there are drivers for, and which of them answers here.
+
+A further implementation is a row of the table below: its driver is loaded only where it
+is meant, so that the traveller's command stays light.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Capabilities, Driver
+
+
+class DriverName(StrEnum):
+    """The name of an implementation, as `--driver` takes it."""
+
+    STRONGSWAN = "strongswan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implementation:
+    """One row: where the driver is, and what kind of tunnel a dry run shows of it."""
+
+    driver: str
+    """As `module:class`; the class takes the daemon's socket, or None for the usual one."""
+    programs: tuple[str, ...]
+    """Where its daemon is, where it is installed: any of these."""
+    ike_version: int
+    """The newest in which it takes pre-shared keys."""
+    ppk: bool
+    """Whether it takes post-quantum ones (RFC 8784)."""
+
+
+IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
+    DriverName.STRONGSWAN: Implementation(
+        driver="carnet.ipsec.strongswan:StrongSwan",
+        programs=(
+            *("/usr/sbin/charon-systemd", "/usr/lib/ipsec/charon"),
+            *("/usr/libexec/ipsec/charon", "/usr/libexec/strongswan/charon"),
+        ),
+        ike_version=2,
+        ppk=True,
+    ),
+}
+"""In the order in which they are looked for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which driver a configuration wants, and where the daemons are."""
+
+    named: DriverName | None = None
+    """None: the first that answers."""
+    sockets: Mapping[DriverName, Path | None] = field(default_factory=dict)
+    """None, or nothing: where the implementation itself puts it."""
+
+
+def open_driver(name: DriverName, choice: Choice = Choice()) -> Driver:
+    """Return the driver of that name, whether its implementation is here or not."""
+    module, _, attribute = IMPLEMENTATIONS[name].driver.partition(":")
+    driver: Driver = getattr(import_module(module), attribute)(choice.sockets.get(name))
+    return driver
+
+
+def find_driver(choice: Choice) -> Driver:
+    """Return the driver that is named, or else the first whose daemon answers.
+
+    Where none answers it is the first that is installed, or simply the first: its own
+    error says what to do. One machine has one IKE daemon: two would want the same UDP ports.
+    """
+    if choice.named is not None:
+        return open_driver(choice.named, choice)
+    for name in IMPLEMENTATIONS:
+        driver = open_driver(name, choice)
+        if driver.answers():
+            return driver
+    installed = (name for name, row in IMPLEMENTATIONS.items() if _is_installed(row))
+    return open_driver(next(installed, next(iter(IMPLEMENTATIONS))), choice)
+
+
+def _is_installed(row: Implementation) -> bool:
+    return any(Path(program).exists() for program in row.programs)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What was found of one implementation on this machine."""
+
+    name: DriverName
+    found: Capabilities | str
+    """What it carries, or the sentence that says why it cannot be used."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot be used; None if it can."""
+        return self.found if isinstance(self.found, str) else None
+
+
+def look_around(choice: Choice) -> Iterator[Sighting]:
+    """Ask each implementation in turn what it carries here, or the named one alone."""
+    for name in IMPLEMENTATIONS if choice.named is None else (choice.named,):
+        try:
+            yield Sighting(name, open_driver(name, choice).capabilities())
+        except IPsecError as error:
+            yield Sighting(name, error.sentence)

@@ -1,0 +1,139 @@
+"""Which driver is chosen, and what a dry run shows of each, with no daemon here."""
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from carnet.errors import IPsecError, UsageError
+from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.drivers import (
+    IMPLEMENTATIONS,
+    Choice,
+    DriverName,
+    find_driver,
+    look_around,
+    open_driver,
+)
+from carnet.ipsec.example import example_spec
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
+from token_client.cli import cli
+from token_client.config import PATH_VARIABLE
+from token_client.connect import check_means
+from token_client.options import describe, facts
+
+NOWHERE = dict.fromkeys(DriverName, Path("/nowhere/socket"))
+
+
+@pytest.fixture
+def listening(tmp_path):
+    """A socket at which something accepts."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "daemon"))
+        server.listen()
+        yield tmp_path / "daemon"
+
+
+@pytest.mark.parametrize("name", DriverName)
+def test_the_first_that_answers_is_chosen(listening, name):
+    assert find_driver(Choice(None, NOWHERE | {name: listening})).name == name
+
+
+def test_the_order_is_that_of_the_table(listening):
+    everywhere = dict.fromkeys(DriverName, listening)
+    assert find_driver(Choice(None, everywhere)).name == next(iter(IMPLEMENTATIONS))
+
+
+@pytest.mark.parametrize("name", DriverName)
+def test_the_named_one_is_chosen_even_where_another_answers(listening, name):
+    elsewhere = dict.fromkeys(DriverName, listening) | {name: Path("/nowhere/socket")}
+    assert find_driver(Choice(name, elsewhere)).name == name
+
+
+@pytest.mark.parametrize("name", DriverName)
+def test_one_that_is_not_here_says_so_in_one_sentence(name):
+    (sighting,) = look_around(Choice(name, NOWHERE))
+    assert (sighting.name, sighting.found) == (name, sighting.trouble)
+    assert sighting.trouble.endswith((".", "again."))
+
+
+def test_what_answers_nowhere_is_told_of_each():
+    sightings = list(look_around(Choice(None, NOWHERE)))
+    shown = facts(sightings)
+    assert [each["name"] for each in shown["drivers"]] == list(DriverName)
+    assert shown["driver"] is None
+    assert shown["trouble"] == sightings[0].trouble
+    lines = list(describe(sightings))
+    assert [line for line in lines if line.startswith("Not ")] == lines[-len(DriverName) :]
+
+
+@pytest.mark.parametrize("objective", Objective)
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("name", DriverName)
+def test_each_renders_without_secrets_or_refuses(name, objective, mode):
+    row = IMPLEMENTATIONS[name]
+    spec = example_spec(objective, mode, (), ike_version=row.ike_version, ppk=row.ppk)
+    spec = replace(spec, psk=b"k" * 32, ppk=b"q" * 32 if row.ppk else None)
+    shown = refusal = ""
+    try:
+        shown = open_driver(name, Choice(name, NOWHERE)).render(spec)
+    except IPsecError as error:
+        refusal = error.sentence
+    assert ("nothing is downgraded" in refusal) is not ("192.0.2.1" in shown)
+    for secret in filter(None, (spec.psk, spec.ppk)):
+        assert secret.hex() not in shown.lower()
+        assert secret.decode() not in shown
+
+
+@pytest.fixture
+def carnet(monkeypatch, tmp_path):
+    """The command, on a machine without a token, and without a daemon that answers."""
+    config = tmp_path / "client.toml"
+    config.write_text('module = "/nowhere/module.so"\nvici = "/nowhere/charon.vici"\n')
+    monkeypatch.setenv(PATH_VARIABLE, str(config))
+    return lambda *argv: CliRunner().invoke(cli, argv)
+
+
+def test_a_dry_run_of_a_driver_needs_neither_token_nor_daemon(carnet):
+    done = carnet("connect", "--dry-run", "--driver", "strongswan", "--network", "10.20.0.0/16")
+    assert done.exit_code == 0, done.output
+    assert "10.20.0.0/16" in done.output
+    assert "data = (hidden)" in done.output
+    as_json = carnet("connect", "--dry-run", "--driver", "strongswan", "--json", "--transport")
+    assert "mode = transport" in json.loads(as_json.output)["rendered"]
+
+
+def test_a_driver_that_there_is_not_is_refused_with_those_there_are(carnet):
+    done = carnet("connect", "--driver", "freeswan")
+    assert isinstance(done.exception, UsageError)
+    assert "choose one of strongswan" in str(done.exception)
+
+
+class OneNetworkAtATime:
+    name = "narrow"
+
+    def capabilities(self):
+        return Capabilities(
+            driver="narrow",
+            version="1",
+            ike_versions=(2,),
+            objectives=tuple(Objective),
+            modes=tuple(Mode),
+            ppk=True,
+            single_network=True,
+        )
+
+
+@pytest.mark.parametrize("networks", [None, ("10.0.0.0/8", "192.0.2.0/24")])
+def test_networks_that_make_no_single_one_are_refused_before_a_pair_is_spent(networks):
+    with pytest.raises(IPsecError, match="one network only"):
+        check_means(OneNetworkAtATime(), Objective.ESP, networks)
+
+
+@pytest.mark.parametrize("networks", [(), ("10.0.0.0/8",)])
+def test_a_single_network_and_target_alone_are_carried(networks):
+    assert check_means(OneNetworkAtATime(), Objective.ESP, networks).single_network
