@@ -38,6 +38,7 @@ MODULES = (
         "ip6t_REJECT",
         "xt_conntrack",
         "xt_policy",
+        "xt_comment",
         "xt_tcpudp",
         "xt_multiport",
     ),

@@ -24,6 +24,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client.booklet import Booklet
+from token_client.closing import Closing, release
 from token_client.host import HostSender
 from token_client.nat import reachable_first
 from token_client.pending import Pending, PendingStore
@@ -59,6 +60,7 @@ class Means:
     store: PendingStore
     sessions: SessionStore
     steps: Steps
+    closing: Closing
     allow_weak: bool = False
     """Whether Target may choose suites that are for benchmarks only."""
 
@@ -203,6 +205,7 @@ class Exchange:
                 )
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
+                self._means.closing.close(self._name, info)
                 if not self._stands():
                     self._means.driver.install(self._spec)
         except (WireError, IPsecError) as error:
@@ -326,12 +329,16 @@ class Exchange:
 
     def remove_tunnel(self, _: step.RemoveTunnel) -> None:
         """Leave nothing half configured."""
+        sessions = self._means.sessions
         try:
             self._means.driver.down(self._name)
         except IPsecError as error:
             self._means.steps.note(error.sentence)
         crash.reach("client.tunnel-removed")
-        self._means.sessions.drop(self._name)
+        try:
+            release(sessions, self._name)
+        except IPsecError as error:
+            self._means.steps.note(error.sentence)
 
     def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:
         """Tell whether the same answer, fetched again, could still lead to a tunnel.

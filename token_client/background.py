@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from carnet.errors import TokenError
 from carnet.ipsec.driver import Driver
+from token_client.closing import end_session, release
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -55,7 +56,7 @@ def look_once(
 
     ending = Watch(driver, session, lookout(config, session), config, tell).look()
     if ending is not None:
-        driver.down(session.name)
+        end_session(driver, SessionStore(memory_directory()), session.name)
         raise TokenError(ending.sentence)
 
 
@@ -93,8 +94,10 @@ def work(
 
 def _end(driver: Driver, session: Session, why: str) -> None:
     driver.down(session.name)
-    if _is_recorded(session):
-        SessionStore(memory_directory()).keep(replace(session, ended=why))
+    recorded, store = _is_recorded(session), SessionStore(memory_directory())
+    release(store, session.name)
+    if recorded:
+        store.keep(replace(session, ended=why))
 
 
 def _is_recorded(session: Session) -> bool:

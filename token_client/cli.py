@@ -55,6 +55,11 @@ def cli() -> None:
 )
 @click.option("--foreground", is_flag=True, help="Stay, and end the tunnel on Ctrl-C.")
 @click.option("--wait", is_flag=True, help="Wait until the token is plugged in.")
+@click.option(
+    "--no-block",
+    is_flag=True,
+    help="Let packets leave in clear while the tunnel is down; else they are held back.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for; send nothing.")
 @click.option(
     "--driver",
@@ -80,6 +85,7 @@ def connect(
     lifetime: int | None,
     foreground: bool,
     wait: bool,
+    no_block: bool,
     dry_run: bool,
     driver: str | None,
     cover: Path | None,
@@ -100,7 +106,12 @@ def connect(
     from token_client.steps import Steps
 
     interruption.listen()
-    config = configuration.load(cover=cover, officer=officer, driver=_driver_named(driver))
+    config = configuration.load(
+        cover=cover,
+        officer=officer,
+        driver=_driver_named(driver),
+        block=False if no_block else None,
+    )
     option = _objective(objective, threat, config.minimum)
     networks = _wanted(network, transport=transport)
     if dry_run and driver is not None:
@@ -110,6 +121,7 @@ def connect(
     pulled = partial(removal.end_unless_kept, means, config)
     plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)
     capabilities = connecting.check_means(means, option, networks)
+    connecting.check_block(capabilities, option, config)
     source = PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try)
     credential = plug.obtain_pin(source)
 
@@ -156,12 +168,28 @@ def status(as_json: bool) -> None:
 
 @cli.command()
 @click.argument("tunnel", required=False)
+@click.option(
+    "--release",
+    is_flag=True,
+    help="Lift the block against packets in clear, also where the IPsec daemon does not answer.",
+)
 @_json_option
-def disconnect(tunnel: str | None, as_json: bool) -> None:
+def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
     """End TUNNEL (a name or a Target), or all tunnels."""
     from token_client import config as configuration
-    from token_client.status import end
+    from token_client.status import end, release_by_hand
 
+    if release:
+        released = release_by_hand(_driver(configuration.load()), tunnel, _tell)
+        if as_json:
+            console.print_json(released)
+        else:
+            click.echo(
+                f"Released {', '.join(released)}: packets leave as they would without a tunnel."
+                if released
+                else "There was nothing to release."
+            )
+        return
     ended = end(_driver(configuration.load()), tunnel)
     if as_json:
         console.print_json([state.name for state in ended])

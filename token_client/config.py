@@ -51,6 +51,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """IPsec options and security objectives; what satisfies less is refused."""
     nat: bool | None = None
     """Whether this machine is behind NAT; left out: a Host is asked where it matters."""
+    block: bool = True
+    """Whether packets meant for a tunnel are held back while it is down."""
     patience: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
     on_removal: OnRemoval = OnRemoval.END
@@ -70,7 +72,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         return Choice(self.driver, {DriverName.STRONGSWAN: self.vici})
 
 
-def load(**changed: Path | str | None) -> ClientConfig:
+def load(**changed: Path | str | bool | None) -> ClientConfig:
     """Return the configuration, empty where there is no file; raises UsageError.
 
     `changed` is what the command line says, where it says it.

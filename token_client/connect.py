@@ -20,6 +20,7 @@ from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client.agent import Exchange, Means, Wish
 from token_client.booklet import Booklet
+from token_client.closing import Closing, end_session
 from token_client.config import ClientConfig
 from token_client.host import HostSender, NotYetError
 from token_client.memory import memory_directory
@@ -126,6 +127,19 @@ def check_nat(booklet: Booklet, wish: Wish, config: ClientConfig) -> bool | None
     return nat
 
 
+def check_block(capabilities: Capabilities, objective: Objective, config: ClientConfig) -> None:
+    """Refuse, before a key pair is spent, where nothing could hold packets back.
+
+    Raises IPsecError.
+    """
+    Closing(capabilities, (), wanted=config.block).check(objective)
+
+
+def closing_for(capabilities: Capabilities, booklet: Booklet, config: ClientConfig) -> Closing:
+    """Return what holds packets back that are meant for a tunnel of this booklet's."""
+    return Closing(capabilities, config.hosts or booklet.cover.hosts, wanted=config.block)
+
+
 def choose_target(booklet: Booklet, named: str | None) -> str:
     """Return the Target meant; raises UsageError if the cover knows none of that name."""
     targets = booklet.cover.targets
@@ -166,6 +180,7 @@ def connect(
         store=store,
         sessions=SessionStore(directory),
         steps=steps,
+        closing=closing_for(capabilities, booklet, config),
         allow_weak=allow_weak,
     )
     exchange, state = _exchange(means, wish)
@@ -186,11 +201,9 @@ def _replace_older(means: Means, session: Session) -> None:
     for older in means.sessions.all():
         if older.target == session.target and older.name != session.name:
             try:
-                means.driver.down(older.name)
+                end_session(means.driver, means.sessions, older.name)
             except IPsecError as error:
                 means.steps.note(f"an older tunnel is left: {error.sentence}")
-            else:
-                means.sessions.drop(older.name)
 
 
 def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:

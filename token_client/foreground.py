@@ -1,9 +1,11 @@
 """`carnet connect --foreground`: stay with the tunnel, and end it with the command."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from carnet.errors import IPsecError, TokenError
 from carnet.ipsec.driver import Driver
+from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -20,12 +22,19 @@ def stay(
     """Show the tunnel, watch over it and the token; take it out whichever way this ends.
 
     Raises TokenError if the token was pulled and the configuration ends the tunnel
-    then, IPsecError if the tunnel went down by itself.
+    then, IPsecError if the tunnel went down by itself: what is meant for it is held back
+    then, until somebody ends the session.
     """
+    sessions = SessionStore(memory_directory())
     try:
         show()
         ending = Watch(driver, session, lookout(config, session), config, tell).run()
-    finally:
+    except BaseException:
+        end_session(driver, sessions, session.name)
+        raise
+    if ending.pulled:
+        end_session(driver, sessions, session.name)
+        raise TokenError(ending.sentence)
+    with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
-        SessionStore(memory_directory()).drop(session.name)
-    raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
+    raise IPsecError(ending.sentence)

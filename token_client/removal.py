@@ -3,6 +3,7 @@
 import subprocess
 
 from carnet.ipsec.driver import Driver
+from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
 from token_client.sessions import SessionStore
@@ -22,8 +23,7 @@ def end_unless_kept(driver: Driver, config: ClientConfig, serial: str) -> None:
     store = SessionStore(memory_directory())
     for state in tunnels(driver):
         if state.session is None or state.session.token_serial == serial:
-            driver.down(state.name)
-            store.drop(state.name)
+            end_session(driver, store, state.name)
 
 
 def lock_screen(command: tuple[str, ...]) -> str | None:

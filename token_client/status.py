@@ -5,15 +5,17 @@ system in memory to keep one in, or it was damaged. Such a tunnel is shown and e
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from carnet import crash
 from carnet.durations import format_duration
-from carnet.errors import UsageError
+from carnet.errors import IPsecError, UsageError
+from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import Role
 from carnet.objectives import Objective
+from token_client.closing import end_session, release
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -25,6 +27,8 @@ class TunnelState:
     name: str
     session: Session | None
     live: TunnelStatus | None
+    closed: bool
+    """Whether packets that are meant for it are held back while it is down."""
 
     @property
     def label(self) -> str:
@@ -44,15 +48,32 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     """
     store = SessionStore(memory_directory())
     sessions = store.all()
-    live = {status.name: status for status in driver.status() if status.established}
-    recorded = [TunnelState(each.name, each, live.get(each.name)) for each in sessions]
+    live = _live(driver, sessions)
+    closed = block.names()
     # A record may have come or gone while the daemon was asked.
     known = {session.name for session in sessions + store.all()}
-    return recorded + [
-        TunnelState(name, None, status)
-        for name, status in live.items()
-        if name not in known and status.role is Role.CLIENT
+    ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
+    unknown = [(name, None) for name in sorted(ours - known)]
+    recorded = [(session.name, session) for session in sessions]
+    return [
+        TunnelState(name, session, live.get(name), name in closed)
+        for name, session in [*recorded, *unknown]
     ]
+
+
+def _live(driver: Driver, sessions: list[Session]) -> dict[str, TunnelStatus]:
+    """Return what stands; raises IPsecError, which says what is held back meanwhile."""
+    try:
+        return {status.name: status for status in driver.status() if status.established}
+    except IPsecError as error:
+        closed = block.names()
+        if not closed:
+            raise
+        held = {n for session in sessions if session.name in closed for n in session.networks}
+        raise IPsecError(
+            f"{error.sentence.rstrip('.')}; meanwhile nothing leaves in clear for"
+            f" {', '.join(sorted(held)) or 'Target'}, and `carnet disconnect --release` lifts that."
+        ) from error
 
 
 def end(driver: Driver, named: str | None) -> list[TunnelState]:
@@ -67,10 +88,29 @@ def end(driver: Driver, named: str | None) -> list[TunnelState]:
         raise UsageError(f"There is no tunnel {named!r}; `carnet status` shows: {known}.")
     store = SessionStore(memory_directory())
     for state in doomed:
-        driver.down(state.name)
-        crash.reach("client.disconnected")
-        store.drop(state.name)
+        end_session(driver, store, state.name)
     return doomed
+
+
+def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[str]:
+    """End sessions and lift their blocks, also where the daemon does not answer.
+
+    Returns their names, or Targets where these are known. Raises UsageError if a name fits
+    none, IPsecError if the packet filter refuses.
+    """
+    store = SessionStore(memory_directory())
+    labels = dict.fromkeys(block.names(), "")
+    labels |= {session.name: session.target for session in store.all()}
+    doomed = {name: label or name for name, label in labels.items() if named in (None, name, label)}
+    if named is not None and not doomed:
+        raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
+    for name in doomed:
+        try:
+            driver.down(name)
+        except IPsecError as error:
+            tell(error.sentence)
+        release(store, name)
+    return list(doomed.values())
 
 
 def facts(state: TunnelState) -> dict[str, Any]:
@@ -82,6 +122,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "name": state.name,
         "recorded": session is not None,
         "up": state.live is not None,
+        "closed": state.closed,
         "seconds_left": state.seconds_left,
         "live": vars(state.live) if state.live else None,
     }
@@ -91,18 +132,27 @@ def describe(state: TunnelState) -> str:
     """Return a tunnel as a few lines for a person."""
     session, live = state.session, state.live
     if session is None:
-        return (
-            f"{state.name}  no record tells whose it is; `carnet disconnect {state.name}` ends it"
-            + (_describe_live(live, "") if live else "")
-        )
+        head = f"{state.name}  no record tells whose it is; "
+        if live is None:
+            return f"{head}what is meant for it is held back; `carnet disconnect` lifts that"
+        return f"{head}`carnet disconnect {state.name}` ends it{_describe_live(live, '')}"
     objective = Objective(session.objective_id).label
     networks = ", ".join(session.networks) or "Target alone"
     head = f"{session.target}  {session.user_id}  {objective}  {networks}"
     if session.ended:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
-        return f"{head}\n  down; `carnet disconnect {session.target}` clears it"
+        return f"{head}\n  {_describe_down(session, closed=state.closed)}"
     return head + _describe_live(live, f", {format_duration(state.seconds_left or 0)} left")
+
+
+def _describe_down(session: Session, *, closed: bool) -> str:
+    if not closed:
+        return f"down; `carnet disconnect {session.target}` clears it"
+    return (
+        "down, and closed: nothing leaves for it in clear; `carnet connect` opens a new tunnel, "
+        f"`carnet disconnect {session.target}` ends the session and lifts the block"
+    )
 
 
 def _describe_live(live: TunnelStatus, left: str) -> str:

@@ -21,6 +21,8 @@ class Capabilities:
     ppk: bool
     single_network: bool = False
     """Whether a tunnel leads to one network only: one pair of traffic selectors."""
+    userspace: bool = False
+    """Whether ESP is the daemon's own, behind a tun device, and not the kernel's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,8 @@ class StrongSwan:
         with open_session(self._socket) as session:
             version = text(session.version())["version"]
             plugins = text(session.stats())["plugins"]
-        objectives, modes = _carried(userspace=_USERSPACE_ESP in plugins)
+        userspace = _USERSPACE_ESP in plugins
+        objectives, modes = _carried(userspace=userspace)
         return Capabilities(
             driver=self.name,
             version=version,
@@ -86,6 +87,7 @@ class StrongSwan:
             objectives=objectives,
             modes=modes,
             ppk=True,
+            userspace=userspace,
         )
 
     def install(self, spec: TunnelSpec) -> None:

@@ -16,6 +16,7 @@ STEPS_WITH_ONE_PAIR = [
     "client.opened",
     "files.synced session",
     "client.session-kept",
+    "client.closed",
     "ipsec.secrets-loaded",
     "client.configured",
     "ipsec.initiated",
@@ -30,7 +31,12 @@ STEPS_AFTER_THE_BURN = [
 ]
 """The pair is spent and its tunnel stands; the next run takes the next pair."""
 STEPS_OF_A_NO = ["files.synced aside", "client.set-aside"]
-STEPS_OF_A_DISCONNECT = ["ipsec.terminated", "ipsec.connection-unloaded", "client.disconnected"]
+STEPS_OF_A_DISCONNECT = [
+    "ipsec.terminated",
+    "ipsec.connection-unloaded",
+    "client.disconnected",
+    "client.released",
+]
 
 
 def dies(office, place):

@@ -147,6 +147,7 @@ def test_a_client_that_is_ended_during_ike_leaves_no_secret_in_the_daemon(
     with open_session(office.client_charon.vici) as session:
         assert list(session.list_conns()) == []
         assert session.get_shared()["keys"] == []
+    assert json.loads(office.carnet("status", "--json").stdout) == []  # nor anything held back
     ike_blocked()
     connect_and_fetch(office)
 

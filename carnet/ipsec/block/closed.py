@@ -1,0 +1,59 @@
+"""What a block closes, and what a packet filter must be able to do for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Protocol
+
+IKE_PORTS = (500, 4500)
+DHCP_PORTS = (67, 547)
+"""Of the servers, of IPv4 and IPv6: without a lease there is no way to Target either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """What must not leave in clear while one session is meant to live, and what may.
+
+    What carries the tunnel itself may: IKE, ESP and AH to Target. So may requests to the
+    Hosts, which protect themselves: a new tunnel must be had while the old one is down.
+    """
+
+    name: str
+    """The tunnel's."""
+    networks: tuple[str, ...]
+    """In CIDR notation; Target's own addresses in transport mode."""
+    targets: tuple[str, ...]
+    """Target's addresses, as numbers."""
+    hosts: tuple[tuple[str, int], ...]
+    """Addresses, as numbers, and TCP ports of the Hosts."""
+    userspace: bool
+    """Whether ESP is the IKE daemon's own, behind a tun device, and not the kernel's."""
+
+
+class PacketFilter(Protocol):
+    """One packet filter of this machine. What it keeps outlives whoever told it."""
+
+    def works(self) -> bool:
+        """Whether it can be told here all that a block needs."""
+
+    def close(self, closed: Closed) -> None:
+        """Close, in one step for each IP version; a block of that name is replaced.
+
+        Raises IPsecError if it does not take the rules.
+        """
+
+    def lift(self, name: str) -> None:
+        """Take the block of that tunnel out; none is no error. Raises IPsecError."""
+
+    def names(self) -> frozenset[str]:
+        """Return the tunnels that have a block here; none where it cannot be asked."""
+
+
+def version_of(network: str) -> int:
+    """Return the IP version of an address or network."""
+    return ip_network(network).version
+
+
+def of_version(version: int, networks: Sequence[str]) -> list[str]:
+    """Return those of one IP version."""
+    return [network for network in networks if version_of(network) == version]

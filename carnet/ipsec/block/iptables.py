@@ -1,0 +1,95 @@
+"""The block in iptables and ip6tables: a chain for each session in the table filter.
+
+In the older form of iptables, since the newer is nftables; for kernels that have no more.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from carnet.errors import IPsecError
+from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
+from carnet.ipsec.block.run import answers, tell
+
+_PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+_HOOKS = ("OUTPUT", "FORWARD")
+_PREFIX = "CARNET-BLOCK-"
+
+_LEADING = re.compile(rf'--comment "?(?P<name>[\w-]+)"? -j {_PREFIX}')
+
+_TUNNELLED = {False: "-m policy --dir out --pol ipsec", True: "-o ipsec+"}
+"""See carnet.ipsec.block.nft."""
+
+_ND_TYPES = (133, 135, 136)
+"""Neighbor Discovery's router solicitation, neighbor solicitation and advertisement."""
+
+
+class Iptables:
+    """iptables, through iptables-restore(8): a session's chain is replaced in one step."""
+
+    def works(self) -> bool:
+        """Whether the kernel has a table filter for either IP version's program."""
+        return answers([_PROGRAMS[4], "-S", _HOOKS[0]]) is not None
+
+    def close(self, closed: Closed) -> None:
+        """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError."""
+        for version, program in _PROGRAMS.items():
+            if not of_version(version, closed.networks):
+                continue
+            rules = "\n".join(["*filter", *_chain(version, closed), "COMMIT", ""])
+            tell([f"{program}-restore", "--noflush", "--wait"], rules)
+            for hook in _HOOKS:
+                rule = f"{hook} {_lead(closed.name)}"
+                tell(["sh", "-c", f"{program} -w -C {rule} 2>&- || {program} -w -I {rule}"])
+
+    def lift(self, name: str) -> None:
+        """Take the session's chains out. Raises IPsecError if some stays."""
+        chain = _chain_name(name)
+        for program in _PROGRAMS.values():
+            leads = [f"{program} -w -D {hook} {_lead(name)}" for hook in _HOOKS]
+            answers(["sh", "-c", "; ".join([*leads, f"{program} -w -F {chain}"])])
+            answers([program, "-w", "-X", chain])
+        if name in self.names():
+            raise IPsecError(
+                "iptables keeps the block against packets in clear; run this as root, or"
+                f" take the chain {chain} out by hand."
+            )
+
+    def names(self) -> frozenset[str]:
+        """Return the tunnels that have a chain."""
+        listed = (answers([program, "-S"]) or "" for program in _PROGRAMS.values())
+        return frozenset(found["name"] for text in listed for found in _LEADING.finditer(text))
+
+
+def _chain_name(name: str) -> str:
+    """Return a name of the 28 characters that there may be."""
+    return _PREFIX + hashlib.sha256(name.encode()).hexdigest()[:15]
+
+
+def _lead(name: str) -> str:
+    return f"-m comment --comment {name} -j {_chain_name(name)}"
+
+
+def _chain(version: int, closed: Closed) -> Iterator[str]:
+    chain = _chain_name(closed.name)
+    yield f":{chain} - [0:0]"
+    for match in _let_through(version, closed):
+        yield f"-A {chain} {match} -j RETURN"
+    for network in of_version(version, closed.networks):
+        yield f"-A {chain} -d {network} -j DROP"
+
+
+def _let_through(version: int, closed: Closed) -> Iterator[str]:
+    yield _TUNNELLED[closed.userspace]
+    yield "-o lo"
+    for target in of_version(version, closed.targets):
+        yield f"-d {target} -p esp"
+        # In IPv6 the protocol is what comes after AH.
+        yield f"-d {target} -m ah" if version == 6 else f"-d {target} -p ah"  # noqa: PLR2004
+        yield f"-d {target} -p udp -m multiport --dports {','.join(map(str, IKE_PORTS))}"
+    for host, port in closed.hosts:
+        if of_version(version, [host]):
+            yield f"-d {host} -p tcp --dport {port}"
+    yield f"-p udp -m multiport --dports {','.join(map(str, DHCP_PORTS))}"
+    if version == 6:  # noqa: PLR2004
+        yield from (f"-p icmpv6 --icmpv6-type {kind}" for kind in _ND_TYPES)

@@ -1,0 +1,114 @@
+"""The block in nftables: one table for each session, replaced and deleted in one step.
+
+It sits after everything else that decides where a packet goes, source NAT included, so
+that it judges what really leaves: a machine's own packets and those that it forwards.
+In IPv6 a packet filter takes for the protocol what comes after AH, so AH is looked for apart.
+"""
+
+import json
+from collections.abc import Iterable
+
+from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
+from carnet.ipsec.block.run import answers, tell
+from carnet.ipsec.spec import NAME_PREFIX
+
+_PREFIX = "carnet_block_"
+
+_TUNNELLED = {
+    False: "rt ipsec exists accept",
+    True: 'meta oifkind "tun" oifname "ipsec*" accept',
+}
+"""How a packet is known to go into the tunnel, by whether ESP is the daemon's own.
+
+The kernel's ESP and AH come after this hook: what they are to protect has its IPsec policy
+by now. Userspace ESP has its packets by way of a tun device.
+"""
+
+_RULES = """\
+table inet {table} {{
+    set closed4 {{ type ipv4_addr; flags interval; auto-merge; {closed4} }}
+    set closed6 {{ type ipv6_addr; flags interval; auto-merge; {closed6} }}
+    set target4 {{ type ipv4_addr; {target4} }}
+    set target6 {{ type ipv6_addr; {target6} }}
+    set hosts4 {{ type ipv4_addr . inet_service; {hosts4} }}
+    set hosts6 {{ type ipv6_addr . inet_service; {hosts6} }}
+    chain target {{
+        meta l4proto {{ esp, ah }} accept
+        ip6 nexthdr ah accept
+        udp dport {{ {ike} }} accept
+    }}
+    chain closed {{
+        {tunnelled}
+        oif "lo" accept
+        ip daddr @target4 jump target
+        ip6 daddr @target6 jump target
+        ip daddr . tcp dport @hosts4 accept
+        ip6 daddr . tcp dport @hosts6 accept
+        udp dport {{ {dhcp} }} accept
+        icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept
+        counter drop
+    }}
+    chain leaving {{
+        type filter hook postrouting priority srcnat + 50; policy accept;
+        ip daddr @closed4 jump closed
+        ip6 daddr @closed6 jump closed
+    }}
+}}
+"""
+
+_PROBE = Closed(name=f"{NAME_PREFIX}probe", networks=(), targets=(), hosts=(), userspace=False)
+
+
+class Nft:
+    """nftables, through nft(8)."""
+
+    def works(self) -> bool:
+        """Whether the kernel would take a block's rules; it is only asked."""
+        return answers(["nft", "--check", "-f", "-"], _rules(_PROBE)) is not None
+
+    def close(self, closed: Closed) -> None:
+        """Make the session's table anew. Raises IPsecError."""
+        table = _table(closed.name)
+        # Added first, so that there is one to delete; all of it is one transaction.
+        anew = f"add table inet {table}\ndelete table inet {table}\n{_rules(closed)}"
+        tell(["nft", "-f", "-"], anew)
+
+    def lift(self, name: str) -> None:
+        """Delete the session's table. Raises IPsecError."""
+        table = _table(name)
+        tell(["nft", "-f", "-"], f"add table inet {table}\ndelete table inet {table}\n")
+
+    def names(self) -> frozenset[str]:
+        """Return the tunnels that have a table."""
+        listed = json.loads(answers(["nft", "-j", "list", "tables", "inet"]) or "{}")
+        tables = (each.get("table", {}).get("name", "") for each in listed.get("nftables", ()))
+        return frozenset(_tunnel(table) for table in tables if table.startswith(_PREFIX))
+
+
+def _table(name: str) -> str:
+    return _PREFIX + name.removeprefix(NAME_PREFIX)
+
+
+def _tunnel(table: str) -> str:
+    return NAME_PREFIX + table.removeprefix(_PREFIX)
+
+
+def _rules(closed: Closed) -> str:
+    sets = {}
+    for version in (4, 6):
+        hosts = [f"{host} . {port}" for host, port in closed.hosts if of_version(version, [host])]
+        sets[f"closed{version}"] = _elements(of_version(version, closed.networks))
+        sets[f"target{version}"] = _elements(of_version(version, closed.targets))
+        sets[f"hosts{version}"] = _elements(hosts)
+    return _RULES.format(
+        table=_table(closed.name),
+        tunnelled=_TUNNELLED[closed.userspace],
+        ike=", ".join(map(str, IKE_PORTS)),
+        dhcp=", ".join(map(str, DHCP_PORTS)),
+        **sets,
+    )
+
+
+def _elements(values: Iterable[str]) -> str:
+    listed = ", ".join(dict.fromkeys(values))
+    return f"elements = {{ {listed} }};" if listed else ""

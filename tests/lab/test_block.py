@@ -1,0 +1,176 @@
+"""Closed, not open: with a capture on the router while what carries the tunnel is killed."""
+
+import json
+import signal
+import socket
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from lab.capture import Capture
+from lab.http_client import request
+from lab.network import CLIENT_ADDRESS, SERVER_ADDRESS
+from lab.waiting import wait_until
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
+from tests.lab.test_plugging import agents, signal_inside
+
+CLEAR = f"host {CLIENT_ADDRESS} and dst net 10.20.0.0/16"
+DISCARD = 9
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=16) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def released(office):
+    yield
+    assert office.carnet("disconnect", "--release").returncode == 0
+
+
+def connect(office, *options):
+    done = office.carnet("connect", *options)
+    assert done.returncode == 0, done.stderr
+
+
+def fetches(office):
+    return request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+def try_in_clear(office):
+    """Have the Client send what is meant for the tunnel: UDP, and TCP's first packet."""
+    with office.world.client.network():
+        with socket.socket(type=socket.SOCK_DGRAM) as udp, suppress(OSError):
+            udp.sendto(b"for the work network alone", (SERVER_ADDRESS, DISCARD))
+        with suppress(OSError), socket.create_connection((SERVER_ADDRESS, 80), timeout=0.3):
+            pass
+
+
+@contextmanager
+def clear_packets(office):
+    """Yield a list that has, afterwards, how many packets passed the router in clear."""
+    found = []
+    with Capture(office.world.router) as capture:
+        yield found
+    found.append(capture.count(CLEAR))
+
+
+@contextmanager
+def charon_killed(office):
+    office.client_charon.kill()
+    try:
+        yield
+    finally:
+        office.client_charon.start()
+
+
+def end_agents(office):
+    """End whatever `carnet connect` left running on the Client, as a crash would."""
+    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
+    for pid, _ in agents(office):
+        signal_inside(office, pid, signal.SIGKILL)
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+
+
+def status(office):
+    return json.loads(office.carnet("status", "--json").stdout)
+
+
+def test_without_a_tunnel_and_without_the_block_packets_leave_in_clear(office):
+    """What the other tests of this file stand on: the capture sees such packets."""
+    connect(office, "--no-block")
+    assert [each["closed"] for each in status(office)] == [False]
+    with clear_packets(office) as found, charon_killed(office):
+        try_in_clear(office)
+    assert found[0] > 0
+
+
+def test_nothing_leaves_in_clear_while_charon_and_the_agent_are_killed(office):
+    connect(office)
+    assert fetches(office)
+    with clear_packets(office) as found:
+        end_agents(office)
+        with charon_killed(office):
+            try_in_clear(office)
+            done = office.carnet("status")
+            assert (done.returncode, is_one_sentence(done)) == (5, True)
+            assert "nothing leaves in clear for 10.20.0.0/16" in done.stderr
+            assert "carnet disconnect --release" in done.stderr
+        try_in_clear(office)
+        shown = office.carnet("status").stdout
+        assert "down, and closed" in shown
+        assert "`carnet disconnect work` ends the session" in shown
+    assert found == [0]
+    connect(office)
+    assert fetches(office)
+    assert len(status(office)) == 1
+
+
+def test_the_end_of_the_session_lifts_the_block(office):
+    connect(office)
+    with clear_packets(office) as found:
+        assert office.carnet("disconnect").returncode == 0
+        try_in_clear(office)
+    assert found[0] > 0
+
+
+def test_release_lifts_it_also_without_a_daemon(office):
+    connect(office)
+    with charon_killed(office), clear_packets(office) as found:
+        assert office.carnet("disconnect").returncode == 5
+        done = office.carnet("disconnect", "--release", "work")
+        assert done.stdout.startswith("Released work: packets leave")
+        try_in_clear(office)
+    assert found[0] > 0
+    assert status(office) == []
+
+
+def test_a_tunnel_that_target_lets_fall_leaves_the_machine_closed(office):
+    connect(office, "--lifetime", "1h")
+    with clear_packets(office) as found:
+        office.target_charon.stop()
+        wait_until(lambda: not status(office)[0]["up"], "the tunnel to go")
+        try_in_clear(office)
+    office.target_charon.start()
+    assert found == [0]
+    assert status(office)[0]["closed"]
+
+
+def test_it_is_closed_before_the_tunnel_comes_up_and_found_without_a_record(office):
+    done = office.start_connect(extra={"CARNET_CRASH_AT": "client.closed"})
+    done.wait(60)
+    with clear_packets(office) as found:
+        try_in_clear(office)
+    assert found == [0]
+    (left,) = status(office)
+    assert (left["up"], left["closed"]) == (False, True)
+    for record in office.world.client.path("run").rglob("session-*.json"):
+        record.unlink()
+    assert "no record tells whose it is; what is meant for it is held back" in (
+        office.carnet("status").stdout
+    )
+    connect(office)
+    assert fetches(office)
+
+
+def test_foreground_that_loses_its_tunnel_leaves_the_machine_closed(office):
+    process = office.start_connect("--foreground")
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    with clear_packets(office) as found:
+        with charon_killed(office):
+            assert process.wait() == 5
+            try_in_clear(office)
+        assert office.carnet("status").stdout.count("down, and closed") == 1
+    assert found == [0]
+
+
+def test_foreground_that_is_ended_lifts_the_block(office):
+    process = office.start_connect("--foreground")
+    process.wait_for_line("The tunnel stands until Ctrl-C")
+    process.signal(signal.SIGINT)
+    assert process.wait() == 0
+    with clear_packets(office) as found:
+        try_in_clear(office)
+    assert found[0] > 0

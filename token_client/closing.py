@@ -1,0 +1,87 @@
+"""Which packets are held back while a session is meant to live, and when they no more are."""
+
+import socket
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from carnet import crash
+from carnet.ipsec import block
+from carnet.ipsec.driver import Capabilities, Driver
+from carnet.objectives import Objective
+from carnet.wire.messages import TunnelingInfo
+from token_client.sessions import SessionStore
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Closing:
+    """The blocks that one run of `carnet connect` makes; `wanted` is False where there are none."""
+
+    def __init__(self, capabilities: Capabilities, hosts: Sequence[str], *, wanted: bool) -> None:
+        self._userspace = capabilities.userspace
+        self._hosts = hosts
+        self._wanted = wanted
+
+    def check(self, objective: Objective) -> None:
+        """Refuse, before a key pair is spent, where nothing could be closed. Raises IPsecError."""
+        if self._wanted and objective is not Objective.NATIVE:
+            block.find_filter()
+
+    def close(self, name: str, info: TunnelingInfo) -> None:
+        """Hold back what is meant for the tunnel; without IPsec all is meant to be in clear.
+
+        Raises IPsecError.
+        """
+        if not self._wanted or info.objective_id == Objective.NATIVE:
+            return
+        targets = _numbers(info.target_addresses)
+        own = tuple(str(ip_network(each)) for each in targets)
+        block.close(
+            block.Closed(
+                name=name,
+                networks=info.networks or own,
+                targets=targets,
+                hosts=tuple(_places(self._hosts)),
+                userspace=self._userspace,
+            )
+        )
+        crash.reach("client.closed")
+
+
+def end_session(driver: Driver, sessions: SessionStore, name: str) -> None:
+    """End a session for good: its tunnel, then its block, then what is known of it.
+
+    Raises IPsecError; whatever comes after what failed is left.
+    """
+    driver.down(name)
+    crash.reach("client.disconnected")
+    release(sessions, name)
+
+
+def release(sessions: SessionStore, name: str) -> None:
+    """Lift a session's block and forget it, its tunnel being gone. Raises IPsecError."""
+    block.lift(name)
+    crash.reach("client.released")
+    sessions.drop(name)
+
+
+def _numbers(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return addresses as numbers, host names looked up; what has none is left out."""
+    found = (number for address in addresses for number in _look_up(address, None))
+    return tuple(dict.fromkeys(found))
+
+
+def _places(urls: Iterable[str]) -> Iterable[tuple[str, int]]:
+    for url in urls:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        yield from ((number, port) for number in _look_up(parts.hostname or "", port))
+
+
+def _look_up(name: str, port: int | None) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(address[0]).partition("%")[0] for *_, address in found]
