@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench-timing bench-stores check format diagrams lock
+.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-stores check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -36,6 +36,12 @@ SECONDS ?= 600
 
 fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings are in .fuzz/
 	@$(RUN)/python -m tests.fuzz.campaign $(SECONDS)
+
+bench: $(STAMP) ## Measure against the floors; the report is in bench/results
+	@$(RUN)/python -m bench
+
+bench-quick: $(STAMP) ## A little of the same, in minutes
+	@$(RUN)/python -m bench --quick
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing

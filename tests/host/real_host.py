@@ -72,28 +72,34 @@ class Counting:
 
 
 class RealHost:
-    """A Host with a token and a Key Database in a directory; a context manager serves it."""
+    """A Host with a token and a Key Database; a context manager serves it.
 
-    def __init__(self, directory, module, limits=UNLIMITED, **rules):
+    The token is made where there is none. The database is a file in the directory, unless
+    it has another place.
+    """
+
+    def __init__(self, directory, module, limits=UNLIMITED, *, place=None, **rules):
         self.limits = limits
         self._rules = replace(door_rules(limits), **rules)
         self.port = 0
         self.hsm = None
-        self._token = module.choose(initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN))
-        self._path = directory / "keys.sqlite"
+        if not any(info.initialised for info in module.tokens()):
+            initialise_token(module, label="hsm", so_pin=SO_PIN, pin=PIN)
+        self._token = module.choose("hsm")
+        self._path = place or directory / "keys.sqlite"
         self._count = 0
         self.database = None
         self._closing = contextlib.ExitStack()
 
     def add_pairs(self, *pairs, **changes):
         """Put key pairs on the token and into the Key Database; only while not serving."""
+        numbered = list(enumerate(pairs, self._count + 1))
+        self._count += len(pairs)
         with open_session(self._token, PIN, writable=True) as session:
-            for pair in pairs:
-                self._count += 1
-                _store(session, pair, pair_label(MINTED, self._count))
+            for number, pair in numbered:
+                _store(session, pair, pair_label(MINTED, number))
         with KeyDatabase.opened(self._path) as database:
-            for pair in pairs:
-                database.add_pairs([_new_pair(pair, self._count, changes)])
+            database.add_pairs(_new_pair(pair, number, changes) for number, pair in numbered)
 
     def __enter__(self):
         self.database = Counting(self._closing.enter_context(KeyDatabase.opened(self._path)))

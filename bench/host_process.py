@@ -1,0 +1,175 @@
+"""A Host in a process of its own: `python -m bench.host_process serve|fill DIRECTORY …`.
+
+`fill` puts pairs on the token and into the Key Database, and prints the private keys of
+those as PEM in JSON; `serve` serves them, prints its port, and ends when standard input
+does. No Target is there: Host refuses each request itself, which takes it through every
+step of its own, the burn included.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from carnet.database.place import FilePlace, Place, PostgresPlace
+from carnet.service import log_as_json
+from carnet.token.module import find_module, load_module
+from host_agent.keydb import KeyDatabase, NewPair
+from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.host.real_host import RealHost
+from tests.unit.examples import SoftwareKey
+
+
+@contextmanager
+def process(command: str, *arguments: str, log: Path) -> Iterator[tuple[Any, int]]:
+    """Run such a process; give what it prints, and its process ID."""
+    argv = [sys.executable, "-m", "bench.host_process", command, *arguments]
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as started,
+    ):
+        if started.stdout is None or started.stdin is None:
+            raise RuntimeError("The process has no pipes.")
+        said = started.stdout.readline()
+        if not said:
+            raise RuntimeError(f"A Host of the benchmark ended at once; see {log.read_text()}")
+        try:
+            yield json.loads(said), started.pid
+        finally:
+            started.stdin.close()
+
+
+@dataclass(frozen=True)
+class Where:
+    """A Host's token and its Key Database."""
+
+    directory: Path
+    """Of the token, the log, and the database where that is a file."""
+    url: str | None = None
+    """Of a PostgreSQL database."""
+    password_file: Path | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """What tells a process of it."""
+        server = [] if self.url is None else ["--url", self.url]
+        password = [] if self.password_file is None else ["--password-file", self.password_file]
+        return list(map(str, [self.directory, *server, *password]))
+
+    @property
+    def place(self) -> Place:
+        """Where the database is."""
+        if self.url is None:
+            return FilePlace(self.directory / "keys.sqlite")
+        return replace(PostgresPlace.parse(self.url), password_file=self.password_file)
+
+    @property
+    def log(self) -> Path:
+        """What its processes say."""
+        return self.directory / "host.log"
+
+
+def filled(where: Where, on_token: int, others: int = 0) -> list[SoftwareKey]:
+    """Have so many pairs on the token and in the database, and others there alone."""
+    arguments = [*where.arguments, "--on-token", str(on_token), "--others", str(others)]
+    with process("fill", *arguments, log=where.log) as (texts, _):
+        return [SoftwareKey(key=load_pem_private_key(text.encode(), None)) for text in texts]
+
+
+@contextmanager
+def serving(where: Where) -> Iterator[tuple[int, int]]:
+    """Have a process serve them; give its port and its process ID."""
+    with process("serve", *where.arguments, log=where.log) as (port, pid):
+        yield port, pid
+
+
+@click.group()
+def main() -> None:
+    """Serve, or fill, a Host for measuring."""
+
+
+_directory = click.argument("directory", type=click.Path(path_type=Path))
+_url = click.option("--url")
+_password_file = click.option("--password-file", type=click.Path(path_type=Path))
+
+
+@main.command()
+@_directory
+@_url
+@_password_file
+@click.option("--on-token", default=0)
+@click.option("--others", default=0)
+def fill(
+    directory: Path, url: str | None, password_file: Path | None, on_token: int, others: int
+) -> None:
+    """Make the pairs."""
+    where = Where(directory, url, password_file)
+    host = _host(where)
+    keys = [SoftwareKey() for _ in range(on_token)]
+    host.add_pairs(*keys)
+    with KeyDatabase.opened(where.place) as database:
+        database.add_pairs(_strangers(others))
+    _say([_pem(key) for key in keys])
+
+
+@main.command()
+@_directory
+@_url
+@_password_file
+def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
+    """Serve until standard input ends."""
+    log_as_json()
+    with _host(Where(directory, url, password_file)) as host:
+        _say(host.port)
+        sys.stdin.read()
+
+
+def _host(where: Where) -> RealHost:
+    os.environ[CONFIGURATION_VARIABLE] = str(prepare(where.directory / "softhsm"))
+    return RealHost(where.directory, load_module(find_module(None)), place=where.place)
+
+
+def _strangers(count: int) -> Iterable[NewPair]:
+    """Make up rows of pairs that nobody uses; the database does not look at their keys."""
+    fields: Mapping[str, Any] = {"custody": "paired", "suite": 1, "not_after": None}
+    for number in range(count):
+        whose, of_batch = divmod(number, 50)
+        yield NewPair(
+            key_id=secrets.token_bytes(16),
+            user_id=f"user{whose}@office",
+            token_serial=f"{whose:016}",
+            batch_id=whose.to_bytes(16),
+            label=f"carnet 20261123T000000Z {of_batch:04}",
+            public_key=secrets.token_bytes(91),
+            **fields,
+        )
+
+
+def _pem(key: SoftwareKey) -> str:
+    octets: bytes = key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return octets.decode()
+
+
+def _say(value: int | Sequence[str]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

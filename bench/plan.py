@@ -1,0 +1,37 @@
+"""How much is measured, where, and how that is shown."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from carnet.progress import Advance, progress_bar
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: of everything, or of a little of everything."""
+
+    directory: Path
+    """For the run alone; gone afterwards."""
+    quick: bool
+    """Within about five minutes in all."""
+
+    def rounds(self, whole: int) -> int:
+        """Return how many rounds there are, given those of a whole run; five at least."""
+        return max(5, whole // 4) if self.quick else max(5, whole)
+
+    def size(self, whole: int, quick: int) -> int:
+        """Return how large something is: of the whole run, or of the quick one."""
+        return quick if self.quick else whole
+
+    def place(self) -> Path:
+        """Return a new directory of the run's."""
+        return Path(mkdtemp(dir=self.directory))
+
+    @contextmanager
+    def progress(self, what: str, steps: int) -> Iterator[Advance]:
+        """Yield what moves a progress bar on."""
+        with progress_bar(what, steps, wanted=None) as advance:
+            yield advance

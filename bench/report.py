@@ -1,0 +1,97 @@
+"""The report of a run, as people read it (Markdown) and as programs do (JSON)."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from bench.comparison import Row, Spread
+
+_HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
+_MACHINE = (
+    "Written by {kind} on {measured}: {processors} processors, kernel {kernel}, Python {python}.\n"
+)
+_READING = (
+    "Both sides of a row were measured in turn, round by round. Each figure is the median, with "
+    "the quartiles in brackets; the ratio is that of ours to the floor within a round.\n"
+)
+_WORDS = {True: "met", False: "**missed**", None: ""}
+
+
+def facts(rows: Sequence[Row], *, quick: bool) -> dict[str, Any]:
+    """Return all of a run as JSON has it."""
+    return {
+        "measured": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "quick": quick,
+        "machine": {
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        },
+        "rows": [row.facts() for row in rows],
+    }
+
+
+def markdown(rows: Sequence[Row], run: dict[str, Any]) -> str:
+    """Return the report's text."""
+    machine = run["machine"]
+    kind = "a quick run" if run["quick"] else "a whole run"
+    parts = [
+        "# What Carnet takes, next to its floors\n",
+        _MACHINE.format(kind=kind, measured=run["measured"], **machine),
+        _READING,
+    ]
+    for group, members in groupby(rows, key=lambda row: row.group):
+        parts.append(f"## {group}\n")
+        parts.append(_table(list(members)))
+    return "\n".join(parts)
+
+
+def write(directory: Path, rows: Sequence[Row], *, quick: bool) -> None:
+    """Write both forms into the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    run = facts(rows, quick=quick)
+    (directory / "report.json").write_text(json.dumps(run, indent=1) + "\n")
+    (directory / "report.md").write_text(markdown(rows, run))
+
+
+def as_json(rows: Sequence[Row], *, quick: bool) -> str:
+    """Return the facts of a run as JSON."""
+    return json.dumps(facts(rows, quick=quick))
+
+
+def last_rows(directory: Path) -> list[dict[str, Any]]:
+    """Return the rows of the run that is stored there; none where there is none."""
+    path = directory / "report.json"
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return rows
+
+
+def _table(rows: Iterable[Row]) -> str:
+    rows = list(rows)
+    lines = [
+        f"| {row.name} | {_spread(row.ours)} {row.unit} | {_spread(row.floor)} {row.unit} "
+        f"| {row.floor_name} | {_figures(row.ratio)} | {row.aim.text} | {_WORDS[row.is_met]} |"
+        for row in rows
+    ]
+    notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
+    return _HEAD + "\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else "")
+
+
+def _spread(values: Sequence[float]) -> str:
+    return _figures(Spread.of(values))
+
+
+def _figures(spread: Spread) -> str:
+    return f"{_short(spread.median)} ({_short(spread.low)} to {_short(spread.high)})"
+
+
+def _short(value: float) -> str:
+    digits = max(0, 2 - len(str(int(abs(value)))) + 1)
+    return f"{value:.{digits}f}"

@@ -1,0 +1,1 @@
+"""The rows of the report, each with its floor beside it."""

@@ -1,0 +1,62 @@
+"""How long the commands that people wait for take, next to an interpreter that does nothing."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench.comparison import Aim, Row, in_turn
+from bench.plan import Plan
+from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+
+_COMMANDS = Path(sys.executable).parent
+_AIMS = {
+    ("--version",): Aim("at most 3 times", most=3),
+    ("--help",): Aim("at most 3 times", most=3),
+    ("tokens",): Aim("none; to be seen"),
+    ("status",): Aim("none; to be seen"),
+}
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure `carnet` with each of them, whole processes, in milliseconds."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(plan.directory),
+        CONFIGURATION_VARIABLE: str(prepare(plan.directory / "softhsm")),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+    interpreter = partial(milliseconds, [sys.executable, "-c", "pass"], environment)
+    for arguments, aim in _AIMS.items():
+        command = partial(
+            milliseconds, [str(_COMMANDS / "carnet"), *arguments], environment, allowed=(0, 4, 5)
+        )
+        name = f"carnet {' '.join(arguments)}"
+        with plan.progress(name, plan.rounds(11) + 1) as advance:
+            ours, floor = in_turn(command, interpreter, plan.rounds(11), advance)
+        yield Row(
+            group="Commands",
+            name=name,
+            floor_name="python -c pass",
+            unit="ms",
+            aim=aim,
+            ours=ours,
+            floor=floor,
+        )
+
+
+def milliseconds(
+    argv: Sequence[str], environment: Mapping[str, str], *, allowed: Sequence[int] = (0,)
+) -> float:
+    """Return how long a whole process takes; raises RuntimeError if it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    taken = 1000 * (time.perf_counter() - started)
+    if done.returncode not in allowed:
+        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.decode()}")
+    return taken

@@ -1,0 +1,143 @@
+"""What a request costs as the Key Database and the token fill, and what memory a Host takes."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench import host_process
+from bench.comparison import Aim, Row, in_turn
+from bench.host_process import Where
+from bench.load import closed_loop
+from bench.plan import Plan
+from lab.postgresql import PostgresServer, postgres_machine
+from tests.host.real_host import sealed
+from tests.unit.examples import SoftwareKey
+
+GROUP = "A request, as Host fills"
+_AIM = Aim("at most 1.2 times", most=1.2)
+_FEWEST_PAIRS, _FEWEST_KEYS = 1_000, 50
+_REQUESTS = 12
+"""In one round."""
+_MEMORY_BATCH = 100
+"""Requests between two fresh ones, where memory is looked at."""
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Compare with the smallest database and the smallest token, by a request's latency."""
+    with postgres_machine() as machine:
+        server = machine.start()
+        for count in sorted({100_000, plan.size(1_000_000, 100_000)}):
+            for kind in ("SQLite", "PostgreSQL"):
+                with _places(plan, server if kind == "PostgreSQL" else None) as (many, few):
+                    yield _by_pairs(plan, kind, count, many, few)
+    for count in sorted({500, plan.size(5_000, 500)}):
+        with _places(plan, None) as (many, few):
+            yield _by_keys(plan, count, many, few)
+    yield _memory(plan)
+
+
+@contextmanager
+def _places(plan: Plan, server: PostgresServer | None) -> Iterator[tuple[Where, Where]]:
+    """Give the places of two Hosts, on this server or each with a file."""
+    directories = [plan.place(), plan.place()]
+    if server is None:
+        yield Where(directories[0]), Where(directories[1])
+        return
+    with server.database() as one, server.database() as other:
+        many, few = (
+            Where(directory, server.url(name), server.password_file)
+            for directory, name in zip(directories, (one, other), strict=True)
+        )
+        yield many, few
+
+
+def _by_pairs(plan: Plan, kind: str, count: int, many: Where, few: Where) -> Row:
+    needed = _needed(plan)
+    bodies = [
+        _bodies(host_process.filled(where, needed, others))
+        for where, others in ((many, count - needed), (few, _FEWEST_PAIRS - needed))
+    ]
+    name = f"{count:,} pairs in {kind}"
+    ours, floor = _latencies(plan, name, (many, few), bodies)
+    return _row(name, f"{_FEWEST_PAIRS:,} pairs", ours, floor)
+
+
+def _by_keys(plan: Plan, count: int, many: Where, few: Where) -> Row:
+    bodies = [
+        _bodies(host_process.filled(where, _needed(plan) + more))
+        for where, more in ((many, count), (few, _FEWEST_KEYS))
+    ]
+    name = f"{count:,} keys on a SoftHSM2 token"
+    ours, floor = _latencies(plan, name, (many, few), bodies)
+    note = f"and {_needed(plan)} on each token, which the requests use up"
+    return _row(name, f"{_FEWEST_KEYS} keys", ours, floor, note)
+
+
+def _needed(plan: Plan) -> int:
+    return (plan.rounds(9) + 1) * _REQUESTS
+
+
+def _latencies(
+    plan: Plan, name: str, places: tuple[Where, Where], bodies: list[Iterator[bytes]]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    rounds = plan.rounds(9)
+    with ExitStack() as stack, plan.progress(name, rounds + 1) as advance:
+        ports = [stack.enter_context(host_process.serving(where))[0] for where in places]
+        ours, floor = (
+            partial(_median, port, of_this) for port, of_this in zip(ports, bodies, strict=True)
+        )
+        return in_turn(ours, floor, rounds, advance)
+
+
+def _median(port: int, bodies: Iterator[bytes]) -> float:
+    return closed_loop([port], [next(bodies) for _ in range(_REQUESTS)], 1).median
+
+
+def _row(
+    name: str, floor: str, ours: tuple[float, ...], other: tuple[float, ...], note: str = ""
+) -> Row:
+    return Row(
+        group=GROUP, name=name, floor_name=floor, unit="ms", aim=_AIM, ours=ours, floor=other,
+        note=note,
+    )  # fmt: skip
+
+
+def _memory(plan: Plan) -> Row:
+    """Compare the resident memory of a Host after so many requests with that after few."""
+    few, many = plan.size(1_000, 200), plan.size(100_000, 4_000)
+    where = Where(plan.place())
+    fresh = _bodies(host_process.filled(where, many // _MEMORY_BATCH))
+    with (
+        host_process.serving(where) as (port, pid),
+        plan.progress(f"{many:,} requests", many // _MEMORY_BATCH) as advance,
+    ):
+        seen: dict[int, float] = {}
+        for done in range(_MEMORY_BATCH, many + 1, _MEMORY_BATCH):
+            body = next(fresh)
+            closed_loop([port], [body], 1)
+            closed_loop([port], [body] * (_MEMORY_BATCH - 1), 4)
+            seen[done] = resident_mebibytes(pid)
+            advance()
+    return Row(
+        group="Memory of a Host",
+        name=f"after {many:,} requests",
+        floor_name=f"after {few:,}",
+        unit="MiB",
+        aim=Aim("flat: at most 1.1 times", most=1.1),
+        ours=(seen[many],),
+        floor=(seen[few],),
+        note=f"resident; of {_MEMORY_BATCH} requests one is fresh, and the others repeat it, so "
+        "that they get its stored answer",
+    )
+
+
+def resident_mebibytes(pid: int) -> float:
+    """Return the memory that a process has in RAM, in MiB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) / 1024 if found else 0.0
+
+
+def _bodies(keys: list[SoftwareKey]) -> Iterator[bytes]:
+    return iter([sealed(key) for key in keys])

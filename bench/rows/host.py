@@ -1,0 +1,170 @@
+"""What a Host carries, next to the token operations of its requests in a bare loop."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag
+
+from bench import host_process
+from bench.comparison import Aim, Row, in_turn
+from bench.host_process import Where
+from bench.load import Load, closed_loop, open_loop
+from bench.plan import Plan
+from carnet.token.initialise import initialise_token
+from carnet.token.module import find_module, load_module
+from carnet.token.session import TokenSession, open_session
+from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.host.real_host import PIN, SO_PIN, sealed
+
+GROUP = "Host"
+_CLIENTS = (1, 8, 64)
+_PROCESSES = (2, 4)
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure requests a second, latencies under load, and what more processes bring."""
+    yield from _rates(plan)
+    yield _latency(plan)
+    yield from _processes(plan)
+
+
+def _rates(plan: Plan) -> Iterator[Row]:
+    rounds, size = plan.rounds(9), plan.size(96, 64)
+    for clients in _CLIENTS:
+        directory = plan.place()
+        bodies = _bodies(directory, (rounds + 1) * size)
+        with (
+            bare_token(plan.place(), (rounds + 1) * size) as floor,
+            host_process.serving(Where(directory)) as (port, _),
+            plan.progress(f"Host, {clients} Clients", rounds + 1) as advance,
+        ):
+            ours, bare = in_turn(
+                lambda: closed_loop([port], _take(bodies, size), clients).rate,  # noqa: B023
+                partial(floor, size),
+                rounds,
+                advance,
+            )
+        yield Row(
+            group=GROUP,
+            name=f"one process, {clients} Clients in a closed loop",
+            floor_name="the same token operations in a bare loop",
+            unit="requests/s",
+            aim=Aim("at least half", least=0.5),
+            ours=ours,
+            floor=bare,
+            note="agree, sign, and destroy both halves, for each request; SQLite, SoftHSM2",
+        )
+
+
+def _latency(plan: Plan) -> Row:
+    """Measure p99 against p50 at four fifths of the rate that one process carries."""
+    rounds, size = plan.rounds(9), plan.size(200, 100)
+    directory = plan.place()
+    bodies = _bodies(directory, (rounds + 2) * size)
+    loads: list[Load] = []
+    with (
+        host_process.serving(Where(directory)) as (port, _),
+        plan.progress("Host at 80 % load", rounds) as advance,
+    ):
+        closed_loop([port], _take(bodies, size), 8)
+        rate = 0.8 * closed_loop([port], _take(bodies, size), 8).rate
+        for _ in range(rounds):
+            loads.append(open_loop(port, _take(bodies, size), rate))
+            advance()
+    return Row(
+        group=GROUP,
+        name="p99 at 80 % load",
+        floor_name="p50 of the same",
+        unit="ms",
+        aim=Aim("at most 5 times", most=5),
+        ours=tuple(load.percentile(99) for load in loads),
+        floor=tuple(load.median for load in loads),
+        note=f"{rate:.0f} requests a second, each counted from when it was due",
+    )
+
+
+def _processes(plan: Plan) -> Iterator[Row]:
+    rounds, size = plan.rounds(9), plan.size(96, 64)
+    for count in _PROCESSES:
+        directory = plan.place()
+        bodies = _bodies(directory, 2 * (rounds + 1) * size)
+        with ExitStack() as stack, plan.progress(f"{count} processes", rounds + 1) as advance:
+            served = [host_process.serving(Where(directory)) for _ in range(count)]
+            ports = [stack.enter_context(one)[0] for one in served]
+            ours, one = in_turn(
+                lambda: closed_loop(ports, _take(bodies, size), 16).rate,  # noqa: B023
+                lambda: closed_loop(ports[:1], _take(bodies, size), 16).rate,  # noqa: B023
+                rounds,
+                advance,
+            )
+        yield Row(
+            group=GROUP,
+            name=f"{count} processes, 16 Clients",
+            floor_name="one of them alone",
+            unit="requests/s",
+            aim=Aim("more, until the token or the disk limits"),
+            ours=ours,
+            floor=one,
+            note="one SoftHSM2 token and one SQLite file for all",
+        )
+
+
+def _bodies(directory: Path, count: int) -> Iterator[bytes]:
+    """Fill a Host with so many pairs; return a request of each."""
+    keys = host_process.filled(Where(directory), count)
+    return iter([sealed(key) for key in keys])
+
+
+def _take(bodies: Iterator[bytes], count: int) -> list[bytes]:
+    return [next(bodies) for _ in range(count)]
+
+
+class bare_token(ExitStack):  # noqa: N801  a context manager, read as a function
+    """Give what does a request's token operations so many times; returns them a second."""
+
+    def __init__(self, directory: Path, pairs: int) -> None:
+        super().__init__()
+        self._directory, self._pairs = directory, pairs
+
+    def __enter__(self) -> Callable[[int], float]:  # type: ignore[override]
+        """Make the pairs."""
+        os.environ[CONFIGURATION_VARIABLE] = str(prepare(self._directory / "softhsm"))
+        module = load_module(find_module(None))
+        module.library.reinitialize()
+        token = module.choose(initialise_token(module, label="bare", so_pin=SO_PIN, pin=PIN))
+        session = self.enter_context(open_session(token, PIN, writable=True))
+        left = iter([_pair(session) for _ in range(self._pairs)])
+        return partial(_operations_a_second, left)
+
+
+def _pair(session: TokenSession) -> tuple[Any, Any]:
+    curve = {Attribute.EC_PARAMS: bytes.fromhex("06082a8648ce3d030107")}
+    parameters = session.raw.create_domain_parameters(KeyType.EC, curve, local=True)
+    uses = MechanismFlag.SIGN | MechanismFlag.DERIVE
+    made: tuple[Any, Any] = parameters.generate_keypair(store=True, capabilities=uses)
+    return made
+
+
+def _operations_a_second(left: Iterator[tuple[Any, Any]], count: int) -> float:
+    pairs = [next(left) for _ in range(count)]
+    point = pairs[0][0][Attribute.EC_POINT][2:]
+    started = time.perf_counter()
+    for public, private in pairs:
+        secret = private.derive_key(
+            KeyType.GENERIC_SECRET,
+            256,
+            mechanism=Mechanism.ECDH1_DERIVE,
+            mechanism_param=(KDF.NULL, None, point),
+            template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
+        )
+        bytes(secret[Attribute.VALUE])
+        secret.destroy()
+        private.sign(bytes(32), mechanism=Mechanism.ECDSA)
+        private.destroy()
+        public.destroy()
+    return count / (time.perf_counter() - started)

@@ -1,0 +1,77 @@
+"""What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
+
+import json
+
+import pytest
+
+from bench import report
+from bench.comparison import Aim, Row, Spread, in_turn
+from bench.regression import regressions
+
+AT_MOST = Aim("at most 3 times", most=3)
+HALF = Aim("at least half", least=0.5)
+
+
+def row(ours, floor, aim=AT_MOST, name="a row"):
+    return Row(
+        group="a table", name=name, floor_name="a floor", unit="ms", aim=aim, ours=ours, floor=floor
+    )
+
+
+def stored(*rows):
+    return json.loads(report.as_json(rows, quick=False))["rows"]
+
+
+def test_sides_are_measured_in_turn_and_the_first_round_is_not_counted():
+    order, figures = [], iter(range(100))
+
+    def side(name):
+        order.append(name)
+        return next(figures)
+
+    ours, floor = in_turn(lambda: side("ours"), lambda: side("floor"), 2)
+    assert order == ["ours", "floor"] * 3
+    assert (ours, floor) == ((2, 4), (3, 5))
+
+
+def test_a_ratio_is_that_within_a_round():
+    # A machine that is ten times slower in one round moves no ratio.
+    assert row((2, 20, 2), (1, 10, 1)).ratio == Spread(2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("aim", "ours", "met"),
+    [
+        (AT_MOST, 3, True),
+        (AT_MOST, 3.1, False),
+        (HALF, 0.5, True),
+        (HALF, 0.4, False),
+        (Aim("floor and 50 ms", above=50), 51, True),
+        (Aim("floor and 50 ms", above=50), 52, False),
+        (Aim("to be seen"), 1, None),
+    ],
+)
+def test_an_aim_is_met_or_missed_by_the_medians(aim, ours, met):
+    assert row((ours,) * 3, (1,) * 3, aim).is_met is met
+
+
+def test_a_ratio_that_became_worse_is_found_in_the_direction_of_its_aim():
+    before = stored(row((2, 2, 2), (1, 1, 1)), row((2, 2, 2), (1, 1, 1), HALF, "a rate"))
+    slower = stored(row((4, 4, 4), (1, 1, 1)), row((4, 4, 4), (1, 1, 1), HALF, "a rate"))
+    assert regressions(before, slower) == ["a table, a row: 4.00 of the floor, where it was 2.00."]
+    assert regressions(slower, before) == ["a table, a rate: 2.00 of the floor, where it was 4.00."]
+
+
+def test_what_both_runs_spread_over_is_no_regression():
+    before = stored(row((2, 4, 6), (1, 1, 1)))
+    assert regressions(before, stored(row((4, 6, 8), (1, 1, 1)))) == []
+
+
+def test_a_report_says_each_row_and_whether_it_is_met(tmp_path):
+    rows = [row((2, 2, 2), (1, 1, 1)), row((9, 9, 9), (1, 1, 1), name="another")]
+    report.write(tmp_path, rows, quick=True)
+    text = (tmp_path / "report.md").read_text()
+    assert "| a row | 2.00 (2.00 to 2.00) ms | 1.00 (1.00 to 1.00) ms | a floor |" in text
+    assert text.count("| met |") == 1
+    assert text.count("**missed**") == 1
+    assert report.last_rows(tmp_path) == stored(*rows)
