@@ -2,8 +2,9 @@
 
 One path for requests, `POST /v1/requests`, and one request a connection. Whatever an
 unauthenticated sender does wrong gets one and the same answer: the same bytes, 403 with
-an empty body. `GET /v1/address` tells anybody the address that he is seen at, and
-nothing else: no key, no database and no token has a part in it.
+an empty body. `POST /v1/endings` tells whoever knows the Request ID of a tunnel, 16 random
+bytes, what Target has signed of its end. `GET /v1/address` tells anybody the address that
+he is seen at, and nothing else: no key, no database and no token has a part in it.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.suites import numbers_of
-from host_agent import officer_interface, schema
+from host_agent import endings, officer_interface, schema
 from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.admission import Admission
 from host_agent.config import HostConfig, LimitsSection
@@ -57,6 +58,8 @@ CONNECTION_SECONDS = 60
 RETRY_AFTER_SECONDS = "2"
 _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
 _PATH = "/v1/requests"
+_ENDINGS_PATH = "/v1/endings"
+_REQUEST_ID_LENGTH = 16
 _ADDRESS_PATH = "/v1/address"
 
 
@@ -81,8 +84,10 @@ class HostService:
         """Answer one sealed request, or a question for the address that is seen here."""
         if _is_address_question(request):
             return self._tell_address(request.remote or "")
+        if (request.method, request.raw_path) == ("POST", _ENDINGS_PATH):
+            return await self._tell_ending(request)
         try:
-            envelope = parse_envelope(await _read_body(request))
+            envelope = parse_envelope(await _read_body(request, _PATH))
         except (WireError, OSError, web.RequestPayloadError) as error:
             log.info("rejected", reason=str(error) or type(error).__name__)
             return the_one_answer()
@@ -97,6 +102,21 @@ class HostService:
         if seconds is not None:
             return _http(Busy(seconds))
         return FixedAnswer(HTTPStatus.OK, {"Content-Type": "text/plain"}, address.encode("ascii"))
+
+    async def _tell_ending(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Tell the traveller what Target has signed for her of her tunnel's end."""
+        try:
+            request_id = await _read_body(request, _ENDINGS_PATH)
+        except (WireError, OSError, web.RequestPayloadError) as error:
+            log.info("rejected", reason=str(error) or type(error).__name__)
+            return the_one_answer()
+        if len(request_id) != _REQUEST_ID_LENGTH:
+            return the_one_answer()
+        seconds = self._parts.admission.look(request.remote or "")
+        if seconds is not None:
+            return _http(Busy(seconds))
+        outcome = await endings.ending_of(self._parts.database, self._parts.link, request_id)
+        return _http(outcome)
 
     async def take_up_unanswered(self, older_than: int = 0) -> None:
         """Go on with requests of so many seconds that a crash or a silent Target left.
@@ -314,13 +334,13 @@ def _is_address_question(request: web.BaseRequest) -> bool:
     )
 
 
-async def _read_body(request: web.BaseRequest) -> bytes:
-    """Return the body of what may be a sealed request.
+async def _read_body(request: web.BaseRequest, path: str) -> bytes:
+    """Return the body of what may be sent to that path.
 
     Raises WireError for another path, method or expectation, TimeoutError and
     RequestPayloadError for a body that does not come, or not whole.
     """
-    if (request.method, request.rel_url.raw_path) != ("POST", _PATH):
+    if (request.method, request.rel_url.raw_path) != ("POST", path):
         raise WireError(Fault.FRAMING, "another path or method")
     if "Expect" in request.headers:
         raise WireError(Fault.FRAMING, "an expectation")

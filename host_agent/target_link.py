@@ -13,6 +13,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from carnet.ending import MAX_ENDING
 from carnet.link import read_at_most
 from carnet.wire import cbor
 from carnet.wire.control import (
@@ -91,6 +92,19 @@ class TargetLink:
         status, _, _ = await self._call("DELETE", target, path, _ATTEMPT_SECONDS)
         if status not in _ENDED:
             raise TargetSilentError("target-not-ready", f"HTTP {status}")
+
+    async def ending(self, target: str, request_id: bytes) -> bytes | None:
+        """Return why a tunnel ended, signed by Target for the traveller; None if it lives.
+
+        Raises TargetSilentError.
+        """
+        path = f"/v1/tunnels/{request_id.hex()}/ending"
+        status, body, _ = await self._call("GET", target, path, _ATTEMPT_SECONDS)
+        if status == HTTPStatus.NOT_FOUND:
+            return None
+        if status != HTTPStatus.OK or len(body) > MAX_ENDING:
+            raise TargetSilentError("target-not-ready", f"HTTP {status}")
+        return body
 
     async def _ask(self, target: str, body: bytes) -> TimedAnswer:
         status, answer, headers = await self._call(

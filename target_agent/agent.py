@@ -1,6 +1,7 @@
 """The Target's Tunnel Agent: every request, and every live tunnel, of one Target."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterable
 from enum import Enum
 from weakref import WeakValueDictionary
@@ -134,8 +135,26 @@ class Agent:
         except TimeoutError:
             return ()
 
+    async def end_of(self, host: str, request_id: bytes, seconds: float) -> TunnelRecord | None:
+        """Return the record of a Host's tunnel that ended; wait for its end if need be.
+
+        None if it lives on, or this Host has no such tunnel.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._end_told:
+                while True:
+                    record = await asyncio.to_thread(self.records.find, request_id)
+                    if record is None or record.host != host or record.state == "refused":
+                        return None
+                    if record.state == "ended":
+                        return record
+                    if self._stopping:
+                        return None
+                    await self._end_told.wait()
+        return None
+
     async def stop_telling(self) -> None:
-        """Have every ended() return."""
+        """Have every ended() and end_of() return."""
         async with self._end_told:
             self._stopping = True
             self._end_told.notify_all()

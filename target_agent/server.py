@@ -12,17 +12,25 @@ import structlog
 from aiohttp import web
 
 from carnet import crash
+from carnet.ending import prove_ending
+from carnet.errors import TokenError
 from carnet.link import peer_name, read_at_most
 from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelGrant, TunnelRequest
+from carnet.wire.documents import DOCUMENT_VERSION, Ending
 from carnet.wire.fault import WireError
-from target_agent.agent import Agent, Ending
+from target_agent.agent import Agent
+from target_agent.agent import Ending as Outcome
 from target_agent.answering import Answering
+from target_agent.link_key import LinkKey
+from target_agent.records import TunnelRecord
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 25.0
 """For how long a Host's question for ended tunnels is kept open."""
+ENDING_SECONDS = 3.0
+"""For how long a question why a tunnel ended waits until it has."""
 RETRY_AFTER_SECONDS = "2"
 _MAX_NUMBER = 2**53
 _REQUEST_ID = re.compile(r"[0-9a-f]{32}")
@@ -32,10 +40,11 @@ Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """The three paths of the link."""
+    """The paths of the link."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, key: LinkKey) -> None:
         self._agent = agent
+        self._key = key
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -44,6 +53,7 @@ class Server:
         application.router.add_post("/v1/tunnels", _for_hosts(self.open))
         application.router.add_get("/v1/ended", _for_hosts(self.ended))
         application.router.add_delete("/v1/tunnels/{request_id}", _for_hosts(self.revoke))
+        application.router.add_get("/v1/tunnels/{request_id}/ending", _for_hosts(self.ending))
         application.on_shutdown.append(self._wake)
         return application
 
@@ -74,11 +84,26 @@ class Server:
         body = cbor.pack(EndedTunnels(tunnels=tunnels))
         return web.Response(body=body, content_type="application/cbor")
 
+    async def ending(self, request: web.Request, host: str) -> web.StreamResponse:
+        """Sign why a tunnel of a Host ended, for its traveller; wait a little for its end."""
+        request_id = _request_id(request)
+        if request_id is None:
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
+        record = await self._agent.end_of(host, request_id, ENDING_SECONDS)
+        if record is None:
+            return web.Response(status=HTTPStatus.NOT_FOUND)
+        try:
+            body = _prove(record, self._key)
+        except TokenError as error:
+            log.warning("ending-not-signed", reason=error.sentence)
+            return web.Response(status=HTTPStatus.NOT_FOUND)
+        return web.Response(body=body, content_type="application/cbor")
+
     async def revoke(self, request: web.Request, host: str) -> web.StreamResponse:
         """End a tunnel of a Host that wants it ended."""
-        if not _REQUEST_ID.fullmatch(request.match_info["request_id"]):
+        request_id = _request_id(request)
+        if request_id is None:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        request_id = bytes.fromhex(request.match_info["request_id"])
         ending = await self._agent.end(request_id, "revoked", host=host)
         return web.Response(status=_ENDINGS[ending])
 
@@ -87,10 +112,26 @@ class Server:
 
 
 _ENDINGS = {
-    Ending.DONE: HTTPStatus.NO_CONTENT,
-    Ending.WAITING: HTTPStatus.ACCEPTED,
-    Ending.NOT_LIVE: HTTPStatus.NOT_FOUND,
+    Outcome.DONE: HTTPStatus.NO_CONTENT,
+    Outcome.WAITING: HTTPStatus.ACCEPTED,
+    Outcome.NOT_LIVE: HTTPStatus.NOT_FOUND,
 }
+
+
+def _request_id(request: web.Request) -> bytes | None:
+    text = request.match_info["request_id"]
+    return bytes.fromhex(text) if _REQUEST_ID.fullmatch(text) else None
+
+
+def _prove(record: TunnelRecord, key: LinkKey) -> bytes:
+    """Return the signed end of a tunnel; raises TokenError if the link's key cannot sign."""
+    ending = Ending(
+        version=DOCUMENT_VERSION,
+        request_id=record.request_id,
+        reason=record.end_reason or "ended",
+        ended_at=record.ended_at or 0,
+    )
+    return prove_ending(ending, key.sign, key.certificate, key.authority)
 
 
 @web.middleware

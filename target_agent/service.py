@@ -18,6 +18,7 @@ from target_agent.control import sole_hold
 from target_agent.control_socket import control_socket
 from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
+from target_agent.link_key import load_link_key
 from target_agent.server import Server
 
 DOOR = DoorRules(
@@ -31,7 +32,7 @@ DOOR = DoorRules(
 
 async def serve(config: TargetConfig, driver: Driver) -> None:
     """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start."""
-    link = server_context(config.link)
+    link, key = server_context(config.link), load_link_key(config.link)
     with (
         sole_hold(config.lock) as alone,
         opened_database(config.database, "target_agent") as engine,
@@ -46,7 +47,7 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
         signing = asyncio.create_task(heads.run())
         try:
             async with control_socket(agent, config.control_socket):
-                runner = web.AppRunner(Server(agent).application())
+                runner = web.AppRunner(Server(agent, key).application())
                 await serve_until_stopped(runner, DOOR, config.listen, config.port, link)
         finally:
             await agent.stop()

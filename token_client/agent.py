@@ -61,6 +61,8 @@ class Means:
     sessions: SessionStore
     steps: Steps
     closing: Closing
+    hosts: tuple[str, ...]
+    """Where to ask later why the tunnel ended."""
     allow_weak: bool = False
     """Whether Target may choose suites that are for benchmarks only."""
 
@@ -242,6 +244,8 @@ class Exchange:
             clock_behind=self._clock_behind,
             token_label=self._means.booklet.label,
             token_serial=self._means.booklet.serial,
+            hosts=self._means.hosts,
+            officer_key=self._means.booklet.officer_key.hex(),
         )
         self._means.sessions.keep(session)
         return session

@@ -28,9 +28,9 @@ _WORKER = "--worker"
 def start(session: Session, config: ClientConfig) -> bool:
     """Start the agent for a tunnel and return at once; False if it has nowhere to look.
 
-    Where the tunnel stays whatever happens there is nothing to watch, and none starts.
+    None starts where the configuration wants none.
     """
-    if config.on_removal is OnRemoval.KEEP:
+    if not config.agent:
         return True
     if memory_directory() is None:
         return False
@@ -60,11 +60,11 @@ def look_once(
         raise TokenError(ending.sentence)
 
 
-def supervise(driver: Driver, session: Session) -> None:
+def supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
     """Keep a worker running until it is done; raises IPsecError.
 
-    One that crashes again and again watches over nothing: the tunnel ends then, as if
-    the token had been pulled.
+    One that crashes again and again watches over nothing: what happens then is what
+    happens when the token is pulled.
     """
     crashes: list[float] = []
     while subprocess.call([*_command(session.name), _WORKER], stdin=subprocess.DEVNULL):
@@ -73,7 +73,8 @@ def supervise(driver: Driver, session: Session) -> None:
         now = time.monotonic()
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
         if len(crashes) >= _CRASHES:
-            _end(driver, session, "What watched over its token failed again and again.")
+            if config.on_removal is not OnRemoval.KEEP:
+                _end(driver, session, "What watched over its token failed again and again.")
             return
 
 
@@ -84,11 +85,18 @@ def work(
 
     Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
     """
-    from token_client.watch import Watch, lookout  # noqa: PLC0415 - the worker's alone
+    from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
+    from token_client.watch import Watch, lookout  # noqa: PLC0415
 
-    ending = Watch(driver, session, lookout(config, session), config, tell).run()
-    tell(ending.sentence)
-    if ending.pulled:
+    def say(sentence: str) -> None:
+        tell(sentence)
+        announce(sentence)
+
+    ending = Watch(driver, session, lookout(config, session), config, say).run()
+    if not _is_recorded(session):
+        return  # `carnet disconnect`: she knows
+    say(ending.sentence)
+    if ending.pulled or ending.over:
         _end(driver, session, ending.sentence)
 
 

@@ -40,6 +40,8 @@ class Booklet:
     label: str
     cover: Cover
     keys: OneTimeKeys
+    officer_key: bytes
+    """The key (DER SPKI) under which the cover was verified; it certifies Targets, too."""
     vault: Vault
     """Where the pending request is kept under."""
 
@@ -89,20 +91,27 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
         token, credential.pin, writable=True, allow_final_try=credential.allow_final_try
     ) as session:
         info = token.info
-        cover, keys = _open(session, config)
+        officer_key = _officer_key(session, config)
+        cover, keys = _open(session, config, officer_key)
         vault: Vault = TokenVault(keys, find_pending_key(session))
         if cover.custody != SPLIT:
             vault = PairVault(keys, partial(_suite_of, cover))
-        yield Booklet(info.serial, info.label, cover, keys, vault)
+        yield Booklet(info.serial, info.label, cover, keys, officer_key or b"", vault)
 
 
-def _open(session: TokenSession, config: ClientConfig) -> tuple[Cover, OneTimeKeys]:
+def _officer_key(session: TokenSession, config: ClientConfig) -> bytes | None:
+    """Return the officer's public key: the one that is pinned, else the token's own."""
+    return pinned_key(config) or read_data(session, OFFICER_LABEL, private=True)
+
+
+def _open(
+    session: TokenSession, config: ClientConfig, officer_key: bytes | None
+) -> tuple[Cover, OneTimeKeys]:
     """Return the cover, on the token or in a file, and the pairs that it is the cover of."""
-    pinned = pinned_key(config)
     if config.cover is not None:
-        file = _read_file(config.cover, session, pinned)
+        file = _read_file(config.cover, session, officer_key)
         return _in_time(file.cover), AdoptedKeys(session, file.pairs)
-    cover = read_cover(session, pinned)
+    cover = read_cover(session, officer_key)
     if cover is None:
         raise TokenError(
             "The token has no cover; have the security officer mint its key pairs, or name the "
@@ -111,14 +120,13 @@ def _open(session: TokenSession, config: ClientConfig) -> tuple[Cover, OneTimeKe
     return _in_time(cover), OneTimeKeys(session)
 
 
-def _read_file(path: Path, session: TokenSession, pinned: bytes | None) -> CoverFile:
-    key = pinned or read_data(session, OFFICER_LABEL, private=True)
-    if key is None:
+def _read_file(path: Path, session: TokenSession, officer_key: bytes | None) -> CoverFile:
+    if officer_key is None:
         raise UsageError(
             "The token does not say who its security officer is; name her certificate with "
             "--officer."
         )
-    return read_cover_file(read_cover_bytes(path), key, session.token.info.serial)
+    return read_cover_file(read_cover_bytes(path), officer_key, session.token.info.serial)
 
 
 def read_cover_bytes(path: Path) -> bytes:

@@ -216,7 +216,7 @@ def agent(tunnel: str | None, worker: bool) -> None:
     if worker:
         background.work(_driver(config), sessions[0], config, _tell)
     else:
-        background.supervise(_driver(config), sessions[0])
+        background.supervise(_driver(config), sessions[0], config)
 
 
 @cli.command()

@@ -57,6 +57,9 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
     on_removal: OnRemoval = OnRemoval.END
     """What happens when the token is pulled while its tunnel stands."""
+    agent: bool = True
+    """Whether an agent stays with a tunnel in the background: to notice that the token is
+    pulled, to say why and how soon the tunnel ends, and to clear what it leaves."""
     lock_command: Annotated[tuple[str, ...], Meta(min_length=1)] = ("loginctl", "lock-session")
     """Program and arguments that lock the screen, for `on_removal = "lock"`."""
     few_pairs: Annotated[int, Meta(ge=0)] = 5

@@ -172,15 +172,17 @@ def connect(
     def tell(error: NotYetError) -> None:
         steps.note(f"no answer yet ({error.detail}), trying again")
 
+    hosts = config.hosts or booklet.cover.hosts
     means = Means(
         booklet=booklet,
         driver=driver,
         make_info=_info_maker(capabilities, nat),
-        sender=HostSender(config.hosts or booklet.cover.hosts, config.patience, tell),
+        sender=HostSender(hosts, config.patience, tell),
         store=store,
         sessions=SessionStore(directory),
         steps=steps,
         closing=closing_for(capabilities, booklet, config),
+        hosts=hosts,
         allow_weak=allow_weak,
     )
     exchange, state = _exchange(means, wish)

@@ -139,7 +139,7 @@ class HostSighting:
 def look_at_host(host: str) -> HostSighting:
     """Ask whether something answers at a Host's address; sends nothing that means anything."""
     try:
-        with _connected(host, LOOK_SECONDS) as connection:
+        with connected(host, LOOK_SECONDS) as connection:
             connection.request("GET", urlsplit(host).path or "/")
             connection.getresponse()
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -148,7 +148,7 @@ def look_at_host(host: str) -> HostSighting:
 
 
 def _post(host: str, sealed: bytes) -> Delivery:
-    with _connected(host, ATTEMPT_SECONDS) as connection:
+    with connected(host, ATTEMPT_SECONDS) as connection:
         path = urlsplit(host).path.rstrip("/") + "/v1/requests"
         connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
         response = connection.getresponse()
@@ -157,7 +157,7 @@ def _post(host: str, sealed: bytes) -> Delivery:
 
 
 @contextmanager
-def _connected(host: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
+def connected(host: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
     """Yield a connection to a Host, which is ended after so many seconds."""
     url = urlsplit(host)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection

@@ -8,6 +8,10 @@ from carnet.errors import UsageError
 from carnet.files import write_private
 
 _PREFIX = "session-"
+GRACE_SECONDS = 5
+"""For which Target is let go first, whose word it is that the time is over."""
+SOON_SECONDS = 300
+"""Before its end a session's end is announced."""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +33,28 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     token_label: str
     token_serial: str
     """Which token it stands on: the agent watches for its removal."""
+    hosts: tuple[str, ...] = ()
+    """Where to ask why it ended."""
+    officer_key: str = ""
+    """The officer's public key (DER SPKI, hexadecimal), under which the answer is verified."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
 
     def seconds_left(self, now: float) -> int:
         """Return how long it still lives, when it is `now` by this machine's clock."""
         return max(0, self.expires - int(now) - self.clock_behind)
+
+    def ends_soon(self, now: float) -> bool:
+        """Tell whether its end is to be announced."""
+        return self.seconds_left(now) <= SOON_SECONDS
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether its time is over beyond doubt, when it is `now` by this machine's clock.
+
+        Target ends it in time. The Host's clock came over a network that anybody may write
+        to, and this machine's may be wrong: the one that is behind counts.
+        """
+        return min(now, now + self.clock_behind) >= self.expires + GRACE_SECONDS
 
 
 class SessionStore:

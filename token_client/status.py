@@ -143,7 +143,9 @@ def describe(state: TunnelState) -> str:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
         return f"{head}\n  {_describe_down(session, closed=state.closed)}"
-    return head + _describe_live(live, f", {format_duration(state.seconds_left or 0)} left")
+    left = f", {format_duration(state.seconds_left or 0)} left"
+    soon = ": it ends soon" if session.ends_soon(time.time()) else ""
+    return head + _describe_live(live, left + soon)
 
 
 def _describe_down(session: Session, *, closed: bool) -> str:

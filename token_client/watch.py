@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
+from carnet.durations import format_duration
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig, OnRemoval
+from token_client.ending import TIME_IS_OVER, why_ended
 from token_client.removal import lock_screen
 from token_client.sessions import Session
 
@@ -37,10 +39,12 @@ class Event(Enum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why watching is over: the token was pulled, or the tunnel went down by itself."""
+    """Why watching is over: the token was pulled, the session is over, or the tunnel went down."""
 
     sentence: str
     pulled: bool
+    over: bool = False
+    """Target says why it ended, or its time is over: nothing of it is to be left."""
 
 
 def lookout(config: ClientConfig, session: Session) -> Lookout:
@@ -65,6 +69,7 @@ class Watch:
         self._lookout = lookout
         self._config = config
         self._tell = tell
+        self._announced = False
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._gone = False
         """The token was pulled, and that was acted upon."""
@@ -99,6 +104,7 @@ class Watch:
         while True:
             event = self._next()
             ending = self._went_down() if event is Event.DOWN else self.look()
+            ending = ending or self._look_at_the_clock()
             if ending is not None:
                 return ending
 
@@ -109,10 +115,27 @@ class Watch:
             return Event.LOOK
 
     def _went_down(self) -> Ending:
+        why = why_ended(self._session)
+        if why is not None:
+            return Ending(why, pulled=False, over=True)
         return Ending(
-            f"The tunnel to {self._session.target} went down; run `carnet connect` for a new one.",
+            f"The tunnel to {self._session.target} went down, and Target does not say why; "
+            f"ask its operator, or run `carnet connect` for a new one.",
             pulled=False,
         )
+
+    def _look_at_the_clock(self) -> Ending | None:
+        """Announce the end of the session once; see to it, where Target did not."""
+        now, target = time.time(), self._session.target
+        if self._session.is_over(now):
+            return Ending(f"The tunnel to {target} has ended: {TIME_IS_OVER}.", False, over=True)
+        if self._session.ends_soon(now) and not self._announced:
+            self._announced = True
+            left = format_duration(self._session.seconds_left(now))
+            self._tell(
+                f"The tunnel to {target} ends in {left}; run `carnet connect` for a new one."
+            )
+        return None
 
     def look(self) -> Ending | None:
         """Look for the token once; return why the tunnel has to end, if it has to."""

@@ -1,8 +1,8 @@
-"""Signed documents: the cover on a token, the batch for a Host, the head of the accounts.
+"""Signed documents: cover, batch, the head of the accounts, the end of a tunnel.
 
 All are COSE_Sign1 by a key on P-256, each bound to its own kind, so that one can never
 be read as another. Cover and batch are the security officer's word, a head of the
-accounts is the agent's whose accounts they are.
+accounts is the agent's whose accounts they are, the end of a tunnel is Target's.
 """
 
 from typing import Annotated, TypeVar
@@ -17,9 +17,11 @@ from carnet.wire.fields import (
     Message,
     Name,
     PublicKey,
+    RequestId,
     SuiteNumber,
     Text,
     Time,
+    Token,
     UserId,
 )
 from carnet.wire.suites import P256
@@ -29,6 +31,7 @@ MAX_BATCH = 64 * 1024 * 1024
 MAX_PAIRS = 100_000
 """Of one batch."""
 MAX_HEAD = 1024
+MAX_SIGNED_ENDING = 512
 DOCUMENT_VERSION = 1
 
 _PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
@@ -100,10 +103,34 @@ class AccountsHead(Message, frozen=True, kw_only=True):
     signed_at: Time
 
 
+class Ending(Message, frozen=True, kw_only=True):
+    """That a tunnel ended, and why: Target's word to the traveller."""
+
+    version: Version
+    request_id: RequestId
+    reason: Token
+    ended_at: Time
+
+
+Certificate = Annotated[bytes, Meta(max_length=3072)]
+"""X.509 (RFC 5280), DER."""
+
+
+class ProvedEnding(Message, frozen=True, kw_only=True):
+    """An ending, with what leads from Target's signature to the officer."""
+
+    signed: Annotated[bytes, Meta(max_length=MAX_SIGNED_ENDING)]
+    certificate: Certificate
+    """Target's, of the Host-Target link."""
+    authority: Certificate
+    """The officer's."""
+
+
 _KINDS: dict[type[Message], tuple[str, int]] = {
     Cover: ("cover", MAX_COVER),
     Batch: ("batch", MAX_BATCH),
     AccountsHead: ("accounts-head", MAX_HEAD),
+    Ending: ("ending", MAX_SIGNED_ENDING),
 }
 
 

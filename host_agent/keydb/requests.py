@@ -57,6 +57,16 @@ class Requests(Store):
         with self._reading.begin() as connection:
             return [RequestAccount(**row) for row in connection.execute(query).mappings()]
 
+    def targets_of(self, request_id: bytes) -> list[str]:
+        """Return at which Targets a request of that Request ID was granted: seldom but one."""
+        query = (
+            select(_requests.c.target)
+            .where(_requests.c.request_id == request_id, _requests.c.outcome == "granted")
+            .distinct()
+        )
+        with self._reading.begin() as connection:
+            return list(connection.scalars(query))
+
     def spend(self, envelope: Envelope, signed: SignedRequest) -> bool:
         """Step 3: turn a valid pair invalid by this request; False if it was not valid.
 

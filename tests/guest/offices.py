@@ -94,7 +94,7 @@ class OpenOffice(AtWork):
         """Run the traveller's command; nothing watches over the token, unless `extra` says so."""
         path = self.world.client.directory / "unwatched.toml"
         if not path.exists():
-            write_private(path, b'on_removal = "keep"\n')
+            write_private(path, b"agent = false\n")
         return super().carnet(*argv, extra={PATH_VARIABLE: str(path)} | (extra or {}), **changes)
 
     @property

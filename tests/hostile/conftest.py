@@ -12,6 +12,7 @@ from carnet.link import server_context
 from carnet.service import serving
 from target_agent import server
 from target_agent.agent import Agent
+from target_agent.link_key import load_link_key
 from target_agent.server import Server
 from target_agent.service import DOOR
 from tests.host.conftest import make_host
@@ -44,7 +45,7 @@ class ServedTarget:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         agent = Agent(self.config, self._driver, self._engine)
         await agent.start()
-        runner = web.AppRunner(Server(agent).application())
+        runner = web.AppRunner(Server(agent, load_link_key(self.config.link)).application())
         context = server_context(self.config.link)
         try:
             async with serving(runner, DOOR, "127.0.0.1", 0, context) as self.port:

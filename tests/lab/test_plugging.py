@@ -240,8 +240,8 @@ def test_the_agent_ends_with_the_tunnel(office):
     wait_until(lambda: agents(office) == [], "the end of the agent")
 
 
-def test_where_the_tunnel_stays_there_is_no_agent(office):
-    extra = office.configure_client('on_removal = "keep"\n')
+def test_where_the_configuration_wants_no_agent_there_is_none(office):
+    extra = office.configure_client("agent = false\n")
     assert office.carnet("connect", extra=extra).returncode == 0
     assert agents(office) == []
     take_out(office)
@@ -399,8 +399,8 @@ def card(office):
 def stand_on_card(office, text=""):
     """Have a tunnel whose record says that it stands on the card, and watch over it."""
     extra = office.configure_client(f'module = "{OPENSC}"\n{text}')
-    keep = office.configure_client('on_removal = "keep"\n')
-    assert office.carnet("connect", extra=keep).returncode == 0
+    alone = office.configure_client("agent = false\n")
+    assert office.carnet("connect", extra=alone).returncode == 0
     office.configure_client(f'module = "{OPENSC}"\n{text}')
     (record,) = office.world.client.path("/run/user/0/carnet").glob("session-*.json")
     facts = json.loads(record.read_text()) | {"token_serial": CARD[16:]}

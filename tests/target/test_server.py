@@ -12,6 +12,7 @@ from carnet.link import LinkSection, client_context, server_context
 from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelGrant, TunnelRefusal
 from carnet.wire.messages import RefusalCode
+from target_agent.link_key import load_link_key
 from target_agent.records import Records
 from target_agent.server import Server
 from tests.target.certificates import Authority
@@ -43,7 +44,8 @@ def as_host(authority):
 @contextlib.asynccontextmanager
 async def serving(config, driver, engine):
     async with running(config, driver, engine) as agent:
-        runner = web.AppRunner(Server(agent).application(), access_log=None)
+        application = Server(agent, load_link_key(config.link)).application()
+        runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         link = config.link
         context = server_context(link)

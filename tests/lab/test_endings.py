@@ -1,0 +1,173 @@
+"""How tunnels end: whoever ends them, nothing is left at either end, and she is told why."""
+
+import json
+
+import pytest
+
+from lab.http_client import request
+from lab.network import HOST_ADDRESS
+from lab.office import HOST_PORT, USER
+from lab.residue import machine_state
+from lab.waiting import wait_until
+from tests.lab.offices import office_at_work
+
+WAIT = 40
+REVOKED = "its key pair was revoked at the Host"
+BY_OPERATOR = "Target's operator ended it"
+REMOVED = "Target has you no longer as a member"
+EXPIRED = "its time is over"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=32) as made:
+        # What charon's first tunnel makes and keeps: its device.
+        assert made.carnet("connect").returncode == 0
+        end(made)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def cleared(office):
+    yield
+    office.carnet("disconnect")
+
+
+def end(office):
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert office.carnet("disconnect").returncode == 0
+    ended_at_target(office, tunnel["name"].removeprefix("carnet-"))
+
+
+def ended_at_target(office, request_id):
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"', WAIT)
+
+
+def revoke_at_host(office, request_id):
+    (key,) = (t["key_id"] for t in office.tunnels() if t["request_id"] == request_id)
+    office.host("revoke", "--key", key, "--reason", "a test")
+
+
+def pull_the_token(office, request_id):
+    office.pull_out(office.world.client)
+
+
+def end_at_target(office, request_id):
+    office.target("tunnels", "end", request_id)
+
+
+def remove_user(office, request_id):
+    office.target("users", "remove", USER)
+    office.admit()
+
+
+def wait_for_expiry(office, request_id):
+    """Nothing to do."""
+
+
+WAYS = [
+    (revoke_at_host, "8h", REVOKED),
+    (end_at_target, "8h", BY_OPERATOR),
+    (remove_user, "8h", REMOVED),
+    (wait_for_expiry, "6s", EXPIRED),
+]
+
+
+def states(office):
+    return [machine_state(charon) for charon in (office.client_charon, office.target_charon)]
+
+
+def record(office):
+    (found,) = json.loads(office.carnet("status", "--json").stdout)
+    return found
+
+
+def established(office):
+    request_id = record(office)["name"].removeprefix("carnet-")
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "established"', WAIT)
+    return request_id
+
+
+@pytest.fixture
+def plugged_in(office):
+    """Have the token back afterwards."""
+    yield
+    office.plug_in(office.world.client)
+
+
+def test_a_pulled_token_and_her_own_command_leave_nothing(office, plugged_in):
+    before = states(office)
+    assert office.carnet("connect").returncode == 0
+    pulled = established(office)
+    assert all(now != then for now, then in zip(states(office), before, strict=True))
+    pull_the_token(office, pulled)
+    ended_at_target(office, pulled)
+    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    assert record(office)["ended"].startswith("Token alice was pulled out")
+    assert states(office) == before
+
+
+def test_her_own_command_leaves_nothing(office):
+    before = states(office)
+    assert office.carnet("connect").returncode == 0
+    established(office)
+    end(office)
+    assert states(office) == before
+
+
+def test_who_stays_in_the_foreground_is_told_why(office):
+    before = states(office)
+    process = office.start_connect("--foreground")
+    process.wait_for_line("until Ctrl-C")
+    revoke_at_host(office, established(office))
+    assert process.wait() == 5
+    assert f"The tunnel to work has ended: {REVOKED}" in process.output()
+    assert states(office) == before
+
+
+def test_the_end_of_a_session_is_announced(office):
+    shown = office.world.client.directory / "bin"
+    shown.mkdir()
+    program = shown / "notify-send"
+    program.write_text(f'#!/bin/sh\nfor last; do :; done; echo "$last" > {shown}/told\n')
+    program.chmod(0o700)
+    path = {"PATH": f"{shown}:{office.world.client.environment()['PATH']}"}
+    assert office.carnet("connect", "--lifetime", "5m", extra=path).returncode == 0
+    wait_until((shown / "told").exists, "the announcement", WAIT)
+    wait_until((shown / "told").read_text, "the announcement", WAIT)
+    assert "The tunnel to work ends in 4m" in (shown / "told").read_text()
+    assert "left: it ends soon" in office.carnet("status").stdout
+
+
+def test_where_nobody_says_why_nothing_is_made_up(office):
+    """Whoever forges an ending in the Host's place is not believed; a Host that is gone is none."""
+    assert office.carnet("connect").returncode == 0
+    request_id = established(office)
+    office.host_agent.stop()
+    try:
+        office.target("tunnels", "end", request_id)
+        wait_until(lambda: not record(office)["up"], "the end", WAIT)
+        assert record(office)["ended"] is None
+    finally:
+        office.host_agent = office.serve_host()
+
+
+def test_the_host_tells_strangers_nothing_of_endings(office):
+    url = f"http://{HOST_ADDRESS}:{HOST_PORT}/v1/endings"
+    for body in (bytes(16), bytes(15), b""):
+        answer = request(office.world.client, "POST", url, body)
+        assert (answer.status, answer.body) == (403, b"")
+
+
+@pytest.mark.parametrize(("way", "lifetime", "why"), WAYS, ids=lambda x: getattr(x, "__name__", ""))
+def test_nothing_is_left_and_she_is_told_why(office, way, lifetime, why):
+    before = states(office)
+    assert office.carnet("connect", "--lifetime", lifetime).returncode == 0
+    request_id = established(office)
+    assert states(office)[1] != before[1] or lifetime != "8h"
+    way(office, request_id)
+    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    assert why in record(office)["ended"]
+    assert f"ended: The tunnel to work has ended: {why}" in office.carnet("status").stdout
+    ended_at_target(office, request_id)
+    assert states(office) == before
