@@ -99,9 +99,7 @@ def _check_certificate(
     policy.build_server_verifier(x509.DNSName(target)).verify(certificate, [])
 
 
-def _check_usage(
-    _: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage
-) -> None:
+def _check_usage(_: Policy, __: x509.Certificate, usage: x509.ExtendedKeyUsage) -> None:
     if ExtendedKeyUsageOID.SERVER_AUTH not in usage:
         raise ValueError("not a server's")
 

@@ -8,15 +8,15 @@ from sqlalchemy import Engine
 from carnet.audit.keeper import HeadKeeper
 from carnet.wire.documents import AccountsHead, sign_document
 from target_agent.config import TargetConfig
-from target_agent.link_key import load_link_key
+from target_agent.link_key import load_signer
 from target_agent.schema import audit, audit_heads
 
 
 def head_keeper(config: TargetConfig, engine: Engine) -> HeadKeeper:
     """Return what signs this Target's accounts; raises UsageError if the key cannot be read."""
-    key = load_link_key(config.link)
+    signer = load_signer(config.link)
 
     async def sign(head: AccountsHead) -> bytes:
-        return sign_document(head, key.sign)
+        return sign_document(head, signer.sign)
 
     return HeadKeeper(engine, audit, audit_heads, config.name, sign)

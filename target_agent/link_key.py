@@ -14,12 +14,10 @@ _CURVE = "secp256r1"
 
 
 @dataclass(frozen=True)
-class LinkKey:
-    """A private key, its certificate, and the officer's."""
+class Signer:
+    """A private key of whatever kind; only one on P-256 signs."""
 
     key: object
-    certificate: x509.Certificate
-    authority: x509.Certificate
 
     def sign(self, digest: bytes) -> bytes:
         """Return the raw signature, r ‖ s; raises TokenError for a key that is not on P-256."""
@@ -31,13 +29,26 @@ class LinkKey:
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
-def load_link_key(link: LinkSection) -> LinkKey:
-    """Return the link's key; raises UsageError if it or a certificate cannot be read."""
+@dataclass(frozen=True)
+class LinkKey(Signer):
+    """The private key with its certificate, and the officer's."""
+
+    certificate: x509.Certificate
+    authority: x509.Certificate
+
+
+def load_signer(link: LinkSection) -> Signer:
+    """Return what signs with the link's key; raises UsageError if it cannot be read."""
     pem = read_private(link.key, "the private key of the link")
     try:
-        key = serialization.load_pem_private_key(pem, None)
+        return Signer(serialization.load_pem_private_key(pem, None))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{link.key} is no private key in PEM without a passphrase.") from error
+
+
+def load_link_key(link: LinkSection) -> LinkKey:
+    """Return the link's key with its certificates; raises UsageError if one cannot be read."""
+    signer = load_signer(link)
     try:
         certificate, authority = (
             x509.load_pem_x509_certificate(read_small(path))
@@ -48,4 +59,4 @@ def load_link_key(link: LinkSection) -> LinkKey:
             f"The certificates of the link cannot be read ({link.certificate}, {link.authority});"
             " correct the paths."
         ) from error
-    return LinkKey(key, certificate, authority)
+    return LinkKey(signer.key, certificate, authority)

@@ -9,7 +9,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from carnet.ending import prove_ending, verify_ending
 from carnet.wire import cbor
-from carnet.wire.documents import DOCUMENT_VERSION, AccountsHead, Ending, ProvedEnding, sign_document
+from carnet.wire.documents import (
+    DOCUMENT_VERSION,
+    AccountsHead,
+    Ending,
+    ProvedEnding,
+    sign_document,
+)
 from carnet.wire.fault import WireError
 from provisioning.authority import Role, agent_certificate, officer_certificate
 from target_agent.link_key import LinkKey

@@ -1,9 +1,11 @@
 """The loop that watches over tunnel and token, with looks and tunnel events as scripted."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
@@ -21,7 +23,7 @@ SESSION = Session(
     virtual_address="10.99.0.2",
     ppk=True,
     established_at=0,
-    expires=3600,
+    expires=int(time.time()) + 3600,
     token_label="alice",
     token_serial="1",
 )
@@ -127,3 +129,37 @@ def test_a_service_that_stays_away_counts_as_pulled(monkeypatch: pytest.MonkeyPa
     ending, _ = run(HERE, UNSEEN, HERE)
     assert ending.pulled
     assert "cannot be seen, since the smart-card service is gone" in ending.sentence
+
+
+def watched(seconds_left: int, clock_behind: int = 0):
+    """Watch over a session that has so long to live by this machine's clock."""
+    driver, told = FakeDriver(), []
+    session = replace(SESSION, expires=int(time.time()) + seconds_left, clock_behind=clock_behind)
+    script = Script(driver, HERE, HERE, HERE)
+    ending = Watch(driver, session, script, ClientConfig(), told.append).run()
+    return ending, told
+
+
+def test_a_session_that_ends_soon_is_announced_once():
+    ending, told = watched(200)
+    assert not ending.over
+    assert len(told) == 1
+    assert told[0].startswith("The tunnel to work ends in 3m")
+
+
+def test_a_session_whose_time_is_over_ends():
+    ending, _ = watched(-60)
+    assert ending.over
+    assert "its time is over" in ending.sentence
+
+
+@pytest.mark.parametrize(("left", "behind"), [(3600, 100_000), (-3600, -100_000)])
+def test_no_clock_alone_ends_a_session(left, behind):
+    """Neither the Host's, which came over the network, nor a machine's that is ahead."""
+    assert not watched(left, behind)[0].over
+
+
+def test_what_target_signed_is_why_it_ended(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watch, "why_ended", lambda session: f"{session.target} says why.")
+    ending, _ = run(HERE)
+    assert (ending.sentence, ending.over) == ("work says why.", True)
