@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 25.0
 """For how long a Host's question for ended tunnels is kept open."""
-ENDING_SECONDS = 3.0
+ENDING_SECONDS = 1.0
 """For how long a question why a tunnel ended waits until it has."""
 RETRY_AFTER_SECONDS = "2"
 _MAX_NUMBER = 2**53

@@ -5,11 +5,19 @@ it is verified under the officer's key, and names this tunnel.
 """
 
 import http.client
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import cycle
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_result,
+    wait_fixed,
+)
 
 from carnet.ending import MAX_ENDING, verify_ending
 from carnet.ipsec.spec import NAME_PREFIX
@@ -22,13 +30,19 @@ PATIENCE_SECONDS = 6.0
 """For how long a reason is asked for; the tunnel is down meanwhile."""
 _ATTEMPT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.2
+_LIVES = "tunnel-lives"
+_TIMES_LIVE = 2
+"""After so many answers that Target knows of no end, it was the network, or IPsec here."""
 
 TIME_IS_OVER = "its time is over; run `carnet connect` for a new one"
-_REASONS = {
+_OVER = {
     "revoked": "its key pair was revoked at the Host; ask the operator there",
     "ended-by-operator": "Target's operator ended it; ask there before you connect again",
     "user-removed": "Target has you no longer as a member; ask its operator",
     "expired": TIME_IS_OVER,
+}
+"""Somebody meant the session to be over."""
+_DROPPED = {
     "restart": "Target was started anew; run `carnet connect` for a new one",
     "ike-daemon-restarted": "Target's IPsec was started anew; run `carnet connect` for a new one",
     "peer-closed": "Target lost sight of this machine; run `carnet connect` for a new one",
@@ -36,43 +50,68 @@ _REASONS = {
 _OTHER = "Target says {reason}; ask its operator, or run `carnet connect` for a new one"
 
 
-def why_ended(session: Session) -> str | None:
-    """Return, as a sentence, why Target ended a tunnel; None where it did not say so in time."""
-    ending = _ask(session) if session.hosts else None
+@dataclass(frozen=True)
+class Told:
+    """What Target says of a tunnel that is down."""
+
+    sentence: str
+    over: bool
+    """Whether the session is over, and did not just lose its tunnel."""
+
+
+def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> Told | None:
+    """Return what Target says of the end of a tunnel; None where it says nothing in time.
+
+    It is asked for while it is `wanted`.
+    """
+    ending = _Asking(session, wanted).ask() if session.hosts else None
     if ending is None:
         return None
-    reason = _REASONS.get(ending.reason) or _OTHER.format(reason=ending.reason)
-    return f"The tunnel to {session.target} has ended: {reason}."
+    reason = ending.reason
+    what = (_OVER | _DROPPED).get(reason) or _OTHER.format(reason=reason)
+    return Told(f"The tunnel to {session.target} has ended: {what}.", reason in _OVER)
 
 
-def _ask(session: Session) -> Ending | None:
-    hosts = cycle(session.hosts)
-    attempts = Retrying(
-        stop=stop_after_delay(PATIENCE_SECONDS),
-        wait=wait_fixed(_PAUSE_SECONDS),
-        retry=retry_if_result(lambda ending: ending is None),
-    )
-    try:
-        return attempts(lambda: _ask_one(next(hosts), session))
-    except RetryError:
-        return None
+class _Asking:
+    """Asks one Host after the other."""
 
+    def __init__(self, session: Session, wanted: Callable[[], bool]) -> None:
+        self._session = session
+        self._hosts = cycle(session.hosts)
+        self._wanted = wanted
+        self._lives = 0
 
-def _ask_one(host: str, session: Session) -> Ending | None:
-    """Return what one Host has; None where it has nothing, or what is not Target's word."""
-    request_id = bytes.fromhex(session.name.removeprefix(NAME_PREFIX))
-    try:
-        body = _post(host, request_id)
-        officer_key = bytes.fromhex(session.officer_key)
-        return verify_ending(body, request_id, session.target, officer_key) if body else None
-    except (OSError, ValueError, http.client.HTTPException, WireError):
-        return None
+    def ask(self) -> Ending | None:
+        attempts = Retrying(
+            stop=self._is_vain,
+            wait=wait_fixed(_PAUSE_SECONDS),
+            retry=retry_if_result(lambda ending: ending is None),
+        )
+        try:
+            return attempts(self._ask_one)
+        except RetryError:
+            return None
 
+    def _is_vain(self, state: RetryCallState) -> bool:
+        late = (state.seconds_since_start or 0) >= PATIENCE_SECONDS
+        return late or self._lives >= _TIMES_LIVE or not self._wanted()
 
-def _post(host: str, request_id: bytes) -> bytes | None:
-    with connected(host, _ATTEMPT_SECONDS) as connection:
-        path = urlsplit(host).path.rstrip("/") + "/v1/endings"
-        headers = {"Content-Type": "application/octet-stream"}
-        connection.request("POST", path, request_id, headers)
-        response = connection.getresponse()
-        return response.read(MAX_ENDING + 1) if response.status == HTTPStatus.OK else None
+    def _ask_one(self) -> Ending | None:
+        """Return what a Host has; None where it has nothing, or what is not Target's word."""
+        session = self._session
+        request_id = bytes.fromhex(session.name.removeprefix(NAME_PREFIX))
+        try:
+            body = self._post(next(self._hosts), request_id)
+            officer_key = bytes.fromhex(session.officer_key)
+            return verify_ending(body, request_id, session.target, officer_key) if body else None
+        except (OSError, ValueError, http.client.HTTPException, WireError):
+            return None
+
+    def _post(self, host: str, request_id: bytes) -> bytes | None:
+        with connected(host, _ATTEMPT_SECONDS) as connection:
+            path = urlsplit(host).path.rstrip("/") + "/v1/endings"
+            headers = {"Content-Type": "application/octet-stream"}
+            connection.request("POST", path, request_id, headers)
+            response = connection.getresponse()
+            self._lives += response.getheader("Carnet-Reason") == _LIVES
+            return response.read(MAX_ENDING + 1) if response.status == HTTPStatus.OK else None

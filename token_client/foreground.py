@@ -22,8 +22,8 @@ def stay(
     """Show the tunnel, watch over it and the token; take it out whichever way this ends.
 
     Raises TokenError if the token was pulled and the configuration ends the tunnel
-    then, IPsecError if the tunnel went down by itself: what is meant for it is held back
-    then, until somebody ends the session.
+    then, IPsecError if the session is over, or the tunnel went down by itself: what is
+    meant for it is held back then, until somebody ends the session.
     """
     sessions = SessionStore(memory_directory())
     try:
@@ -32,9 +32,9 @@ def stay(
     except BaseException:
         end_session(driver, sessions, session.name)
         raise
-    if ending.pulled:
+    if ending.pulled or ending.over:
         end_session(driver, sessions, session.name)
-        raise TokenError(ending.sentence)
+        raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
     raise IPsecError(ending.sentence)

@@ -21,8 +21,9 @@ from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
+from token_client.memory import memory_directory
 from token_client.removal import lock_screen
-from token_client.sessions import Session
+from token_client.sessions import Session, SessionStore
 
 UNSEEN_SECONDS = 10.0
 """For how long the reader may be out of sight, as while pcscd restarts."""
@@ -44,7 +45,7 @@ class Ending:
     sentence: str
     pulled: bool
     over: bool = False
-    """Target says why it ended, or its time is over: nothing of it is to be left."""
+    """The session is over, by Target's word or its time: nothing of it is to be left."""
 
 
 def lookout(config: ClientConfig, session: Session) -> Lookout:
@@ -115,14 +116,20 @@ class Watch:
             return Event.LOOK
 
     def _went_down(self) -> Ending:
-        why = why_ended(self._session)
-        if why is not None:
-            return Ending(why, pulled=False, over=True)
+        told = why_ended(self._session, self._is_asked_for)
+        if told is not None:
+            return Ending(told.sentence, pulled=False, over=told.over)
         return Ending(
             f"The tunnel to {self._session.target} went down, and Target does not say why; "
             f"ask its operator, or run `carnet connect` for a new one.",
             pulled=False,
         )
+
+    def _is_asked_for(self) -> bool:
+        """Tell whether anybody still wants to know: not after `carnet disconnect`."""
+        directory = memory_directory()
+        known = SessionStore(directory).all()
+        return directory is None or any(one.name == self._session.name for one in known)
 
     def _look_at_the_clock(self) -> Ending | None:
         """Announce the end of the session once; see to it, where Target did not."""

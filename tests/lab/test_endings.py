@@ -152,6 +152,20 @@ def test_where_nobody_says_why_nothing_is_made_up(office):
         office.host_agent = office.serve_host()
 
 
+def test_a_target_whose_daemon_goes_ends_no_session(office):
+    process = office.start_connect("--foreground")
+    process.wait_for_line("until Ctrl-C")
+    established(office)
+    office.target_charon.stop()
+    try:
+        assert process.wait() == 5
+        assert "run `carnet connect` for a new one" in process.output()
+        assert (record(office)["up"], record(office)["closed"]) == (False, True)
+    finally:
+        office.target_charon.start()
+        office.target_agent.wait_for_line("ike-daemon-compared", WAIT)
+
+
 def test_the_host_tells_strangers_nothing_of_endings(office):
     url = f"http://{HOST_ADDRESS}:{HOST_PORT}/v1/endings"
     for body in (bytes(16), bytes(15), b""):

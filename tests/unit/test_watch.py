@@ -11,6 +11,7 @@ from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
 from token_client import watch
 from token_client.config import ClientConfig, OnRemoval
+from token_client.ending import Told
 from token_client.sessions import Session
 from token_client.watch import Watch
 
@@ -160,6 +161,6 @@ def test_no_clock_alone_ends_a_session(left, behind):
 
 
 def test_what_target_signed_is_why_it_ended(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watch, "why_ended", lambda session: f"{session.target} says why.")
+    monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=True))
     ending, _ = run(HERE)
     assert (ending.sentence, ending.over) == ("work says why.", True)
