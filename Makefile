@@ -38,10 +38,10 @@ fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings a
 	@$(RUN)/python -m tests.fuzz.campaign $(SECONDS)
 
 bench: $(STAMP) ## Measure against the floors; the report is in bench/results
-	@$(RUN)/python -m bench
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench
 
 bench-quick: $(STAMP) ## A little of the same, in minutes
-	@$(RUN)/python -m bench --quick
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench --quick
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing

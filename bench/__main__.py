@@ -13,12 +13,13 @@ from bench import report
 from bench.comparison import Row
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import commands, database, host, minting
+from bench.rows import commands, connect, database, host, minting
 
 RESULTS = Path(__file__).with_name("results")
 TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "commands": commands.rows,
     "minting": minting.rows,
+    "connect": connect.rows,
     "host": host.rows,
     "database": database.rows,
 }
