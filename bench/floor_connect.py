@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pkcs11
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, UserType
@@ -44,7 +45,8 @@ def connect(url: str, vici: str, child: str) -> dict[str, float]:
     marks = [("", time.perf_counter())]
     session = _session()
     marks.append(("login", time.perf_counter()))
-    private = next(iter(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})))
+    found = session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
+    private: Any = next(iter(found))
     public = session.get_key(ObjectClass.PUBLIC_KEY, id=private.id)
     private.sign(bytes(32), mechanism=Mechanism.ECDSA)
     marks.append(("sign", time.perf_counter()))
