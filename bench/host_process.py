@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from carnet.database.place import FilePlace, Place, PostgresPlace
-from carnet.service import log_as_json
+from carnet.service import start_log
 from carnet.token.module import find_module, load_module
 from host_agent.keydb import KeyDatabase, NewPair
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
@@ -134,7 +134,7 @@ def fill(
 @_password_file
 def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
     """Serve until standard input ends."""
-    log_as_json()
+    start_log()
     with _host(Where(directory, url, password_file)) as host:
         _say(host.port)
         sys.stdin.read()

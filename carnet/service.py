@@ -10,23 +10,44 @@ from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
+from structlog.typing import Processor
 
 from carnet.doors import Door, DoorRules, listen
 from carnet.errors import UsageError
+from carnet.observation import LogForm
 
 
-def log_as_json() -> None:
-    """Write one JSON object a line to standard error; never a secret in it."""
+def start_log(form: LogForm = LogForm.JSON) -> None:
+    """Write the log to standard error, a line for each event; never a secret in it.
+
+    What libraries log takes the same form. Whoever works on a request binds its Request
+    ID as a context variable, and each of its lines has it.
+    """
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _RENDERING[form]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    handler = logging.StreamHandler(sys.stderr)
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common, processors=[remove, *rendering]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+_RENDERING: dict[LogForm, list[Processor]] = {
+    LogForm.JSON: [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+    LogForm.TEXT: [structlog.dev.ConsoleRenderer(colors=False)],
+}
 
 
 async def serve_until_stopped(

@@ -72,12 +72,12 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
 @click.pass_obj
 def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Answer travellers' requests until told to stop."""
-    from carnet.service import log_as_json
+    from carnet.service import start_log
     from host_agent.server import serve as run
 
     config = configuration.load(path)
     pin = read_pin(pin_fd, pin_file)
-    log_as_json()
+    start_log(config.observation.log)
     asyncio.run(run(config, pin))
 
 

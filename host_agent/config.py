@@ -12,6 +12,8 @@ from carnet.config import Section, load_config
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.files import read_private
 from carnet.link import LinkSection
+from carnet.observation import ObservationSection
+from carnet.observation import Place as ObserversPlace
 from carnet.wire.fields import Name
 from carnet.wire.suites import ALL_SUITES, SuiteName
 from host_agent.store_name import KeyStoreName
@@ -69,6 +71,15 @@ suites = {suites}
 # Connections at the same time, of all and of one address.
 # connections = 256
 # connections_per_address = 64
+
+[observation]
+# Where /metrics (Prometheus), /healthz and /readyz are, for observers on this machine: a
+# Unix socket, or an address and port. Nobody is asked who he is. "off": nowhere. Left
+# out: observers-PORT.sock in `directory`.
+# listen = "/run/carnet-host/observers.sock"
+# listen = "127.0.0.1:9470"
+# The log: "json", one object a line, or "text".
+# log = "json"
 
 [link]
 # Made by `carnet-provision certificates host NAME`; relative to this file.
@@ -167,6 +178,13 @@ class HostConfig(Section, frozen=True, kw_only=True):
     token: TokenSection = TokenSection()
     limits: LimitsSection = LimitsSection()
     interface: InterfaceSection | None = None
+    observation: ObservationSection = ObservationSection()
+
+    @property
+    def observers(self) -> ObserversPlace:
+        """Where the service is seen from outside; processes in one directory differ by port."""
+        default = ObserversPlace(path=self.directory / f"observers-{self.port}.sock")
+        return self.observation.listen or default
 
     @property
     def key_database(self) -> Place:

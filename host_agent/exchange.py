@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from carnet import crash
 from carnet.errors import TokenError
@@ -23,6 +24,7 @@ from host_agent.hsm import Hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.keystore.stores import store_of
 from host_agent.leases import Leases
+from host_agent.metrics import HostMetrics
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.response import outcome_of, response_to
 from host_agent.target_link import TargetLink, TargetSilentError
@@ -41,6 +43,7 @@ class Parts:
     admission: Admission
     suites: frozenset[int] = numbers_of(ALL_SUITES)
     """Numbers of those that the operator allows."""
+    metrics: HostMetrics = field(default_factory=HostMetrics)
 
 
 @dataclass
@@ -63,6 +66,9 @@ class Exchange:
     place: Place | None = None
     asked: SignedRequest | None = None
     """What the Client signed, as soon as it is passed on."""
+    _began: float = field(default_factory=time.perf_counter)
+    _answered: str = "repeated"
+    """The answer's outcome, where it is this exchange's own."""
     _works: bool = False
     """Whether the lease of the request is this exchange's."""
 
@@ -71,8 +77,9 @@ class Exchange:
         started = time.perf_counter()
         event = await _PERFORMERS[type(action)](self, action)
         if type(action) in _STEPS:
-            elapsed = (time.perf_counter() - started) * 1000
-            self.timings.append(f"{_STEPS[type(action)]};dur={elapsed:.1f}")
+            elapsed = time.perf_counter() - started
+            self.parts.metrics.step_seconds[_STEPS[type(action)]](elapsed)
+            self.timings.append(f"{_STEPS[type(action)]};dur={elapsed * 1000:.1f}")
         return event
 
     async def admit(self, action: step.Admit) -> Event:
@@ -147,7 +154,11 @@ class Exchange:
 
     def _read_again(self, request: RequestRecord) -> SignedRequest:
         pair = self._pair
-        return verify_evidence(request.evidence, pair.public_key, self.envelope.suite, pair.custody)
+        signed = verify_evidence(
+            request.evidence, pair.public_key, self.envelope.suite, pair.custody
+        )
+        _name_request(signed)
+        return signed
 
     async def open_request(self, action: step.OpenRequest) -> Event:
         """Step 2: decrypt on the HSM, verify the signature."""
@@ -165,6 +176,7 @@ class Exchange:
                 raise
             return step.PairTaken(self.envelope)
         crash.reach("host.opened")
+        _name_request(signed)
         return step.RequestOpened(signed)
 
     async def spend_pair(self, action: step.SpendPair) -> Event:
@@ -269,6 +281,7 @@ class Exchange:
         crash.reach("host.answered")
         if stands != action.response:
             return step.AnswerKept(stands)
+        self._answered = action.outcome
         return step.ResponseStored(stands)
 
     async def reply(self, action: step.Reply) -> None:
@@ -318,6 +331,20 @@ class Exchange:
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+            self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
+        metrics = self.parts.metrics
+        match outcome:
+            case Answered():
+                metrics.count_request(self._answered)
+                metrics.request_seconds(time.perf_counter() - self._began)
+            case Later(reason):
+                metrics.count_request(reason)
+            case Busy():
+                metrics.count_request("over-limit")
+            case Rejected():
+                metrics.count_request("rejected")
 
     @property
     def _asked(self) -> SignedRequest:
@@ -330,6 +357,11 @@ class Exchange:
         if self.pair is None:
             raise RuntimeError("the table looks a pair up before it uses it")
         return self.pair
+
+
+def _name_request(signed: SignedRequest) -> None:
+    """Have every line of the log that follows name the request; nobody could before."""
+    bind_contextvars(request_id=signed.request.request_id.hex())
 
 
 async def destroy_key(parts: Parts, pair: PairRecord) -> None:

@@ -52,6 +52,17 @@ class HsmAwayError(TokenError):
     """The HSM does not serve just now; nothing was asked of it."""
 
 
+class HsmSilentError(HsmAwayError):
+    """The HSM does not answer; what was asked of it may have been done."""
+
+
+_KINDS: dict[type[TokenError], str] = {
+    HsmAwayError: "away",
+    HsmSilentError: "silent",
+    HsmLostError: "lost",
+}
+
+
 @dataclass(frozen=True)
 class HeldBatchKeys:
     """The key-encryption keys that the HSM held when it was logged in to, or was asked since."""
@@ -64,7 +75,8 @@ class HeldBatchKeys:
 class Hsm:
     """The HSM token, logged in to or looked for; get one from open_hsm().
 
-    `on_return` is called, on the event loop, whenever it comes into service.
+    `on_return` is called, on the event loop, whenever it comes into service, `on_error`
+    with the kind of whatever it fails with.
     """
 
     def __init__(self, login: HsmLogin, worker: Worker) -> None:
@@ -75,6 +87,10 @@ class Hsm:
         self._lost = asyncio.Event()
         self._told: str | None = None
         self.on_return: Callable[[], None] = lambda: None
+        self.on_error: Callable[[str], None] = lambda _: None
+        self.waiting = 0
+        """How many operations wait for the HSM, or are with it."""
+        self.supervision: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> states.State:
@@ -184,6 +200,11 @@ class Hsm:
         """Do something for an import; requests come in between; raises TokenError."""
         return await self._in_turn(lambda: self._login.use_session(work), IMPORT_SECONDS)
 
+    async def check(self) -> None:
+        """Ask the HSM whether it is there; raises TokenError."""
+        self.require()
+        await self._in_turn(self._login.check)
+
     async def renew(self) -> None:
         """Log in anew, to see what the token really keeps; raises TokenError."""
         await self._in_turn(self._login.renew, IMPORT_SECONDS)
@@ -226,6 +247,7 @@ class Hsm:
         try:
             serial = await self._worker.call(self._login.log_in)
         except PinRefusedError as error:
+            self.on_error("pin-refused")
             self._handle(states.PinRefused(error.sentence))
         except CarnetError as error:
             self._handle(states.StillAway(error.sentence))
@@ -243,7 +265,7 @@ class Hsm:
                 await self._lost.wait()
         except TimeoutError:
             with suppress(TokenError):
-                await self._in_turn(self._login.check)
+                await self.check()
 
     async def _use(self, work: Callable[[HeldKeys], T]) -> T:
         return await self._in_turn(lambda: self._login.use(work))
@@ -253,18 +275,28 @@ class Hsm:
 
     async def _in_turn(self, work: Callable[[], T], seconds: int = OPERATION_SECONDS) -> T:
         """Do one operation at a time, so that each is timed by itself."""
-        async with self._turn:
-            self.require()
-            try:
-                async with asyncio.timeout(seconds):
-                    return await self._worker.call(work)
-            except HsmLostError as error:
-                self._handle(states.Lost(error.sentence))
-                raise
-            except TimeoutError as error:
-                silence = f"The HSM has not answered for {seconds} seconds."
-                self._handle(states.Lost(silence))
-                raise HsmAwayError(silence) from error
+        self.waiting += 1
+        try:
+            async with self._turn:
+                self.require()
+                return await self._timed(work, seconds)
+        except TokenError as error:
+            self.on_error(_KINDS.get(type(error), "failed"))
+            raise
+        finally:
+            self.waiting -= 1
+
+    async def _timed(self, work: Callable[[], T], seconds: int) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._worker.call(work)
+        except HsmLostError as error:
+            self._handle(states.Lost(error.sentence))
+            raise
+        except TimeoutError as error:
+            silence = f"The HSM has not answered for {seconds} seconds."
+            self._handle(states.Lost(silence))
+            raise HsmSilentError(silence) from error
 
     def _handle(self, event: Event) -> None:
         for action in self._machine.handle(event):
@@ -322,7 +354,7 @@ async def open_hsm(
     hsm = Hsm(HsmLogin(section, pin, check), worker)
     try:
         await hsm.start()
-        supervision = asyncio.create_task(hsm.supervise())
+        hsm.supervision = supervision = asyncio.create_task(hsm.supervise())
         try:
             yield hsm
         finally:

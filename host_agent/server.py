@@ -17,6 +17,7 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.contextvars import bind_contextvars
 
 from carnet import crash
 from carnet.answers import FixedAnswer
@@ -26,6 +27,7 @@ from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
+from carnet.observers import observable
 from carnet.service import serve_until_stopped, serving
 from carnet.token.session import TokenSession
 from carnet.wire.cbor import MAX_MESSAGE
@@ -42,6 +44,7 @@ from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestReco
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
+from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.rollback import check_not_older, have_accounts_key
@@ -69,6 +72,8 @@ class HostService:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forever: dict[str, asyncio.Task[None]] = {}
+        self._running = 0
         self._sweep_now = asyncio.Event()
         self._look_over_hsm = True
 
@@ -90,6 +95,7 @@ class HostService:
             envelope = parse_envelope(await _read_body(request, _PATH))
         except (WireError, OSError, web.RequestPayloadError) as error:
             log.info("rejected", reason=str(error) or type(error).__name__)
+            self._parts.metrics.count_request("rejected")
             return the_one_answer()
         exchange = Exchange(self._parts, envelope, request.remote or "")
         self._start(self._run(exchange))
@@ -196,9 +202,18 @@ class HostService:
         if left:
             log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 
-    def start(self, work: Coroutine[None, None, None]) -> None:
-        """Run something beside the requests."""
-        self._start(work)
+    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Run something beside the requests, for ever."""
+        self._forever[name] = self._start(work)
+
+    def failed(self) -> list[str]:
+        """Name what was to run for ever, and does not."""
+        return [name for name, task in self._forever.items() if task.done()]
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are on their way."""
+        return self._running
 
     async def stop(self) -> None:
         """End what runs beside the requests; what is durable is taken up at the next start."""
@@ -208,6 +223,8 @@ class HostService:
 
     async def _run(self, exchange: Exchange) -> None:
         envelope, machine = exchange.envelope, step.machine()
+        bind_contextvars(key_id=envelope.key_id.hex())
+        self._running += 1
         try:
             try:
                 await run_async(machine, step.Arrived(envelope), exchange.perform)
@@ -221,12 +238,14 @@ class HostService:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
             exchange.fail(step.NOT_READY)
         finally:
+            self._running -= 1
             exchange.give_up_place()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -261,16 +280,19 @@ async def _serve(
         )
         try:
             await service.take_up_unanswered()
-            service.start(service.sweep())
-            service.start(service.keep_leases())
+            service.start("sweep", service.sweep())
+            service.start("leases", service.keep_leases())
             targets = tuple(config.targets)
-            service.start(follow_all(database, link, targets))
-            service.start(end_all_revoked(database, link, targets))
-            service.start(heads.run())
+            service.start("ended tunnels", follow_all(database, link, targets))
+            service.start("revoked tunnels", end_all_revoked(database, link, targets))
+            service.start("signed accounts", heads.run())
             runner = web.ServerRunner(service.server())
             rules = door_rules(config.limits)
             interface = OfficerInterface(config, database, hsm, heads.sign_newest)
-            async with _officers_door(config, interface):
+            async with (
+                _officers_door(config, interface),
+                observable(observed(service, parts), config.observers),
+            ):
                 await serve_until_stopped(runner, rules, config.listen, config.port)
         finally:
             await service.stop()

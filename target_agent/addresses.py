@@ -20,12 +20,22 @@ class AddressPool:
 
     def take(self) -> str | None:
         """Return an address that no live tunnel has, None if there is none left."""
-        if len(self._taken_here()) >= self._end - self._first:
+        if self.taken >= self.size:
             return None
         while (address := self._step()) in self._taken:
             pass
         self._taken.add(address)
         return address
+
+    @property
+    def taken(self) -> int:
+        """How many of its addresses live tunnels have."""
+        return len(self._taken_here())
+
+    @property
+    def size(self) -> int:
+        """How many addresses there are."""
+        return self._end - self._first
 
     def give_back(self, address: str) -> None:
         """Take back the address of a tunnel that is gone."""
@@ -52,6 +62,11 @@ class AddressPools:
     def versions(self) -> frozenset[int]:
         """The IP versions of which there are addresses: 4, 6."""
         return frozenset(self._pools)
+
+    @property
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """How many addresses are taken, and how many there are, by IP version."""
+        return {version: (pool.taken, pool.size) for version, pool in self._pools.items()}
 
     def take_for(self, networks: Iterable[str]) -> str | None:
         """Return an address to reach these networks from, all of one IP version; else None."""

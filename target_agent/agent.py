@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from enum import Enum
 from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Engine
+from structlog.contextvars import bound_contextvars
 
 from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
@@ -63,6 +64,8 @@ class Agent:
         self._daemon_seen = False
         self._looked = asyncio.Event()
         self._watcher = Watcher(driver, self)
+        self.metrics = self._parts.metrics
+        self.metrics.show_agent(self)
 
     async def start(self) -> None:
         """Take up what was live, and look once what the IKE daemon still has of it.
@@ -88,6 +91,38 @@ class Agent:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def live_tunnels(self) -> list[tuple[str, str]]:
+        """Return the objective and the state of each live tunnel."""
+        return [
+            (each.objective.label, each.state)
+            for each in self._live.values()
+            if each.objective is not None
+        ]
+
+    @property
+    def addresses(self) -> dict[int, tuple[int, int]]:
+        """How many virtual addresses are taken, and how many there are, by IP version."""
+        return self._parts.pools.counts
+
+    @property
+    def under_way(self) -> int:
+        """Of how many Request IDs something is being done just now."""
+        return len(self._locks)
+
+    @property
+    def events(self) -> int:
+        """How many events wait to be fed, or are being fed."""
+        return len(self._tasks)
+
+    @property
+    def watching(self) -> bool:
+        """Whether the IKE daemon is still watched, or looked for."""
+        return self._watcher.running
+
+    async def check_daemon(self) -> None:
+        """Ask the IKE daemon whether it answers; raises IPsecError."""
+        await asyncio.to_thread(self._parts.driver.capabilities)
+
     async def answer(self, statement: TunnelRequest, host: str) -> Answering:
         """Answer a Host (steps 4 to 6); the same Request ID at the same time, once.
 
@@ -95,11 +130,13 @@ class Agent:
         """
         request_id = claimed_request_id(statement)
         exchange = Exchange(self._parts, request_id, statement.user_id, host)
-        async with self._lock(request_id):
+        async with self._alone(request_id):
             # Known before it is live, so that neither a sweep nor an end misses it.
             kept = self._live.setdefault(request_id, exchange)
             try:
-                return await exchange.answer(Asking(statement, host))
+                answering = await exchange.answer(Asking(statement, host))
+                self.metrics.count_request(answering.outcome)
+                return answering
             finally:
                 if not kept.is_live:
                     del self._live[request_id]
@@ -108,7 +145,7 @@ class Agent:
         self, request_id: bytes, reason: str, *, host: str | None = None, user_id: str | None = None
     ) -> Ending:
         """End a tunnel, if it is of that Host and of that user."""
-        async with self._lock(request_id):
+        async with self._alone(request_id):
             exchange = self._live.get(request_id)
             if exchange is None or not (
                 host in (None, exchange.host) and user_id in (None, exchange.user_id)
@@ -169,12 +206,14 @@ class Agent:
     def daemon_silent(self, sentence: str) -> None:
         """Say so; requests are deferred until it answers."""
         log.warning("ike-daemon-silent", reason=sentence)
+        self.metrics.count_daemon_error()
         self._daemon_seen = True
         self._looked.set()
 
     def daemon_gone(self) -> None:
         """Remember what was prepared: the pre-shared keys went with the daemon."""
         log.warning("ike-daemon-gone")
+        self.metrics.count_daemon_error()
         self._stranded |= self._in_state(State.PREPARED)
 
     def happened(self, event: TunnelEvent) -> None:
@@ -232,7 +271,7 @@ class Agent:
                 await self._feed_live(request_id, event)
 
     async def _feed_live(self, request_id: bytes, event: Event) -> None:
-        async with self._lock(request_id):
+        async with self._alone(request_id):
             exchange = self._live.get(request_id)
             if exchange is not None:
                 await self._feed(exchange, event)
@@ -248,6 +287,13 @@ class Agent:
     def _later(self, seconds: float, request_id: bytes, event: Event) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
         return loop.call_later(seconds, lambda: self._spawn(self._feed_live(request_id, event)))
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, request_id: bytes) -> AsyncIterator[None]:
+        """Do something with one request or its tunnel, named in every line of the log."""
+        with bound_contextvars(request_id=request_id.hex()):
+            async with self._lock(request_id):
+                yield
 
     def _lock(self, request_id: bytes) -> asyncio.Lock:
         return self._locks.setdefault(request_id, asyncio.Lock())

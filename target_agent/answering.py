@@ -49,6 +49,8 @@ class Answering:
         self.grant: TunnelGrant | None = None
         self.answer: TunnelAnswer | None = None
         self.deferred: str | None = None
+        self.outcome = "deferred"
+        """For the metrics: what came of it."""
         self.timings: dict[str, float] = {}
         self._log = log.bind(
             request_id=request_id.hex(), user_id=asking.statement.user_id, host=asking.host
@@ -62,6 +64,9 @@ class Answering:
             number = _STEPS[type(action)]
             elapsed = (time.perf_counter() - started) * 1000
             self.timings[number] = self.timings.get(number, 0.0) + elapsed
+        if type(action) in _OBSERVED:
+            observe = self._parts.metrics.step_seconds[_OBSERVED[type(action)]]
+            observe(time.perf_counter() - started)
         return event
 
     async def look_up(self, action: do.LookUp) -> Event:
@@ -78,6 +83,7 @@ class Answering:
         if record.end_reason is not None:
             reason = f"The tunnel is over ({record.end_reason}); connect again."
             return self._denied(RefusalCode.TOO_LATE, reason)
+        self.outcome = "repeated"
         return step.AnswerKnown(record.tunnel_answer)
 
     async def verify_evidence(self, action: do.VerifyEvidence) -> Event:
@@ -165,8 +171,10 @@ class Answering:
             return step.NotRecorded("the record could not be written")
         if isinstance(action.answer, TunnelGrant):
             crash.reach("target.prepared")
+            self.outcome = "granted"
         else:
             crash.reach("target.refused")
+            self.outcome = str(action.answer.code)
         return step.Recorded(action.answer)
 
     def _write(self, answer: TunnelAnswer) -> None:
@@ -224,3 +232,4 @@ _STEPS: dict[type[Action], str] = {
     do.Authorize: "step4",
     do.InstallTunnel: "step5",
 }
+_OBSERVED: dict[type[Action], str] = {**_STEPS, do.Record: "step6"}

@@ -103,10 +103,10 @@ def _write(path: Path, text: str) -> None:
 @pass_local
 def serve(local: Local) -> None:
     """Answer Hosts, and keep the tunnels, until SIGTERM."""
-    from carnet.service import log_as_json
+    from carnet.service import start_log
     from target_agent.service import serve as run
 
-    log_as_json()
+    start_log(local.config.observation.log)
     asyncio.run(run(local.config, make_driver(local.config)))
 
 

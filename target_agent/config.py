@@ -10,6 +10,7 @@ from carnet.config import Section, load_config
 from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.strongswan_algorithms import weak_words
 from carnet.link import LinkSection
+from carnet.observation import ObservationSection, Place
 from carnet.wire.fields import (
     Address,
     Name,
@@ -128,6 +129,7 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     ipsec: IPsecSection = IPsecSection()
     strongswan: StrongSwanSection = StrongSwanSection()
+    observation: ObservationSection = ObservationSection()
     gate: GateSection | None = None
     """Left out: no tunnels without IPsec (Objective-ID 1) are granted."""
 
@@ -140,6 +142,11 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     def database(self) -> Path:
         """The file of membership, access control list, tunnels and accounts."""
         return self.directory / "target.sqlite"
+
+    @property
+    def observers(self) -> Place:
+        """Where the service is seen from outside."""
+        return self.observation.listen or Place(path=self.directory / "observers.sock")
 
     @property
     def control_socket(self) -> Path:

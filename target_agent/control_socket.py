@@ -1,14 +1,13 @@
 """Where the service takes its operator's orders."""
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from carnet.errors import UsageError
+from carnet.unix_socket import bind_private
 from target_agent.agent import Agent, Ending
 from target_agent.control import PATH, Ended, Order
 
@@ -16,6 +15,8 @@ from target_agent.control import PATH, Ended, Order
 @contextlib.asynccontextmanager
 async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
     """Take the operator's orders at a socket that only she can open.
+
+    Whoever left one behind is gone: the lock is ours.
 
     Raises UsageError if there can be no socket there.
     """
@@ -29,29 +30,10 @@ async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        await web.SockSite(runner, _bind(path)).start()
+        await web.SockSite(runner, bind_private(path)).start()
         yield
     finally:
         await runner.cleanup()
-
-
-def _bind(path: Path) -> socket.socket:
-    """Bind a socket of mode 0600; nobody can connect before it has that mode and listens.
-
-    Whoever left one behind is gone: the lock is ours.
-    """
-    bound = socket.socket(socket.AF_UNIX)
-    try:
-        path.unlink(missing_ok=True)
-        bound.bind(str(path))
-        path.chmod(0o600)
-    except OSError as error:
-        bound.close()
-        raise UsageError(
-            f"Cannot make the socket {path}: {error.strerror or error};"
-            " name another directory in the configuration."
-        ) from error
-    return bound
 
 
 async def _obey(agent: Agent, order: Order) -> Ended:

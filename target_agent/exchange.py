@@ -5,6 +5,7 @@ import time
 from carnet.exchange.machine import Action, Event, run_async
 from carnet.exchange.target import Arrived, State, machine
 from carnet.exchange.target_actions import AwaitExpiry, AwaitIKE
+from carnet.objectives import Objective
 from carnet.wire.control import TunnelGrant
 from target_agent.answering import PERFORMERS, Answering
 from target_agent.live import LiveTunnel
@@ -48,6 +49,11 @@ class Exchange:
     def is_live(self) -> bool:
         """Whether there is a tunnel, or what may be left of one."""
         return self.state in _LIVE
+
+    @property
+    def objective(self) -> Objective | None:
+        """What its tunnel is made of; None before there is one."""
+        return self._tunnel.objective if self._tunnel else None
 
     async def answer(self, asking: Asking) -> Answering:
         """Answer a request (steps 4 to 6); return the answer with all that led to it."""

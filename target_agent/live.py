@@ -55,6 +55,11 @@ class LiveTunnel:
         self._end_reason = end_reason
         self._log = log.bind(request_id=request_id.hex())
 
+    @property
+    def objective(self) -> Objective:
+        """What the tunnel is made of."""
+        return Objective(self._info.objective_id)
+
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action; return the event that follows from it."""
         return await PERFORMERS[type(action)](self, action)

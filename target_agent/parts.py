@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from carnet.exchange.machine import Event
 from carnet.ipsec.driver import Driver
@@ -10,6 +10,7 @@ from target_agent.addresses import AddressPools
 from target_agent.config import TargetConfig
 from target_agent.gate import Gate
 from target_agent.members import Members
+from target_agent.metrics import TargetMetrics
 from target_agent.records import Records
 
 Later = Callable[[float, bytes, Event], asyncio.TimerHandle]
@@ -28,3 +29,4 @@ class Parts:
     gate: Gate | None
     """None: no tunnels without IPsec."""
     later: Later
+    metrics: TargetMetrics = field(default_factory=TargetMetrics)

@@ -65,6 +65,7 @@ class Server:
             answering = await self._agent.answer(statement, host)
         except WireError as error:
             log.warning("not-understood", host=host, reason=str(error))
+            self._agent.metrics.count_request("not-understood")
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         if answering.answer is None:
             headers = {"Retry-After": RETRY_AFTER_SECONDS}

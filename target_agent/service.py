@@ -11,6 +11,7 @@ from carnet.doors import DoorRules
 from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver
 from carnet.link import server_context
+from carnet.observers import observable
 from carnet.service import serve_until_stopped
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
@@ -19,6 +20,7 @@ from target_agent.control_socket import control_socket
 from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
 from target_agent.link_key import load_link_key
+from target_agent.observed import observed
 from target_agent.server import Server
 
 DOOR = DoorRules(
@@ -46,7 +48,10 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
         await agent.start()
         signing = asyncio.create_task(heads.run())
         try:
-            async with control_socket(agent, config.control_socket):
+            async with (
+                control_socket(agent, config.control_socket),
+                observable(observed(agent, engine, signing), config.observers),
+            ):
                 runner = web.AppRunner(Server(agent, key).application())
                 await serve_until_stopped(runner, DOOR, config.listen, config.port, link)
         finally:

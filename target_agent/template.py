@@ -58,6 +58,14 @@ initiate_within = 120
 # Which implementation carries the tunnels; left out: the first that answers.
 # driver = "strongswan"
 
+[observation]
+# Where /metrics (Prometheus), /healthz and /readyz are, for observers on this machine: a
+# Unix socket, or an address and port. Nobody is asked who he is. "off": nowhere. Left
+# out: observers.sock in `directory`.
+# listen = "127.0.0.1:9471"
+# The log: "json", one object a line, or "text".
+# log = "json"
+
 [strongswan]
 # The VICI socket; left out: where strongSwan puts it.
 # socket = "/run/charon.vici"

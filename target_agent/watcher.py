@@ -42,6 +42,11 @@ class Watcher:
         """Start to watch."""
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it watches, or looks for the daemon."""
+        return self._thread.is_alive()
+
     async def stop(self) -> None:
         """Stop, and wait until nothing more can be told."""
         self._closing.set()

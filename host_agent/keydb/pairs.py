@@ -147,6 +147,15 @@ class Pairs(Store):
         with self._reading.begin() as connection:
             return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
 
+    def pairs_left(self) -> dict[str, int]:
+        """Return how many valid pairs each user has, also who has none left."""
+        valid = (_pairs.c.state == PairState.VALID) & (
+            _pairs.c.not_after.is_(None) | (_pairs.c.not_after > now())
+        )
+        query = select(_pairs.c.user_id, func.count().filter(valid)).group_by(_pairs.c.user_id)
+        with self._reading.begin() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def revoke(
         self, why: str, reason: Reason = Reason.REVOKED, by: str | None = None, **which: object
     ) -> list[bytes]:

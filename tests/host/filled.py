@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, KeyType, ObjectClass
 from sqlalchemy import insert
 
-from carnet.service import log_as_json
+from carnet.service import start_log
 from carnet.token.batch_keys import batch_key_label
 from carnet.token.module import find_module, load_module
 from carnet.token.onetime import pair_label
@@ -142,7 +142,7 @@ def post(port, body):
 
 def main(directory, travellers, each, sample):
     os.environ[CONFIGURATION_VARIABLE] = str(prepare(directory / "softhsm"))
-    log_as_json()  # to standard error: nobody reads what else stands on standard output
+    start_log()  # to standard error: nobody reads what else stands on standard output
     host = RealHost(directory, load_module(find_module(None)), LIMITS)
     keys = fill(host, directory, travellers, each, sample)
     pem = [k.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for k in keys]

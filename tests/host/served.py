@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from carnet.service import log_as_json
+from carnet.service import start_log
 from carnet.token.module import find_module, load_module
 from host_agent.config import LimitsSection
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
@@ -16,7 +16,7 @@ from tests.host.real_host import RealHost
 
 def main(directory):
     os.environ[CONFIGURATION_VARIABLE] = str(prepare(directory / "softhsm"))
-    log_as_json()  # to standard error: nobody reads what else stands on standard output
+    start_log()  # to standard error: nobody reads what else stands on standard output
     limits = LimitsSection(connections_per_address=256)
     with RealHost(directory, load_module(find_module(None)), limits) as host:
         print(host.port, flush=True)  # noqa: T201

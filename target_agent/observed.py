@@ -1,0 +1,34 @@
+"""What a Target shows to observers."""
+
+import asyncio
+from functools import partial
+
+from sqlalchemy import Engine
+
+from carnet.database import check_writable
+from carnet.observers import Observed
+from carnet.readiness import Check, Readiness
+from target_agent.agent import Agent
+
+
+def observed(agent: Agent, engine: Engine, signing: "asyncio.Task[None]") -> Observed:
+    """Return what it shows; ready: its database takes a write, and its IKE daemon answers."""
+
+    def failed() -> list[str]:
+        runs = {"ike-watcher": agent.watching, "signed accounts": not signing.done()}
+        return [name for name, still in runs.items() if not still]
+
+    checks: dict[str, Check] = {
+        "database": partial(asyncio.to_thread, check_writable, engine),
+        "ike-daemon": agent.check_daemon,
+    }
+
+    async def nothing_more() -> None:
+        """All that is shown is in memory."""
+
+    return Observed(
+        registry=agent.metrics.registry,
+        refresh=nothing_more,
+        failed=failed,
+        readiness=Readiness(checks),
+    )

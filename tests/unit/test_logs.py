@@ -1,0 +1,40 @@
+"""A service's log: its form, and what is in every line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import logging, structlog
+from structlog.contextvars import bound_contextvars
+from carnet.observation import LogForm
+from carnet.service import start_log
+start_log(LogForm("{form}"))
+with bound_contextvars(request_id="0badcafe"):
+    structlog.get_logger().info("opened", colour="blue")
+    logging.getLogger("asyncio").error("a library's words")
+"""
+
+
+def written(form):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(form=form)], capture_output=True, text=True, check=True
+    )
+    assert not done.stdout
+    return done.stderr.splitlines()
+
+
+def test_each_line_is_an_object_that_names_the_request_a_librarys_too():
+    ours, librarys = map(json.loads, written("json"))
+    assert (ours["event"], ours["colour"], ours["level"]) == ("opened", "blue", "info")
+    assert librarys["event"] == "a library's words"
+    assert ours["request_id"] == librarys["request_id"] == "0badcafe"
+
+
+def test_people_get_text():
+    lines = written("text")
+    assert all("request_id=0badcafe" in line for line in lines)
+    with pytest.raises(ValueError, match="line 1 column"):
+        json.loads(lines[0])
