@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from carnet import console, crash
+from carnet import VERSION, console, crash
 from carnet.config import parse_config
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     },
     help="Carnet's Host: the trusted machine that knows the one-time key pairs.",
 )
-@click.version_option(package_name="carnet")
+@click.version_option(VERSION)
 @click.option(
     "--config",
     "path",

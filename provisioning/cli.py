@@ -4,7 +4,7 @@ from typing import NoReturn
 
 import click
 
-from carnet import interruption
+from carnet import VERSION, interruption
 from carnet.console import run_command
 from carnet.lazy import LazyGroup
 
@@ -28,7 +28,7 @@ _NAME = "carnet-provision"
         "unblock": "provisioning.pins:unblock",
     },
 )
-@click.version_option(package_name="carnet", prog_name=_NAME)
+@click.version_option(VERSION, prog_name=_NAME)
 def cli() -> None:
     """Initialise tokens, mint one-time key pairs, certify Hosts and Targets.
 

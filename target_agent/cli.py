@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from carnet import VERSION
 from carnet.console import run_command
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
@@ -27,7 +28,7 @@ from target_agent.template import Answers, render
     show_envvar=True,
     help="The configuration file.",
 )
-@click.version_option(package_name="carnet")
+@click.version_option(VERSION)
 @click.pass_context
 def cli(context: click.Context, config: Path) -> None:
     """Carnet's Target: the gateway of the work network."""

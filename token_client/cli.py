@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from carnet import console, interruption
+from carnet import VERSION, console, interruption
 from carnet.durations import format_duration
 from carnet.errors import UsageError
 
@@ -35,7 +35,7 @@ def _cover_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(help="Carnet: a tunnel into your work network, opened by the token in your hand.")
-@click.version_option(package_name="carnet")
+@click.version_option(VERSION)
 def cli() -> None:
     """Hold the commands together."""
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,14 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, caps
     assert caught.value.code == 130
     assert capsys.readouterr().err == "carnet: interrupted.\n"
     assert "interrupted_command" not in sys.modules
+
+
+def test_the_version_is_told_before_anything_is_imported(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["carnet", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        enter("a_module_that_is_not_there", "carnet")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"carnet, version {version('carnet')}\n"
 
 
 @pytest.mark.parametrize("argv", [["token_client", "--help"], ["provisioning.entry", "--help"]])
