@@ -15,7 +15,7 @@ VICI = "/run/charon.vici"
 
 _PLUGINS = (
     "random nonce openssl aes aesni sha1 sha2 md5 hmac kdf gcm ccm ctr chapoly curve25519 gmp"
-    " cmac xcbc pem pkcs1 pkcs8 x509 pubkey constraints socket-default vici"
+    " cmac xcbc pem pkcs1 pkcs8 x509 pubkey constraints socket-default counters vici"
 )
 
 

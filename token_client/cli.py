@@ -151,13 +151,22 @@ def connect(
 
 
 @cli.command()
+@click.option("--watch", "stay", is_flag=True, help="Look again every second, until Ctrl-C.")
 @_json_option
-def status(as_json: bool) -> None:
+def status(stay: bool, as_json: bool) -> None:
     """Show the tunnels of this machine."""
     from token_client import config as configuration
     from token_client.status import describe, facts, tunnels
 
-    states = tunnels(_driver(configuration.load()))
+    driver = _driver(configuration.load())
+    if stay:
+        from token_client.status_watch import watch
+
+        with contextlib.suppress(KeyboardInterrupt):
+            interruption.listen()
+            watch(partial(tunnels, driver), as_json=as_json)
+        return
+    states = tunnels(driver)
     if as_json:
         console.print_json([facts(state) for state in states])
     elif not states:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from carnet.errors import (
     CarnetError,
     IPsecError,
@@ -189,7 +191,9 @@ def connect(
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
     _replace_older(means, exchange.session)
-    return Connected(exchange.session, len(_usable(means)), steps.milliseconds)
+    session = replace(exchange.session, pairs_left=len(_usable(means)))
+    means.sessions.keep(session)
+    return Connected(session, len(_usable(means)), steps.milliseconds)
 
 
 def _usable(means: Means) -> list[OneTimePair]:

@@ -37,6 +37,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Where to ask why it ended."""
     officer_key: str = ""
     """The officer's public key (DER SPKI, hexadecimal), under which the answer is verified."""
+    pairs_left: int | None = None
+    """On the token, when the tunnel stood."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
 

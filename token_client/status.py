@@ -124,6 +124,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "up": state.live is not None,
         "closed": state.closed,
         "seconds_left": state.seconds_left,
+        "objective": Objective(session.objective_id).label if session else None,
         "live": vars(state.live) if state.live else None,
     }
 
@@ -145,7 +146,14 @@ def describe(state: TunnelState) -> str:
         return f"{head}\n  {_describe_down(session, closed=state.closed)}"
     left = f", {format_duration(state.seconds_left or 0)} left"
     soon = ": it ends soon" if session.ends_soon(time.time()) else ""
-    return head + _describe_live(live, left + soon)
+    return head + _describe_live(live, left + soon) + _describe_pairs(session)
+
+
+def _describe_pairs(session: Session) -> str:
+    if session.pairs_left is None:
+        return ""
+    plural = "" if session.pairs_left == 1 else "s"
+    return f"\n  {session.pairs_left} key pair{plural} left on token {session.token_label}"
 
 
 def _describe_down(session: Session, *, closed: bool) -> str:
@@ -158,13 +166,18 @@ def _describe_down(session: Session, *, closed: bool) -> str:
 
 
 def _describe_live(live: TunnelStatus, left: str) -> str:
-    ppk = ", post-quantum key" if live.ppk else ""
+    ppk = "post-quantum key" if live.ppk else "no post-quantum key"
+    rekeyed = "" if live.rekeys is None else f", rekeyed {_times(live.rekeys)}"
     return (
         f"\n  up for {format_duration(live.established_seconds)}{left}\n"
-        f"  {live.child_suite or 'no IPsec'}, IKE {live.ike_suite}{ppk}\n"
+        f"  {live.child_suite or 'no IPsec'}, IKE {live.ike_suite}, {ppk}{rekeyed}\n"
         f"  {_here(live)} to {live.remote_address}, "
         f"{live.bytes_in} bytes in, {live.bytes_out} bytes out"
     )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _here(live: TunnelStatus) -> str:

@@ -47,6 +47,8 @@ class TunnelStatus:
     bytes_in: int
     bytes_out: int
     established_seconds: int
+    rekeys: int | None = None
+    """How often the SAs that carry packets got new keys; None where the daemon does not count."""
 
 
 class Change(StrEnum):

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vici.exception import CommandException
 from carnet import crash
 from carnet.errors import IPsecError
 from carnet.ipsec import bundle as bundles
+from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
@@ -203,6 +205,7 @@ class StrongSwan:
             for connection in text(session.get_conns())["conns"]:
                 if tunnel_of(connection) == name:
                     session.unload_conn({"name": connection})
+                    counters.forget(session, connection)
                     crash.reach("ipsec.connection-unloaded")
             if name in session.get_pools():
                 _settling(retry_if_exception_type(CommandException))(
@@ -241,7 +244,15 @@ class StrongSwan:
             if is_ours(part) and reports.is_live(sa):
                 tunnels.setdefault(tunnel_of(part), {})[part] = sa
         peers = self._peers()
-        return [reports.status(name, found, peers.get(name, ())) for name, found in tunnels.items()]
+        with open_session(self._socket) as session:
+            rekeyed = counters.rekeyings(session)
+        return [
+            replace(
+                reports.status(name, found, peers.get(name, ())),
+                rekeys=None if rekeyed is None else rekeyed.get(name, 0),
+            )
+            for name, found in tunnels.items()
+        ]
 
     def _peers(self) -> dict[str, Sequence[str]]:
         """Return at which addresses the peer of each tunnel is expected, as far as it is loaded."""

@@ -1,12 +1,18 @@
 """`carnet-target tunnels`: what stands, what stood, and how to end it."""
 
+import time
+from collections.abc import Mapping
+
 import click
 from rich.table import Column, Table
 
 from carnet.console import print_json, print_table
-from carnet.errors import UsageError
+from carnet.durations import format_duration
+from carnet.errors import IPsecError, UsageError
+from carnet.ipsec.driver import TunnelStatus
 from carnet.moments import format_moment
 from carnet.objectives import Objective
+from carnet.tunnel import tunnel_name
 from target_agent.commands.local import (
     REQUEST_ID,
     USER,
@@ -17,7 +23,7 @@ from target_agent.commands.local import (
     pass_local,
 )
 from target_agent.control import Operator, Order
-from target_agent.records import Records, TunnelRecord
+from target_agent.records import LIVE, Records, TunnelRecord
 
 _SHOWN = (
     "request_id",
@@ -48,27 +54,56 @@ def list_(local: Local, everything: bool, as_json: bool) -> None:
     with local.database() as engine:
         records = Records(engine)
         found = records.all() if everything else records.live()
+    live = _live(local, found)
     if as_json:
-        print_json([_facts(record) for record in found])
+        print_json([_facts(record, live.get(record.request_id)) for record in found])
     else:
-        print_table(_table(found))
+        print_table(_table(found, live))
 
 
-def _facts(record: TunnelRecord) -> dict[str, object]:
+def _live(local: Local, records: list[TunnelRecord]) -> dict[bytes, TunnelStatus]:
+    """Return what the IKE daemon says of those that stand; of none where it does not answer."""
+    standing = {tunnel_name(r.request_id): r.request_id for r in records if r.state in LIVE}
+    if not standing:
+        return {}
+    try:
+        reports = make_driver(local.config).status()
+    except IPsecError as error:
+        click.echo(f"What is up cannot be told: {error.sentence}", err=True)
+        return {}
+    return {standing[each.name]: each for each in reports if each.name in standing}
+
+
+def _facts(record: TunnelRecord, live: TunnelStatus | None) -> dict[str, object]:
     return {name: getattr(record, name) for name in _SHOWN} | {
         "objective": Objective(record.objective_id).label,
         "networks": record.networks.split(),
+        "seconds_left": _seconds_left(record),
+        "live": vars(live) if live else None,
     }
 
 
-def _table(records: list[TunnelRecord]) -> Table:
+def _seconds_left(record: TunnelRecord) -> int | None:
+    if record.state not in LIVE or record.expires_at is None:
+        return None
+    return max(0, record.expires_at - int(time.time()))
+
+
+def _table(records: list[TunnelRecord], live: Mapping[bytes, TunnelStatus]) -> Table:
     table = Table(
         Column("request", no_wrap=True, min_width=32),
         "user",
         "address",
         "networks",
         "state",
+        "objective",
         "until",
+        "left",
+        "from",
+        "protected by",
+        "bytes in",
+        "bytes out",
+        "rekeys",
     )
     for record in records:
         table.add_row(
@@ -77,9 +112,28 @@ def _table(records: list[TunnelRecord]) -> Table:
             record.virtual_address,
             record.networks,
             f"{record.state} ({record.end_reason})" if record.end_reason else record.state,
+            Objective(record.objective_id).label,
             _until(record),
+            _left(record),
+            *_shown(live.get(record.request_id)),
         )
     return table
+
+
+def _left(record: TunnelRecord) -> str:
+    seconds = _seconds_left(record)
+    return "" if seconds is None else format_duration(seconds)
+
+
+def _shown(live: TunnelStatus | None) -> tuple[str, ...]:
+    if live is None:
+        return ("",) * 5
+    suites = f"{live.child_suite or 'no IPsec'}, IKE {live.ike_suite}"
+    ppk = "post-quantum key" if live.ppk else "no post-quantum key"
+    rekeys = "" if live.rekeys is None else str(live.rekeys)
+    return (
+        live.remote_address, f"{suites}, {ppk}", str(live.bytes_in), str(live.bytes_out), rekeys,
+    )  # fmt: skip
 
 
 def _until(record: TunnelRecord) -> str:

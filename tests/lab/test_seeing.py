@@ -1,7 +1,12 @@
 """Looking at an office at work: what observers of Host and Target see, and what people see."""
 
+import json
+import signal
+
 import pytest
 
+from carnet.ipsec.vici_link import open_session, text
+from lab.terminal import Terminal
 from lab.waiting import wait_until
 from tests import observers
 from tests.lab.offices import office_at_work
@@ -77,3 +82,84 @@ def test_target_is_ready_while_its_ike_daemon_answers(office, target):
         lambda: observers.metrics(target)["carnet_target_ike_daemon_errors_total",] >= 1,
         "the daemon's absence to be counted",
     )
+
+
+def rekey(office):
+    """Have the Client's daemon change the keys of packets, and wait until it has."""
+
+    def made():
+        with open_session(office.client_charon.vici) as session:
+            (sa,) = (text(each) for each in session.list_sas())
+        ((name, ike_sa),) = sa.items()
+        return name, [c["uniqueid"] for c in ike_sa["child-sas"].values()]
+
+    name, (first,) = made()
+    with open_session(office.client_charon.vici) as session:
+        session.rekey({"child": name})
+    wait_until(lambda: made()[1] not in ([], [first]) and first not in made()[1], "new keys")
+
+
+def test_status_tells_all_of_a_tunnel_at_both_ends(office, connected):
+    rekey(office)
+    (seen,) = json.loads(office.carnet("status", "--json").stdout)
+    live = seen["live"]
+    assert (seen["objective"], live["ppk"], live["rekeys"]) == ("esp", True, 1)
+    assert seen["pairs_left"] == office.valid_pairs()
+    assert 0 < seen["seconds_left"] <= 8 * 3600
+    assert live["virtual_address"] == connected["virtual_address"]
+    shown = office.carnet("status").stdout
+    for what in ("ESP aes256gcm16", ", post-quantum key", "rekeyed once", "left",
+                 f"{seen['pairs_left']} key pairs left on token alice"):  # fmt: skip
+        assert what in shown
+    (at_target,) = office.facts(office.world.target, *office._target_argv(), "tunnels", "list")
+    assert at_target["live"]["rekeys"] == 1
+    assert at_target["live"]["child_suite"] == live["child_suite"]
+    assert 0 < at_target["seconds_left"] <= 8 * 3600
+    table = office.target("tunnels", "list").stdout
+    assert "ESP aes256gcm16" in table
+    assert at_target["live"]["remote_address"] in table
+
+
+def test_what_the_daemon_counted_is_forgotten_with_the_tunnel(office):
+    for charon in (office.client_charon, office.target_charon):
+        with open_session(charon.vici) as session:
+            assert text(session.get_counters({"all": "yes"}))["counters"] == {}
+
+
+def test_tunnels_are_listed_also_while_the_daemon_is_away(office, connected):
+    office.target_charon.stop()
+    try:
+        done = office.target("tunnels", "list", "--all", "--json")
+    finally:
+        office.target_charon.start()
+    assert json.loads(done.stdout)
+    assert "cannot be told" in done.stderr
+
+
+def test_watching_follows_what_happens_until_it_is_interrupted(office):
+    """As JSON, a line a second: a tunnel comes and goes."""
+    world = office.world
+    watching = world.client.start(["carnet", "status", "--watch", "--json"], log="watching.log")
+    watching.wait_for_line(r"^\[\]$")
+    office.carnet("connect")
+    watching.wait_for_line('"up": true')
+    seen = len(watching.output())
+    office.carnet("disconnect")
+    watching.wait_for(lambda: "\n[]\n" in watching.output()[seen - 1 :], "the end")
+    watching.signal(signal.SIGINT)
+    assert watching.wait() == 0
+    lines = [json.loads(line) for line in watching.output().splitlines()]
+    assert {len(states) for states in lines} == {0, 1}
+
+
+def test_people_watch_on_a_screen(office, connected):
+    screen = Terminal(office.world.client, ["carnet", "status", "--watch"], {})
+    screen.type_until("work  alice@office  esp")
+    screen.close()
+
+
+def test_where_there_is_no_screen_what_is_new_is_shown(office, connected):
+    watching = office.world.client.start(["carnet", "status", "--watch"], log="screen.log")
+    watching.wait_for_line("work  alice@office  esp")
+    watching.signal(signal.SIGTERM)
+    assert watching.wait() == 0
