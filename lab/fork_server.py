@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _MOST_FDS = 16
 _OUT_OF_THE_WAY = 100
 _NAMESPACES = 0x40000000 | 0x00020000 | 0x20000000 | 0x04000000 | 0x08000000
 """Network, mounts, process ids, host name, IPC (setns(2) with a process)."""
+READ_AS_THEY_LOAD = ("carnet.crash",)
+"""Modules that read the environment as they load; they do so again in the command's."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,6 +109,9 @@ def _take_over(order: Order, fds: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["directory"])
+    for name in READ_AS_THEY_LOAD:
+        if name in sys.modules:
+            reload(sys.modules[name])
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

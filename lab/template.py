@@ -2,14 +2,14 @@
 
 A command by itself is a new Python, which loads SQLAlchemy, aiohttp and others for half a
 second before it does anything. Where thousands of commands run, they fork instead from a
-process that has these packages loaded (lab.fork_server). All else is as ever: what runs is
-the console script, in a process of its own, with its arguments, environment, directory and
-descriptors, in the namespaces of its machine; it loads every module of the product itself,
-and the modules of tokens.
+process that has these packages and the product's own modules loaded (lab.fork_server). All
+else is as ever: what runs is the console script, in a process of its own, with its arguments,
+environment, directory and descriptors, in the namespaces of its machine; it loads the modules
+of tokens itself.
 
-What differs: /proc shows the arguments and the environment of the process forked from, and
-all processes of one template have the same seed of str's hashes. Whoever tests those starts
-the command by itself.
+What differs: /proc shows the arguments and the environment of the process forked from, all
+processes of one template have the same seed of str's hashes, and no module is loaded later
+than another. Whoever tests those starts the command by itself, as the demonstration does.
 """
 
 import json
@@ -49,6 +49,10 @@ FOREIGN = (
     *("structlog", "tenacity", "tomlkit", "vici"),
 )
 """What the commands import of others; none of it reads anything but its own files."""
+
+PRODUCT = ("carnet", "host_agent", "provisioning", "softhsm", "target_agent", "token_client")
+_RUN_BY_OTHERS = ("__main__", "migrations")
+"""What is not imported, but run: by Python, and by Alembic."""
 
 _MESSAGE = 1 << 10
 
@@ -105,10 +109,21 @@ class Forked:
             os.kill(self.command, number)
 
 
+def _own_modules() -> tuple[str, ...]:
+    """Return the names of the product's modules."""
+    root = Path(__file__).parents[1]
+    files = (path.relative_to(root) for name in PRODUCT for path in (root / name).rglob("*.py"))
+    dotted = (".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files)
+    return tuple(sorted(name for name in dotted if set(name.split(".")).isdisjoint(_RUN_BY_OTHERS)))
+
+
+OWN = _own_modules()
+
+
 class Template:
     """The process that commands fork from; a context manager that ends it."""
 
-    def __init__(self, modules: Sequence[str] = FOREIGN) -> None:
+    def __init__(self, modules: Sequence[str] = FOREIGN + OWN) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             argv = [sys.executable, "-m", "lab.fork_server", str(theirs.fileno()), *modules]
