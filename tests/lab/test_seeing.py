@@ -14,7 +14,7 @@ from tests.lab.offices import office_at_work
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=6) as made:
+    with office_at_work(lane, pairs=9) as made:
         yield made
 
 
