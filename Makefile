@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE =
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-$(STAMP): requirements.lock requirements-build.lock debian-packages.txt pyproject.toml scripts/install
+$(STAMP): requirements.lock requirements-build.lock debian-packages.txt debian-unpacked.txt pyproject.toml scripts/install
 	@scripts/install
 
 demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs and the capture)

@@ -117,6 +117,13 @@ class StrongSwanSection(Section, frozen=True, kw_only=True):
     """Its VICI socket; left out: where strongSwan puts it."""
 
 
+class LibreswanSection(Section, frozen=True, kw_only=True):
+    """Libreswan's IKE daemon."""
+
+    socket: Path | None = None
+    """Its control socket; left out: where Libreswan puts it."""
+
+
 class TargetConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
@@ -129,6 +136,7 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     suites: Annotated[tuple[SuiteName, ...], Meta(min_length=1)] = ALL_SUITES
     ipsec: IPsecSection = IPsecSection()
     strongswan: StrongSwanSection = StrongSwanSection()
+    libreswan: LibreswanSection = LibreswanSection()
     observation: ObservationSection = ObservationSection()
     gate: GateSection | None = None
     """Left out: no tunnels without IPsec (Objective-ID 1) are granted."""
@@ -136,7 +144,13 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     @property
     def drivers(self) -> Choice:
         """Which driver is meant, and where its daemon is."""
-        return Choice(self.ipsec.driver, {DriverName.STRONGSWAN: self.strongswan.socket})
+        return Choice(
+            self.ipsec.driver,
+            {
+                DriverName.STRONGSWAN: self.strongswan.socket,
+                DriverName.LIBRESWAN: self.libreswan.socket,
+            },
+        )
 
     @property
     def database(self) -> Path:

@@ -56,7 +56,7 @@ initiate_within = 120
 
 [ipsec]
 # Which implementation carries the tunnels; left out: the first that answers.
-# driver = "strongswan"
+# driver = "strongswan" or "libreswan"
 
 [observation]
 # Where /metrics (Prometheus), /healthz and /readyz are, for observers on this machine: a
@@ -69,6 +69,11 @@ initiate_within = 120
 [strongswan]
 # The VICI socket; left out: where strongSwan puts it.
 # socket = "/run/charon.vici"
+
+[libreswan]
+# The control socket; left out: where Libreswan puts it. /etc/ipsec.secrets needs the line
+#   include /run/pluto/carnet/*.secrets
+# socket = "/run/pluto/pluto.ctl"
 
 # Without this section nobody gets a tunnel without IPsec (objective native). With it,
 # whatever comes in by these interfaces for the networks above is dropped, but for IPsec

@@ -47,6 +47,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Which IPsec implementation; left out: the first that answers."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
+    pluto: Path | None = None
+    """Libreswan's control socket."""
     minimum: tuple[str, ...] = ()
     """IPsec options and security objectives; what satisfies less is refused."""
     nat: bool | None = None
@@ -72,7 +74,9 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     @property
     def drivers(self) -> Choice:
         """Which driver is meant, and where its daemon is."""
-        return Choice(self.driver, {DriverName.STRONGSWAN: self.vici})
+        return Choice(
+            self.driver, {DriverName.STRONGSWAN: self.vici, DriverName.LIBRESWAN: self.pluto}
+        )
 
 
 def load(**changed: Path | str | bool | None) -> ClientConfig:

@@ -18,6 +18,7 @@ class DriverName(StrEnum):
     """The name of an implementation, as `--driver` takes it."""
 
     STRONGSWAN = "strongswan"
+    LIBRESWAN = "libreswan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,12 @@ IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
             *("/usr/sbin/charon-systemd", "/usr/lib/ipsec/charon"),
             *("/usr/libexec/ipsec/charon", "/usr/libexec/strongswan/charon"),
         ),
+        ike_version=2,
+        ppk=True,
+    ),
+    DriverName.LIBRESWAN: Implementation(
+        driver="carnet.ipsec.libreswan:Libreswan",
+        programs=("/usr/libexec/ipsec/pluto",),
         ike_version=2,
         ppk=True,
     ),

@@ -1,36 +1,53 @@
-"""The matrix of docs/IPSEC.md, written by the run that has seen every line of it."""
+"""The tables of docs/IPSEC.md, each written by a run that has seen every line of it."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "IPSEC.md"
-_BEGIN, _END = "<!-- matrix -->", "<!-- end of matrix -->"
-_HEAD = ("objective", "mode", "outside", "inside", "what passes between Client and Target")
 
-_rows: set[tuple[str, ...]] = set()
+Row = tuple[str, ...]
+
+_HEADS = {
+    "matrix": ("objective", "mode", "outside", "inside", "what passes between Client and Target"),
+    "pairings": ("Client", "Target", "IKE", "objective", "mode", "inside", "PPK", "what passes"),
+}
+"""By the name of their markers, which is that of the property that a test records."""
+
+_rows: dict[str, set[Row]] = defaultdict(set)
 
 
 def collect(report) -> None:
-    """Take in the line that a test of the matrix has recorded, if it passed."""
+    """Take in the line that a test of a table has recorded, if it passed."""
     if report.when == "call" and report.passed:
-        _rows.update(tuple(v) for name, v in report.user_properties if name == "matrix")
+        for name, row in report.user_properties:
+            if name in _HEADS:
+                _rows[name].add(tuple(row))
 
 
 def write() -> None:
-    """Write the matrix anew, if this run has seen all of it."""
-    if not _rows:
-        return
+    """Write those tables anew that this run has seen all of."""
+    for name, rows in _rows.items():
+        expected = _expected(name)
+        if rows == set(expected):
+            refresh(DOCUMENT, name, expected)
+
+
+def _expected(name: str) -> list[Row]:
     from tests.guest.cases import cases  # noqa: PLC0415  needed after a whole run only
+    from tests.guest.pairings import PAIRINGS  # noqa: PLC0415
 
-    expected = [case.row for outer in (4, 6) for case in cases(outer)]
-    if _rows == set(expected):
-        refresh(DOCUMENT, expected)
+    if name == "pairings":
+        return [pairing.row for pairing in PAIRINGS]
+    return [case.row for outer in (4, 6) for case in cases(outer)]
 
 
-def refresh(document: Path, rows: list[tuple[str, ...]]) -> None:
-    before, _, rest = document.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    lines = [_line(_HEAD), _line(["---"] * len(_HEAD)), *map(_line, rows)]
-    text = f"{before}{_BEGIN}\n" + "".join(lines) + f"{_END}{after}"
+def refresh(document: Path, name: str, rows: Sequence[Row]) -> None:
+    head, begin, end = _HEADS[name], f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = document.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    lines = [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+    text = f"{before}{begin}\n" + "".join(lines) + f"{end}{after}"
     if text != document.read_text():
         document.write_text(text)
 

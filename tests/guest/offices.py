@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection
@@ -160,16 +160,9 @@ class OpenOffice(AtWork):
         request_id = facts["name"].removeprefix("carnet-")
         self.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"')
 
-    @contextmanager
-    def watched(self) -> Iterator["Watched"]:
+    def watched(self) -> AbstractContextManager["Watched"]:
         """Yield what has, afterwards, the packets that passed the router meanwhile."""
-        found = Watched()
-        self.capture.flush()
-        start = self.capture.path.stat().st_size
-        yield found
-        self.capture.flush()
-        found.packets += read_packets(self.capture.path, start)
-        found.readable = FILE in self.capture.path.read_bytes()[start:]
+        return watched(self.capture)
 
 
 @dataclass
@@ -182,6 +175,18 @@ class Watched:
     def kinds(self, one: str, other: str) -> set[str]:
         """What passed between two addresses, beside IKE."""
         return {p.kind for p in self.packets if p.is_between(one, other)} - {"IKE"}
+
+
+@contextmanager
+def watched(capture: Capture) -> Iterator[Watched]:
+    """Yield what has, afterwards, the packets that were captured meanwhile."""
+    found = Watched()
+    capture.flush()
+    start = capture.path.stat().st_size
+    yield found
+    capture.flush()
+    found.packets += read_packets(capture.path, start)
+    found.readable = FILE in capture.path.read_bytes()[start:]
 
 
 def _hers(addresses: Addresses) -> tuple[str, str]:

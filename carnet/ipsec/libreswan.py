@@ -1,0 +1,244 @@
+"""The Libreswan driver: ipsec.conf and ipsec.secrets in memory, whack and addconn."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from carnet import crash
+from carnet.errors import IPsecError
+from carnet.ipsec import libreswan_conf as conf
+from carnet.ipsec import libreswan_reports as reports
+from carnet.ipsec import libreswan_routes as routes
+from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
+from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
+from carnet.ipsec.libreswan_watch import Watch
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.objectives import Objective
+
+
+class Libreswan:
+    """Libreswan's pluto, at its control socket. Safe to use from several threads."""
+
+    name = "libreswan"
+
+    def __init__(self, socket: Path | None = None) -> None:
+        self._socket = socket or DEFAULT_SOCKET
+        self._tools = Tools(self._socket)
+        self._watching: set[Watch] = set()
+        self._lock = threading.Lock()
+
+    def answers(self) -> bool:
+        """Tell whether the daemon answers this user."""
+        return self._tools.answers()
+
+    def capabilities(self) -> Capabilities:
+        """Ask the daemon and the kernel what they can carry."""
+        version = reports.version_of(self._tools.whack("--status"))
+        return Capabilities(
+            driver=self.name,
+            version=version,
+            ike_versions=conf.IKE_VERSIONS,
+            objectives=_carried(),
+            modes=tuple(Mode),
+            ppk=True,
+            single_network=True,
+        )
+
+    def install(self, spec: TunnelSpec) -> None:
+        """Give the daemon the tunnel and its secrets, in memory only.
+
+        Raises IPsecError if this driver cannot carry the tunnel, or Libreswan refuses
+        it; nothing of it is left then.
+        """
+        connection = conf.configuration(spec)
+        if spec.objective not in _carried():
+            raise conf.cannot_carry(f"the objective {spec.objective.label}")
+        self._tools.make_directory()
+        with self._all_or_nothing(spec.name):
+            self._tools.load_secrets(
+                spec.name, conf.secrets(spec), conf.identity(spec.local_identity)
+            )
+            crash.reach("ipsec.secrets-loaded")
+            self._tools.add(spec.name, connection)
+
+    def up(self, spec: TunnelSpec) -> TunnelStatus:
+        """Initiate IKE (the paper's step 9), and confirm() what came up.
+
+        With a PPK the IKE SA is rekeyed at once: only its successor is protected by the
+        PPK too (RFC 8784 section 6).
+
+        Raises IPsecError, saying why, if the tunnel does not come up whole; nothing of it
+        is left then.
+        """
+        with self._all_or_nothing(spec.name):
+            limit = conf.IKE_SECONDS + ANSWER_TIME_LIMIT
+            said = self._tools.whack("--name", spec.name, "--initiate", seconds=limit)
+            tunnel = self._tunnels().get(spec.name)
+            if tunnel is None or not tunnel.established:
+                raise reports.not_up(said)
+            crash.reach("ipsec.initiated")
+            if spec.ppk is not None:
+                self._rekey_ike(tunnel)
+        return self.confirm(spec)
+
+    def _rekey_ike(self, tunnel: reports.Tunnel) -> None:
+        """Rekey, and return when the tunnel is its successor's; whack would wait for longer."""
+        self._tools.whack("--name", tunnel.name, "--rekey-ike", "--asynchronous")
+        look = Retrying(
+            retry=retry_if_result(lambda now: now in (0, tunnel.ike_sa)),
+            stop=stop_after_delay(conf.IKE_SECONDS),
+            wait=wait_fixed(0.01),
+        )
+        try:
+            look(self._ike_sa_of, tunnel.name)
+        except RetryError as error:
+            raise IPsecError(
+                "Target does not rekey the tunnel for post-quantum protection;"
+                " connect again, and ask its operator if that does not help."
+            ) from error
+
+    def _ike_sa_of(self, name: str) -> int:
+        found = self._tunnels("--showstates").get(name)
+        return found.ike_sa if found and found.established else 0
+
+    def confirm(self, spec: TunnelSpec) -> TunnelStatus:
+        """Compare the live tunnel with what was agreed, and lead the packets to it.
+
+        Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
+        """
+        with self._all_or_nothing(spec.name):
+            tunnel = self._tunnels().get(spec.name, reports.Tunnel(spec.name))
+            in_udp = self._is_in_udp(tunnel)
+            found = reports.shortfalls(spec, tunnel, encapsulated=in_udp)
+            if found:
+                raise IPsecError(
+                    f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
+                    " downgraded, so it was ended; ask the operator of Target."
+                )
+            head = conf.head(spec)
+            if spec.role is Role.CLIENT:
+                routes.install(head, tunnel.local_address, tunnel.remote_address)
+            return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
+
+    def _is_in_udp(self, tunnel: reports.Tunnel) -> bool:
+        """Ask the kernel, without its keys; where it does not say, it is taken to be so."""
+        listed = subprocess.run(
+            [*("ip", "-o", "xfrm", "state", "list", "nokeys"), *_selector(tunnel)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return listed.returncode != 0 or "encap type espinudp" in listed.stdout
+
+    def forget_secrets(self, name: str) -> None:
+        """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""
+        self._tools.drop_secrets(name)
+
+    def down(self, name: str) -> None:
+        """End the tunnel and remove all of it; nothing to end is no error."""
+        head = self._head_of(name)
+        if name in reports.tunnels(self._tools.delete(name)):
+            raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
+        crash.reach("ipsec.terminated")
+        if head is not None and head.role is Role.CLIENT and head.virtual_address:
+            routes.remove(head.virtual_address)
+        self._tools.drop_connection(name)
+
+    def status(self) -> list[TunnelStatus]:
+        """Report the live tunnels of ours."""
+        now = time.time()
+        return [
+            reports.status(
+                tunnel, self._head_of(tunnel.name), now, encapsulated=self._is_in_udp(tunnel)
+            )
+            for tunnel in self._tunnels().values()
+            if tunnel.established
+        ]
+
+    def installed(self) -> frozenset[str]:
+        """Return the names of all that is ours in the daemon, whole or in pieces."""
+        return frozenset(self._tunnels()) | self._tools.names()
+
+    def sweep(self, keep: frozenset[str]) -> list[str]:
+        """Remove whatever of ours is not to be kept; return the names removed."""
+        doomed = sorted(self.installed() - keep)
+        for name in doomed:
+            self.down(name)
+        heads = (self._head_of(name) for name in keep)
+        routes.sweep(head.virtual_address for head in heads if head and head.virtual_address)
+        return doomed
+
+    def watch(self) -> Iterator[TunnelEvent]:
+        """Yield what happens to tunnels of ours from this call on.
+
+        A rekeying is no event. Returns when the daemon goes away or close() is called.
+        """
+        watch = Watch(self._socket, self._standing)
+        with self._lock:
+            self._watching.add(watch)
+        return self._events(watch)
+
+    def _standing(self) -> frozenset[str]:
+        return frozenset(
+            name for name, tunnel in self._tunnels("--showstates").items() if tunnel.established
+        )
+
+    def _events(self, watch: Watch) -> Iterator[TunnelEvent]:
+        try:
+            yield from watch.events()
+        finally:
+            with self._lock:
+                self._watching.discard(watch)
+
+    def close(self) -> None:
+        """End every watch(), from whichever thread."""
+        with self._lock:
+            watching = list(self._watching)
+        for watch in watching:
+            watch.stop()
+
+    def render(self, spec: TunnelSpec) -> str:
+        """Show what install() would write, secrets masked."""
+        return conf.render(spec)
+
+    def _tunnels(self, *order: str) -> dict[str, reports.Tunnel]:
+        return reports.tunnels(self._tools.whack(*(order or ("--status", "--trafficstatus"))))
+
+    def _head_of(self, name: str) -> conf.Head | None:
+        try:
+            return conf.head_of(self._tools.connection(name).read_text())
+        except OSError:
+            return None
+
+    @contextmanager
+    def _all_or_nothing(self, name: str) -> Iterator[None]:
+        """Remove all of the tunnel if something in here fails; that failure is what counts."""
+        try:
+            yield
+        except BaseException as failure:
+            try:
+                self.down(name)
+            except IPsecError as error:
+                failure.add_note(error.sentence)
+            raise
+
+
+def _carried() -> tuple[Objective, ...]:
+    found = {Objective.AH: kernel_has_ah(), Objective.ESP: kernel_has_esp()}
+    return tuple(each for each, carried in found.items() if carried)
+
+
+def _selector(tunnel: reports.Tunnel) -> tuple[str, ...]:
+    """Return for `ip xfrm` which SA comes in by the tunnel."""
+    if not tunnel.spi:
+        return ()
+    return (
+        *("src", tunnel.remote_address, "dst", tunnel.local_address),
+        *("proto", tunnel.protocol.lower(), "spi", f"0x{tunnel.spi}"),
+    )

@@ -1,0 +1,110 @@
+"""The Client's address inside a Libreswan tunnel, and the route to the network behind Target.
+
+Libreswan's own script would do it with a score of programs. Through iproute2; there is
+no secret in it. The route is on-link, without a gateway: without the tunnel's policies,
+it leads nowhere.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from carnet.errors import IPsecError
+from carnet.ipsec.libreswan_conf import Head
+
+PROTOCOL = 204
+"""By which routes of ours are known (/etc/iproute2/rt_protos)."""
+
+
+@dataclass(frozen=True)
+class _Route:
+    destination: str
+    interface: str
+    source: str
+
+
+def install(head: Head, local_address: str, remote_address: str) -> None:
+    """Set address and routes of a Client's tunnel between two outer addresses, if it has any.
+
+    Raises IPsecError if the kernel refuses.
+    """
+    if head.virtual_address is None:
+        return
+    interface = _interface_towards(local_address, remote_address)
+    address = ip_address(head.virtual_address)
+    nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
+    lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
+    lines += [
+        f"route replace {network} dev {interface} src {address} proto {PROTOCOL}"
+        for network in head.networks
+    ]
+    done = _run("-batch", "-", said="".join(f"{line}\n" for line in lines))
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or "no reason"
+        raise IPsecError(
+            f"The kernel does not take the address inside the tunnel ({why}); connect again."
+        )
+
+
+def remove(address: str) -> None:
+    """Take away a virtual address and its routes; none is no error."""
+    _remove(route for route in _installed() if route.source == address)
+
+
+def sweep(keep: Iterable[str]) -> None:
+    """Take away the virtual addresses of ours but these, with their routes."""
+    kept = set(keep)
+    _remove(route for route in _installed() if route.source not in kept)
+
+
+def _remove(routes: Iterable[_Route]) -> None:
+    """Remove routes first: in IPv6 an address that goes leaves them without a source."""
+    doomed = list(routes)
+    if not doomed:
+        return
+    lines = [
+        f"route delete {route.destination} dev {route.interface} proto {PROTOCOL}"
+        for route in doomed
+    ]
+    ends = dict.fromkeys((route.source, route.interface) for route in doomed)
+    lines += [
+        f"address delete {source}/{ip_address(source).max_prefixlen} dev {interface}"
+        for source, interface in ends
+    ]
+    # Goes on after a line that fails: what somebody else has removed is no error.
+    _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+
+
+def _installed() -> list[_Route]:
+    found = []
+    for family in ("-4", "-6"):
+        listed = _run("-json", "-N", family, "route", "show", "proto", str(PROTOCOL))
+        found += [
+            _Route(each["dst"], each["dev"], each["prefsrc"])
+            for each in json.loads(listed.stdout or "[]")
+            if "prefsrc" in each
+        ]
+    return found
+
+
+def _interface_towards(local_address: str, remote_address: str) -> str:
+    """Return the interface by which packets leave for the peer."""
+    done = _run("-json", "route", "get", remote_address, "from", local_address)
+    try:
+        return str(json.loads(done.stdout)[0]["dev"])
+    except (ValueError, LookupError) as error:
+        raise IPsecError(
+            f"There is no way from {local_address} to {remote_address} any more;"
+            " check the network, and connect again."
+        ) from error
+
+
+def _run(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise IPsecError("The program ip is missing; install the package iproute2.") from error

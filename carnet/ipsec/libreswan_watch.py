@@ -1,0 +1,99 @@
+"""What happens to Libreswan's tunnels, as it happens.
+
+pluto tells nobody of its events. But each has the kernel add or delete an SA, of which
+the kernel tells; the daemon is then asked, and what it says compared with the last time.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Change, TunnelEvent
+
+_NETLINK_XFRM = 6
+_SA_CHANGES = 1 << 2
+"""XFRMNLGRP_SA (linux/xfrm.h): SAs that come and go."""
+
+
+class Watch:
+    """Tells of tunnels that come up and go, from the moment this is made.
+
+    `standing` returns the names of those that stand now, or raises IPsecError, as this
+    does if the daemon is not there.
+    """
+
+    def __init__(self, control: Path, standing: Callable[[], frozenset[str]]) -> None:
+        self._standing = standing
+        with contextlib.ExitStack() as stack:
+            self._netlink = stack.enter_context(_kernel_changes())
+            self._daemon = _handle_of_listener(control)
+            stack.callback(os.close, self._daemon)
+            self._stop = os.eventfd(0)
+            stack.callback(os.close, self._stop)
+            self._seen = standing()
+            self._resources = stack.pop_all()
+
+    def events(self) -> Iterator[TunnelEvent]:
+        """Yield what happens until the daemon goes away or stop() is called."""
+        with self._resources:
+            while self._wait():
+                try:
+                    now = self._standing()
+                except IPsecError:
+                    return
+                yield from (TunnelEvent(name, Change.DOWN) for name in sorted(self._seen - now))
+                yield from (TunnelEvent(name, Change.UP) for name in sorted(now - self._seen))
+                self._seen = now
+
+    def stop(self) -> None:
+        """Wake events(), from whichever thread."""
+        with contextlib.suppress(OSError):  # it was faster
+            os.eventfd_write(self._stop, 1)
+
+    def _wait(self) -> bool:
+        """Wait for the next change; False if there will be none."""
+        descriptors = (self._netlink.fileno(), self._daemon, self._stop)
+        ready, _, _ = select.select(descriptors, (), ())
+        if self._daemon in ready or self._stop in ready:
+            return False
+        self._drain()
+        return True
+
+    def _drain(self) -> None:
+        """Throw away what the kernel says: it has keys in it, and that it speaks is enough."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                # More may have come than there was room for: one look covers that too.
+                with contextlib.suppress(ConnectionError):
+                    self._netlink.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
+
+
+def _kernel_changes() -> socket.socket:
+    changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
+    try:
+        changes.bind((0, _SA_CHANGES))
+    except OSError as error:
+        changes.close()
+        raise IPsecError(
+            f"The kernel does not tell of IPsec ({error.strerror}); run this as root."
+        ) from error
+    return changes
+
+
+def _handle_of_listener(control: Path) -> int:
+    """Return a descriptor that is readable once the daemon at that socket has ended."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(control))
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return os.pidfd_open(struct.unpack("3i", credentials)[0])
+    except OSError as error:
+        raise IPsecError(
+            f"The Libreswan daemon does not answer at {control};"
+            " start it (systemctl start ipsec) and try again."
+        ) from error

@@ -1,0 +1,88 @@
+"""Each implementation at Client with each at Target, through the drivers alone."""
+
+import pytest
+
+from carnet.ipsec.drivers import Choice, DriverName, find_driver
+from carnet.ipsec.spec import Role
+from lab.capture import Capture
+from lab.charon import VICI
+from lab.network import ROUTED
+from lab.pluto import SOCKET as PLUTO
+from lab.world import World
+from tests.guest.daemons import Seat
+from tests.guest.offices import BY_VERSION, fetch, watched
+from tests.guest.pairings import PAIRINGS
+from tests.lab.offices import FILE, FILE_SERVER
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(ROUTED) as made:
+        for machine in (made.server, made.target):
+            (machine.directory / "plan.txt").write_bytes(FILE)
+            # In both IP versions, as Linux has it.
+            machine.start(["python", str(FILE_SERVER), "::", "80", str(machine.directory)])
+            machine.wait_for_port(80)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def seats(world):
+    made = Seat(world.client), Seat(world.target)
+    yield made
+    for seat in made:
+        seat.leave()
+
+
+@pytest.fixture(scope="module")
+def capture(world):
+    with Capture(world.router) as made:
+        yield made
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
+def test_what_was_agreed_comes_up_and_goes(world, seats, capture, pairing, record_property):
+    here, there = seats[0].take(pairing.client), seats[1].take(pairing.target)
+    assert chosen_at(seats[0]) == pairing.client
+    ends = pairing.ends
+    with world.target.network():
+        there.install(ends.target)
+    with world.client.network(), watched(capture) as seen:
+        here.install(ends.client)
+        ours = here.up(ends.client)
+        here.forget_secrets(ends.name)
+        assert fetch(world.client, pairing.goal)
+    with world.target.network():
+        theirs = there.confirm(ends.target)
+        there.forget_secrets(ends.name)
+        assert [each.name for each in there.status()] == [ends.name]
+    addresses = BY_VERSION[pairing.version]
+    assert seen.kinds(addresses.client, addresses.target) == {pairing.expected}
+    assert (ours.role, theirs.role) == (Role.CLIENT, Role.TARGET)
+    for status in (ours, theirs):
+        assert status.established
+        assert status.ppk is pairing.ppk
+        assert status.virtual_address == ends.client.virtual_address
+        assert not status.encapsulated
+    assert (ours.ike_suite, ours.child_suite) == (theirs.ike_suite, theirs.child_suite)
+    assert (theirs.local_address, theirs.remote_address) == (addresses.target, addresses.client)
+    end(world, here, there, ends)
+    record_property("pairings", pairing.row)
+
+
+def chosen_at(seat):
+    """Which driver a machine's commands find by themselves."""
+    sockets = {
+        DriverName.STRONGSWAN: seat.machine.path(VICI),
+        DriverName.LIBRESWAN: seat.machine.path(PLUTO),
+    }
+    return find_driver(Choice(None, sockets)).name
+
+
+def end(world, here, there, ends):
+    """Both forget it whole."""
+    for machine, driver in ((world.client, here), (world.target, there)):
+        with machine.network():
+            driver.down(ends.name)
+            assert driver.installed() == frozenset()
+            assert driver.status() == []

@@ -1,0 +1,277 @@
+"""The Libreswan driver's pure parts: what it writes, and how it judges what it hears.
+
+What it writes goes through Libreswan's own parsers; what it hears was recorded.
+"""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec import libreswan_algorithms as algorithms
+from carnet.ipsec.example import example_spec
+from carnet.ipsec.libreswan_conf import (
+    configuration,
+    head,
+    head_of,
+    render,
+    secrets,
+)
+from carnet.ipsec.libreswan_reports import not_up, shortfalls, status, tunnels, version_of
+from carnet.ipsec.libreswan_tools import LIBEXEC, Tools, is_in_memory
+from carnet.ipsec.spec import Mode, Role
+from carnet.objectives import Objective
+from target_agent.proposals import PROFILES, Profile
+from tests.unit.test_strongswan_messages import CLIENT, TARGET
+
+PSK, PPK = "0x" + CLIENT.psk.hex(), "0x" + CLIENT.ppk.hex()
+
+RECORDED = """\
+000 configdir=/etc, configfile=/lab/carnet-7/ipsec.conf, secrets=/lab/ipsec.secrets
+000 pluto_version=4.10, pluto_vendorid=OE-Libreswan-4.10, audit-log=yes
+000 "carnet-7": 0.0.0.0/0===192.168.77.2[@client-7,+MC+S=C]---192.168.77.1...198.51.100.2[@target-7]===10.20.0.0/16; unrouted; eroute owner: #0
+000 "carnet-7":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+IKE_FRAG_ALLOW+PPK_ALLOW+PPK_INSIST+ESN_NO;
+000 "carnet-7":   newest IKE SA: #0; newest IPsec SA: #0; conn serial: $3;
+000 "carnet-7"[1]: 10.99.0.7/32===192.168.77.2[@client-7,+MC+S=C]---192.168.77.1...198.51.100.2[@target-7]===10.20.0.0/16; erouted; eroute owner: #8
+000 "carnet-7"[1]:     oriented; my_ip=10.99.0.7; their_ip=unset; my_updown=<disabled>;
+000 "carnet-7"[1]:   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+UP+IKEV2_ALLOW_NARROWING+PPK_ALLOW+PPK_INSIST+ESN_NO;
+000 "carnet-7"[1]:   newest IKE SA: #9; newest IPsec SA: #8; conn serial: $4, instantiated from: $3;
+000 "carnet-7"[1]:   IKE algorithms: AES_GCM_16_256-HMAC_SHA2_256-DH31
+000 "carnet-7"[1]:   IKEv2 algorithm newest: AES_GCM_16_256-HMAC_SHA2_256-DH31
+000 "carnet-7"[1]:   ESP algorithms: AES_GCM_16_256-NONE
+000 "carnet-7"[1]:   ESP algorithm newest: AES_GCM_16_256-NONE; pfsgroup=<Phase1>
+000 "elsewhere": 192.0.2.1<192.0.2.1>...%any; unrouted; eroute owner: #0
+000 #8: "carnet-7"[1] 198.51.100.2:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28237s; REPLACE in 28798s; newest; eroute owner; IKE SA #9; idle;
+000 #8: "carnet-7"[1] 198.51.100.2 esp.b259026e@198.51.100.2 esp.fdcfd9ff@192.168.77.2 tun.0@198.51.100.2 tun.0@192.168.77.2 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B
+000 #9: "carnet-7"[1] 198.51.100.2:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 27805s; REPLACE in 28798s; newest; idle;
+006 #8: "carnet-7"[1] 198.51.100.2, type=ESP, add_time=1795900869, inBytes=84, outBytes=168, maxBytes=2^63B, id='@target-7', lease=10.99.0.7/32
+"""  # noqa: E501  as it was said
+
+RECORDED_V6 = """\
+000 #1: "carnet-6"[1] fd51::2:500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 13390s; newest; idle;
+000 #2: "carnet-6"[1] fd51::2:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); LIVENESS in 29s; newest; eroute owner; IKE SA #1; idle;
+000 #2: "carnet-6"[1] fd51::2 esp:5ee6a79a@fd51::2 esp:fb8534c3@fd77::2 tun:0@fd51::2 tun:0@fd77::2 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B
+"""  # noqa: E501
+
+
+def ah_of(spec):
+    return replace(
+        spec,
+        objective=Objective.AH,
+        mode=Mode.TRANSPORT,
+        virtual_address=None,
+        local_networks=(),
+        remote_networks=(),
+        esp_proposals=(),
+        ah_proposals=("sha256-x25519", "sha384-ecp384"),
+    )
+
+
+SPECS = (
+    CLIENT,
+    replace(TARGET, local_addresses=("198.51.100.2",)),
+    ah_of(CLIENT),
+    replace(ah_of(TARGET), local_addresses=("198.51.100.2",), ppk=None, ppk_id=None),
+    replace(
+        CLIENT,
+        remote_addresses=("fd51::2",),
+        remote_networks=("fd20::/64",),
+        virtual_address="fd99::7",
+        force_udp=True,
+    ),
+)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.role}-{spec.objective.label}")
+def test_libreswans_own_parser_takes_what_is_written(tmp_path, spec):
+    path = tmp_path / "tunnel.conf"
+    path.write_text(configuration(spec))
+    assert checked(path).returncode == 0, checked(path).stderr
+    path.write_text(configuration(spec).replace("ppk=", "pqk="))
+    assert checked(path).returncode != 0
+
+
+def checked(path):
+    command = [f"{LIBEXEC}/addconn", "--checkconfig", "--config", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_libreswan_reads_our_proposals_as_they_are_meant(profile):
+    proposed = PROFILES[profile]
+    for key, translate, back, proposals in (
+        ("ike", algorithms.ike, algorithms.ike_suite, proposed.ike),
+        ("esp", algorithms.esp, algorithms.child_suite, proposed.esp),
+        ("ah", algorithms.ah, algorithms.child_suite, proposed.ah),
+    ):
+        read = read_by_libreswan(f"{key}={translate(proposals)}")
+        words = {word for proposal in proposals for word in proposal.split("-")}
+        for suite in read:
+            assert set(back(suite)) <= words | {"prfmd5", "prfsha1"}, suite
+        assert len(read) == len({without_group(each, key) for each in proposals})
+
+
+def without_group(proposal, key):
+    words = proposal.split("-")
+    return proposal if key == "ike" else words[0] if words[-1][-3:].isdigit() else proposal
+
+
+def read_by_libreswan(setting):
+    """Return how its own parser reads it, in the names of its reports."""
+    done = subprocess.run(
+        [f"{LIBEXEC}/algparse", "-v2", setting], capture_output=True, text=True, check=True
+    )
+    assert "ERROR" not in done.stdout
+    return [line.strip() for line in done.stdout.splitlines() if line.startswith("\t")]
+
+
+@pytest.mark.parametrize(
+    ("translate", "proposal"),
+    [
+        (algorithms.ike, "aes256-sha256-prfsha384-x25519"),
+        (algorithms.ike, "aes256gcm16-sha256-x25519"),
+        (algorithms.ike, "aes256gcm16-prfaesxcbc-x25519"),
+        (algorithms.ike, "aes256gcm16-prfsha256"),
+        (algorithms.ike, "aes256gcm16-prfsha256-x448"),
+        (algorithms.esp, "aes256"),
+        (algorithms.esp, "sha256"),
+        (algorithms.esp, "aes256gcm16-sha256"),
+        (algorithms.ah, "aes256-sha256"),
+        (algorithms.ah, "aesxcbc"),
+    ],
+)
+def test_what_libreswan_has_no_words_for_is_refused(translate, proposal):
+    with pytest.raises(algorithms.UnknownProposalError):
+        translate((proposal,))
+
+
+def test_psk_and_ppk_are_in_the_secrets_and_nowhere_else():
+    lines = secrets(CLIENT).splitlines()
+    assert lines == [
+        f"@client-7 @target-7 : PSK {PSK}",
+        f'@client-7 @target-7 : PPKS "ppk-7" {PPK}',
+    ]
+    for text in (configuration(CLIENT), render(CLIENT)):
+        assert PSK[2:] not in text
+        assert PPK[2:] not in text
+    assert "PSK (hidden)" in render(CLIENT)
+    assert "ppk=insist" in configuration(CLIENT)
+    assert "ppk=no" in configuration(replace(CLIENT, ppk=None, ppk_id=None))
+
+
+def test_the_head_tells_who_comes_later_what_is_ours():
+    assert head_of(configuration(CLIENT)) == head(CLIENT)
+    assert head_of("conn carnet-7\n") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"remote_networks": ("10.20.0.0/16", "10.30.0.0/16")}, "one network"),
+        ({"remote_networks": ("fd20::/64",), "virtual_address": "fd99::7"}, "one IP version"),
+        ({"esp_proposals": ("3des-md5",)}, "weak algorithms 3des, md5"),
+        ({"esp_proposals": ()}, "such proposals"),
+        ({"ah_proposals": ("sha256",)}, "such proposals"),
+        ({"ike_proposals": ()}, "without proposals"),
+        ({"ike_proposals": ("aes256-sha256-prfsha384-x25519",)}, "prfsha384"),
+        ({"remote_addresses": ()}, "knows no Target"),
+        ({"objective": Objective.NATIVE}, "without IPsec"),
+    ],
+    ids=str,
+)
+def test_what_it_cannot_carry_is_refused_with_the_reason(change, said):
+    with pytest.raises(IPsecError, match=f"{said}.*nothing is downgraded"):
+        configuration(replace(CLIENT, **change))
+
+
+def test_ah_and_esp_together_and_a_target_at_two_addresses_are_refused():
+    with pytest.raises(IPsecError, match="AH and ESP together"):
+        render(example_spec(Objective.AH_ESP, Mode.TUNNEL, ()))
+    with pytest.raises(IPsecError, match="several addresses"):
+        configuration(replace(TARGET, local_addresses=("198.51.100.2", "198.51.100.3")))
+
+
+def test_a_tunnel_is_read_from_what_whack_says():
+    (tunnel,) = tunnels(RECORDED).values()
+    assert tunnel.established
+    assert (tunnel.local_address, tunnel.remote_address) == ("192.168.77.2", "198.51.100.2")
+    shown = status(tunnel, head(CLIENT), 1795900879, encapsulated=False)
+    assert (shown.role, shown.virtual_address, shown.ppk) == (Role.CLIENT, "10.99.0.7", True)
+    assert shown.ike_suite == "aes256gcm16-prfsha256-x25519"
+    assert shown.child_suite == "ESP aes256gcm16"
+    assert (shown.bytes_in, shown.bytes_out, shown.established_seconds) == (84, 168, 10)
+    assert version_of(RECORDED) == "4.10"
+
+
+def test_ipv6_is_read_too():
+    (tunnel,) = tunnels(RECORDED_V6).values()
+    assert tunnel.established
+    assert (tunnel.protocol, tunnel.spi) == ("ESP", "fb8534c3")
+    assert (tunnel.local_address, tunnel.remote_address) == ("fd77::2", "fd51::2")
+
+
+def test_a_whole_tunnel_has_no_shortfall():
+    assert shortfalls(CLIENT, tunnels(RECORDED)["carnet-7"], encapsulated=True) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "shortfall"),
+    [
+        ("IKE SA #9", "IKE SA #7", "it is not established"),
+        ("(established Child SA)", "(rekeying)", "it is not established"),
+        ("[1]:   policy: IKEv2", "[1]:   policy: IKEv1", "it is not IKEv2"),
+        ("[@target-7]", "[@another]", "it is not between the two identities"),
+        ("newest: AES_GCM_16_256-HMAC_SHA2_256", "newest: AES_CBC_256-HMAC_SHA1", "IKE algorithms"),
+        ("PPK_ALLOW+PPK_INSIST", "PPK_ALLOW", "it has no post-quantum key"),
+        ("esp.", "ah.", "it is not ESP"),
+        ("newest: AES_GCM_16_256-NONE", "newest: NULL-HMAC_SHA1_96", "ESP algorithms"),
+        ("+TUNNEL", "", "its mode is another"),
+        ("===10.20.0.0/16", "===10.20.0.0/24", "its networks are others"),
+        ("10.99.0.7/32===", "10.99.0.8/32===", "its networks are others"),
+    ],
+)
+def test_whatever_is_less_than_agreed_is_found(said, instead, shortfall):
+    assert said in RECORDED
+    tunnel = tunnels(RECORDED.replace(said, instead)).get("carnet-7")
+    found = shortfalls(CLIENT, tunnel, encapsulated=False)
+    assert [each for each in found if shortfall in each]
+
+
+def test_nat_is_found_where_it_breaks_the_tunnel():
+    spec = ah_of(CLIENT)
+    floated = tunnels(RECORDED.replace(":500 STATE", ":4500 STATE"))["carnet-7"]
+    plain = tunnels(RECORDED)["carnet-7"]
+    said = "there is NAT on the way, which it does not survive"
+    assert said in shortfalls(spec, floated, encapsulated=False)
+    assert said in shortfalls(spec, plain, encapsulated=True)
+    assert said not in shortfalls(spec, plain, encapsulated=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (
+            "sent IKE_AUTH request\n#1: authentication failed: AUTHENTICATION_FAILED",
+            IKERefusedError,
+        ),
+        ("003 #2: CREATE_CHILD_SA failed with TS_UNACCEPTABLE", IKERefusedError),
+        (
+            "181 #1: sent IKE_SA_INIT request to 198.51.100.2:500\n010 retransmission",
+            IKESilentError,
+        ),
+        ("", IPsecError),
+    ],
+)
+def test_a_negotiation_that_failed_is_told_in_one_sentence(said, kind):
+    error = not_up(said)
+    assert type(error) is kind
+    assert error.sentence.endswith(".")
+
+
+def test_secrets_go_nowhere_but_into_memory(tmp_path):
+    assert is_in_memory("/dev/shm")  # noqa: S108
+    assert not is_in_memory("/nowhere")
+    assert not is_in_memory("/proc")
+    with pytest.raises(IPsecError, match="no file system in memory"):
+        Tools(type(tmp_path)("/proc/pluto.ctl")).make_directory()
