@@ -47,7 +47,7 @@ def run(path, driver, monkeypatch):
             cli.cli, ["--config", str(path), *arguments], catch_exceptions=False,
             standalone_mode=False,
         )  # fmt: skip
-        return result.output
+        return result.stdout
 
     return run
 
