@@ -13,7 +13,6 @@ from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.wire.messages import ClientDriver, RefusalCode, Request
 
-IKE_VERSION = 2
 MAX_NETWORKS = 32
 """Networks that one tunnel carries; Tunneling Info has no room for more."""
 
@@ -52,6 +51,8 @@ class Carriage:
     guards_itself: bool
     """Whether something of Target itself is closed to those who have no tunnel."""
     require_ppk: bool
+    allow_ikev1: bool = False
+    """Whether a Client that has nothing newer gets IKEv1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class Terms:
     networks: tuple[str, ...]
     """Behind Target; none: Target alone."""
     lifetime: int
+    ike_version: int
     ppk: bool
     entries: tuple[AccessEntry, ...]
     """The lines that grant it."""
@@ -92,13 +94,18 @@ def authorize(request: Request, member: Member | None, carriage: Carriage) -> Te
     lifetime = _lifetime(request, entries)
     mode = Mode.TRANSPORT if wanted.alone or wanted.objective is Objective.NATIVE else Mode.TUNNEL
     networks = () if wanted.alone else _networks(request, wanted, mode, carriage)
+    fitting = _fitting(request, mode, carriage)
+    ike_version = _ike_version(fitting, carriage)
+    if ike_version == 1:
+        _check_ikev1(request, mode, networks)
     return Terms(
         objective=wanted.objective,
         mode=mode,
         target_addresses=wanted.own if wanted.alone else carriage.addresses,
         networks=networks,
         lifetime=lifetime,
-        ppk=_ppk(request, mode, carriage),
+        ike_version=ike_version,
+        ppk=_ppk(fitting, ike_version, carriage),
         entries=entries,
     )
 
@@ -236,24 +243,62 @@ def _collapse(networks: tuple[str, ...]) -> list[Network]:
     return [*v4, *v6]
 
 
-def _ppk(request: Request, mode: Mode, carriage: Carriage) -> bool:
-    """Return whether the tunnel has a PPK: wherever both ends can, and one of hers must fit."""
-    objective, here = Objective(request.objective_id), carriage.capabilities
+def _fitting(request: Request, mode: Mode, carriage: Carriage) -> list[ClientDriver]:
+    """Return those of her drivers that carry it, in the order in which she names them."""
+    objective = Objective(request.objective_id)
     _check_carried_here(objective, mode, carriage)
     if request.request_info.nat and not crosses_nat(objective, mode):
         raise _cannot_carry(
             f"Your machine is behind NAT, and {objective.label} in {mode} mode does not get"
             " through it; choose esp to the networks behind Target, or another network."
         )
-    fitting = [
-        driver for driver in request.request_info.drivers if _carries(driver, objective, mode)
-    ]
+    drivers = request.request_info.drivers
+    fitting = [each for each in drivers if objective in each.objectives and mode in each.modes]
     if not fitting:
         raise _cannot_carry(
-            f"No IPsec on your machine carries the objective {objective.label} in {mode} mode"
-            " with IKEv2; use another machine, or another objective."
+            f"No IPsec on your machine carries the objective {objective.label} in {mode} mode;"
+            " use another machine, or another objective."
         )
-    ppk = here.ppk and any(driver.ppk for driver in fitting)
+    return fitting
+
+
+def _ike_version(fitting: list[ClientDriver], carriage: Carriage) -> int:
+    """Return the newest IKE version that both ends have, IKEv1 only where it is allowed."""
+    hers = {version for driver in fitting for version in driver.ike_versions}
+    both = hers.intersection(carriage.capabilities.ike_versions)
+    if not both:
+        raise _cannot_carry(
+            f"{carriage.target} and the IPsec on your machine have no version of IKE in common;"
+            " use another machine."
+        )
+    newest = max(both)
+    if newest == 1 and not carriage.allow_ikev1:
+        raise _cannot_carry(
+            f"The IPsec on your machine has IKEv1 alone, which {carriage.target} does not allow;"
+            " use another machine, or ask its operator."
+        )
+    return newest
+
+
+def _check_ikev1(request: Request, mode: Mode, networks: tuple[str, ...]) -> None:
+    """Refuse what IKEv1 has no words for, or no IKE daemon."""
+    objective = Objective(request.objective_id)
+    if objective not in (Objective.AH, Objective.ESP):
+        raise _cannot_carry(
+            f"The IPsec on your machine has IKEv1 alone, with which {objective.label} cannot be"
+            " carried; use another machine, or another objective."
+        )
+    if mode is Mode.TUNNEL and len(networks) != 1:
+        raise _cannot_carry(
+            f"A tunnel with IKEv1 leads to one network, and {len(networks)} were meant;"
+            " name the one that you need (--network)."
+        )
+
+
+def _ppk(fitting: list[ClientDriver], ike_version: int, carriage: Carriage) -> bool:
+    """Return whether the tunnel has a PPK: wherever both ends can, and IKEv1 has none."""
+    hers = any(driver.ppk and ike_version in driver.ike_versions for driver in fitting)
+    ppk = ike_version != 1 and carriage.capabilities.ppk and hers
     if carriage.require_ppk and not ppk:
         raise _cannot_carry(
             f"{carriage.target} requires a post-quantum pre-shared key (RFC 8784), which the"
@@ -264,7 +309,7 @@ def _ppk(request: Request, mode: Mode, carriage: Carriage) -> bool:
 
 def _check_carried_here(objective: Objective, mode: Mode, carriage: Carriage) -> None:
     here = carriage.capabilities
-    if objective not in here.objectives or IKE_VERSION not in here.ike_versions:
+    if objective not in here.objectives:
         raise _cannot_carry(
             f"{carriage.target} cannot carry the objective {objective.label};"
             " choose another objective."
@@ -275,14 +320,6 @@ def _check_carried_here(objective: Objective, mode: Mode, carriage: Carriage) ->
             if mode is Mode.TRANSPORT
             else f"{carriage.target} does not carry {mode} mode; ask for it alone."
         )
-
-
-def _carries(driver: ClientDriver, objective: Objective, mode: Mode) -> bool:
-    return (
-        objective in driver.objectives
-        and mode in driver.modes
-        and IKE_VERSION in driver.ike_versions
-    )
 
 
 def _cannot_carry(reason: str) -> AccessDeniedError:

@@ -122,6 +122,7 @@ class Answering:
             capabilities=capabilities,
             guards_itself=gate is not None and bool(gate.ports),
             require_ppk=tunnels.require_ppk,
+            allow_ikev1=tunnels.allow_ikev1,
         )
 
     async def install(self, action: do.InstallTunnel[Terms]) -> Event:

@@ -22,7 +22,7 @@ from carnet.wire.fields import (
 )
 from carnet.wire.suites import ALL_SUITES, SuiteName
 from target_agent.firewall import FirewallName
-from target_agent.proposals import PROFILES, Profile, ProposalSet
+from target_agent.proposals import IKEV1_PROFILES, PROFILES, Profile, ProposalSet
 
 DEFAULT_PATH = Path("/etc/carnet/target.toml")
 PATH_VARIABLE = "CARNET_TARGET_CONFIG"
@@ -54,6 +54,8 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     ah_proposals: Proposals | None = None
     require_ppk: bool = True
     """Whether a Client without post-quantum pre-shared keys (RFC 8784) is refused."""
+    allow_ikev1: bool = False
+    """Whether a Client that has no IKEv2 is served with IKEv1, which knows no such keys."""
     force_udp: bool = False
     initiate_within: Seconds = 120
     """Seconds after which a tunnel that nobody initiates is withdrawn."""
@@ -67,6 +69,16 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
             raise ValueError("virtual_addresses_v6 must be of IPv6, virtual_addresses then of IPv4")
         if any(ip_network(network).version not in versions for network in self.networks):
             raise ValueError("networks of an IP version need virtual addresses of that version")
+        named = (self.ike_proposals, self.esp_proposals, self.ah_proposals)
+        if self.allow_ikev1 and any(named):
+            raise ValueError(
+                "allow_ikev1 takes algorithms from the profile alone; leave out ike_proposals,"
+                " esp_proposals and ah_proposals"
+            )
+        if self.allow_ikev1 and self.require_ppk:
+            raise ValueError(
+                "IKEv1 has no post-quantum pre-shared keys; allow_ikev1 takes require_ppk = false"
+            )
         proposed = self.proposals
         weak = weak_words(proposed.ike + proposed.esp + proposed.ah)
         if weak and not self.insecure_benchmark_suites:
@@ -90,6 +102,10 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
             esp=self.esp_proposals or named.esp,
             ah=self.ah_proposals or named.ah,
         )
+
+    def proposals_for(self, ike_version: int) -> ProposalSet:
+        """Return the proposals for a version of IKE; what may be named are those of IKEv2."""
+        return self.proposals if ike_version != 1 else IKEV1_PROFILES[self.profile]
 
 
 class GateSection(Section, frozen=True, kw_only=True):

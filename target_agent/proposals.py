@@ -54,3 +54,35 @@ PROFILES = {
         ah=("md5", "sha1"),
     ),
 }
+
+_IKEV1 = ProposalSet(
+    ike=(
+        "aes256-sha384-ecp384",
+        "aes256-sha256-ecp256",
+        "aes256-sha256-modp3072",
+        "aes256-sha256-modp2048",
+    ),
+    esp=(
+        "aes256gcm16-ecp384",
+        "aes256-sha256-ecp256",
+        "aes256-sha256-modp3072",
+        "aes256-sha256-modp2048",
+    ),
+    ah=("sha256-ecp384", "sha256-ecp256", "sha256-modp3072", "sha256-modp2048"),
+)
+
+IKEV1_PROFILES = {
+    Profile.MODERN: _IKEV1,
+    Profile.CNSA: ProposalSet(
+        ike=("aes256-sha384-ecp384",),
+        esp=("aes256gcm16-ecp384",),
+        ah=("sha384-ecp384",),
+    ),
+    Profile.PAPER: ProposalSet(
+        ike=_IKEV1.ike,
+        esp=("3des-md5", "3des-sha1"),
+        ah=("md5", "sha1"),
+    ),
+}
+"""For Clients that have IKEv1 alone: it has no AEAD for itself, and some of them have no
+elliptic curves."""

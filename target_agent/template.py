@@ -49,6 +49,9 @@ profile = "modern"
 # ah_proposals = {ah_proposals}
 # Refuse Clients whose IPsec cannot mix a post-quantum pre-shared key into IKE (RFC 8784).
 require_ppk = true
+# Serve Clients that have IKEv1 alone (FreeBSD's racoon, Windows); takes require_ppk = false,
+# and one such traveller is let in after the other.
+allow_ikev1 = false
 # UDP encapsulation even where no NAT is found.
 force_udp = false
 # A tunnel that nobody initiates within so many seconds is withdrawn.

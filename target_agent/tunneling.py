@@ -4,7 +4,7 @@ import secrets
 
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
-from target_agent.access import IKE_VERSION, Terms
+from target_agent.access import Terms
 from target_agent.config import TunnelsSection
 
 _IDENTITY_OCTETS = 16
@@ -18,7 +18,7 @@ def tunneling_info(
     The IKE identities are of this session only, so that who listens to one session
     knows nobody in the next.
     """
-    proposed = tunnels.proposals
+    proposed = tunnels.proposals_for(terms.ike_version)
     esp = terms.objective in (Objective.ESP, Objective.AH_ESP)
     ah = terms.objective in (Objective.AH, Objective.AH_ESP)
     return TunnelingInfo(
@@ -27,7 +27,7 @@ def tunneling_info(
         target_identity=_identity("t"),
         objective_id=int(terms.objective),
         mode=terms.mode,
-        ike_version=IKE_VERSION,
+        ike_version=terms.ike_version,
         ike_proposals=proposed.ike,
         esp_proposals=proposed.esp if esp else (),
         ah_proposals=proposed.ah if ah else (),

@@ -222,6 +222,9 @@ class Exchange:
             raise IPsecError("Target granted another objective than was asked for; nothing is up.")
         if self._wish.networks is not None and set(info.networks) != set(self._wish.networks):
             raise IPsecError("Target granted other networks than were asked for; nothing is up.")
+        drivers = self._request.request_info.drivers
+        if info.ike_version < max(max(each.ike_versions) for each in drivers):
+            raise IPsecError("Target granted an older IKE than this machine has; nothing is up.")
         # Without networks it is Target alone, and only without IPsec are there networks
         # and no tunnel mode: another mode would leave open what was to be closed.
         native = info.objective_id == Objective.NATIVE

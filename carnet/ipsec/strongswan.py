@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ IKE_TIME_LIMIT = 20.0
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
 
-IKE_VERSIONS = (2,)
+IKE_VERSIONS = (2, 1)
 """IKEv1 has no PPK, and a wrong pre-shared key shows there only as silence."""
 
 SETTLE_TIME_LIMIT = 2.0
@@ -70,6 +70,7 @@ class StrongSwan:
         self._ike_time_limit = ike_time_limit
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
+        self._main_mode = threading.Lock()
 
     def answers(self) -> bool:
         """Tell whether the daemon accepts this user at its socket."""
@@ -100,7 +101,7 @@ class StrongSwan:
         """
         _refuse_what_cannot_be_carried(spec)
         self._refuse_what_is_not_here(spec)
-        with self._all_or_nothing(spec.name), open_session(self._socket) as session:
+        with self._in_turn(spec), self._all_or_nothing(spec.name), self._session() as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
             crash.reach("ipsec.secrets-loaded")
@@ -110,6 +111,36 @@ class StrongSwan:
                 crash.reach("ipsec.pool-loaded")
             for connection in messages.connections(spec):
                 session.load_conn(connection)
+
+    @contextmanager
+    def _in_turn(self, spec: TunnelSpec) -> Iterator[None]:
+        """Let one traveller at a time be awaited with IKEv1.
+
+        Main mode chooses the pre-shared key before it knows who comes (RFC 2409 section
+        5.4), so that of two who may come from anywhere one would be given the other's.
+        Raises IPsecError while another is awaited.
+        """
+        if spec.ike_version != 1 or spec.role is not Role.TARGET:
+            yield
+            return
+        with self._main_mode:
+            awaited = [name for name in self._awaited_in_main_mode() if name != spec.name]
+            if awaited:
+                raise IPsecError(
+                    f"Another peer is awaited with IKEv1 ({awaited[0]}), and main mode tells no"
+                    " two apart; wait until it has come."
+                )
+            yield
+
+    def _awaited_in_main_mode(self) -> list[str]:
+        """Return which connections anybody may come by with IKEv1, ours or not."""
+        with self._session() as session:
+            listed = [text(each) for each in session.list_conns()]
+        found = {name: conn for each in listed for name, conn in each.items()}
+        return [name for name, conn in found.items() if reports.is_open_main_mode(conn)]
+
+    def _session(self) -> AbstractContextManager[Session]:
+        return open_session(self._socket)
 
     def _refuse_what_is_not_here(self, spec: TunnelSpec) -> None:
         here = self.capabilities()
@@ -192,9 +223,16 @@ class StrongSwan:
             return reports.status(spec.name, live, self._peers().get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
-        """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""
+        """Take the pre-shared keys out of the daemon; the SA lives on (step 10).
+
+        An IKEv1 connection by which anybody may come goes too: the next one to come is
+        another traveller, whom nothing but her key tells apart.
+        """
+        awaited = self._awaited_in_main_mode()
         with open_session(self._socket) as session:
             _unload_keys(session, name)
+            if name in awaited:
+                session.unload_conn({"name": name})
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""
@@ -391,9 +429,14 @@ def _refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
     wants_esp = spec.objective in (Objective.ESP, Objective.AH_ESP)
     wants_ah = spec.objective in (Objective.AH, Objective.AH_ESP)
     native_tunnel = spec.objective is Objective.NATIVE and spec.mode is not Mode.TRANSPORT
+    bare = spec.ike_version == 1 and spec.objective in (Objective.NATIVE, Objective.AH_ESP)
+    several = max(len(spec.local_networks), len(spec.remote_networks)) > 1
     halved = spec.objective is Objective.AH_ESP and spec.ah_half is None
     for refused, what in (
         (native_tunnel, "a tunnel without IPsec"),
+        (bare, f"{spec.objective.label} with IKEv1"),
+        (spec.ike_version == 1 and several, "several networks with IKEv1"),
+        (spec.ike_version == 1 and spec.ppk is not None, "a post-quantum key with IKEv1"),
         (halved, "AH and ESP without a second pair of identities"),
         (spec.ike_version not in IKE_VERSIONS, f"IKEv{spec.ike_version}"),
         (not spec.ike_proposals, "a tunnel without proposals"),

@@ -4,6 +4,7 @@ The messages are those of strongSwan's README for the vici plugin; their keys me
 what swanctl.conf(5) says.
 """
 
+from ipaddress import ip_network
 from typing import Any
 
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
@@ -45,12 +46,23 @@ def shared_keys(spec: TunnelSpec) -> list[Message]:
     keys: list[Message] = []
     for part in parts(spec):
         key_id = spec.name + AH_HALF if part.name.endswith(AH_HALF) else spec.name
-        owners = [part.local_identity, part.remote_identity]
+        owners = [part.local_identity]
+        if not expects_anybody(spec):
+            owners.append(part.remote_identity)
         keys.append({"id": key_id, "type": "IKE", "data": part.psk, "owners": owners})
         if part.ppk is not None:
             ppk_id = key_id + _PPK_SUFFIX
             keys.append({"id": ppk_id, "type": "ppk", "data": part.ppk, "owners": [part.ppk_id]})
     return keys
+
+
+def expects_anybody(spec: TunnelSpec) -> bool:
+    """Whether the peer may name itself as it likes: in IKEv1, to Target.
+
+    The key is chosen before a name is heard, and Windows has no name but its address.
+    Who it is, the key alone says.
+    """
+    return spec.ike_version == 1 and spec.role is Role.TARGET
 
 
 def pool(spec: TunnelSpec) -> Message | None:
@@ -72,21 +84,33 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
         "remote_addrs": list(spec.remote_addresses) or _ANY,
         "proposals": list(spec.ike_proposals),
         "local": {"auth": "psk", "id": part.local_identity},
-        "remote": {"auth": "psk", "id": part.remote_identity},
+        "remote": {"auth": "psk", "id": _peer(spec, part)},
         "mobike": _YES_NO[_may_move(spec)],
         "fragmentation": "yes",
         "encap": _YES_NO[spec.force_udp],
         "dpd_delay": DPD_DELAY,
-        "rekey_time": IKE_REKEY_TIME,
+        # IKEv1 renews an IKE SA by authenticating anew.
+        "rekey_time": "0" if spec.ike_version == 1 else IKE_REKEY_TIME,
         # The pre-shared key is forgotten once the SA is up: there is nothing to authenticate with.
         "reauth_time": "0",
         "send_certreq": "no",
     }
     if part.protocol:
-        settings["children"] = {part.name: _child(part)}
+        settings["children"] = {part.name: _child(part) | _inner_address(spec)}
     else:
         settings["childless"] = "force"
     return settings | _ppk(part) | _virtual_address(spec, part)
+
+
+def _peer(spec: TunnelSpec, part: Part) -> str:
+    return "%any" if expects_anybody(spec) else part.remote_identity
+
+
+def _inner_address(spec: TunnelSpec) -> Message:
+    """Return the selector of a peer that sets its virtual address itself, as IKEv1's may."""
+    if not expects_anybody(spec) or spec.virtual_address is None:
+        return {}
+    return {"remote_ts": [str(ip_network(spec.virtual_address))]}
 
 
 def _may_move(spec: TunnelSpec) -> bool:
@@ -94,7 +118,8 @@ def _may_move(spec: TunnelSpec) -> bool:
 
     With AH and ESP the kernel's policies hold the addresses, and are ours.
     """
-    return spec.mode is Mode.TUNNEL and spec.objective is not Objective.AH_ESP
+    moves = spec.mode is Mode.TUNNEL and spec.objective is not Objective.AH_ESP
+    return moves and spec.ike_version != 1
 
 
 def _ppk(part: Part) -> Message:

@@ -10,6 +10,7 @@ from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
+from carnet.ipsec.strongswan_messages import expects_anybody
 from carnet.ipsec.strongswan_parts import (
     LAST,
     NATIVE,
@@ -35,6 +36,11 @@ _LIVE_CHILD = ("INSTALLED", "REKEYING")
 def is_live(ike_sa: Report) -> bool:
     """Whether the IKE_SA stands, as against one that is being made or deleted."""
     return ike_sa.get("state") in _LIVE_IKE
+
+
+def is_open_main_mode(connection: Report) -> bool:
+    """Whether, as a connection is listed, anybody may come by it with IKEv1."""
+    return connection["version"] in ("IKEv1", "IKEv1/2") and _ANYWHERE in connection["remote_addrs"]
 
 
 def is_handing_over(sas: Iterable[tuple[str, Report]]) -> bool:
@@ -137,15 +143,17 @@ def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
 def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
     child = live_child(ike_sa) or {}
     addresses = [spec.virtual_address] if part.takes_address else []
+    # A peer with IKEv1 may set it itself; its selector is compared below.
+    allowed = (addresses, []) if expects_anybody(spec) else (addresses,)
     checks = {
-        "it is not IKEv2": ike_sa.get("version") == str(spec.ike_version),
-        "it is not between the two identities": _identities_fit(part, ike_sa),
+        f"it is not IKEv{spec.ike_version}": ike_sa.get("version") == str(spec.ike_version),
+        "it is not between the two identities": _identities_fit(spec, part, ike_sa),
         "its IKE algorithms were not proposed": is_proposed(suite(ike_sa), spec.ike_proposals),
         "it has no post-quantum key": part.ppk is None or ike_sa.get("ppk") == "yes",
         "there is NAT on the way, which it does not survive": (
             crosses_nat(spec.objective, spec.mode) or not _is_behind_nat(ike_sa)
         ),
-        "its virtual address is another": _virtual_addresses(ike_sa) == addresses,
+        "its virtual address is another": _virtual_addresses(ike_sa) in allowed,
     }
     found = [shortfall for shortfall, holds in checks.items() if not holds]
     return found + (_child_lacks(spec, part, ike_sa, child) if part.protocol else [])
@@ -163,7 +171,9 @@ def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) ->
     return [shortfall for shortfall, holds in checks.items() if not holds]
 
 
-def _identities_fit(part: Part, ike_sa: Report) -> bool:
+def _identities_fit(spec: TunnelSpec, part: Part, ike_sa: Report) -> bool:
+    if expects_anybody(spec):
+        return bool(ike_sa.get("local-id") == part.local_identity)
     identities = (ike_sa.get("local-id"), ike_sa.get("remote-id"))
     return identities == (part.local_identity, part.remote_identity)
 

@@ -92,10 +92,14 @@ class OpenOffice(AtWork):
         self, *argv: str, extra: Mapping[str, str] | None = None, **changes: Any
     ) -> "CompletedProcess[str]":
         """Run the traveller's command; nothing watches over the token, unless `extra` says so."""
+        return super().carnet(*argv, extra=self.unwatched() | (extra or {}), **changes)
+
+    def unwatched(self) -> dict[str, str]:
+        """Return what names the traveller's configuration by which nothing watches."""
         path = self.world.client.directory / "unwatched.toml"
         if not path.exists():
             write_private(path, b"agent = false\n")
-        return super().carnet(*argv, extra={PATH_VARIABLE: str(path)} | (extra or {}), **changes)
+        return {PATH_VARIABLE: str(path)}
 
     @property
     def _target_file(self):

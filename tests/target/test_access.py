@@ -33,6 +33,8 @@ def make_carriage(
     modes=(Mode.TUNNEL,),
     ip_versions=(4,),
     guards_itself=False,
+    ike_versions=(2,),
+    allow_ikev1=False,
 ):
     return Carriage(
         target="work",
@@ -42,12 +44,13 @@ def make_carriage(
         capabilities=Capabilities(
             driver="strongswan",
             version="0",
-            ike_versions=(2,),
+            ike_versions=ike_versions,
             objectives=objectives,
             modes=modes,
             ppk=ppk,
         ),
         require_ppk=require_ppk,
+        allow_ikev1=allow_ikev1,
     )
 
 
@@ -267,3 +270,65 @@ def test_a_ppk_that_is_not_required_is_used_where_both_ends_can(hers, ours):
     carriage = make_carriage(ppk=ours, require_ppk=False)
     terms = terms_for(carriage, drivers=(make_driver(ppk=hers),))
     assert terms.ppk == (hers and ours)
+
+
+RACOON = make_driver(name="racoon", ike_versions=(1,), ppk=False, objectives=(1, 2, 3, 4))
+ONE = ("10.20.0.0/16",)
+
+
+def carriage_of_ikev1(**changes):
+    settings = {"ike_versions": (2, 1), "allow_ikev1": True, "require_ppk": False}
+    return make_carriage(**(settings | changes))
+
+
+def test_a_client_with_ikev1_alone_gets_it_where_the_operator_allows_it():
+    terms = terms_for(carriage_of_ikev1(), drivers=(RACOON,), networks=ONE)
+    assert (terms.ike_version, terms.ppk) == (1, False)
+
+
+def test_a_client_that_has_ikev2_never_gets_ikev1():
+    both = make_driver(ike_versions=(1, 2))
+    for drivers in ((both,), (RACOON, make_driver())):
+        terms = terms_for(carriage_of_ikev1(), drivers=drivers, networks=ONE)
+        assert (terms.ike_version, terms.ppk) == (2, True)
+
+
+def test_a_ppk_is_not_had_from_a_driver_of_another_ike_version():
+    drivers = (RACOON, make_driver(ppk=False))
+    assert not terms_for(carriage_of_ikev1(), drivers=drivers, networks=ONE).ppk
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"allow_ikev1": False}, "has IKEv1 alone, which work does not allow"),
+        ({"require_ppk": True}, "requires a post-quantum pre-shared key"),
+        ({"ike_versions": (2,)}, "no version of IKE in common"),
+    ],
+)
+def test_a_client_with_ikev1_alone_is_refused_with_the_reason(changes, said):
+    code, reason = denied(carriage_of_ikev1(**changes), drivers=(RACOON,), networks=ONE)
+    assert code is RefusalCode.CANNOT_CARRY
+    assert said in reason
+
+
+def test_ikev1_leads_to_one_network():
+    code, reason = denied(carriage_of_ikev1(), drivers=(RACOON,), networks=None)
+    assert code is RefusalCode.CANNOT_CARRY
+    assert "leads to one network, and 2 were meant" in reason
+
+
+@pytest.mark.parametrize("objective", [Objective.NATIVE, Objective.AH_ESP])
+def test_ikev1_carries_ah_or_esp(objective):
+    carriage = carriage_of_ikev1(objectives=tuple(Objective), modes=tuple(Mode))
+    entry = AccessEntry(objective, "10.20.0.0/16", HOUR)
+    driver = make_driver(ike_versions=(1,), objectives=(1, 4), modes=("tunnel", "transport"))
+    code, reason = denied(
+        carriage,
+        Member("alice@office", 0, (entry,)),
+        objective_id=int(objective),
+        drivers=(driver,),
+        networks=ONE,
+    )
+    assert code is RefusalCode.CANNOT_CARRY
+    assert f"with which {objective.label} cannot" in reason

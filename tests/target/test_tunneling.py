@@ -9,7 +9,7 @@ from carnet.tunnel import tunnel_spec
 from carnet.wire.session_key import SessionSecrets
 from target_agent.access import Terms
 from target_agent.addresses import AddressPool, AddressPools
-from target_agent.proposals import PROFILES, Profile
+from target_agent.proposals import IKEV1_PROFILES, PROFILES, Profile
 from target_agent.tunneling import tunneling_info
 from tests.target.conftest import changed
 
@@ -17,13 +17,14 @@ KEY = bytes(32)
 NOW = 1_800_000_000
 
 
-def info_for(config, ppk=True, objective=Objective.ESP):
+def info_for(config, ppk=True, objective=Objective.ESP, ike_version=2):
     terms = Terms(
         objective=objective,
         mode=Mode.TUNNEL,
         target_addresses=config.tunnels.addresses,
         networks=("10.20.0.0/16",),
         lifetime=3600,
+        ike_version=ike_version,
         ppk=ppk,
         entries=(),
     )
@@ -68,6 +69,26 @@ def test_every_profile_is_of_words_that_both_ends_can_compare(config, profile):
     assert bool(weak_words(words)) is (profile is Profile.PAPER)
     allowed = changed(config, profile=profile, insecure_benchmark_suites=True)
     assert info_for(allowed).esp_proposals == suites.esp
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_every_profile_has_words_for_ikev1_which_has_no_aead_for_itself(config, profile):
+    suites = IKEV1_PROFILES[profile]
+    words = suites.ike + suites.esp + suites.ah
+    assert unknown_words(words) == []
+    assert bool(weak_words(words)) is (profile is Profile.PAPER)
+    assert not any("gcm" in word or "poly" in word or "prf" in word for word in suites.ike)
+    allowed = changed(config, profile=profile, insecure_benchmark_suites=True)
+    info = info_for(allowed, ppk=False, ike_version=1)
+    assert (info.ike_version, info.ike_proposals) == (1, suites.ike)
+
+
+@pytest.mark.parametrize("change", [{"require_ppk": True}, {"ike_proposals": ("aes256-sha256",)}])
+def test_ikev1_is_not_allowed_beside_what_it_cannot_keep(config, change):
+    settings = {"allow_ikev1": True, "require_ppk": False}
+    assert changed(config, **settings).tunnels.allow_ikev1
+    with pytest.raises(ValueError, match="allow_ikev1"):
+        changed(config, **(settings | change))
 
 
 def test_proposals_that_are_named_stand_in_the_place_of_the_profiles(config):

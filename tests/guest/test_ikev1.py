@@ -1,0 +1,75 @@
+"""A Client that has IKEv1 alone, through the whole protocol, where the kernel carries all."""
+
+import json
+
+import pytest
+
+from carnet.ipsec.vici_link import open_session, text
+from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from tests.lab.offices import is_one_sentence
+
+OLD = ("python", "-m", "tests.lab.ikev1_client")
+ALONE = ("--transport",)
+NETWORK = ("--network", BY_VERSION[4].network)
+
+
+def prepare_outside(directory):
+    prepare_office(directory, pairs=4)
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with open_office(lane) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def allowing(office):
+    """The office once its operator serves such Clients."""
+    office.reconfigure_file("require_ppk = true", "require_ppk = false")
+    office.reconfigure("allow_ikev1 = false", "allow_ikev1 = true")
+    return office
+
+
+def old_connect(office, *options):
+    return office.command(
+        office.world.client, *OLD, "connect", "--json", *options,
+        given={"pin": office.secrets.pin}, extra=office.unwatched(), check=False,
+    )  # fmt: skip
+
+
+def ike_versions(office):
+    with open_session(office.target_charon.vici) as session:
+        return [sa["version"] for each in session.list_sas() for sa in text(each).values()]
+
+
+def test_ikev1_is_not_served_unless_the_operator_says_so(office):
+    done = old_connect(office, "--objective", "esp", *NETWORK)
+    assert (done.returncode, is_one_sentence(done)) == (3, True), done.stderr
+    assert "has IKEv1 alone, which" in done.stderr
+    assert ike_versions(office) == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "where", "expected"),
+    [
+        ("esp", NETWORK, "ESP"),
+        ("ah", ALONE, "AH TCP"),
+    ],
+    ids=["esp-tunnel", "ah-transport"],
+)
+def test_a_client_with_ikev1_alone_gets_it(allowing, objective, where, expected):
+    ends = BY_VERSION[4]
+    with allowing.watched() as seen:
+        done = old_connect(allowing, "--objective", objective, *where)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        name = facts["name"].removeprefix("carnet-")
+        allowing.target_agent.wait_for_line(f'"{name}".*"event": "established"')
+        goal = ends.target if where is ALONE else ends.server
+        assert fetch(allowing.world.client, goal)
+    assert seen.kinds(ends.client, ends.target) == {expected}
+    assert ike_versions(allowing) == ["1"]
+    with open_session(allowing.target_charon.vici) as session:
+        assert session.get_shared()["keys"] == []
+    allowing.end(facts)

@@ -1,0 +1,125 @@
+"""IKEv1 main mode with a pre-shared key, between real daemons: a client behind NAT, a gateway."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec.strongswan import StrongSwan
+from lab.capture import Capture
+from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
+from lab.waiting import wait_until
+
+from .conftest import Ends, started, two_ends
+from .test_strongswan import PLAN, connect, fetch, ike_sa, install
+
+IKE = ("aes256-sha256-modp2048",)
+ESP = ("aes256-sha256-modp2048",)
+
+
+def ends_of(**changes) -> Ends:
+    ends, suites = two_ends(**changes), {"ike_proposals": IKE, "esp_proposals": ESP}
+    both = (replace(end, ike_version=1, **suites) for end in (ends.client, ends.target))
+    return Ends(*both)
+
+
+def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
+    world, client, target, work_file
+):
+    ends = ends_of()
+    with Capture(world.router) as capture:
+        connect(client, target, ends)
+        assert target.driver.confirm(ends.target).established
+        for gateway in (client, target):
+            gateway.driver.forget_secrets(ends.name)
+        assert fetch(client.machine, work_file) == PLAN
+    (status,) = target.driver.status()
+    assert status.ike_suite == "aes256-sha256-prfsha256-modp2048"
+    assert status.child_suite.startswith("ESP aes256-sha256")
+    assert status.role == "target"
+    assert capture.between(CLIENT_ADDRESS, TARGET_ADDRESS)["other"] == 0
+    assert PLAN.strip().encode() not in capture.path.read_bytes()
+    before = ike_sa(client, ends.name)
+    assert not {"reauth-time", "rekey-time"} & set(before)
+    spi = next(iter(before["child-sas"].values()))["spi-in"]
+    with client.session() as session:
+        session.rekey({"child": ends.name})
+    wait_until(
+        lambda: any(
+            child["spi-in"] != spi and child["state"] == "INSTALLED"
+            for child in ike_sa(client, ends.name)["child-sas"].values()
+        ),
+        "a new CHILD_SA",
+    )
+    assert target.driver.confirm(ends.target).established
+    assert fetch(client.machine, work_file) == PLAN
+    client.driver.down(ends.name)
+    target.driver.down(ends.name)
+    assert (client.left(), target.left()) == ([], [])
+
+
+@pytest.fixture
+def own_address(client) -> Iterator[str]:
+    address = f"{two_ends().client.virtual_address}/32"
+    client.machine.run(["ip", "address", "add", address, "dev", "lo"])
+    yield address
+    client.machine.run(["ip", "address", "del", address, "dev", "lo"])
+
+
+def test_a_peer_that_names_itself_by_its_address_and_sets_its_own_address_inside(
+    client, target, own_address, work_file
+):
+    ends = ends_of()
+    target.driver.install(ends.target)
+    (connection,) = messages.connections(ends.client)
+    mine = connection[ends.name]
+    del mine["vips"]
+    mine["local"] = {"auth": "psk", "id": CLIENT_ADDRESS}
+    child = mine["children"][ends.name]
+    child["local_ts"] = [own_address]
+    (key,) = messages.shared_keys(ends.client)
+    key["owners"] = [CLIENT_ADDRESS, ends.client.remote_identity]
+    with client.session() as session:
+        session.load_shared(key)
+        session.load_conn(connection)
+        list(session.initiate({"ike": ends.name, "child": ends.name, "timeout": "5000"}))
+    assert target.driver.confirm(ends.target).established
+    assert fetch(client.machine, work_file) == PLAN
+
+
+def test_two_travellers_behind_one_nat_come_one_after_the_other(world, lane, client, target):
+    other = started(world.host, lane)
+    first, second = ends_of(), ends_of(virtual_address="10.99.0.8")
+    install(client, target, first)
+    with pytest.raises(IPsecError, match=f"awaited with IKEv1 \\({first.name}\\)"):
+        target.driver.install(second.target)
+    assert target.driver.installed() == {first.name}
+    client.driver.up(first.client)
+    target.driver.forget_secrets(first.name)
+    install(other, target, second)
+    other.driver.up(second.client)
+    assert target.driver.confirm(second.target).virtual_address == "10.99.0.8"
+    assert target.driver.confirm(first.target).virtual_address == "10.99.0.7"
+    other.charon.stop()
+
+
+def test_a_connection_of_somebody_else_is_not_given_our_traveller(target):
+    foreign = {"foreign": {"version": "0", "remote_addrs": ["%any"]}}
+    with target.session() as session:
+        session.load_conn(foreign)
+        try:
+            with pytest.raises(IPsecError, match=r"awaited with IKEv1 \(foreign\)"):
+                target.driver.install(ends_of().target)
+        finally:
+            session.unload_conn({"name": "foreign"})
+
+
+def test_another_key_makes_no_tunnel_and_leaves_nothing(client, target):
+    ends = ends_of()
+    install(client, target, Ends(ends.client, replace(ends.target, psk=b"?" * 32)))
+    impatient = StrongSwan(client.charon.vici, ike_time_limit=1.0)
+    with pytest.raises(IPsecError):
+        impatient.up(ends.client)
+    assert client.left() == []
