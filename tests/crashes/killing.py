@@ -93,6 +93,7 @@ def _ready(process):
 def mortal_office(lane, pairs) -> Iterator[Mortal]:
     with World() as world, ExitStack() as closing:
         office = Mortal(world, lane)
+        office.leave_unwatched()
         office.set_up(pairs)
         office.watch(closing)
         office.start()

@@ -48,11 +48,19 @@ class AtWork(Office):
         write_private(path, text.encode())
         return {"CARNET_CLIENT_CONFIG": str(path)}
 
+    def leave_unwatched(self) -> None:
+        """Have no agent stay with a tunnel, where the tests are of something else."""
+        directory = self.world.client.directory / ".config" / "carnet"
+        directory.mkdir(parents=True)
+        write_private(directory / "client.toml", b"agent = false\n")
+
 
 @contextmanager
-def office_at_work(lane: Lane, pairs: int) -> Iterator[AtWork]:
+def office_at_work(lane: Lane, pairs: int, *, watched: bool = True) -> Iterator[AtWork]:
     with World() as world:
         office = AtWork(world, lane)
+        if not watched:
+            office.leave_unwatched()
         office.set_up(pairs)
         (world.server.directory / "plan.txt").write_bytes(FILE)
         directory = str(world.server.directory)

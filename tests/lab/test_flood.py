@@ -21,7 +21,7 @@ POINT = bytes.fromhex(
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=12) as made:
+    with office_at_work(lane, pairs=12, watched=False) as made:
         router = made.world.router
         for address in ADDRESSES:
             router.run(["ip", "address", "add", f"{address}/32", "dev", "lo"])

@@ -18,7 +18,7 @@ IMPATIENT = "patience = 2\n"
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=40) as made:
+    with office_at_work(lane, pairs=40, watched=False) as made:
         yield made
 
 

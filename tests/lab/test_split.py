@@ -16,6 +16,7 @@ PAIRS = 6
 def office(lane):
     with World() as world:
         office = AtWork(world, lane)
+        office.leave_unwatched()
         office.initialise_tokens()
         office.certify()
         office.configure()

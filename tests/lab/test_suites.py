@@ -27,6 +27,7 @@ def office(lane, kind):
     key_type, suite, _ = kind
     with World() as world:
         office = AtWork(world, lane)
+        office.leave_unwatched()
         office.initialise_tokens()
         office.certify()
         office.configure()
