@@ -61,10 +61,9 @@ class PendingStore:
 
     def __init__(self, directory: Path | None, serial: str, vault: Vault) -> None:
         self._vault = vault
-        name = hashlib.sha256(serial.encode()).hexdigest()[:16]
-        self._pending = directory / f"pending-{name}" if directory else None
-        self._aside = directory / f"aside-{name}" if directory else None
-        self._spent = directory / f"spent-{name}" if directory else None
+        self._pending = _path(directory, "pending", serial)
+        self._aside = _path(directory, "aside", serial)
+        self._spent = _path(directory, "spent", serial)
 
     def keep(self, pending: Pending) -> bool:
         """Keep a request for the next run; False where there is no place, or no key for it."""
@@ -134,6 +133,16 @@ class PendingStore:
             _write_names(self._aside, key_ids)
         elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
+
+
+def spent_here(directory: Path | None, serial: str) -> frozenset[bytes]:
+    """Return the pairs of a token that this machine knows to be spent, without its PIN."""
+    return _read_names(_path(directory, "spent", serial))
+
+
+def _path(directory: Path | None, what: str, serial: str) -> Path | None:
+    name = hashlib.sha256(serial.encode()).hexdigest()[:16]
+    return directory / f"{what}-{name}" if directory else None
 
 
 def _read_names(path: Path | None) -> frozenset[bytes]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -20,10 +21,13 @@ from carnet.token.session import TokenSession, open_public_session
 from carnet.token.shown import ShownPair, public_keys, shown_pairs
 from carnet.wire.documents import Cover
 from carnet.wire.fault import WireError
+from carnet.wire.keys import key_id_of
 from carnet.wire.suites import suite_of_key
 from softhsm.configuration import use_default
 from token_client.booklet import pinned_key, read_cover_bytes
 from token_client.config import ClientConfig
+from token_client.memory import memory_directory
+from token_client.pending import spent_here
 
 _NO_SUITE = 0
 
@@ -92,8 +96,8 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     info = token.info
     with open_public_session(token) as session:
         cover, shown = _shown(session, config)
-    today = datetime.now(UTC).date()
-    left = [pair for pair in shown if pair.not_after is None or pair.not_after >= today]
+    spent = spent_here(memory_directory(), info.serial)
+    left = [pair for pair in shown if _is_left(pair, spent)]
     return TokenFacts(
         label=info.label,
         serial=info.serial,
@@ -105,6 +109,12 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
         pairs=_count(left, cover),
         oldest_expiry=min((pair.not_after for pair in left if pair.not_after), default=None),
     )
+
+
+def _is_left(pair: ShownPair, spent: AbstractSet[bytes]) -> bool:
+    today = datetime.now(UTC).date()
+    is_valid = pair.not_after is None or pair.not_after >= today
+    return is_valid and key_id_of(pair.public_key) not in spent
 
 
 def checked_cover(session: TokenSession, config: ClientConfig) -> Cover | None:

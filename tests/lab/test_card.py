@@ -136,9 +136,20 @@ def test_a_spent_pair_that_cannot_be_destroyed_is_passed_over(office, configured
     assert len(office.spent_pairs()) == 2
 
 
-def test_where_nothing_is_remembered_the_host_says_which_are_spent(office, configured):
+def test_what_is_spent_here_and_still_on_the_card_is_not_told_as_left(office, configured):
+    listed = office.carnet("tokens", "--json", extra=configured).stdout
+    assert json.loads(listed)[0]["pairs_left"] == PAIRS - 2
+    looked = office.carnet("doctor", extra=configured).stdout
+    assert f"Only {PAIRS - 2} left" in looked
+
+
+def forget_what_is_spent(office):
     for file in office.world.client.path("/run/user/0/carnet").glob("spent-*"):
         file.unlink()
+
+
+def test_where_nothing_is_remembered_the_host_says_which_are_spent(office, configured):
+    forget_what_is_spent(office)
     done = connect(office, extra=configured)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("key pair set aside") == 2
@@ -184,6 +195,7 @@ def test_the_sheet_of_a_card_says_which_files_go_with_it(office, adopted):
 
 
 def test_the_doctor_looks_at_the_cover_file(office, adopted):
+    forget_what_is_spent(office)
     place = office.world.client.directory
     good, bad = place / "alice.cover", place / "doctored.cover"
     extra = office.configure_client(f'module = "{OPENSC}"\nfew_pairs = 0\n')
