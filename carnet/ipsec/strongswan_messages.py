@@ -46,9 +46,7 @@ def shared_keys(spec: TunnelSpec) -> list[Message]:
     keys: list[Message] = []
     for part in parts(spec):
         key_id = spec.name + AH_HALF if part.name.endswith(AH_HALF) else spec.name
-        owners = [part.local_identity]
-        if not expects_anybody(spec):
-            owners.append(part.remote_identity)
+        owners = list(_owners(spec, part))
         keys.append({"id": key_id, "type": "IKE", "data": part.psk, "owners": owners})
         if part.ppk is not None:
             ppk_id = key_id + _PPK_SUFFIX
@@ -63,6 +61,13 @@ def expects_anybody(spec: TunnelSpec) -> bool:
     Who it is, the key alone says.
     """
     return spec.ike_version == 1 and spec.role is Role.TARGET
+
+
+def _owners(spec: TunnelSpec, part: Part) -> tuple[str, ...]:
+    """Return for whom a key is: in IKEv1 for Target's addresses, since there is no name yet."""
+    if spec.ike_version != 1:
+        return part.local_identity, part.remote_identity
+    return spec.local_addresses if spec.role is Role.TARGET else spec.remote_addresses
 
 
 def pool(spec: TunnelSpec) -> Message | None:
@@ -83,7 +88,7 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
         "local_addrs": list(spec.local_addresses) or _ANY,
         "remote_addrs": list(spec.remote_addresses) or _ANY,
         "proposals": list(spec.ike_proposals),
-        "local": {"auth": "psk", "id": part.local_identity},
+        "local": {"auth": "psk", "id": _itself(spec, part)},
         "remote": {"auth": "psk", "id": _peer(spec, part)},
         "mobike": _YES_NO[_may_move(spec)],
         "fragmentation": "yes",
@@ -102,8 +107,14 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
     return settings | _ppk(part) | _virtual_address(spec, part)
 
 
+def _itself(spec: TunnelSpec, part: Part) -> str:
+    """Return the end's own name: in IKEv1 Target's is its address, as racoon insists."""
+    return "%any" if expects_anybody(spec) else part.local_identity
+
+
 def _peer(spec: TunnelSpec, part: Part) -> str:
-    return "%any" if expects_anybody(spec) else part.remote_identity
+    """Return the peer's name; what it was in IKEv1 is looked at when it stands."""
+    return "%any" if spec.ike_version == 1 else part.remote_identity
 
 
 def _inner_address(spec: TunnelSpec) -> Message:

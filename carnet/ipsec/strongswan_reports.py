@@ -172,8 +172,9 @@ def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) ->
 
 
 def _identities_fit(spec: TunnelSpec, part: Part, ike_sa: Report) -> bool:
-    if expects_anybody(spec):
-        return bool(ike_sa.get("local-id") == part.local_identity)
+    if spec.ike_version == 1:
+        target = "local" if spec.role is Role.TARGET else "remote"
+        return bool(ike_sa.get(f"{target}-id") == ike_sa.get(f"{target}-host"))
     identities = (ike_sa.get("local-id"), ike_sa.get("remote-id"))
     return identities == (part.local_identity, part.remote_identity)
 

@@ -80,7 +80,6 @@ def test_a_peer_that_names_itself_by_its_address_and_sets_its_own_address_inside
     child = mine["children"][ends.name]
     child["local_ts"] = [own_address]
     (key,) = messages.shared_keys(ends.client)
-    key["owners"] = [CLIENT_ADDRESS, ends.client.remote_identity]
     with client.session() as session:
         session.load_shared(key)
         session.load_conn(connection)
