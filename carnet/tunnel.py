@@ -28,6 +28,7 @@ def tunnel_spec(
     lifetime: int,
     *,
     allow_weak: bool = False,
+    dead_peer_seconds: int = 30,
 ) -> TunnelSpec:
     """Return one end of a tunnel: Target's (step 5) or the Client's (step 9).
 
@@ -58,6 +59,7 @@ def tunnel_spec(
         ppk_id=info.ppk_id,
         force_udp=info.force_udp,
         lifetime=lifetime,
+        dead_peer_seconds=dead_peer_seconds,
         ah_half=_ah_half(info, secrets, here.identity, there.identity),
         allow_weak=allow_weak,
     )

@@ -47,10 +47,13 @@ def choose_lane() -> Lane:
     return Lane.USERSPACE
 
 
-def configuration(lane: Lane, log: Path) -> str:
-    """Return a strongswan.conf that loads what is named and nothing under /etc."""
+def configuration(lane: Lane, log: Path, impatient: bool = False) -> str:
+    """Return a strongswan.conf that loads what is named and nothing under /etc.
+
+    `impatient` is a daemon that takes a peer for dead within a second, and not 165.
+    """
     userspace = "yes" if lane is Lane.USERSPACE else "no"
-    return f"""charon-systemd {{
+    return f"""charon-systemd {{{_IMPATIENT if impatient else ""}
     load = {_PLUGINS} {lane.plugins}
     plugins {{
         vici {{
@@ -71,10 +74,17 @@ def configuration(lane: Lane, log: Path) -> str:
 """
 
 
+_IMPATIENT = """
+    retransmit_timeout = 0.3
+    retransmit_base = 1.2
+    retransmit_tries = 2"""
+
+
 class Charon:
     """The daemon of one machine: start(), then stop() or kill(), and start() again."""
 
-    def __init__(self, machine: Machine, lane: Lane) -> None:
+    def __init__(self, machine: Machine, lane: Lane, *, impatient: bool = False) -> None:
+        self.impatient = impatient
         self.machine = machine
         self.lane = lane
         self._process: Process | None = None
@@ -96,7 +106,7 @@ class Charon:
         conf, log = (self.machine.directory / name for name in ("strongswan.conf", "charon.log"))
         for private in (conf, log):
             private.touch(mode=0o600)
-        conf.write_text(configuration(self.lane, log))
+        conf.write_text(configuration(self.lane, log, self.impatient))
         self.vici.unlink(missing_ok=True)
         self._process = self.machine.start(
             ["/usr/sbin/charon-systemd"],
@@ -113,6 +123,16 @@ class Charon:
         """End the daemon in good order: it tells its peers."""
         if self._process:
             self._process.stop()
+
+    def freeze(self) -> None:
+        """Stop the daemon where it is, as a machine that falls asleep does, until thaw()."""
+        if self._process:
+            self._process.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process:
+            self._process.thaw()
 
     def kill(self) -> None:
         """End the daemon as a crash would."""

@@ -12,7 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
-from carnet.exchange.target import CameUp, Over, State
+from carnet.exchange.target import CameUp, Over, State, WentSilent
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import NAME_PREFIX
 from carnet.tunnel import tunnel_name
@@ -219,9 +219,21 @@ class Agent:
     def happened(self, event: TunnelEvent) -> None:
         """Feed what happened to a tunnel."""
         request_id = _request_id_of(event.name)
-        if request_id is not None:
+        if request_id is None:
+            return
+        if event.change is Change.LOST:
+            self._spawn(self._lost(request_id))
+        else:
             up = event.change is Change.UP
             self._spawn(self._feed_live(request_id, CameUp() if up else Over("peer-closed")))
+
+    async def _lost(self, request_id: bytes) -> None:
+        """Wait for a Client that is silent, where she may come back; else end the tunnel."""
+        async with self._lock(request_id):
+            exchange = self._live.get(request_id)
+            if exchange is not None:
+                away = exchange.may_come_back
+                await self._feed(exchange, WentSilent() if away else Over("peer-lost"))
 
     async def _compare(self, stranded: set[bytes], reason: str) -> None:
         try:
@@ -239,8 +251,9 @@ class Agent:
         statuses = await asyncio.to_thread(self._parts.driver.status)
         up = {_request_id_of(each.name) for each in statuses if each.established}
         waiting = await self._waiting_in_vain()
-        await self._feed_all(((standing | stranded | waiting) - up) | unfinished, Over(reason))
-        await self._feed_all(up & self._live.keys(), CameUp())
+        gone = (standing - await self._away()) | stranded | waiting
+        await self._feed_all((gone - up) | unfinished, Over(reason))
+        await self._feed_all((up & self._live.keys()) - standing, CameUp())
         await self._let_through(statuses)
         keep = frozenset(tunnel_name(each) for each in self._live)
         swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
@@ -255,6 +268,15 @@ class Agent:
             exchange = self._live.get(_request_id_of(status.name) or b"")
             if exchange is not None and exchange.state is State.ESTABLISHED:
                 await exchange.let_through(status.remote_address)
+
+    async def _away(self) -> set[bytes]:
+        """Return the sessions whose silent Client may come back: the daemon has their keys.
+
+        After a restart of this agent there are none: nobody saw whether she ended it.
+        """
+        resumable = await asyncio.to_thread(self._parts.driver.resumable)
+        kept = {_request_id_of(name) for name in resumable}
+        return {each for each, found in self._live.items() if each in kept and found.is_away}
 
     async def _waiting_in_vain(self) -> set[bytes]:
         """Return what is prepared by its record, and of which the IKE daemon knows nothing."""

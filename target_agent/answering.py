@@ -158,7 +158,13 @@ class Answering:
         sealed, secrets = make_session_key(request.request_info.ephemeral_key, binding)
         allow_weak = self._parts.config.tunnels.insecure_benchmark_suites
         spec = tunnel_spec(
-            Role.TARGET, request.request_id, info, secrets, lifetime, allow_weak=allow_weak
+            Role.TARGET,
+            request.request_id,
+            info,
+            secrets,
+            lifetime,
+            allow_weak=allow_weak,
+            dead_peer_seconds=self._parts.config.tunnels.dead_peer_seconds,
         )
         self._parts.driver.install(spec)
         return TunnelGrant(request_id=request.request_id, session_key=sealed, tunneling_info=info)

@@ -57,6 +57,12 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     allow_ikev1: bool = False
     """Whether a Client that has no IKEv2 is served with IKEv1, which knows no such keys."""
     force_udp: bool = False
+    resume_within: Annotated[int, Meta(ge=0, le=7 * 86400)] = 7200
+    """Seconds for which a Client may be silent and come back, while her session lives. Unless
+    it is 0, the pre-shared key stays in the IKE daemon's memory until the session ends, and
+    not only until the tunnel stands."""
+    dead_peer_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
+    """Silence after which a Client is asked whether she is alive."""
     initiate_within: Seconds = 120
     """Seconds after which a tunnel that nobody initiates is withdrawn."""
 

@@ -78,6 +78,12 @@ class Exchange:
         waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
         await self._tunnel.perform(waiting)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the Client is silent, and waited for; a restarted Target knows of none."""
+        stands = self.state is State.ESTABLISHED
+        return stands and self._tunnel is not None and self._tunnel.is_away
+
     async def let_through(self, address: str) -> None:
         """Open the gate again for a session that stood before a restart.
 
@@ -85,6 +91,12 @@ class Exchange:
         """
         if self._tunnel is not None:
             await self._tunnel.let_through(address)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether the session goes on without an SA, until its time is over."""
+        stands = self.state is State.ESTABLISHED
+        return stands and self._tunnel is not None and self._tunnel.may_come_back
 
     async def feed(self, event: Event) -> None:
         """Feed an event, and carry out all that follows from it."""

@@ -14,7 +14,7 @@ from carnet.errors import IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
-from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec
+from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
@@ -53,12 +53,21 @@ class LiveTunnel:
         self._prepared_at = prepared_at
         self._timer: asyncio.TimerHandle | None = None
         self._end_reason = end_reason
+        self.is_away = False
+        """Whether the Client went silent, and has not come back."""
         self._log = log.bind(request_id=request_id.hex())
 
     @property
     def objective(self) -> Objective:
         """What the tunnel is made of."""
         return Objective(self._info.objective_id)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether the session goes on without an SA, until its time is over."""
+        within = self._parts.config.tunnels.resume_within
+        kept = within > 0 and self._parts.driver.resumes
+        return kept and comes_back(self.objective, self._info.ike_version)
 
     async def perform(self, action: Action) -> Event | None:
         """Carry out one action; return the event that follows from it."""
@@ -77,6 +86,7 @@ class LiveTunnel:
         except IPsecError as error:
             self._log.warning("not-confirmed", reason=error.sentence)
             return step.Over("not-confirmed")
+        self.is_away = False
         crash.reach("target.confirmed")
         return step.TunnelConfirmed()
 
@@ -92,7 +102,12 @@ class LiveTunnel:
         await asyncio.to_thread(gate.open, self._name, address, self._info.networks or own)
 
     async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
-        """Step 10: the pre-shared keys leave the IKE daemon."""
+        """Step 10: the pre-shared keys leave the IKE daemon.
+
+        Where the Client may come back, that is with the end of her session.
+        """
+        if self.may_come_back:
+            return step.SecretsForgotten()
         try:
             await asyncio.to_thread(self._parts.driver.forget_secrets, self._name)
         except IPsecError as error:
@@ -115,6 +130,14 @@ class LiveTunnel:
     async def await_expiry(self, _: do.AwaitExpiry) -> None:
         """End it when the session's time is over."""
         self._over_at(self._info.expires, "expired")
+
+    async def await_return(self, _: do.AwaitReturn) -> None:
+        """End the session of a Client who does not come back in time."""
+        self._log.info("peer-lost")
+        self.is_away = True
+        last = time.time() + self._parts.config.tunnels.resume_within
+        if last < self._info.expires:
+            self._over_at(last, "peer-lost")
 
     async def remove(self, action: do.RemoveTunnel) -> Event:
         """Take all of it out of the IKE daemon; the first reason is the one that counts."""
@@ -186,6 +209,7 @@ PERFORMERS: dict[type[Action], Performer] = {
     do.ForgetSecrets: LiveTunnel.forget_secrets,
     do.RecordEstablished: LiveTunnel.record_established,
     do.AwaitExpiry: LiveTunnel.await_expiry,
+    do.AwaitReturn: LiveTunnel.await_return,
     do.RemoveTunnel: LiveTunnel.remove,
     do.RecordEnding: LiveTunnel.record_ending,
     do.RecordEnded: LiveTunnel.record_ended,

@@ -54,6 +54,12 @@ require_ppk = true
 allow_ikev1 = false
 # UDP encapsulation even where no NAT is found.
 force_udp = false
+# A traveller who was away (network gone, laptop asleep) for at most so many seconds comes
+# back without a new key pair: her pre-shared key stays in the IKE daemon's memory until her
+# session ends. 0: nobody comes back, and it is forgotten once the tunnel stands.
+resume_within = 7200
+# Silence in seconds after which a Client is asked whether she is alive.
+dead_peer_seconds = 30
 # A tunnel that nobody initiates within so many seconds is withdrawn.
 initiate_within = 120
 

@@ -14,7 +14,7 @@ from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenEr
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.spec import Mode, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
@@ -50,6 +50,15 @@ class Wish:
 
 
 @dataclass(frozen=True)
+class Life:
+    """How a tunnel lives on when its peer is silent, as configured."""
+
+    resume: bool
+    """Whether it may come back with the same key pair."""
+    dead_peer_seconds: int
+
+
+@dataclass(frozen=True)
 class Means:
     """What an exchange uses."""
 
@@ -63,6 +72,7 @@ class Means:
     closing: Closing
     hosts: tuple[str, ...]
     """Where to ask later why the tunnel ended."""
+    life: Life
     allow_weak: bool = False
     """Whether Target may choose suites that are for benchmarks only."""
 
@@ -204,6 +214,7 @@ class Exchange:
                     opened,
                     lifetime,
                     allow_weak=self._means.allow_weak,
+                    dead_peer_seconds=self._means.life.dead_peer_seconds,
                 )
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
@@ -283,8 +294,13 @@ class Exchange:
         return step.TunnelUp(action.grant)
 
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
-        """Step 10: the SA needs the pre-shared keys no more."""
-        self._means.driver.forget_secrets(self._name)
+        """Step 10: the SA needs the pre-shared keys no more.
+
+        Where the tunnel may come back, they are needed until the session ends.
+        """
+        kept = self._means.life.resume and self._means.driver.resumes
+        if not (kept and comes_back(self._spec.objective, self._spec.ike_version)):
+            self._means.driver.forget_secrets(self._name)
         crash.reach("client.secrets-forgotten")
 
     def destroy_pair(self, _: step.DestroyPair) -> None:

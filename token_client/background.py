@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
-from carnet.errors import TokenError
+from carnet.errors import TokenError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session, release
 from token_client.config import ClientConfig, OnRemoval
@@ -64,8 +66,22 @@ def supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
     """Keep a worker running until it is done; raises IPsecError.
 
     One that crashes again and again watches over nothing: what happens then is what
-    happens when the token is pulled.
+    happens when the token is pulled. Where another supervisor is at work, this one has
+    nothing to do.
     """
+    with suppress(Timeout), _watched_by_this_process(session):
+        _supervise(driver, session, config)
+
+
+def _watched_by_this_process(session: Session) -> FileLock:
+    """Return the lock of whoever watches over a tunnel; it goes with its process."""
+    directory = memory_directory()
+    if directory is None:
+        raise UsageError("There is no file system in memory here, and so no record of a tunnel.")
+    return FileLock(directory / f"agent-{session.name}.lock", timeout=0, mode=0o600)
+
+
+def _supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
     crashes: list[float] = []
     while subprocess.call([*_command(session.name), _WORKER], stdin=subprocess.DEVNULL):
         if not _is_recorded(session):

@@ -209,6 +209,30 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("tunnel", required=False)
+@_json_option
+def resume(tunnel: str | None, as_json: bool) -> None:
+    """Bring TUNNEL back that was lost, or all tunnels, without a new key pair."""
+    from token_client import background
+    from token_client import config as configuration
+    from token_client.memory import memory_directory
+    from token_client.returning import bring_back
+    from token_client.sessions import SessionStore
+
+    config = configuration.load()
+    driver = _driver(config)
+    sessions = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
+    for session in sessions:
+        bring_back(driver, session)
+        background.start(session, config)
+    if as_json:
+        console.print_json([session.name for session in sessions])
+    else:
+        names = ", ".join(session.target for session in sessions)
+        click.echo(f"The tunnel to {names} stands." if sessions else "There is no tunnel.")
+
+
+@cli.command()
+@click.argument("tunnel", required=False)
 @click.option("--worker", is_flag=True, hidden=True)
 def agent(tunnel: str | None, worker: bool) -> None:
     """Watch over TUNNEL and its token, as `carnet connect` has it done in the background."""

@@ -55,6 +55,11 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Whether this machine is behind NAT; left out: a Host is asked where it matters."""
     block: bool = True
     """Whether packets meant for a tunnel are held back while it is down."""
+    resume: bool = True
+    """Whether a tunnel that was lost comes back without a new key pair: the pre-shared key then
+    stays in the IPsec daemon's memory until the session ends."""
+    dead_peer_seconds: Annotated[int, Meta(ge=1, le=3600)] = 30
+    """Silence after which Target is asked whether it is alive."""
     patience: Annotated[int, Meta(ge=1, le=3600)] = 60
     """Seconds after which nothing is sent any more; what was sent may take 20 s more."""
     on_removal: OnRemoval = OnRemoval.END

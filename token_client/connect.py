@@ -20,7 +20,7 @@ from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
-from token_client.agent import Exchange, Means, Wish
+from token_client.agent import Exchange, Life, Means, Wish
 from token_client.booklet import Booklet
 from token_client.closing import Closing, end_session
 from token_client.config import ClientConfig
@@ -183,6 +183,7 @@ def connect(
         store=store,
         sessions=SessionStore(directory),
         steps=steps,
+        life=Life(resume=config.resume, dead_peer_seconds=config.dead_peer_seconds),
         closing=closing_for(capabilities, booklet, config),
         hosts=hosts,
         allow_weak=allow_weak,

@@ -81,6 +81,7 @@ class SessionStore:
         """Forget a tunnel."""
         if self._directory is not None:
             self._path(name).unlink(missing_ok=True)
+            (self._directory / f"agent-{name}.lock").unlink(missing_ok=True)
 
     def choose(self, named: str | None) -> list[Session]:
         """Return the tunnels of that name or Target; all of them where none is named.

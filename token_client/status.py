@@ -29,6 +29,8 @@ class TunnelState:
     live: TunnelStatus | None
     closed: bool
     """Whether packets that are meant for it are held back while it is down."""
+    resumable: bool
+    """Whether it could come back with the same key pair."""
 
     @property
     def label(self) -> str:
@@ -49,6 +51,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     store = SessionStore(memory_directory())
     sessions = store.all()
     live = _live(driver, sessions)
+    resumable = driver.resumable() - live.keys()
     closed = block.names()
     # A record may have come or gone while the daemon was asked.
     known = {session.name for session in sessions + store.all()}
@@ -56,7 +59,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(session.name, session) for session in sessions]
     return [
-        TunnelState(name, session, live.get(name), name in closed)
+        TunnelState(name, session, live.get(name), name in closed, name in resumable)
         for name, session in [*recorded, *unknown]
     ]
 
@@ -123,6 +126,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "recorded": session is not None,
         "up": state.live is not None,
         "closed": state.closed,
+        "resumable": state.resumable,
         "seconds_left": state.seconds_left,
         "objective": Objective(session.objective_id).label if session else None,
         "live": vars(state.live) if state.live else None,
@@ -143,7 +147,7 @@ def describe(state: TunnelState) -> str:
     if session.ended:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
-        return f"{head}\n  {_describe_down(session, closed=state.closed)}"
+        return f"{head}\n  {_describe_down(state, session)}"
     left = f", {format_duration(state.seconds_left or 0)} left"
     soon = ": it ends soon" if session.ends_soon(time.time()) else ""
     return head + _describe_live(live, left + soon) + _describe_pairs(session)
@@ -156,13 +160,15 @@ def _describe_pairs(session: Session) -> str:
     return f"\n  {session.pairs_left} key pair{plural} left on token {session.token_label}"
 
 
-def _describe_down(session: Session, *, closed: bool) -> str:
-    if not closed:
-        return f"down; `carnet disconnect {session.target}` clears it"
-    return (
-        "down, and closed: nothing leaves for it in clear; `carnet connect` opens a new tunnel, "
-        f"`carnet disconnect {session.target}` ends the session and lifts the block"
+def _describe_down(state: TunnelState, session: Session) -> str:
+    target = session.target
+    what = "down, and closed: nothing leaves for it in clear" if state.closed else "down"
+    back = (
+        f"`carnet resume {target}` brings it back with the same key pair"
+        if state.resumable
+        else "`carnet connect` opens a new tunnel with the next key pair"
     )
+    return f"{what}; {back}, `carnet disconnect {target}` ends the session"
 
 
 def _describe_live(live: TunnelStatus, left: str) -> str:

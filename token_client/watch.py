@@ -14,6 +14,7 @@ from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
+from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
@@ -23,6 +24,7 @@ from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
 from token_client.memory import memory_directory
 from token_client.removal import lock_screen
+from token_client.returning import bring_back
 from token_client.sessions import Session, SessionStore
 
 UNSEEN_SECONDS = 10.0
@@ -34,6 +36,8 @@ class Event(Enum):
 
     LOOK = auto()
     """Something may have happened to the token."""
+    LOST = auto()
+    """Target is silent."""
     DOWN = auto()
     """The tunnel, or the daemon that carries it, is gone."""
 
@@ -75,6 +79,9 @@ class Watch:
         self._gone = False
         """The token was pulled, and that was acted upon."""
         self._unseen_since: float | None = None
+        self._lost = False
+        """Target was silent, and the tunnel has not come back yet."""
+        self._lost_told = False
 
     def run(self) -> Ending:
         """Return when the tunnel has to end, or went down; raises IPsecError."""
@@ -83,7 +90,9 @@ class Watch:
         following.start()
         try:
             if not self._stands():
-                return self._went_down()
+                if self._session.name not in self._driver.resumable():
+                    return self._went_down()
+                self._events.put(Event.LOST)
             with ReaderWatcher(lambda: self._events.put(Event.LOOK)):
                 return self._loop()
         finally:
@@ -92,8 +101,12 @@ class Watch:
 
     def _follow(self, changes: Iterator[TunnelEvent]) -> None:
         for event in changes:
-            if event.name == self._session.name and event.change is Change.DOWN:
+            if event.name != self._session.name:
+                continue
+            if event.change is Change.DOWN:
                 break
+            if event.change is Change.LOST:
+                self._events.put(Event.LOST)
         self._events.put(Event.DOWN)
 
     def _stands(self) -> bool:
@@ -104,10 +117,32 @@ class Watch:
     def _loop(self) -> Ending:
         while True:
             event = self._next()
-            ending = self._went_down() if event is Event.DOWN else self.look()
-            ending = ending or self._look_at_the_clock()
+            if event is Event.DOWN:
+                return self._went_down()
+            self._lost = self._lost or event is Event.LOST
+            ending = self.look() or self._look_at_the_clock()
+            ending = ending or (self._come_back() if self._lost else None)
             if ending is not None:
                 return ending
+
+    def _come_back(self) -> Ending | None:
+        """Try once to negotiate anew, while the session lives; return why it cannot be."""
+        if not self._config.resume:
+            return self._went_down()
+        try:
+            bring_back(self._driver, self._session)
+        except IKESilentError:
+            if not self._lost_told:
+                self._tell(
+                    f"Target {self._session.target} is silent; the tunnel comes back with it."
+                )
+            self._lost_told = True
+            return None
+        except IPsecError as error:
+            return self._went_down(error.sentence)
+        self._tell(f"The tunnel to {self._session.target} is back.")
+        self._lost = self._lost_told = False
+        return None
 
     def _next(self) -> Event:
         try:
@@ -115,15 +150,15 @@ class Watch:
         except Empty:
             return Event.LOOK
 
-    def _went_down(self) -> Ending:
+    def _went_down(self, why: str | None = None) -> Ending:
         told = why_ended(self._session, self._is_asked_for)
         if told is not None:
             return Ending(told.sentence, pulled=False, over=told.over)
-        return Ending(
+        why = why or (
             f"The tunnel to {self._session.target} went down, and Target does not say why; "
-            f"ask its operator, or run `carnet connect` for a new one.",
-            pulled=False,
+            f"ask its operator, or run `carnet connect` for a new one."
         )
+        return Ending(why, pulled=False)
 
     def _is_asked_for(self) -> bool:
         """Tell whether anybody still wants to know: not after `carnet disconnect`."""

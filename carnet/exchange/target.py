@@ -14,6 +14,7 @@ from carnet.exchange.target_actions import (
     Authorize,
     AwaitExpiry,
     AwaitIKE,
+    AwaitReturn,
     ConfirmTunnel,
     ForgetSecrets,
     InstallTunnel,
@@ -50,7 +51,7 @@ class State(StrEnum):
     FORGETTING = "forgetting"
     ESTABLISHING = "establishing"
     ESTABLISHED = "established"
-    """Durable: the SA is up, the pre-shared key is forgotten."""
+    """Durable: the SA is up, the pre-shared key is forgotten, unless the Client may come back."""
     ENDING = "ending"
     """Durable once the IKE daemon has refused: the tunnel is to end, and why."""
     CLOSING = "closing"
@@ -141,6 +142,11 @@ class CameUp(Event):
 
 
 @dataclass(frozen=True)
+class WentSilent(Event):
+    """The Client does not answer any more, and may come back: her session lives on."""
+
+
+@dataclass(frozen=True)
 class TunnelConfirmed(Event):
     """The SA is all that was agreed."""
 
@@ -227,7 +233,10 @@ TABLE: Table[State] = {
     (_S.CONFIRMING, TunnelConfirmed): (_S.FORGETTING, lambda _: (ForgetSecrets(),)),
     (_S.FORGETTING, SecretsForgotten): (_S.ESTABLISHING, lambda _: (RecordEstablished(),)),
     (_S.ESTABLISHING, EstablishedRecorded): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
-    (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, nothing),
+    # away, and back
+    (_S.ESTABLISHED, WentSilent): (_S.ESTABLISHED, lambda _: (AwaitReturn(),)),
+    (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, lambda _: (ConfirmTunnel(),)),
+    (_S.ESTABLISHED, TunnelConfirmed): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
     # the tunnel's end
     (_S.PREPARED, Over): (_S.ENDING, _removal),
     (_S.CONFIRMING, Over): (_S.ENDING, _removal),

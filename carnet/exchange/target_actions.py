@@ -94,6 +94,11 @@ class AwaitExpiry(Action):
 
 
 @dataclass(frozen=True)
+class AwaitReturn(Action):
+    """Wait for a Client that is silent to come back, for so long as she may be away."""
+
+
+@dataclass(frozen=True)
 class RemoveTunnel(Action):
     """Take the tunnel, and all that came with it, out of the IKE daemon."""
 

@@ -56,6 +56,9 @@ class Change(StrEnum):
 
     UP = "up"
     DOWN = "down"
+    """One end has ended it."""
+    LOST = "lost"
+    """The peer is silent, or came anew: it may come back while its secrets are there."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class Driver(Protocol):
     """
 
     name: str
+
+    resumes: bool
+    """Whether resume() can be had, with secrets that are in the daemon's memory alone."""
 
     def answers(self) -> bool:
         """Tell at once, and without an error, whether its daemon is there for this user."""
@@ -102,6 +108,16 @@ class Driver(Protocol):
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on."""
+
+    def resumable(self) -> frozenset[str]:
+        """Return the tunnels whose secrets are still there: they can be negotiated anew."""
+
+    def resume(self, name: str) -> TunnelStatus:
+        """Initiate IKE anew for a tunnel that was lost; one that stands is left as it is.
+
+        Raises IKESilentError if the peer does not answer, and the tunnel may be resumed
+        later; IKERefusedError if it never can be.
+        """
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec import libreswan_routes as routes
@@ -26,6 +26,8 @@ class Libreswan:
     """Libreswan's pluto, at its control socket. Safe to use from several threads."""
 
     name = "libreswan"
+    resumes = False
+    """Its secrets stand in a file, if only in memory; they are taken out once the tunnel stands."""
 
     def __init__(self, socket: Path | None = None) -> None:
         self._socket = socket or DEFAULT_SOCKET
@@ -139,6 +141,20 @@ class Libreswan:
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""
         self._tools.drop_secrets(name)
+
+    def resumable(self) -> frozenset[str]:
+        """Return none: the secrets of a tunnel that stands are gone."""
+        return frozenset()
+
+    def resume(self, name: str) -> TunnelStatus:
+        """Raise IKERefusedError, unless the tunnel stands: only a new one can be had."""
+        for status in self.status():
+            if status.name == name:
+                return status
+        raise IKERefusedError(
+            "Libreswan has no pre-shared key of this tunnel any more;"
+            " run `carnet connect` for a new one, with the next key pair."
+        )
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""

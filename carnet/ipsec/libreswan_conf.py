@@ -18,7 +18,6 @@ MASK = "(hidden)"
 
 IKE_LIFETIME = "4h"
 CHILD_LIFETIME = "1h"
-DPD_DELAY = "30s"
 IKE_SECONDS = 16
 """Seconds for one IKE negotiation: retransmissions at 0.5, 1, 2, 4 and 8 s."""
 RETRANSMIT_TIMEOUT = "10s"
@@ -102,7 +101,7 @@ def _common(spec: TunnelSpec) -> dict[str, str]:
         "keyingtries": "1",
         "retransmit-timeout": RETRANSMIT_TIMEOUT,
         "dpdaction": "clear",
-        "dpddelay": DPD_DELAY,
+        "dpddelay": f"{spec.dead_peer_seconds}s",
         "encapsulation": "yes" if spec.force_udp else "auto",
         "mobike": "no",
         # Address and route inside the tunnel are ours to set.

@@ -39,6 +39,15 @@ def crosses_nat(objective: Objective, mode: Mode) -> bool:
     return objective is Objective.ESP and mode is Mode.TUNNEL
 
 
+def comes_back(objective: Objective, ike_version: int) -> bool:
+    """Whether a tunnel that was lost can be negotiated anew with the secrets of its session.
+
+    The kernel's policies that tie AH and ESP together hold the peer's address, and so does
+    the gate for a session without IPsec: these need a new key pair. So does IKEv1.
+    """
+    return ike_version > 1 and objective in (Objective.ESP, Objective.AH)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AhHalf:
     """Identities and keys of the connection that negotiates the AH half of AH and ESP.
@@ -96,6 +105,8 @@ class TunnelSpec:
     """UDP encapsulation (RFC 3948) even where no NAT is found."""
     lifetime: int
     """Seconds until the session ends; IPsec SAs rekey within it."""
+    dead_peer_seconds: int = 30
+    """Silence after which the peer is asked whether it is alive (RFC 7296 section 2.4)."""
     ah_half: AhHalf | None = None
     """For AH and ESP, where a driver carries them as two connections; else None."""
     allow_weak: bool = False
@@ -116,6 +127,7 @@ class TunnelSpec:
             (_ppk_fits(self.ppk, self.ppk_id), "post-quantum pre-shared key"),
             (_half_fits(self.objective, self.ah_half), "second pair of IKE identities"),
             (self.lifetime > 0, "lifetime"),
+            (self.dead_peer_seconds > 0, "dead-peer detection"),
         ):
             if not holds:
                 raise IPsecError(

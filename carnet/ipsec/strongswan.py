@@ -21,7 +21,7 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_messages as messages
@@ -44,6 +44,10 @@ from carnet.objectives import Objective
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
 
+RESUME_TIME_LIMIT = 6.0
+"""Seconds for one attempt to come back: two packets of strongSwan's. Then it is tried again,
+so that a network that has come back is found out soon."""
+
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
 
@@ -64,6 +68,7 @@ class StrongSwan:
     """
 
     name = "strongswan"
+    resumes = True
 
     def __init__(self, socket: Path | None = None, ike_time_limit: float = IKE_TIME_LIMIT) -> None:
         self._socket = socket or find_socket()
@@ -167,25 +172,28 @@ class StrongSwan:
         return self.confirm(spec)
 
     def _initiate(self, part: Part) -> None:
+        self._start(part.name, has_child=bool(part.protocol), seconds=self._ike_time_limit)
+
+    def _start(self, name: str, *, has_child: bool, seconds: float) -> None:
         """Negotiate on a thread, so that an interrupt is heard meanwhile.
 
         It would leave the daemon negotiating, and the library waiting for its answer:
         ending the negotiation ends the thread too.
         """
         with ThreadPoolExecutor(1, "initiate") as thread:
-            negotiation = thread.submit(self._negotiate, part)
+            negotiation = thread.submit(self._negotiate, name, has_child, seconds)
             try:
                 negotiation.result()
             except BaseException:
-                self._terminate(part.name)
+                self._terminate(name)
                 raise
 
-    def _negotiate(self, part: Part) -> None:
+    def _negotiate(self, name: str, has_child: bool, seconds: float) -> None:
         log: list[str] = []
-        order = {"ike": part.name, "timeout": str(int(self._ike_time_limit * 1000))}
-        if part.protocol:
-            order["child"] = part.name
-        with open_session(self._socket, self._ike_time_limit + ANSWER_TIME_LIMIT) as session:
+        order = {"ike": name, "timeout": str(int(seconds * 1000))}
+        if has_child:
+            order["child"] = name
+        with open_session(self._socket, seconds + ANSWER_TIME_LIMIT) as session:
             try:
                 log.extend(text(line)["msg"] for line in session.initiate(order))
             except CommandException as error:
@@ -233,6 +241,43 @@ class StrongSwan:
             _unload_keys(session, name)
             if name in awaited:
                 session.unload_conn({"name": name})
+
+    def resumable(self) -> frozenset[str]:
+        """Return the tunnels whose connection and secrets are still loaded."""
+        with open_session(self._socket) as session:
+            loaded = set(text(session.get_conns())["conns"])
+            loaded &= set(text(session.get_shared())["keys"])
+        return frozenset(name for name in loaded if is_ours(name) and name == tunnel_of(name))
+
+    def resume(self, name: str) -> TunnelStatus:
+        """Initiate IKE anew for a tunnel that was lost; one that stands is left as it is.
+
+        The daemon still has the whole of what was agreed, and nothing else is negotiated.
+
+        Raises IKESilentError if the peer does not answer, and the tunnel may be resumed
+        later; IKERefusedError if it never can be.
+        """
+        standing = self._parts_of(name)
+        if not any(reports.is_up(part, sa) for part, sa in standing.items()):
+            self._come_back(name)
+            standing = self._parts_of(name)
+        if not standing:
+            raise IKESilentError("The tunnel went down again as it came back; try again.")
+        return reports.status(name, standing, self._peers().get(name, ()))
+
+    def _come_back(self, name: str) -> None:
+        if name not in self.resumable():
+            raise IKERefusedError(
+                "The IPsec daemon has no pre-shared key of this tunnel any more;"
+                " run `carnet connect` for a new one, with the next key pair."
+            )
+        if self._list_sas(name):
+            self._terminate(name)
+        self._start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
+        with open_session(self._socket) as session:
+            has_ppk = messages.ppk_key_id(name) in text(session.get_shared())["keys"]
+        if has_ppk:
+            self._rekey_ike(name)
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""

@@ -15,8 +15,6 @@ Message = dict[str, Any]
 
 IKE_REKEY_TIME = "4h"
 CHILD_REKEY_TIME = "1h"
-DPD_DELAY = "30s"
-"""Silence after which the peer is asked whether it is alive (RFC 7296 section 2.4)."""
 
 MASK = "(hidden)"
 
@@ -39,6 +37,11 @@ def key_ids(name: str) -> tuple[str, ...]:
     """Return under which ids a tunnel's PSKs and PPKs may be loaded."""
     connections = (name, name + AH_HALF)
     return tuple(each + suffix for each in connections for suffix in ("", _PPK_SUFFIX))
+
+
+def ppk_key_id(name: str) -> str:
+    """Return under which id the PPK of a tunnel that is one connection is loaded."""
+    return name + _PPK_SUFFIX
 
 
 def shared_keys(spec: TunnelSpec) -> list[Message]:
@@ -93,10 +96,10 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
         "mobike": _YES_NO[_may_move(spec)],
         "fragmentation": "yes",
         "encap": _YES_NO[spec.force_udp],
-        "dpd_delay": DPD_DELAY,
+        "dpd_delay": f"{spec.dead_peer_seconds}s",
         # IKEv1 renews an IKE SA by authenticating anew.
         "rekey_time": "0" if spec.ike_version == 1 else IKE_REKEY_TIME,
-        # The pre-shared key is forgotten once the SA is up: there is nothing to authenticate with.
+        # The pre-shared key may be forgotten by then: there is nothing to authenticate with.
         "reauth_time": "0",
         "send_certreq": "no",
     }

@@ -30,6 +30,7 @@ Report = Mapping[str, Any]
 _ANYWHERE = "%any"
 _LIVE_IKE = ("ESTABLISHED", "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
+_BEING_DELETED = "DELETING"
 _LIVE_CHILD = ("INSTALLED", "REKEYING")
 
 
@@ -50,7 +51,7 @@ def is_handing_over(sas: Iterable[tuple[str, Report]]) -> bool:
     """
     states: dict[str, set[str]] = {}
     for name, ike_sa in sas:
-        whole = _is_up(name, ike_sa)
+        whole = is_up(name, ike_sa)
         states.setdefault(name, set()).add("whole" if whole else ike_sa["state"])
     return any("whole" not in each and each & _HANDING_OVER for each in states.values())
 
@@ -61,7 +62,7 @@ def live_child(ike_sa: Report) -> Report | None:
     return children[-1] if children else None
 
 
-def _is_up(name: str, ike_sa: Report) -> bool:
+def is_up(name: str, ike_sa: Report) -> bool:
     """Whether a part stands: an IKE_SA and, but for the native part, its CHILD_SA."""
     childless = part_of(name) == NATIVE
     return is_live(ike_sa) and (childless or live_child(ike_sa) is not None)
@@ -89,7 +90,7 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
 
     `peer` is where the peer is expected, as the daemon lists its connection; empty: not known.
     """
-    up = [part for part, ike_sa in sas.items() if _is_up(part, ike_sa)]
+    up = [part for part, ike_sa in sas.items() if is_up(part, ike_sa)]
     first = next(iter(sas.values()))
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     return TunnelStatus(
@@ -131,7 +132,7 @@ def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
     `sas` are the newest IKE_SAs of its parts, by connection name.
     """
     agreed = parts(spec)
-    missing = [part for part in agreed if not _is_up(part.name, sas.get(part.name, {}))]
+    missing = [part for part in agreed if not is_up(part.name, sas.get(part.name, {}))]
     if len(missing) == len(agreed):
         return ["it is not established"]
     if missing:
@@ -238,8 +239,10 @@ def _host(address: str) -> str:
 def event(message: Report) -> TunnelEvent | None:
     """Return what a child-updown or ike-updown event says of a tunnel of ours; else None.
 
-    A tunnel is up with its last part, and down with any. An IKE_SA that ends reports
-    each of its CHILD_SAs down, so of IKE_SAs only the childless count.
+    A tunnel is up with its last part, and down or lost with any. An IKE_SA that ends
+    reports each of its CHILD_SAs down, so of IKE_SAs only the childless count. Where it ends
+    without being deleted by either end, the peer was silent, or has come anew
+    (INITIAL_CONTACT, RFC 7296 section 2.4).
     """
     up = message.get("up") == "yes"
     for name, sa in message.items():
@@ -247,7 +250,8 @@ def event(message: Report) -> TunnelEvent | None:
             continue
         counts = "child-sas" in sa or part_of(name) == NATIVE
         if counts and (not up or part_of(name) in LAST):
-            return TunnelEvent(tunnel_of(name), Change.UP if up else Change.DOWN)
+            ended = Change.DOWN if sa.get("state") == _BEING_DELETED else Change.LOST
+            return TunnelEvent(tunnel_of(name), Change.UP if up else ended)
     return None
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.exchange.world import World
 
 INITIATE_WITHIN = 120
+AWAY = 50
 SESSION = 3600
 _INFO = make_tunneling_info(initiate_within=INITIATE_WITHIN)
 _UNLIVE = frozenset({step.State.REFUSED, step.State.REPLIED, step.State.SUSPENDED})
@@ -290,6 +291,9 @@ class TargetExchange:
     def await_expiry(self, _: do.AwaitExpiry) -> None:
         self._over_at(self._prepared_at + SESSION, "expired")
 
+    def await_return(self, _: do.AwaitReturn) -> None:
+        self._over_at(min(self._world.now + AWAY, self._prepared_at + SESSION), "peer-lost")
+
     def remove(self, action: do.RemoveTunnel) -> Event:
         self._end_reason = self._end_reason or action.reason
         self._target.timers.pop(self._request_id, None)
@@ -335,6 +339,7 @@ _PERFORMERS: dict[type[Action], Callable[[TargetExchange, Any], Event | None]] =
     do.ForgetSecrets: TargetExchange.forget_secrets,
     do.RecordEstablished: TargetExchange.record_established,
     do.AwaitExpiry: TargetExchange.await_expiry,
+    do.AwaitReturn: TargetExchange.await_return,
     do.RemoveTunnel: TargetExchange.remove,
     do.RecordEnding: TargetExchange.record_ending,
     do.RecordEnded: TargetExchange.record_ended,

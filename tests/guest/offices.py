@@ -98,7 +98,7 @@ class OpenOffice(AtWork):
         """Return what names the traveller's configuration by which nothing watches."""
         path = self.world.client.directory / "unwatched.toml"
         if not path.exists():
-            write_private(path, b"agent = false\n")
+            write_private(path, b"agent = false\nresume = false\n")
         return {PATH_VARIABLE: str(path)}
 
     @property

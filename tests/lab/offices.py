@@ -56,9 +56,13 @@ class AtWork(Office):
 
 
 @contextmanager
-def office_at_work(lane: Lane, pairs: int, *, watched: bool = True) -> Iterator[AtWork]:
+def office_at_work(
+    lane: Lane, pairs: int, *, watched: bool = True, impatient: bool = False
+) -> Iterator[AtWork]:
     with World() as world:
         office = AtWork(world, lane)
+        for charon in (office.client_charon, office.target_charon):
+            charon.impatient = impatient
         if not watched:
             office.leave_unwatched()
         office.set_up(pairs)

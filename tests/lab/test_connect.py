@@ -63,10 +63,19 @@ def test_each_tunnel_takes_the_next_pair_and_burns_it(office):
     assert spent not in office.keys_on(office.world.host)
 
 
-def test_the_daemons_hold_no_key_once_the_tunnel_stands(office):
+def test_a_client_that_will_not_come_back_holds_no_key_once_the_tunnel_stands(office):
+    extra = office.configure_client("resume = false\n")
+    assert office.carnet("connect", extra=extra).returncode == 0
+    with open_session(office.client_charon.vici) as session:
+        assert session.get_shared()["keys"] == []
+
+
+def test_the_daemons_hold_no_key_once_the_session_is_over(office):
     assert office.carnet("connect").returncode == 0
     name = json.loads(office.carnet("status", "--json").stdout)[0]["name"]
     office.target_agent.wait_for_line(f'"{name.removeprefix("carnet-")}", "event": "established"')
+    office.carnet("disconnect")
+    office.target_agent.wait_for_line(f'"{name.removeprefix("carnet-")}".*"event": "ended"')
     for charon in (office.client_charon, office.target_charon):
         with open_session(charon.vici) as session:
             assert session.get_shared()["keys"] == []
@@ -167,7 +176,7 @@ def test_the_foreground_tells_when_the_tunnel_ends_by_itself(office):
     process.wait_for_line("The tunnel stands until Ctrl-C")
     office.target("tunnels", "end", office.live_tunnels()[0]["request_id"])
     assert process.wait() == 5
-    assert "went down" in process.output()
+    assert "operator ended it" in process.output()
 
 
 def test_the_pin_is_asked_for_at_a_terminal_and_not_shown(office):

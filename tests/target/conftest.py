@@ -57,6 +57,7 @@ def config(tmp_path):
             addresses=("198.51.100.2",),
             networks=("10.20.0.0/16",),
             virtual_addresses="10.99.0.0/29",
+            resume_within=0,
         ),
         strongswan=StrongSwanSection(socket=Path("/nowhere/charon.vici")),
     )

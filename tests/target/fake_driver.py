@@ -16,6 +16,7 @@ class FakeDriver:
     """Everything is public to the tests; `running` is whether the daemon answers."""
 
     name = "fake"
+    resumes = True
 
     def __init__(self, ppk=True, objectives=(Objective.ESP,)):
         self.running = True
@@ -110,6 +111,13 @@ class FakeDriver:
             established_seconds=0,
         )
 
+    def resumable(self):
+        self._answer("resumable")
+        return frozenset(self.secrets - self.up_names)
+
+    def resume(self, name):
+        raise NotImplementedError
+
     def sweep(self, keep):
         self._answer("sweep")
         doomed = sorted(set(self.specs) - keep)
@@ -142,6 +150,11 @@ class FakeDriver:
         """The peer closed the tunnel."""
         self.up_names.discard(name)
         self.tell(name, Change.DOWN)
+
+    def falls_silent(self, name):
+        """The peer does not answer any more."""
+        self.up_names.discard(name)
+        self.tell(name, Change.LOST)
 
     def tell(self, name, change):
         self.watches[-1].put(TunnelEvent(name, change))

@@ -15,6 +15,7 @@ from carnet.wire.control import TunnelGrant, TunnelRefusal
 from carnet.wire.fault import WireError
 from carnet.wire.messages import RefusalCode
 from carnet.wire.session_key import SessionBinding
+from lab.waiting import wait_until
 from target_agent.agent import Ending
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
@@ -236,6 +237,85 @@ def test_a_tunnel_that_came_up_is_confirmed_and_its_secrets_forgotten(
     assert name_of(answering) in driver.specs
     assert driver.calls.index("confirm") < driver.calls.index("forget_secrets")
     assert events_of(engine)[-1][0] == "tunnel-established"
+
+
+async def until(holds, what):
+    await asyncio.to_thread(wait_until, holds, what)
+
+
+async def standing(agent, driver, statement):
+    """Have a tunnel stand whose Client may come back: its secrets are not forgotten."""
+    answering = await agent.answer(statement, "office")
+    driver.comes_up(name_of(answering))
+    records = agent.records
+    await until(lambda: records.find(answering.request_id).state == "established", "it to stand")
+    return answering
+
+
+def test_a_client_that_was_silent_comes_back_and_is_compared_again(with_agent, driver, ask, config):
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        driver.comes_up(name_of(answering))
+        await until(lambda: driver.calls.count("confirm") == 2, "another look")
+        assert driver.secrets == {name_of(answering)}
+        await agent.end(answering.request_id, "operator")
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=60)).reason == "operator"
+    assert (driver.specs, driver.secrets) == ({}, set())
+
+
+def test_a_client_that_comes_back_with_less_than_agreed_is_ended(with_agent, driver, ask, config):
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        driver.less_than_agreed.add(name_of(answering))
+        driver.comes_up(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
+
+
+def test_a_client_that_is_silent_for_too_long_is_not_waited_for(with_agent, driver, ask, config):
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=1)).reason == "peer-lost"
+    assert (driver.specs, driver.secrets) == ({}, set())
+
+
+def test_a_client_that_may_not_come_back_is_not_waited_for(with_agent, driver, ask):
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "peer-lost"
+
+
+def test_a_restarted_target_knows_of_no_client_that_is_away(with_agent, driver, ask, config):
+    """She may have ended it meanwhile, and nobody saw that."""
+    config = changed(config, resume_within=60)
+    with_agent(lambda agent: standing(agent, driver, ask()), config=config)
+    driver.up_names.clear()
+    assert with_agent(end_of, config=config).reason == "restart"
+    assert (driver.specs, driver.secrets) == ({}, set())
+
+
+def test_a_daemon_that_is_watched_again_keeps_who_is_away(with_agent, driver, ask, config):
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        await until(lambda: agent._live[answering.request_id].is_away, "her silence to be seen")
+        looks = driver.calls.count("sweep")
+        driver.close()
+        await until(lambda: driver.calls.count("sweep") > looks, "another comparison")
+        return agent.records.find(answering.request_id).state
+
+    assert with_agent(body, config=changed(config, resume_within=60)) == "established"
 
 
 def test_a_tunnel_that_is_less_than_agreed_is_ended(with_agent, driver, ask):

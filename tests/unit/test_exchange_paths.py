@@ -179,9 +179,17 @@ def test_the_target_goes_its_steps_in_order():
 
 def test_the_target_confirms_forgets_and_records_in_this_order():
     script = target_script()
-    assert run_target(script, target.CameUp(), target.CameUp()) is target.State.ESTABLISHED
+    assert run_target(script, target.CameUp()) is target.State.ESTABLISHED
     tail = ["ConfirmTunnel", "ForgetSecrets", "RecordEstablished", "AwaitExpiry"]
     assert script.done[-4:] == tail
+
+
+def test_a_client_that_comes_back_is_compared_and_her_session_lasts_no_longer():
+    script = target_script()
+    back = (target.CameUp(), target.TunnelConfirmed())
+    events = (target.CameUp(), target.WentSilent(), *back)
+    assert run_target(script, *events) is target.State.ESTABLISHED
+    assert script.done[-3:] == ["AwaitReturn", "ConfirmTunnel", "AwaitExpiry"]
 
 
 def test_the_target_gives_the_recorded_answer_and_does_nothing_else():

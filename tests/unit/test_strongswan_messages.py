@@ -423,9 +423,13 @@ def test_status_reads_the_child_that_carries_packets_now():
     assert (found.encapsulated, found.ppk, found.established_seconds) == (True, True, 5)
 
 
+DELETED = {"state": "DELETING"}
+
+
 def test_events_of_others_are_not_ours():
     assert event({"up": "yes", "carnet-7": IKE_SA}) == TunnelEvent("carnet-7", Change.UP)
-    assert event({"carnet-7": IKE_SA}) == TunnelEvent("carnet-7", Change.DOWN)
+    assert event({"carnet-7": IKE_SA | DELETED}) == TunnelEvent("carnet-7", Change.DOWN)
+    assert event({"carnet-7": IKE_SA}) == TunnelEvent("carnet-7", Change.LOST)
     assert event({"up": "yes", "site-to-site": IKE_SA}) is None
 
 
@@ -437,9 +441,10 @@ def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
     assert event({"up": "yes", "carnet-7": CHILDLESS}) is None
     assert event({"up": "yes", "carnet-7/esp": IKE_SA}) is None
     assert event({"up": "yes", "carnet-7/ah": IKE_SA}) == up
-    assert event({"carnet-7/esp": IKE_SA}) == event({"carnet-7/ah": IKE_SA}) == down
+    for half in ("esp", "ah"):
+        assert event({f"carnet-7/{half}": IKE_SA | DELETED}) == down
     assert event({"up": "yes", "carnet-7/native": CHILDLESS}) == up
-    assert event({"carnet-7/native": CHILDLESS}) == down
+    assert event({"carnet-7/native": CHILDLESS | DELETED}) == down
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from carnet.errors import IKERefusedError, IKESilentError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
 from token_client import watch
@@ -48,6 +49,12 @@ class FakeDriver:
 
     def status(self):
         return [SimpleNamespace(name="carnet-1", established=True)] if self.stands else []
+
+    def resumable(self):
+        return frozenset()
+
+    def resume(self, name):
+        raise NotImplementedError
 
     def close(self) -> None:
         self.closed = True
@@ -97,6 +104,65 @@ def test_a_tunnel_that_was_down_before_it_was_watched():
     ending = Watch(driver, SESSION, script, ClientConfig(), str).run()
     assert "went down" in ending.sentence
     assert script.looks == 0
+
+
+class SilentDriver(FakeDriver):
+    """The peer is lost at once; what each try to resume raises, or None, is scripted."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        super().__init__()
+        self.outcomes = list(outcomes)
+
+    def watch(self):
+        yield TunnelEvent("carnet-1", Change.LOST)
+        self.down.wait()
+
+    def resume(self, name):
+        outcome = self.outcomes.pop(0)
+        if not self.outcomes:
+            self.down.set()
+        if outcome is not None:
+            raise outcome
+        return SimpleNamespace(ppk=True, virtual_address=SESSION.virtual_address)
+
+
+class Always:
+    """The token is here."""
+
+    def look(self) -> Presence:
+        return HERE
+
+
+SILENT = IKESilentError("Nobody there.")
+
+
+def resuming(driver, *, resume=True):
+    told: list[str] = []
+    ending = Watch(driver, SESSION, Always(), ClientConfig(resume=resume), told.append).run()
+    return ending, told
+
+
+def test_a_tunnel_that_was_lost_is_resumed_until_target_answers():
+    driver = SilentDriver(SILENT, SILENT, None)
+    ending, told = resuming(driver)
+    assert driver.outcomes == []
+    assert told == [
+        "Target work is silent; the tunnel comes back with it.",
+        "The tunnel to work is back.",
+    ]
+    assert "went down" in ending.sentence  # as the daemon went, at the end of the script
+
+
+def test_a_tunnel_that_target_does_not_take_back_is_over():
+    ending, told = resuming(SilentDriver(SILENT, IKERefusedError("No."), None))
+    assert (ending.sentence, ending.pulled, len(told)) == ("No.", False, 1)
+
+
+def test_where_it_is_not_to_come_back_nothing_is_tried():
+    driver = SilentDriver(None)
+    ending, _ = resuming(driver, resume=False)
+    assert "went down" in ending.sentence
+    assert driver.outcomes == [None]
 
 
 def test_a_pulled_token_ends_it():

@@ -1,0 +1,220 @@
+"""A tunnel whose peer was away comes back without a new key pair, or says that it cannot.
+
+Dead-peer detection is set to a second here, and the daemons' patience to less than that.
+"""
+
+import json
+import signal
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from carnet.ipsec.vici_link import open_session
+from lab.capture import Capture
+from lab.http_client import request
+from lab.waiting import wait_until
+from tests.lab.offices import FILE, FILE_URL, office_at_work
+from tests.lab.test_block import CLEAR, try_in_clear
+from tests.lab.test_plugging import agents, signal_inside
+
+SOON = "dead_peer_seconds = 1\n"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=16, impatient=True) as made:
+        reconfigure(made, "dead_peer_seconds = 30", "dead_peer_seconds = 1")
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def released(office):
+    yield
+    cable(office, "up")
+    assert office.carnet("disconnect", "--release").returncode == 0
+    wait_until(lambda: office.live_tunnels() == [], "the end at Target")
+
+
+def reconfigure(office, old, new):
+    path = office.world.target.directory / "etc" / "target.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    office.target_agent.stop()
+    office.target_agent = office.serve_target()
+
+
+@pytest.fixture
+def session(office):
+    """A tunnel that stands, and its Request ID; what follows costs no further key pair."""
+    return connect(office)
+
+
+def connect(office, text=SOON):
+    done = office.carnet("connect", "--json", extra=office.configure_client(text))
+    assert done.returncode == 0, done.stderr
+    assert fetches(office)
+    request_id = json.loads(done.stdout)["name"].removeprefix("carnet-")
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "established"')
+    return request_id
+
+
+def fetches(office):
+    return request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+def cable(office, state):
+    office.world.router.run(["ip", "link", "set", "client", state])
+
+
+def status(office):
+    return json.loads(office.carnet("status", "--json").stdout)
+
+
+def stands(office):
+    return any(each["up"] for each in status(office))
+
+
+def is_lost(office, charon):
+    with open_session(charon.vici) as session:
+        return not any(
+            b"ESTABLISHED" in sa["state"] for each in session.list_sas() for sa in each.values()
+        )
+
+
+@contextmanager
+def network_gone(office):
+    """No network until both ends have given each other up."""
+    cable(office, "down")
+    try:
+        for charon in (office.client_charon, office.target_charon):
+            wait_until(partial(is_lost, office, charon), "each end to give the other up")
+        yield
+    finally:
+        cable(office, "up")
+
+
+def secrets_at(charon):
+    with open_session(charon.vici) as session:
+        return session.get_shared()["keys"]
+
+
+def kill_agents(office):
+    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
+    for pid, _ in agents(office):
+        signal_inside(office, pid, signal.SIGKILL)
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+
+
+def test_the_network_gone_for_long_costs_no_key_pair_and_nothing_leaves_in_clear(office, session):
+    pairs = office.valid_pairs()
+    with Capture(office.world.router) as capture, network_gone(office):
+        try_in_clear(office)
+    assert capture.count(CLEAR) == 0
+    wait_until(partial(stands, office), "the tunnel to come back")
+    assert fetches(office)
+    (live,) = status(office)
+    assert live["live"]["ppk"]
+    assert office.valid_pairs() == pairs
+    assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
+    office.carnet("disconnect")
+    office.target_agent.wait_for_line(f'"{session}".*"event": "ended"')
+    assert secrets_at(office.client_charon) == secrets_at(office.target_charon) == []
+
+
+def test_a_laptop_that_slept_comes_back(office, session):
+    """Asleep are its daemon and its agent; Target gives it up meanwhile."""
+    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
+    sleeping = [pid for pid, _ in agents(office)]
+    office.client_charon.freeze()
+    for pid in sleeping:
+        signal_inside(office, pid, signal.SIGSTOP)
+    wait_until(partial(is_lost, office, office.target_charon), "Target to give it up")
+    office.client_charon.thaw()
+    for pid in sleeping:
+        signal_inside(office, pid, signal.SIGCONT)
+    office.target_agent.wait_for_line(f'"{session}".*"event": "peer-lost"')
+    wait_until(lambda: not is_lost(office, office.target_charon), "the tunnel to come back")
+    assert fetches(office)
+    assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
+
+
+def test_a_session_whose_client_is_away_ends_with_target_s_agent(office, session):
+    """Nobody saw whether she ended it: the accounts say that it ended, and nothing is left."""
+    with network_gone(office):
+        office.target_agent.stop()
+        office.target_agent = office.serve_target()
+        office.target_agent.wait_for_line(f'"{session}".*"reason": "restart".*"event": "ended"')
+        assert secrets_at(office.target_charon) == []
+    wait_until(lambda: agents(office) == [], "the agent to give up")
+    assert status(office)[0]["closed"]
+
+
+def test_target_s_agent_may_be_restarted_under_a_tunnel_that_stands(office, session):
+    office.target_agent.stop()
+    office.target_agent = office.serve_target()
+    office.target_agent.wait_for_line("ike-daemon-compared")
+    with network_gone(office):
+        pass
+    wait_until(partial(stands, office), "the tunnel to come back")
+    assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
+
+
+def test_where_target_s_daemon_was_restarted_a_new_pair_is_needed(office, session):
+    with network_gone(office):
+        office.target_charon.kill()
+        office.target_charon.start()
+        office.target_agent.wait_for_line(f'"{session}".*ike-daemon-restarted.*"event": "ended"')
+    wait_until(lambda: agents(office) == [], "the agent to give up")
+    (down,) = status(office)
+    assert (down["up"], down["closed"]) == (False, True)
+    assert office.carnet("resume").returncode == 5
+    assert connect(office) != session
+
+
+def test_a_session_that_was_ended_meanwhile_does_not_come_back(office, session):
+    with network_gone(office):
+        office.target("tunnels", "end", session)
+    wait_until(lambda: agents(office) == [], "the agent to give up")
+    assert not stands(office)
+    assert not fetches(office)
+
+
+def test_with_its_agent_killed_it_is_brought_back_by_hand(office, session):
+    kill_agents(office)
+    with network_gone(office):
+        assert "`carnet resume work` brings it back" in office.carnet("status").stdout
+    done = office.carnet("resume", "work", extra=office.configure_client(SOON))
+    assert done.stdout == "The tunnel to work stands.\n"
+    assert fetches(office)
+    wait_until(lambda: len(agents(office)) > 1, "another agent")
+    with network_gone(office):
+        pass
+    wait_until(partial(stands, office), "the tunnel to come back by itself")
+
+
+def test_an_agent_that_is_there_is_not_doubled(office, session):
+    wait_until(lambda: len(agents(office)) == 2, "the agent and its worker")
+    before = agents(office)
+    assert office.carnet("resume").returncode == 0
+    assert office.carnet("agent", "work").returncode == 0
+    wait_until(lambda: agents(office) == before, "the second agent to leave")
+
+
+def test_with_the_client_s_daemon_restarted_a_new_pair_is_needed(office, session):
+    office.client_charon.kill()
+    office.client_charon.start()
+    assert "`carnet connect` opens a new tunnel" in office.carnet("status").stdout
+    done = office.carnet("resume")
+    assert done.returncode == 5
+    assert "no pre-shared key of this tunnel any more; run `carnet connect`" in done.stderr
+    office.target("tunnels", "end", session)
+
+
+def test_where_it_is_not_to_come_back_target_ends_it(office):
+    reconfigure(office, "resume_within = 7200", "resume_within = 0")
+    session = connect(office, SOON + "resume = false\n")
+    assert secrets_at(office.client_charon) == secrets_at(office.target_charon) == []
+    with network_gone(office):
+        office.target_agent.wait_for_line(f'"{session}".*"reason": "peer-lost".*"event": "ended"')
+    reconfigure(office, "resume_within = 0", "resume_within = 7200")
