@@ -5,8 +5,9 @@ import logging
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
@@ -15,6 +16,8 @@ from structlog.typing import Processor
 from carnet.doors import Door, DoorRules, listen
 from carnet.errors import UsageError
 from carnet.observation import LogForm
+from carnet.reloading import reload_with
+from carnet.supervision import Manager
 
 
 def start_log(form: LogForm = LogForm.JSON) -> None:
@@ -50,25 +53,49 @@ _RENDERING: dict[LogForm, list[Processor]] = {
 }
 
 
+@dataclass(frozen=True)
+class Care:
+    """What a service does for whoever runs it."""
+
+    failed: Callable[[], list[str]]
+    """Names what it does beside its requests and does no more; empty: it is well."""
+    take_over: Callable[[], list[str]]
+    """Reads its configuration again; returns what needs a start anew. Raises CarnetError."""
+
+
 async def serve_until_stopped(
     runner: web.BaseRunner,
     rules: DoorRules,
     address: str,
     port: int,
+    care: Care,
     context: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then stop listening and let requests end.
 
-    Raises UsageError if the address cannot be bound.
+    The service manager is told, SIGHUP reads the configuration again. Raises UsageError if
+    the address cannot be bound.
     """
+    log, manager = structlog.get_logger(), Manager()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
+    def reload() -> None:
+        manager.reloading()
+        reload_with(care.take_over)
+        manager.ready()
+
     async with serving(runner, rules, address, port, context):
-        structlog.get_logger().info("ready", address=address, port=port)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        log.info("ready", address=address, port=port)
+        manager.ready()
+        alive = asyncio.create_task(manager.keep_alive(care.failed))
         await stop.wait()
-        structlog.get_logger().info("stopping")
+        log.info("stopping")
+        manager.stopping()
+        alive.cancel()
 
 
 @asynccontextmanager

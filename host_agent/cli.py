@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "audit": "host_agent.audit_commands:audit",
         "doctor": "host_agent.doctor_command:doctor",
         "host-keys": "host_agent.host_key_commands:host_keys",
+        "install-units": "carnet.units:host",
         "sweep": "host_agent.sweep_command:sweep",
     },
     help="Carnet's Host: the trusted machine that knows the one-time key pairs.",
@@ -78,7 +79,7 @@ def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     config = configuration.load(path)
     pin = read_pin(pin_fd, pin_file)
     start_log(config.observation.log)
-    asyncio.run(run(config, pin))
+    asyncio.run(run(config, pin, partial(configuration.load, path)))
 
 
 @cli.command("transport-key")

@@ -9,7 +9,7 @@ he is seen at, and nothing else: no key, no database and no token has a part in 
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
@@ -28,14 +28,13 @@ from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context, read_at_most
 from carnet.observers import observable
-from carnet.service import serve_until_stopped, serving
+from carnet.service import Care, serve_until_stopped, serving
 from carnet.token.session import TokenSession
 from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import Fault, WireError
 from carnet.wire.suites import numbers_of
 from host_agent import endings, officer_interface, schema
-from host_agent.accounts import end_all_revoked, follow_all
 from host_agent.admission import Admission
 from host_agent.config import HostConfig, LimitsSection
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
@@ -47,6 +46,7 @@ from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
+from host_agent.reloading import Reloading, follow_targets
 from host_agent.rollback import check_not_older, have_accounts_key
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
@@ -70,7 +70,7 @@ class HostService:
     """The requests on their way, and what is done beside them."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        self.parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
         self._forever: dict[str, asyncio.Task[None]] = {}
         self._running = 0
@@ -95,16 +95,16 @@ class HostService:
             envelope = parse_envelope(await _read_body(request, _PATH))
         except (WireError, OSError, web.RequestPayloadError) as error:
             log.info("rejected", reason=str(error) or type(error).__name__)
-            self._parts.metrics.count_request("rejected")
+            self.parts.metrics.count_request("rejected")
             return the_one_answer()
-        exchange = Exchange(self._parts, envelope, request.remote or "")
+        exchange = Exchange(self.parts, envelope, request.remote or "")
         self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up: the pair may be spent already.
         return _http(await asyncio.shield(exchange.outcome))
 
     def _tell_address(self, address: str) -> web.StreamResponse:
         """Tell a Client where it is seen, from which it knows whether there is NAT."""
-        seconds = self._parts.admission.look(address)
+        seconds = self.parts.admission.look(address)
         if seconds is not None:
             return _http(Busy(seconds))
         return FixedAnswer(HTTPStatus.OK, {"Content-Type": "text/plain"}, address.encode("ascii"))
@@ -118,10 +118,10 @@ class HostService:
             return the_one_answer()
         if len(request_id) != _REQUEST_ID_LENGTH:
             return the_one_answer()
-        seconds = self._parts.admission.look(request.remote or "")
+        seconds = self.parts.admission.look(request.remote or "")
         if seconds is not None:
             return _http(Busy(seconds))
-        outcome = await endings.ending_of(self._parts.database, self._parts.link, request_id)
+        outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
         return _http(outcome)
 
     async def take_up_unanswered(self, older_than: int = 0) -> None:
@@ -129,27 +129,27 @@ class HostService:
 
         Those that are too old to be passed on are refused, which settles them.
         """
-        await self._take_up(await asyncio.to_thread(self._parts.database.unanswered, older_than))
+        await self._take_up(await asyncio.to_thread(self.parts.database.unanswered, older_than))
 
     async def keep_leases(self) -> None:
         """Renew this process's leases, and take up where another's ran out; for ever."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
-                await self._parts.leases.renew()
-                await self._take_up(await asyncio.to_thread(self._parts.database.abandoned))
+                await self.parts.leases.renew()
+                await self._take_up(await asyncio.to_thread(self.parts.database.abandoned))
             except SQLAlchemyError as error:
                 log.warning("leases-not-kept", reason=str(error))
 
     async def _take_up(self, requests: list[RequestRecord]) -> None:
         for request in requests:
-            pair = await asyncio.to_thread(self._parts.database.find_pair, request.key_id)
-            if pair is not None and not self._parts.leases.holds(request.key_id):
-                self._start(self._run(take_up(self._parts, pair.suite, request)))
+            pair = await asyncio.to_thread(self.parts.database.find_pair, request.key_id)
+            if pair is not None and not self.parts.leases.holds(request.key_id):
+                self._start(self._run(take_up(self.parts, pair.suite, request)))
 
     async def sweep(self) -> None:
         """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
-        database = self._parts.database
+        database = self.parts.database
         while True:
             try:
                 await self.take_up_unanswered(ANSWER_KEPT)
@@ -175,12 +175,12 @@ class HostService:
 
         What is kept wrapped needs no HSM to be burned.
         """
-        parts, database = self._parts, self._parts.database
+        parts, database = self.parts, self.parts.database
         for key_id in await asyncio.to_thread(database.keys_to_destroy, parts.hsm.serial):
             pair = await asyncio.to_thread(database.find_pair, key_id)
             try:
                 if pair is not None:
-                    await destroy_key(self._parts, pair)
+                    await destroy_key(self.parts, pair)
             except HsmAwayError:
                 continue
             except TokenError as error:
@@ -193,7 +193,7 @@ class HostService:
 
     async def _destroy_unwanted(self) -> None:
         """Destroy what the HSM holds and nothing wants there; raises TokenError."""
-        parts, on_token = self._parts, store_of(KeyStoreName.TOKEN)
+        parts, on_token = self.parts, store_of(KeyStoreName.TOKEN)
         held = await parts.hsm.held()
         for key_id in await asyncio.to_thread(parts.database.unwanted, held):
             await on_token.burn(parts.database, parts.hsm, key_id)
@@ -203,7 +203,9 @@ class HostService:
             log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> None:
-        """Run something beside the requests, for ever."""
+        """Run something beside the requests, for ever; in the place of what has that name."""
+        if name in self._forever:
+            self._forever[name].cancel()
         self._forever[name] = self._start(work)
 
     def failed(self) -> list[str]:
@@ -253,15 +255,22 @@ class HostService:
             log.error("task-failed", exc_info=error)
 
 
-async def serve(config: HostConfig, pin: str) -> None:
-    """Serve until told to stop; raises CarnetError where it cannot start."""
+async def serve(config: HostConfig, pin: str, load: Callable[[], HostConfig]) -> None:
+    """Serve until told to stop; raises CarnetError where it cannot start.
+
+    `load` reads the configuration again.
+    """
     context = client_context(config.link)
     with KeyDatabase.opened(config.key_database) as database:
-        await _serve(config, pin, database, context)
+        await _serve(config, pin, database, context, load)
 
 
 async def _serve(
-    config: HostConfig, pin: str, database: KeyDatabase, context: ssl.SSLContext
+    config: HostConfig,
+    pin: str,
+    database: KeyDatabase,
+    context: ssl.SSLContext,
+    load: Callable[[], HostConfig],
 ) -> None:
     async with open_hsm(config.token, pin, partial(_check_hsm, database)) as hsm:
         link = TargetLink(config.targets, context)
@@ -282,18 +291,15 @@ async def _serve(
             await service.take_up_unanswered()
             service.start("sweep", service.sweep())
             service.start("leases", service.keep_leases())
-            targets = tuple(config.targets)
-            service.start("ended tunnels", follow_all(database, link, targets))
-            service.start("revoked tunnels", end_all_revoked(database, link, targets))
+            follow_targets(service, tuple(config.targets))
             service.start("signed accounts", heads.run())
             runner = web.ServerRunner(service.server())
             rules = door_rules(config.limits)
             interface = OfficerInterface(config, database, hsm, heads.sign_newest)
-            async with (
-                _officers_door(config, interface),
-                observable(observed(service, parts), config.observers),
-            ):
-                await serve_until_stopped(runner, rules, config.listen, config.port)
+            seen = observed(service, parts)
+            care = Care(seen.failed, Reloading(config, load, service, context).take_over)
+            async with _officers_door(config, interface), observable(seen, config.observers):
+                await serve_until_stopped(runner, rules, config.listen, config.port, care)
         finally:
             await service.stop()
             await heads.sign_newest()

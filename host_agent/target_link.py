@@ -53,7 +53,7 @@ class TargetLink:
     """One pool of TLS connections to all Targets."""
 
     def __init__(self, targets: Mapping[str, TargetSection], context: ssl.SSLContext) -> None:
-        self._targets = targets
+        self.targets = targets
         self._context = context
         self._session = aiohttp.ClientSession()
 
@@ -63,7 +63,7 @@ class TargetLink:
 
     def knows(self, target: str) -> bool:
         """Tell whether there is a Target of that name."""
-        return target in self._targets
+        return target in self.targets
 
     async def pass_on(self, target: str, request: TunnelRequest) -> TimedAnswer:
         """Send the user information until Target answers; raises TargetSilentError.
@@ -117,10 +117,13 @@ class TargetLink:
     async def _call(
         self, method: str, target: str, path: str, seconds: float, body: bytes | None = None
     ) -> tuple[int, bytes, Mapping[str, str]]:
+        section = self.targets.get(target)
+        if section is None:
+            raise TargetSilentError("target-unreachable", f"{target} is configured no more")
         try:
             async with self._session.request(
                 method,
-                self._targets[target].url + path,
+                section.url + path,
                 data=body,
                 ssl=self._context,
                 server_hostname=target,

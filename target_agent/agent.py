@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import replace
 from enum import Enum
 from weakref import WeakValueDictionary
 
@@ -90,6 +91,10 @@ class Agent:
         await self.stop_telling()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def renew(self, config: TargetConfig) -> None:
+        """Answer by another configuration from now on; the pools stay what they are."""
+        self._parts = replace(self._parts, config=config)
 
     def live_tunnels(self) -> list[tuple[str, str]]:
         """Return the objective and the state of each live tunnel."""

@@ -1,6 +1,7 @@
 """`carnet-target`: the Target's command."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import click
@@ -11,13 +12,16 @@ from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from carnet.lazy import LazyGroup
 from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, make_driver, pass_local
-from target_agent.config import DEFAULT_PATH, PATH_VARIABLE
+from target_agent.config import DEFAULT_PATH, PATH_VARIABLE, load
 from target_agent.template import Answers, render
 
 
 @click.group(
     cls=LazyGroup,
-    lazy={name: f"target_agent.commands.{name}:{name}" for name in ("audit", "tunnels", "users")},
+    lazy={
+        "install-units": "carnet.units:target",
+        **{name: f"target_agent.commands.{name}:{name}" for name in ("audit", "tunnels", "users")},
+    },
 )
 @click.option(
     "--config",
@@ -108,7 +112,7 @@ def serve(local: Local) -> None:
     from target_agent.service import serve as run
 
     start_log(local.config.observation.log)
-    asyncio.run(run(local.config, make_driver(local.config)))
+    asyncio.run(run(local.config, make_driver(local.config), partial(load, local.path)))
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class Server:
 
     def __init__(self, agent: Agent, key: LinkKey) -> None:
         self._agent = agent
-        self._key = key
+        self.key = key
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -94,7 +94,7 @@ class Server:
         if record is None:
             return web.Response(status=HTTPStatus.NOT_FOUND)
         try:
-            body = _prove(record, self._key)
+            body = _prove(record, self.key)
         except TokenError as error:
             log.warning("ending-not-signed", reason=error.sentence)
             return web.Response(status=HTTPStatus.NOT_FOUND)

@@ -1,6 +1,7 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver
 from carnet.link import server_context
 from carnet.observers import observable
-from carnet.service import serve_until_stopped
+from carnet.service import Care, serve_until_stopped
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
 from target_agent.control import sole_hold
@@ -21,6 +22,7 @@ from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
 from target_agent.link_key import load_link_key
 from target_agent.observed import observed
+from target_agent.reloading import Reloading
 from target_agent.server import Server
 
 DOOR = DoorRules(
@@ -32,8 +34,11 @@ DOOR = DoorRules(
 """Hosts are few, and each keeps some connections; a question for ended tunnels takes long."""
 
 
-async def serve(config: TargetConfig, driver: Driver) -> None:
-    """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start."""
+async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetConfig]) -> None:
+    """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start.
+
+    `load` reads the configuration again.
+    """
     link, key = server_context(config.link), load_link_key(config.link)
     with (
         sole_hold(config.lock) as alone,
@@ -48,12 +53,14 @@ async def serve(config: TargetConfig, driver: Driver) -> None:
         await agent.start()
         signing = asyncio.create_task(heads.run())
         try:
+            server, seen = Server(agent, key), observed(agent, engine, signing)
+            care = Care(seen.failed, Reloading(config, load, agent, server, link).take_over)
             async with (
                 control_socket(agent, config.control_socket),
-                observable(observed(agent, engine, signing), config.observers),
+                observable(seen, config.observers),
             ):
-                runner = web.AppRunner(Server(agent, key).application())
-                await serve_until_stopped(runner, DOOR, config.listen, config.port, link)
+                runner = web.AppRunner(server.application())
+                await serve_until_stopped(runner, DOOR, config.listen, config.port, care, link)
         finally:
             await agent.stop()
             signing.cancel()

@@ -22,7 +22,7 @@ def test_whoever_has_overheard_a_request_holds_no_connection_with_it(make_host, 
             await speak.wait()
             raise TargetSilentError("target-unreachable", "silent")
 
-        monkeypatch.setattr(host.service._parts.link, "pass_on", pass_on)
+        monkeypatch.setattr(host.service.parts.link, "pass_on", pass_on)
         first.sendall(http(request))
         assert asked.wait(30)
         assert host.post(spoiled(request)) == ONE_ANSWER

@@ -10,11 +10,12 @@ from lab.terminal import Terminal
 from lab.waiting import wait_until
 from tests import observers
 from tests.lab.offices import office_at_work
+from tests.notified import manager
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=9) as made:
+    with office_at_work(lane, pairs=12) as made:
         yield made
 
 
@@ -163,3 +164,24 @@ def test_where_there_is_no_screen_what_is_new_is_shown(office, connected):
     watching.wait_for_line("work  alice@office  esp")
     watching.signal(signal.SIGTERM)
     assert watching.wait() == 0
+
+
+def test_target_tells_a_service_manager_and_reads_its_configuration_again(office, tmp_path):
+    """A tunnel stands meanwhile, and another comes up."""
+    path = office.world.target.directory / "etc" / "target.toml"
+    assert office.carnet("connect").returncode == 0
+    office.target_agent.stop()
+    with manager(tmp_path) as heard:
+        office.target_agent = office.serve_target({**heard.environment, "WATCHDOG_USEC": "200000"})
+        heard.until("READY=1")
+        heard.until("WATCHDOG=1")
+        path.write_text(path.read_text().replace("initiate_within = 120", "initiate_within = 60"))
+        office.target_agent.signal(signal.SIGHUP)
+        heard.until("RELOADING=1")
+        heard.until("READY=1")
+        office.target_agent.wait_for_line('"needs_start": \\[\\], "event": "reloaded"')
+        assert office.carnet("connect").returncode == 0
+        office.carnet("disconnect")
+        office.target_agent.stop()
+        heard.until("STOPPING=1")
+    office.target_agent = office.serve_target()

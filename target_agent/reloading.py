@@ -1,0 +1,54 @@
+"""What a Target takes over of its configuration while it serves; no request is dropped.
+
+Requests that are on their way, and tunnels that live, go on with what they began with.
+"""
+
+import ssl
+from collections.abc import Callable
+
+from msgspec import structs
+
+from carnet.reloading import differing, renew_certificate
+from target_agent.agent import Agent
+from target_agent.config import TargetConfig
+from target_agent.link_key import load_link_key
+from target_agent.server import Server
+
+_TAKEN_OVER = {"suites", "tunnels", "link"}
+_POOLS = ("virtual_addresses", "virtual_addresses_v6")
+
+
+class Reloading:
+    """What takes a configuration over."""
+
+    def __init__(
+        self,
+        config: TargetConfig,
+        load: Callable[[], TargetConfig],
+        agent: Agent,
+        server: Server,
+        context: ssl.SSLContext,
+    ) -> None:
+        self._config = config
+        self._authority = config.link.authority.read_bytes()
+        self._load, self._agent, self._server, self._context = load, agent, server, context
+
+    def take_over(self) -> list[str]:
+        """Read it again; return what needs a start anew. Raises UsageError."""
+        old, new = self._config, self._load()
+        key = load_link_key(new.link)
+        renew_certificate(self._context, new.link)
+        self._server.key = key
+        pools = {name: getattr(old.tunnels, name) for name in _POOLS}
+        self._config = structs.replace(
+            old, suites=new.suites, tunnels=structs.replace(new.tunnels, **pools), link=new.link
+        )
+        self._agent.renew(self._config)
+        return self._needs_start(old, new)
+
+    def _needs_start(self, old: TargetConfig, new: TargetConfig) -> list[str]:
+        names = [name for name in new.__struct_fields__ if name not in _TAKEN_OVER]
+        found = differing(old, new, names) + differing(old.tunnels, new.tunnels, _POOLS)
+        if new.link.authority.read_bytes() != self._authority:
+            found.append("link.authority")
+        return found

@@ -1,0 +1,115 @@
+"""A Target reads its configuration again while it serves."""
+
+import asyncio
+import ssl
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from carnet.errors import UsageError
+from carnet.link import LinkSection, server_context
+from carnet.service import serving
+from target_agent.link_key import load_link_key
+from target_agent.reloading import Reloading
+from target_agent.server import Server
+from target_agent.service import DOOR
+from tests.target.certificates import Authority
+from tests.target.conftest import changed, running
+
+
+@pytest.fixture
+def authority(tmp_path):
+    made = Authority(tmp_path)
+    made.issue("work", "work")
+    return made
+
+
+def renewed(config, authority):
+    """Return the configuration with another certificate, and that in DER."""
+    certificate, key = authority.issue("work-again", "work")
+    link = LinkSection(certificate=certificate, key=key, authority=authority.path)
+    shown = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    return msgspec.structs.replace(config, link=link), shown
+
+
+@pytest.fixture
+def reloaded(config, driver, engine, members, authority):
+    """Serve, take over what `load` returns, then run body(agent, port, its answer)."""
+
+    def run(load, body):
+        async def main():
+            context = server_context(config.link)
+            async with asyncio.timeout(30), running(config, driver, engine) as agent:
+                server = Server(agent, load_link_key(config.link))
+                reloading = Reloading(config, load, agent, server, context)
+                runner = web.AppRunner(server.application(), access_log=None)
+                async with serving(runner, DOOR, "127.0.0.1", 0, context) as port:
+                    return await body(agent, port, reloading.take_over)
+
+        return asyncio.run(main())
+
+    return run
+
+
+async def shown_at(port, authority):
+    """Return the certificate that Target shows, in DER."""
+    context = ssl.create_default_context(cafile=authority.path)
+    context.load_cert_chain(*authority.issue("office", "office"))
+    _, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="work"
+    )
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.close()
+
+
+def test_the_next_connection_is_shown_the_new_certificate(config, authority, reloaded):
+    new, certificate = renewed(config, authority)
+
+    async def body(agent, port, take_over):
+        before = await shown_at(port, authority)
+        assert take_over() == []
+        return before, await shown_at(port, authority)
+
+    before, after = reloaded(lambda: new, body)
+    assert after == certificate != before
+
+
+def test_requests_are_answered_by_the_new_terms_and_pools_wait(config, reloaded, ask):
+    new = changed(config, initiate_within=77, virtual_addresses="10.98.0.0/24")
+
+    async def body(agent, port, take_over):
+        assert take_over() == ["virtual_addresses"]
+        answering = await agent.answer(ask(), "office")
+        return answering.grant.tunneling_info
+
+    info = reloaded(lambda: new, body)
+    assert (info.initiate_within, info.virtual_address) == (77, "10.99.0.1")
+
+
+def test_a_certificate_that_cannot_be_used_changes_nothing(config, authority, reloaded):
+    new, _ = renewed(changed(config, initiate_within=77), authority)
+    new.link.certificate.write_text("nothing")
+
+    async def body(agent, port, take_over):
+        before = await shown_at(port, authority)
+        with pytest.raises(UsageError):
+            take_over()
+        assert agent._parts.config == config
+        return before == await shown_at(port, authority)
+
+    assert reloaded(lambda: new, body)
+
+
+def test_another_authority_is_not_trusted_before_the_next_start(config, authority, reloaded):
+    new, _ = renewed(config, authority)
+    other = config.link.authority.parent / "elsewhere"
+    other.mkdir()
+
+    async def body(agent, port, take_over):
+        config.link.authority.write_bytes(Authority(other).path.read_bytes())
+        return take_over()
+
+    assert reloaded(lambda: new, body) == ["link.authority"]

@@ -1,0 +1,65 @@
+"""The systemd units, as `install-units` writes them: judged by systemd itself."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from carnet.errors import UsageError
+from carnet.units import render
+from host_agent.cli import cli as host
+from target_agent.cli import cli as target
+
+COMMANDS = {"carnet-host": host, "carnet-target": target}
+THRESHOLD = 2.0
+
+
+@pytest.fixture(params=COMMANDS)
+def unit(request, tmp_path):
+    """Where an agent's unit was written."""
+    done = CliRunner().invoke(
+        COMMANDS[request.param], ["install-units", "--root", str(tmp_path)],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert f"systemctl enable --now {request.param}" in done.stdout
+    return tmp_path / "etc" / "systemd" / "system" / f"{request.param}.service"
+
+
+def analyze(*arguments):
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_systemd_finds_little_that_is_exposed(unit):
+    done = analyze("security", "--offline=true", "--threshold=19", "--no-pager", str(unit))
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert exposure, done.stderr
+    assert float(exposure.group(1)) < THRESHOLD
+    assert done.returncode == 0
+
+
+def test_systemd_finds_nothing_wrong(unit):
+    done = analyze("verify", "--man=no", "--recursive-errors=no", str(unit))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_user_is_made_that_the_unit_names(unit):
+    agent = unit.stem
+    (line,) = (unit.parents[1].parent / "sysusers.d" / f"{agent}.conf").read_text().splitlines()
+    assert line.split()[:2] == ["u", agent]
+    assert f"User={agent}\n" in unit.read_text()
+
+
+@pytest.mark.parametrize("path", ["/opt/my carnet/x", "/opt/%h", "/opt/x\nUser=root", "relative"])
+def test_a_path_that_systemd_could_misread_is_refused(path):
+    with pytest.raises(UsageError, match="misread"):
+        render("carnet-host", Path(path), Path("/etc/carnet/host.toml"))
+
+
+def test_no_refused_pin_is_tried_again():
+    """Whose exit status is 4, as of all that is wrong with a token."""
+    text = render("carnet-host", Path("/usr/bin/carnet-host"), Path("/etc/carnet/host.toml"))
+    assert "RestartPreventExitStatus=2 4\n" in text
