@@ -1,7 +1,7 @@
 """Batches of any length, on both databases: taken whole or refused whole, in the same memory."""
 
+import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from host_agent import config as configuration
 from host_agent.batch_file import batch_at
 from host_agent.importing import record_batch
 from host_agent.keydb import KeyDatabase, PairState
+from tests.commands import run
 from tests.host.batches import (
     Officer,
     host_config,
@@ -35,6 +36,7 @@ from tests.host.real_host import PIN, SO_PIN, new_module
 MIB = 1024 * 1024
 IN_FULL = "CARNET_SOAK" in os.environ
 KILLED = -9
+COMMAND = Path(sys.executable).with_name("carnet-host")
 
 
 @dataclass
@@ -58,8 +60,18 @@ class Office:
     def write(self, batch):
         return write(self.directory / "batch", batch, self.officer)
 
+    def run(self, *argv, crash_at=""):
+        """Run `carnet-host`."""
+        environment = os.environ | {"CARNET_CRASH_AT": crash_at}
+        return run([COMMAND, "--config", self.config, *argv], environment)
+
+    def import_again(self, crash_at=""):
+        options = ("--pin-file", self.pin_file, "--json")
+        return self.run("import", self.directory / "batch", *options, crash_at=crash_at)
+
     def take_in(self, batch):
-        return import_batch(self.config, self.write(batch), self.pin_file)
+        self.write(batch)
+        return json.loads(self.import_again().stdout)
 
     def count(self):
         with KeyDatabase.opened(self.place) as database:
@@ -87,8 +99,8 @@ def office(tmp_path, place, monkeypatch):
 def test_a_split_batch_is_taken_in_once_and_as_such(office):
     batch = office.batch(3, not_after=2_000_000_000)
     done = office.take_in(batch)
-    assert done.facts == {"user_id": "alice@office", "pairs": 3, "new": 3}
-    assert office.take_in(batch).facts["new"] == 0
+    assert done == {"user_id": "alice@office", "pairs": 3, "new": 3}
+    assert office.take_in(batch)["new"] == 0
     with KeyDatabase.opened(office.place) as database:
         for pair in batch.pairs:
             found = database.find_pair(key_id_of(pair.public_key))
@@ -107,21 +119,18 @@ def test_a_pair_that_is_known_stays_as_it_is(office):
         # Nothing of it is on the HSM, so that no destruction of it is owed.
         assert database.keys_to_destroy() == []
     more = office.batch((*batch.pairs, *split_pairs(2)))
-    assert office.take_in(more).facts == {"user_id": "alice@office", "pairs": 5, "new": 2}
+    assert office.take_in(more) == {"user_id": "alice@office", "pairs": 5, "new": 2}
     with KeyDatabase.opened(office.place) as database:
         assert database.find_pair(revoked).state is PairState.INVALID
 
 
 def test_the_accounts_have_each_pair_once_and_hold(office):
-    batch = office.batch(2500)
+    batch = office.batch(1500)
     office.take_in(batch)
     office.take_in(batch)
-    environment = os.environ | {"CARNET_PIN": PIN}
-    script = "from host_agent.entry import main; main()"
-    argv = [sys.executable, "-c", script, "--config", office.config, "audit"]
-    shown = subprocess.run([*argv, "show"], capture_output=True, text=True, check=True)
-    assert shown.stdout.count("imported") == 2500
-    subprocess.run([*argv, "verify"], env=environment, capture_output=True, check=True)
+    assert office.run("audit", "show").stdout.count("imported") == 1500
+    verified = office.run("audit", "verify", "--pin-file", office.pin_file)
+    assert verified.returncode == 0, verified.stderr
 
 
 SIZES = (2000, 100_000 if IN_FULL else 8_000)
@@ -129,11 +138,15 @@ SIZES = (2000, 100_000 if IN_FULL else 8_000)
 
 
 def test_memory_is_the_same_for_many_times_as_many_pairs(office):
-    done = [office.take_in(office.batch(size)) for size in SIZES]
+    office.take_in(office.batch(1))  # making the database takes more than any batch
+    done = [
+        import_batch(office.config, office.write(office.batch(size)), office.pin_file)
+        for size in SIZES
+    ]
     assert [each.facts["new"] for each in done] == list(SIZES)
     # The key_ids themselves, of 16 bytes, are what is kept of each.
     assert done[1].peak - done[0].peak < 2 * MIB + 16 * SIZES[1]
-    assert office.count() == sum(SIZES)
+    assert office.count() == 1 + sum(SIZES)
 
 
 def forged(office):
@@ -196,13 +209,8 @@ def test_an_import_that_is_killed_is_run_again(office, where):
     """Killed when a portion is written it leaves nothing; when all is, all."""
     batch = office.batch(1500)
     office.write(batch)
-    environment = os.environ | {"CARNET_CRASH_AT": where}
-    argv = [sys.executable, "-m", "tests.host.importing", office.config, office.directory / "batch"]
-    done = subprocess.run(
-        [*argv, office.pin_file], env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == KILLED
+    assert office.import_again(crash_at=where).returncode == KILLED
     assert office.count() == (1500 if where == "import.recorded" else 0)
-    again = import_batch(office.config, office.directory / "batch", office.pin_file)
-    assert again.facts["new"] == (0 if where == "import.recorded" else 1500)
+    again = json.loads(office.import_again().stdout)
+    assert again["new"] == (0 if where == "import.recorded" else 1500)
     assert office.count() == 1500

@@ -71,12 +71,27 @@ def test_every_claim_holds_and_nothing_is_left(place):
     assert_nothing_left(place)
 
 
+FEW_PAIRS = """
+import sys
+import demo.__main__
+import demo.scenes
+
+demo.scenes.PAIRS = 2
+sys.exit(demo.__main__.main())
+"""
+
+
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+    ("number", "status", "moment"),
+    [
+        (signal.SIGINT, 130, "The traveller plugs her token"),
+        (signal.SIGTERM, 130, "She mints"),
+        (signal.SIGKILL, -9, "The traveller plugs her token"),
+    ],
 )
-def test_interrupted_it_leaves_nothing(place, number, status):
-    process = start_demo(place)
-    read_until(process, "The traveller plugs her token")
+def test_interrupted_it_leaves_nothing(place, number, status, moment):
+    process = start_demo(place, "-c", FEW_PAIRS)
+    read_until(process, moment)
     assert processes_of(place)
     process.send_signal(number)
     process.communicate()
