@@ -23,6 +23,7 @@ from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
+from token_client import name_servers
 from token_client.booklet import Booklet
 from token_client.closing import Closing, release
 from token_client.host import HostSender
@@ -56,6 +57,10 @@ class Life:
     resume: bool
     """Whether it may come back with the same key pair."""
     dead_peer_seconds: int
+    force_udp: bool
+    """UDP encapsulation, whatever Target says."""
+    dns: bool
+    """Whether the tunnel's name servers are used."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,11 @@ class Exchange:
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
                 lifetime = max(1, info.expires - int(time.time()))
                 request_id = self._request.request_id
-                info = replace(info, target_addresses=reachable_first(info.target_addresses))
+                info = replace(
+                    info,
+                    target_addresses=reachable_first(info.target_addresses),
+                    force_udp=info.force_udp or self._means.life.force_udp,
+                )
                 self._spec = tunnel_spec(
                     Role.CLIENT,
                     request_id,
@@ -291,7 +300,15 @@ class Exchange:
             return self._failed(error, action.grant)
         crash.reach("client.established")
         self._up = True
+        self._use_name_servers(action.grant.tunneling_info.dns)
         return step.TunnelUp(action.grant)
+
+    def _use_name_servers(self, servers: tuple[str, ...]) -> None:
+        if not servers or not self._means.life.dns:
+            return
+        trouble = name_servers.lay_over(self._name, servers)
+        if trouble is not None:
+            self._means.steps.note(f"the tunnel's name servers are not used ({trouble})")
 
     def forget_secrets(self, _: step.ForgetSecrets) -> None:
         """Step 10: the SA needs the pre-shared keys no more.

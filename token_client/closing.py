@@ -10,6 +10,7 @@ from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
+from token_client import name_servers
 from token_client.sessions import SessionStore
 
 _PORTS = {"http": 80, "https": 443}
@@ -60,7 +61,11 @@ def end_session(driver: Driver, sessions: SessionStore, name: str) -> None:
 
 
 def release(sessions: SessionStore, name: str) -> None:
-    """Lift a session's block and forget it, its tunnel being gone. Raises IPsecError."""
+    """Restore name servers, lift a session's block and forget it, its tunnel being gone.
+
+    Raises IPsecError.
+    """
+    name_servers.take_away(name)
     block.lift(name)
     crash.reach("client.released")
     sessions.drop(name)

@@ -55,6 +55,10 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Whether this machine is behind NAT; left out: a Host is asked where it matters."""
     block: bool = True
     """Whether packets meant for a tunnel are held back while it is down."""
+    dns: bool = True
+    """Whether names are looked up at the tunnel's name servers while the session lives."""
+    force_udp: bool = False
+    """UDP encapsulation even where no NAT is found: for networks that let no ESP through."""
     resume: bool = True
     """Whether a tunnel that was lost comes back without a new key pair: the pre-shared key then
     stays in the IPsec daemon's memory until the session ends."""

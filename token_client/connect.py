@@ -20,6 +20,7 @@ from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
+from token_client import name_servers
 from token_client.agent import Exchange, Life, Means, Wish
 from token_client.booklet import Booklet
 from token_client.closing import Closing, end_session
@@ -183,11 +184,17 @@ def connect(
         store=store,
         sessions=SessionStore(directory),
         steps=steps,
-        life=Life(resume=config.resume, dead_peer_seconds=config.dead_peer_seconds),
+        life=Life(
+            resume=config.resume,
+            dead_peer_seconds=config.dead_peer_seconds,
+            force_udp=config.force_udp,
+            dns=config.dns,
+        ),
         closing=closing_for(capabilities, booklet, config),
         hosts=hosts,
         allow_weak=allow_weak,
     )
+    _restore_name_servers(driver)
     exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
@@ -195,6 +202,13 @@ def connect(
     session = replace(exchange.session, pairs_left=len(_usable(means)))
     means.sessions.keep(session)
     return Connected(session, len(_usable(means)), steps.milliseconds)
+
+
+def _restore_name_servers(driver: Driver) -> None:
+    """Take away those of a tunnel that is down: the Host's name may have to be looked up."""
+    name = name_servers.whose()
+    if name is not None and all(live.name != name for live in driver.status()):
+        name_servers.take_away(name)
 
 
 def _usable(means: Means) -> list[OneTimePair]:

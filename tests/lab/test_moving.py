@@ -1,0 +1,88 @@
+"""The traveller moves to another network, behind another NAT, while she downloads."""
+
+import hashlib
+import json
+import socket
+
+import pytest
+
+from carnet.ipsec.vici_link import open_session
+from lab.network import CLIENT_ADDRESS, ROUTER_TO_CLIENT, SERVER_ADDRESS
+from lab.waiting import wait_until
+from tests.lab.offices import office_at_work
+
+MEBIBYTE = 1 << 20
+BIG = hashlib.shake_256(b"a long download").digest(8 * MEBIBYTE)
+
+NEW_ADDRESS, NEW_ROUTER, NEW_OUTSIDE = "192.168.78.7", "192.168.78.1", "198.51.100.3"
+
+ANOTHER_NETWORK = f"""
+ip address add {NEW_ROUTER}/24 dev client
+ip address add {NEW_OUTSIDE}/29 dev target
+nft add rule ip carnet_lab postrouting ip saddr 192.168.78.0/24 oifname target snat to {NEW_OUTSIDE}
+"""
+"""What the router gives besides: another network for the client, with a NAT of its own."""
+
+MOVE = f"""
+ip address del {CLIENT_ADDRESS}/24 dev eth0
+ip address add {NEW_ADDRESS}/24 dev eth0
+ip route add default via {NEW_ROUTER}
+"""
+MOVE_BACK = f"""
+ip address del {NEW_ADDRESS}/24 dev eth0
+ip address add {CLIENT_ADDRESS}/24 dev eth0
+ip route add default via {ROUTER_TO_CLIENT}
+"""
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=4, watched=False) as made:
+        (made.world.server.directory / "big.bin").write_bytes(BIG)
+        made.world.router.run(["sh", "-ec", ANOTHER_NETWORK])
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def ended(office):
+    yield
+    assert office.carnet("disconnect").returncode == 0
+
+
+def begin_download(office):
+    """Return a connection of the client's that has asked for the long file."""
+    with office.world.client.network():
+        server = socket.create_connection((SERVER_ADDRESS, 80), 10)
+    server.sendall(b"GET /big.bin HTTP/1.0\r\n\r\n")
+    return server.makefile("rb")
+
+
+def ike_sa(charon):
+    with open_session(charon.vici) as session:
+        ((_, found),) = (item for sa in session.list_sas() for item in sa.items())
+    return {name: found[name].decode() for name in ("uniqueid", "local-host", "remote-host")}
+
+
+def test_a_download_goes_on_when_the_traveller_moves_behind_another_nat(office):
+    assert office.carnet("connect").returncode == 0
+    before, pairs = ike_sa(office.client_charon), office.valid_pairs()
+    with begin_download(office) as download:
+        while download.readline().strip():
+            pass
+        got = download.read(MEBIBYTE)
+        office.world.client.run(["sh", "-ec", MOVE])
+        got += download.read()
+    assert got == BIG
+    after = ike_sa(office.client_charon)
+    assert (before["local-host"], after["local-host"]) == (CLIENT_ADDRESS, NEW_ADDRESS)
+    # The same IKE_SA: it has moved, and was not made anew.
+    assert after["uniqueid"] == before["uniqueid"]
+    wait_until(
+        lambda: ike_sa(office.target_charon)["remote-host"] == NEW_OUTSIDE, "Target to follow"
+    )
+    (status,) = json.loads(office.carnet("status", "--json").stdout)
+    assert status["live"]["local_address"] == NEW_ADDRESS
+    assert len(office.live_tunnels()) == 1
+    assert office.valid_pairs() == pairs
+    office.world.client.run(["sh", "-ec", MOVE_BACK])
+    wait_until(lambda: ike_sa(office.client_charon)["local-host"] == CLIENT_ADDRESS, "the way back")

@@ -1,0 +1,90 @@
+"""The tunnel's name servers: used while the session lives, and no trace of them after it."""
+
+import pytest
+
+from lab.network import SERVER_ADDRESS
+from tests.lab.offices import office_at_work
+
+RESOLV_CONF = "/etc/resolv.conf"
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=12, watched=False) as made:
+        path = made.world.target.directory / "etc" / "target.toml"
+        assert "dns = []" in path.read_text()
+        path.write_text(path.read_text().replace("dns = []", f'dns = ["{SERVER_ADDRESS}"]'))
+        made.target_agent.stop()
+        made.target_agent = made.serve_target()
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def as_before(office):
+    """Every test leaves the very bytes, and the very mounts, that were there before."""
+    before = resolv_conf(office), mounts(office)
+    yield
+    assert office.carnet("disconnect", "--release").returncode == 0
+    assert (resolv_conf(office), mounts(office)) == before
+
+
+def resolv_conf(office):
+    return office.world.client.run(["cat", RESOLV_CONF]).stdout
+
+
+def mounts(office):
+    return office.world.client.run(["cat", "/proc/self/mounts"]).stdout
+
+
+def uses_the_tunnel_s(office):
+    return resolv_conf(office).splitlines()[1:] == [f"nameserver {SERVER_ADDRESS}"]
+
+
+def connect(office, text=""):
+    extra = office.configure_client("agent = false\n" + text)
+    assert office.carnet("connect", extra=extra).returncode == 0
+
+
+def test_names_are_looked_up_at_the_tunnel_s_servers_until_it_is_ended(office):
+    before = resolv_conf(office)
+    connect(office)
+    assert uses_the_tunnel_s(office)
+    assert office.carnet("disconnect").returncode == 0
+    assert resolv_conf(office) == before
+
+
+def test_a_second_tunnel_takes_the_place_of_the_first(office):
+    connect(office)
+    first = resolv_conf(office)
+    connect(office)
+    assert uses_the_tunnel_s(office)
+    assert resolv_conf(office) != first
+
+
+def test_after_a_crash_they_are_found_and_restored(office):
+    dying = office.start_connect(extra={"CARNET_CRASH_AT": "client.burned"})
+    dying.wait(60)
+    assert uses_the_tunnel_s(office)
+    office.client_charon.kill()
+    try:
+        assert office.carnet("disconnect", "--release").returncode == 0
+        assert not uses_the_tunnel_s(office)
+    finally:
+        office.client_charon.start()
+
+
+def test_a_new_connection_does_not_ask_the_servers_of_a_tunnel_that_is_down(office):
+    connect(office)
+    office.client_charon.kill()
+    office.client_charon.start()
+    office.host_agent.stop()
+    done = office.carnet("connect", extra=office.configure_client("patience = 1\nagent = false\n"))
+    office.host_agent = office.serve_host()
+    assert done.returncode == 6
+    assert not uses_the_tunnel_s(office)
+
+
+def test_where_they_are_not_wanted_nothing_is_changed(office):
+    before = resolv_conf(office), mounts(office)
+    connect(office, "dns = false\n")
+    assert (resolv_conf(office), mounts(office)) == before
