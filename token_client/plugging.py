@@ -5,18 +5,25 @@ have the serial number that it had; any other is left alone.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.errors import PinRefusedError, TokenError
 from carnet.pin import Credential, PinSource
-from carnet.token.module import Token, find_module, load_module
+from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
+from carnet.token.readers import Reader
 from softhsm.configuration import use_default
 from token_client.booklet import Booklet, open_booklet
 from token_client.config import ClientConfig
 from token_client.waiting import wait_for_token
 
 T = TypeVar("T")
+
+_NOTICED_SECONDS = 1.0
+"""Within which the PC/SC service notices that a card was pulled: it looks every 0.4 s."""
 
 
 class Plug:
@@ -40,21 +47,21 @@ class Plug:
         self._tell = tell
         self._pulled = pulled
         self._path = find_module(config.module)
-        self._token = self._find(selector or config.token)
-        info = self._token.info
+        info = self._find(selector or config.token)
         self.label, self.serial = info.label, info.serial
         self._lookout = Lookout(self._path, info.serial)
 
-    def _find(self, selector: str | None) -> Token:
-        if self._wait:
-            return wait_for_token(self._path, selector, self._tell)
+    def _find(self, selector: str | None) -> TokenInfo:
+        while self._wait:
+            # Between seeing it and asking it, it may be pulled.
+            with suppress(TokenError):
+                return wait_for_token(self._path, selector, self._tell).info
         use_default()
-        return choose_token(load_module(self._path), selector)
+        return choose_token(load_module(self._path), selector).info
 
     def obtain_pin(self, source: PinSource) -> Credential:
         """Get the PIN for the token; raises TokenError, UsageError."""
-        self._lookout.look()
-        return source.obtain((self._lookout.token or self._token).info)
+        return source.obtain(self._at_hand(lambda token: token.info))
 
     def use(self, credential: Credential, use: Callable[[Booklet], T]) -> T:
         """Unlock the token, verify its cover, and return what `use` does with it.
@@ -63,21 +70,40 @@ class Plug:
         tokens; a PIN that was wrong is never tried again. Raises TokenError, and
         whatever `use` raises.
         """
+        return self._at_hand(lambda token: self._use(token, credential, use))
+
+    def _at_hand(self, work: Callable[[Token], T]) -> T:
+        """Do something with the token; pulled meanwhile, it is taken back, and done again."""
         while True:
             failure: TokenError | None = None
             presence, plugged = self._lookout.look(), self._lookout.reader
             if self._lookout.token:
                 try:
-                    return self._use(self._lookout.token, credential, use)
+                    return work(self._lookout.token)
                 except PinRefusedError:
                     raise
                 except TokenError as error:
-                    presence = self._lookout.look()
+                    presence = self._look_after_failure(plugged)
                     if presence is Presence.HERE and self._lookout.reader == plugged:
                         with saying_who_has_it(load_module(self._path)):
                             raise
                     failure = error
             self._take_back(presence, failure)
+
+    def _look_after_failure(self, plugged: Reader | None) -> Presence:
+        """Look until the reader tells that the card was pulled, or has had the time to.
+
+        The card is gone before the service of the readers has noticed.
+        """
+        looks = Retrying(
+            retry=retry_if_result(
+                lambda found: found is Presence.HERE and self._lookout.reader == plugged
+            ),
+            stop=stop_after_delay(_NOTICED_SECONDS if plugged else 0),
+            wait=wait_fixed(0.05),
+            retry_error_callback=lambda _: Presence.HERE,
+        )
+        return looks(self._lookout.look)
 
     def _use(self, token: Token, credential: Credential, use: Callable[[Booklet], T]) -> T:
         """Return what `use` does; done is done, even if the token fails at the logout."""

@@ -237,10 +237,16 @@ def choose_among(present: list[Token], selector: str | None) -> Token:
 def _readable(slot: pkcs11.Slot) -> bool:
     """Tell whether there is a token in the slot; one that fails must not hide the others."""
     try:
-        slot.get_token()
+        token = slot.get_token()
     except pkcs11.PKCS11Error:
         return False
-    return True
+    return not _is_half_read(token)
+
+
+def _is_half_read(token: pkcs11.Token) -> bool:
+    """Tell whether OpenSC did not get as far as a PIV card's number: it was pulled meanwhile."""
+    is_piv = str(token.manufacturer_id).startswith("piv_II")
+    return is_piv and not token.serial.strip(b"0 \0")
 
 
 def _the_one(tokens: list[Token], problem: str) -> Token:

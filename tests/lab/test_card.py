@@ -8,13 +8,15 @@ import pytest
 from lab.fake_piv import DEFAULT_PIN
 from lab.http_client import request
 from lab.network import SERVER_ADDRESS
-from lab.office import HOST_KEYS, HOST_URL, USER
+from lab.office import HOST_KEYS, HOST_URL, USER, pipes
 from lab.readers import OPENSC, Card, CardReaders
 from lab.waiting import wait_until
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
 
 PAIRS = 5
+STAYS = 1_000_000
+"""Commands: more than any test sends."""
 GENERAL_AUTHENTICATE = "87"
 
 
@@ -168,6 +170,41 @@ def test_a_card_that_only_signs_keeps_no_request(office, configured):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("key pair set aside") == 1
     assert len(office.spent_pairs()) == 5
+
+
+@pytest.fixture
+def whole_card(office, card):
+    """The card, which stays once it is inserted, whatever a test had it do."""
+    yield card
+    put_back(office, card)
+
+
+def put_back(office, card):
+    card.leave_after(STAYS)
+    card.insert()
+    wait_until(lambda: "alice" in shown(office), "the reader to see the card")
+
+
+@pytest.mark.parametrize("count", [16, 17, 46])
+def test_a_card_pulled_while_it_is_read_is_waited_for(office, whole_card, configured, count):
+    whole_card.leave_after(count)
+    with pipes({"pin": DEFAULT_PIN}) as (options, fds):
+        connecting = office.world.client.start(
+            ["carnet", "connect", "--wait", "--dry-run", *options],
+            log=f"wait-{count}.log", extra=configured, pass_fds=fds,
+        )  # fmt: skip
+    connecting.wait_for_line("plug it in")
+    put_back(office, whole_card)
+    assert connecting.wait() == 0, connecting.output()
+    assert "00000000" not in connecting.output()
+
+
+def test_a_card_pulled_in_the_middle_is_called_that(office, whole_card, configured):
+    whole_card.leave_after(46)
+    done = connect(office, "--dry-run", extra=configured)
+    assert done.returncode == 4
+    assert is_one_sentence(done)
+    assert "was pulled out, in the middle" in done.stderr
 
 
 def test_a_cover_that_is_not_the_officers_is_refused(office, adopted):
