@@ -19,6 +19,8 @@ class DriverName(StrEnum):
 
     STRONGSWAN = "strongswan"
     LIBRESWAN = "libreswan"
+    RACOON = "racoon"
+    WINDOWS = "windows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,18 @@ IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
         programs=("/usr/libexec/ipsec/pluto",),
         ike_version=2,
         ppk=True,
+    ),
+    DriverName.RACOON: Implementation(
+        driver="carnet.ipsec.racoon:Racoon",
+        programs=("/usr/local/sbin/racoon",),
+        ike_version=1,
+        ppk=False,
+    ),
+    DriverName.WINDOWS: Implementation(
+        driver="carnet.ipsec.windows:Windows",
+        programs=(),
+        ike_version=1,
+        ppk=False,
     ),
 }
 """In the order in which they are looked for."""

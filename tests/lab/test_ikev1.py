@@ -25,12 +25,21 @@ def ends_of(**changes) -> Ends:
     return Ends(*both)
 
 
+def await_standing(target, name) -> None:
+    """Who initiates IKEv1 is done one message before the other (RFC 2409 section 5.5)."""
+    wait_until(
+        lambda: any(each.name == name and each.established for each in target.driver.status()),
+        f"{name} at Target",
+    )
+
+
 def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
     world, client, target, work_file
 ):
     ends = ends_of()
     with Capture(world.router) as capture:
         connect(client, target, ends)
+        await_standing(target, ends.name)
         assert target.driver.confirm(ends.target).established
         for gateway in (client, target):
             gateway.driver.forget_secrets(ends.name)
@@ -84,6 +93,7 @@ def test_a_peer_that_names_itself_by_its_address_and_sets_its_own_address_inside
         session.load_shared(key)
         session.load_conn(connection)
         list(session.initiate({"ike": ends.name, "child": ends.name, "timeout": "5000"}))
+    await_standing(target, ends.name)
     assert target.driver.confirm(ends.target).established
     assert fetch(client.machine, work_file) == PLAN
 
@@ -96,9 +106,11 @@ def test_two_travellers_behind_one_nat_come_one_after_the_other(world, lane, cli
         target.driver.install(second.target)
     assert target.driver.installed() == {first.name}
     client.driver.up(first.client)
+    await_standing(target, first.name)
     target.driver.forget_secrets(first.name)
     install(other, target, second)
     other.driver.up(second.client)
+    await_standing(target, second.name)
     assert target.driver.confirm(second.target).virtual_address == "10.99.0.8"
     assert target.driver.confirm(first.target).virtual_address == "10.99.0.7"
     other.charon.stop()

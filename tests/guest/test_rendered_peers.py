@@ -1,0 +1,165 @@
+"""racoon and Windows as Target meets them: an IKEv1 peer with just what was rendered for each.
+
+Neither can run here. So strongSwan is configured from the parsed files, with their
+algorithms, addresses, identity and mode, and what comes up must carry packets.
+"""
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from carnet.ipsec import racoon_files
+from carnet.ipsec.spec import Mode
+from carnet.ipsec.windows_script import beginning
+from carnet.objectives import Objective
+from lab.network import ROUTED
+from lab.world import World
+from target_agent.proposals import IKEV1_PROFILES, Profile
+from tests.guest.gateways import VIRTUAL, end, ends_of, inside
+from tests.guest.offices import BY_VERSION
+from tests.lab.conftest import Ends
+from tests.lab.test_ikev1 import await_standing
+from tests.unit.powershell import commands
+from tests.unit.racoon_grammar import parse_conf, parse_setkey, words
+
+HERE = BY_VERSION[4].client
+OFFERED = IKEV1_PROFILES[Profile.MODERN]
+
+GROUPS = {
+    "14": "modp2048",
+    "15": "modp3072",
+    "DH14": "modp2048",
+    "DH19": "ecp256",
+    "DH20": "ecp384",
+}
+CIPHERS = {"aes 256": "aes256", "AES256": "aes256", "AESGCM256": "aes256gcm16"}
+
+
+@pytest.fixture(scope="module")
+def world():
+    with World(ROUTED) as made:
+        yield made
+
+
+def ends(objective, mode):
+    """Both ends of a tunnel as Target offers it to whoever has IKEv1 alone."""
+    made = ends_of(objective, mode, ppk=False)
+    proposed = {
+        "ike_version": 1,
+        "ike_proposals": OFFERED.ike,
+        "esp_proposals": OFFERED.esp if objective is Objective.ESP else (),
+        "ah_proposals": OFFERED.ah if objective is Objective.AH else (),
+    }
+    return Ends(replace(made.client, **proposed), replace(made.target, **proposed))
+
+
+def as_racoon(spec):
+    """What racoon.conf, psk.txt and the policies come to, in strongSwan's words."""
+    files = racoon_files.files(spec, HERE, racoon_files.hexadecimal(spec.psk))
+    conf = parse_conf(files.racoon_conf)
+    address, key = files.psk_txt.split()
+    (sainfo,) = conf.find_data("sainfo")
+    (out, _) = parse_setkey(files.setkey).find_data("add")
+    (rule,) = out.find_data("rule")
+    ike = [
+        f"{CIPHERS[words(each, 'encryption')[0]]}-{words(each, 'hash')[0]}"
+        f"-{GROUPS[words(each, 'group')[0]]}"
+        for each in conf.find_data("proposal")
+    ]
+    integrity = words(sainfo, "integrity")[0].removeprefix("hmac_")
+    cipher = CIPHERS.get(words(sainfo, "encryption")[0], "")
+    suite = "-".join(filter(None, (cipher, integrity, GROUPS[words(sainfo, "group")[0]])))
+    near, far = (
+        "/".join(filter(None, each.children)) for each in list(out.find_data("selector"))[:2]
+    )
+    protocol, mode = rule.children[:2]
+    return address, bytes.fromhex(key[2:]), ike, str(protocol), str(mode), suite, near, far
+
+
+def as_windows(spec):
+    """What the cmdlets come to, in strongSwan's words; the key comes beside the script."""
+    found = {each.name: each for each in commands(beginning(spec))}
+    main = [x for x in commands(beginning(spec)) if x.name == "New-NetIPsecMainModeCryptoProposal"]
+    ike = [
+        f"{CIPHERS[each.value('-Encryption')]}-{each.value('-Hash').lower()}"
+        f"-{GROUPS[each.value('-KeyExchange')]}"
+        for each in main
+    ]
+    rule = found["New-NetIPsecRule"]
+    quick = found["New-NetIPsecQuickModeCryptoProposal"]
+    group = found["New-NetIPsecQuickModeCryptoSet"].value("-PerfectForwardSecrecyGroup")
+    protocol, mode = quick.value("-Encapsulation").lower(), rule.value("-Mode").lower()
+    integrity = quick.value("-AHHash" if protocol == "ah" else "-ESPHash").lower()
+    cipher = CIPHERS.get(quick.value("-Encryption"), "")
+    parts = (cipher, "" if "gmac" in integrity else integrity, GROUPS[group])
+    near = rule.value("-LocalAddress") if mode == "tunnel" else HERE
+    far = rule.value("-RemoteAddress")
+    address = found["New-NetIPsecMainModeRule"].value("-RemoteAddress")
+    return address, spec.psk, ike, protocol, mode, "-".join(filter(None, parts)), near, far
+
+
+def initiate(client, name, peer):
+    address, key, ike, protocol, mode, suite, near, far = peer
+    child = {"mode": mode, f"{protocol}_proposals": [suite]}
+    if mode == "tunnel":
+        child |= {"local_ts": [near], "remote_ts": [far]}
+    connection = {
+        "version": "1",
+        "remote_addrs": [address],
+        "proposals": ike,
+        # Both name themselves by their addresses, and take no other name from Target.
+        "local": {"auth": "psk", "id": HERE},
+        "remote": {"auth": "psk", "id": address},
+        "children": {name: child},
+    }
+    with client.session() as session:
+        session.load_shared({"id": name, "type": "IKE", "data": key, "owners": [HERE, address]})
+        session.load_conn({name: connection})
+        list(session.initiate({"ike": name, "child": name, "timeout": "9000"}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_address(world):
+    """What such a peer sets by itself, and leaves alone in transport mode."""
+    world.client.run(["ip", "address", "add", f"{VIRTUAL[4]}/32", "dev", "lo"])
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("objective", [Objective.ESP, Objective.AH])
+@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
+def test_what_is_rendered_and_what_target_offers_fit_together(
+    client, target, world, peer, objective, mode
+):
+    both = ends(objective, mode)
+    address = both.client.virtual_address
+    goal = BY_VERSION[4].target if address is None else BY_VERSION[4].server
+    target.driver.install(both.target)
+    initiate(client, both.name, peer(both.client))
+    await_standing(target, both.name)
+    with inside(target):
+        assert target.driver.confirm(both.target).established
+        target.driver.forget_secrets(both.name)
+    assert echoes(world, client.machine, address or HERE, goal)
+    (status,) = target.driver.status()
+    assert status.bytes_in > 0
+    assert status.bytes_out > 0
+    for gateway in (client, target):
+        end(gateway, both.name)
+
+
+def echoes(world, machine, source, goal):
+    """Whether a datagram comes there, and another comes back."""
+    other = world.target if goal == BY_VERSION[4].target else world.server
+    with other.network():
+        listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with machine.network():
+        asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with listening, asking:
+        for each, bound in ((listening, goal), (asking, source)):
+            each.settimeout(4)
+            each.bind((bound, 7000))
+        asking.sendto(b"there", (goal, 7000))
+        heard, asker = listening.recvfrom(99)
+        listening.sendto(b"back", asker)
+        return (heard, asker[0], asking.recv(99)) == (b"there", source, b"back")
