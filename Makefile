@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-stores check format diagrams lock
+.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-removal bench-stores check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -45,6 +45,9 @@ bench-quick: $(STAMP) ## A little of the same, in minutes
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing
+
+bench-removal: $(STAMP) ## Measure how soon a pulled token is noticed
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.removal
 
 bench-stores: $(STAMP) ## Measure a request with 50 pairs and with 100,000, in key store `wrapped`
 	@$(RUN)/python -m bench.key_stores
