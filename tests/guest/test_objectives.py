@@ -5,6 +5,7 @@ import json
 import pytest
 
 from carnet.objectives import SecurityObjective
+from lab.pluto import Pluto
 from tests.guest.cases import Case
 from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
 from tests.lab.offices import is_one_sentence
@@ -17,7 +18,7 @@ _NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220
 
 
 def prepare_outside(directory):
-    prepare_office(directory, pairs=14)
+    prepare_office(directory, pairs=15)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,33 @@ def test_the_papers_suites_need_both_to_be_told(office):
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
     assert again.returncode == 0, again.stderr
     assert tunnel["live"]["child_suite"] == "ESP 3des-md5"
+
+
+@pytest.fixture
+def libreswan(office):
+    """The same office, with Libreswan in the place of strongSwan at both ends."""
+    office.have_profile('profile = "modern"')
+    office.target_agent.stop()
+    for charon in (office.client_charon, office.target_charon):
+        charon.stop()
+    plutos = [Pluto(machine) for machine in (office.world.client, office.world.target)]
+    for pluto in plutos:
+        pluto.start()
+    office.target_agent = office.serve_target()
+    yield office
+    for pluto in plutos:
+        pluto.stop()
+
+
+def test_libreswan_is_found_by_itself_and_carries_tunnels(libreswan):
+    office, v4 = libreswan, BY_VERSION[4]
+    with office.watched() as seen:
+        facts = office.connect("--network", v4.network)
+        assert fetch(office.world.client, v4.server)
+    assert seen.kinds(v4.client, v4.target) == {"ESP"}
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["live"]["role"], tunnel["live"]["ppk"]) == ("client", True)
+    kept = [m.path("/run/pluto/carnet") for m in (office.world.client, office.world.target)]
+    assert [path.name for each in kept for path in each.glob("*.secrets")] == []
+    office.end(facts)
+    assert [path.name for each in kept for path in each.iterdir()] == []
