@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-removal bench-stores check format diagrams lock
+.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-removal bench-stores bench-many \
+	check format diagrams lock
 
 STAMP := .venv/installed
 RUN := .venv/bin
@@ -51,6 +52,9 @@ bench-removal: $(STAMP) ## Measure how soon a pulled token is noticed
 
 bench-stores: $(STAMP) ## Measure a request with 50 pairs and with 100,000, in key store `wrapped`
 	@$(RUN)/python -m bench.key_stores
+
+bench-many: $(STAMP) ## Measure Target with 1,000 sessions, 200 of them live
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.many
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .

@@ -57,6 +57,7 @@ class AddressPools:
     def __init__(self, networks: Iterable[str], taken: Iterable[str] = ()) -> None:
         listed = tuple(taken)
         self._pools = {ip_network(each).version: AddressPool(each, listed) for each in networks}
+        self._stranded: dict[str, str | None] = {}
 
     @property
     def versions(self) -> frozenset[int]:
@@ -78,3 +79,17 @@ class AddressPools:
         if address is not None:
             for pool in self._pools.values():
                 pool.give_back(address)
+
+    def strand(self, tunnel: str, address: str | None) -> None:
+        """Keep the address of a tunnel that the IKE daemon does not let go."""
+        self._stranded[tunnel] = address
+
+    @property
+    def stranded(self) -> tuple[str, ...]:
+        """The tunnels whose addresses are kept, until the IKE daemon has been swept."""
+        return tuple(self._stranded)
+
+    def free(self, tunnels: Iterable[str]) -> None:
+        """Take back the addresses of such tunnels: they are swept."""
+        for tunnel in tunnels:
+            self.give_back(self._stranded.pop(tunnel, None))

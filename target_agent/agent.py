@@ -230,7 +230,7 @@ class Agent:
             self._spawn(self._lost(request_id))
         else:
             up = event.change is Change.UP
-            self._spawn(self._feed_live(request_id, CameUp() if up else Over("peer-closed")))
+            self._spawn(self.feed_live(request_id, CameUp() if up else Over("peer-closed")))
 
     async def _lost(self, request_id: bytes) -> None:
         """Wait for a Client that is silent, where she may come back; else end the tunnel."""
@@ -261,7 +261,9 @@ class Agent:
         await self._feed_all((up & self._live.keys()) - standing, CameUp())
         await self._let_through(statuses)
         keep = frozenset(tunnel_name(each) for each in self._live)
+        withheld = self._parts.pools.stranded
         swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
+        self._parts.pools.free(withheld)
         # What was prepared while the sweep went on may have been swept with the rest.
         lost = {_request_id_of(name) for name in swept} & self._live.keys()
         await self._feed_all(lost, Over(reason))
@@ -295,9 +297,10 @@ class Agent:
     async def _feed_all(self, request_ids: Iterable[bytes | None], event: Event) -> None:
         for request_id in request_ids:
             if request_id is not None:
-                await self._feed_live(request_id, event)
+                await self.feed_live(request_id, event)
 
-    async def _feed_live(self, request_id: bytes, event: Event) -> None:
+    async def feed_live(self, request_id: bytes, event: Event) -> None:
+        """Feed an event to a tunnel that may live; one that does not hears nothing."""
         async with self._alone(request_id):
             exchange = self._live.get(request_id)
             if exchange is not None:
@@ -313,7 +316,7 @@ class Agent:
 
     def _later(self, seconds: float, request_id: bytes, event: Event) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        return loop.call_later(seconds, lambda: self._spawn(self._feed_live(request_id, event)))
+        return loop.call_later(seconds, lambda: self._spawn(self.feed_live(request_id, event)))
 
     @contextlib.asynccontextmanager
     async def _alone(self, request_id: bytes) -> AsyncIterator[None]:

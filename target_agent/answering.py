@@ -199,13 +199,15 @@ class Answering:
         """Take back a tunnel of which nobody was told."""
         if self.grant is None:
             return
+        name, address = tunnel_name(self.request_id), self.grant.tunneling_info.virtual_address
         try:
-            await asyncio.to_thread(self._parts.driver.down, tunnel_name(self.request_id))
+            await asyncio.to_thread(self._parts.driver.down, name)
         except IPsecError as error:
             # The next sweep finds it; until then its address stays taken.
             self._log.warning("not-removed", reason=error.sentence)
+            self._parts.pools.strand(name, address)
             return
-        self._parts.pools.give_back(self.grant.tunneling_info.virtual_address)
+        self._parts.pools.give_back(address)
 
     async def reply(self, action: do.Reply) -> None:
         """Step 6."""

@@ -73,6 +73,11 @@ def newest_parts(sas: Iterable[tuple[str, Report]]) -> dict[str, Report]:
     return {name: ike_sa for name, ike_sa in sas if is_live(ike_sa)}
 
 
+def tells_its_role(sas: Mapping[str, Report]) -> bool:
+    """Whether the IKE_SAs of a tunnel say by themselves which end of it this machine is."""
+    return bool(_all_virtual_addresses(sas))
+
+
 def _role(sas: Mapping[str, Report], peer: Sequence[str]) -> Role:
     """Return which end of a tunnel this machine is.
 
@@ -82,6 +87,8 @@ def _role(sas: Mapping[str, Report], peer: Sequence[str]) -> Role:
     """
     if any(ike_sa.get("local-vips") for ike_sa in sas.values()):
         return Role.CLIENT
+    if _all_virtual_addresses(sas):
+        return Role.TARGET
     return Role.CLIENT if peer and _ANYWHERE not in peer else Role.TARGET
 
 

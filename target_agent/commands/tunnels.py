@@ -9,7 +9,7 @@ from rich.table import Column, Table
 from carnet.console import print_json, print_table
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
-from carnet.ipsec.driver import TunnelStatus
+from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
@@ -56,22 +56,33 @@ def list_(local: Local, everything: bool, as_json: bool) -> None:
         found = records.all() if everything else records.live()
     live = _live(local, found)
     if as_json:
-        print_json([_facts(record, live.get(record.request_id)) for record in found])
+        print_json(facts(found, live))
     else:
         print_table(_table(found, live))
 
 
 def _live(local: Local, records: list[TunnelRecord]) -> dict[bytes, TunnelStatus]:
     """Return what the IKE daemon says of those that stand; of none where it does not answer."""
-    standing = {tunnel_name(r.request_id): r.request_id for r in records if r.state in LIVE}
-    if not standing:
+    if not any(record.state in LIVE for record in records):
         return {}
     try:
-        reports = make_driver(local.config).status()
+        return reports(records, make_driver(local.config))
     except IPsecError as error:
         click.echo(f"What is up cannot be told: {error.sentence}", err=True)
         return {}
-    return {standing[each.name]: each for each in reports if each.name in standing}
+
+
+def reports(records: list[TunnelRecord], driver: Driver) -> dict[bytes, TunnelStatus]:
+    """Return what the IKE daemon says of tunnels, by Request ID; raises IPsecError."""
+    standing = {tunnel_name(r.request_id): r.request_id for r in records if r.state in LIVE}
+    return {standing[each.name]: each for each in driver.status() if each.name in standing}
+
+
+def facts(
+    records: list[TunnelRecord], live: Mapping[bytes, TunnelStatus]
+) -> list[dict[str, object]]:
+    """Return what there is to say of tunnels, for scripts."""
+    return [_facts(record, live.get(record.request_id)) for record in records]
 
 
 def _facts(record: TunnelRecord, live: TunnelStatus | None) -> dict[str, object]:
