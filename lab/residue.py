@@ -8,26 +8,25 @@ from lab.charon import Charon
 _LOOKS = (
     *("ip xfrm state", "ip xfrm policy", "ip -4 rule", "ip -6 rule"),
     *("ip -4 route show table all", "ip -6 route show table all", "ip addr", "ip link"),
-    *("nft list ruleset", "iptables-legacy-save", "ip6tables-legacy-save"),
+    *("nft list ruleset", "iptables-legacy -S", "iptables-legacy -t nat -S"),
+    *("ip6tables-legacy -S", "ip6tables-legacy -t nat -S"),
     "cat /etc/resolv.conf",
 )
 _SCRIPT = "\n".join(f"echo '== {look}'; {look} 2>&1" for look in _LOOKS)
 _VOLATILE = (
     (re.compile(r"(valid_lft|preferred_lft) \w+"), ""),
-    (re.compile(r"^# (Generated|Completed) .*$", re.MULTILINE), ""),
-    (re.compile(r"\[\d+:\d+\]"), "[packets]"),
     (re.compile(r"packets \d+ bytes \d+"), "packets"),
     (re.compile(r" expires \d+sec"), ""),
 )
 """What changes by itself: remaining times, counters of packets."""
 
 
-def machine_state(charon: Charon) -> str:
-    """Return the whole of a machine's network configuration, and what its charon knows."""
+def machine_state(charon: Charon) -> list[str]:
+    """Return all of a machine's network configuration, and what its charon knows, in lines."""
     found = charon.machine.run(["sh", "-c", _SCRIPT]).stdout
     for pattern, replacement in _VOLATILE:
         found = pattern.sub(replacement, found)
-    return found + _daemon_state(charon)
+    return (found + _daemon_state(charon)).splitlines()
 
 
 def _daemon_state(charon: Charon) -> str:

@@ -333,7 +333,13 @@ def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
 def _driver(config: "ClientConfig") -> "Driver":
     from carnet.ipsec.drivers import find_driver
 
-    return find_driver(config.drivers)
+    choice = config.drivers
+    if choice.helper is not None:
+        from carnet.ipsec import block
+        from carnet.ipsec.helper.client import HelperFilter
+
+        block.use(HelperFilter(choice.helper))
+    return find_driver(choice)
 
 
 def _driver_named(name: str | None) -> "DriverName | None":

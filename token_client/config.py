@@ -13,6 +13,7 @@ from msgspec import Meta, structs
 
 from carnet.config import Section, load_config
 from carnet.ipsec.drivers import Choice, DriverName
+from carnet.ipsec.helper.client import find_helper
 from carnet.objectives import required_by
 from carnet.wire.documents import Url
 
@@ -49,6 +50,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """strongSwan's VICI socket."""
     pluto: Path | None = None
     """Libreswan's control socket."""
+    helper: Path | None = None
+    """carnet-helper's socket; left out: the usual one, if it is there and this is not root."""
     minimum: tuple[str, ...] = ()
     """IPsec options and security objectives; what satisfies less is refused."""
     nat: bool | None = None
@@ -83,9 +86,8 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     @property
     def drivers(self) -> Choice:
         """Which driver is meant, and where its daemon is."""
-        return Choice(
-            self.driver, {DriverName.STRONGSWAN: self.vici, DriverName.LIBRESWAN: self.pluto}
-        )
+        sockets = {DriverName.STRONGSWAN: self.vici, DriverName.LIBRESWAN: self.pluto}
+        return Choice(self.driver, sockets, find_helper(self.helper))
 
 
 def load(**changed: Path | str | bool | None) -> ClientConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.helper.client import HelperDriver
 
 
 class DriverName(StrEnum):
@@ -77,6 +78,8 @@ class Choice:
     """None: the first that answers."""
     sockets: Mapping[DriverName, Path | None] = field(default_factory=dict)
     """None, or nothing: where the implementation itself puts it."""
+    helper: Path | None = None
+    """carnet-helper's socket, where this user has no way to the daemon herself."""
 
 
 def open_driver(name: DriverName, choice: Choice = Choice()) -> Driver:
@@ -92,6 +95,8 @@ def find_driver(choice: Choice) -> Driver:
     Where none answers it is the first that is installed, or simply the first: its own
     error says what to do. One machine has one IKE daemon: two would want the same UDP ports.
     """
+    if choice.helper is not None:
+        return HelperDriver(choice.helper)
     if choice.named is not None:
         return open_driver(choice.named, choice)
     for name in IMPLEMENTATIONS:
@@ -122,8 +127,20 @@ class Sighting:
 
 def look_around(choice: Choice) -> Iterator[Sighting]:
     """Ask each implementation in turn what it carries here, or the named one alone."""
+    if choice.helper is not None:
+        yield _look_through(HelperDriver(choice.helper))
+        return
     for name in IMPLEMENTATIONS if choice.named is None else (choice.named,):
         try:
             yield Sighting(name, open_driver(name, choice).capabilities())
         except IPsecError as error:
             yield Sighting(name, error.sentence)
+
+
+def _look_through(helper: HelperDriver) -> Sighting:
+    """Ask the helper; which implementation it drives is its own affair."""
+    try:
+        found = helper.capabilities()
+    except IPsecError as error:
+        return Sighting(next(iter(IMPLEMENTATIONS)), error.sentence)
+    return Sighting(DriverName(found.driver), found)

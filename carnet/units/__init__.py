@@ -16,6 +16,8 @@ SYSUSERS = Path("/etc/sysusers.d")
 PIN = Path("/etc/carnet/hsm.pin")
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")  # noqa: S108
 """By ProtectHome and PrivateTmp."""
+_ACCOUNTS = {"carnet-helper": "g carnet -\n"}
+"""What an agent needs in the place of a user of its own: who may call the helper."""
 _PLAIN = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
@@ -39,7 +41,7 @@ def render(agent: str, command: Path, config: Path) -> str:
 def install(agent: str, config: Path, root: Path) -> None:
     """Write unit and user of an agent below a root directory, and say what comes next."""
     command = _command(agent)
-    user = f'u {agent} - "Carnet" /var/lib/{agent} /usr/sbin/nologin\n'
+    user = _ACCOUNTS.get(agent, f'u {agent} - "Carnet" /var/lib/{agent} /usr/sbin/nologin\n')
     written = {
         UNITS / f"{agent}.service": render(agent, command, config.absolute()),
         SYSUSERS / f"{agent}.conf": user,
@@ -83,3 +85,4 @@ def install_command(agent: str) -> click.Command:
 
 
 host, target = install_command("carnet-host"), install_command("carnet-target")
+helper = install_command("carnet-helper")

@@ -6,8 +6,9 @@ import pytest
 
 from carnet.objectives import SecurityObjective
 from lab.pluto import Pluto
+from lab.residue import machine_state
 from tests.guest.cases import Case
-from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from tests.guest.offices import BY_VERSION, OBJECTIVES, fetch, open_office, prepare_office
 from tests.lab.offices import is_one_sentence
 
 CLOSED = (
@@ -18,13 +19,33 @@ _NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220
 
 
 def prepare_outside(directory):
-    prepare_office(directory, pairs=15)
+    prepare_office(directory, pairs=19)
 
 
 @pytest.fixture(scope="module")
 def office(lane):
     with open_office(lane) as made:
         yield made
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_ended_tunnel_leaves_nothing_whatever_its_objective(office, objective):
+    before = states(office)
+    where = ("--network", BY_VERSION[4].network)
+    process = office.start_connect("--foreground", "--objective", objective, *where)
+    process.wait_for_line("until Ctrl-C", 60)
+    request_id = office.tunnels()[-1]["request_id"]
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "established"', 60)
+    assert all(now != then for now, then in zip(states(office), before, strict=True))
+    office.target("tunnels", "end", request_id)
+    assert process.wait(60) == 5
+    assert "Target's operator ended it" in process.output()
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"', 60)
+    assert states(office) == before
+
+
+def states(office):
+    return [machine_state(charon) for charon in (office.client_charon, office.target_charon)]
 
 
 def test_without_ipsec_the_gate_is_open_to_what_was_granted_while_the_session_lasts(office):

@@ -9,10 +9,12 @@ from click.testing import CliRunner
 
 from carnet.errors import UsageError
 from carnet.units import render
+from helper_agent.cli import cli as helper
 from host_agent.cli import cli as host
 from target_agent.cli import cli as target
 
-COMMANDS = {"carnet-host": host, "carnet-target": target}
+COMMANDS = {"carnet-host": host, "carnet-target": target, "carnet-helper": helper}
+ACCOUNTS = {"carnet-helper": ("g", "carnet", "Group")}
 THRESHOLD = 2.0
 
 
@@ -49,8 +51,9 @@ def test_systemd_finds_nothing_wrong(unit):
 def test_the_user_is_made_that_the_unit_names(unit):
     agent = unit.stem
     (line,) = (unit.parents[1].parent / "sysusers.d" / f"{agent}.conf").read_text().splitlines()
-    assert line.split()[:2] == ["u", agent]
-    assert f"User={agent}\n" in unit.read_text()
+    kind, name, setting = ACCOUNTS.get(agent, ("u", agent, "User"))
+    assert line.split()[:2] == [kind, name]
+    assert f"{setting}={name}\n" in unit.read_text()
 
 
 @pytest.mark.parametrize("path", ["/opt/my carnet/x", "/opt/%h", "/opt/x\nUser=root", "relative"])

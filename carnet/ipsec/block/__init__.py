@@ -13,8 +13,19 @@ from carnet.ipsec.block.nft import Nft
 
 __all__ = ["Closed", "close", "find_filter", "lift", "names"]
 
-_FILTERS: tuple[PacketFilter, ...] = (Nft(), Iptables())
+_filters: tuple[PacketFilter, ...] = (Nft(), Iptables())
 """In the order in which they are tried."""
+
+
+def use(instead: PacketFilter) -> None:
+    """Have this process tell another packet filter: one that has the privileges."""
+    global _filters  # noqa: PLW0603  one machine, one way to its packet filter
+    _filters = (instead,)
+
+
+def is_possible() -> bool:
+    """Tell whether there is a packet filter here that takes a block."""
+    return _working() is not None
 
 
 def find_filter() -> PacketFilter:
@@ -48,4 +59,4 @@ def names() -> frozenset[str]:
 
 def _working() -> PacketFilter | None:
     """Return the first that works; asking the older iptables would already load its modules."""
-    return next((each for each in _FILTERS if each.works()), None)
+    return next((each for each in _filters if each.works()), None)

@@ -1,0 +1,217 @@
+"""An ordinary user's way to the IPsec daemon and the packet filter: through carnet-helper."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from carnet.errors import IPsecError
+from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.helper import messages as say
+from carnet.ipsec.spec import TunnelSpec
+
+DEFAULT_SOCKET = Path("/run/carnet-helper/socket")
+_SECONDS = 90.0
+"""For one call; an IKE negotiation of two connections may take twice 20."""
+_CONNECT_SECONDS = 5.0
+
+
+def find_helper(named: Path | None) -> Path | None:
+    """Return the helper's socket where it is to be used: the one named, or by whom root is not."""
+    if named is not None:
+        return named
+    there = os.geteuid() and os.access(DEFAULT_SOCKET, os.F_OK)
+    return DEFAULT_SOCKET if there else None
+
+
+class _Link:
+    """Calls, each over a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, call: say.Call, type_: Any = None) -> Any:
+        """Return the result of a call. Raises IPsecError."""
+        with self.open(call) as connection:
+            return self.receive(connection, type_)
+
+    def open(self, call: say.Call) -> socket.socket:
+        """Return a connection over which a call was sent. Raises IPsecError."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            connection.settimeout(_CONNECT_SECONDS)
+            connection.connect(str(self._path))
+            connection.sendall(msgspec.json.encode(call))
+            connection.settimeout(_SECONDS)
+        except OSError as error:
+            connection.close()
+            raise self._silent(error) from error
+        return connection
+
+    def receive(self, connection: socket.socket, type_: Any) -> Any:
+        """Return the next result. Raises IPsecError."""
+        try:
+            data = connection.recv(say.MAX_ANSWER)
+        except OSError as error:
+            raise self._silent(error) from error
+        if not data:
+            raise self._silent(ConnectionResetError("it hangs up"))
+        return say.result_of(data, type_)
+
+    def _silent(self, error: OSError) -> IPsecError:
+        if isinstance(error, PermissionError):
+            return IPsecError(
+                f"You may not use {self._path}; have the operator of this machine add you to its "
+                f"group, and log in anew."
+            )
+        return IPsecError(
+            f"carnet-helper does not answer at {self._path} ({error.strerror or error}); start it "
+            f"(systemctl start carnet-helper), or run this as root."
+        )
+
+
+class HelperDriver:
+    """The driver of whoever has no privileges: the helper's, with the caller's tunnels in it."""
+
+    name = "helper"
+    resumes = True
+
+    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
+        self._link = _Link(path)
+        self._watching: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def answers(self) -> bool:
+        """Tell whether helper and daemon are there."""
+        try:
+            self.capabilities()
+        except IPsecError:
+            return False
+        return True
+
+    def capabilities(self) -> Capabilities:
+        """Ask what daemon and kernel can carry."""
+        found: Capabilities = self._link.ask(say.Capabilities(), Capabilities)
+        return found
+
+    def install(self, spec: TunnelSpec) -> None:
+        """Give the daemon the tunnel and its secrets."""
+        self._link.ask(say.Install(spec=say.to_message(spec)))
+
+    def up(self, spec: TunnelSpec) -> TunnelStatus:
+        """Initiate IKE, and confirm what came up."""
+        return self._report(say.Up(spec=say.to_message(spec)))
+
+    def confirm(self, spec: TunnelSpec) -> TunnelStatus:
+        """Compare the live tunnel with what was agreed."""
+        return self._report(say.Confirm(spec=say.to_message(spec)))
+
+    def _report(self, call: say.Call) -> TunnelStatus:
+        found: TunnelStatus = self._link.ask(call, TunnelStatus)
+        return found
+
+    def forget_secrets(self, name: str) -> None:
+        """Take the pre-shared keys out of the daemon."""
+        self._link.ask(say.Forget(name=name))
+
+    def resumable(self) -> frozenset[str]:
+        """Return the caller's tunnels that can be negotiated anew."""
+        return frozenset(self._link.ask(say.Resumable(), list[str]))
+
+    def resume(self, name: str) -> TunnelStatus:
+        """Initiate IKE anew for a tunnel that was lost."""
+        return self._report(say.Resume(name=name))
+
+    def down(self, name: str) -> None:
+        """End the tunnel and remove all of it."""
+        self._link.ask(say.Down(name=name))
+
+    def status(self) -> list[TunnelStatus]:
+        """Report the caller's live tunnels."""
+        found: list[TunnelStatus] = self._link.ask(say.Status(), list[TunnelStatus])
+        return found
+
+    def installed(self) -> frozenset[str]:
+        """Return the names of all that is the caller's."""
+        return frozenset(self._link.ask(say.Installed(), list[str]))
+
+    def sweep(self, keep: frozenset[str]) -> list[str]:
+        """Remove whatever of the caller's is not to be kept."""
+        doomed = sorted(self.installed() - keep)
+        for name in doomed:
+            self.down(name)
+        return doomed
+
+    def watch(self) -> Iterator[TunnelEvent]:
+        """Yield what happens to the caller's tunnels from this call on."""
+        connection = self._link.open(say.Watch())
+        try:
+            self._link.receive(connection, None)
+            connection.settimeout(None)
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            self._watching.add(connection)
+        return self._events(connection)
+
+    def _events(self, connection: socket.socket) -> Iterator[TunnelEvent]:
+        try:
+            while True:
+                yield self._link.receive(connection, TunnelEvent)
+        except IPsecError:
+            return
+        finally:
+            with self._lock:
+                self._watching.discard(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """End every watch()."""
+        with self._lock:
+            for connection in self._watching:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def render(self, spec: TunnelSpec) -> str:
+        """Show what the helper would be asked for, secrets masked."""
+        shown = msgspec.to_builtins(say.to_message(spec))
+        return "".join(
+            f"{name} = {'***' if name in {'psk', 'ppk', 'ah_half'} else value}\n"
+            for name, value in shown.items()
+        )
+
+
+class HelperFilter:
+    """The packet filter of whoever has no privileges."""
+
+    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
+        self._link = _Link(path)
+
+    def works(self) -> bool:
+        """Whether it can be told here all that a block needs."""
+        try:
+            return bool(self._link.ask(say.Works(), bool))
+        except IPsecError:
+            return False
+
+    def close(self, closed: Closed) -> None:
+        """Close. Raises IPsecError."""
+        self._link.ask(say.Close(block=say.to_block(closed)))
+
+    def lift(self, name: str) -> None:
+        """Take the block of that tunnel out. Raises IPsecError."""
+        self._link.ask(say.Lift(name=name))
+
+    def names(self) -> frozenset[str]:
+        """Return the caller's tunnels that have a block here."""
+        try:
+            return frozenset(self._link.ask(say.Names(), list[str]))
+        except IPsecError:
+            return frozenset()

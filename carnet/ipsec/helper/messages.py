@@ -1,0 +1,244 @@
+"""What an ordinary user's command may ask of carnet-helper, and what comes back: JSON.
+
+Each field has its type and its bounds, and what is not listed is refused. What a tunnel is
+besides (this end is the Client's, any local address, no suites for benchmarks) cannot be said.
+"""
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
+from carnet.objectives import Objective
+
+MAX_MESSAGE = 16 * 1024
+"""Bytes of a call."""
+MAX_ANSWER = 128 * 1024
+
+Name = Annotated[str, Meta(pattern=r"\Acarnet-[0-9a-f]{32}\Z")]
+"""Of a tunnel; made of its Request ID."""
+Word = Annotated[str, Meta(max_length=80)]
+Identity = Annotated[str, Meta(pattern=r"\A(ah-)?[ctp]-[0-9a-f]{16,64}\.carnet\Z")]
+"""Of one session of Carnet's: a key that a user loads must fit no other connection here."""
+Address = Annotated[str, Meta(max_length=45)]
+Network = Annotated[str, Meta(max_length=49)]
+Secret = Annotated[bytes, Meta(min_length=32, max_length=64)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Proposals = Annotated[tuple[Word, ...], Meta(max_length=8)]
+Networks = Annotated[tuple[Network, ...], Meta(max_length=32)]
+Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=8)]
+Places = Annotated[tuple[tuple[Address, Port], ...], Meta(max_length=32)]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No field optional, none unknown."""
+
+
+class Half(_Strict, frozen=True, kw_only=True):
+    """carnet.ipsec.spec.AhHalf."""
+
+    local_identity: Identity
+    remote_identity: Identity
+    psk: Secret
+    ppk: Secret | None
+    ppk_id: Identity | None
+
+
+class Spec(_Strict, frozen=True, kw_only=True):
+    """carnet.ipsec.spec.TunnelSpec, as far as an ordinary user has a say in it."""
+
+    name: Name
+    objective: Objective
+    mode: Mode
+    ike_version: Annotated[int, Meta(ge=1, le=2)]
+    remote_addresses: Addresses
+    local_identity: Identity
+    remote_identity: Identity
+    ike_proposals: Proposals
+    esp_proposals: Proposals
+    ah_proposals: Proposals
+    remote_networks: Networks
+    virtual_address: Address | None
+    psk: Secret
+    ppk: Secret | None
+    ppk_id: Identity | None
+    force_udp: bool
+    lifetime: Annotated[int, Meta(ge=1, le=366 * 86400)]
+    dead_peer_seconds: Annotated[int, Meta(ge=1, le=3600)]
+    ah_half: Half | None
+
+    def __repr__(self) -> str:
+        """Leave the secrets out."""
+        return f"Spec({self.name!r})"
+
+
+FIXED: dict[str, Any] = {
+    "role": Role.CLIENT,
+    "local_addresses": (),
+    "local_networks": (),
+    "allow_weak": False,
+}
+"""What a user has no say in."""
+
+
+def to_message(spec: TunnelSpec) -> Spec:
+    """Return a spec as it is sent. Raises IPsecError for what carnet-helper would not do."""
+    for name, value in FIXED.items():
+        if getattr(spec, name) != value:
+            raise IPsecError(
+                f"carnet-helper makes no tunnel with another {name}; run this as root."
+            )
+    said = {name: getattr(spec, name) for name in Spec.__struct_fields__}
+    half = spec.ah_half
+    parts = {each.name: getattr(half, each.name) for each in fields(AhHalf)} if half else None
+    return Spec(**{**said, "ah_half": Half(**parts) if parts else None})
+
+
+def to_spec(said: Spec) -> TunnelSpec:
+    """Return the spec that a message says. Raises IPsecError if it is none."""
+    named = {name: getattr(said, name) for name in Spec.__struct_fields__}
+    half = said.ah_half
+    parts = {name: getattr(half, name) for name in Half.__struct_fields__} if half else None
+    return TunnelSpec(**{**named, **FIXED, "ah_half": AhHalf(**parts) if parts else None})
+
+
+class Block(_Strict, frozen=True, kw_only=True):
+    """carnet.ipsec.block.Closed; whether ESP is in user space the helper finds out itself."""
+
+    name: Name
+    networks: Networks
+    targets: Addresses
+    hosts: Places
+
+
+def to_block(closed: Closed) -> Block:
+    """Return a block as it is sent."""
+    return Block(**{name: getattr(closed, name) for name in Block.__struct_fields__})
+
+
+class Call(_Strict, frozen=True, kw_only=True, tag_field="call", tag=str.lower):
+    """One thing to do."""
+
+
+class Capabilities(Call, frozen=True, kw_only=True):
+    """Driver.capabilities()."""
+
+
+class Install(Call, frozen=True, kw_only=True):
+    """Driver.install()."""
+
+    spec: Spec
+
+
+class Up(Call, frozen=True, kw_only=True):
+    """Driver.up()."""
+
+    spec: Spec
+
+
+class Confirm(Call, frozen=True, kw_only=True):
+    """Driver.confirm()."""
+
+    spec: Spec
+
+
+class Forget(Call, frozen=True, kw_only=True):
+    """Driver.forget_secrets()."""
+
+    name: Name
+
+
+class Resumable(Call, frozen=True, kw_only=True):
+    """Driver.resumable(), of the caller's own."""
+
+
+class Resume(Call, frozen=True, kw_only=True):
+    """Driver.resume()."""
+
+    name: Name
+
+
+class Down(Call, frozen=True, kw_only=True):
+    """Driver.down()."""
+
+    name: Name
+
+
+class Status(Call, frozen=True, kw_only=True):
+    """Driver.status(), of the caller's own."""
+
+
+class Installed(Call, frozen=True, kw_only=True):
+    """Driver.installed(), of the caller's own."""
+
+
+class Watch(Call, frozen=True, kw_only=True):
+    """Driver.watch(), of the caller's own: an empty answer, then one for each event."""
+
+
+class Works(Call, frozen=True, kw_only=True):
+    """PacketFilter.works()."""
+
+
+class Close(Call, frozen=True, kw_only=True):
+    """PacketFilter.close()."""
+
+    block: Block
+
+
+class Lift(Call, frozen=True, kw_only=True):
+    """PacketFilter.lift()."""
+
+    name: Name
+
+
+class Names(Call, frozen=True, kw_only=True):
+    """PacketFilter.names(), of the caller's own."""
+
+
+AnyCall = (
+    Capabilities | Install | Up | Confirm | Forget | Resumable | Resume | Down | Status
+    | Installed | Watch | Works | Close | Lift | Names
+)  # fmt: skip
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a call: a result, or the sentence of an error of one of our kinds."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+    sentence: str = ""
+
+
+_ERRORS: dict[str, type[IPsecError]] = {
+    each.__name__: each for each in (IPsecError, IKESilentError, IKERefusedError)
+}
+
+
+def answer_of(result: object) -> bytes:
+    """Return a result as it is sent."""
+    return msgspec.json.encode(Answer(result=msgspec.Raw(msgspec.json.encode(result))))
+
+
+def failure_of(error: IPsecError) -> bytes:
+    """Return an error as it is sent."""
+    kind = type(error).__name__
+    known = kind if kind in _ERRORS else IPsecError.__name__
+    return msgspec.json.encode(Answer(error=known, sentence=error.sentence))
+
+
+def result_of(data: bytes, type_: Any) -> Any:
+    """Return what an answer holds. Raises IPsecError: the one that it tells, or for nonsense."""
+    try:
+        answer = msgspec.json.decode(data, type=Answer)
+        if answer.error is None:
+            return msgspec.json.decode(answer.result, type=type_)
+    except msgspec.MsgspecError as error:
+        raise IPsecError(
+            "carnet-helper is of another version; restart it (systemctl restart carnet-helper)."
+        ) from error
+    raise _ERRORS.get(answer.error, IPsecError)(answer.sentence)

@@ -1,0 +1,59 @@
+"""`carnet-helper`: serves the ordinary users of a traveller's machine."""
+
+import signal
+from pathlib import Path
+
+import click
+
+from carnet import console
+from carnet.lazy import LazyGroup
+from helper_agent.config import DEFAULT_PATH
+
+
+@click.group(cls=LazyGroup, lazy={"install-units": "carnet.units:helper"})
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="The configuration file; there need be none.",
+)
+@click.version_option(package_name="carnet")
+@click.pass_context
+def cli(context: click.Context, config: Path) -> None:
+    """Carnet's helper: gives ordinary users' tunnels to the IPsec daemon and packet filter."""
+    context.obj = config
+
+
+@cli.command()
+@click.pass_obj
+def serve(path: Path) -> None:
+    """Serve until told to stop."""
+    import structlog
+
+    from carnet.ipsec.drivers import Choice, DriverName, find_driver
+    from carnet.service import start_log
+    from carnet.supervision import Manager
+    from helper_agent import config as configuration
+    from helper_agent.addresses import own_addresses
+    from helper_agent.owners import Owners
+    from helper_agent.server import Server, listen
+    from helper_agent.service import Service
+
+    start_log()
+    settings, manager = configuration.load(path), Manager()
+    listening = listen(settings.socket, settings.group)
+    choice = Choice(DriverName.STRONGSWAN, {DriverName.STRONGSWAN: settings.vici})
+    owners = Owners(settings.directory, settings.tunnels_per_user)
+    service = Service(settings, find_driver(choice), owners, own_addresses)
+    server = Server(listening, service, lambda: find_driver(choice))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    structlog.get_logger().info("ready", socket=str(settings.socket))
+    manager.ready()
+    server.serve()
+
+
+def main() -> None:
+    """Run the command."""
+    console.run_command(cli, "carnet-helper")

@@ -1,0 +1,43 @@
+"""The helper's configuration file; most machines have none, and need none."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from carnet.config import Section, load_config
+
+DEFAULT_PATH = Path("/etc/carnet/helper.toml")
+_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+"""Networks that are nobody's on the Internet (RFC 1918, RFC 6598, RFC 4193)."""
+
+
+class HelperConfig(Section, frozen=True, kw_only=True):
+    """All of the file; every key may be left out."""
+
+    directory: Path = Path("/run/carnet-helper")
+    """Where it keeps whose each tunnel is; in memory, and root's alone."""
+    socket: Path = Path("/run/carnet-helper/socket")
+    group: str = "carnet"
+    """Who may connect, beside root."""
+    vici: Path | None = None
+    """strongSwan's VICI socket."""
+    networks: tuple[str, ...] = _PRIVATE
+    """Networks that tunnels of ordinary users may lead to, or to parts of them: what leads
+    into one user's tunnel is led there for all users of this machine."""
+    targets: tuple[str, ...] = ("0.0.0.0/0", "::/0")
+    """Networks that Targets may be in."""
+    tunnels_per_user: Annotated[int, Meta(ge=1, le=64)] = 4
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that is none."""
+        for network in (*self.networks, *self.targets):
+            ip_network(network)
+
+
+def load(path: Path) -> HelperConfig:
+    """Return the configuration, empty where the usual file is not there. Raises UsageError."""
+    if path == DEFAULT_PATH and not path.exists():
+        return HelperConfig()
+    return load_config(path, HelperConfig)

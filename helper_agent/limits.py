@@ -1,0 +1,90 @@
+"""What a tunnel or a block may be that an ordinary user asks for.
+
+Policies, routes and packet filters are the whole machine's: what one user has led into her
+tunnel, or held back, is so for all. So the networks are limited to what the operator allows,
+and an address that means something on this machine is nobody's.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from carnet.errors import IPsecError
+from carnet.ipsec.helper.messages import Block, Spec
+from carnet.ipsec.spec import Mode
+from helper_agent.config import HelperConfig
+
+_REFUSED = "carnet-helper does not {what}; ask the operator of this machine, or use another one."
+Net = IPv4Network | IPv6Network
+
+
+def check_spec(spec: Spec, config: HelperConfig, own: Iterable[str]) -> None:
+    """Raise IPsecError for a tunnel that an ordinary user may not have.
+
+    `own` are this machine's addresses.
+    """
+    _check_targets(spec.remote_addresses, config)
+    alone = hosts(spec.remote_addresses) if spec.mode is Mode.TRANSPORT else []
+    _check_networks(spec.remote_networks, alone, config)
+    if spec.virtual_address is not None:
+        _check_virtual(spec.virtual_address, own)
+
+
+def check_block(block: Block, config: HelperConfig) -> None:
+    """Raise IPsecError for a block that an ordinary user may not have."""
+    _check_targets(block.targets, config)
+    _check_networks(block.networks, hosts(block.targets), config)
+    for address, _ in block.hosts:
+        _number(address)
+
+
+def _check_targets(addresses: Iterable[str], config: HelperConfig) -> None:
+    allowed = [ip_network(each) for each in config.targets]
+    for address in addresses:
+        number = _number(address)
+        special = number.is_loopback or number.is_multicast or number.is_unspecified
+        if special or not any(number in network for network in allowed):
+            raise _refuse(f"let tunnels lead to {address}")
+
+
+def _check_networks(networks: Iterable[str], alone: list[str], config: HelperConfig) -> None:
+    allowed = [ip_network(each) for each in config.networks]
+    for text in networks:
+        network = _network(text)
+        if str(network) not in alone and not any(_is_within(network, each) for each in allowed):
+            raise _refuse(f"lead {text} into tunnels of ordinary users")
+
+
+def _check_virtual(address: str, own: Iterable[str]) -> None:
+    number = _number(address)
+    special = (
+        number.is_loopback or number.is_multicast or number.is_unspecified or number.is_link_local
+    )
+    if special or str(number) in own:
+        raise _refuse(f"take {address} as the address of a tunnel")
+
+
+def hosts(addresses: Iterable[str]) -> list[str]:
+    """Return addresses as networks. Raises IPsecError."""
+    return [str(ip_network(_number(address))) for address in addresses]
+
+
+def _is_within(network: Net, other: Net) -> bool:
+    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
+
+
+def _number(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise _refuse(f"know {text!r} for an address") from error
+
+
+def _network(text: str) -> Net:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise _refuse(f"know {text!r} for a network") from error
+
+
+def _refuse(what: str) -> IPsecError:
+    return IPsecError(_REFUSED.format(what=what))

@@ -1,0 +1,173 @@
+"""The helper's socket: who calls is what the kernel says (SO_PEERCRED), and how often is limited.
+
+One call a connection, one thread a connection; both are few for each user, so that none
+keeps the others out.
+"""
+
+import grp
+import os
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from carnet.errors import IPsecError, UsageError
+from carnet.ipsec.driver import Driver
+from carnet.ipsec.helper import messages as said
+from helper_agent.service import Service
+
+log = structlog.get_logger()
+
+CONNECTIONS_PER_USER = 8
+CONNECTIONS = 64
+CALL_SECONDS = 5.0
+"""In which a call must have arrived."""
+_CREDENTIALS = struct.Struct("3i")
+
+_decoder = msgspec.json.Decoder(said.AnyCall)
+
+
+def listen(path: Path, group: str) -> socket.socket:
+    """Return a new listening socket, which root and that group may use.
+
+    Raises UsageError if there can be none.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        number = _number_of(group)
+        if path.stat().st_gid != number:
+            os.chown(path, -1, number)
+        path.chmod(0o660)
+        listening.listen(CONNECTIONS)
+    except (OSError, KeyError) as error:
+        listening.close()
+        raise UsageError(
+            f"Cannot make the socket {path} for the group {group}: {error}; make the group "
+            f"(groupadd --system {group}), and run this as root."
+        ) from error
+    return listening
+
+
+def _number_of(group: str) -> int:
+    return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+
+
+class Server:
+    """Serves until the listening socket is closed."""
+
+    def __init__(
+        self, listening: socket.socket, service: Service, make_driver: Callable[[], Driver]
+    ) -> None:
+        self._listening = listening
+        self._service = service
+        self._make_driver = make_driver
+        self._open: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    def serve(self) -> None:
+        """Take calls, for ever; returns when stop() was called."""
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            uid = _caller(connection)
+            if not self._take_place(uid):
+                log.warning("too-many-connections", uid=uid)
+                connection.close()
+                continue
+            threading.Thread(target=self._serve_one, args=(connection, uid), daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no more calls."""
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _take_place(self, uid: int) -> bool:
+        with self._lock:
+            if self._open[uid] >= CONNECTIONS_PER_USER or self._open.total() >= CONNECTIONS:
+                return False
+            self._open[uid] += 1
+            return True
+
+    def _serve_one(self, connection: socket.socket, uid: int) -> None:
+        try:
+            with connection:
+                self._obey(connection, uid)
+        except OSError as error:
+            log.info("caller-gone", uid=uid, reason=str(error))
+        except Exception:
+            log.exception("call-failed", uid=uid)
+        finally:
+            with self._lock:
+                self._open[uid] -= 1
+
+    def _obey(self, connection: socket.socket, uid: int) -> None:
+        connection.settimeout(CALL_SECONDS)
+        try:
+            call = _decoder.decode(_receive(connection))
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.warning("not-understood", uid=uid, reason=type(error).__name__)
+            return
+        what = type(call).__name__.lower()
+        try:
+            if isinstance(call, said.Watch):
+                self._watch(connection, uid)
+                return
+            answer = said.answer_of(self._service.obey(uid, call))
+            log.info("done", uid=uid, call=what)
+        except IPsecError as error:
+            log.info("refused", uid=uid, call=what, reason=error.sentence)
+            answer = said.failure_of(error)
+        connection.sendall(answer)
+
+    def _watch(self, connection: socket.socket, uid: int) -> None:
+        """Tell the caller what happens to her tunnels until she or the daemon goes."""
+        driver = self._make_driver()
+        events = self._service.watch(uid, driver)
+        threading.Thread(target=_close_with, args=(connection, driver), daemon=True).start()
+        try:
+            connection.sendall(said.answer_of(None))
+            for event in events:
+                connection.sendall(said.answer_of(event))
+        finally:
+            driver.close()
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _close_with(connection: socket.socket, driver: Driver) -> None:
+    """End a watch when its caller goes, or says another word."""
+    with suppress(OSError):
+        connection.settimeout(None)
+        connection.recv(1)
+    driver.close()
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """Return one message. Raises ValueError if it is longer than one may be."""
+    data, _, flags, _ = connection.recvmsg(said.MAX_MESSAGE)
+    if flags & socket.MSG_TRUNC:
+        raise ValueError("too long")
+    return data
+
+
+def _caller(connection: socket.socket) -> int:
+    """Return the user id of who connected, as the kernel knows it (unix(7))."""
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(packed)
+    return int(uid)

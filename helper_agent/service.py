@@ -1,0 +1,163 @@
+"""Doing what a caller asks for, as far as it is hers to ask."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from carnet.errors import IPsecError
+from carnet.ipsec import block
+from carnet.ipsec.driver import Driver, TunnelEvent
+from carnet.ipsec.helper import messages as said
+from carnet.ipsec.spec import TunnelSpec
+from helper_agent.config import HelperConfig
+from helper_agent.limits import check_block, check_spec, hosts
+from helper_agent.owners import Owners
+
+_NOT_HERS = "There is no such tunnel of yours; connect again."
+
+
+class Service:
+    """What the helper does, for the caller whose user id the kernel vouches for."""
+
+    def __init__(
+        self,
+        config: HelperConfig,
+        driver: Driver,
+        owners: Owners,
+        own_addresses: Callable[[], frozenset[str]],
+    ) -> None:
+        self._config = config
+        self._driver = driver
+        self._owners = owners
+        self._own_addresses = own_addresses
+
+    def obey(self, uid: int, call: said.AnyCall) -> object:
+        """Return the result of a call. Raises IPsecError."""
+        return _DOERS[type(call)](self, uid, call)
+
+    def watch(self, uid: int, driver: Driver) -> Iterator[TunnelEvent]:
+        """Yield what happens to the caller's tunnels; `driver` is this watch's own."""
+        events = driver.watch()
+        return (event for event in events if self._owners.owns(uid, event.name))
+
+    def capabilities(self, _: int, __: said.Capabilities) -> object:
+        """Tell what daemon and kernel can carry."""
+        return self._driver.capabilities()
+
+    def install(self, uid: int, call: said.Install) -> object:
+        """Give the daemon a tunnel that is the caller's from now on."""
+        spec = said.to_spec(call.spec)
+        check_spec(call.spec, self._config, self._own_addresses())
+        self._claim(uid, spec.name, spec.remote_networks or hosts(spec.remote_addresses))
+        try:
+            self._driver.install(spec)
+        except IPsecError:
+            self._let_go(spec.name)
+            raise
+        return None
+
+    def up(self, uid: int, call: said.Up) -> object:
+        """Initiate what she has installed."""
+        try:
+            return self._driver.up(self._hers(uid, call.spec))
+        except IPsecError:
+            self._let_go(call.spec.name)
+            raise
+
+    def confirm(self, uid: int, call: said.Confirm) -> object:
+        """Compare what stands with what she says was agreed."""
+        try:
+            return self._driver.confirm(self._hers(uid, call.spec))
+        except IPsecError:
+            self._let_go(call.spec.name)
+            raise
+
+    def forget(self, uid: int, call: said.Forget) -> object:
+        """Take the keys of what is hers out of the daemon."""
+        if self._owners.owns(uid, call.name):
+            self._driver.forget_secrets(call.name)
+        return None
+
+    def resumable(self, uid: int, _: said.Resumable) -> object:
+        """Name what is hers and can be negotiated anew."""
+        return [each for each in self._driver.resumable() if self._owners.owns(uid, each)]
+
+    def resume(self, uid: int, call: said.Resume) -> object:
+        """Negotiate anew what is hers."""
+        if not self._owners.owns(uid, call.name):
+            raise IPsecError(_NOT_HERS)
+        return self._driver.resume(call.name)
+
+    def down(self, uid: int, call: said.Down) -> object:
+        """End what is hers; of another's she is told what she is told where there is none."""
+        if self._owners.owns(uid, call.name):
+            self._driver.down(call.name)
+            self._let_go(call.name)
+        return None
+
+    def status(self, uid: int, _: said.Status) -> object:
+        """Report what is hers."""
+        return [each for each in self._driver.status() if self._owners.owns(uid, each.name)]
+
+    def installed(self, uid: int, _: said.Installed) -> object:
+        """Name what is hers."""
+        return [each for each in self._driver.installed() if self._owners.owns(uid, each)]
+
+    def works(self, _: int, __: said.Works) -> object:
+        """Tell whether there is a packet filter."""
+        return block.is_possible()
+
+    def close(self, uid: int, call: said.Close) -> object:
+        """Hold packets back for a tunnel that is the caller's from now on."""
+        check_block(call.block, self._config)
+        userspace = self._driver.capabilities().userspace
+        self._claim(uid, call.block.name, call.block.networks)
+        parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
+        block.close(block.Closed(**parts, userspace=userspace))
+        return None
+
+    def lift(self, uid: int, call: said.Lift) -> object:
+        """Take a block out that is hers."""
+        if self._owners.owns(uid, call.name):
+            block.lift(call.name)
+            self._let_go(call.name)
+        return None
+
+    def names(self, uid: int, _: said.Names) -> object:
+        """Name the blocks that are hers."""
+        return [each for each in block.names() if self._owners.owns(uid, each)]
+
+    def _claim(self, uid: int, name: str, networks: Iterable[str]) -> None:
+        taken = name in self._driver.installed() or name in block.names()
+        self._owners.claim(name, uid, networks, taken=taken)
+
+    def _hers(self, uid: int, spec: said.Spec) -> TunnelSpec:
+        """Return a spec of what she has installed. Raises IPsecError if it is not hers."""
+        check_spec(spec, self._config, ())
+        if not self._owners.owns(uid, spec.name):
+            raise IPsecError(_NOT_HERS)
+        return said.to_spec(spec)
+
+    def _let_go(self, name: str) -> None:
+        """Let a name go if nothing is left of it; what cannot be asked may have something."""
+        with suppress(IPsecError):
+            if name not in self._driver.installed() and name not in block.names():
+                self._owners.forget(name)
+
+
+_DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
+    said.Capabilities: Service.capabilities,
+    said.Install: Service.install,
+    said.Up: Service.up,
+    said.Confirm: Service.confirm,
+    said.Forget: Service.forget,
+    said.Resumable: Service.resumable,
+    said.Resume: Service.resume,
+    said.Down: Service.down,
+    said.Status: Service.status,
+    said.Installed: Service.installed,
+    said.Works: Service.works,
+    said.Close: Service.close,
+    said.Lift: Service.lift,
+    said.Names: Service.names,
+}

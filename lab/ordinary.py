@@ -1,0 +1,65 @@
+"""Ordinary users on a machine of the lab: no capability, and nothing of root's to read."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.machine import Machine
+
+GROUP = 61000
+"""Whose members may call carnet-helper."""
+ALICE, MALLORY = 61001, 61002
+_CHECKOUT = Path(__file__).parents[1]
+_OPEN = 0o001
+
+
+def as_user(uid: int, *, member: bool = True) -> list[str]:
+    """Return what a command begins with that such a user runs."""
+    groups = f"--groups={GROUP}" if member else "--clear-groups"
+    return [
+        *("setpriv", f"--reuid={uid}", f"--regid={uid}", groups),
+        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"),
+    ]
+
+
+def admit(machine: Machine, *uids: int) -> None:
+    """Let users run programs on a machine, and give each a directory in memory."""
+    for uid in uids:
+        home = f"/run/user/{uid}"
+        machine.run(["install", "-d", "-m", "0700", "-o", str(uid), "-g", str(uid), home])
+    for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(_CHECKOUT))):
+        closed = _closed_parent(Path(path))
+        if closed is not None:
+            machine.run(["sh", "-ec", _OPENING, "sh", path, str(closed)])
+
+
+_OPENING = """
+mkdir -p /run/kept; mount --bind "$1" /run/kept
+mount -t tmpfs -o mode=0755 tmpfs "$2"
+mkdir -p "$1"; mount --bind /run/kept "$1"; umount /run/kept
+"""
+"""Have of a directory that only root enters nothing but what is needed, for this machine alone."""
+
+
+def _closed_parent(path: Path) -> Path | None:
+    """Return the outermost directory on the way that not everybody enters."""
+    parents = [path, *path.parents]
+    return next((each for each in reversed(parents) if not each.stat().st_mode & _OPEN), None)
+
+
+def give(directory: Path, uid: int) -> None:
+    """Make a directory and all in it a user's own."""
+    for parent, _, files in os.walk(directory):
+        for path in (parent, *(f"{parent}/{name}" for name in files)):
+            os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def environment(uid: int) -> dict[str, str]:
+    """Return what is in such a user's environment besides."""
+    return {"XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+
+
+def command(uid: int, argv: Sequence[str], *, member: bool = True) -> list[str]:
+    """Return a command as such a user runs it."""
+    return [*as_user(uid, member=member), *argv]

@@ -1,0 +1,173 @@
+"""`carnet` without privileges: what she can do through carnet-helper, and another user cannot."""
+
+import json
+
+import pytest
+
+from lab.http_client import request
+from lab.network import SERVER_ADDRESS
+from lab.ordinary import ALICE, GROUP, MALLORY, admit, as_user, environment, give
+from lab.residue import machine_state
+from lab.waiting import wait_until
+from lab.world import World
+from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+from tests.lab.test_endings import ended_at_target, established
+
+SOCKET = "/run/carnet-helper/socket"
+
+
+class OrdinaryOffice(AtWork):
+    """Its traveller is an ordinary user of a machine that others use, too."""
+
+    def start(self):
+        super().start()
+        client = self.world.client
+        admit(client, ALICE, MALLORY)
+        self.world.directory.chmod(0o711)
+        for directory in (client.directory, self.world.token):
+            give(directory, ALICE)
+        self.start_helper()
+
+    def start_helper(self):
+        config = self.world.client.path("/run/helper.toml")
+        config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n')
+        config.chmod(0o600)
+        self.helper = self.world.client.start(
+            ["carnet-helper", "--config", "/run/helper.toml", "serve"], log="../helper.log"
+        )
+        self.helper.wait_for_line('"event": "ready"')
+
+    def command(self, machine, *argv, extra=None, **given):
+        if machine is self.world.client:
+            argv = (*as_user(ALICE), *argv)
+            extra = environment(ALICE) | (extra or {})
+        return super().command(machine, *argv, extra=extra, **given)
+
+    def as_mallory(self, *argv, member=True):
+        return self.world.client.run(
+            [*as_user(MALLORY, member=member), *argv],
+            extra=environment(MALLORY) | {"HOME": f"/run/user/{MALLORY}"},
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with World() as world:
+        made = OrdinaryOffice(world, lane)
+        made.set_up(8)
+        (world.server.directory / "plan.txt").write_bytes(FILE)
+        directory = str(world.server.directory)
+        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+        world.server.wait_for_port(80)
+        made.start()
+        # What charon's first tunnel makes and keeps: its device.
+        assert made.carnet("connect").returncode == 0
+        made.carnet("disconnect")
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+def test_she_has_no_privileges(office):
+    assert office.command(office.world.client, "id", "-u").stdout == f"{ALICE}\n"
+    refused = office.command(office.world.client, "ip", "link", "set", "lo", "down", check=False)
+    assert "not permitted" in refused.stderr
+    reading = office.command(office.world.client, "cat", "/run/helper.toml", check=False)
+    assert "denied" in reading.stderr
+
+
+def test_she_connects_and_is_closed_and_ends_it(office):
+    before = machine_state(office.client_charon)
+    done = office.carnet("connect")
+    assert done.returncode == 0, done.stderr
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["up"], tunnel["closed"]) == (True, True)
+    request_id = established(office)
+    assert office.carnet("disconnect").returncode == 0
+    ended_at_target(office, request_id)
+    assert machine_state(office.client_charon) == before
+
+
+def test_another_user_neither_sees_nor_ends_it(office):
+    assert office.carnet("connect").returncode == 0
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    name = tunnel["name"]
+    assert json.loads(office.as_mallory("carnet", "status", "--json").stdout) == []
+    for call in ({"call": "down", "name": name}, {"call": "lift", "name": name}):
+        assert send(office, call) == {"result": None, "error": None, "sentence": ""}
+    for call in ("status", "installed", "names"):
+        assert send(office, {"call": call})["result"] == []
+    (after,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (after["up"], after["closed"]) == (True, True)
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+
+
+def test_the_helper_s_restart_forgets_nobody_s_tunnel(office):
+    assert office.carnet("connect").returncode == 0
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    office.helper.kill()
+    office.start_helper()
+    send(office, {"call": "down", "name": tunnel["name"]})
+    (after,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (after["up"], after["closed"]) == (True, True)
+    assert office.carnet("disconnect").stdout == "Ended the tunnel to work.\n"
+
+
+def test_her_agent_ends_it_when_target_does(office):
+    before = machine_state(office.client_charon)
+    assert office.carnet("connect").returncode == 0
+    request_id = established(office)
+    office.target("tunnels", "end", request_id)
+
+    def record():
+        return json.loads(office.carnet("status", "--json").stdout)[0]["ended"]
+
+    wait_until(record, "her agent to say why", 40)
+    assert "Target's operator ended it" in record()
+    assert machine_state(office.client_charon) == before
+
+
+def test_who_is_not_of_the_group_cannot_call(office):
+    done = office.as_mallory("carnet", "status", member=False)
+    assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
+    assert "add you to its group" in done.stderr
+
+
+def test_floods_of_one_user_keep_no_other_out(office):
+    """As many connections as he can open, and left open."""
+    flood = (
+        "import socket, sys\n"
+        "kept = []\n"
+        "for _ in range(200):\n"
+        "    kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))\n"
+        f"    kept[-1].connect({SOCKET!r})\n"
+        "print('flooded', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    machine = office.world.client
+    process = machine.start(
+        [*as_user(MALLORY), "python", "-c", flood], log="../flood.log", stdin=-1
+    )
+    process.wait_for_line("flooded")
+    assert office.carnet("status", "--json").stdout == "[]\n"
+    process.kill()
+
+
+def send(office, call):
+    """Call the helper as the other user; None if it hangs up without a word."""
+    text = call if isinstance(call, str) else json.dumps(call)
+    program = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        f"s.connect({SOCKET!r})\n"
+        "s.sendall(sys.stdin.buffer.read())\n"
+        "sys.stdout.buffer.write(s.recv(1 << 17))\n"
+    )
+    done = office.world.client.run([*as_user(MALLORY), "python", "-c", program], stdin=text)
+    return json.loads(done.stdout) if done.stdout else None

@@ -1,0 +1,372 @@
+"""carnet-helper: what an ordinary user must not get out of it, attack by attack."""
+
+import json
+import os
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+
+import msgspec
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec import block
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.helper import messages as say
+from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.objectives import Objective
+from helper_agent.config import HelperConfig
+from helper_agent.owners import Owners
+from helper_agent.server import CONNECTIONS_PER_USER, Server
+from helper_agent.service import Service
+
+ALICE, MALLORY = 1001, 1002
+NAME = "carnet-" + "0a" * 16
+OTHER = "carnet-" + "0b" * 16
+OWN_ADDRESS = "192.168.7.7"
+
+SPEC = TunnelSpec(
+    name=NAME,
+    role=Role.CLIENT,
+    objective=Objective.ESP,
+    mode=Mode.TUNNEL,
+    ike_version=2,
+    local_addresses=(),
+    remote_addresses=("198.51.100.2",),
+    local_identity="c-00112233445566778899.carnet",
+    remote_identity="t-00112233445566778899.carnet",
+    ike_proposals=("aes256gcm16-prfsha256-x25519",),
+    esp_proposals=("aes256gcm16",),
+    ah_proposals=(),
+    local_networks=(),
+    remote_networks=("10.20.0.0/16",),
+    virtual_address="10.99.0.2",
+    psk=bytes(32),
+    ppk=bytes(32),
+    ppk_id="p-00112233445566778899.carnet",
+    force_udp=False,
+    lifetime=3600,
+)
+
+
+class Daemon:
+    """Stands for the IPsec daemon and the packet filter: the helper alone is on trial here."""
+
+    def __init__(self):
+        self.tunnels: dict[str, TunnelSpec] = {}
+        self.blocks: dict[str, block.Closed] = {}
+        self.ended: list[str] = []
+
+    def capabilities(self):
+        return type("Found", (), {"userspace": False})
+
+    def install(self, spec):
+        self.tunnels[spec.name] = spec
+
+    def up(self, spec):
+        return spec.name
+
+    confirm = up
+
+    def forget_secrets(self, name):
+        self.ended.append(f"secrets of {name}")
+
+    def down(self, name):
+        self.ended.append(name)
+        self.tunnels.pop(name, None)
+
+    def status(self):
+        return list(self.tunnels.values())
+
+    def installed(self):
+        return frozenset(self.tunnels)
+
+    resumable = installed
+
+    def resume(self, name):
+        self.ended.append(f"another negotiation of {name}")
+
+    def watch(self):
+        return iter([TunnelEvent(name, Change.DOWN) for name in (NAME, OTHER)])
+
+    def works(self):
+        return True
+
+    def close(self, closed=None):
+        if closed is not None:
+            self.blocks[closed.name] = closed
+
+    def lift(self, name):
+        self.ended.append(f"block of {name}")
+        self.blocks.pop(name, None)
+
+    def names(self):
+        return frozenset(self.blocks)
+
+
+@pytest.fixture
+def daemon(monkeypatch):
+    made = Daemon()
+    monkeypatch.setattr(block, "_filters", (made,))
+    return made
+
+
+@pytest.fixture
+def service(tmp_path, daemon):
+    config = HelperConfig(tunnels_per_user=2)
+    return Service(config, daemon, Owners(tmp_path, 2), lambda: frozenset({OWN_ADDRESS}))
+
+
+def spec(**changes):
+    """Return the message, changed behind the back of whoever makes it."""
+    made = say.to_message(SPEC)
+    return msgspec.structs.replace(made, **changes)
+
+
+def block_of(name=NAME, **changes):
+    facts = {"networks": ("10.20.0.0/16",), "targets": ("198.51.100.2",), "hosts": ()}
+    return say.Block(name=name, **(facts | changes))
+
+
+def refused(service, uid, call):
+    with pytest.raises(IPsecError) as caught:
+        service.obey(uid, call)
+    return caught.value.sentence
+
+
+def test_every_part_of_a_tunnel_is_carried_or_fixed():
+    said = set(say.Spec.__struct_fields__)
+    assert said | set(say.FIXED) == {each.name for each in fields(TunnelSpec)}
+    assert not said & set(say.FIXED)
+    assert say.to_spec(say.to_message(SPEC)) == SPEC
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": Role.TARGET},
+        {"allow_weak": True},
+        {"local_addresses": ("192.0.2.1",)},
+        {"local_networks": ("10.0.0.0/8",)},
+    ],
+    ids=str,
+)
+def test_what_a_user_has_no_say_in_is_not_sent(changes):
+    with pytest.raises(IPsecError):
+        say.to_message(replace(SPEC, **changes))
+
+
+def test_nobody_ends_or_touches_another_s_tunnel(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Close(block=block_of()))
+    for call in (say.Down(name=NAME), say.Lift(name=NAME), say.Forget(name=NAME)):
+        unknown = type(call)(name=OTHER)
+        assert service.obey(MALLORY, call) == service.obey(MALLORY, unknown)
+    for call in (say.Up(spec=spec()), say.Confirm(spec=spec()), say.Install(spec=spec())):
+        refused(service, MALLORY, call)
+    refused(service, MALLORY, say.Resume(name=NAME))
+    refused(service, MALLORY, say.Close(block=block_of(networks=("192.168.0.0/16",))))
+    assert daemon.ended == []
+    assert (daemon.tunnels[NAME].psk, daemon.blocks[NAME].networks) == (
+        SPEC.psk,
+        ("10.20.0.0/16",),
+    )
+
+
+def test_nobody_sees_another_s_tunnel(service):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Close(block=block_of()))
+    for call in (say.Status(), say.Installed(), say.Names(), say.Resumable()):
+        assert service.obey(MALLORY, call) == []
+        assert len(service.obey(ALICE, call)) == 1
+
+
+def test_nobody_hears_of_another_s_tunnel(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    assert [event.name for event in service.watch(ALICE, daemon)] == [NAME]
+    assert list(service.watch(MALLORY, daemon)) == []
+
+
+def test_a_tunnel_that_root_made_is_nobody_else_s(service, daemon):
+    daemon.tunnels[NAME] = SPEC
+    daemon.blocks[OTHER] = None
+    refused(service, MALLORY, say.Install(spec=spec()))
+    refused(service, MALLORY, say.Close(block=block_of(OTHER)))
+    service.obey(MALLORY, say.Down(name=NAME))
+    assert (daemon.ended, daemon.tunnels[NAME]) == ([], SPEC)
+
+
+def test_a_restart_forgets_nobody(service, daemon, tmp_path):
+    service.obey(ALICE, say.Install(spec=spec()))
+    again = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset)
+    refused(again, MALLORY, say.Install(spec=spec()))
+    assert len(again.obey(ALICE, say.Installed())) == 1
+
+
+def test_what_is_gone_is_free_again(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Close(block=block_of()))
+    service.obey(ALICE, say.Down(name=NAME))
+    refused(service, MALLORY, say.Install(spec=spec()))  # its block still stands
+    service.obey(ALICE, say.Lift(name=NAME))
+    service.obey(MALLORY, say.Install(spec=spec()))
+    assert set(daemon.tunnels) == {NAME}
+
+
+@pytest.mark.parametrize("network", ["10.20.0.0/16", "10.0.0.0/8", "10.20.3.0/24"])
+def test_no_packets_of_one_user_go_into_another_s_tunnel(service, network):
+    service.obey(ALICE, say.Install(spec=spec()))
+    theirs = spec(name=OTHER, remote_networks=(network,))
+    assert "Another user" in refused(service, MALLORY, say.Install(spec=theirs))
+    service.obey(ALICE, say.Install(spec=theirs))
+
+
+def test_a_user_has_few_tunnels(service):
+    for number in range(2):
+        name = f"carnet-{number:032x}"
+        service.obey(MALLORY, say.Install(spec=spec(name=name)))
+    assert "already" in refused(service, MALLORY, say.Install(spec=spec(name=OTHER)))
+    refused(service, MALLORY, say.Close(block=block_of(OTHER)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"remote_networks": ("0.0.0.0/0",)},
+        {"remote_networks": ("::/0",)},
+        {"remote_networks": ("10.20.0.0/16", "8.8.8.0/24")},
+        {"remote_networks": ("127.0.0.0/8",)},
+        {"remote_networks": ("10.0.0.0/7",)},
+        {"remote_addresses": ("127.0.0.1",)},
+        {"remote_addresses": ("224.0.0.1",)},
+        {"remote_addresses": ("0.0.0.0",)},  # noqa: S104
+        {"remote_addresses": ("gateway.example.org",)},
+        {"virtual_address": OWN_ADDRESS},
+        {"virtual_address": "127.0.0.1"},
+        {"virtual_address": "169.254.1.1"},
+        {"esp_proposals": ("aes256gcm16, dns = x",)},
+        {"mode": Mode.TRANSPORT, "virtual_address": None, "remote_networks": ("8.8.8.8/32",)},
+    ],
+    ids=str,
+)
+def test_what_is_outside_the_limits_is_refused(service, daemon, changes):
+    refused(service, MALLORY, say.Install(spec=spec(**changes)))
+    refused(service, MALLORY, say.Confirm(spec=spec(**changes)))
+    assert daemon.tunnels == {}
+    assert service.obey(MALLORY, say.Installed()) == []
+
+
+def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
+    service.obey(MALLORY, say.Install(spec=spec()))
+    more = spec(remote_networks=("0.0.0.0/0",))
+    for call in (say.Up(spec=more), say.Confirm(spec=more)):
+        assert "0.0.0.0/0" in refused(service, MALLORY, call)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"networks": ("0.0.0.0/0",)},
+        {"networks": ("8.8.8.8/32",)},
+        {"targets": ("localhost",)},
+        {"hosts": (("host.example.org", 80),)},
+    ],
+    ids=str,
+)
+def test_no_block_holds_back_what_is_outside_the_limits(service, daemon, changes):
+    refused(service, MALLORY, say.Close(block=block_of(**changes)))
+    assert daemon.blocks == {}
+
+
+@contextmanager
+def serving(service, daemon, path):
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(str(path))
+    listening.listen()
+    server = Server(listening, service, lambda: daemon)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield lambda: connected(path)
+    finally:
+        server.stop()
+        thread.join()
+
+
+def connected(path):
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.settimeout(30)
+    made.connect(str(path))
+    return made
+
+
+@pytest.fixture
+def connect(service, daemon, tmp_path):
+    with serving(service, daemon, tmp_path / "socket") as made:
+        yield made
+
+
+def ask(connect, data):
+    with connect() as connection:
+        connection.sendall(data)
+        return connection.recv(say.MAX_ANSWER)
+
+
+def changed(**changes):
+    call = json.loads(msgspec.json.encode(say.Install(spec=say.to_message(SPEC))))
+    call["spec"] |= changes
+    return json.dumps(call).encode()
+
+
+WELL = changed()
+NONSENSE = {
+    "nothing of ours": b"\x00\xff",
+    "not JSON": b"{",
+    "another call": b'{"call": "exec", "name": "x"}',
+    "a call without its field": b'{"call": "down"}',
+    "a field too many": changed(leftupdown="/bin/sh"),
+    "a role": changed(role="target"),
+    "weak suites": changed(allow_weak=True),
+    "a name that is a path": changed(name="carnet-../../etc/passwd"),
+    "a name with a command": changed(name="carnet-" + "0" * 30 + "; "),
+    "a name with a line more": changed(name=NAME + "\n"),
+    "another's identity": changed(local_identity="gateway.example.org"),
+    "any identity": changed(remote_identity="%any"),
+    "a short key": changed(psk="AAAA"),
+    "a long key": changed(psk="A" * 4000),
+    "too many networks": changed(remote_networks=["10.0.0.0/8"] * 33),
+    "no Target": changed(remote_addresses=[]),
+    "a lifetime of ages": changed(lifetime=10**12),
+    "a number for a flag": changed(force_udp=1),
+    "a deep one": b"[" * 16000,
+    "a huge one": WELL + b" " * say.MAX_MESSAGE,
+}
+
+
+@pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_is_answered_by_hanging_up(connect, daemon, data):
+    assert ask(connect, data) == b""
+    assert daemon.tunnels == {}
+    assert json.loads(ask(connect, WELL))["error"] is None
+    assert set(daemon.tunnels) == {NAME}
+
+
+def test_who_calls_is_what_the_kernel_says(connect, service):
+    ask(connect, WELL)
+    assert service.obey(os.getuid(), say.Installed()) == [NAME]
+
+
+def test_one_user_has_few_connections(connect):
+    kept = [connect() for _ in range(CONNECTIONS_PER_USER)]
+    told = b""
+    with connect() as surplus, suppress(OSError):
+        surplus.sendall(WELL)
+        told = surplus.recv(say.MAX_ANSWER)
+    for each in kept:
+        each.close()
+    assert told == b""
+
+
+def test_no_secret_is_shown(service):
+    assert "psk" not in repr(say.Install(spec=spec()))
