@@ -3,16 +3,21 @@
 import json
 import signal
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from carnet.database.place import FilePlace
 from carnet.interface import BATCHES
 from lab.waiting import wait_until
+from tests.commands import command_pid
 from tests.host.interface import host_with_interface
 from tests.host.real_host import http, read_all, status_of
 from tests.host.test_observers import next_request
 from tests.notified import manager
+
+CONFINED = sys.executable, "-m", "tests.confined", "none"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def host(tmp_path_factory, heard):
         pytest.MonkeyPatch.context() as monkeypatch,
         host_with_interface(directory, place, monkeypatch) as made,
     ):
-        made.start(**heard.environment, WATCHDOG_USEC="200000")
+        made.start(*CONFINED, **heard.environment, WATCHDOG_USEC="200000")
         assert heard.until("READY=1") == ["READY=1"]
         made.ask("POST", BATCHES, made.officer.sign(made.paired_batch(3)))
         yield made
@@ -108,6 +113,13 @@ def test_a_configuration_that_is_wrong_changes_nothing(host, heard, wrong):
     finally:
         configure(host, wrong, right)
     assert send(host, b"nothing") == 403
+
+
+def test_it_has_no_capability(host):
+    """As its unit has it; what it does here it does without."""
+    status = Path(f"/proc/{command_pid(host.process)}/status").read_text()
+    held = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))
+    assert set(held.values()) == {"0" * 16}
 
 
 def test_it_says_that_it_stops(host, heard):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from lab.waiting import wait_until
 from tests import observers
 from tests.lab.offices import office_at_work
 from tests.notified import manager
+
+CAP_NET_ADMIN = 12
 
 
 @pytest.fixture(scope="module")
@@ -167,13 +170,20 @@ def test_where_there_is_no_screen_what_is_new_is_shown(office, connected):
 
 
 def test_target_tells_a_service_manager_and_reads_its_configuration_again(office, tmp_path):
-    """A tunnel stands meanwhile, and another comes up."""
+    """Confined as its unit confines it. A tunnel stands meanwhile, and another comes up."""
     path = office.world.target.directory / "etc" / "target.toml"
     assert office.carnet("connect").returncode == 0
     office.target_agent.stop()
     with manager(tmp_path) as heard:
-        office.target_agent = office.serve_target({**heard.environment, "WATCHDOG_USEC": "200000"})
+        confined = ["python", "-m", "tests.confined", "net_admin", *office._target_argv(), "serve"]
+        office.target_agent = office.world.target.start(
+            confined,
+            log="carnet-target.log",
+            extra={**heard.environment, "WATCHDOG_USEC": "200000"},
+        )
         heard.until("READY=1")
+        status = Path(f"/proc/{office.target_agent.pid}/status").read_text()
+        assert f"CapEff:\t{1 << CAP_NET_ADMIN:016x}\n" in status
         heard.until("WATCHDOG=1")
         path.write_text(path.read_text().replace("initiate_within = 120", "initiate_within = 60"))
         office.target_agent.signal(signal.SIGHUP)
