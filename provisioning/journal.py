@@ -6,7 +6,7 @@ begin with, otherwise nothing. Who finds it filled knows that these pairs belong
 batch, and destroys them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,10 +70,13 @@ def recover(session: TokenSession) -> Recovered:
 
 
 @contextmanager
-def undone_on_failure(session: TokenSession, prefix: str) -> Iterator[None]:
+def undone_on_failure(
+    session: TokenSession, prefix: str, undone: Callable[[], None]
+) -> Iterator[None]:
     """Destroy the pairs that are being minted unless the block comes to its end.
 
-    Raises TokenError if they cannot be destroyed; recover() has to do it later.
+    Then `undone` is called. Raises TokenError if they cannot be destroyed; recover() has
+    to do it later, where the journal still names them.
     """
     try:
         yield
@@ -85,6 +88,7 @@ def undone_on_failure(session: TokenSession, prefix: str) -> Iterator[None]:
                 "Minting failed and its pairs could not be destroyed; before you hand the "
                 "token out, mint on it again, which destroys them first."
             ) from failure
+        undone()
         raise
 
 

@@ -8,7 +8,7 @@ the end, the pairs, the batch and the cover, or no pair does.
 
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair, Cover, ver
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import choose_host_keys
+from provisioning.batch_files import BatchFiles
 from provisioning.booklet import check_owner, write_cover
 from provisioning.choice import Choice, choose, suite_on_cover
 from provisioning.journal import begin, finish, recover, undone_on_failure
@@ -32,7 +33,6 @@ from provisioning.leftover import MAX_FILE, make_way
 from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
-from provisioning.output import write_new
 from softhsm.durable import sync_token
 
 BATCH_ID_SIZE = 16
@@ -91,6 +91,16 @@ class _Draft:
         return pair_label(self.moment, 0).rpartition(" ")[0] + " "
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What is on the token and in the files, while the journal still names the pairs."""
+
+    draft: _Draft
+    batches: tuple[Batch, ...]
+    cover: Cover
+    recovered: int
+
+
 def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[], None]) -> Minted:
     """Mint, write the batch and the cover, and read all of it back.
 
@@ -99,43 +109,70 @@ def mint(login: Login, officer: Officer, order: MintOrder, on_pair: Callable[[],
     after each pair. Raises TokenError, or UsageError if the batch cannot be written;
     then no pair of this order is left.
     """
-    with ExitStack() as undo:
-        with login.session(writable=True) as session:
-            recovered = recover(session)
-            for path in order.batch_files:
-                make_way(path, officer, recovered.prefixes)
-            draft = _draft(session, officer, order)
-            begin(session, draft.prefix)
+    files = BatchFiles()
+    try:
+        made = _make(login, officer, order, files, on_pair)
+        label = _seal(login, officer, order, files, made)
+    except BaseException:
+        # Once the journal closes they are removed after the pairs or not at all.
+        if not files.final:
+            files.remove()
+        raise
+    return Minted(
+        batches=made.batches,
+        choice=made.draft.choice,
+        token_label=label,
+        recovered=made.recovered,
+    )
+
+
+def _make(
+    login: Login,
+    officer: Officer,
+    order: MintOrder,
+    files: BatchFiles,
+    on_pair: Callable[[], None],
+) -> _Made:
+    """Make the pairs, the batches and the cover; the journal names the pairs."""
+    with login.session(writable=True) as session:
+        recovered = recover(session)
+        for path in order.batch_files:
+            make_way(path, officer, recovered.prefixes)
+        draft = _draft(session, officer, order)
+        begin(session, draft.prefix)
+        sync_token(session.token.info.serial)
+        with undone_on_failure(session, draft.prefix, files.remove):
+            crash.reach("provision.begun")
+            batches = _mint_batches(session, order, draft, on_pair)
             sync_token(session.token.info.serial)
-            with undone_on_failure(session, draft.prefix):
-                crash.reach("provision.begun")
-                batches = _mint_batches(session, order, draft, on_pair)
-                sync_token(session.token.info.serial)
-                crash.reach("provision.minted")
-                for path, batch in zip(order.batch_files, batches, strict=True):
-                    write_new(path, officer.sign(batch))
-                    undo.callback(path.unlink)
-                    crash.reach("provision.batch-written")
-                until = _later(draft.older, batches[0].not_after)
-                cover = cover_of(batches[0], order, draft.suite_on_cover, until)
-                write_cover(session, officer, cover)
-                crash.reach("provision.cover-written")
-        with (
-            login.session(writable=True) as session,
-            undone_on_failure(session, draft.prefix),
-        ):
-            _check_token(session, batches[0], cover)
+            crash.reach("provision.minted")
             for path, batch in zip(order.batch_files, batches, strict=True):
+                files.write(path, officer.sign(batch))
+                crash.reach("provision.batch-written")
+            until = _later(draft.older, batches[0].not_after)
+            cover = cover_of(batches[0], order, draft.suite_on_cover, until)
+            write_cover(session, officer, cover)
+            crash.reach("provision.cover-written")
+    return _Made(draft, batches, cover, recovered.pairs)
+
+
+def _seal(login: Login, officer: Officer, order: MintOrder, files: BatchFiles, made: _Made) -> str:
+    """Read all of it back and close the journal; return the token's label.
+
+    With the journal the mint is done: what fails after that takes nothing back.
+    """
+    with login.session(writable=True) as session:
+        info = session.token.info
+        with undone_on_failure(session, made.draft.prefix, files.remove):
+            _check_token(session, made.batches[0], made.cover)
+            for path, batch in zip(order.batch_files, made.batches, strict=True):
                 _check_file(path, officer, batch)
             crash.reach("provision.checked")
+            files.final = True
             finish(session)
-            crash.reach("provision.finished")
-            sync_token(session.token.info.serial)
-            label = session.token.info.label
-        undo.pop_all()
-    return Minted(
-        batches=batches, choice=draft.choice, token_label=label, recovered=recovered.pairs
-    )
+        crash.reach("provision.finished")
+        sync_token(info.serial)
+    return info.label
 
 
 def _draft(session: TokenSession, officer: Officer, order: MintOrder) -> _Draft:

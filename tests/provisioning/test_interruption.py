@@ -2,12 +2,37 @@
 
 import re
 import signal
+import sys
 
 import pytest
 
 from tests.provisioning import tokens
 
 BOTH = ["pin", "passphrase"]
+INTERRUPTED_AT_A_SYNC = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+INTERRUPTED_AT_THE_LAST_LOGOUT = """
+import contextlib, os, signal, sys
+from provisioning import options
+log_in, sessions = options.open_session, []
+@contextlib.contextmanager
+def interrupted(*arguments, **named):
+    with log_in(*arguments, **named) as session:
+        sessions.append(session)
+        yield session
+    if len(sessions) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+options.open_session = interrupted
+"""
+PULLED_WHEN_THE_JOURNAL_IS_CLOSED = """
+import sys
+from pathlib import Path
+from provisioning import minting
+finish, files = minting.finish, Path(sys.argv.pop(1))
+def pulled(session):
+    finish(session)
+    files.rename(files.with_name("pulled"))
+minting.finish = pulled
+"""
 # Bytes that a file may have.
 LESS_THAN_A_BATCH_OF_40 = 6000
 LESS_THAN_A_LONG_COVER = 2000
@@ -17,6 +42,12 @@ LESS_THAN_A_PRIVATE_KEY = 700
 def at_most(size):
     """Let no file grow beyond so many bytes, and Python write no compiled module that short."""
     return ["env", "PYTHONDONTWRITEBYTECODE=1", "prlimit", f"--fsize={size}"]
+
+
+def changed(change, *arguments):
+    """Start the command with some of it changed."""
+    start = "sys.argv.pop(0)\nfrom provisioning.cli import main\nmain()"
+    return [sys.executable, "-c", change + start, *arguments]
 
 
 def until_some_are_minted(process):
@@ -128,3 +159,32 @@ def test_a_token_pulled_while_it_is_minted_on_is_one_sentence_and_the_next_mint_
     listed = ready.listed()["pairs"]
     assert listed[: len(kept)] == kept
     assert len(listed) == len(kept) + 3
+
+
+@pytest.mark.parametrize("sync", ["the batch", "its directory"])
+def test_an_interrupt_while_the_batch_is_synced(ready, sync):
+    number = ["the batch", "its directory"].index(sync) + 1
+    before = [*INTERRUPTED_AT_A_SYNC, "-e", f"inject=fsync:signal=INT:when={number}"]
+    done = ready.run(*ready.order(), secrets=BOTH, before=before)
+    assert done.returncode == 130
+    nothing_is_left(ready)
+    ready.mint()
+
+
+def test_an_interrupt_after_the_journal_is_closed_leaves_all_of_it(ready):
+    before = changed(INTERRUPTED_AT_THE_LAST_LOGOUT)
+    assert ready.run(*ready.order(), secrets=BOTH, before=before).returncode == 130
+    listed = ready.listed()
+    assert (len(listed["pairs"]), listed["unfinished_pairs"]) == (3, [])
+    assert (ready.directory / "batch").exists()
+
+
+def test_a_token_pulled_when_the_journal_is_closed_keeps_all_of_it(ready):
+    files = ready.traveller.directory / "tokens"
+    before = changed(PULLED_WHEN_THE_JOURNAL_IS_CLOSED, files)
+    done = ready.run(*ready.order(), secrets=BOTH, before=before)
+    files.with_name("pulled").rename(files)
+    assert done.returncode == 0, done.stderr
+    listed = ready.listed()
+    assert (len(listed["pairs"]), listed["unfinished_pairs"]) == (3, [])
+    assert (ready.directory / "batch").exists()
