@@ -5,6 +5,7 @@ import json
 import pytest
 
 from carnet.ipsec.vici_link import open_session, text
+from lab.office import pipes
 from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
 from tests.lab.offices import is_one_sentence
 
@@ -73,3 +74,21 @@ def test_a_client_with_ikev1_alone_gets_it(allowing, objective, where, expected)
     with open_session(allowing.target_charon.vici) as session:
         assert session.get_shared()["keys"] == []
     allowing.end(facts)
+
+
+def test_who_comes_while_another_is_awaited_waits_and_spends_one_pair(allowing):
+    before = allowing.valid_pairs()
+    other = {"another": {"version": "1", "remote_addrs": ["%any"]}}
+    with open_session(allowing.target_charon.vici) as session:
+        session.load_conn(other)
+    with pipes({"pin": allowing.secrets.pin}) as (options, fds):
+        argv = [*OLD, "connect", "--json", "--objective", "esp", *NETWORK, *options]
+        connecting = allowing.world.client.start(
+            argv, log="waiting.log", pass_fds=fds, extra=allowing.unwatched()
+        )
+    allowing.target_agent.wait_for_line(r"awaited with IKEv1 \(another\).*\"deferred\"")
+    with open_session(allowing.target_charon.vici) as session:
+        session.unload_conn({"name": "another"})
+    assert connecting.wait() == 0
+    assert ike_versions(allowing) == ["1"]
+    assert allowing.valid_pairs() == before - 1
