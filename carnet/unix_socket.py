@@ -1,5 +1,6 @@
 """Unix sockets that only their owner opens."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def bind_private(path: Path) -> socket.socket:
     try:
         private_directory(path.parent)
         path.unlink(missing_ok=True)
-        bound.bind(str(path))
+        _bind(bound, path)
         path.chmod(0o600)
     except OSError as error:
         bound.close()
@@ -26,3 +27,12 @@ def bind_private(path: Path) -> socket.socket:
             " name another directory in the configuration."
         ) from error
     return bound
+
+
+def _bind(unbound: socket.socket, path: Path) -> None:
+    """Bind it there, however long the path is: an address has 107 bytes (unix(7))."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        unbound.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
