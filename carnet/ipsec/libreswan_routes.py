@@ -49,8 +49,19 @@ def install(head: Head, local_address: str, remote_address: str) -> None:
 
 
 def remove(address: str) -> None:
-    """Take away a virtual address and its routes; none is no error."""
+    """Take away a virtual address and its routes; none is no error.
+
+    A newer tunnel to the same network has taken its route over, and that stays.
+    """
     _remove(route for route in _installed() if route.source == address)
+    listed = _run("-json", "address", "show", "to", address)
+    lines = [
+        f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
+        for each in json.loads(listed.stdout or "[]")
+        if "ifname" in each
+    ]
+    if lines:
+        _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
 def sweep(keep: Iterable[str]) -> None:

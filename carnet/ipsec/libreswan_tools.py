@@ -6,6 +6,7 @@ which the daemon reads through a line `include …/carnet/*.secrets` of its ipse
 
 import ctypes
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ ANSWER_TIME_LIMIT = 10.0
 
 _MEMORY = frozenset({0x01021994, 0x858458F6})
 """What statfs(2) calls tmpfs and ramfs."""
+
+_UNREACHED = re.compile(
+    r"^whack: (?:Pluto is not running|is Pluto running\?|.*connect\(\))", re.MULTILINE
+)
+"""What whack says without a socket, or with one that a daemon has left behind."""
+
+_ROOT_ONLY = "The Libreswan daemon may be driven by root only; run this as root."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,7 +56,9 @@ class Tools:
         Raises IPsecError if it cannot be reached.
         """
         said, status = self._run("whack", order, seconds)
-        if status and "is not running" in said:
+        if status and _UNREACHED.search(said):
+            if "Permission denied" in said:
+                raise IPsecError(_ROOT_ONLY)
             raise IPsecError(
                 f"The Libreswan daemon does not answer at {self._socket};"
                 " start it (systemctl start ipsec) and try again."
@@ -140,9 +150,7 @@ class Tools:
                 " driver."
             ) from error
         except PermissionError as error:
-            raise IPsecError(
-                "The Libreswan daemon may be driven by root only; run this as root."
-            ) from error
+            raise IPsecError(_ROOT_ONLY) from error
         except subprocess.TimeoutExpired as error:
             raise IPsecError(
                 f"The Libreswan daemon takes over {seconds:g} seconds to answer; see its log."

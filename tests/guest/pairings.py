@@ -27,8 +27,8 @@ class Pairing:
         made = ends_of(
             self.objective, self.mode, outer=self.version, inner=self.version, ppk=self.ppk
         )
-        specs = (replace(spec, ike_version=self.ike) for spec in (made.client, made.target))
-        return Ends(*specs)
+        changes = {"ike_version": self.ike} | (_ikev1(made.client) if self.ike == 1 else {})
+        return Ends(replace(made.client, **changes), replace(made.target, **changes))
 
     @property
     def goal(self) -> str:
@@ -59,6 +59,15 @@ class Pairing:
         )
 
 
+def _ikev1(spec):
+    """What IKEv1 has in the place of AEAD and x25519."""
+    return {
+        "ike_proposals": ("aes256-sha256-modp2048",),
+        "esp_proposals": ("aes256-sha256-modp2048",) if spec.esp_proposals else (),
+        "ah_proposals": ("sha256-modp2048",) if spec.ah_proposals else (),
+    }
+
+
 _DAEMONS = (
     ("strongswan", "strongswan"),
     ("strongswan", "libreswan"),
@@ -74,5 +83,14 @@ _KINDS = (
     (2, Objective.AH, Mode.TUNNEL, False, 4),
     (2, Objective.ESP, Mode.TUNNEL, True, 6),
 )
+_OLD_KINDS = (
+    (1, Objective.ESP, Mode.TUNNEL, False, 4),
+    (1, Objective.AH, Mode.TRANSPORT, False, 4),
+)
+"""Where both ends have IKEv1: the Libreswan driver has IKEv2 alone."""
 
-PAIRINGS = tuple(Pairing(*daemons, *kind) for daemons in _DAEMONS for kind in _KINDS)
+PAIRINGS = tuple(
+    Pairing(*daemons, *kind)
+    for daemons in _DAEMONS
+    for kind in (_KINDS if "libreswan" in daemons else _KINDS + _OLD_KINDS)
+)

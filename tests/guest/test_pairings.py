@@ -1,17 +1,23 @@
 """Each implementation at Client with each at Target, through the drivers alone."""
 
+from dataclasses import replace
+
 import pytest
 
+from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec.drivers import Choice, DriverName, find_driver
-from carnet.ipsec.spec import Role
+from carnet.ipsec.spec import Mode, Role
+from carnet.objectives import Objective
 from lab.capture import Capture
 from lab.charon import VICI
 from lab.network import ROUTED
 from lab.pluto import SOCKET as PLUTO
 from lab.world import World
 from tests.guest.daemons import Seat
+from tests.guest.gateways import ends_of
 from tests.guest.offices import BY_VERSION, fetch, watched
 from tests.guest.pairings import PAIRINGS
+from tests.lab.conftest import Ends
 from tests.lab.offices import FILE, FILE_SERVER
 
 
@@ -68,6 +74,68 @@ def test_what_was_agreed_comes_up_and_goes(world, seats, capture, pairing, recor
     assert (theirs.local_address, theirs.remote_address) == (addresses.target, addresses.client)
     end(world, here, there, ends)
     record_property("pairings", pairing.row)
+
+
+@pytest.fixture
+def both(seats):
+    """Libreswan at both ends."""
+    return seats[0].take("libreswan"), seats[1].take("libreswan")
+
+
+def fresh(address="10.99.0.7"):
+    """Both ends of a tunnel, with fresh keys and that virtual address."""
+    made = ends_of(Objective.ESP, Mode.TUNNEL)
+    return Ends(*(replace(each, virtual_address=address) for each in (made.client, made.target)))
+
+
+def connect(world, both, ends):
+    with world.target.network():
+        both[1].install(ends.target)
+    with world.client.network():
+        both[0].install(ends.client)
+        both[0].up(ends.client)
+
+
+def addresses(machine):
+    return machine.run(["ip", "-o", "address"]).stdout + machine.run(["ip", "route"]).stdout
+
+
+@pytest.mark.parametrize("key", ["psk", "ppk"])
+def test_with_another_key_nothing_comes_up_and_nothing_stays(world, both, key):
+    ends = fresh()
+    other = Ends(ends.client, replace(ends.target, **{key: b"?" * 32}))
+    with pytest.raises(IKERefusedError, match="AUTHENTICATION_FAILED"):
+        connect(world, both, other)
+    end(world, *both, ends)
+
+
+def test_a_newer_tunnel_keeps_the_network_when_the_older_ends(world, both):
+    older, newer = fresh("10.99.0.7"), fresh("10.99.0.8")
+    connect(world, both, older)
+    connect(world, both, newer)
+    with world.target.network():
+        assert {each.name for each in both[1].status()} == {older.name, newer.name}
+    for machine, driver in zip((world.client, world.target), both, strict=True):
+        with machine.network():
+            driver.down(older.name)
+    assert "10.99.0.7" not in addresses(world.client)
+    assert fetch(world.client, BY_VERSION[4].server)
+    end(world, *both, newer)
+    assert "10.99.0.8" not in addresses(world.client)
+
+
+def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
+    ends = fresh()
+    connect(world, both, ends)
+    seats[0].daemon.kill()
+    assert "10.99.0.7" in addresses(world.client)
+    with pytest.raises(IPsecError, match="does not answer"):
+        both[0].status()
+    seats[0].daemon.start()
+    with world.client.network():
+        assert both[0].sweep(frozenset()) == [ends.name]
+    assert "10.99.0.7" not in addresses(world.client)
+    end(world, *both, ends)
 
 
 def chosen_at(seat):

@@ -3,6 +3,7 @@
 What it writes goes through Libreswan's own parsers; what it hears was recorded.
 """
 
+import socket
 import subprocess
 from dataclasses import replace
 
@@ -267,6 +268,16 @@ def test_a_negotiation_that_failed_is_told_in_one_sentence(said, kind):
     error = not_up(said)
     assert type(error) is kind
     assert error.sentence.endswith(".")
+
+
+def test_a_socket_without_a_daemon_is_no_daemon_that_has_no_tunnels(tmp_path):
+    socket_path = tmp_path / "pluto.ctl"
+    with pytest.raises(IPsecError, match="does not answer"):
+        Tools(socket_path).whack("--status")
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(socket_path))
+    with pytest.raises(IPsecError, match="does not answer"):
+        Tools(socket_path).whack("--status")
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):
