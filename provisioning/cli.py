@@ -21,7 +21,7 @@ _NAME = "carnet-provision"
         "adopt": "provisioning.adopt_command:adopt_command",
         "list": "provisioning.tokens:list_pairs",
         "sheet": "provisioning.sheet_command:sheet",
-        "burn": "provisioning.tokens:burn",
+        "burn": "provisioning.burn_command:burn",
         "send": "provisioning.telling:send",
         "revoke": "provisioning.telling:revoke",
         "change-pin": "provisioning.pins:change_pin",

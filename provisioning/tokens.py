@@ -1,4 +1,4 @@
-"""`token-init`, `list` and `burn`: the token itself and the pairs on it."""
+"""`token-init` and `list`: the token itself and the pairs on it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,29 +6,22 @@ from typing import Any
 
 import click
 
-from carnet import crash
-from carnet.console import confirm, print_json, read_secret, secret_options
+from carnet.console import print_json, read_secret, secret_options
 from carnet.cover import read_cover
-from carnet.errors import CarnetError, TokenError, UsageError
-from carnet.interface import Revocation
+from carnet.errors import TokenError, UsageError
 from carnet.pin import PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
-from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
-from provisioning.checks import read_key_id
 from provisioning.confirmation import confirm_by_label
-from provisioning.host_interface import HostInterface, command_to_run, host_option
 from provisioning.journal import is_unfinished, unfinished
 from provisioning.options import (
     SO_PIN_VARIABLE,
     Login,
-    Station,
     TokenAccess,
     json_option,
     module_option,
-    officer_options,
     open_module,
     token_options,
 )
@@ -94,56 +87,6 @@ def list_pairs(access: TokenAccess, as_json: bool) -> None:
     else:
         _show(info, cover, booklet.pairs())
         _show_damage(damage)
-
-
-@click.command()
-@click.option("--key", "keys", multiple=True, metavar="ID", help="This key pair, repeatable.")
-@click.option("--all", "every", is_flag=True, help="All key pairs on the token.")
-@click.option("--user", "user_id", help="All key pairs, if the token is this user's.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--lost", is_flag=True, help="Tell the Host that they were lost, not revoked.")
-@host_option(required=False)
-@token_options
-@officer_options
-@json_option
-def burn(
-    access: TokenAccess,
-    station: Station,
-    keys: tuple[str, ...],
-    every: bool,
-    user_id: str | None,
-    yes: bool,
-    lost: bool,
-    host: tuple[str, str] | None,
-    as_json: bool,
-) -> None:
-    """Destroy key pairs on the token, and have the Host make them invalid.
-
-    It is told over its interface where --host names it, else by `carnet-host revoke` there.
-    """
-    if [bool(keys), every, bool(user_id)].count(True) != 1:
-        raise UsageError("Say what to burn: one of --key, --all and --user.")
-    wanted = [read_key_id(text) for text in dict.fromkeys(keys)]
-    interface = HostInterface.of(host, station) if host else None
-    with access.login().session(writable=True) as session:
-        label = session.token.info.label
-        if user_id:
-            _check_user(session, user_id)
-        booklet = OneTimeKeys(session)
-        chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
-        confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
-        burned = [key_id for key_id in chosen if _destroy(booklet, key_id)]
-    telling = _Telling(interface, burned, lost=lost)
-    telling.tell()
-    _report_burn(label, burned, telling, as_json=as_json)
-    telling.check()
-    _check_all_burned(label, chosen, burned)
-
-
-def _destroy(booklet: OneTimeKeys, key_id: bytes) -> bool:
-    destroyed = booklet.destroy(key_id)
-    crash.reach("provision.burned")
-    return destroyed
 
 
 def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo | None:
@@ -252,68 +195,3 @@ def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> Non
     for pair in pairs:
         until = f"  until {pair.not_after}" if pair.not_after else ""
         click.echo(f"  {pair.key_id.hex()}  {pair.label}  {pair.key_type}{until}")
-
-
-def _check_user(session: TokenSession, user_id: str) -> None:
-    cover, label = read_cover(session), session.token.info.label
-    if cover is None:
-        raise TokenError(
-            f"Token {label} has no cover that says whose it is; burn by --key or --all."
-        )
-    if cover.user_id != user_id:
-        raise TokenError(f"Token {label} belongs to {cover.user_id}, not to {user_id}; look again.")
-
-
-_BURNED = "burned on the token"
-
-
-class _Telling:
-    """Telling the Host of pairs that are burned, which it may not hear just now."""
-
-    def __init__(self, host: HostInterface | None, burned: list[bytes], *, lost: bool) -> None:
-        self._host, self._burned, self._lost = host, burned, lost
-        self.revoked: int | None = None
-        """How many the Host made invalid; None where it was not told."""
-        self._failure: CarnetError | None = None
-
-    def tell(self) -> None:
-        """Tell it, if there is something and somebody to be told."""
-        if self._host is None or not self._burned:
-            return
-        key_ids = tuple(key_id.hex() for key_id in self._burned)
-        revocation = Revocation(key_ids=key_ids, why=_BURNED, lost=self._lost)
-        try:
-            self.revoked = self._host.revoke(revocation).revoked
-        except CarnetError as error:
-            self._failure = error
-
-    def check(self) -> None:
-        """Raise the error that kept it from hearing, with the command to be run later."""
-        if self._host is None or self._failure is None:
-            return
-        host = (self._host.name, self._host.url)
-        run = command_to_run(host, self._burned, _BURNED, lost=self._lost)
-        raise type(self._failure)(
-            f"{self._failure.sentence} The pairs are burned on the token, but the Host does not "
-            f"know it yet; run later: {run}"
-        ) from self._failure
-
-
-def _report_burn(label: str, burned: list[bytes], telling: _Telling, *, as_json: bool) -> None:
-    if as_json:
-        told = {} if telling.revoked is None else {"revoked_at_host": telling.revoked}
-        print_json({"token": label, "burned": burned, **told})
-        return
-    for key_id in burned:
-        click.echo(key_id.hex())
-    click.echo(f"{len(burned)} key pairs on token {label} are destroyed.")
-    if telling.revoked is not None:
-        click.echo(f"The Host was told, and made {telling.revoked} of them invalid.")
-    elif burned:
-        click.echo("The Host does not know it yet; tell it with `carnet-host revoke`.")
-
-
-def _check_all_burned(label: str, chosen: list[bytes], burned: list[bytes]) -> None:
-    missing = [key_id.hex() for key_id in chosen if key_id not in burned]
-    if missing:
-        raise TokenError(f"Token {label} does not hold {', '.join(missing)}; list what it holds.")

@@ -1,5 +1,12 @@
 """`burn`: what it names is destroyed, and nothing else."""
 
+import re
+import signal
+
+import pytest
+
+OFFICE = ("--host", "office", "https://127.0.0.1:9")
+
 
 def key_ids(workplace):
     return [pair["key_id"] for pair in workplace.listed()["pairs"]]
@@ -60,3 +67,23 @@ def test_a_pair_that_is_not_there_is_an_error(ready):
     assert done.returncode == 4
     assert "does not hold" in done.stderr
     assert len(key_ids(ready)) == 3
+
+
+@pytest.mark.parametrize("host", [(), OFFICE], ids=["told elsewhere", "told"])
+def test_a_burn_that_is_cut_off_names_all_that_it_burned(minted, host):
+    """An interrupt at the second file that it removes: between the halves, or the pairs."""
+    before = key_ids(minted)
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink"]
+    strace += ["-e", f"inject=unlink:signal={signal.SIGINT.value}:when=3"]
+    secrets = ["pin", "passphrase"] if host else ["pin"]
+    done = minted.run("burn", "--all", "--yes", *host, secrets=secrets, before=strace)
+    assert done.returncode == 130
+    told, _, interrupted = done.stderr.splitlines()
+    assert "The burn was cut off after" in told
+    assert interrupted == "carnet-provision: interrupted."
+    named = re.findall(r"\b[0-9a-f]{32}\b", told)
+    listed = minted.listed()
+    whole = [pair["key_id"] for pair in listed["pairs"]]
+    assert 0 < len(whole) < len(before)
+    assert set(before) - set(whole) <= set(named) <= set(before)
+    assert set(re.findall(r"^[0-9a-f]{32}$", done.stdout, re.MULTILINE)) <= set(named)
