@@ -7,15 +7,8 @@ import pytest
 from carnet.objectives import SecurityObjective
 from lab.pluto import Pluto
 from lab.residue import machine_state
-from tests.guest.cases import Case
 from tests.guest.offices import BY_VERSION, OBJECTIVES, fetch, open_office, prepare_office
 from tests.lab.offices import is_one_sentence
-
-CLOSED = (
-    Case("esp", "tunnel", 4, 4),
-    Case("ah", "transport", 6, 6),
-)
-_NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220 || :"
 
 
 def prepare_outside(directory):
@@ -60,25 +53,6 @@ def test_without_ipsec_the_gate_is_open_to_what_was_granted_while_the_session_la
     assert fetch(client, v4.server)
     office.end(facts)
     assert not fetch(client, v4.server, 1)
-
-
-@pytest.mark.parametrize("case", CLOSED, ids=str)
-def test_nothing_leaves_in_clear_when_the_kernel_has_lost_its_ipsec(office, case):
-    """The daemon is killed and takes nothing along: what else could is done by hand."""
-    client, goal = office.world.client, case.goal
-    office.be_found_at(case.outer)
-    office.connect(*case.options)
-    with office.watched() as seen:
-        office.client_charon.kill()
-        client.run(["sh", "-c", _NO_IPSEC])
-        assert not fetch(client, goal, 1)
-    assert not [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
-    office.client_charon.start()
-    assert "down, and closed" in office.carnet("status").stdout
-    assert office.carnet("disconnect").returncode == 0
-    with office.watched() as seen:
-        fetch(client, goal, 1)
-    assert [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
 
 
 def test_status_tells_both_halves_and_that_there_is_no_ipsec(office):

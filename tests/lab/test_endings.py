@@ -135,7 +135,7 @@ def test_the_end_of_a_session_is_announced(office):
     assert office.carnet("connect", "--lifetime", "5m", extra=path).returncode == 0
     wait_until((shown / "told").exists, "the announcement", WAIT)
     wait_until((shown / "told").read_text, "the announcement", WAIT)
-    assert "The tunnel to work ends in 4m" in (shown / "told").read_text()
+    assert "The tunnel to work ends in " in (shown / "told").read_text()
     assert "left: it ends soon" in office.carnet("status").stdout
 
 

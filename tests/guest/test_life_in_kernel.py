@@ -1,0 +1,83 @@
+"""A tunnel's life where the kernel has ESP and AH: closed, in UDP, for everything."""
+
+from socket import create_connection
+
+import pytest
+
+from lab.capture import count_packets
+from lab.network import HOST_ADDRESS
+from tests.guest.cases import Case
+from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+
+CLOSED = (
+    Case("esp", "tunnel", 4, 4),
+    Case("ah", "transport", 6, 6),
+)
+EVERYTHING = "0.0.0.0/0"
+LONG = 1 << 20
+FRAGMENTS = "ip[6:2] & 0x3fff != 0"
+_NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220 || :"
+
+
+def prepare_outside(directory):
+    prepare_office(directory, pairs=6)
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with open_office(lane) as made:
+        yield made
+
+
+def download(machine, address):
+    """Return how much of the long file comes, its head included."""
+    with machine.network(), create_connection((address, 80), 20) as server:
+        server.sendall(b"GET /long.bin HTTP/1.0\r\n\r\n")
+        with server.makefile("rb") as answer:
+            return len(answer.read())
+
+
+def test_udp_encapsulation_is_forced_where_the_traveller_says_so(office):
+    v4 = BY_VERSION[4]
+    extra = office.configure_client("agent = false\nforce_udp = true\n")
+    with office.watched() as seen:
+        facts = office.connect("--objective", "esp", "--network", v4.network, extra=extra)
+        assert fetch(office.world.client, v4.server)
+    assert seen.kinds(v4.client, v4.target) == {"ESP-in-UDP"}
+    office.end(facts)
+
+
+def test_a_full_tunnel_carries_all_and_nothing_is_fragmented(office):
+    """A download fills whole packets; what is too long for the tunnel is made shorter."""
+    v4 = BY_VERSION[4]
+    (office.world.server.directory / "long.bin").write_bytes(bytes(LONG))
+    networks = f'networks = ["{v4.network}", "{BY_VERSION[6].network}"]'
+    office.reconfigure(networks, 'networks = ["0.0.0.0/0", "::/0"]')
+    office.admit_to("esp", EVERYTHING)
+    with office.watched() as seen:
+        facts = office.connect("--objective", "esp", "--network", EVERYTHING)
+        assert download(office.world.client, v4.server) > LONG
+    packets = [p for p in seen.packets if v4.client in (p.source, p.destination)]
+    inside = [p for p in packets if {p.source, p.destination} != {v4.client, HOST_ADDRESS}]
+    assert {p.kind for p in inside} == {"IKE", "ESP"}
+    assert count_packets(office.capture.path, FRAGMENTS) == 0
+    office.end(facts)
+
+
+@pytest.mark.parametrize("case", CLOSED, ids=str)
+def test_nothing_leaves_in_clear_when_the_kernel_has_lost_its_ipsec(office, case):
+    """The daemon is killed and takes nothing along: what else could is done by hand."""
+    client, goal = office.world.client, case.goal
+    office.be_found_at(case.outer)
+    office.connect(*case.options)
+    with office.watched() as seen:
+        office.client_charon.kill()
+        client.run(["sh", "-c", _NO_IPSEC])
+        assert not fetch(client, goal, 1)
+    assert not [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
+    office.client_charon.start()
+    assert "down, and closed" in office.carnet("status").stdout
+    assert office.carnet("disconnect").returncode == 0
+    with office.watched() as seen:
+        fetch(client, goal, 1)
+    assert [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
