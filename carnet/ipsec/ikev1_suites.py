@@ -8,7 +8,7 @@ from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import weak_words
 from carnet.objectives import Objective
 
-PFS_LIFETIME = 3600
+SA_LIFETIME = 3600
 """Seconds after which an IPsec SA is renewed."""
 
 

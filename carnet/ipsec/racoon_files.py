@@ -99,7 +99,7 @@ def _sainfo(spec: TunnelSpec, here: str, target: str) -> str:
     return (
         f"sainfo address {source} any address {destination} any {{\n"
         f"{pfs}"
-        f"    lifetime time {ikev1.PFS_LIFETIME} sec;\n"
+        f"    lifetime time {ikev1.SA_LIFETIME} sec;\n"
         f"    encryption_algorithm {encryption};\n"
         f"    authentication_algorithm {integrity};\n"
         "    compression_algorithm deflate;\n"

@@ -133,7 +133,7 @@ def _quick_mode(spec: TunnelSpec) -> list[str]:
     group = found[0][0].group or "None"
     lines = [
         f"$quick{number} = New-NetIPsecQuickModeCryptoProposal {_protected(esp, ah, spec)}"
-        f" -MaxMinutes {ikev1.PFS_LIFETIME // 60}"
+        f" -MaxMinutes {ikev1.SA_LIFETIME // 60}"
         for number, (esp, ah) in enumerate(found)
     ]
     return [
