@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-removal bench-stores bench-many \
+.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-ending bench-removal bench-stores bench-many \
 	check format diagrams lock
 
 STAMP := .venv/installed
@@ -46,6 +46,9 @@ bench-quick: $(STAMP) ## A little of the same, in minutes
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing
+
+bench-ending: $(STAMP) ## Measure how soon a tunnel is down that is revoked
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.ending
 
 bench-removal: $(STAMP) ## Measure how soon a pulled token is noticed
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.removal

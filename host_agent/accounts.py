@@ -17,7 +17,7 @@ log = structlog.get_logger()
 SILENCE_SECONDS = 5
 """Between attempts at a Target that does not answer."""
 
-REVOKED_SECONDS = 1
+REVOKED_SECONDS = 0.5
 """Between two looks for tunnels that the operator revoked."""
 
 
