@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.exchange.machine import Action, Event
-from carnet.token.accounts import sign_accounts, write_mark
+from carnet.token.accounts import sign_accounts
 from carnet.token.host_keys import HostKeys
 from carnet.token.session import TokenSession
 from carnet.wire import split
@@ -192,9 +192,14 @@ class Hsm:
         """Sign the head of the accounts; raises TokenError."""
         return await self._in_turn(lambda: self._login.use_session(lambda s: _sign_head(s, head)))
 
-    async def keep_mark(self, signed: bytes) -> None:
-        """Keep a signed head on the token; raises TokenError."""
-        await self._in_turn(lambda: self._login.use_session(lambda s: write_mark(s, signed)))
+    async def do(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something short with the session; raises TokenError, and what the work raises."""
+        return await self._in_turn(lambda: self._login.use_session(work))
+
+    def leave(self, reason: str) -> None:
+        """Go out of service, until a login succeeds again."""
+        if self.state is states.State.IN_SERVICE:
+            self._handle(states.Lost(reason))
 
     async def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something for an import; requests come in between; raises TokenError."""

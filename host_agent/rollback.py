@@ -2,9 +2,15 @@
 
 In an older state spent pairs are valid again. The HSM keeps the newest signed head of
 the accounts: a database that does not hold that very record is older, or another one.
+That is asked at every login to the HSM and before every signing; what the service knows of
+it meanwhile (Witness) is asked of every new connection to the database.
 """
 
-from sqlalchemy import Connection, select
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, event, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import audit, crash
 from carnet.audit.heads import keep_head, next_head
@@ -15,6 +21,7 @@ from carnet.token.accounts import (
     accounts_key,
     has_accounts_key,
     read_marks,
+    replace_mark,
     sign_accounts,
     write_mark,
 )
@@ -32,12 +39,13 @@ def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
 
     Raises TokenError if the token fails, or keeps a head that is not its own.
     """
-    head = newest_seen(session)
-    if head is None:
+    check_holds(database, newest_seen(session))
+
+
+def check_holds(database: KeyDatabase, head: AccountsHead | None) -> None:
+    """Raise UsageError if the Key Database does not hold the record of that head."""
+    if head is None or _database_holds(database, head):
         return
-    with database.begin() as connection:
-        if _holds(connection, head):
-            return
     signed_at = format_moment(head.signed_at)
     raise UsageError(
         f"The Key Database is older than its HSM: record {head.number} of the accounts, signed "
@@ -81,14 +89,25 @@ def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reaso
     """
     with transaction(database.engine) as connection:
         audit.append(connection, schema.audit, "restored", why=reason)
-    advance_mark(database, session, agent)
+    _mark(database, session, agent, replace_mark)
 
 
 def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> None:
     """Sign the newest record and keep its head, in the database first, then on the HSM.
 
-    Raises TokenError if the token fails.
+    Raises UsageError if the Key Database is older than the HSM knows, TokenError if the
+    token fails.
     """
+    check_not_older(database, session)
+    _mark(database, session, agent, write_mark)
+
+
+def _mark(
+    database: KeyDatabase,
+    session: TokenSession,
+    agent: str,
+    write: Callable[[TokenSession, bytes], None],
+) -> None:
     have_accounts_key(database, session)
     with transaction(database.engine) as connection:
         head = next_head(connection, schema.audit, schema.audit_heads, agent)
@@ -97,9 +116,56 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
         signed = sign_document(head, lambda digest: sign_accounts(session, digest))
         keep_head(connection, schema.audit_heads, head.number, signed)
     crash.reach("accounts.head-kept")
-    write_mark(session, signed)
+    write(session, signed)
+
+
+class OlderError(SQLAlchemyError):
+    """The database that was connected to lacks a record that it had."""
+
+
+class Witness:
+    """The newest record that the HSM has seen, asked of every new connection.
+
+    A database that is put back to an older state takes its connections with it, so that the
+    first statement after it is refused already.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._dialect = engine.dialect
+        self.head: AccountsHead | None = None
+        event.listen(engine, "connect", self._ask)
+
+    def learn(self, head: AccountsHead | None) -> None:
+        """Go by this head from now on."""
+        self.head = head
+
+    def _ask(self, connection: Any, _: Any) -> None:
+        """Raise OlderError if it is another database than the one that is known."""
+        if self.head is None:
+            return
+        query = _digest_of(self.head.number).compile(
+            dialect=self._dialect, compile_kwargs={"literal_binds": True}
+        )
+        cursor = connection.cursor()
+        row = cursor.execute(str(query)).fetchone()
+        cursor.close()
+        connection.rollback()
+        if row is None or bytes(row[0]) != self.head.digest:
+            connection.close()
+            raise OlderError(f"the database lacks record {self.head.number} of the accounts")
+
+
+def _database_holds(database: KeyDatabase, head: AccountsHead) -> bool:
+    try:
+        with database.begin() as connection:
+            return _holds(connection, head)
+    except OlderError:
+        return False
+
+
+def _digest_of(number: int) -> Select[tuple[bytes]]:
+    return select(schema.audit.c.digest).where(schema.audit.c.number == number)
 
 
 def _holds(connection: Connection, head: AccountsHead) -> bool:
-    query = select(schema.audit.c.digest).where(schema.audit.c.number == head.number)
-    return connection.execute(query).scalar() == head.digest
+    return connection.execute(_digest_of(head.number)).scalar() == head.digest

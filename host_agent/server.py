@@ -43,11 +43,12 @@ from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestReco
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
+from host_agent.marks import Marks
 from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.reloading import Reloading, follow_targets
-from host_agent.rollback import check_not_older, have_accounts_key
+from host_agent.rollback import Witness, check_holds, have_accounts_key, newest_seen
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
 
@@ -272,7 +273,9 @@ async def _serve(
     context: ssl.SSLContext,
     load: Callable[[], HostConfig],
 ) -> None:
-    async with open_hsm(config.token, pin, partial(_check_hsm, database)) as hsm:
+    witness = Witness(database.engine)
+    async with open_hsm(config.token, pin, partial(_check_hsm, database, witness)) as hsm:
+        marks = Marks(database, hsm, witness)
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         admission = Admission(config.limits)
@@ -285,7 +288,8 @@ async def _serve(
             schema.audit_heads,
             config.name,
             hsm.sign_head,
-            hsm.keep_mark,
+            marks.keep,
+            marks.check,
         )
         try:
             await service.take_up_unanswered()
@@ -306,9 +310,10 @@ async def _serve(
             await link.close()
 
 
-def _check_hsm(database: KeyDatabase, session: TokenSession) -> None:
+def _check_hsm(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
     """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot."""
-    check_not_older(database, session)
+    witness.learn(newest_seen(session))
+    check_holds(database, witness.head)
     have_accounts_key(database, session)
     for key_id, pairs in missing_host_keys(database, session).items():
         log.warning(

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet import crash
 from carnet.audit.heads import keep_head, next_head
 from carnet.database import transaction
-from carnet.errors import TokenError
+from carnet.errors import CarnetError
 from carnet.wire.documents import AccountsHead
 
 log = structlog.get_logger()
@@ -34,6 +34,8 @@ class HeadKeeper:
     sign: SignHead
     kept: Callable[[bytes], Awaitable[None]] | None = None
     """Is told of each signed head once it is durable."""
+    check: Callable[[], Awaitable[None]] | None = None
+    """Raises CarnetError where nothing of this database may be signed now; asked each time."""
 
     async def run(self) -> None:
         """Sign whenever there is something new to sign, for ever."""
@@ -47,6 +49,8 @@ class HeadKeeper:
         The signed head goes to the log, too: who keeps the log elsewhere keeps a witness.
         """
         try:
+            if self.check is not None:
+                await self.check()
             head = await asyncio.to_thread(self._next)
             if head is None:
                 return
@@ -56,7 +60,7 @@ class HeadKeeper:
             crash.reach("accounts.head-kept")
             if self.kept is not None:
                 await self.kept(signed)
-        except (TokenError, SQLAlchemyError) as error:
+        except (CarnetError, SQLAlchemyError) as error:
             log.warning("accounts-head-not-signed", reason=str(error))
             return
         log.info("accounts-head", number=head.number, signed=signed.hex())

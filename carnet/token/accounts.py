@@ -12,6 +12,8 @@ from carnet.token import longterm
 from carnet.token.data import read_all_data, write_data
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
+from carnet.wire.documents import AccountsHead, read_unverified
+from carnet.wire.fault import WireError
 
 _LABEL = "carnet accounts"
 _MARK = "carnet accounts head"
@@ -49,5 +51,21 @@ def read_marks(session: TokenSession) -> list[bytes]:
 
 
 def write_mark(session: TokenSession, signed: bytes) -> None:
-    """Keep a signed head here in the place of the one before; raises TokenError."""
+    """Keep a signed head here in the place of older ones; a newer one stays as it is.
+
+    Raises TokenError.
+    """
+    number = _number(signed)
+    write_data(session, _MARK, signed, private=True, stands=lambda mark: _number(mark) >= number)
+
+
+def replace_mark(session: TokenSession, signed: bytes) -> None:
+    """Keep a signed head here in the place of whichever was there; raises TokenError."""
     write_data(session, _MARK, signed, private=True)
+
+
+def _number(signed: bytes) -> int:
+    try:
+        return read_unverified(signed, AccountsHead).number
+    except WireError:
+        return 0

@@ -6,6 +6,7 @@ without the PIN. The two are told apart at every reading, since anybody who hold
 token can put a public object of any label beside a private one.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pkcs11
@@ -51,14 +52,27 @@ def read_all_data(session: TokenSession, label: str, *, private: bool) -> list[b
         return [bytes(each[Attribute.VALUE]) for each in found]
 
 
-def write_data(session: TokenSession, label: str, value: bytes, *, private: bool) -> None:
+def write_data(
+    session: TokenSession,
+    label: str,
+    value: bytes,
+    *,
+    private: bool,
+    stands: Callable[[bytes], bool] = lambda _: False,
+) -> None:
     """Store a data object in the place of any other of that label.
+
+    Where one of these `stands`, nothing is written. No other is removed than those that
+    were looked at, whatever somebody else writes meanwhile.
 
     Needs a writable session. Raises TokenError, TokenCannotError on a token that keeps no
     such objects. Interrupted, it leaves the older and
     the newer one; the next writing removes both.
     """
     older = _find(session, label, private=private)
+    with translated():
+        if any(stands(bytes(one[Attribute.VALUE])) for one in older):
+            return
     with session.token.module.undisturbed(), translated():
         _create(session, label, value, private=private)
         crash.reach(f"token.stored {label}")

@@ -5,12 +5,21 @@ from threading import Thread
 
 import pytest
 
+from carnet.audit.heads import next_head
+from carnet.database import transaction
 from carnet.errors import UsageError
 from carnet.token import longterm
-from carnet.token.accounts import accounts_key, write_mark
+from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
+from host_agent import schema
 from host_agent.keydb import KeyDatabase
-from host_agent.rollback import accept_older, advance_mark, check_not_older, have_accounts_key
+from host_agent.rollback import (
+    accept_older,
+    advance_mark,
+    check_not_older,
+    have_accounts_key,
+    newest_seen,
+)
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -78,6 +87,26 @@ def test_a_mark_that_the_hsm_did_not_sign_is_refused(tmp_path, session):
     new = KeyDatabase.opened(tmp_path / "new.sqlite")
     with new as database, pytest.raises(UsageError, match="not signed by it"):
         check_not_older(database, session)
+
+
+def test_of_two_processes_that_sign_at_an_hsm_the_newer_mark_stays(tmp_path, session):
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as database:
+        database.add_pairs([new_pair(SoftwareKey())])
+        have_accounts_key(database, session)
+        with transaction(database.engine) as connection:
+            slow = next_head(connection, schema.audit, schema.audit_heads, "office")
+        signed = sign_document(slow, lambda digest: sign_accounts(session, digest))
+        database.add_pairs([new_pair(SoftwareKey())])
+        advance_mark(database, session, "office")
+        write_mark(session, signed)
+    assert newest_seen(session).number == slow.number + 1
+
+
+def test_no_mark_is_written_over_by_an_older_database(spent_since, session):
+    seen = newest_seen(session)
+    with KeyDatabase.opened(spent_since[1]) as older, pytest.raises(UsageError, match="older than"):
+        advance_mark(older, session, "office")
+    assert newest_seen(session) == seen
 
 
 def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(

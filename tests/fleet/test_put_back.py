@@ -1,0 +1,87 @@
+"""A Key Database that is put back to an older state under a Host that runs."""
+
+import pytest
+from sqlalchemy import text
+
+from carnet.token.accounts import read_marks
+from carnet.wire.documents import AccountsHead, read_unverified
+from host_agent.keydb import KeyDatabase
+from lab.errors import LabError
+from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
+
+UNAVAILABLE = 503
+
+
+def mark(hsm):
+    with hsm.session() as session:
+        return max(read_unverified(each, AccountsHead).number for each in read_marks(session))
+
+
+def spend(process, key):
+    request = seal(key)
+    assert open_grant(key, request, send_until_answered([process.url], request))
+
+
+def newest(place):
+    """The number of the newest record of the accounts."""
+    with KeyDatabase.opened(place) as database, database.begin() as connection:
+        return connection.execute(text("SELECT max(number) FROM audit")).scalar()
+
+
+def cut_off(place, number):
+    """Put the tables back in their place: no connection is lost by it."""
+    with KeyDatabase.opened(place) as database, database.engine.begin() as connection:
+        for statement in (
+            "ALTER TABLE audit RENAME TO newer",
+            f"CREATE TABLE audit AS SELECT * FROM newer WHERE number <= {number}",
+            "DELETE FROM requests",
+            "UPDATE key_pairs SET state = 'valid', reason = NULL, invalid_at = NULL",
+        ):
+            connection.execute(text(statement))
+
+
+@pytest.fixture
+def spent(fleet, keys):
+    """A Host that served a pair after the moment that is gone back to, and signed that."""
+
+    def do(remember):
+        (key,) = keys(1)
+        remember()
+        (process,) = fleet.start(1)
+        spend(process, key)
+        process.stop()
+        process.start()
+        return key, process
+
+    return do
+
+
+def nothing_more_is_served(fleet, hsm, process, marked):
+    """No pair is spent again, the HSM remembers, and no start gets past it."""
+    assert len(fleet.gateway.driver.installs) == 1
+    process.stop()
+    assert mark(hsm) == marked
+    assert '"database-older"' in process.log()
+    with pytest.raises(LabError, match="older than its HSM"):
+        process.start()
+    process.wait()
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_a_spent_pair_is_not_served_after_the_server_is_put_back(fleet, spent, hsm, postgresql):
+    name = fleet.place.url.database
+    copy = f"{name}_older"
+    key, process = spent(lambda: postgresql.execute(f"CREATE DATABASE {copy} TEMPLATE {name}"))
+    marked = mark(hsm)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    postgresql.execute(f"ALTER DATABASE {copy} RENAME TO {name}")
+    assert send_one(process.url, seal(key)).status == UNAVAILABLE
+    nothing_more_is_served(fleet, hsm, process, marked)
+
+
+def test_tables_put_back_in_their_place_are_noticed_when_heads_are_signed(fleet, spent, hsm):
+    records = []
+    _, process = spent(lambda: records.append(newest(fleet.place)))
+    marked = mark(hsm)
+    cut_off(fleet.place, records[0])
+    nothing_more_is_served(fleet, hsm, process, marked)
