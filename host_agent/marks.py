@@ -5,11 +5,10 @@ import asyncio
 import structlog
 
 from carnet.errors import UsageError
-from carnet.token.accounts import write_mark
 from carnet.wire.documents import AccountsHead, read_unverified
 from host_agent.hsm import Hsm
 from host_agent.keydb import KeyDatabase
-from host_agent.rollback import Witness, check_holds, newest_seen
+from host_agent.rollback import Witness, check_holds, keep_mark, newest_seen
 
 log = structlog.get_logger()
 
@@ -37,5 +36,5 @@ class Marks:
 
     async def keep(self, signed: bytes) -> None:
         """Keep a signed head, unless a newer one is kept already; raises TokenError."""
-        await self._hsm.do(lambda session: write_mark(session, signed))
+        await self._hsm.do(lambda session: keep_mark(session, signed))
         self._witness.learn(read_unverified(signed, AccountsHead))

@@ -21,12 +21,11 @@ from carnet.token.accounts import (
     accounts_key,
     has_accounts_key,
     read_marks,
-    replace_mark,
     sign_accounts,
     write_mark,
 )
 from carnet.token.session import TokenSession
-from carnet.wire.documents import AccountsHead, sign_document, verify_document
+from carnet.wire.documents import AccountsHead, read_unverified, sign_document, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256
@@ -89,7 +88,7 @@ def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reaso
     """
     with transaction(database.engine) as connection:
         audit.append(connection, schema.audit, "restored", why=reason)
-    _mark(database, session, agent, replace_mark)
+    _mark(database, session, agent, write_mark)
 
 
 def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> None:
@@ -99,7 +98,20 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
     token fails.
     """
     check_not_older(database, session)
-    _mark(database, session, agent, write_mark)
+    _mark(database, session, agent, keep_mark)
+
+
+def keep_mark(session: TokenSession, signed: bytes) -> None:
+    """Keep a signed head on the HSM, unless a newer one is kept there; raises TokenError."""
+    number = _number(signed)
+    write_mark(session, signed, stands=lambda mark: _number(mark) >= number)
+
+
+def _number(signed: bytes) -> int:
+    try:
+        return read_unverified(signed, AccountsHead).number
+    except WireError:
+        return 0
 
 
 def _mark(
@@ -163,9 +175,9 @@ def _database_holds(database: KeyDatabase, head: AccountsHead) -> bool:
         return False
 
 
-def _digest_of(number: int) -> Select[tuple[bytes]]:
+def _digest_of(number: int) -> Select[Any]:
     return select(schema.audit.c.digest).where(schema.audit.c.number == number)
 
 
 def _holds(connection: Connection, head: AccountsHead) -> bool:
-    return connection.execute(_digest_of(head.number)).scalar() == head.digest
+    return bool(connection.execute(_digest_of(head.number)).scalar() == head.digest)

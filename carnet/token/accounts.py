@@ -5,6 +5,8 @@ finds out that its database was put back to an older state, in which spent pairs
 valid again.
 """
 
+from collections.abc import Callable
+
 from pkcs11 import Mechanism, MechanismFlag
 
 from carnet.errors import TokenError
@@ -12,8 +14,6 @@ from carnet.token import longterm
 from carnet.token.data import read_all_data, write_data
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
-from carnet.wire.documents import AccountsHead, read_unverified
-from carnet.wire.fault import WireError
 
 _LABEL = "carnet accounts"
 _MARK = "carnet accounts head"
@@ -50,22 +50,11 @@ def read_marks(session: TokenSession) -> list[bytes]:
     return read_all_data(session, _MARK, private=True)
 
 
-def write_mark(session: TokenSession, signed: bytes) -> None:
-    """Keep a signed head here in the place of older ones; a newer one stays as it is.
+def write_mark(
+    session: TokenSession, signed: bytes, stands: Callable[[bytes], bool] = lambda _: False
+) -> None:
+    """Keep a signed head here in the place of those before, unless one of them `stands`.
 
     Raises TokenError.
     """
-    number = _number(signed)
-    write_data(session, _MARK, signed, private=True, stands=lambda mark: _number(mark) >= number)
-
-
-def replace_mark(session: TokenSession, signed: bytes) -> None:
-    """Keep a signed head here in the place of whichever was there; raises TokenError."""
-    write_data(session, _MARK, signed, private=True)
-
-
-def _number(signed: bytes) -> int:
-    try:
-        return read_unverified(signed, AccountsHead).number
-    except WireError:
-        return 0
+    write_data(session, _MARK, signed, private=True, stands=stands)
