@@ -13,6 +13,7 @@ from carnet.token.session import TokenSession, open_session
 from host_agent.config import TokenSection
 from host_agent.keystore.halves import HeldKeys
 from softhsm.configuration import use_default
+from softhsm.kept import keep_tokens
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ def find_hsm(section: TokenSection) -> Token:
 def _module(section: TokenSection) -> Module:
     if section.module is None:
         use_default()
+    keep_tokens()
     return load_module(find_module(section.module))
 
 

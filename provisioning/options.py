@@ -18,6 +18,7 @@ from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
 from provisioning.officer import Officer, check_created, load_officer
 from softhsm import configuration
+from softhsm.kept import keep_tokens
 
 DIRECTORY_VARIABLE = "CARNET_OFFICER_DIR"
 SO_PIN_VARIABLE = "CARNET_SO_PIN"
@@ -50,6 +51,7 @@ def open_module(path: str | None, *, prepare: bool = False) -> Module:
     """
     if not (path or MODULE_VARIABLE in os.environ):
         _use_softhsm(prepare=prepare)
+    keep_tokens()
     return load_module(find_module(path))
 
 

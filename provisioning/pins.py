@@ -20,6 +20,7 @@ from provisioning.options import (
     open_module,
     token_options,
 )
+from softhsm.kept import keep_tokens
 
 NEW_PIN_VARIABLE = "CARNET_NEW_PIN"
 
@@ -106,6 +107,8 @@ def _read_new_pin(what: str, *, new_pin_fd: int | None, new_pin_file: Path | Non
 
 
 def _report(token: Token, sentence: str, *, as_json: bool) -> None:
+    # The copy of a SoftHSM2 token is not to open under the PIN that was.
+    keep_tokens(again=True)
     info = token.info
     if as_json:
         print_json({"label": info.label, "serial": info.serial})

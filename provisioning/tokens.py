@@ -27,6 +27,7 @@ from provisioning.options import (
 )
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
 from softhsm.damage import damaged_files
+from softhsm.kept import keep_tokens
 
 
 @click.command("token-init")
@@ -64,6 +65,7 @@ def token_init(
     login = Login(module=loaded, serial=serial, pin=pin, allow_final_try=False)
     with login.session(writable=True) as session:
         check_fitness(session, ANY_TYPE, accept=accept_unfit)
+    keep_tokens(again=True)
     if as_json:
         print_json({"label": label, "serial": serial})
     else:

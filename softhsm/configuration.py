@@ -7,9 +7,10 @@ import platformdirs
 
 from carnet.errors import TokenError
 from carnet.files import private_directory, write_private
+from softhsm.kept import keep_tokens
+from softhsm.places import CONFIGURATION_VARIABLE as CONFIGURATION_VARIABLE  # noqa: PLC0414  its name here
 
 DIRECTORY_VARIABLE = "CARNET_SOFTHSM_DIR"
-CONFIGURATION_VARIABLE = "SOFTHSM2_CONF"
 
 _FILE = "softhsm2.conf"
 _TOKENS = "tokens"
@@ -41,10 +42,12 @@ def use_default() -> None:
     """Point SoftHSM2 at the default directory, if it exists and the user chose no other.
 
     SoftHSM2 reads SOFTHSM2_CONF when it starts: call this before the module is loaded.
+    What a kill has taken from a token is put back (softhsm.kept). Raises TokenError.
     """
     configuration = default_directory().absolute() / _FILE
     if configuration.is_file():
         os.environ.setdefault(CONFIGURATION_VARIABLE, str(configuration))
+    keep_tokens()
 
 
 def _configuration(tokens: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from softhsm.places import directories_of
 
-_ABOUT_THE_TOKEN = "token.object"  # noqa: S105  a file's name
+ABOUT_THE_TOKEN = "token.object"  # noqa: S105  a file's name
 _NUMBER = 8
 _VALUE_SIZES: dict[int, Callable[[int], int]] = {
     1: lambda _: 1,  # boolean
@@ -30,13 +30,14 @@ def damaged_files(serial: str, visible: int) -> list[Path]:
     all are whole. The list is empty where the token is not SoftHSM2's.
     """
     files = (path for place in directories_of(serial) for path in place.glob("*.object"))
-    paths = [path for path in files if path.name != _ABOUT_THE_TOKEN]
+    paths = [path for path in files if path.name != ABOUT_THE_TOKEN]
     if len(paths) <= visible:
         return []
-    return sorted(path for path in paths if _ends_too_early(path.read_bytes()))
+    return sorted(path for path in paths if ends_too_early(path.read_bytes()))
 
 
-def _ends_too_early(data: bytes) -> bool:
+def ends_too_early(data: bytes) -> bool:
+    """Tell whether a file's content is empty or cut short."""
     at = _NUMBER
     while at < len(data):
         at = _after_attribute(data, at)

@@ -4,19 +4,24 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from softhsm.configuration import CONFIGURATION_VARIABLE
-
+CONFIGURATION_VARIABLE = "SOFTHSM2_CONF"
 _DIRECTORIES = "directories.tokendir"
 
 
 def directories_of(serial: str) -> list[Path]:
     """Return the directory of the token of that serial number; none if it is not SoftHSM2's."""
     # SoftHSM2 names a token's directory by a UUID; the serial number is its end.
-    return [token for token in _tokens() if token.name.replace("-", "").endswith(serial)]
+    return [token for token in token_directories() if token.name.replace("-", "").endswith(serial)]
 
 
-def _tokens() -> Iterator[Path]:
-    configuration = Path(os.environ.get(CONFIGURATION_VARIABLE, ""))
+def configuration_file() -> Path:
+    """Return the configuration that SOFTHSM2_CONF names; there need not be one."""
+    return Path(os.environ.get(CONFIGURATION_VARIABLE, ""))
+
+
+def token_directories() -> Iterator[Path]:
+    """Yield the directory of each token."""
+    configuration = configuration_file()
     if not configuration.is_file():
         return
     for line in configuration.read_text(encoding="utf-8", errors="replace").splitlines():

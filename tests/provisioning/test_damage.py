@@ -77,3 +77,39 @@ def test_the_whole_pairs_stay_usable_and_the_others_are_told(minted):
     told = minted.run("list", secrets=["pin"]).stdout
     assert listed["damaged_pairs"][0] in told
     assert str(path) in told
+
+
+def token_file(workplace):
+    (path,) = (workplace.traveller.directory / "tokens").glob("*/token.object")
+    return path
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "write"])
+def test_a_kill_while_softhsm_writes_at_a_login_loses_nothing(minted, call):
+    path = token_file(minted)
+    killed = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(path), "-e", f"trace={call}"]
+    killed += ["-e", f"inject={call}:signal=KILL:when=1"]
+    before = minted.listed()
+    assert minted.run("list", secrets=["pin"], before=killed).returncode != 0
+    if call == "write":
+        assert path.read_bytes() == b""
+    assert minted.listed() == before
+    minted.mint(out="second")
+
+
+def test_a_token_that_a_kill_emptied_and_of_which_there_is_no_copy_is_named(minted):
+    path = token_file(minted)
+    path.with_name("token.kept").unlink()
+    path.write_bytes(b"")
+    for command in (["list"], ["token-init", "--label", "alice"]):
+        sentence = minted.refusal(4, *command, secrets=["pin"])
+        assert str(path) in sentence
+        assert "restore it from a backup, or have its pairs revoked" in sentence
+
+
+def test_the_copy_has_no_more_readers_than_the_file_and_follows_the_pin(minted):
+    path = token_file(minted)
+    copy = path.with_name("token.kept")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    minted.facts("change-pin", secrets=["pin", "new-pin"], new_pin="415926535897")
+    assert copy.read_bytes()[8:] == path.read_bytes()[8:]
