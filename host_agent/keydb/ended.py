@@ -36,8 +36,8 @@ class Ended(Store):
                     .returning(_requests.c.request_id)
                 )
             )
-            for request_id in request_ids:
-                self._audit(connection, "tunnel-revoked", request_id=request_id, why=why)
+            facts = ({"request_id": each, "why": why} for each in request_ids)
+            self._audit_all(connection, "tunnel-revoked", facts)
         return len(request_ids)
 
     def tunnels_to_end(self, target: str) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The key pairs: taken in, found, listed, revoked, expired."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, update
 
@@ -29,6 +29,11 @@ from host_agent.store_name import KeyStoreName
 T = TypeVar("T")
 _AT_ONCE = 1000
 """Rows that one statement adds."""
+
+
+class _Invalidated(NamedTuple):
+    key_id: bytes
+    user_id: str
 
 
 class Pairs(Store):
@@ -161,16 +166,16 @@ class Pairs(Store):
     ) -> list[bytes]:
         """Turn valid pairs invalid: by key_id, user_id or token_serial; return which.
 
-        `by` is who wants it, where that is not the operator.
+        All at once: when this is over none of them can be spent, and when it is cut off
+        nothing is done. `by` is who wants it, where that is not the operator.
         """
         facts: dict[str, object] = {"why": why, **({"by": by} if by else {})}
         if reason is not Reason.REVOKED:
             facts["reason"] = str(reason)
         with self._engine.begin() as connection:
             revoked = _invalidate(connection, reason, *conditions_of(which))
-            for key_id in revoked:
-                self._audit_pair(connection, "revoked", key_id, **facts)
-        return revoked
+            self._audit_pairs(connection, "revoked", revoked, **facts)
+        return [each.key_id for each in revoked]
 
     def host_keys_in_use(self) -> dict[bytes, int]:
         """Return how many valid pairs have their requests sealed to each of the Host's keys."""
@@ -183,12 +188,37 @@ class Pairs(Store):
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def expire(self) -> list[bytes]:
-        """Turn valid pairs invalid whose last day is past; return which."""
-        with self._engine.begin() as connection:
-            expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.not_after <= now())
-            for key_id in expired:
-                self._audit_pair(connection, "expired", key_id)
+        """Turn valid pairs invalid whose last day is past; return which.
+
+        Some at a time, so that requests come in between: none of them can be spent anyway.
+        """
+        expired: list[bytes] = []
+        while some := self._expire_some():
+            expired += some
         return expired
+
+    def _expire_some(self) -> list[bytes]:
+        due = (_pairs.c.state == PairState.VALID) & (_pairs.c.not_after <= now())
+        some = select(_pairs.c.key_id).where(due).limit(_AT_ONCE)
+        with self._engine.begin() as connection:
+            expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.key_id.in_(some))
+            self._audit_pairs(connection, "expired", expired)
+        return [each.key_id for each in expired]
+
+    def _audit_pairs(
+        self,
+        connection: Connection,
+        event: str,
+        pairs: Iterable[_Invalidated],
+        **facts: object,
+    ) -> None:
+        """Account for what happened to valid pairs: no request was made with one."""
+        for some in batched(pairs, _AT_ONCE):
+            whose = [
+                {"user_id": each.user_id, "key_id": each.key_id, "request_id": None, **facts}
+                for each in some
+            ]
+            self._audit_all(connection, event, whose)
 
 
 def _is_on_hsm(pair: NewPair) -> bool:
@@ -212,15 +242,14 @@ def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[
 
 def _invalidate(
     connection: Connection, reason: Reason, *conditions: ColumnElement[bool]
-) -> list[bytes]:
-    return list(
-        connection.scalars(
-            update(_pairs)
-            .where(_pairs.c.state == PairState.VALID, *conditions)
-            .values(state=PairState.INVALID, reason=reason, invalid_at=now())
-            .returning(_pairs.c.key_id)
-        )
+) -> list[_Invalidated]:
+    rows = connection.execute(
+        update(_pairs)
+        .where(_pairs.c.state == PairState.VALID, *conditions)
+        .values(state=PairState.INVALID, reason=reason, invalid_at=now())
+        .returning(_pairs.c.key_id, _pairs.c.user_id)
     )
+    return [_Invalidated(*row) for row in rows]
 
 
 def _pair(row: RowMapping) -> PairRecord:

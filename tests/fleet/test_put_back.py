@@ -7,6 +7,8 @@ from carnet.token.accounts import read_marks
 from carnet.wire.documents import AccountsHead, read_unverified
 from host_agent.keydb import KeyDatabase
 from lab.errors import LabError
+from lab.waiting import wait_until
+from tests.fleet.test_concurrency import nothing_owed
 from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
 
 UNAVAILABLE = 503
@@ -50,6 +52,7 @@ def spent(fleet, keys):
         remember()
         (process,) = fleet.start(1)
         spend(process, key)
+        wait_until(lambda: nothing_owed(fleet.place), "the burn, the last record of all", 60)
         process.stop()
         process.start()
         return key, process

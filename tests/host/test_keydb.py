@@ -1,20 +1,24 @@
 """The Key Database: one pair, one request, and a record of everything."""
 
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from secrets import token_bytes
 from threading import Barrier
 
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event
 
 from carnet import audit
+from carnet.audit.chain import follow
 from carnet.errors import UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.keydb import ANSWER_KEPT, LEASE_SECONDS, KeyDatabase, PairState
+from host_agent.keydb import ANSWER_KEPT, LEASE_SECONDS, KeyDatabase, PairState, pairs
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -144,6 +148,61 @@ def test_an_expired_pair_cannot_be_spent(database, clock):
     assert not database.spend(*sealed_request(key))
     assert database.expire() == [key_of(key)]
     assert database.find_pair(key_of(key)).state is PairState.INVALID
+
+
+def statements(database, work):
+    """How many statements it takes, and how many transactions."""
+    seen = Counter()
+
+    def count(name):
+        return lambda *_: seen.update([name])
+
+    hooks = [("before_cursor_execute", count("statements")), ("commit", count("commits"))]
+    for hook in hooks:
+        event.listen(database.engine, *hook)
+    work()
+    for hook in hooks:
+        event.remove(database.engine, *hook)
+    return seen
+
+
+def add_many(database, number, **about):
+    keys = [SoftwareKey() for _ in range(number)]
+    database.add_pairs([new_pair(key, **about) for key in keys])
+
+
+def test_revoking_many_pairs_takes_no_more_statements_than_one(database):
+    add_many(database, 1, token_serial="a")
+    add_many(database, 20, token_serial="b")
+    one = statements(database, lambda: database.revoke("lost", token_serial="a"))
+    many = statements(database, lambda: database.revoke("lost", token_serial="b"))
+    assert one == many
+    assert many["commits"] == 1  # all of them at once, or none
+
+
+def test_many_tunnels_are_revoked_with_no_more_statements_than_one(database):
+    for serial, number in (("a", 1), ("b", 20)):
+        keys = [SoftwareKey() for _ in range(number)]
+        database.add_pairs([new_pair(key, token_serial=serial) for key in keys])
+        for key in keys:
+            assert database.spend(*sealed_request(key, request_id=token_bytes(16)))
+    one = statements(database, lambda: database.revoke_tunnels("lost", token_serial="a"))
+    many = statements(database, lambda: database.revoke_tunnels("lost", token_serial="b"))
+    assert one == many
+
+
+def test_many_pairs_expire_in_portions_between_which_others_write(database, clock, monkeypatch):
+    monkeypatch.setattr(pairs, "_AT_ONCE", 4)
+    add_many(database, 10, not_after=int(clock.now) + 10)
+    clock.move(11)
+    seen = statements(database, database.expire)
+    assert seen["commits"] == 4  # 4, 4 and 2, and none
+    assert database.expire() == []
+    with database.begin() as connection:
+        records = [each for each in audit.read(connection, schema.audit) if each.event == "expired"]
+        assert all(link.holds for link in follow(connection, schema.audit))
+    assert len({record.facts["key_id"] for record in records}) == 10
+    assert {record.facts["user_id"] for record in records} == {"alice@office"}
 
 
 def test_the_answer_lists_the_tokens_other_invalid_pairs(database, pair, other_pair):
