@@ -106,10 +106,9 @@ class LiveTunnel:
 
         Where the Client may come back, that is with the end of her session.
         """
-        if self.may_come_back:
-            return step.SecretsForgotten()
         try:
-            await asyncio.to_thread(self._parts.driver.forget_secrets, self._name)
+            if not self.may_come_back:
+                await asyncio.to_thread(self._parts.driver.forget_secrets, self._name)
         except IPsecError as error:
             self._log.warning("secrets-not-forgotten", reason=error.sentence)
             return step.Over("secrets-not-forgotten")

@@ -253,7 +253,7 @@ def test_capabilities_are_what_the_daemon_has(client, lane):
     kernel = lane is Lane.KERNEL
     assert found.objectives == (tuple(Objective) if kernel else (Objective.ESP,))
     assert found.modes == (tuple(Mode) if kernel else (Mode.TUNNEL,))
-    assert found.ike_versions == (2,)
+    assert found.ike_versions == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,15 @@ def test_capabilities_are_what_the_daemon_has(client, lane):
         {"objective": Objective.AH},
         {"objective": Objective.AH_ESP},
         {"objective": Objective.NATIVE},
-        {"ike_version": 1},
+        {"ike_version": 3},
+        {"ike_version": 1, "ppk": bytes(32), "ppk_id": "a-post-quantum-key"},
+        {"ike_version": 1, "remote_networks": ("10.20.0.0/16", "10.21.0.0/16")},
         {"esp_proposals": ("rot13",)},
         {"esp_proposals": ()},
         {"esp_proposals": ("null-sha256",)},
         {"remote_addresses": ()},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_what_it_cannot_carry_is_refused_and_nothing_loaded(client, change):
     with pytest.raises(IPsecError, match="nothing is downgraded"):
