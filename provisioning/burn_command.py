@@ -9,6 +9,7 @@ from carnet.console import confirm, print_json
 from carnet.cover import read_cover
 from carnet.errors import CarnetError, TokenError, UsageError
 from carnet.interface import Revocation
+from carnet.token.adopted import signing_keys
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from provisioning.checks import read_key_id
@@ -59,6 +60,8 @@ def burn(
                 _check_user(session, user_id)
             booklet = OneTimeKeys(session)
             chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
+            if not chosen:
+                _check_not_adopted(session)
             confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
             burning.burn(booklet, chosen)
     except BaseException:
@@ -98,6 +101,18 @@ def _check_user(session: TokenSession, user_id: str) -> None:
         )
     if cover.user_id != user_id:
         raise TokenError(f"Token {label} belongs to {cover.user_id}, not to {user_id}; look again.")
+
+
+def _check_not_adopted(session: TokenSession) -> None:
+    """Raise TokenError where keys stay that may be pairs all the same: `adopt` marks none."""
+    info, found = session.token.info, len(signing_keys(session))
+    if found:
+        raise TokenError(
+            f"Token {info.label} has no minted key pairs, and {found} keys that may have been "
+            f"adopted, which burn does not destroy; make these pairs invalid with "
+            f"`carnet-host revoke --token-serial {info.serial}` or `carnet-provision revoke`, and "
+            f"the keys with the card's own tool."
+        )
 
 
 _BURNED = "burned on the token"

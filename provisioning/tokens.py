@@ -187,7 +187,7 @@ def _show_damage(damage: _Damage) -> None:
 def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> None:
     click.echo(f"Token {info.label} (serial {info.serial})")
     if cover is None:
-        click.echo("No cover; mint to give it one.")
+        click.echo("No cover on it; mint to give it one. That of adopted keys is a file.")
     else:
         click.echo(f"User     {cover.user_id}")
         click.echo(f"Hosts    {', '.join(cover.hosts)}")

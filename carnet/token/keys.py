@@ -99,12 +99,12 @@ def generate_session_pair(
     return type_.generate(
         session,
         use,
-        _public_template(use),
+        public_template(use),
         private_template(type_, use) | {Attribute.EXTRACTABLE: extractable},
     )
 
 
-def _public_template(use: MechanismFlag) -> dict[Attribute, Any]:
+def public_template(use: MechanismFlag) -> dict[Attribute, Any]:
     """Return the public half's uses; some tokens try the halves against each other by them."""
     return {
         Attribute.VERIFY: MechanismFlag.SIGN in use,
@@ -237,9 +237,7 @@ def trial_pair(session: TokenSession, type_: PairType) -> Iterator[tuple[Any, An
     except TokenCannotError:
         stored = {Attribute.TOKEN: True}
         private_half = private_template(type_, type_.use) | stored
-        made = type_.generate(
-            session, type_.use, _public_template(type_.use) | stored, private_half
-        )
+        made = type_.generate(session, type_.use, public_template(type_.use) | stored, private_half)
     with ExitStack() as temporary:
         for half in made:
             temporary.callback(destroy, half)

@@ -112,7 +112,7 @@ class _Survey:
     def _made(self, type_: PairType, *, stored: bool) -> tuple[Any, Any]:
         where = {Attribute.TOKEN: stored}
         private = keys.private_template(type_, type_.use) | where
-        public = keys._public_template(type_.use) | where
+        public = keys.public_template(type_.use) | where
         return type_.generate(self._session, type_.use, public, private)
 
     def _makes(self, type_: PairType) -> str:
@@ -252,12 +252,13 @@ class _Survey:
         ]
         split = [name for name in self._signing if name in self._kept]
         enrolled = [name for name in self._signing if name not in self._kept]
+        mintable = found["keeps data objects"] == "public, private"
+        paired = ", ".join(dict.fromkeys(suites))
+        kept = [*split, *(f"{name}, made elsewhere" for name in enrolled)]
         return {
-            "suites in custody `paired`": ", ".join(dict.fromkeys(suites)) or NONE,
-            "key types in custody `split`": ", ".join(
-                [*split, *(f"{name}, made elsewhere" for name in enrolled)]
-            )
-            or NONE,
+            "suites in custody `paired`": (paired if mintable else "") or NONE,
+            "key types in custody `split`": ", ".join(kept) or NONE,
+            "pairs come from": "`mint`" if mintable else "`adopt` alone",
         }
 
     def _suites(self, name: str) -> list[Any]:

@@ -5,6 +5,10 @@ import signal
 
 import pytest
 
+from lab.fake_piv import DEFAULT_PIN
+from lab.readers import OPENSC
+from lab.waiting import wait_until
+
 OFFICE = ("--host", "office", "https://127.0.0.1:9")
 
 
@@ -87,3 +91,14 @@ def test_a_burn_that_is_cut_off_names_all_that_it_burned(minted, host):
     assert 0 < len(whole) < len(before)
     assert set(before) - set(whole) <= set(named) <= set(before)
     assert set(re.findall(r"^[0-9a-f]{32}$", done.stdout, re.MULTILINE)) <= set(named)
+
+
+def test_burn_on_a_card_says_how_adopted_pairs_are_made_invalid(workplace, card):
+    on_card = {"secrets": ["pin"], "pin": DEFAULT_PIN}
+    wait_until(
+        lambda: workplace.run("list", "--module", OPENSC, **on_card).stdout,
+        "the card in its reader",
+    )
+    sentence = workplace.refusal(4, "burn", "--all", "--yes", "--module", OPENSC, **on_card)
+    serial = workplace.facts("list", "--module", OPENSC, **on_card)["token"]["serial"]
+    assert f"`carnet-host revoke --token-serial {serial}`" in sentence
