@@ -43,6 +43,12 @@ def test_systemd_finds_little_that_is_exposed(unit):
     assert done.returncode == 0
 
 
+def test_who_asks_the_kernel_what_it_carries_may_have_the_namespaces_for_it(unit):
+    allowed = [line for line in unit.read_text().splitlines() if "RestrictNamespaces" in line][-1]
+    probes = unit.stem != "carnet-host"
+    assert (allowed == "RestrictNamespaces=user net") is probes
+
+
 def test_systemd_finds_nothing_wrong(unit):
     done = analyze("verify", "--man=no", "--recursive-errors=no", str(unit))
     assert (done.returncode, done.stderr) == (0, "")
