@@ -48,6 +48,7 @@ DURATION = Duration()
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command; an error for a person is one sentence on standard error."""
     try:
+        check_text()
         status = command.main(prog_name=name, standalone_mode=False)
         _finish_output()
     except CarnetError as error:
@@ -72,6 +73,24 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         click.echo(f"{name}: interrupted.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def check_text() -> None:
+    """Raise UsageError unless all arguments of this command are text (UTF-8).
+
+    Python hands on other bytes as surrogates, which no database and no message takes.
+    """
+    for argument in sys.argv[1:]:
+        if not argument.isascii() and not _is_text(argument):
+            raise UsageError(f"The argument {argument!a} is no text in UTF-8; write it anew.")
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finish_output() -> None:
@@ -99,13 +118,24 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+def require_output() -> None:
+    """Raise UsageError where standard output is closed."""
+    if sys.stdout is None:
+        raise UsageError("The standard output is closed; open it, and try again.")
+
+
 def print_json(facts: object) -> None:
-    """Print facts for scripts, bytes as hexadecimal."""
+    """Print facts for scripts, bytes as hexadecimal; raises UsageError where nobody can read."""
+    require_output()
     click.echo(json.dumps(facts, default=_plain, ensure_ascii=False))
 
 
 def print_table(table: "Table") -> None:
-    """Print a table for a person; where no terminal says how wide it is, nothing is cut."""
+    """Print a table for a person; where no terminal says how wide it is, nothing is cut.
+
+    Raises UsageError where nobody can read.
+    """
+    require_output()
     from rich.console import Console  # noqa: PLC0415  the traveller's command needs none
 
     Console(width=None if sys.stdout.isatty() else _NOBODYS_TERMINAL).print(table)

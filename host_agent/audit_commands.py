@@ -1,12 +1,14 @@
 """`carnet-host audit`: the accounts, and what they prove."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import click
 from cryptography.hazmat.primitives import serialization
 
 from carnet import console
+from carnet.arguments import REASON
 from carnet.audit import commands as shared
 from carnet.audit import read
 from carnet.audit.heads import examine, newest_head
@@ -47,9 +49,10 @@ def show(
 ) -> None:
     """Show the accounts, oldest first."""
     database_of = open_database(configuration.load(path))
-    with shared.readable(), database_of as database, database.begin() as connection:
-        hers = set(database.request_ids(user)) if user else set()
-        wanted = {_request_id(request_id)} if request_id else set()
+    wanted = {_request_id(request_id)} if request_id else set()
+    with database_of as database, database.begin() as connection:
+        with shared.readable():
+            hers = set(database.request_ids(user)) if user else set()
         choice = Choice(None if request_id else user, wanted or hers, event, until)
         shared.show_records(read(connection, schema.audit, since=since), choice, as_json=as_json)
 
@@ -83,7 +86,7 @@ def verify(
         with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
             trusted = [accounts_key(session)]
             kept += read_marks(session)
-    with shared.readable(), open_database(config) as database, database.begin() as connection:
+    with open_database(config) as database, database.begin() as connection, shared.readable():
         found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
     shared.report(found, as_json=as_json)
 
@@ -102,12 +105,12 @@ def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 def head(path: Path) -> None:
     """Print the newest signed head, to be kept where this machine's operator cannot write."""
     database_of = open_database(configuration.load(path))
-    with shared.readable(), database_of as database, database.begin() as connection:
+    with database_of as database, database.begin() as connection:
         shared.show_head(newest_head(connection, schema.audit_heads))
 
 
 @audit.command()
-@click.option("--reason", required=True, help="What happened to the newer database.")
+@click.option("--reason", type=REASON, required=True, help="What happened to the newer database.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @console.secret_options("pin", PIN)
 @click.pass_obj
@@ -129,7 +132,7 @@ def explain_(path: Path, request_id: str, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
     wanted = _request_id(request_id)
     database_of = open_database(configuration.load(path))
-    with shared.readable(), database_of as database, database.begin() as connection:
+    with database_of as database, database.begin() as connection, shared.readable():
         rows = database.requests_by_id(wanted)
         accounts = list(read(connection, schema.audit)) if rows else []
     if not rows:
@@ -137,9 +140,8 @@ def explain_(path: Path, request_id: str, as_json: bool) -> None:
             f"There is no record of a request {request_id}; "
             f"`carnet-host keys --json` shows those there are."
         )
-    with shared.readable():
-        for row in rows:
-            shared.show_chain(explain(row, accounts), as_json=as_json)
+    for row in rows:
+        shared.show_chain(partial(explain, row, accounts), as_json=as_json)
 
 
 def _request_id(text: str) -> bytes:

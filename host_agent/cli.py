@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import VERSION, console, crash
+from carnet.arguments import REASON
 from carnet.config import parse_config
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
@@ -200,7 +202,7 @@ def _of_batch(key: "BatchKey") -> str:
 @click.option("--key", help="The pair of this key_id (hexadecimal).")
 @click.option("--user", help="All pairs of this user.")
 @click.option("--token-serial", help="All pairs of this token.")
-@click.option("--reason", required=True, help="Why, for the accounts.")
+@click.option("--reason", type=REASON, required=True, help="Why, for the accounts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.pass_obj
 def revoke(
@@ -220,7 +222,7 @@ def revoke(
     given = {name: value for name, value in which.items() if value is not None}
     if len(given) != 1:
         raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
-    values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key else {})}
+    values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
     with open_database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)
         crash.reach("host.revoked")
@@ -236,10 +238,10 @@ def revoke(
 
 
 def _key_id(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageError(f"{text} is no key_id; `carnet-host keys --json` lists them.") from None
+    with suppress(ValueError):
+        if key_id := bytes.fromhex(text):
+            return key_id
+    raise UsageError(f"{text!r} is no key_id; `carnet-host keys --json` lists them.")
 
 
 def main() -> None:

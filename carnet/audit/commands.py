@@ -1,20 +1,23 @@
 """What `carnet-host audit` and `carnet-target audit` have in common."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from carnet.audit import responsibility, showing
 from carnet.audit.chain import AuditRecord
 from carnet.audit.heads import Examination
-from carnet.console import print_json, print_table
+from carnet.console import print_json, print_table, require_output
 from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
 from carnet.files import read_small
+
+T = TypeVar("T")
 
 
 class Moment(click.ParamType[int]):
@@ -59,7 +62,11 @@ witness_option = click.option(
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Say in one sentence that a value is of no kind that was ever written; raises CarnetError."""
+    """Say in one sentence that a value is of no kind that was ever written; raises CarnetError.
+
+    For what reads the database and nothing else: what it says must not be said of a mistake
+    in an argument, or of an output that takes nothing.
+    """
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -71,20 +78,30 @@ def readable() -> Iterator[None]:
 
 def show_records(records: Iterable[AuditRecord], choice: showing.Choice, *, as_json: bool) -> None:
     """Print the records that are wanted."""
+    require_output()
     wanted = showing.chosen(records, choice)
     if as_json:
-        print_json([showing.as_json(record) for record in wanted])
+        print_json(list(_readably(showing.as_json(record) for record in wanted)))
         return
-    for record in wanted:
-        click.echo(showing.describe(record))
+    for line in _readably(showing.describe(record) for record in wanted):
+        click.echo(line)
 
 
-def show_chain(chain: Iterable[responsibility.Link], *, as_json: bool) -> None:
+def _readably(read: Iterable[T]) -> Iterator[T]:
+    """Yield what is read, with readable() around the reading and not around its use."""
+    with readable():
+        yield from read
+
+
+def show_chain(chain: Callable[[], Iterable[responsibility.Link]], *, as_json: bool) -> None:
     """Print a chain of responsibility."""
+    with readable():
+        links = list(chain())
+        facts, table = responsibility.as_json(links), responsibility.as_table(links)
     if as_json:
-        print_json(responsibility.as_json(chain))
+        print_json(facts)
     else:
-        print_table(responsibility.as_table(chain))
+        print_table(table)
 
 
 def show_head(signed: bytes | None) -> None:

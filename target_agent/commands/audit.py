@@ -1,6 +1,7 @@
 """`carnet-target audit`: the accounts, and what they prove."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Show the accounts, oldest first."""
-    with shared.readable(), local.database() as engine:
+    with local.database() as engine:
         hers = _requests_of(engine, user) if user else frozenset()
         wanted = frozenset({request_id}) if request_id else hers
         choice = Choice(None if request_id else user, wanted, event, until)
@@ -55,7 +56,8 @@ def show(
 
 
 def _requests_of(engine: Engine, user: str) -> frozenset[bytes]:
-    return frozenset(each.request_id for each in Records(engine).all() if each.user_id == user)
+    with shared.readable():
+        return frozenset(each.request_id for each in Records(engine).all() if each.user_id == user)
 
 
 @audit.command()
@@ -75,7 +77,7 @@ def verify(
     """Check that no record was changed, moved, dropped or cut off."""
     kept = shared.read_witnesses(witnesses)
     keys = [_public_key(path) for path in (local.config.link.certificate, *certificates)]
-    with shared.readable(), local.database() as engine, transaction(engine) as connection:
+    with local.database() as engine, transaction(engine) as connection, shared.readable():
         found = examine(connection, audit_table, audit_heads, keys, kept)
     shared.report(found, as_json=as_json)
 
@@ -94,7 +96,7 @@ def _public_key(path: Path) -> bytes:
 @pass_local
 def head(local: Local) -> None:
     """Print the newest signed head, to be kept where this machine's operator cannot write."""
-    with shared.readable(), local.database() as engine, transaction(engine) as connection:
+    with local.database() as engine, transaction(engine) as connection:
         shared.show_head(newest_head(connection, audit_heads))
 
 
@@ -104,7 +106,7 @@ def head(local: Local) -> None:
 @pass_local
 def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
-    with shared.readable(), local.database() as engine:
+    with local.database() as engine, shared.readable():
         record = Records(engine).find(request_id)
         accounts = _read(engine)
     if record is None:
@@ -112,8 +114,7 @@ def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
             f"There is no record of a request {request_id.hex()};"
             " `carnet-target tunnels list --all` shows those there are."
         )
-    with shared.readable():
-        shared.show_chain(explain(record, accounts), as_json=as_json)
+    shared.show_chain(partial(explain, record, accounts), as_json=as_json)
 
 
 def _read(engine: Engine) -> Iterable[AuditRecord]:

@@ -135,6 +135,21 @@ def test_pairs_are_revoked_by_user_by_token_and_by_key(
         assert all(link.holds for link in follow(connection, schema.audit))
 
 
+@pytest.mark.parametrize("key", ["", "  ", "no key"])
+def test_what_is_no_key_revokes_nothing(carnet_host, database, pair, key):
+    with pytest.raises(UsageError, match="no key_id"):
+        carnet_host("revoke", "--key", key, "--reason", "stolen")
+    assert database.spend(*sealed_request(pair))
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 401, "two\nlines", "\x1b[31mred"])
+@pytest.mark.parametrize("command", [("revoke", "--user", "alice@office"), ("audit", "restored")])
+def test_a_reason_is_as_long_as_the_officers_may_be(carnet_host, pair, command, reason):
+    with pytest.raises(SystemExit) as ended:
+        carnet_host(*command, "--reason", reason)
+    assert ended.value.code == UsageError.exit_status
+
+
 def test_only_tunnels_that_live_are_ended(database, carnet_host, pair, other_pair, bobs, answered):
     live, refused = answered(pair), answered(bobs, "unknown-user")
     over = answered(other_pair)

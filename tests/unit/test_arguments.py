@@ -1,0 +1,52 @@
+"""Odd words on a command line, and an output that is closed: one sentence each, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from carnet import console
+from carnet.audit import commands as shared
+from carnet.audit.showing import Choice
+from carnet.errors import UsageError
+
+BIN = Path(sys.executable).parent
+NO_TEXT = b"x\xff"
+USAGE = 2
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("carnet-host", b"keys", b"--user", NO_TEXT),
+        ("carnet-host", b"revoke", b"--key", b"00", b"--reason", NO_TEXT),
+        ("carnet-host", b"audit", b"restored", b"--yes", b"--reason", NO_TEXT),
+        ("carnet-target", b"tunnels", b"end", NO_TEXT),
+        ("carnet-provision", b"revoke", b"--user", NO_TEXT),
+        ("carnet", b"connect", NO_TEXT),
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_bytes_that_are_no_text_are_a_mistake_of_whoever_wrote_them(argv):
+    program, *words = argv
+    done = subprocess.run([BIN / program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == USAGE
+    assert done.stderr.startswith(f"{program}: ")
+    assert "no text in UTF-8" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: shared.show_chain(list, as_json=False),
+        lambda: shared.show_chain(list, as_json=True),
+        lambda: shared.show_records([], Choice(None, frozenset(), None, None), as_json=False),
+        lambda: console.print_json({}),
+    ],
+)
+def test_an_output_that_is_closed_is_no_sign_of_tampering(show, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UsageError, match="output is closed"):
+        show()
