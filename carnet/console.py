@@ -50,7 +50,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     try:
         check_text()
         status = command.main(prog_name=name, standalone_mode=False)
-        _finish_output()
+        finish_output()
     except CarnetError as error:
         click.echo(f"{name}: {error.sentence}", err=True)
         sys.exit(error.exit_status)
@@ -63,7 +63,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         sys.exit(error.exit_code)
     except OSError as error:
         with suppress(OSError):
-            _finish_output()
+            finish_output()
         where = error.filename or "the output"
         reason = error.strerror or error
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
@@ -93,7 +93,7 @@ def _is_text(argument: str) -> bool:
     return True
 
 
-def _finish_output() -> None:
+def finish_output() -> None:
     """Write out what is left; an output that takes nothing more is not tried again at the end."""
     if sys.stdout is None:
         return

@@ -9,6 +9,7 @@ from carnet.console import print_json
 from carnet.progress import progress_bar
 from carnet.wire.envelope import SPLIT
 from provisioning.adopting import Adopted, adopt
+from provisioning.batch_files import BatchFiles
 from provisioning.mint_command import FILE, compared, order_of, order_options
 from provisioning.minting import MintOrder
 from provisioning.options import (
@@ -18,7 +19,7 @@ from provisioning.options import (
     officer_options,
     token_options,
 )
-from provisioning.output import check_writable, write_new
+from provisioning.output import check_writable, done_all_the_same
 
 _RETIRED = "Retired KEY MAN *"
 """What OpenSC calls a PIV card's slots for retired keys, 82 to 95."""
@@ -62,13 +63,19 @@ def adopt_command(
     check_writable(cover_out)
     officer = station.officer()
     login = access.login()
-    with progress_bar("Adopting", placed.count, wanted=progress) as advance:
-        adopted, file = adopt(login, officer, placed, pattern, advance)
-    write_new(cover_out, file)
-    if as_json:
-        print_json(_facts(adopted, placed, cover_out))
-    else:
-        _tell(adopted, placed, cover_out)
+    files = BatchFiles()
+    try:
+        with progress_bar("Adopting", placed.count, wanted=progress) as advance:
+            adopted, file = adopt(login, officer, placed, pattern, files, advance)
+        files.write(cover_out, file)
+    except BaseException:
+        files.remove()
+        raise
+    with done_all_the_same(f"{placed.batch_files[0]} and {cover_out} are written"):
+        if as_json:
+            print_json(_facts(adopted, placed, cover_out))
+        else:
+            _tell(adopted, placed, cover_out)
 
 
 def _facts(adopted: Adopted, order: MintOrder, cover: Path) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 from carnet.wire.cover_file import pack_cover_file
 from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair
+from provisioning.batch_files import BatchFiles
 from provisioning.choice import Choice, choose
 from provisioning.minting import BATCH_ID_SIZE, MintOrder, cover_of, end_of, host_key_of
 from provisioning.officer import Officer
 from provisioning.options import Login
-from provisioning.output import write_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,12 @@ class Adopted:
 
 
 def adopt(
-    login: Login, officer: Officer, order: MintOrder, pattern: str, on_pair: Callable[[], None]
+    login: Login,
+    officer: Officer,
+    order: MintOrder,
+    pattern: str,
+    files: BatchFiles,
+    on_pair: Callable[[], None],
 ) -> tuple[Adopted, bytes]:
     """Prove the card's keys of that label and the ordered type; return them, and the cover file.
 
@@ -47,7 +52,7 @@ def adopt(
         batch = _batch(session, order, choice, found, on_pair)
         label = session.token.info.label
     signed = officer.sign(batch)
-    write_new(order.batch_files[0], signed)
+    files.write(order.batch_files[0], signed)
     cover = cover_of(batch, order, choice.suite.number, batch.not_after)
     file = pack_cover_file(officer.sign(cover), [signed])
     return Adopted(batch=batch, choice=choice, token_label=label), file

@@ -26,7 +26,7 @@ from provisioning.options import (
     officer_options,
     token_options,
 )
-from provisioning.output import check_writable
+from provisioning.output import check_writable, done_all_the_same
 from provisioning.suitability import (
     accept_option,
     check_fitness,
@@ -148,10 +148,11 @@ def mint_command(
         check_keeping(session)
     with progress_bar("Minting", placed.count, wanted=progress) as advance:
         minted = mint(login, officer, placed, advance)
-    if as_json:
-        print_json({**_facts(minted, placed), "room_before": room.pairs, "ways_out": ways_out})
-    else:
-        _tell(minted, placed)
+    with done_all_the_same(f"the pairs are minted, and {placed.batch_files[0]} is written"):
+        if as_json:
+            print_json({**_facts(minted, placed), "room_before": room.pairs, "ways_out": ways_out})
+        else:
+            _tell(minted, placed)
 
 
 def order_of(

@@ -33,7 +33,7 @@ from provisioning.leftover import MAX_FILE, make_way
 from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
-from softhsm.durable import sync_token
+from softhsm.durable import saying_when_full, sync_token
 
 BATCH_ID_SIZE = 16
 
@@ -141,7 +141,10 @@ def _make(
         draft = _draft(session, officer, order)
         begin(session, draft.prefix)
         sync_token(session.token.info.serial)
-        with undone_on_failure(session, draft.prefix, files.remove):
+        with (
+            undone_on_failure(session, draft.prefix, files.remove),
+            saying_when_full(login.serial),
+        ):
             crash.reach("provision.begun")
             batches = _mint_batches(session, order, draft, on_pair)
             sync_token(session.token.info.serial)

@@ -1,7 +1,10 @@
 """New files: never over an old one, and an error is one sentence."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from carnet.console import finish_output
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 
@@ -38,4 +41,18 @@ def write_new(path: Path, data: bytes) -> None:
     except OSError as error:
         raise UsageError(
             f"Cannot write {path} ({error.strerror}); make room or choose another place."
+        ) from error
+
+
+@contextmanager
+def done_all_the_same(what: str) -> Iterator[None]:
+    """Say what is done where the report of it cannot be printed; UsageError then."""
+    try:
+        yield
+        finish_output()
+    except OSError as error:
+        with suppress(OSError):
+            finish_output()
+        raise UsageError(
+            f"The output takes nothing ({error.strerror}), but {what}; do not repeat the command."
         ) from error

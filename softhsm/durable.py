@@ -2,9 +2,33 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from carnet.errors import TokenError
 from softhsm.places import directories_of
+
+_LITTLE = 16 * 1024
+"""Bytes, of which SoftHSM2 needs some for any object."""
+
+
+@contextmanager
+def saying_when_full(serial: str) -> Iterator[None]:
+    """Say that the disk is full where SoftHSM2 fails for that.
+
+    It says that it has stored what it could not write, and fails at something later.
+    """
+    try:
+        yield
+    except TokenError as error:
+        for directory in directories_of(serial):
+            disk = os.statvfs(directory)
+            if disk.f_bavail * disk.f_frsize < _LITTLE:
+                raise TokenError(
+                    f"The disk that SoftHSM2 keeps this token on is full; make room in "
+                    f"{directory.parent}, and repeat the command."
+                ) from error
+        raise
 
 
 def sync_token(serial: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -188,3 +189,27 @@ def test_a_token_pulled_when_the_journal_is_closed_keeps_all_of_it(ready):
     listed = ready.listed()
     assert (len(listed["pairs"]), listed["unfinished_pairs"]) == (3, [])
     assert (ready.directory / "batch").exists()
+
+
+def test_a_disk_that_is_full_is_called_that(ready):
+    (token,) = (ready.traveller.directory / "tokens").iterdir()
+    files = {path.name: path.read_bytes() for path in token.iterdir()}
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(token)], check=True)
+    try:
+        for name, content in files.items():
+            (token / name).write_bytes(content)
+        sentence = ready.refusal(4, *ready.order(count=200), secrets=BOTH)
+        assert "is full; make room in" in sentence
+        nothing_is_left(ready)
+    finally:
+        subprocess.run(["umount", str(token)], check=True)
+
+
+def test_a_report_that_cannot_be_printed_does_not_say_try_again(ready):
+    into_full = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
+    done = ready.run(*ready.order(), secrets=BOTH, before=into_full)
+    assert done.returncode == 2
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.endswith("batch is written; do not repeat the command.")
+    assert "No space left" in sentence
+    assert len(ready.listed()["pairs"]) == 3

@@ -124,3 +124,19 @@ def test_what_a_custody_does_not_take_is_refused(ready):
     said = ready.refusal(2, *order_of(ready, key_type="ec-p384"), secrets=BOTH)
     assert "no keys for suite p-384" in said
     assert ready.listed()["pairs"] == []
+
+
+@pytest.mark.parametrize("sync", [2, 3, 4], ids=["the batch is there", "no cover yet", "both are"])
+def test_an_interrupted_adoption_leaves_no_file_and_can_be_repeated(ready, sync):
+    mint(ready, out="first")
+    order = order_of(ready)
+    where = order.index("--custody")
+    adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "*"]
+    adopt += ["--cover-out", ready.directory / "cover"]
+    ready.listed()  # and SoftHSM2's file is copied: the adoption syncs its own alone
+    before = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+    before += ["-e", f"inject=fsync:signal=INT:when={sync}"]
+    assert ready.run(*adopt, secrets=BOTH, before=before).returncode == 130
+    assert not (ready.directory / "batch").exists()
+    assert not (ready.directory / "cover").exists()
+    ready.facts(*adopt, secrets=BOTH)
