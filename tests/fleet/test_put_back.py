@@ -1,15 +1,14 @@
 """A Key Database that is put back to an older state under a Host that runs."""
 
 import pytest
-from sqlalchemy import text
 
 from carnet.token.accounts import read_marks
 from carnet.wire.documents import AccountsHead, read_unverified
-from host_agent.keydb import KeyDatabase
 from lab.errors import LabError
 from lab.waiting import wait_until
 from tests.fleet.test_concurrency import nothing_owed
 from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
+from tests.host.put_back import cut_off, newest
 
 UNAVAILABLE = 503
 
@@ -22,25 +21,6 @@ def mark(hsm):
 def spend(process, key):
     request = seal(key)
     assert open_grant(key, request, send_until_answered([process.url], request))
-
-
-def newest(place):
-    """The number of the newest record of the accounts."""
-    with KeyDatabase.opened(place) as database, database.begin() as connection:
-        return connection.execute(text("SELECT max(number) FROM audit")).scalar()
-
-
-def cut_off(place, number):
-    """Put the tables back in their place: no connection is lost by it."""
-    with KeyDatabase.opened(place) as database, database.engine.begin() as connection:
-        for statement in (
-            "ALTER TABLE audit RENAME TO newer",
-            "CREATE TABLE audit AS SELECT * FROM newer",
-            f"DELETE FROM audit WHERE number > {number}",  # noqa: S608  a number of ours
-            "DELETE FROM requests",
-            "UPDATE key_pairs SET state = 'valid', reason = NULL, invalid_at = NULL",
-        ):
-            connection.execute(text(statement))
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from tests.host.batches import (
 )
 from tests.host.importing import import_batch
 from tests.host.interface import database_setting
+from tests.host.put_back import cut_off, newest
 from tests.host.real_host import PIN, SO_PIN, new_module
 
 MIB = 1024 * 1024
@@ -131,6 +132,31 @@ def test_the_accounts_have_each_pair_once_and_hold(office):
     assert office.run("audit", "show").stdout.count("imported") == 1500
     verified = office.run("audit", "verify", "--pin-file", office.pin_file)
     assert verified.returncode == 0, verified.stderr
+
+
+def test_an_import_shows_how_far_it_is_where_that_is_wanted(office):
+    office.write(office.batch(7))
+    options = ("--pin-file", office.pin_file)
+    quiet, told = (
+        office.run("import", office.directory / "batch", *options, shown).stderr
+        for shown in ("--no-progress", "--progress")
+    )
+    assert quiet == ""
+    assert "Recording" in told
+    assert "7/7" in told
+
+
+def test_no_command_takes_in_or_destroys_by_an_older_database(office):
+    office.take_in(office.batch(1))
+    before = newest(office.place)
+    office.take_in(office.batch(2))
+    cut_off(office.place, before)
+    office.write(office.batch(3))
+    for argv in (["import", office.directory / "batch"], ["sweep", "--yes"]):
+        done = office.run(*argv, "--pin-file", office.pin_file)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "older than its HSM" in done.stderr
+    assert newest(office.place) == before
 
 
 SIZES = (2000, 100_000 if IN_FULL else 8_000)

@@ -18,22 +18,32 @@ from lab.waiting import wait_until
 from provisioning.authority import Role, officer_certificate
 from provisioning.officer import create_officer
 from tests.host.batches import public_key
+from tests.host.conftest import postgres_place
 from tests.host.interface import PASSPHRASE, host_with_interface
 
 
 @pytest.fixture
-def interface(tmp_path, monkeypatch):
+def interface(tmp_path, place, monkeypatch):
     """A Host that does not serve yet."""
-    place = FilePlace(tmp_path / "keys.sqlite")
     with host_with_interface(tmp_path, place, monkeypatch) as made:
         yield made
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served_place(request, tmp_path_factory):
+    """Where the Host that serves has its Key Database."""
+    if request.param == "sqlite":
+        yield FilePlace(tmp_path_factory.mktemp("database") / "keys.sqlite")
+        return
+    server = request.getfixturevalue("postgresql")
+    with server.database() as name:
+        yield postgres_place(server, name)
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tmp_path_factory, served_place):
     """A Host that serves, for all tests that leave it as it was."""
-    directory = tmp_path_factory.mktemp("served")
-    place = FilePlace(directory / "keys.sqlite")
+    directory, place = tmp_path_factory.mktemp("served"), served_place
     with (
         pytest.MonkeyPatch.context() as monkeypatch,
         host_with_interface(directory, place, monkeypatch) as made,
