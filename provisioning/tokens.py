@@ -8,7 +8,7 @@ import click
 
 from carnet.console import print_json, read_secret, secret_options
 from carnet.cover import read_cover
-from carnet.errors import TokenError, UsageError
+from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.pin import PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
@@ -59,9 +59,15 @@ def token_init(
         _check_wiping(old, typed, force=force)
     so_pin, pin = _read_pins(**sources, wiping=old is not None)
     selector = old.serial if old else serial
-    serial = initialise_token(
-        loaded, label=label, so_pin=so_pin, pin=pin, selector=selector, force=force
-    )
+    try:
+        serial = initialise_token(
+            loaded, label=label, so_pin=so_pin, pin=pin, selector=selector, force=force
+        )
+    except TokenCannotError as error:
+        raise TokenCannotError(
+            "This token is not initialised through PKCS#11; use its vendor's own tool, and then "
+            "`carnet-provision adopt` for keys made with that."
+        ) from error
     login = Login(module=loaded, serial=serial, pin=pin, allow_final_try=False)
     with login.session(writable=True) as session:
         check_fitness(session, ANY_TYPE, accept=accept_unfit)

@@ -2,6 +2,9 @@
 
 import pytest
 
+from lab.fake_piv import DEFAULT_PIN
+from lab.readers import OPENSC
+from lab.waiting import wait_until
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
 
@@ -63,3 +66,13 @@ def test_a_label_that_cannot_be_read_aloud_is_refused(workplace, label):
 def test_a_missing_module_is_one_sentence(workplace):
     command = ("token-init", "--label", "alice", "--module", workplace.directory / "none.so")
     assert "none.so" in workplace.refusal(4, *command, secrets=BOTH)
+
+
+def test_a_card_that_another_tool_initialises_is_called_that(workplace, card):
+    on_card = {"pin": DEFAULT_PIN}
+    wait_until(
+        lambda: workplace.run("list", "--module", OPENSC, secrets=["pin"], **on_card).stdout,
+        "the card in its reader",
+    )
+    wipe = ("token-init", "--label", "alice", "--force", "--confirm", "alice", "--module", OPENSC)
+    assert "use its vendor's own tool" in workplace.refusal(4, *wipe, secrets=BOTH, **on_card)
