@@ -3,6 +3,7 @@
 	check format diagrams lock
 
 STAMP := .venv/installed
+DRAWING := .venv/installed-bench
 RUN := .venv/bin
 # The tests start thousands of short commands: each module is compiled once, not each time.
 export PYTHONDONTWRITEBYTECODE =
@@ -12,6 +13,10 @@ help: ## Show what there is to make
 
 $(STAMP): requirements.lock requirements-build.lock debian-packages.txt debian-unpacked.txt pyproject.toml scripts/install
 	@scripts/install
+
+$(DRAWING): requirements-bench.lock $(STAMP)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
 
 demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs and the capture)
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m demo
@@ -38,10 +43,10 @@ SECONDS ?= 600
 fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings are in .fuzz/
 	@$(RUN)/python -m tests.fuzz.campaign $(SECONDS)
 
-bench: $(STAMP) ## Measure against the floors; the report is in bench/results
+bench: $(DRAWING) ## Measure against the floors; the report is in bench/results
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench
 
-bench-quick: $(STAMP) ## A little of the same, in minutes
+bench-quick: $(DRAWING) ## A little of the same, in minutes
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench --quick
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
@@ -78,3 +83,6 @@ lock: ## Pin the Python packages anew (needs uv)
 		--universal --python-version 3.11 --upgrade --output-file requirements-build.lock -
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal \
 		--python-version 3.11 --extra develop --upgrade --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal \
+		--python-version 3.11 --extra bench --constraint requirements.lock --upgrade \
+		--output-file requirements-bench.lock pyproject.toml

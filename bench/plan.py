@@ -17,6 +17,8 @@ class Plan:
     """For the run alone; gone afterwards."""
     quick: bool
     """Within about five minutes in all."""
+    suites: tuple[str, ...] = ()
+    """Of the paper's evaluation, by name; none: all."""
 
     def rounds(self, whole: int) -> int:
         """Return how many rounds there are, given those of a whole run; five at least."""

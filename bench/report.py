@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.comparison import Row, Spread
+from bench.drawing import draw
+from bench.paper import Curve
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _MACHINE = (
@@ -22,7 +24,7 @@ _READING = (
 _WORDS = {True: "met", False: "**missed**", None: ""}
 
 
-def facts(rows: Sequence[Row], *, quick: bool) -> dict[str, Any]:
+def facts(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> dict[str, Any]:
     """Return all of a run as JSON has it."""
     return {
         "measured": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -33,10 +35,13 @@ def facts(rows: Sequence[Row], *, quick: bool) -> dict[str, Any]:
             "processors": os.cpu_count(),
         },
         "rows": [row.facts() for row in rows],
+        "curves": [curve.facts() for curve in curves],
     }
 
 
-def markdown(rows: Sequence[Row], run: dict[str, Any]) -> str:
+def markdown(
+    rows: Sequence[Row], curves: Sequence[Curve], pictures: Sequence[str], run: dict[str, Any]
+) -> str:
     """Return the report's text."""
     machine = run["machine"]
     kind = "a quick run" if run["quick"] else "a whole run"
@@ -48,20 +53,27 @@ def markdown(rows: Sequence[Row], run: dict[str, Any]) -> str:
     for group, members in groupby(rows, key=lambda row: row.group):
         parts.append(f"## {group}\n")
         parts.append(_table(list(members)))
+    if curves:
+        parts.append("## Figure 4 of the paper, in the guest kernel\n")
+        parts += [_peak(curve) for curve in curves]
+    parts += [f"![{name}]({name}.svg)\n" for name in pictures]
     return "\n".join(parts)
 
 
-def write(directory: Path, rows: Sequence[Row], *, quick: bool) -> None:
-    """Write both forms into the directory."""
+def write(
+    directory: Path, rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool
+) -> None:
+    """Write both forms into the directory, and the pictures."""
     directory.mkdir(parents=True, exist_ok=True)
-    run = facts(rows, quick=quick)
+    run = facts(rows, curves, quick=quick)
+    pictures = draw(directory, rows, curves)
     (directory / "report.json").write_text(json.dumps(run, indent=1) + "\n")
-    (directory / "report.md").write_text(markdown(rows, run))
+    (directory / "report.md").write_text(markdown(rows, curves, pictures, run))
 
 
-def as_json(rows: Sequence[Row], *, quick: bool) -> str:
+def as_json(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> str:
     """Return the facts of a run as JSON."""
-    return json.dumps(facts(rows, quick=quick))
+    return json.dumps(facts(rows, curves, quick=quick))
 
 
 def last_rows(directory: Path) -> list[dict[str, Any]]:
@@ -71,6 +83,16 @@ def last_rows(directory: Path) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
     return rows
+
+
+def _peak(curve: Curve) -> str:
+    place = curve.sizes.index(curve.peak)
+    return (
+        f"{curve.suite}: the sender's peak before the drop is at {curve.peak} bytes, "
+        f"{curve.sent[place].median:.0f} Mbit/s sent and {curve.received[place].median:.0f} "
+        f"received. A larger datagram does not fit into one packet with what the suite adds, and "
+        f"is sent in fragments.\n"
+    )
 
 
 def _table(rows: Iterable[Row]) -> str:

@@ -217,6 +217,13 @@ def prepare_office(directory: Path, pairs: int) -> None:
 
 @contextmanager
 def open_office(lane: Lane) -> Iterator[OpenOffice]:
+    with unwatched_office(lane) as office, Capture(office.world.router) as office.capture:
+        yield office
+
+
+@contextmanager
+def unwatched_office(lane: Lane) -> Iterator[OpenOffice]:
+    """Give an office without a capture, for more traffic than one can follow."""
     with World(ROUTED) as world, Template(_LOADED) as template, in_use(template):
         office = OpenOffice(world, lane)
         office.unpack(OUT / PACKED)
@@ -226,5 +233,4 @@ def open_office(lane: Lane) -> Iterator[OpenOffice]:
             machine.start(["python", str(FILE_SERVER), "::", "80", str(machine.directory)])
             machine.wait_for_port(80)
         office.start()
-        with Capture(world.router) as office.capture:
-            yield office
+        yield office

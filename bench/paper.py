@@ -1,0 +1,137 @@
+"""The paper's evaluation (its section 4): Table 5 and Figure 4, in the guest kernel.
+
+The guest has one processor and holds both ends, so what a suite costs shows in the
+throughput itself; each is set against objective native, measured in turn with it.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.comparison import Aim, Row, Spread
+from bench.paper_guest import BY_SIZE, NATIVE, RESULTS, SUITES, Order, text_of
+from bench.plan import Plan
+from lab.guest import Guest
+from lab.waiting import wait_until
+from tests.guest.offices import prepare_office
+
+ROOT = Path(__file__).parents[1]
+GROUP = "Table 5 of the paper, in the guest kernel"
+_SECONDS = 5400.0
+PAPER_THROUGHPUT = {
+    "AH-MD5-96": 91.0 / 92.6,
+    "AH-SHA1-96": 91.2 / 92.6,
+    "ESP-MD5-3DES": 53.9 / 92.6,
+}
+"""The paper's throughput for each 1 of native's, on 100 Mbit/s Ethernet."""
+_PAPER_CYCLES = {"AH-MD5-96": 3.79, "AH-SHA1-96": 6.19, "ESP-MD5-3DES": 15.95}
+"""Its cycles per byte for each 1 of native's."""
+_FINE = tuple(range(1340, 1481, 20))
+"""Around the peak."""
+_COARSE = (64, 128, 256, 512, 768, 1024, 1200, 1600, 2000, 2500, 2800, 2900, 3200, 3600, 4000)
+
+Figures = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of Figure 4."""
+
+    suite: str
+    sizes: tuple[int, ...]
+    sent: tuple[Spread, ...]
+    """Megabits a second, by size."""
+    received: tuple[Spread, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self) | {"peak": self.peak}
+
+    @property
+    def peak(self) -> int:
+        """The size before the greatest drop: the largest datagram that goes in one packet."""
+        pairs = zip(self.sizes, self.sent, self.sent[1:], strict=False)
+        return max(pairs, key=lambda each: each[1].median - each[2].median)[0]
+
+
+def measure(plan: Plan) -> tuple[list[Row], list[Curve]]:
+    """Boot a guest, and return what was measured there; raises LabError if it ends early."""
+    sizes = (64, 512, 1024, *_FINE, 2000, 4000) if plan.quick else (*_COARSE, *_FINE)
+    order = Order(
+        rounds=plan.rounds(5), seconds=plan.size(3, 1), sizes=tuple(sorted(sizes)),
+        suites=plan.suites or tuple(each.name for each in SUITES),
+    )  # fmt: skip
+    lines = _in_guest(plan, order)
+    return list(_rows(lines)), list(_curves(lines))
+
+
+def _in_guest(plan: Plan, order: Order) -> list[Figures]:
+    connections = 2 * order.rounds * len(order.suites) + len(BY_SIZE)
+    steps = 2 * order.rounds * len(order.suites)
+    steps += order.rounds * len(order.sizes) * len(set(BY_SIZE) & set(order.suites))
+    argv = [sys.executable, "-m", "bench.paper_guest", text_of(order)]
+    with (
+        Guest(argv, ROOT, prepare=lambda there: prepare_office(there, connections)) as guest,
+        plan.progress("Table 5 and Figure 4", steps) as advance,
+    ):
+        path, shown = guest.directory / RESULTS, 0
+
+        def ended() -> bool:
+            nonlocal shown
+            now = len(path.read_text().splitlines()) if path.exists() else 0
+            advance(now - shown)
+            shown = now
+            return not guest.running
+
+        wait_until(ended, "the guest to have measured", _SECONDS)
+        if guest.wait(1):
+            raise RuntimeError(f"The guest's benchmark failed: {guest.said()}")
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _rows(lines: Sequence[Figures]) -> Iterator[Row]:
+    for what, unit in (
+        ("megabits", "Mbit/s"),
+        ("nanoseconds_per_byte", "ns/byte"),
+        ("cpu_share", "% of the processor"),
+    ):
+        for suite in SUITES:
+            ours, native = (
+                tuple(each[what] for each in _of(lines, suite.name, side))
+                for side in (suite.name, NATIVE.name)
+            )
+            if ours:
+                yield Row(
+                    group=f"{GROUP}: {unit}", name=suite.name, floor_name="native", unit=unit,
+                    aim=Aim(_aim(suite.name, what)), ours=ours, floor=native,
+                )  # fmt: skip
+
+
+def _aim(suite: str, what: str) -> str:
+    known = {"megabits": PAPER_THROUGHPUT, "nanoseconds_per_byte": _PAPER_CYCLES}.get(what, {})
+    return f"the paper has {known[suite]:.2f}" if suite in known else "not in the paper"
+
+
+def _of(lines: Sequence[Figures], suite: str, side: str) -> list[Figures]:
+    wanted = ("table", suite, side)
+    return [each for each in lines if (each["what"], each["suite"], each["side"]) == wanted]
+
+
+def _curves(lines: Sequence[Figures]) -> Iterator[Curve]:
+    by_size: dict[str, dict[int, list[Figures]]] = defaultdict(lambda: defaultdict(list))
+    for each in lines:
+        if each["what"] == "figure":
+            by_size[each["suite"]][int(each["side"])].append(each)
+    for suite, sizes in by_size.items():
+        yield Curve(
+            suite=suite,
+            sizes=tuple(sizes),
+            sent=tuple(Spread.of([x["sent_megabits"] for x in of]) for of in sizes.values()),
+            received=tuple(
+                Spread.of([x["received_megabits"] for x in of]) for of in sizes.values()
+            ),
+        )
