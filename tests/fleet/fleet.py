@@ -90,6 +90,10 @@ class HostProcess:
         with pipes({"pin": self._fleet.pin}) as (options, fds):
             return self._run(*argv, *options, before=before, pass_fds=fds)
 
+    def run_dying(self, place: str, *argv: str) -> "subprocess.CompletedProcess[str]":
+        """Run another command that is killed there."""
+        return run(self._argv(*argv), self._environment | {"CARNET_CRASH_AT": place})
+
     def _run(self, *argv: str, before=(), pass_fds=()) -> "subprocess.CompletedProcess[str]":
         return run(self._argv(*argv), self._environment, before=before, pass_fds=pass_fds)
 
@@ -157,11 +161,15 @@ class Fleet:
 
     def start(self, count: int, **extra: str) -> list[HostProcess]:
         """Start so many; `extra` is what the first has in its environment."""
+        for process in self.begin(count, **extra):
+            process.wait_until_ready()
+        return self.processes
+
+    def begin(self, count: int, **extra: str) -> list[HostProcess]:
+        """Do as start(), and wait for none of them: they may die before they are ready."""
         self.processes = [HostProcess(self, number) for number in range(count)]
         for process in self.processes:
             process.begin(**(extra if process is self.processes[0] else {}))
-        for process in self.processes:
-            process.wait_until_ready()
         return self.processes
 
     def __enter__(self) -> Self:

@@ -43,10 +43,17 @@ def in_the_table():
     return {re.sub(r" [A-Z]+$", "", name) for name in names}
 
 
+ON_POSTGRESQL = ("fleet", "host")
+"""Whose tests run on both databases, or on PostgreSQL alone."""
+ON_SQLITE_ALONE = {"host.generation-revoked"}
+"""A place of a command that writes nothing into the database after it."""
+
+
 @functools.cache
-def killed_at():
+def killed_at(*within):
     """All words of the tests that name a place; each test sees for itself that it kills."""
-    files = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    where = [ROOT / "tests" / each for each in within or ("",)]
+    files = [path for each in where for path in each.rglob("*.py") if path != Path(__file__)]
     return {
         node.value
         for path in files
@@ -62,6 +69,11 @@ def test_the_table_lists_what_the_code_has():
 @pytest.mark.parametrize("place", sorted(in_the_code() - VARYING - {EVENTS}))
 def test_some_test_kills_there(place):
     assert place in killed_at()
+
+
+@pytest.mark.parametrize("place", sorted(p for p in in_the_code() if p.startswith("host.")))
+def test_some_test_kills_the_host_there_on_postgresql(place):
+    assert place in killed_at(*ON_POSTGRESQL) | ON_SQLITE_ALONE
 
 
 @pytest.mark.parametrize("prefix", sorted(VARYING))
