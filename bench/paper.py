@@ -30,9 +30,14 @@ PAPER_THROUGHPUT = {
 """The paper's throughput for each 1 of native's, on 100 Mbit/s Ethernet."""
 _PAPER_CYCLES = {"AH-MD5-96": 3.79, "AH-SHA1-96": 6.19, "ESP-MD5-3DES": 15.95}
 """Its cycles per byte for each 1 of native's."""
-_FINE = tuple(range(1340, 1481, 20))
+_FINE = (*range(1340, 1421, 20), 1430, 1438, 1439, 1446, 1460, 1480)
 """Around the peak."""
 _COARSE = (64, 128, 256, 512, 768, 1024, 1200, 1600, 2000, 2500, 2800, 2900, 3200, 3600, 4000)
+
+_MTU, _IPV4, _UDP = 1500, 20, 8
+_SPI_AND_NUMBER, _PAD_LENGTH_AND_NEXT_HEADER = 8, 2
+_OVERHEADS = {"ESP-MD5-3DES": (8, 8, 12), "ESP-AES256-GCM": (4, 8, 16)}
+"""Bytes of a block, of the IV and of the ICV (RFC 2451, 2403; RFC 4106)."""
 
 Figures = Mapping[str, Any]
 
@@ -49,13 +54,28 @@ class Curve:
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return asdict(self) | {"peak": self.peak}
+        return asdict(self) | {"peak": self.peak, "fits": self.fits}
+
+    @property
+    def fits(self) -> int:
+        """The largest datagram that goes in one packet with what the suite adds, in bytes."""
+        return _largest_datagram(*_OVERHEADS[self.suite])
 
     @property
     def peak(self) -> int:
-        """The size before the greatest drop: the largest datagram that goes in one packet."""
+        """The size before the greatest drop of the sender's throughput."""
         pairs = zip(self.sizes, self.sent, self.sent[1:], strict=False)
         return max(pairs, key=lambda each: each[1].median - each[2].median)[0]
+
+
+def _largest_datagram(block: int, iv: int, icv: int) -> int:
+    """Return the payload of the largest UDP datagram in one ESP packet, transport mode, IPv4.
+
+    RFC 4303 section 2: what is encrypted, with padding, pad length and next header, is a
+    whole number of blocks.
+    """
+    room = _MTU - _IPV4 - _SPI_AND_NUMBER - iv - icv
+    return room // block * block - _PAD_LENGTH_AND_NEXT_HEADER - _UDP
 
 
 def measure(plan: Plan) -> tuple[list[Row], list[Curve]]:

@@ -88,10 +88,11 @@ def last_rows(directory: Path) -> list[dict[str, Any]]:
 def _peak(curve: Curve) -> str:
     place = curve.sizes.index(curve.peak)
     return (
-        f"{curve.suite}: the sender's peak before the drop is at {curve.peak} bytes, "
-        f"{curve.sent[place].median:.0f} Mbit/s sent and {curve.received[place].median:.0f} "
-        f"received. A larger datagram does not fit into one packet with what the suite adds, and "
-        f"is sent in fragments.\n"
+        f"{curve.suite}: the sender's greatest drop from one size to the next comes after "
+        f"{curve.peak} bytes, with {curve.sent[place].median:.0f} Mbit/s sent and "
+        f"{curve.received[place].median:.0f} received. Up to {curve.fits} bytes a datagram fits "
+        f"into one packet with what the suite adds; a larger one is sent in fragments, each "
+        f"with the cost of a packet, until there is enough in them again.\n"
     )
 
 

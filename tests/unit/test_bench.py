@@ -6,6 +6,7 @@ import pytest
 
 from bench import report
 from bench.comparison import Aim, Row, Spread, in_turn
+from bench.paper import Curve
 from bench.regression import regressions
 
 AT_MOST = Aim("at most 3 times", most=3)
@@ -75,3 +76,15 @@ def test_a_report_says_each_row_and_whether_it_is_met(tmp_path):
     assert text.count("| met |") == 1
     assert text.count("**missed**") == 1
     assert report.last_rows(tmp_path) == stored(*rows)
+
+
+@pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
+def test_the_largest_datagram_in_one_packet_is_the_mtu_less_what_the_suite_adds(suite, fits):
+    spread = Spread(1, 1, 1)
+    curve = Curve(suite, (fits, fits + 1), (spread, spread), (spread, spread))
+    assert curve.fits == fits
+
+
+def test_the_peak_is_the_size_before_the_greatest_drop():
+    sent = tuple(Spread(each, each, each) for each in (1, 5, 3, 9, 8))
+    assert Curve("ESP-MD5-3DES", (64, 128, 256, 512, 1024), sent, sent).peak == 128
