@@ -79,8 +79,8 @@ While a request has no answer, `holder` names the process of the Host that works
 it, until `lease_until` and no longer. `revoked_at` says that the operator wants its
 tunnel ended, `end_asked_at` that Target has been told.
 """
-(partial_index("requests_unanswered", requests.c.lease_until, requests.c.outcome.is_(None)),)
-(partial_index("responses_kept", requests.c.answered_at, requests.c.response.is_not(None)),)
+partial_index("requests_unanswered", requests.c.lease_until, requests.c.outcome.is_(None))
+partial_index("responses_kept", requests.c.answered_at, requests.c.response.is_not(None))
 partial_index(
     "tunnels_to_end",
     requests.c.revoked_at,

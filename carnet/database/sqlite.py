@@ -16,6 +16,14 @@ from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
 _OTHERS = 0o077
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "secure_delete=ON",
+    # Else INSERT OR REPLACE deletes without the trigger that forbids it.
+    "recursive_triggers=ON",
+)
 
 
 def opening(place: FilePlace) -> AbstractContextManager[object]:
@@ -77,7 +85,7 @@ def _on_connect(connection: Any, _: Any) -> None:
     connection.isolation_level = None
     connection.create_function(SQLITE_CLOCK, 0, lambda: int(time.time()))
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+    for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -71,6 +71,13 @@ def _spent(database):
         return next(e.facts["key_id"] for e in read(connection, schema.audit) if e.event == "spent")
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_sqlite_refuses_to_replace_a_record_too(written):
+    statement = "INSERT OR REPLACE INTO audit SELECT number, 0, event, facts, digest FROM audit"
+    with pytest.raises(DBAPIError, match="append-only"), written.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+
+
 @pytest.mark.parametrize("statement", ["UPDATE audit SET at = 0", "DELETE FROM audit"])
 def test_the_database_itself_refuses_a_change(written, statement):
     with pytest.raises(DBAPIError, match="append-only"), written.engine.begin() as connection:
