@@ -224,7 +224,10 @@ def choose_among(present: list[Token], selector: str | None) -> Token:
     infos = ((token, token.info) for token in present)
     tokens = [token for token, info in infos if info.initialised and info.login_required]
     if not tokens:
-        raise TokenAwayError("No token was found; insert it, or initialise one.")
+        raise TokenAwayError(
+            "No token was found; insert it, see what `carnet doctor` finds, or have the security "
+            "officer initialise one."
+        )
     if selector is None:
         return _the_one(tokens, "There are {count} tokens")
     fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
