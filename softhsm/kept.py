@@ -4,7 +4,6 @@ At each login SoftHSM2 truncates `token.object` and writes it anew, in place and
 a sync. It holds the key that all objects are encrypted with, itself under the PINs.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +30,8 @@ def keep_tokens(*, again: bool = False) -> None:
     session is open, so that the copy does not open under the old one. Raises TokenError
     for a file that is damaged and has no copy.
     """
+    if os.name != "posix":
+        return
     configuration = configuration_file().absolute()
     if not configuration.is_file() or (configuration in _kept and not again):
         return
@@ -62,6 +63,8 @@ def _keep(directory: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     """Open a file under the lock that SoftHSM2 takes to write it: nobody is at it then."""
+    import fcntl  # noqa: PLC0415  Windows has none, and keeps no copies
+
     with path.open("r+b", buffering=0) as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield file  # closing it gives the lock free

@@ -20,8 +20,10 @@ settings.register_profile(
 settings.register_profile("soak", max_examples=20_000, database=None, print_blob=True)
 settings.load_profile("test")
 
-# A shell that runs this in the background has SIGINT ignored, and children inherit that.
+# A shell that runs this in the background has SIGINT ignored, nohup has SIGHUP, and
+# children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_logreport(report):

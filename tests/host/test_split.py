@@ -23,6 +23,7 @@ from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
 from host_agent.importing import store_for
 from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
+from host_agent.rollback import Witness
 from host_agent.server import _check_hsm
 from tests.host.batches import SessionToken, opened
 from tests.host.real_host import PIN, sealed, spoiled, status_of
@@ -179,10 +180,11 @@ def test_a_host_whose_hsm_lacks_its_key_is_not_ready_and_the_operator_told_why(
         "host_agent.server.log.warning", lambda event, **facts: said.update({event: facts})
     )
     with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
-        _check_hsm(database, session)
+        witness = Witness(database.engine)
+        _check_hsm(database, witness, session)
         assert not said
         destroy_host_keys(session, 1)
-        _check_hsm(database, session)
+        _check_hsm(database, witness, session)
         assert said["host-key-missing"]["host_key"] == old.key_id.hex()
         assert said["host-key-missing"]["valid_pairs"] == 1
     with host:

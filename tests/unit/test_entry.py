@@ -9,7 +9,7 @@ import pytest
 
 from carnet.entry import enter
 
-COMMANDS = {"carnet", "carnet-host", "carnet-target", "carnet-provision"}
+COMMANDS = {"carnet", "carnet-helper", "carnet-host", "carnet-target", "carnet-provision"}
 
 
 def test_every_command_begins_where_an_interrupt_is_heard():
