@@ -49,7 +49,12 @@ def start_log(form: LogForm = LogForm.JSON) -> None:
 
 _RENDERING: dict[LogForm, list[Processor]] = {
     LogForm.JSON: [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-    LogForm.TEXT: [structlog.dev.ConsoleRenderer(colors=False)],
+    # Where rich is installed, its own way of showing a traceback shows what each frame held.
+    LogForm.TEXT: [
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        )
+    ],
 }
 
 

@@ -17,13 +17,31 @@ with bound_contextvars(request_id="0badcafe"):
     logging.getLogger("asyncio").error("a library's words")
 """
 
+FAILING = """
+import logging, structlog
+from carnet.observation import LogForm
+from carnet.service import start_log
+start_log(LogForm("{form}"))
+def use(psk):
+    raise ValueError("it failed")
+try:
+    use("".join(("staple-", "battery")))
+except ValueError:
+    structlog.get_logger().exception("ours")
+    logging.getLogger("asyncio").exception("a library's")
+"""
 
-def written(form):
+
+def said(script, form):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(form=form)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script.format(form=form)], capture_output=True, text=True, check=True
     )
     assert not done.stdout
-    return done.stderr.splitlines()
+    return done.stderr
+
+
+def written(form):
+    return said(SCRIPT, form).splitlines()
 
 
 def test_each_line_is_an_object_that_names_the_request_a_librarys_too():
@@ -38,3 +56,12 @@ def test_people_get_text():
     assert all("request_id=0badcafe" in line for line in lines)
     with pytest.raises(ValueError, match="line 1 column"):
         json.loads(lines[0])
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_failure_tells_where_it_was_and_no_value_that_it_had(form):
+    """What a function was given, a PIN or a key, is in its frame."""
+    shown = said(FAILING, form)
+    assert shown.count("in use") == 2
+    assert shown.count("ValueError: it failed") == 2
+    assert "staple-battery" not in shown
