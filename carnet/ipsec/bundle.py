@@ -8,12 +8,12 @@ in clear; a sweep takes those away that nobody keeps.
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
 from carnet.errors import IPsecError
+from carnet.ipsec.iproute import interface_towards, ip
 from carnet.ipsec.spec import Mode, Role
 
 PRIORITY = 17319
@@ -52,7 +52,7 @@ def install(bundle: Bundle) -> None:
     """
     lines = [line for here, there in bundle.selectors for line in _policies(bundle, here, there)]
     if bundle.mode is Mode.TUNNEL:
-        interface = _interface_towards(bundle)
+        interface = interface_towards(bundle.local_address, bundle.remote_address)
         lines += [_route(bundle, here, there, interface) for here, there in bundle.selectors]
     _batch(lines)
 
@@ -126,7 +126,7 @@ def _remove(is_meant: Callable[[_Policy], bool]) -> None:
         if policy.direction == "out":
             lines += _route_deletions(policy)
     # Goes on after a line that fails: what somebody else has removed is no error.
-    _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
     kept = set(doomed).intersection(_installed())
     for policy in kept:
         raise IPsecError(
@@ -144,7 +144,7 @@ def _route_deletions(policy: _Policy) -> Iterable[str]:
     """
     family = f"-{ip_network(policy.destination).version}"
     own = (None, policy.source.partition("/")[0])
-    listed = _run("-json", "-N", family, "route", "show", "exact", policy.destination)
+    listed = ip("-json", "-N", family, "route", "show", "exact", policy.destination)
     for route in json.loads(listed.stdout or "[]"):
         protocol = route.get("protocol")
         if protocol in _OWN_PROTOCOLS and route.get("prefsrc") in own:
@@ -155,7 +155,7 @@ def _installed() -> list[_Policy]:
     """Return our policies; none where the kernel has no IPsec, or nobody could have made any."""
     if shutil.which("ip") is None:
         return []
-    listed = _run("-o", "xfrm", "policy", "list")
+    listed = ip("-o", "xfrm", "policy", "list")
     found = (_POLICY.search(line) for line in listed.stdout.splitlines())
     return [
         _Policy(each["dir"], each["src"], each["dst"], int(each["reqid"]))
@@ -164,32 +164,11 @@ def _installed() -> list[_Policy]:
     ]
 
 
-def _interface_towards(bundle: Bundle) -> str:
-    """Return the interface by which packets leave for the peer."""
-    done = _run("-json", "route", "get", bundle.remote_address, "from", bundle.local_address)
-    try:
-        return str(json.loads(done.stdout)[0]["dev"])
-    except (ValueError, LookupError) as error:
-        raise IPsecError(
-            f"There is no way from {bundle.local_address} to {bundle.remote_address}"
-            " any more; check the network, and connect again."
-        ) from error
-
-
 def _batch(lines: Iterable[str]) -> None:
-    done = _run("-batch", "-", said="".join(f"{line}\n" for line in lines))
+    done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
         why = done.stderr.strip().splitlines()
         raise IPsecError(
             f"The kernel does not tie AH and ESP together ({why[0] if why else 'no reason'});"
             " choose another objective, or another machine."
         )
-
-
-def _run(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(
-            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise IPsecError("The program ip is missing; install the package iproute2.") from error

@@ -4,7 +4,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -19,6 +18,7 @@ from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
 from carnet.ipsec.libreswan_watch import Watch
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.whole import all_or_nothing
 from carnet.objectives import Objective
 
 
@@ -62,7 +62,7 @@ class Libreswan:
         if spec.objective not in _carried():
             raise conf.cannot_carry(f"the objective {spec.objective.label}")
         self._tools.make_directory()
-        with self._all_or_nothing(spec.name):
+        with all_or_nothing(self.down, spec.name):
             self._tools.load_secrets(
                 spec.name, conf.secrets(spec), conf.identity(spec.local_identity)
             )
@@ -78,7 +78,7 @@ class Libreswan:
         Raises IPsecError, saying why, if the tunnel does not come up whole; nothing of it
         is left then.
         """
-        with self._all_or_nothing(spec.name):
+        with all_or_nothing(self.down, spec.name):
             limit = conf.IKE_SECONDS + ANSWER_TIME_LIMIT
             said = self._tools.whack("--name", spec.name, "--initiate", seconds=limit)
             tunnel = self._tunnels().get(spec.name)
@@ -114,7 +114,7 @@ class Libreswan:
 
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
-        with self._all_or_nothing(spec.name):
+        with all_or_nothing(self.down, spec.name):
             tunnel = self._tunnels().get(spec.name, reports.Tunnel(spec.name))
             in_udp = self._is_in_udp(tunnel)
             found = reports.shortfalls(spec, tunnel, encapsulated=in_udp)
@@ -231,18 +231,6 @@ class Libreswan:
             return conf.head_of(self._tools.connection(name).read_text())
         except OSError:
             return None
-
-    @contextmanager
-    def _all_or_nothing(self, name: str) -> Iterator[None]:
-        """Remove all of the tunnel if something in here fails; that failure is what counts."""
-        try:
-            yield
-        except BaseException as failure:
-            try:
-                self.down(name)
-            except IPsecError as error:
-                failure.add_note(error.sentence)
-            raise
 
 
 def _carried() -> tuple[Objective, ...]:

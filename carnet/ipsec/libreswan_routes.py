@@ -6,12 +6,12 @@ it leads nowhere.
 """
 
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from carnet.errors import IPsecError
+from carnet.ipsec.iproute import interface_towards, ip
 from carnet.ipsec.libreswan_conf import Head
 
 PROTOCOL = 204
@@ -32,7 +32,7 @@ def install(head: Head, local_address: str, remote_address: str) -> None:
     """
     if head.virtual_address is None:
         return
-    interface = _interface_towards(local_address, remote_address)
+    interface = interface_towards(local_address, remote_address)
     address = ip_address(head.virtual_address)
     nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
     lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
@@ -40,7 +40,7 @@ def install(head: Head, local_address: str, remote_address: str) -> None:
         f"route replace {network} dev {interface} src {address} proto {PROTOCOL}"
         for network in head.networks
     ]
-    done = _run("-batch", "-", said="".join(f"{line}\n" for line in lines))
+    done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
         why = " ".join(done.stderr.split()) or "no reason"
         raise IPsecError(
@@ -54,14 +54,14 @@ def remove(address: str) -> None:
     A newer tunnel to the same network has taken its route over, and that stays.
     """
     _remove(route for route in _installed() if route.source == address)
-    listed = _run("-json", "address", "show", "to", address)
+    listed = ip("-json", "address", "show", "to", address)
     lines = [
         f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
         for each in json.loads(listed.stdout or "[]")
         if "ifname" in each
     ]
     if lines:
-        _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+        ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
 def sweep(keep: Iterable[str]) -> None:
@@ -85,37 +85,16 @@ def _remove(routes: Iterable[_Route]) -> None:
         for source, interface in ends
     ]
     # Goes on after a line that fails: what somebody else has removed is no error.
-    _run("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
 def _installed() -> list[_Route]:
     found = []
     for family in ("-4", "-6"):
-        listed = _run("-json", "-N", family, "route", "show", "proto", str(PROTOCOL))
+        listed = ip("-json", "-N", family, "route", "show", "proto", str(PROTOCOL))
         found += [
             _Route(each["dst"], each["dev"], each["prefsrc"])
             for each in json.loads(listed.stdout or "[]")
             if "prefsrc" in each
         ]
     return found
-
-
-def _interface_towards(local_address: str, remote_address: str) -> str:
-    """Return the interface by which packets leave for the peer."""
-    done = _run("-json", "route", "get", remote_address, "from", local_address)
-    try:
-        return str(json.loads(done.stdout)[0]["dev"])
-    except (ValueError, LookupError) as error:
-        raise IPsecError(
-            f"There is no way from {local_address} to {remote_address} any more;"
-            " check the network, and connect again."
-        ) from error
-
-
-def _run(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(
-            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError as error:
-        raise IPsecError("The program ip is missing; install the package iproute2.") from error

@@ -27,9 +27,13 @@ from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
-from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
-from carnet.ipsec.spec import Mode, Role, TunnelSpec
-from carnet.ipsec.strongswan_algorithms import unknown_words, weak_words
+from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.ipsec.strongswan_limits import (
+    IKE_VERSIONS,
+    cannot_carry,
+    carried,
+    refuse_what_cannot_be_carried,
+)
 from carnet.ipsec.strongswan_parts import Part, is_ours, parts, reqids, tunnel_of
 from carnet.ipsec.vici_link import (
     ANSWER_TIME_LIMIT,
@@ -39,7 +43,7 @@ from carnet.ipsec.vici_link import (
     open_session,
     text,
 )
-from carnet.objectives import Objective
+from carnet.ipsec.whole import all_or_nothing
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
@@ -50,9 +54,6 @@ so that a network that has come back is found out soon."""
 
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
-
-IKE_VERSIONS = (2, 1)
-"""IKEv1 has no PPK, and a wrong pre-shared key shows there only as silence."""
 
 SETTLE_TIME_LIMIT = 2.0
 """Seconds for what the daemon does within milliseconds, yet not in one step: a rekeyed
@@ -87,7 +88,7 @@ class StrongSwan:
             version = text(session.version())["version"]
             plugins = text(session.stats())["plugins"]
         userspace = _USERSPACE_ESP in plugins
-        objectives, modes = _carried(userspace=userspace)
+        objectives, modes = carried(userspace=userspace)
         return Capabilities(
             driver=self.name,
             version=version,
@@ -104,9 +105,9 @@ class StrongSwan:
         Raises IPsecError if this driver cannot carry the tunnel, or the daemon
         refuses it; nothing of it is left in the daemon then.
         """
-        _refuse_what_cannot_be_carried(spec)
+        refuse_what_cannot_be_carried(spec)
         self._refuse_what_is_not_here(spec)
-        with self._in_turn(spec), self._all_or_nothing(spec.name), self._session() as session:
+        with self._in_turn(spec), all_or_nothing(self.down, spec.name), self._session() as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
             crash.reach("ipsec.secrets-loaded")
@@ -150,9 +151,9 @@ class StrongSwan:
     def _refuse_what_is_not_here(self, spec: TunnelSpec) -> None:
         here = self.capabilities()
         if spec.objective not in here.objectives:
-            raise IPsecError(_CANNOT_CARRY.format(what=f"the objective {spec.objective.label}"))
+            raise cannot_carry(f"the objective {spec.objective.label}")
         if spec.mode not in here.modes:
-            raise IPsecError(_CANNOT_CARRY.format(what=f"{spec.mode} mode"))
+            raise cannot_carry(f"{spec.mode} mode")
 
     def up(self, spec: TunnelSpec) -> TunnelStatus:
         """Initiate IKE (the paper's step 9), and confirm() what came up.
@@ -163,7 +164,7 @@ class StrongSwan:
         Raises IPsecError, saying why, if the tunnel does not come up whole; nothing
         of it is left then.
         """
-        with self._all_or_nothing(spec.name):
+        with all_or_nothing(self.down, spec.name):
             for part in parts(spec):
                 self._initiate(part)
                 crash.reach("ipsec.initiated")
@@ -217,7 +218,7 @@ class StrongSwan:
 
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
-        with self._all_or_nothing(spec.name):
+        with all_or_nothing(self.down, spec.name):
             live = self._parts_of(spec.name)
             found = reports.shortfalls(spec, live)
             if found:
@@ -397,7 +398,7 @@ class StrongSwan:
 
     def render(self, spec: TunnelSpec) -> str:
         """Show what install() would load, in the manner of swanctl.conf, secrets masked."""
-        _refuse_what_cannot_be_carried(spec)
+        refuse_what_cannot_be_carried(spec)
         return messages.render(spec)
 
     def _parts_of(self, name: str) -> dict[str, Any]:
@@ -417,18 +418,6 @@ class StrongSwan:
         sas = [item for sa in reported for item in sa.items()]
         return sorted(sas, key=lambda item: int(item[1]["uniqueid"]))
 
-    @contextmanager
-    def _all_or_nothing(self, name: str) -> Iterator[None]:
-        """Remove all of the tunnel if something in here fails; that failure is what counts."""
-        try:
-            yield
-        except BaseException as failure:
-            try:
-                self.down(name)
-            except IPsecError as error:
-                failure.add_note(error.sentence)
-            raise
-
 
 def _settling(condition: retry_base) -> Retrying:
     """Look or try again as long as the daemon has not settled; then take it as it is."""
@@ -447,56 +436,3 @@ def _as_it_is(state: RetryCallState) -> Any:
 def _unload_keys(session: Session, name: str) -> None:
     for key_id in messages.key_ids(name):
         session.unload_shared({"id": key_id})
-
-
-def _carried(*, userspace: bool) -> tuple[tuple[Objective, ...], tuple[Mode, ...]]:
-    """Return which objectives and modes this machine carries.
-
-    Userspace ESP is ESP in tunnel mode and nothing else: it pretends to NAT everywhere,
-    so where there is none cannot be known.
-    """
-    if userspace:
-        return (Objective.ESP,), (Mode.TUNNEL,)
-    esp, ah = kernel_has_esp(), kernel_has_ah()
-    found = {
-        Objective.NATIVE: True,
-        Objective.AH: ah,
-        Objective.ESP: esp,
-        Objective.AH_ESP: esp and ah,
-    }
-    return tuple(each for each, carried in found.items() if carried), tuple(Mode)
-
-
-def _refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
-    proposals = spec.ike_proposals + spec.esp_proposals + spec.ah_proposals
-    unknown = unknown_words(proposals)
-    weak = () if spec.allow_weak else weak_words(proposals)
-    has_esp, has_ah = bool(spec.esp_proposals), bool(spec.ah_proposals)
-    wants_esp = spec.objective in (Objective.ESP, Objective.AH_ESP)
-    wants_ah = spec.objective in (Objective.AH, Objective.AH_ESP)
-    native_tunnel = spec.objective is Objective.NATIVE and spec.mode is not Mode.TRANSPORT
-    bare = spec.ike_version == 1 and spec.objective in (Objective.NATIVE, Objective.AH_ESP)
-    several = max(len(spec.local_networks), len(spec.remote_networks)) > 1
-    halved = spec.objective is Objective.AH_ESP and spec.ah_half is None
-    for refused, what in (
-        (native_tunnel, "a tunnel without IPsec"),
-        (bare, f"{spec.objective.label} with IKEv1"),
-        (spec.ike_version == 1 and several, "several networks with IKEv1"),
-        (spec.ike_version == 1 and spec.ppk is not None, "a post-quantum key with IKEv1"),
-        (halved, "AH and ESP without a second pair of identities"),
-        (spec.ike_version not in IKE_VERSIONS, f"IKEv{spec.ike_version}"),
-        (not spec.ike_proposals, "a tunnel without proposals"),
-        (has_esp is not wants_esp, f"{spec.objective.label} with such ESP proposals"),
-        (has_ah is not wants_ah, f"{spec.objective.label} with such AH proposals"),
-        (bool(unknown), f"the algorithms {', '.join(unknown)}"),
-        (bool(weak), f"the weak algorithms {', '.join(weak)}"),
-        (spec.role is Role.CLIENT and not spec.remote_addresses, "a Client that knows no Target"),
-    ):
-        if refused:
-            raise IPsecError(_CANNOT_CARRY.format(what=what))
-
-
-_CANNOT_CARRY = (
-    "The strongSwan driver cannot carry {what} and nothing is downgraded;"
-    " choose another objective or driver."
-)

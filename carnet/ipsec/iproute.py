@@ -1,0 +1,31 @@
+"""iproute2: what the drivers have it do, and ask it."""
+
+import json
+import subprocess
+
+from carnet.errors import IPsecError
+
+
+def ip(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run `ip` with these arguments and this input; raises IPsecError where it is missing.
+
+    It may fail: the caller looks.
+    """
+    try:
+        return subprocess.run(
+            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise IPsecError("The program ip is missing; install the package iproute2.") from error
+
+
+def interface_towards(local_address: str, remote_address: str) -> str:
+    """Return the interface by which packets leave for the peer; raises IPsecError for none."""
+    done = ip("-json", "route", "get", remote_address, "from", local_address)
+    try:
+        return str(json.loads(done.stdout)[0]["dev"])
+    except (ValueError, LookupError) as error:
+        raise IPsecError(
+            f"There is no way from {local_address} to {remote_address} any more;"
+            " check the network, and connect again."
+        ) from error
