@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import VERSION, console, interruption
-from carnet.durations import format_duration
 from carnet.errors import UsageError
 
 if TYPE_CHECKING:
     from carnet.ipsec.driver import Driver
     from carnet.ipsec.drivers import DriverName
     from carnet.objectives import Objective
-    from token_client.booklet import Booklet
     from token_client.config import ClientConfig
-    from token_client.connect import Connected
-    from token_client.sessions import Session
 
 _PIN = "the PIN of the token"
 _token_option = click.option("--token", help="Which token, by label or serial number.")
@@ -100,10 +96,7 @@ def connect(
     """Open a tunnel to TARGET with the next one-time key pair."""
     from carnet.pin import PinSource
     from token_client import config as configuration
-    from token_client import connect as connecting
-    from token_client import plugging, removal
-    from token_client.agent import Wish
-    from token_client.steps import Steps
+    from token_client.opening import Order, open_tunnel
 
     interruption.listen()
     config = configuration.load(
@@ -112,42 +105,23 @@ def connect(
         driver=_driver_named(driver),
         block=False if no_block else None,
     )
-    option = _objective(objective, threat, config.minimum)
-    networks = _wanted(network, transport=transport)
+    order = Order(
+        target=target,
+        option=_objective(objective, threat, config.minimum),
+        networks=_wanted(network, transport=transport),
+        lifetime=lifetime,
+        token=token,
+        source=PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try),
+        wait=wait,
+        foreground=foreground,
+        dry_run=dry_run,
+        allow_weak=insecure_benchmark_suites,
+        as_json=as_json,
+    )
     if dry_run and driver is not None:
-        _show_rendered(config, option, networks, as_json)
-        return
-    means = _driver(config)
-    pulled = partial(removal.end_unless_kept, means, config)
-    plug = plugging.Plug(config, token, wait=wait, tell=_tell, pulled=pulled)
-    capabilities = connecting.check_means(means, option, networks)
-    connecting.check_block(capabilities, option, config)
-    source = PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try)
-    credential = plug.obtain_pin(source)
-
-    def attempt(booklet: "Booklet") -> "Connected | None":
-        wish = Wish(connecting.choose_target(booklet, target), int(option), networks, lifetime)
-        if dry_run:
-            _show_plan(connecting.plan(booklet, capabilities, wish, config), as_json)
-            return None
-        nat = connecting.check_nat(booklet, wish, config)
-        if not as_json:
-            click.echo(f"Connecting {booklet.cover.user_id} to {wish.target} by {option.label}")
-        return connecting.connect(
-            booklet,
-            means,
-            capabilities,
-            wish,
-            config,
-            Steps(quiet=as_json),
-            nat=nat,
-            allow_weak=insecure_benchmark_suites,
-        )
-
-    connected = plug.use(credential, attempt)
-    if connected is not None:
-        show = partial(_show, connected, config, as_json)
-        _watch(means, connected.session, config, show, foreground)
+        _show_rendered(config, order.option, order.networks, as_json)
+    else:
+        open_tunnel(_driver(config), config, order, _tell)
 
 
 @cli.command()
@@ -366,81 +340,6 @@ def _show_rendered(
         console.print_json(facts(config.drivers, shown))
     else:
         click.echo(shown, nl=False)
-
-
-def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        console.print_json(plan)
-        return
-    lifetime = plan["lifetime"]
-    networks = "Target alone" if plan["networks"] == () else "all that you may have"
-    shown = plan | {
-        "hosts": ", ".join(plan["hosts"]),
-        "networks": ", ".join(plan["networks"] or ()) or networks,
-        "lifetime": format_duration(lifetime) if lifetime else "as long as allowed",
-        "key_id": plan["key_id"] or "none is left",
-    }
-    for name, value in shown.items():
-        click.echo(f"{name:14} {value}")
-
-
-def _show(connected: "Connected", config: "ClientConfig", as_json: bool) -> None:
-    session = connected.session
-    if as_json:
-        facts = {name: getattr(session, name) for name in session.__struct_fields__}
-        steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
-        console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
-        return
-    left = connected.pairs_left
-    click.echo(
-        f"Connected to {session.target}: {_where(session)}, "
-        f"{format_duration(connected.seconds)} long."
-    )
-    click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
-    if session.clock_behind:
-        off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
-        _tell(
-            f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it."
-        )
-    if left < config.few_pairs:
-        _tell("Few key pairs are left; ask the security officer for a new booklet in time.")
-
-
-def _where(session: "Session") -> str:
-    networks = ", ".join(session.networks) or "Target alone"
-    through = session.virtual_address
-    return f"{networks} through {through}" if through else networks
-
-
-def _watch(
-    driver: "Driver",
-    session: "Session",
-    config: "ClientConfig",
-    show: Callable[[], None],
-    foreground: bool,
-) -> None:
-    """Have tunnel and token watched over, here until Ctrl-C or in the background; and show it.
-
-    What fails at showing, such as a pipe that was closed, leaves no tunnel unwatched.
-    """
-    if not foreground:
-        from token_client import background
-
-        watched = background.start(session, config)
-        if not watched:
-            background.look_once(driver, session, config, _tell)
-        show()
-        if not watched:
-            _tell("There is no file system in memory here: nobody notices if the token is pulled.")
-        return
-    from token_client.foreground import stay
-
-    def begin() -> None:
-        show()
-        _tell("The tunnel stands until Ctrl-C.")
-
-    with contextlib.suppress(KeyboardInterrupt):
-        stay(driver, session, config, _tell, begin)
 
 
 def _tell(sentence: str) -> None:

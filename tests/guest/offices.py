@@ -36,7 +36,13 @@ from token_client.config import PATH_VARIABLE
 
 _LOADED = (
     *("token_client.agent", "token_client.booklet", "token_client.connect", "token_client.nat"),
-    *("token_client.cli", "token_client.options", "token_client.status", "token_client.steps"),
+    *(
+        "token_client.cli",
+        "token_client.opening",
+        "token_client.options",
+        "token_client.status",
+        "token_client.steps",
+    ),
     *("target_agent.cli", "target_agent.service", "target_agent.server"),
     *("carnet.pin", "carnet.ipsec.strongswan", "sqlalchemy.dialects.sqlite.pysqlite"),
 )

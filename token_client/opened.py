@@ -1,0 +1,60 @@
+"""What `carnet connect` shows: the tunnel that stands, or in a dry run the plan for it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from carnet import console
+from carnet.durations import format_duration
+
+if TYPE_CHECKING:
+    from token_client.config import ClientConfig
+    from token_client.connect import Connected
+    from token_client.sessions import Session
+
+
+def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    """Show what would be asked for."""
+    if as_json:
+        console.print_json(plan)
+        return
+    lifetime = plan["lifetime"]
+    networks = "Target alone" if plan["networks"] == () else "all that you may have"
+    shown = plan | {
+        "hosts": ", ".join(plan["hosts"]),
+        "networks": ", ".join(plan["networks"] or ()) or networks,
+        "lifetime": format_duration(lifetime) if lifetime else "as long as allowed",
+        "key_id": plan["key_id"] or "none is left",
+    }
+    for name, value in shown.items():
+        click.echo(f"{name:14} {value}")
+
+
+def show(
+    connected: "Connected", config: "ClientConfig", tell: Callable[[str], None], *, as_json: bool
+) -> None:
+    """Show a tunnel that stands, and how many key pairs are left."""
+    session = connected.session
+    if as_json:
+        facts = {name: getattr(session, name) for name in session.__struct_fields__}
+        steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
+        console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
+        return
+    left = connected.pairs_left
+    click.echo(
+        f"Connected to {session.target}: {_where(session)}, "
+        f"{format_duration(connected.seconds)} long."
+    )
+    click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+    if session.clock_behind:
+        off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
+        tell(f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it.")
+    if left < config.few_pairs:
+        tell("Few key pairs are left; ask the security officer for a new booklet in time.")
+
+
+def _where(session: "Session") -> str:
+    networks = ", ".join(session.networks) or "Target alone"
+    through = session.virtual_address
+    return f"{networks} through {through}" if through else networks

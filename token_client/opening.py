@@ -1,0 +1,125 @@
+"""One `carnet connect`: from the token in its reader to a tunnel that is watched over."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from carnet.objectives import Objective
+from carnet.pin import PinSource
+from token_client import connect as connecting
+from token_client import plugging, removal
+from token_client.agent import Wish
+from token_client.opened import show, show_plan
+from token_client.steps import Steps
+
+if TYPE_CHECKING:
+    from carnet.ipsec.driver import Capabilities, Driver
+    from token_client.booklet import Booklet
+    from token_client.config import ClientConfig
+    from token_client.connect import Connected
+    from token_client.sessions import Session
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What the traveller asked for."""
+
+    target: str | None
+    """None: the one on her token."""
+    option: Objective
+    networks: tuple[str, ...] | None
+    """None: all that she may have; none: Target alone."""
+    lifetime: int | None
+    """Seconds; None: as long as allowed."""
+    token: str | None
+    """Its label or serial number; None: the only one."""
+    source: PinSource
+    wait: bool
+    foreground: bool
+    dry_run: bool
+    allow_weak: bool
+    as_json: bool
+
+
+def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tell) -> None:
+    """Open the tunnel, show it and have it watched over; in a dry run, show what it would be.
+
+    Raises CarnetError, TokenError before a key pair is spent wherever it can be known.
+    """
+    pulled = partial(removal.end_unless_kept, means, config)
+    plug = plugging.Plug(config, order.token, wait=order.wait, tell=tell, pulled=pulled)
+    capabilities = connecting.check_means(means, order.option, order.networks)
+    connecting.check_block(capabilities, order.option, config)
+    credential = plug.obtain_pin(order.source)
+    connected = plug.use(credential, partial(_attempt, means, capabilities, config, order))
+    if connected is not None:
+        shown = partial(show, connected, config, tell, as_json=order.as_json)
+        _watch(means, connected.session, config, shown, tell, foreground=order.foreground)
+
+
+def _attempt(
+    means: "Driver",
+    capabilities: "Capabilities",
+    config: "ClientConfig",
+    order: Order,
+    booklet: "Booklet",
+) -> "Connected | None":
+    """Connect with the next pair of the booklet; in a dry run show the plan, and None."""
+    target = connecting.choose_target(booklet, order.target)
+    wish = Wish(target, int(order.option), order.networks, order.lifetime)
+    if order.dry_run:
+        show_plan(connecting.plan(booklet, capabilities, wish, config), as_json=order.as_json)
+        return None
+    nat = connecting.check_nat(booklet, wish, config)
+    if not order.as_json:
+        user_id = booklet.cover.user_id
+        click.echo(f"Connecting {user_id} to {wish.target} by {order.option.label}")
+    return connecting.connect(
+        booklet,
+        means,
+        capabilities,
+        wish,
+        config,
+        Steps(quiet=order.as_json),
+        nat=nat,
+        allow_weak=order.allow_weak,
+    )
+
+
+def _watch(
+    driver: "Driver",
+    session: "Session",
+    config: "ClientConfig",
+    shown: Callable[[], None],
+    tell: Tell,
+    *,
+    foreground: bool,
+) -> None:
+    """Have tunnel and token watched over, here until Ctrl-C or in the background; and show it.
+
+    What fails at showing, such as a pipe that was closed, leaves no tunnel unwatched.
+    """
+    if not foreground:
+        from token_client import background  # noqa: PLC0415  one of the two, when it stands
+
+        watched = background.start(session, config)
+        if not watched:
+            background.look_once(driver, session, config, tell)
+        shown()
+        if not watched:
+            tell("There is no file system in memory here: nobody notices if the token is pulled.")
+        return
+    from token_client.foreground import stay  # noqa: PLC0415  likewise
+
+    def begin() -> None:
+        shown()
+        tell("The tunnel stands until Ctrl-C.")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        stay(driver, session, config, tell, begin)
