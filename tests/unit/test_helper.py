@@ -369,4 +369,10 @@ def test_one_user_has_few_connections(connect):
 
 
 def test_no_secret_is_shown(service):
-    assert "psk" not in repr(say.Install(spec=spec()))
+    half = say.Half(
+        local_identity="client-1", remote_identity="target-1", psk=b"staple" * 6, ppk=None,
+        ppk_id=None,
+    )  # fmt: skip
+    for said in (say.Install(spec=spec()), half):
+        assert "psk" not in repr(said)
+        assert "staple" not in repr(said)

@@ -47,6 +47,10 @@ class Half(_Strict, frozen=True, kw_only=True):
     ppk: Secret | None
     ppk_id: Identity | None
 
+    def __repr__(self) -> str:
+        """Leave the secrets out."""
+        return f"Half({self.local_identity!r})"
+
 
 class Spec(_Strict, frozen=True, kw_only=True):
     """carnet.ipsec.spec.TunnelSpec, as far as an ordinary user has a say in it."""
