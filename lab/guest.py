@@ -3,6 +3,10 @@
 For what the machine's kernel lacks (ESP, AH, netem). Nothing is copied: the guest sees
 the root file system read-only through hostfs, and one directory that it may write to.
 It has one processor, a file system in memory for /run, and its modules loaded.
+
+The kernel and the processes in it are processes of this machine, which take turns at each
+system call and page fault. All are kept on one of its processors: turns across two of them
+take half as long again.
 """
 
 import os
@@ -53,6 +57,7 @@ class Guest:
 
     `directory` is the one that the guest may write to, where it is /run/out; `files` are
     put there beforehand, and what `prepare` makes. What the command printed is in `output`.
+    `place` spreads guests over the machine's processors: those of like numbers share one.
 
     Raises LabError where there is no such kernel.
     """
@@ -63,6 +68,7 @@ class Guest:
         working_directory: Path,
         files: Mapping[str, str] | None = None,
         prepare: Callable[[Path], None] | None = None,
+        place: int = 0,
     ) -> None:
         if shutil.which(KERNEL) is None:
             raise LabError("There is no guest kernel: install the package user-mode-linux.")
@@ -74,15 +80,17 @@ class Guest:
                 (self.directory / name).write_text(text)
             if prepare is not None:
                 prepare(self.directory)
-            self._kernel = self._boot()
+            self._kernel = self._boot(place)
         except BaseException:
             self._scratch.close()
             raise
 
-    def _boot(self) -> "subprocess.Popen[bytes]":
+    def _boot(self, place: int) -> "subprocess.Popen[bytes]":
+        processors = sorted(os.sched_getaffinity(0))
+        one = ("taskset", "--cpu-list", str(processors[place % len(processors)]))
         with (self.directory / "console").open("wb") as console:
             return subprocess.Popen(
-                [*_OWN_PIDS, KERNEL, *self._parameters()],
+                [*one, *_OWN_PIDS, KERNEL, *self._parameters()],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -46,7 +46,11 @@ class Group:
         order = [*soak, sys.executable, "-m", "pytest", "-q", *_PLAIN]
         prepare = getattr(items[0].module, "prepare_outside", None)
         self._guest = Guest(
-            [*order, f"@{OUT / _SELECTION}"], ROOT, {_SELECTION: selection}, prepare
+            [*order, f"@{OUT / _SELECTION}"],
+            ROOT,
+            {_SELECTION: selection},
+            prepare,
+            place=int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
         )
         self._path = self._guest.directory / _REPORTS
         self._read = 0
