@@ -20,12 +20,14 @@ from lab.world import World
 
 _LOGS = Path("demo-logs")
 _INTERRUPTED = 130
+_AGAIN_SECONDS = 0.05
 
 
 def main() -> int:
     """Play the demonstration; return the exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _interrupt_again
     proofs = Proofs()
     try:
         pids, directory = _play(proofs)
@@ -64,6 +66,17 @@ def _play(proofs: Proofs) -> tuple[list[Path], Path]:
 
 def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _interrupt_again(ignored: "sys.UnraisableHookArgs") -> None:
+    """Interrupt once more, a moment later, where Python had to ignore it.
+
+    It does so in what it calls around a fork (os.register_at_fork), and in destructors.
+    """
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 if __name__ == "__main__":
