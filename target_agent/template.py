@@ -38,7 +38,7 @@ networks = {networks}
 # Travellers' addresses inside their tunnels are taken from here.
 virtual_addresses = {virtual_addresses}
 {virtual_addresses_v6}
-# Name servers for Clients; and the MTU inside the tunnel, which Clients do not set yet.
+# Name servers for Clients; and the MTU inside the tunnel, where ICMP may be lost on the way.
 dns = []
 # mtu = 1400
 # Algorithms: "modern", or "cnsa" for P-384, AES-256 and SHA-384 alone.

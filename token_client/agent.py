@@ -23,7 +23,7 @@ from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
-from token_client import name_servers
+from token_client import mtu, name_servers
 from token_client.booklet import Booklet
 from token_client.closing import Closing, release
 from token_client.host import HostSender
@@ -264,6 +264,7 @@ class Exchange:
             ppk=info.ppk_id is not None,
             established_at=self._now(),
             expires=info.expires,
+            mtu=info.mtu,
             clock_behind=self._clock_behind,
             token_label=self._means.booklet.label,
             token_serial=self._means.booklet.serial,
@@ -300,8 +301,16 @@ class Exchange:
             return self._failed(error, action.grant)
         crash.reach("client.established")
         self._up = True
+        self._fit_packets()
         self._use_name_servers(action.grant.tunneling_info.dns)
         return step.TunnelUp(action.grant)
+
+    def _fit_packets(self) -> None:
+        try:
+            if self.session is not None:
+                mtu.fit(self.session)
+        except IPsecError as error:
+            self._means.steps.note(error.sentence)
 
     def _use_name_servers(self, servers: tuple[str, ...]) -> None:
         if not servers or not self._means.life.dns:

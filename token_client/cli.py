@@ -186,7 +186,7 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
 @_json_option
 def resume(tunnel: str | None, as_json: bool) -> None:
     """Bring TUNNEL back that was lost, or all tunnels, without a new key pair."""
-    from token_client import background
+    from token_client import background, mtu
     from token_client import config as configuration
     from token_client.memory import memory_directory
     from token_client.returning import bring_back
@@ -198,6 +198,7 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     for session in sessions:
         bring_back(driver, session)
         background.start(session, config)
+        mtu.fit(session)
     if as_json:
         console.print_json([session.name for session in sessions])
     else:

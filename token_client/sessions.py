@@ -28,6 +28,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970, UTC, by the Host's clock."""
     expires: int
     """Seconds since 1970, UTC."""
+    mtu: int | None = None
+    """Bytes that a packet inside the tunnel may have, as Target says."""
     clock_behind: int = 0
     """Seconds by which this machine's clock is behind the Host's, as far as that is known."""
     token_label: str

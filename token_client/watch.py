@@ -20,6 +20,7 @@ from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default
+from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
 from token_client.memory import memory_directory
@@ -93,7 +94,10 @@ class Watch:
                 if self._session.name not in self._driver.resumable():
                     return self._went_down()
                 self._events.put(Event.LOST)
-            with ReaderWatcher(lambda: self._events.put(Event.LOOK)):
+            with (
+                mtu.kept(self._session, self._tell),
+                ReaderWatcher(lambda: self._events.put(Event.LOOK)),
+            ):
                 return self._loop()
         finally:
             self._driver.close()

@@ -1,6 +1,7 @@
 """A tunnel's life where the kernel has ESP and AH: closed, in UDP, for everything."""
 
-from socket import create_connection
+from contextlib import contextmanager, suppress
+from socket import AF_INET, SOCK_DGRAM, create_connection, socket
 
 import pytest
 
@@ -16,11 +17,19 @@ CLOSED = (
 EVERYTHING = "0.0.0.0/0"
 LONG = 1 << 20
 FRAGMENTS = "ip[6:2] & 0x3fff != 0"
+PORT = 7777
+SMALL, LARGE = 1200, 1360
+"""Bytes; in IPsec the one fits into 1400, and the other into 1500 alone."""
+_NARROW = (
+    "ip link set target mtu 1400;"
+    " iptables-legacy -A OUTPUT -p icmp --icmp-type fragmentation-needed -j DROP"
+)
+_WIDE = "ip link set target mtu 1500; iptables-legacy -F OUTPUT"
 _NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220 || :"
 
 
 def prepare_outside(directory):
-    prepare_office(directory, pairs=6)
+    prepare_office(directory, pairs=10)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,44 @@ def test_a_full_tunnel_carries_all_and_nothing_is_fragmented(office):
     assert {p.kind for p in inside} == {"IKE", "ESP"}
     assert count_packets(office.capture.path, FRAGMENTS) == 0
     office.end(facts)
+
+
+@contextmanager
+def narrow(router):
+    """Have the way to Target take shorter packets than the rest, and tell nobody."""
+    router.run(["sh", "-ec", _NARROW])
+    try:
+        yield
+    finally:
+        router.run(["sh", "-ec", _WIDE])
+
+
+def arrives(office, size):
+    """Whether a datagram of so many bytes comes to the server, sent as programs do."""
+    server = BY_VERSION[4].server
+    with office.world.server.network(), socket(AF_INET, SOCK_DGRAM) as receiver:
+        receiver.bind((server, PORT))
+        receiver.settimeout(2)
+        with office.world.client.network(), socket(AF_INET, SOCK_DGRAM) as sender:
+            sender.sendto(bytes(size), (server, PORT))
+        with suppress(TimeoutError):
+            return len(receiver.recv(size + 1)) == size
+    return False
+
+
+def test_a_large_datagram_is_lost_on_a_narrow_way_but_for_target_s_mtu(office):
+    network = ("--network", BY_VERSION[4].network)
+    facts = office.connect("--objective", "esp", *network)
+    with narrow(office.world.router):
+        assert arrives(office, SMALL)
+        assert not arrives(office, LARGE)
+    office.end(facts)
+    office.reconfigure("# mtu = 1400", "mtu = 1300")
+    for objective in ("esp", "ah+esp"):
+        facts = office.connect("--objective", objective, *network)
+        with narrow(office.world.router):
+            assert arrives(office, LARGE)
+        office.end(facts)
 
 
 @pytest.mark.parametrize("case", CLOSED, ids=str)

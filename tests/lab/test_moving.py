@@ -7,11 +7,12 @@ import socket
 import pytest
 
 from carnet.ipsec.vici_link import open_session
-from lab.network import CLIENT_ADDRESS, ROUTER_TO_CLIENT, SERVER_ADDRESS
+from lab.network import CLIENT_ADDRESS, ROUTER_TO_CLIENT, SERVER_ADDRESS, WORK_NETWORK
 from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
 
 MEBIBYTE = 1 << 20
+MTU = 1300
 BIG = hashlib.shake_256(b"a long download").digest(8 * MEBIBYTE)
 
 NEW_ADDRESS, NEW_ROUTER, NEW_OUTSIDE = "192.168.78.7", "192.168.78.1", "198.51.100.3"
@@ -34,11 +35,22 @@ ip address add {CLIENT_ADDRESS}/24 dev eth0
 ip route add default via {ROUTER_TO_CLIENT}
 """
 
+ANEW = f"""
+set -- $(ip route show {WORK_NETWORK} table 220)
+while [ "$1" != mtu ]; do route="$route $1"; shift; done
+ip route change $route table 220
+"""
+
 
 @pytest.fixture(scope="module")
 def office(lane):
     with office_at_work(lane, pairs=4, watched=False) as made:
         (made.world.server.directory / "big.bin").write_bytes(BIG)
+        path = made.world.target.directory / "etc" / "target.toml"
+        assert "# mtu = 1400" in path.read_text()
+        path.write_text(path.read_text().replace("# mtu = 1400", f"mtu = {MTU}"))
+        made.target_agent.stop()
+        made.target_agent = made.serve_target()
         made.world.router.run(["sh", "-ec", ANOTHER_NETWORK])
         yield made
 
@@ -55,6 +67,13 @@ def begin_download(office):
         server = socket.create_connection((SERVER_ADDRESS, 80), 10)
     server.sendall(b"GET /big.bin HTTP/1.0\r\n\r\n")
     return server.makefile("rb")
+
+
+def mtus(office):
+    """Return the MTU of each route into the tunnel; None where it has none."""
+    listed = office.world.client.run(["ip", "-json", "route", "show", "table", "all"]).stdout
+    into = [each for each in json.loads(listed) if each["dst"] == WORK_NETWORK]
+    return [metric.get("mtu") for each in into for metric in each.get("metrics", [{}])]
 
 
 def ike_sa(charon):
@@ -86,3 +105,20 @@ def test_a_download_goes_on_when_the_traveller_moves_behind_another_nat(office):
     assert office.valid_pairs() == pairs
     office.world.client.run(["sh", "-ec", MOVE_BACK])
     wait_until(lambda: ike_sa(office.client_charon)["local-host"] == CLIENT_ADDRESS, "the way back")
+
+
+def test_packets_stay_as_short_as_target_wants_them(office):
+    """An IKE daemon that sets its route anew sets it without the MTU."""
+    watched = office.configure_client("")
+    assert office.carnet("connect", extra=watched).returncode == 0
+    assert mtus(office) == [MTU]
+    office.world.client.run(["sh", "-ec", MOVE])
+    wait_until(lambda: ike_sa(office.client_charon)["local-host"] == NEW_ADDRESS, "the move")
+    assert mtus(office) == [MTU]
+    for _ in ("as the agent begins", "as it watches"):
+        office.world.client.run(["sh", "-ec", ANEW])
+        wait_until(lambda: mtus(office) == [MTU], "the MTU on the new route")
+    office.world.client.run(["sh", "-ec", MOVE_BACK])
+    wait_until(lambda: ike_sa(office.client_charon)["local-host"] == CLIENT_ADDRESS, "the way back")
+    assert office.carnet("disconnect").returncode == 0
+    assert mtus(office) == []

@@ -1,0 +1,1 @@
+"""What this machine has of a tunnel besides IPsec itself: how long packets may be in it."""

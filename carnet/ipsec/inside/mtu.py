@@ -1,0 +1,87 @@
+"""How long packets may be inside a tunnel: the MTU of Tunneling Info, on the Client's routes.
+
+A route into a tunnel has the virtual address as its source, whichever daemon has set it.
+The kernel then lets nothing longer in: what may be fragmented is, for the rest the program
+is told (RFC 1191), and TCP asks its peer for segments that fit (RFC 9293 section 3.7.1).
+"""
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from carnet.errors import IPsecError
+from carnet.ipsec.iproute import ip
+
+LEAST = {4: 576, 6: 1280}
+"""What every host takes in, by IP version (RFC 791, RFC 8200 section 5)."""
+
+_UNICAST = ("unicast", "1")
+_MAIN = "254"
+
+
+@dataclass(frozen=True)
+class _Route:
+    version: int
+    facts: dict[str, Any]
+
+    @property
+    def mtu(self) -> int | None:
+        """The MTU that it has of its own."""
+        found = (metric.get("mtu") for metric in self.facts.get("metrics", ()))
+        return next((int(each) for each in found if each), None)
+
+    def line(self, mtu: int) -> str:
+        """Return what has `ip` set an MTU, and leave all else as it is."""
+        words = [f"-{self.version} route change {self.facts['dst']}"]
+        words += [f"{word} {self.facts[key]}" for word, key in _WORDS if key in self.facts]
+        words += [str(flag) for flag in self.facts.get("flags", ()) if flag == "onlink"]
+        return " ".join([*words, f"table {self.facts.get('table', _MAIN)} mtu {mtu}"])
+
+
+_WORDS = (
+    *(("via", "gateway"), ("dev", "dev"), ("proto", "protocol"), ("scope", "scope")),
+    *(("src", "prefsrc"), ("metric", "metric"), ("pref", "pref")),
+)
+
+
+def fit(address: str, mtu: int) -> None:
+    """Let nothing longer than `mtu` bytes into the tunnel of this virtual address.
+
+    No more than the interface takes, and no less than the IP version asks for. Routes that
+    have it are left alone. Raises IPsecError if the kernel refuses.
+    """
+    wanted = max(mtu, LEAST[ip_address(address).version])
+    for route in _routes_from(address):
+        if route.mtu is None or route.mtu > wanted:
+            _tell(route.line(min(wanted, _mtu_of(route.facts["dev"]))))
+
+
+def _routes_from(address: str) -> list[_Route]:
+    version = ip_address(address).version
+    listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
+    return [
+        _Route(version, each)
+        for each in json.loads(listed.stdout or "[]")
+        if each.get("prefsrc") == address
+        and each.get("type", "unicast") in _UNICAST
+        and "dev" in each
+    ]
+
+
+def _mtu_of(interface: str) -> int:
+    listed = ip("-json", "link", "show", "dev", interface)
+    try:
+        return int(json.loads(listed.stdout)[0]["mtu"])
+    except (ValueError, LookupError) as error:
+        raise IPsecError(
+            f"The interface {interface} has gone; check the network, and connect again."
+        ) from error
+
+
+def _tell(line: str) -> None:
+    # A tunnel that moves or ends meanwhile takes the route away; the next look finds the new one.
+    done = ip(*line.split())
+    if done.returncode and "No such" not in done.stderr:
+        why = " ".join(done.stderr.split()) or "no reason"
+        raise IPsecError(f"The kernel does not take the tunnel's MTU ({why}); run this as root.")

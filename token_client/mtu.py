@@ -1,0 +1,49 @@
+"""The MTU of Tunneling Info, on the routes into the tunnel, for as long as it is watched over.
+
+An IKE daemon that sets its routes anew, as by another interface, knows nothing of it. So
+whoever watches over the tunnel hears of routes and looks.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from carnet.errors import IPsecError
+from carnet.ipsec.inside import mtu
+from carnet.ipsec.inside.route_changes import RouteChanges
+from token_client.sessions import Session
+
+
+def fit(session: Session) -> None:
+    """Have the kernel keep packets for the tunnel as short as Target wants them.
+
+    In transport mode there is no route of its own, and nothing is done. Raises IPsecError.
+    """
+    if session.mtu is not None and session.virtual_address is not None:
+        mtu.fit(session.virtual_address, session.mtu)
+
+
+@contextmanager
+def kept(session: Session, tell: Callable[[str], None]) -> Iterator[None]:
+    """See meanwhile that it stays so."""
+    if session.mtu is None or session.virtual_address is None:
+        yield
+        return
+    changes = RouteChanges()
+    thread = threading.Thread(target=_keep, args=(session, changes, tell), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        changes.stop()
+        thread.join()
+        changes.close()
+
+
+def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) -> None:
+    try:
+        fit(session)
+        while changes.wait():
+            fit(session)
+    except IPsecError as error:
+        tell(error.sentence)
