@@ -14,7 +14,6 @@ import click
 from carnet.durations import parse_duration
 from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, UsageError
-from carnet.files import read_private
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -175,6 +174,8 @@ def read_secret(
     if fd is not None:
         return _first_line(_read_descriptor(fd, what), what)
     if file is not None:
+        from carnet.files import read_private  # noqa: PLC0415  --help needs none
+
         return _first_line(read_private(file, what, _MAX_SECRET), what)
     if inherited is not None:
         return _first_line(os.fsencode(inherited), what)

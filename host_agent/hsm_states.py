@@ -4,7 +4,6 @@ The rules are those of `carnet.exchange.machine`: a row says to which state an e
 leads, and what shall be done.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from carnet.exchange.machine import Action, Event, Machine, Table
@@ -21,57 +20,49 @@ class State(StrEnum):
     an operator has to start the Host anew, with the right one."""
 
 
-@dataclass(frozen=True)
-class LoggedIn(Event):
+class LoggedIn(Event, frozen=True):
     """The token is there and logged in to, its keys listed anew."""
 
     serial: str
 
 
-@dataclass(frozen=True)
-class StillAway(Event):
+class StillAway(Event, frozen=True):
     """An attempt to log in failed, for now."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class PinRefused(Event):
+class PinRefused(Event, frozen=True):
     """An attempt to log in failed for the PIN."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Lost(Event):
+class Lost(Event, frozen=True):
     """Session, token or module are gone, or do not answer."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class TellInService(Action):
+class TellInService(Action, frozen=True):
     """Say so, and have done what waited for the HSM."""
 
     serial: str
 
 
-@dataclass(frozen=True)
-class TellAway(Action):
+class TellAway(Action, frozen=True):
     """Say why it is not there; once for each reason."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class TellShutOut(Action):
+class TellShutOut(Action, frozen=True):
     """Say, loudly and once, that a person has to come."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class LogInAgain(Action):
+class LogInAgain(Action, frozen=True):
     """Close what is left, and look for the same token until it is there."""
 
     reason: str

@@ -1,30 +1,19 @@
 """The background agent: watches over a tunnel that `carnet connect` left standing.
 
-It is two processes. The worker loads the PKCS#11 module, which may crash, and runs the
-loop of token_client.watch; it starts as a program of its own, for a module that was
-loaded before a fork is of no use after it. The supervisor starts it again.
+It starts as a program of its own, for a module that was loaded before a fork is of no use
+after it; what it does is in token_client.supervising.
 """
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 
-from filelock import FileLock, Timeout
-from msgspec.structs import replace
-
-from carnet.errors import TokenError, UsageError
+from carnet.errors import TokenError
 from carnet.ipsec.driver import Driver
-from token_client.closing import end_session, release
-from token_client.config import ClientConfig, OnRemoval
+from token_client.closing import end_session
+from token_client.config import ClientConfig
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
-
-_CRASHES = 5
-"""So many in a row, and the token counts as not watched over."""
-_IN_A_ROW_SECONDS = 60.0
-_WORKER = "--worker"
 
 
 def start(session: Session, config: ClientConfig) -> bool:
@@ -37,7 +26,7 @@ def start(session: Session, config: ClientConfig) -> bool:
     if memory_directory() is None:
         return False
     subprocess.Popen(
-        _command(session.name),
+        command_of(session.name),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -62,72 +51,6 @@ def look_once(
         raise TokenError(ending.sentence)
 
 
-def supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
-    """Keep a worker running until it is done; raises IPsecError.
-
-    One that crashes again and again watches over nothing: what happens then is what
-    happens when the token is pulled. Where another supervisor is at work, this one has
-    nothing to do.
-    """
-    with suppress(Timeout), _watched_by_this_process(session):
-        _supervise(driver, session, config)
-
-
-def _watched_by_this_process(session: Session) -> FileLock:
-    """Return the lock of whoever watches over a tunnel; it goes with its process."""
-    directory = memory_directory()
-    if directory is None:
-        raise UsageError("There is no file system in memory here, and so no record of a tunnel.")
-    return FileLock(directory / f"agent-{session.name}.lock", timeout=0, mode=0o600)
-
-
-def _supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
-    crashes: list[float] = []
-    while subprocess.call([*_command(session.name), _WORKER], stdin=subprocess.DEVNULL):
-        if not _is_recorded(session):
-            return  # `carnet disconnect` was faster than the worker
-        now = time.monotonic()
-        crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
-        if len(crashes) >= _CRASHES:
-            if config.on_removal is not OnRemoval.KEEP:
-                _end(driver, session, "What watched over its token failed again and again.")
-            return
-
-
-def work(
-    driver: Driver, session: Session, config: ClientConfig, tell: Callable[[str], None]
-) -> None:
-    """Watch over the tunnel, and end it where that is what the configuration says.
-
-    Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
-    """
-    from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
-    from token_client.watch import Watch, lookout  # noqa: PLC0415
-
-    def say(sentence: str) -> None:
-        tell(sentence)
-        announce(sentence)
-
-    ending = Watch(driver, session, lookout(config, session), config, say).run()
-    if not _is_recorded(session):
-        return  # `carnet disconnect`: she knows
-    say(ending.sentence)
-    if ending.pulled or ending.over:
-        _end(driver, session, ending.sentence)
-
-
-def _end(driver: Driver, session: Session, why: str) -> None:
-    driver.down(session.name)
-    recorded, store = _is_recorded(session), SessionStore(memory_directory())
-    release(store, session.name)
-    if recorded:
-        store.keep(replace(session, ended=why))
-
-
-def _is_recorded(session: Session) -> bool:
-    """Tell whether this machine still knows of the tunnel."""
-    return any(one.name == session.name for one in SessionStore(memory_directory()).all())
-
-
-def _command(name: str) -> list[str]:
+def command_of(name: str) -> list[str]:
+    """Return the command that watches over a tunnel."""
     return [sys.executable, "-m", "token_client", "agent", name]

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
@@ -151,6 +150,8 @@ def pinned_key(config: ClientConfig) -> bytes | None:
     certificate = config.officer
     if certificate is None:
         return None
+    from cryptography import x509  # noqa: PLC0415  takes long, and few configurations name one
+
     try:
         key = x509.load_pem_x509_certificate(read_small(certificate)).public_key()
     except (OSError, ValueError) as error:

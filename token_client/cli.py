@@ -211,8 +211,8 @@ def resume(tunnel: str | None, as_json: bool) -> None:
 @click.option("--worker", is_flag=True, hidden=True)
 def agent(tunnel: str | None, worker: bool) -> None:
     """Watch over TUNNEL and its token, as `carnet connect` has it done in the background."""
-    from token_client import background
     from token_client import config as configuration
+    from token_client import supervising
     from token_client.memory import memory_directory
     from token_client.sessions import SessionStore
 
@@ -222,9 +222,9 @@ def agent(tunnel: str | None, worker: bool) -> None:
     if len(sessions) != 1:
         raise UsageError("Say which tunnel to watch over; `carnet status` shows those there are.")
     if worker:
-        background.work(_driver(config), sessions[0], config, _tell)
+        supervising.work(_driver(config), sessions[0], config, _tell)
     else:
-        background.supervise(_driver(config), sessions[0], config)
+        supervising.supervise(_driver(config), sessions[0], config)
 
 
 @cli.command()

@@ -13,7 +13,7 @@ from msgspec import Meta, structs
 
 from carnet.config import Section, load_config
 from carnet.ipsec.drivers import Choice, DriverName
-from carnet.ipsec.helper.client import find_helper
+from carnet.ipsec.helper.place import find_helper
 from carnet.objectives import required_by
 from carnet.wire.documents import Url
 

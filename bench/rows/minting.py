@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from pkcs11 import Attribute, MechanismFlag, ObjectClass
+from pkcs11 import Attribute, MechanismFlag
 
 from bench.comparison import Aim, Row, in_turn
 from bench.plan import Plan
@@ -114,7 +114,7 @@ def _bare(module: Module, key_type: str, custody: str) -> Iterator[Callable[[], 
 
 def _signing_pair(session: TokenSession, type_: PairType) -> None:
     made = keys.generate_session_pair(session, type_, use=MechanismFlag.SIGN, extractable=False)
-    type_.sign(_store(type_, made), bytes(32))
+    type_.sign(_store(made), bytes(32))
     for half in made:
         half.destroy()
 
@@ -122,7 +122,7 @@ def _signing_pair(session: TokenSession, type_: PairType) -> None:
 def _wrapped_pair(session: TokenSession, type_: PairType, kek: Any, peer: bytes) -> None:
     made = keys.generate_session_pair(session, type_, use=type_.use, extractable=True)
     kek.wrap_key(made[1], mechanism=keys.WRAPPING)
-    kept = _store(type_, made)
+    kept = _store(made)
     type_.sign(kept, bytes(32))
     if isinstance(type_, EcType):
         type_.agree(kept, peer)
@@ -132,20 +132,10 @@ def _wrapped_pair(session: TokenSession, type_: PairType, kek: Any, peer: bytes)
         half.destroy()
 
 
-def _store(type_: PairType, made: tuple[Any, Any]) -> Any:
-    """Copy the private half onto the token, and store the public one; return the former."""
+def _store(made: tuple[Any, Any]) -> Any:
+    """Copy both halves onto the token; return the private one."""
+    own = {Attribute.TOKEN: True, Attribute.ID: bytes(16), Attribute.LABEL: "bare"}
     public, private = made
-    kept = private.copy({Attribute.TOKEN: True, Attribute.ID: bytes(16), Attribute.LABEL: "bare"})
-    private.session.create_object(
-        {
-            Attribute.CLASS: ObjectClass.PUBLIC_KEY,
-            Attribute.KEY_TYPE: type_.key_type,
-            Attribute.TOKEN: True,
-            Attribute.PRIVATE: False,
-            Attribute.VERIFY: True,
-            Attribute.ID: bytes(16),
-            Attribute.LABEL: "bare",
-            **type_.public_attributes(type_.read(public)),
-        }
-    )
+    kept = private.copy(own)
+    public.copy(own | {Attribute.PRIVATE: False})
     return kept

@@ -5,7 +5,6 @@ Host has said that it is spent and nothing more can come of it. An unsealed no p
 nothing, so it only sets the pair aside.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from carnet.exchange.machine import Action, Actions, Event, Machine, Table, nothing
@@ -34,48 +33,41 @@ class State(StrEnum):
     """The answer was fetched again, and no tunnel can come of it any more."""
 
 
-@dataclass(frozen=True)
-class PairChosen(Event):
+class PairChosen(Event, frozen=True):
     """The next valid key pair on the token was taken."""
 
     key_id: bytes
 
 
-@dataclass(frozen=True)
-class PendingFound(Event):
+class PendingFound(Event, frozen=True):
     """An earlier run left a request that was sent and not settled."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class RequestSealed(Event):
+class RequestSealed(Event, frozen=True):
     """The token signed; the request is sealed to the pair."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class PendingKept(Event):
+class PendingKept(Event, frozen=True):
     """The sealed bytes are kept, so that they can be sent again."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class AnswerArrived(Event):
+class AnswerArrived(Event, frozen=True):
     """Bytes came back that claim to be the Host's sealed answer."""
 
     answer: bytes
 
 
-@dataclass(frozen=True)
-class UnsealedNo(Event):
+class UnsealedNo(Event, frozen=True):
     """A refusal that anybody on the way could have sent."""
 
 
-@dataclass(frozen=True)
-class NoAnswer(Event):
+class NoAnswer(Event, frozen=True):
     """Time is up, and nothing came that could be an answer."""
 
     code: str
@@ -83,126 +75,107 @@ class NoAnswer(Event):
     detail: str
 
 
-@dataclass(frozen=True)
-class AnswerFalse(Event):
+class AnswerFalse(Event, frozen=True):
     """What came back does not open as the Host's answer to this request."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class Granted(Event):
+class Granted(Event, frozen=True):
     """The Host's sealed answer: a tunnel."""
 
     grant: Grant
 
 
-@dataclass(frozen=True)
-class Refused(Event):
+class Refused(Event, frozen=True):
     """The Host's sealed answer: no tunnel."""
 
     refusal: Refusal
 
 
-@dataclass(frozen=True)
-class TunnelConfigured(Event):
+class TunnelConfigured(Event, frozen=True):
     """IPsec on this machine is ready to initiate."""
 
     grant: Grant
 
 
-@dataclass(frozen=True)
-class TunnelUp(Event):
+class TunnelUp(Event, frozen=True):
     """IKE succeeded, and what came up is what was agreed."""
 
     grant: Grant
 
 
-@dataclass(frozen=True)
-class TunnelFailed(Event):
+class TunnelFailed(Event, frozen=True):
     """The tunnel could not be configured, or IKE failed."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class TunnelHopeless(Event):
+class TunnelHopeless(Event, frozen=True):
     """As before, and Target waits for this request no more."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class SealRequest(Action):
+class SealRequest(Action, frozen=True):
     """Build the request, sign it on the token, seal it to the pair (step 1)."""
 
     key_id: bytes
 
 
-@dataclass(frozen=True)
-class KeepPending(Action):
+class KeepPending(Action, frozen=True):
     """Keep the sealed bytes and the ephemeral key where only memory is, sealed to the token."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class SendRequest(Action):
+class SendRequest(Action, frozen=True):
     """Send the same bytes until an answer comes or time is up."""
 
     sealed: bytes
 
 
-@dataclass(frozen=True)
-class OpenAnswer(Action):
+class OpenAnswer(Action, frozen=True):
     """Open and verify on the token what came back (step 8)."""
 
     answer: bytes
 
 
-@dataclass(frozen=True)
-class ConfigureTunnel(Action):
+class ConfigureTunnel(Action, frozen=True):
     """Give IPsec the tunnel and its secrets (step 9)."""
 
     grant: Grant
 
 
-@dataclass(frozen=True)
-class InitiateIKE(Action):
+class InitiateIKE(Action, frozen=True):
     """Start the IKE negotiation (step 9)."""
 
     grant: Grant
 
 
-@dataclass(frozen=True)
-class ForgetSecrets(Action):
+class ForgetSecrets(Action, frozen=True):
     """Take the pre-shared keys out of the IKE daemon: the SA needs them no more."""
 
 
-@dataclass(frozen=True)
-class DestroyPair(Action):
+class DestroyPair(Action, frozen=True):
     """Destroy this pair's private key on the token (step 10)."""
 
 
-@dataclass(frozen=True)
-class SettleOthers(Action):
+class SettleOthers(Action, frozen=True):
     """Destroy what the Host says is invalid; what was set aside and is not may be used again."""
 
     invalid_pairs: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
-class DropPending(Action):
+class DropPending(Action, frozen=True):
     """Forget the request: its exchange is over."""
 
 
-@dataclass(frozen=True)
-class SetPairAside(Action):
+class SetPairAside(Action, frozen=True):
     """Keep the pair, but take another one until the Host says what it is."""
 
 
-@dataclass(frozen=True)
-class RemoveTunnel(Action):
+class RemoveTunnel(Action, frozen=True):
     """Take out of IPsec whatever was configured."""
 
 

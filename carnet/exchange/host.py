@@ -7,7 +7,6 @@ lease of the first ran out. Whatever fails before the seal is open and the signa
 verified ends in one and the same rejection.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from carnet.exchange.machine import Action, Event, Machine, Table, nothing
@@ -37,105 +36,90 @@ class State(StrEnum):
     """Over a limit, before anything was looked up."""
 
 
-@dataclass(frozen=True)
-class Arrived(Event):
+class Arrived(Event, frozen=True):
     """A sealed message came in; nothing of it is proved."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class Admitted(Event):
+class Admitted(Event, frozen=True):
     """The limits let it come near the token."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class OverLimit(Event):
+class OverLimit(Event, frozen=True):
     """This address, or all together, asked for too much."""
 
     seconds: int
     """After which it may be otherwise."""
 
 
-@dataclass(frozen=True)
-class PairValid(Event):
+class PairValid(Event, frozen=True):
     """The Key Database knows the pair, and it is valid."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class PairUnusable(Event):
+class PairUnusable(Event, frozen=True):
     """The pair is unknown, or invalid and not by these bytes."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class AnswerKept(Event):
+class AnswerKept(Event, frozen=True):
     """These very bytes were answered before, and the answer is still kept."""
 
     answer: bytes
 
 
-@dataclass(frozen=True)
-class RequestUnanswered(Event):
+class RequestUnanswered(Event, frozen=True):
     """These very bytes spent the pair and were left unanswered; the lease is ours now."""
 
     signed: SignedRequest
 
 
-@dataclass(frozen=True)
-class InProgress(Event):
+class InProgress(Event, frozen=True):
     """These very bytes spent the pair, and another process of the Host has the lease."""
 
 
-@dataclass(frozen=True)
-class RequestOpened(Event):
+class RequestOpened(Event, frozen=True):
     """The seal opened and the signature holds."""
 
     signed: SignedRequest
 
 
-@dataclass(frozen=True)
-class OpeningFailed(Event):
+class OpeningFailed(Event, frozen=True):
     """The seal does not open, or the signature does not hold."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class PairSpent(Event):
+class PairSpent(Event, frozen=True):
     """The pair is invalid now, durably, and by this request; its lease is ours."""
 
     signed: SignedRequest
 
 
-@dataclass(frozen=True)
-class PairTaken(Event):
+class PairTaken(Event, frozen=True):
     """Another request was quicker; its answer may have cost the private key already."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class TargetAnswered(Event):
+class TargetAnswered(Event, frozen=True):
     """Target granted or refused; or Host itself refused in its stead."""
 
     answer: TunnelAnswer
 
 
-@dataclass(frozen=True)
-class TargetSilent(Event):
+class TargetSilent(Event, frozen=True):
     """Target cannot be reached, or cannot prepare a tunnel just now."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class ResponseSealed(Event):
+class ResponseSealed(Event, frozen=True):
     """The HSM signed the response; it is sealed to the pair."""
 
     response: bytes
@@ -143,101 +127,86 @@ class ResponseSealed(Event):
     """"granted", or the refusal's code, for the accounts."""
 
 
-@dataclass(frozen=True)
-class ResponseStored(Event):
+class ResponseStored(Event, frozen=True):
     """The response is stored, durably."""
 
     response: bytes
 
 
-@dataclass(frozen=True)
-class KeyDestroyed(Event):
+class KeyDestroyed(Event, frozen=True):
     """The pair's private key is gone from the HSM."""
 
 
-@dataclass(frozen=True)
-class Admit(Action):
+class Admit(Action, frozen=True):
     """Ask the limits, before anything is looked up: their answer tells nothing of a pair."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class PutOff(Action):
+class PutOff(Action, frozen=True):
     """Tell whoever it is to come again in so many seconds."""
 
     seconds: int
 
 
-@dataclass(frozen=True)
-class LookUp(Action):
+class LookUp(Action, frozen=True):
     """Find the pair in the Key Database, and what these bytes may have led to before."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class OpenRequest(Action):
+class OpenRequest(Action, frozen=True):
     """Decrypt on the HSM and verify the signature (step 2)."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True)
-class SpendPair(Action):
+class SpendPair(Action, frozen=True):
     """Compare and set: valid to invalid, with digest and Request ID (step 3)."""
 
     signed: SignedRequest
 
 
-@dataclass(frozen=True)
-class PassOn(Action):
+class PassOn(Action, frozen=True):
     """Pass the user information on to Target, again until it answers (step 3)."""
 
     signed: SignedRequest
 
 
-@dataclass(frozen=True)
-class SealResponse(Action):
+class SealResponse(Action, frozen=True):
     """Sign the response on the HSM and seal it to the pair (step 7)."""
 
     answer: TunnelAnswer
 
 
-@dataclass(frozen=True)
-class StoreResponse(Action):
+class StoreResponse(Action, frozen=True):
     """Store the sealed response by the digest of the request."""
 
     response: bytes
     outcome: str
 
 
-@dataclass(frozen=True)
-class Reply(Action):
+class Reply(Action, frozen=True):
     """Send the sealed response to the Client (step 8)."""
 
     response: bytes
 
 
-@dataclass(frozen=True)
-class DestroyKey(Action):
+class DestroyKey(Action, frozen=True):
     """Destroy the pair's private key on the HSM (step 10), off the path of the answer."""
 
 
-@dataclass(frozen=True)
-class Reject(Action):
+class Reject(Action, frozen=True):
     """Give the one answer that strangers get; the reason goes to the log."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class LetGo(Action):
+class LetGo(Action, frozen=True):
     """Give the lease back: whoever gets the bytes next, takes them up at once."""
 
 
-@dataclass(frozen=True)
-class AskAgainLater(Action):
+class AskAgainLater(Action, frozen=True):
     """Tell the Client, who is authenticated by now, to send the same bytes again."""
 
     reason: str

@@ -16,15 +16,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 S = TypeVar("S", bound=StrEnum)
 
 
-class Event:
-    """Something that happened; frozen dataclasses of facts."""
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened: frozen facts.
+
+    Not a dataclass, though it could be one: there are a hundred of these, and to make the
+    class of one takes ten times as long, each time that a command starts.
+    """
 
 
-class Action:
-    """Something that the agent shall do; frozen dataclasses of what it needs."""
+class Action(msgspec.Struct, frozen=True):
+    """Something that the agent shall do: frozen, and with all that it needs."""
 
 
 Actions = tuple[Action, ...]

@@ -4,7 +4,6 @@ An answer is given in the row after the record is durable, never before. What is
 asked again by the same Request ID gets the answer of the record.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic
 
@@ -61,38 +60,33 @@ class State(StrEnum):
     SUSPENDED = "suspended"
 
 
-@dataclass(frozen=True)
-class Arrived(Event):
+class Arrived(Event, frozen=True):
     """Host passed a user on; which Host it is, TLS has proved."""
 
     request: TunnelRequest
     host: str
 
 
-@dataclass(frozen=True)
-class AnswerKnown(Event):
+class AnswerKnown(Event, frozen=True):
     """This Request ID was answered before, with the same evidence."""
 
     answer: TunnelAnswer
 
 
-@dataclass(frozen=True)
-class RequestNew(Event):
+class RequestNew(Event, frozen=True):
     """This Request ID was never seen."""
 
     request: TunnelRequest
     host: str
 
 
-@dataclass(frozen=True)
-class EvidenceTrue(Event):
+class EvidenceTrue(Event, frozen=True):
     """The Client's signature holds, and says what Host says."""
 
     request: Request
 
 
-@dataclass(frozen=True)
-class NotAuthorized(Event):
+class NotAuthorized(Event, frozen=True):
     """The user may not have what she asks for, or Host may not ask for her."""
 
     request_id: bytes
@@ -100,91 +94,77 @@ class NotAuthorized(Event):
     reason: str
 
 
-@dataclass(frozen=True)
-class Authorized(Event, Generic[Terms]):
+class Authorized(Event, Generic[Terms], frozen=True):
     """She is a member, and the access control list grants these terms."""
 
     request: Request
     terms: Terms
 
 
-@dataclass(frozen=True)
-class TunnelInstalled(Event):
+class TunnelInstalled(Event, frozen=True):
     """The fresh pre-shared key is in the IKE daemon, which waits for the Client."""
 
     grant: TunnelGrant
 
 
-@dataclass(frozen=True)
-class NotInstalled(Event):
+class NotInstalled(Event, frozen=True):
     """The IKE daemon does not answer, or does not take the tunnel."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Recorded(Event):
+class Recorded(Event, frozen=True):
     """The record of the answer is durable."""
 
     answer: TunnelAnswer
 
 
-@dataclass(frozen=True)
-class NotRecorded(Event):
+class NotRecorded(Event, frozen=True):
     """The record could not be written."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class CameUp(Event):
+class CameUp(Event, frozen=True):
     """The SA is up."""
 
 
-@dataclass(frozen=True)
-class WentSilent(Event):
+class WentSilent(Event, frozen=True):
     """The Client does not answer any more, and may come back: her session lives on."""
 
 
-@dataclass(frozen=True)
-class TunnelConfirmed(Event):
+class TunnelConfirmed(Event, frozen=True):
     """The SA is all that was agreed."""
 
 
-@dataclass(frozen=True)
-class SecretsForgotten(Event):
+class SecretsForgotten(Event, frozen=True):
     """The IKE daemon has no pre-shared key of this tunnel any more."""
 
 
-@dataclass(frozen=True)
-class EstablishedRecorded(Event):
+class EstablishedRecorded(Event, frozen=True):
     """The record says that the SA is up."""
 
 
-@dataclass(frozen=True)
-class Over(Event):
+class Over(Event, frozen=True):
     """The tunnel's time is over: unused, expired, gone down, or ended by somebody."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class TunnelRemoved(Event):
+class TunnelRemoved(Event, frozen=True):
     """Nothing of the tunnel is left in the IKE daemon."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class NotRemoved(Event):
+class NotRemoved(Event, frozen=True):
     """The IKE daemon does not answer, or refuses; the removal is tried again."""
 
     reason: str
     """Why the tunnel is to end."""
 
 
-@dataclass(frozen=True)
-class EndRecorded(Event):
+class EndRecorded(Event, frozen=True):
     """The record says that the tunnel ended, and why."""
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Capabilities, Driver
-from carnet.ipsec.helper.client import HelperDriver
 
 
 class DriverName(StrEnum):
@@ -96,7 +95,7 @@ def find_driver(choice: Choice) -> Driver:
     error says what to do. One machine has one IKE daemon: two would want the same UDP ports.
     """
     if choice.helper is not None:
-        return HelperDriver(choice.helper)
+        return _open_helper(choice.helper)
     if choice.named is not None:
         return open_driver(choice.named, choice)
     for name in IMPLEMENTATIONS:
@@ -105,6 +104,12 @@ def find_driver(choice: Choice) -> Driver:
             return driver
     installed = (name for name, row in IMPLEMENTATIONS.items() if _is_installed(row))
     return open_driver(next(installed, next(iter(IMPLEMENTATIONS))), choice)
+
+
+def _open_helper(path: Path) -> Driver:
+    from carnet.ipsec.helper.client import HelperDriver  # noqa: PLC0415  as other drivers are
+
+    return HelperDriver(path)
 
 
 def _is_installed(row: Implementation) -> bool:
@@ -128,7 +133,7 @@ class Sighting:
 def look_around(choice: Choice) -> Iterator[Sighting]:
     """Ask each implementation in turn what it carries here, or the named one alone."""
     if choice.helper is not None:
-        yield _look_through(HelperDriver(choice.helper))
+        yield _look_through(_open_helper(choice.helper))
         return
     for name in IMPLEMENTATIONS if choice.named is None else (choice.named,):
         try:
@@ -137,7 +142,7 @@ def look_around(choice: Choice) -> Iterator[Sighting]:
             yield Sighting(name, error.sentence)
 
 
-def _look_through(helper: HelperDriver) -> Sighting:
+def _look_through(helper: Driver) -> Sighting:
     """Ask the helper; which implementation it drives is its own affair."""
     try:
         found = helper.capabilities()

@@ -132,20 +132,36 @@ def store_public_key(
 ) -> Any:
     """Store a public key on the token, under its key id; return the object."""
     type_, key = type_and_key(public_key)
-    validity = {} if not_after is None else {Attribute.END_DATE: not_after}
     return session.raw.create_object(
         {
             Attribute.CLASS: ObjectClass.PUBLIC_KEY,
             Attribute.KEY_TYPE: type_.key_type,
-            Attribute.TOKEN: True,
-            Attribute.PRIVATE: False,
             Attribute.VERIFY: True,
-            Attribute.ID: key_id(public_key),
-            Attribute.LABEL: label,
             **type_.public_attributes(key),
-            **validity,
+            **_stored(public_key, label, not_after),
         }
     )
+
+
+def keep_public_half(public: Any, public_key: bytes, label: str, not_after: date | None) -> Any:
+    """Store the public half of a pair that was made for the session; return the object.
+
+    By a copy, as the private half: SoftHSM2 writes the file of an object that is created
+    attribute by attribute, and that of a copy once.
+    """
+    return public.copy(_stored(public_key, label, not_after))
+
+
+def _stored(public_key: bytes, label: str, not_after: date | None) -> dict[Attribute, Any]:
+    """Return what every public key on a token has, whichever way it came there."""
+    validity = {} if not_after is None else {Attribute.END_DATE: not_after}
+    return {
+        Attribute.TOKEN: True,
+        Attribute.PRIVATE: False,
+        Attribute.ID: key_id(public_key),
+        Attribute.LABEL: label,
+        **validity,
+    }
 
 
 def derive_key_encryption_key(private: Any, peer_point: bytes, use: MechanismFlag) -> Any:

@@ -55,7 +55,7 @@ def mint_signing_pair(
         undo.callback(kept.destroy)
         crash.reach("token.private-stored")
         keys.prove_signing(kept, public_key)
-        keys.store_public_key(session, public_key, label, not_after)
+        keys.keep_public_half(public, public_key, label, not_after)
         crash.reach("token.pair-stored")
         undo.pop_all()
     return public_key

@@ -97,7 +97,7 @@ class WrappingKey(_KeyEncryptionKey):
         _check_label(label)
         undisturbed = self._session.token.module.undisturbed()
         with undisturbed, translated(), ExitStack() as temporary, ExitStack() as undo:
-            private, public_key = self._generate_extractable(type_, temporary)
+            public, private, public_key = self._generate_extractable(type_, temporary)
             with tried(f"wrap a private key of type {type_.name}"):
                 wrapped, *for_others = (each.wrap(private) for each in (self, *others))
             kept = private.copy(
@@ -106,7 +106,7 @@ class WrappingKey(_KeyEncryptionKey):
             undo.callback(kept.destroy)
             crash.reach("token.private-stored")
             keys.prove(kept, public_key, oaep)
-            keys.store_public_key(self._session, public_key, label, not_after)
+            keys.keep_public_half(public, public_key, label, not_after)
             crash.reach("token.pair-stored")
             undo.pop_all()
         return MintedPair(
@@ -120,13 +120,15 @@ class WrappingKey(_KeyEncryptionKey):
         """Return a private key of this token, an extractable one, under this KEK."""
         return bytes(self._kek.wrap_key(private, mechanism=keys.WRAPPING))
 
-    def _generate_extractable(self, type_: PairType, temporary: ExitStack) -> tuple[Any, bytes]:
+    def _generate_extractable(
+        self, type_: PairType, temporary: ExitStack
+    ) -> tuple[Any, Any, bytes]:
         public, private = keys.generate_session_pair(
             self._session, type_, use=type_.use, extractable=True
         )
         temporary.callback(public.destroy)
         temporary.callback(private.destroy)
-        return private, _public_key_of(public, type_)
+        return public, private, _public_key_of(public, type_)
 
 
 class UnwrappingKey(_KeyEncryptionKey):

@@ -227,6 +227,7 @@ def test_a_pair_whose_public_half_cannot_be_stored_is_not_kept(
 
     pair = pairing.wrapping.mint_pair(LABEL, None)
     monkeypatch.setattr(keys, "store_public_key", full)
+    monkeypatch.setattr(keys, "keep_public_half", full)
     with pytest.raises(TokenError, match="token is full"):
         pairing.wrapping.mint_pair(pair_label(MINTED, 2), None)
     with pytest.raises(TokenError, match="token is full"):

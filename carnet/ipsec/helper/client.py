@@ -1,6 +1,5 @@
 """An ordinary user's way to the IPsec daemon and the packet filter: through carnet-helper."""
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,20 +13,12 @@ from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
 from carnet.ipsec.helper import messages as say
+from carnet.ipsec.helper.place import DEFAULT_SOCKET
 from carnet.ipsec.spec import TunnelSpec
 
-DEFAULT_SOCKET = Path("/run/carnet-helper/socket")
 _SECONDS = 90.0
 """For one call; an IKE negotiation of two connections may take twice 20."""
 _CONNECT_SECONDS = 5.0
-
-
-def find_helper(named: Path | None) -> Path | None:
-    """Return the helper's socket where it is to be used: the one named, or by whom root is not."""
-    if named is not None:
-        return named
-    there = os.geteuid() and os.access(DEFAULT_SOCKET, os.F_OK)
-    return DEFAULT_SOCKET if there else None
 
 
 class _Link:
