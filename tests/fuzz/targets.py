@@ -19,7 +19,7 @@ from carnet.token import keys, session
 from carnet.token.onetime import is_pair_label
 from carnet.token.pair_type import spki_of
 from carnet.wire import cbor
-from carnet.wire.documents import MAX_COVER, Batch
+from carnet.wire.documents import MAX_COVER, MAX_SIGNED_ENDING, Batch, Ending
 from carnet.wire.fault import WireError
 from carnet.wire.fields import printable
 from carnet.wire.session_key import (
@@ -82,6 +82,10 @@ def deterministic(data: bytes) -> bytes | None:
 
 def batch_payload(data):
     return cbor.pack(cbor.unpack(data, Batch, MAX_COVER))
+
+
+def ending_payload(data):
+    return cbor.pack(cbor.unpack(data, Ending, MAX_SIGNED_ENDING))
 
 
 def session_key(data):
@@ -213,6 +217,7 @@ _CBOR = (b"\x80", b"\xa0", b"\x84\x01\x01\x50", b"\x9f\xff", b"\xc2\x41\x00")
 TARGETS = {
     **{decode.__name__: Target(decode, is_cbor=True) for decode in decoders.DECODERS},
     "batch_payload": Target(batch_payload, is_cbor=True),
+    "ending_payload": Target(ending_payload, is_cbor=True),
     "session_key": Target(session_key),
     "ephemeral_key": Target(ephemeral_key, seeds=(_EPHEMERAL.public,)),
     "token_public_key": Target(

@@ -7,17 +7,29 @@ but a part. It raises nothing but what its user expects.
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from carnet.ending import MAX_ENDING, verify_ending
 from carnet.wire import cbor, cose
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelRequest
 from carnet.wire.cover_file import MAX_COVER_FILE, pack_cover_file, unpack_cover_file
-from carnet.wire.documents import MAX_COVER, Batch, Cover, read_unverified, verify_document
+from carnet.wire.documents import (
+    MAX_COVER,
+    Batch,
+    Cover,
+    ProvedEnding,
+    read_unverified,
+    verify_document,
+)
 from carnet.wire.envelope import VERSION, parse_envelope, take_apart, verify_evidence
 from carnet.wire.keys import encode_public_key, load_public_key
 from carnet.wire.messages import MAX_RESPONSE, Request, Response
 from carnet.wire.suites import P256, SUITES
+from tests.vectors.protocol import Pair
+from tests.vectors.values import REQUEST_ID
 
 _KEY = ec.derive_private_key(1, P256.curve).public_key()
 _SPKI = encode_public_key(_KEY)
+_OFFICER = Pair("officer").spki
+"""The vectors' own; so fuzzing goes on from a word that is believed."""
 
 
 def sealed_message(data, limit=cbor.MAX_MESSAGE):
@@ -47,6 +59,14 @@ def tunnel_answer(data):
 
 def ended_tunnels(data):
     return cbor.pack(cbor.unpack(data, EndedTunnels, MAX_CONTROL))
+
+
+def proved_ending(data):
+    return cbor.pack(cbor.unpack(data, ProvedEnding, MAX_ENDING))
+
+
+def ending(data):
+    verify_ending(data, REQUEST_ID, "work", _OFFICER)
 
 
 def cose_sign1(data):
@@ -100,6 +120,8 @@ DECODERS = {
     tunnel_request: MAX_CONTROL,
     tunnel_answer: MAX_CONTROL,
     ended_tunnels: MAX_CONTROL,
+    proved_ending: MAX_ENDING,
+    ending: MAX_ENDING,
     cose_sign1: cbor.MAX_MESSAGE,
     evidence: cbor.MAX_MESSAGE,
     cover: MAX_COVER,

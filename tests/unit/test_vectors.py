@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
+from carnet.ending import verify_ending
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
@@ -106,6 +107,13 @@ def run_verify_document(type_):
     return run
 
 
+def run_verify_ending(inputs):
+    ending = verify_ending(
+        inputs["message"], inputs["request_id"], inputs["target"], inputs["officer_key"]
+    )
+    return {"payload": cbor.pack(ending)}
+
+
 def run_read(type_):
     def run(inputs):
         return {"payload": cbor.pack(cbor.unpack(inputs["message"], type_, MAX_CONTROL))}
@@ -179,6 +187,7 @@ RUN = {
     "verify evidence": run_verify_evidence,
     "verify cover": run_verify_document(Cover),
     "verify batch": run_verify_document(Batch),
+    "verify ending": run_verify_ending,
     "read tunnel request": run_read(TunnelRequest),
     "read tunnel answer": run_read_answer,
     "read ended tunnels": run_read(EndedTunnels),

@@ -145,6 +145,16 @@ def batch_pair() -> dict[str, Any]:
     }
 
 
+def ending() -> dict[str, Any]:
+    """Return what Target tells the traveller of the end of a tunnel."""
+    return {
+        "version": 1,
+        "request_id": REQUEST_ID,
+        "reason": "revoked",
+        "ended_at": 1_900_000_000,
+    }
+
+
 def tunnel_ended() -> dict[str, Any]:
     """Return the end of one tunnel."""
     return {
