@@ -219,7 +219,7 @@ class StrongSwan:
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
         with all_or_nothing(self.down, spec.name):
-            live = self._parts_of(spec.name)
+            live = self._agreed_parts(spec)
             found = reports.shortfalls(spec, live)
             if found:
                 raise IPsecError(
@@ -282,8 +282,7 @@ class StrongSwan:
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""
-        for part in self._loaded_parts(name):
-            self._terminate(part)
+        self._end(name)
         crash.reach("ipsec.terminated")
         with open_session(self._socket) as session:
             for connection in text(session.get_conns())["conns"]:
@@ -291,6 +290,9 @@ class StrongSwan:
                     session.unload_conn({"name": connection})
                     counters.forget(session, connection)
                     crash.reach("ipsec.connection-unloaded")
+        # A listing may have missed it as its peer rekeyed: see _agreed_parts().
+        self._end(name)
+        with open_session(self._socket) as session:
             if name in session.get_pools():
                 _settling(retry_if_exception_type(CommandException))(
                     session.unload_pool, {"name": name}
@@ -300,10 +302,11 @@ class StrongSwan:
         # Last, so that nothing of it leaves in clear while an SA of it is left.
         bundles.remove(reqids(name)[0])
 
-    def _loaded_parts(self, name: str) -> list[str]:
-        """Return the names of a tunnel's connections that are live."""
+    def _end(self, name: str) -> None:
+        """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
         names = (each for each, _ in self._list_sas() if tunnel_of(each) == name)
-        return list(dict.fromkeys(names))
+        for part in dict.fromkeys(names):
+            self._terminate(part)
 
     def _terminate(self, part: str) -> None:
         """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
@@ -405,6 +408,16 @@ class StrongSwan:
         """Return the newest live IKE_SAs of a tunnel, by connection name."""
         settled = self._settled_sas()
         return reports.newest_parts(item for item in settled if tunnel_of(item[0]) == name)
+
+    def _agreed_parts(self, spec: TunnelSpec) -> dict[str, Any]:
+        """Return _parts_of() a tunnel that came up, as soon as all parts agreed are up.
+
+        A listing may miss a tunnel that is rekeyed meanwhile: the old IKE_SA is gone, and its
+        successor is entered where the daemon has looked already.
+        """
+        incomplete = retry_if_result(lambda live: bool(reports.missing_parts(spec, live)))
+        found: dict[str, Any] = _settling(incomplete)(self._parts_of, spec.name)
+        return found
 
     def _settled_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Return the IKE_SAs as _list_sas() does, none of them just handing over."""

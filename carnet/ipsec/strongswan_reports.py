@@ -47,13 +47,22 @@ def is_open_main_mode(connection: Report) -> bool:
 def is_handing_over(sas: Iterable[tuple[str, Report]]) -> bool:
     """Whether a rekeyed IKE_SA has not yet handed its CHILD_SAs to its successor.
 
-    For some milliseconds the daemon then lists only the old one, without children.
+    For some milliseconds the daemon then lists only the old one, without children; one that
+    is deleted for good keeps its children until it is gone.
     """
-    states: dict[str, set[str]] = {}
+    found: dict[str, list[Report]] = {}
     for name, ike_sa in sas:
-        whole = is_up(name, ike_sa)
-        states.setdefault(name, set()).add("whole" if whole else ike_sa["state"])
-    return any("whole" not in each and each & _HANDING_OVER for each in states.values())
+        found.setdefault(name, []).append(ike_sa)
+    return any(
+        any(_hands_over(name, each) for each in same) and not any(is_up(name, s) for s in same)
+        for name, same in found.items()
+    )
+
+
+def _hands_over(name: str, ike_sa: Report) -> bool:
+    if ike_sa["state"] == _BEING_DELETED:
+        return part_of(name) != NATIVE and not ike_sa.get("child-sas")
+    return ike_sa["state"] in _HANDING_OVER
 
 
 def live_child(ike_sa: Report) -> Report | None:
@@ -133,13 +142,17 @@ def _virtual_addresses(ike_sa: Report) -> list[str]:
     return [*ike_sa.get("local-vips", []), *ike_sa.get("remote-vips", [])]
 
 
+def missing_parts(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[Part]:
+    """Return the parts agreed that do not stand."""
+    return [part for part in parts(spec) if not is_up(part.name, sas.get(part.name, {}))]
+
+
 def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
     """Return in what a tunnel is less than agreed, each as half a sentence; empty if in nothing.
 
     `sas` are the newest IKE_SAs of its parts, by connection name.
     """
-    agreed = parts(spec)
-    missing = [part for part in agreed if not is_up(part.name, sas.get(part.name, {}))]
+    agreed, missing = parts(spec), missing_parts(spec, sas)
     if len(missing) == len(agreed):
         return ["it is not established"]
     if missing:

@@ -1,13 +1,16 @@
 """That nothing was spent twice, and nothing lost: all that knows of a pair says the same."""
 
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 
 from carnet.tunnel import tunnel_name
+from lab.errors import LabError
 from lab.waiting import wait_until
 from tests.crashes.looks import daemon, look
 
 PATIENCE = 60
+LAST_LINES = 30
 LONG_TERM = {"carnet transport", "carnet accounts"}
 
 
@@ -17,14 +20,26 @@ def all_agree(office, died, *, spent, since):
     `died` is what there was when the process was dead, `since` what there was before,
     `spent` how many pairs all of it may have cost.
     """
-    wait_until(lambda: _is_settled(look(office)), "everything to be settled", PATIENCE)
-    now = look(office)
-    assert len(now.spent - since.spent) in spent
-    _nothing_was_given_twice(died, now)
-    _every_pair_has_its_record(office, now)
-    _the_tokens_hold_what_is_valid(office, now)
-    _the_daemons_hold_what_is_live(office, now)
-    _the_accounts_say_the_same(now)
+    with _logs_of(office):
+        wait_until(lambda: _is_settled(look(office)), "everything to be settled", PATIENCE)
+        now = look(office)
+        assert len(now.spent - since.spent) in spent
+        _nothing_was_given_twice(died, now)
+        _every_pair_has_its_record(office, now)
+        _the_tokens_hold_what_is_valid(office, now)
+        _the_daemons_hold_what_is_live(office, now)
+        _the_accounts_say_the_same(now)
+
+
+@contextmanager
+def _logs_of(office):
+    """Say with what fails what the agents did last: the crash may be a minute ago."""
+    try:
+        yield
+    except (AssertionError, LabError) as failure:
+        for agent in (office.host_agent, office.target_agent):
+            failure.add_note("\n".join(agent.output().splitlines()[-LAST_LINES:]))
+        raise
 
 
 def _is_settled(now):
@@ -80,7 +95,11 @@ def _the_daemons_hold_what_is_live(office, now):
     live = {tunnel_name(bytes.fromhex(each)) for each in now.live}
     for charon in (office.target_charon, office.client_charon):
         # An SA that was rekeyed or replaced is listed until its peer agrees that it is deleted.
-        wait_until(partial(_carries, charon, live), "the live tunnels alone", PATIENCE)
+        try:
+            wait_until(partial(_carries, charon, live), "the live tunnels alone", PATIENCE)
+        except LabError as failure:
+            failure.add_note(f"{live} live, and {charon.vici} has {daemon(charon)}")
+            raise
         has = daemon(charon)
         assert has.pools <= live
         assert has.secrets <= live  # with which a Client who was away would come back

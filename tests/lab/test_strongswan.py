@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain, repeat
 from queue import SimpleQueue
 from threading import Thread
 from urllib.request import urlopen
@@ -168,6 +169,37 @@ def test_forgotten_secrets_are_gone_and_rekeying_goes_on_without_them(client, ta
     )
     assert client.driver.confirm(ends.client).ppk
     assert fetch(client.machine, work_file) == PLAN
+
+
+@pytest.fixture
+def missed_once(target, monkeypatch):
+    """Have the next listing at Target miss everything.
+
+    Of some thousand listings while charon rekeys, one has neither IKE_SA in it.
+    """
+    listings = chain([[]], repeat(None))
+    whole = target.driver._list_sas
+
+    def list_sas(name: str | None = None):
+        missed = next(listings)
+        return whole(name) if missed is None else missed
+
+    return lambda: monkeypatch.setattr(target.driver, "_list_sas", list_sas)
+
+
+def test_a_tunnel_that_a_listing_missed_stands(client, target, missed_once):
+    ends = two_ends()
+    connect(client, target, ends)
+    missed_once()
+    assert target.driver.confirm(ends.target).established
+
+
+def test_a_tunnel_that_a_listing_missed_ends(client, target, missed_once):
+    ends = two_ends()
+    connect(client, target, ends)
+    missed_once()
+    target.driver.down(ends.name)
+    assert target.left() == []
 
 
 def test_down_leaves_nothing_and_may_be_repeated(client, target):

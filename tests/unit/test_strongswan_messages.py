@@ -407,6 +407,9 @@ REKEYED = IKE_SA | {"state": "REKEYED", "child-sas": {}}
         ([("carnet-7", REKEYED), ("carnet-7", IKE_SA)], False),
         ([("carnet-7", REKEYED), ("carnet-8", IKE_SA)], True),
         ([("carnet-7", IKE_SA | {"state": "CONNECTING", "child-sas": {}})], False),
+        ([("carnet-7", REKEYED | {"state": "DELETING"})], True),
+        ([("carnet-7", IKE_SA | {"state": "DELETING"})], False),
+        ([("carnet-7/native", REKEYED | {"state": "DELETING"})], False),
     ],
 )
 def test_a_rekeyed_sa_without_its_successor_is_no_end(sas, handing_over):
