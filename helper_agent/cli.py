@@ -32,6 +32,7 @@ def serve(path: Path) -> None:
     import structlog
 
     from carnet.ipsec.drivers import Choice, DriverName, find_driver
+    from carnet.ipsec.inside import Here
     from carnet.service import start_log
     from carnet.supervision import Manager
     from helper_agent import config as configuration
@@ -45,7 +46,8 @@ def serve(path: Path) -> None:
     listening = listen(settings.socket, settings.group)
     choice = Choice(DriverName.STRONGSWAN, {DriverName.STRONGSWAN: settings.vici})
     owners = Owners(settings.directory, settings.tunnels_per_user)
-    service = Service(settings, find_driver(choice), owners, own_addresses)
+    here = Here(settings.directory)
+    service = Service(settings, find_driver(choice), owners, own_addresses, here)
     server = Server(listening, service, lambda: find_driver(choice))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

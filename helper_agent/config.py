@@ -28,6 +28,8 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     into one user's tunnel is led there for all users of this machine."""
     targets: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     """Networks that Targets may be in."""
+    name_servers: bool = False
+    """Whether the name servers of an ordinary user's tunnel are used, by all of this machine."""
     tunnels_per_user: Annotated[int, Meta(ge=1, le=64)] = 4
 
     def __post_init__(self) -> None:

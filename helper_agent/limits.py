@@ -37,6 +37,21 @@ def check_block(block: Block, config: HelperConfig) -> None:
         _number(address)
 
 
+def check_servers(servers: Iterable[str], networks: Iterable[str], config: HelperConfig) -> None:
+    """Raise IPsecError for name servers that an ordinary user may not have.
+
+    They are the whole machine's, so that the operator must want it; and they are to be asked
+    inside her tunnel, which leads to these networks.
+    """
+    if not config.name_servers:
+        raise _refuse("let ordinary users have name servers (name_servers in helper.toml)")
+    inside = [ip_network(each) for each in networks]
+    for server in servers:
+        number = _number(server)
+        if not any(number in network for network in inside):
+            raise _refuse(f"have names looked up at {server}, outside the tunnel")
+
+
 def _check_targets(addresses: Iterable[str], config: HelperConfig) -> None:
     allowed = [ip_network(each) for each in config.targets]
     for address in addresses:

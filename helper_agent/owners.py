@@ -52,6 +52,11 @@ class Owners:
         holding = self._read(name)
         return holding is not None and holding.uid == uid
 
+    def networks(self, name: str) -> frozenset[str]:
+        """Return where a tunnel leads; nowhere if it is nobody's."""
+        holding = self._read(name)
+        return holding.networks if holding else frozenset()
+
     def forget(self, name: str) -> None:
         """Let a name go, of which nothing is left."""
         with self._lock:

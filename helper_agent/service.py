@@ -8,9 +8,10 @@ from carnet.errors import IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, TunnelEvent
 from carnet.ipsec.helper import messages as said
+from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from helper_agent.config import HelperConfig
-from helper_agent.limits import check_block, check_spec, hosts
+from helper_agent.limits import check_block, check_servers, check_spec, hosts
 from helper_agent.owners import Owners
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
@@ -25,11 +26,13 @@ class Service:
         driver: Driver,
         owners: Owners,
         own_addresses: Callable[[], frozenset[str]],
+        inside: Inside,
     ) -> None:
         self._config = config
         self._driver = driver
         self._owners = owners
         self._own_addresses = own_addresses
+        self._inside = inside
 
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError."""
@@ -127,6 +130,37 @@ class Service:
         """Name the blocks that are hers."""
         return [each for each in block.names() if self._owners.owns(uid, each)]
 
+    def fit(self, uid: int, call: said.Fit) -> object:
+        """Have packets for what is hers as short as she says."""
+        addresses = (
+            each.virtual_address for each in self._driver.status() if each.name == call.name
+        )
+        address = next(addresses, None)
+        if self._owners.owns(uid, call.name) and address is not None:
+            self._inside.fit(call.name, address, call.mtu)
+        return None
+
+    def servers(self, uid: int, call: said.Servers) -> object:
+        """Have all of this machine's names looked up in what is hers, where that may be."""
+        check_servers(call.servers, self._owners.networks(call.name), self._config)
+        using = self._inside.whose_servers()
+        if not self._owners.owns(uid, call.name) or (using and not self._owners.owns(uid, using)):
+            raise IPsecError("Another tunnel's name servers are used here; end that first.")
+        return self._inside.use_servers(call.name, call.servers)
+
+    def whose(self, uid: int, _: said.Whose) -> object:
+        """Name the tunnel whose name servers are used, if it is hers."""
+        using = self._inside.whose_servers()
+        return using if using and self._owners.owns(uid, using) else None
+
+    def restore(self, uid: int, call: said.Restore) -> object:
+        """Take the name servers of what is hers away."""
+        if not self._owners.owns(uid, call.name):
+            return False
+        restored = self._inside.restore_servers(call.name)
+        self._let_go(call.name)
+        return restored
+
     def _claim(self, uid: int, name: str, networks: Iterable[str]) -> None:
         taken = name in self._driver.installed() or name in block.names()
         self._owners.claim(name, uid, networks, taken=taken)
@@ -141,7 +175,8 @@ class Service:
     def _let_go(self, name: str) -> None:
         """Let a name go if nothing is left of it; what cannot be asked may have something."""
         with suppress(IPsecError):
-            if name not in self._driver.installed() and name not in block.names():
+            left = self._driver.installed() | block.names() | {self._inside.whose_servers()}
+            if name not in left:
                 self._owners.forget(name)
 
 
@@ -160,4 +195,8 @@ _DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
     said.Close: Service.close,
     said.Lift: Service.lift,
     said.Names: Service.names,
+    said.Fit: Service.fit,
+    said.Servers: Service.servers,
+    said.Whose: Service.whose,
+    said.Restore: Service.restore,
 }

@@ -14,6 +14,7 @@ from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenEr
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
+from carnet.ipsec.inside import inside
 from carnet.ipsec.spec import Mode, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
@@ -23,7 +24,7 @@ from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
 from carnet.wire.session_key import EphemeralKey, SessionBinding
-from token_client import mtu, name_servers
+from token_client import mtu
 from token_client.booklet import Booklet
 from token_client.closing import Closing, release
 from token_client.host import HostSender
@@ -315,7 +316,7 @@ class Exchange:
     def _use_name_servers(self, servers: tuple[str, ...]) -> None:
         if not servers or not self._means.life.dns:
             return
-        trouble = name_servers.lay_over(self._name, servers)
+        trouble = inside().use_servers(self._name, servers)
         if trouble is not None:
             self._means.steps.note(f"the tunnel's name servers are not used ({trouble})")
 

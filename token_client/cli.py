@@ -306,14 +306,18 @@ def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _driver(config: "ClientConfig") -> "Driver":
+    from carnet.ipsec import block, inside
     from carnet.ipsec.drivers import find_driver
+    from token_client.memory import memory_directory
 
     choice = config.drivers
-    if choice.helper is not None:
-        from carnet.ipsec import block
-        from carnet.ipsec.helper.client import HelperFilter
+    if choice.helper is None:
+        inside.use(inside.Here(memory_directory()))
+    else:
+        from carnet.ipsec.helper.client import HelperFilter, HelperInside
 
         block.use(HelperFilter(choice.helper))
+        inside.use(HelperInside(choice.helper))
     return find_driver(choice)
 
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from carnet import crash
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.inside import inside
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
-from token_client import name_servers
 from token_client.sessions import SessionStore
 
 _PORTS = {"http": 80, "https": 443}
@@ -65,7 +65,7 @@ def release(sessions: SessionStore, name: str) -> None:
 
     Raises IPsecError.
     """
-    name_servers.take_away(name)
+    inside().restore_servers(name)
     block.lift(name)
     crash.reach("client.released")
     sessions.drop(name)

@@ -16,11 +16,11 @@ from carnet.errors import (
 )
 from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.inside import inside
 from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
-from token_client import name_servers
 from token_client.agent import Exchange, Life, Means, Wish
 from token_client.booklet import Booklet
 from token_client.closing import Closing, end_session
@@ -206,9 +206,9 @@ def connect(
 
 def _restore_name_servers(driver: Driver) -> None:
     """Take away those of a tunnel that is down: the Host's name may have to be looked up."""
-    name = name_servers.whose()
+    name = inside().whose_servers()
     if name is not None and all(live.name != name for live in driver.status()):
-        name_servers.take_away(name)
+        inside().restore_servers(name)
 
 
 def _usable(means: Means) -> list[OneTimePair]:

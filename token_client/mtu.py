@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from carnet.errors import IPsecError
-from carnet.ipsec.inside import mtu
+from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
 from token_client.sessions import Session
 
@@ -20,7 +20,7 @@ def fit(session: Session) -> None:
     In transport mode there is no route of its own, and nothing is done. Raises IPsecError.
     """
     if session.mtu is not None and session.virtual_address is not None:
-        mtu.fit(session.virtual_address, session.mtu)
+        inside().fit(session.name, session.virtual_address, session.mtu)
 
 
 @contextmanager

@@ -14,10 +14,18 @@ from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_senten
 from tests.lab.test_endings import ended_at_target, established
 
 SOCKET = "/run/carnet-helper/socket"
+MTU = 1300
+OURS = ["nameserver " + SERVER_ADDRESS]
 
 
 class OrdinaryOffice(AtWork):
     """Its traveller is an ordinary user of a machine that others use, too."""
+
+    def configure(self):
+        super().configure()
+        path = self.world.target.directory / "etc" / "target.toml"
+        text = path.read_text().replace("dns = []", f'dns = ["{SERVER_ADDRESS}"]')
+        path.write_text(text.replace("# mtu = 1400", f"mtu = {MTU}"))
 
     def start(self):
         super().start()
@@ -28,9 +36,9 @@ class OrdinaryOffice(AtWork):
             give(directory, ALICE)
         self.start_helper()
 
-    def start_helper(self):
+    def start_helper(self, text="name_servers = true\n"):
         config = self.world.client.path("/run/helper.toml")
-        config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n')
+        config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n{text}')
         config.chmod(0o600)
         self.helper = self.world.client.start(
             ["carnet-helper", "--config", "/run/helper.toml", "serve"], log="../helper.log"
@@ -55,7 +63,7 @@ class OrdinaryOffice(AtWork):
 def office(lane):
     with World() as world:
         made = OrdinaryOffice(world, lane)
-        made.set_up(8)
+        made.set_up(10)
         (world.server.directory / "plan.txt").write_bytes(FILE)
         directory = str(world.server.directory)
         world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
@@ -92,6 +100,40 @@ def test_she_connects_and_is_closed_and_ends_it(office):
     assert office.carnet("disconnect").returncode == 0
     ended_at_target(office, request_id)
     assert machine_state(office.client_charon) == before
+
+
+def name_servers(office):
+    """Return what programs read, without comments."""
+    lines = office.world.client.run(["cat", "/etc/resolv.conf"]).stdout.splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def test_she_has_the_tunnel_s_name_servers_and_mtu(office):
+    """And what a crash has left of them goes with the tunnel."""
+    before = machine_state(office.client_charon)
+    office.carnet("connect", extra={"CARNET_CRASH_AT": "client.burned"})
+    assert name_servers(office) == OURS
+    routes = office.world.client.run(["ip", "route", "show", "table", "220"]).stdout
+    assert routes.rstrip().endswith(f"mtu {MTU}")
+    name = established(office)
+    for call in ({"call": "restore", "name": f"carnet-{name}"}, {"call": "whose"}):
+        assert send(office, call)["result"] in (False, None)
+    assert name_servers(office) == OURS
+    assert office.carnet("disconnect").returncode == 0
+    assert machine_state(office.client_charon) == before
+
+
+def test_name_servers_are_the_operator_s_to_allow(office):
+    before = name_servers(office)
+    office.helper.kill()
+    office.start_helper("")
+    done = office.carnet("connect")
+    assert done.returncode == 0
+    assert "name servers are not used (carnet-helper does not let" in done.stdout + done.stderr
+    assert name_servers(office) == before
+    office.carnet("disconnect")
+    office.helper.kill()
+    office.start_helper()
 
 
 def test_another_user_neither_sees_nor_ends_it(office):

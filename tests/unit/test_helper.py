@@ -57,6 +57,8 @@ class Daemon:
         self.tunnels: dict[str, TunnelSpec] = {}
         self.blocks: dict[str, block.Closed] = {}
         self.ended: list[str] = []
+        self.fitted: list[tuple[str, str, int]] = []
+        self.servers: tuple[str, tuple[str, ...]] | None = None
 
     def capabilities(self):
         return type("Found", (), {"userspace": False})
@@ -104,6 +106,21 @@ class Daemon:
     def names(self):
         return frozenset(self.blocks)
 
+    def fit(self, name, address, mtu):
+        self.fitted.append((name, address, mtu))
+
+    def use_servers(self, name, servers):
+        self.servers = (name, servers)
+
+    def whose_servers(self):
+        return self.servers and self.servers[0]
+
+    def restore_servers(self, name):
+        if self.whose_servers() == name:
+            self.servers = None
+            return True
+        return False
+
 
 @pytest.fixture
 def daemon(monkeypatch):
@@ -114,8 +131,9 @@ def daemon(monkeypatch):
 
 @pytest.fixture
 def service(tmp_path, daemon):
-    config = HelperConfig(tunnels_per_user=2)
-    return Service(config, daemon, Owners(tmp_path, 2), lambda: frozenset({OWN_ADDRESS}))
+    config = HelperConfig(tunnels_per_user=2, name_servers=True)
+    owners = Owners(tmp_path, 2)
+    return Service(config, daemon, owners, lambda: frozenset({OWN_ADDRESS}), daemon)
 
 
 def spec(**changes):
@@ -199,7 +217,7 @@ def test_a_tunnel_that_root_made_is_nobody_else_s(service, daemon):
 
 def test_a_restart_forgets_nobody(service, daemon, tmp_path):
     service.obey(ALICE, say.Install(spec=spec()))
-    again = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset)
+    again = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon)
     refused(again, MALLORY, say.Install(spec=spec()))
     assert len(again.obey(ALICE, say.Installed())) == 1
 
@@ -277,6 +295,53 @@ def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
 def test_no_block_holds_back_what_is_outside_the_limits(service, daemon, changes):
     refused(service, MALLORY, say.Close(block=block_of(**changes)))
     assert daemon.blocks == {}
+
+
+SERVERS = ("10.20.0.10",)
+
+
+def test_nobody_shortens_another_s_packets(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Fit(name=NAME, mtu=576))
+    assert daemon.fitted == []
+    service.obey(ALICE, say.Fit(name=NAME, mtu=1300))
+    assert daemon.fitted == [(NAME, SPEC.virtual_address, 1300)]
+
+
+def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    refused(service, MALLORY, say.Servers(name=NAME, servers=SERVERS))
+    assert service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS)) is None
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, remote_networks=("10.30.0.0/16",))))
+    refused(service, MALLORY, say.Servers(name=OTHER, servers=("10.30.0.1",)))
+    assert service.obey(MALLORY, say.Restore(name=NAME)) is False
+    assert service.obey(MALLORY, say.Whose()) is None
+    assert daemon.servers == (NAME, SERVERS)
+    assert service.obey(ALICE, say.Whose()) == NAME
+    assert service.obey(ALICE, say.Restore(name=NAME)) is True
+
+
+def test_what_has_name_servers_left_is_still_hers(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
+    service.obey(ALICE, say.Down(name=NAME))
+    refused(service, MALLORY, say.Install(spec=spec()))
+    assert service.obey(ALICE, say.Restore(name=NAME)) is True
+    service.obey(MALLORY, say.Install(spec=spec()))
+
+
+@pytest.mark.parametrize("server", ["8.8.8.8", "127.0.0.1", "10.21.0.1", "dns.example.org"])
+def test_no_name_server_is_outside_her_tunnel(service, daemon, server):
+    service.obey(MALLORY, say.Install(spec=spec()))
+    refused(service, MALLORY, say.Servers(name=NAME, servers=(*SERVERS, server)))
+    assert daemon.servers is None
+
+
+def test_name_servers_are_left_alone_unless_the_operator_wants_them(daemon, tmp_path):
+    service = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon)
+    service.obey(ALICE, say.Install(spec=spec()))
+    assert "name_servers" in refused(service, ALICE, say.Servers(name=NAME, servers=SERVERS))
+    assert daemon.servers is None
 
 
 @contextmanager

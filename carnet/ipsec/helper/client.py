@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.place import DEFAULT_SOCKET
+from carnet.ipsec.inside.resolv_conf import ResolvConf
+from carnet.ipsec.inside.resolved import Resolved
 from carnet.ipsec.spec import TunnelSpec
 
 _SECONDS = 90.0
@@ -206,3 +208,46 @@ class HelperFilter:
             return frozenset(self._link.ask(say.Names(), list[str]))
         except IPsecError:
             return frozenset()
+
+
+class HelperInside:
+    """What belongs to the inside of a tunnel, for whoever has no privileges."""
+
+    def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
+        self._link = _Link(path)
+
+    def fit(self, name: str, address: str, mtu: int) -> None:  # noqa: ARG002  the helper knows it
+        """Let nothing longer into the tunnel. Raises IPsecError."""
+        self._link.ask(say.Fit(name=name, mtu=mtu))
+
+    def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
+        """Have names looked up at a tunnel's servers; return why that cannot be had, if so.
+
+        What the helper mounts may be a mount in its own unit alone: here it is looked at.
+        """
+        try:
+            trouble: str | None = self._link.ask(
+                say.Servers(name=name, servers=tuple(servers)), str | None
+            )
+        except IPsecError as error:
+            return error.sentence.rstrip(".")
+        seen = Resolved(None).is_meant() or ResolvConf(None).whose() == name
+        if trouble is None and not seen:
+            self.restore_servers(name)
+            return "carnet-helper runs where its mounts are its own"
+        return trouble
+
+    def whose_servers(self) -> str | None:
+        """Return the caller's tunnel whose servers are used; None where there is none."""
+        try:
+            found: str | None = self._link.ask(say.Whose(), str | None)
+        except IPsecError:
+            return None
+        return found
+
+    def restore_servers(self, name: str) -> bool:
+        """Put back what there was before that tunnel's; tell whether there was anything to."""
+        try:
+            return bool(self._link.ask(say.Restore(name=name), bool))
+        except IPsecError:
+            return False

@@ -204,9 +204,33 @@ class Names(Call, frozen=True, kw_only=True):
     """PacketFilter.names(), of the caller's own."""
 
 
+class Fit(Call, frozen=True, kw_only=True):
+    """Inside.fit(), for the virtual address that the tunnel has."""
+
+    name: Name
+    mtu: Annotated[int, Meta(ge=576, le=65535)]
+
+
+class Servers(Call, frozen=True, kw_only=True):
+    """Inside.use_servers()."""
+
+    name: Name
+    servers: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=8)]
+
+
+class Whose(Call, frozen=True, kw_only=True):
+    """Inside.whose_servers(), if the caller's own."""
+
+
+class Restore(Call, frozen=True, kw_only=True):
+    """Inside.restore_servers()."""
+
+    name: Name
+
+
 AnyCall = (
     Capabilities | Install | Up | Confirm | Forget | Resumable | Resume | Down | Status
-    | Installed | Watch | Works | Close | Lift | Names
+    | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Whose | Restore
 )  # fmt: skip
 
 

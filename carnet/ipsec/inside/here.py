@@ -1,0 +1,68 @@
+"""Setting on this machine itself, with privileges, what belongs to the inside of a tunnel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from carnet.ipsec.inside.mtu import fit
+from carnet.ipsec.inside.resolv_conf import ResolvConf
+from carnet.ipsec.inside.resolved import Resolved
+
+
+class Inside(Protocol):
+    """One way to set them."""
+
+    def fit(self, name: str, address: str, mtu: int) -> None:
+        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
+
+    def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
+        """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""
+
+    def whose_servers(self) -> str | None:
+        """Return the tunnel whose servers are used; None where there is none."""
+
+    def restore_servers(self, name: str) -> bool:
+        """Put back what there was before that tunnel's; tell whether there was anything to."""
+
+
+class NameServers(Protocol):
+    """One way in which a machine looks names up."""
+
+    def is_meant(self) -> bool:
+        """Whether names are looked up in this way here."""
+
+    def use(self, name: str, servers: Sequence[str]) -> str | None:
+        """Have names looked up at these servers; return why that cannot be had, if it cannot."""
+
+    def whose(self) -> str | None:
+        """Return the tunnel whose servers are used."""
+
+    def restore(self, name: str) -> bool:
+        """Put back what there was before that tunnel; tell whether there was anything to."""
+
+
+class Here:
+    """This machine, for who may set it; `directory` is in memory, and None where there is none."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._ways: tuple[NameServers, ...] = (Resolved(directory), ResolvConf(directory))
+
+    def fit(self, name: str, address: str, mtu: int) -> None:  # noqa: ARG002  the helper's
+        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
+        fit(address, mtu)
+
+    def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
+        """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""
+        while (older := self.whose_servers()) is not None and self.restore_servers(older):
+            pass
+        way = next(each for each in self._ways if each.is_meant())
+        return way.use(name, servers)
+
+    def whose_servers(self) -> str | None:
+        """Return the tunnel whose servers are used; None where there is none."""
+        return next((name for each in self._ways if (name := each.whose()) is not None), None)
+
+    def restore_servers(self, name: str) -> bool:
+        """Put back what there was before that tunnel's; tell whether there was anything to."""
+        restored = [each.restore(name) for each in self._ways]
+        return any(restored)

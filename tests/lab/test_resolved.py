@@ -1,0 +1,82 @@
+"""The tunnel's name servers where systemd-resolved looks names up: it is told, and told back."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import name_server
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS
+from lab.resolved import Resolved
+from tests.lab.offices import office_at_work
+
+NAME = "plan.work.example"
+ANSWER = "10.20.0.77"
+TOLD = "resolvectl dns eth0 192.0.2.53 192.0.2.54; resolvectl domain eth0 lan.example ~lan"
+"""What a network manager tells it of the interface."""
+
+ALONE = """
+import sys
+from pathlib import Path
+from carnet.ipsec.inside import Here
+here = Here(Path(sys.argv[1]))
+print(here.use_servers("carnet-x", [sys.argv[2]]), here.whose_servers())
+input()
+print(here.restore_servers("carnet-x"), here.whose_servers())
+"""
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with office_at_work(lane, pairs=3, watched=False) as made:
+        path = made.world.target.directory / "etc" / "target.toml"
+        path.write_text(path.read_text().replace("dns = []", f'dns = ["{SERVER_ADDRESS}"]'))
+        made.target_agent.stop()
+        made.target_agent = made.serve_target()
+        server = [sys.executable, name_server.__file__, SERVER_ADDRESS, ANSWER]
+        made.world.server.start(server, log="dns.log")
+        made.resolved = Resolved(made.world.client)
+        made.resolved.start()
+        made.world.client.run(["sh", "-ec", TOLD])
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def as_before(office):
+    before = office.resolved.links()
+    assert "lan.example" in str(before)
+    yield
+    assert office.carnet("disconnect", "--release").returncode == 0
+    assert office.resolved.links() == before
+    assert office.resolved.address_of(NAME) is None
+
+
+def test_names_are_looked_up_through_the_tunnel_until_it_is_ended(office):
+    done = office.carnet("connect")
+    assert (done.returncode, "name servers" in done.stderr + done.stdout) == (0, False)
+    assert office.resolved.address_of(NAME) == ANSWER
+    assert office.carnet("disconnect").returncode == 0
+    assert office.resolved.address_of(NAME) is None
+
+
+def test_after_a_crash_they_are_found_and_put_back(office):
+    dying = office.start_connect(extra={"CARNET_CRASH_AT": "client.burned"})
+    dying.wait(60)
+    assert office.resolved.address_of(NAME) == ANSWER
+
+
+def test_what_the_interface_had_is_put_back(office):
+    """Where the tunnel has no interface of its own: in the kernel."""
+    client = office.world.client
+    directory = Path("/run/alone")
+    client.run(["mkdir", "-m", "700", str(directory)])
+    alone = client.start(
+        ["python", "-c", ALONE, str(directory), HOST_ADDRESS],
+        log="alone.log", stdin=-1,
+    )  # fmt: skip
+    alone.wait_for_line("None carnet-x")
+    assert [line.split("(eth0): ")[1] for line in office.resolved.links()] == [HOST_ADDRESS, "~."]
+    alone.stdin.write(b"\n")
+    alone.stdin.close()
+    alone.wait_for_line("True None")
+    alone.wait()
