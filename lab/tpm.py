@@ -31,8 +31,16 @@ class Tpm:
     @property
     def environment(self) -> dict[str, str]:
         """What a process outside of the machine needs to be told to reach the TPM."""
+        return self._told(self._machine.path(_BUS))
+
+    @property
+    def environment_inside(self) -> dict[str, str]:
+        """The same for a process of the machine."""
+        return self._told(Path(_BUS))
+
+    def _told(self, bus: Path) -> dict[str, str]:
         return {
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self._machine.path(_BUS)}",
+            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}",
             "TPM2_PKCS11_TCTI": "tabrmd:bus_type=session",
             "TPM2_PKCS11_STORE": str(self._store),
             "TPM2_PKCS11_LOG_LEVEL": "0",

@@ -8,10 +8,8 @@ import click
 from carnet.console import print_json
 from carnet.progress import progress_bar
 from carnet.wire.envelope import SPLIT
-from provisioning.adopting import Adopted, adopt
-from provisioning.batch_files import BatchFiles
-from provisioning.mint_command import FILE, compared, order_of, order_options
-from provisioning.minting import MintOrder
+from provisioning.adopting import Adopted, Adoption
+from provisioning.leftover import cover_may_be_left
 from provisioning.options import (
     Station,
     TokenAccess,
@@ -19,6 +17,8 @@ from provisioning.options import (
     officer_options,
     token_options,
 )
+from provisioning.order import MintOrder
+from provisioning.order_options import FILE, compared, order_of, order_options
 from provisioning.output import check_writable, done_all_the_same
 
 _RETIRED = "Retired KEY MAN *"
@@ -60,17 +60,12 @@ def adopt_command(
     and your certificate beside her card.
     """
     placed = order_of(custody=SPLIT, transport_keys=(), oaep_hash=None, **order)
-    check_writable(cover_out)
-    officer = station.officer()
+    if not cover_may_be_left(cover_out):
+        check_writable(cover_out)
+    adoption = Adoption(officer=station.officer(), order=placed, pattern=pattern, cover=cover_out)
     login = access.login()
-    files = BatchFiles()
-    try:
-        with progress_bar("Adopting", placed.count, wanted=progress) as advance:
-            adopted, file = adopt(login, officer, placed, pattern, files, advance)
-        files.write(cover_out, file)
-    except BaseException:
-        files.remove()
-        raise
+    with progress_bar("Adopting", placed.count, wanted=progress) as advance:
+        adopted = adoption.adopt(login, advance)
     with done_all_the_same(f"{placed.batch_files[0]} and {cover_out} are written"):
         if as_json:
             print_json(_facts(adopted, placed, cover_out))

@@ -1,27 +1,35 @@
 """Adopting: keys that a card has already become one-time pairs, in custody `split`.
 
 For cards that neither make keys nor take data objects through PKCS#11. Nothing is written
-on the card: the cover is a file, and the batch in it says which of the keys are pairs.
+on the card: the cover is a file, and the batch in it says which of the keys are pairs. A
+journal beside it lets the next adoption take away what one that was cut off has left.
 """
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
+from carnet import crash
 from carnet.errors import TokenError
 from carnet.token import keys
 from carnet.token.adopted import FoundKey, signing_keys
-from carnet.token.onetime import pair_label
+from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 from carnet.wire.cover_file import pack_cover_file
-from carnet.wire.documents import DOCUMENT_VERSION, Batch, BatchPair
+from carnet.wire.documents import Batch, BatchPair
 from provisioning.batch_files import BatchFiles
 from provisioning.choice import Choice, choose
-from provisioning.minting import BATCH_ID_SIZE, MintOrder, cover_of, end_of, host_key_of
+from provisioning.documents import batch_of, cover_of
+from provisioning.draft import prefix_of
+from provisioning.in_file import FileJournal
+from provisioning.journal import is_unfinished
+from provisioning.leftover import make_way, make_way_for_cover
+from provisioning.makers import End
 from provisioning.officer import Officer
 from provisioning.options import Login
+from provisioning.order import MintOrder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,29 +41,63 @@ class Adopted:
     token_label: str
 
 
-def adopt(
-    login: Login,
-    officer: Officer,
-    order: MintOrder,
-    pattern: str,
-    files: BatchFiles,
-    on_pair: Callable[[], None],
-) -> tuple[Adopted, bytes]:
-    """Prove the card's keys of that label and the ordered type; return them, and the cover file.
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """An order, and what carries it out."""
 
-    The batch is written. Raises TokenError where there are fewer than were ordered, or
-    one does not serve; UsageError where the batch cannot be written.
-    """
-    with login.session(writable=False) as session:
-        choice = choose(session, order.key_type, None, order.custody)
-        found = _enough(session, order, pattern)
-        batch = _batch(session, order, choice, found, on_pair)
-        label = session.token.info.label
-    signed = officer.sign(batch)
-    files.write(order.batch_files[0], signed)
-    cover = cover_of(batch, order, choice.suite.number, batch.not_after)
-    file = pack_cover_file(officer.sign(cover), [signed])
-    return Adopted(batch=batch, choice=choice, token_label=label), file
+    officer: Officer
+    order: MintOrder
+    pattern: str
+    """Of the labels of the keys that are meant."""
+    cover: Path
+    """The file that the cover goes to."""
+
+    def adopt(self, login: Login, on_pair: Callable[[], None]) -> Adopted:
+        """Prove the card's keys of that label and the ordered type; write batch and cover.
+
+        Both or none. Raises TokenError where there are fewer than were ordered, or one does
+        not serve; UsageError where the files cannot be written.
+        """
+        journal, files = FileJournal(self.cover), BatchFiles()
+        with login.session(writable=False) as session:
+            self._clear(session, journal)
+            choice = choose(session, self.order.key_type, None, self.order.custody)
+            found = _enough(session, self.order, self.pattern)
+            now = datetime.now(UTC).replace(microsecond=0)
+            pairs = _proved(found, now, on_pair)
+            end = End(self.order.host_key(choice), None)
+            batch = batch_of(session, self.order, choice, now, end, pairs)
+            journal.begin(session, prefix_of(now))
+            try:
+                self._write(batch, choice, files)
+                journal.finish(session)
+            except BaseException:
+                files.remove()
+                journal.finish(session)
+                raise
+            label = session.token.info.label
+        return Adopted(batch=batch, choice=choice, token_label=label)
+
+    def _clear(self, session: TokenSession, journal: FileJournal) -> None:
+        """Take away what an adoption left that was cut off."""
+        prefixes = journal.unfinished(session)
+        if any(is_unfinished(pair, prefixes) for pair in OneTimeKeys(session).pairs()):
+            raise TokenError(
+                f"A mint on token {session.token.info.label} was cut off; mint again first, with "
+                f"the same --cover."
+            )
+        (batch_file,) = self.order.batch_files
+        make_way(batch_file, self.officer, prefixes)
+        make_way_for_cover(self.cover, self.officer, prefixes)
+
+    def _write(self, batch: Batch, choice: Choice, files: BatchFiles) -> None:
+        (batch_file,) = self.order.batch_files
+        signed = self.officer.sign(batch)
+        files.write(batch_file, signed)
+        crash.reach("provision.batch-written")
+        cover = cover_of(batch, self.order, choice.suite.number)
+        files.write(self.cover, pack_cover_file(self.officer.sign(cover), [signed]))
+        crash.reach("provision.cover-written")
 
 
 def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[FoundKey]:
@@ -68,31 +110,15 @@ def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[Found
     return found[: order.count]
 
 
-def _batch(
-    session: TokenSession,
-    order: MintOrder,
-    choice: Choice,
-    found: list[FoundKey],
-    on_pair: Callable[[], None],
-) -> Batch:
-    now = datetime.now(UTC).replace(microsecond=0)
+def _proved(
+    found: list[FoundKey], now: datetime, on_pair: Callable[[], None]
+) -> tuple[BatchPair, ...]:
     pairs = []
     for number, key in enumerate(found, 1):
         with translated():
             keys.prove_signing(key.private, key.public_key)
-        label = pair_label(now, number)
-        pairs.append(BatchPair(label=label, public_key=key.public_key, wrapped=None))
+        pairs.append(
+            BatchPair(label=pair_label(now, number), public_key=key.public_key, wrapped=None)
+        )
         on_pair()
-    return Batch(
-        version=DOCUMENT_VERSION,
-        batch_id=secrets.token_bytes(BATCH_ID_SIZE),
-        host_transport_key=host_key_of(order, choice),
-        ephemeral_key=None,
-        user_id=order.user_id,
-        token_serial=session.token.info.serial,
-        custody=order.custody,
-        suite=choice.suite.number,
-        minted_at=int(now.timestamp()),
-        not_after=end_of(order.last_day),
-        pairs=tuple(pairs),
-    )
+    return tuple(pairs)

@@ -16,19 +16,28 @@ def check_owner(session: TokenSession, officer: Officer, user_id: str) -> Cover 
     pairs of which no cover says whose they are.
     """
     label = session.token.info.label
-    named = read_data(session, OFFICER_LABEL, private=True)
-    if named is not None and named != officer.public_key:
-        raise TokenError(
-            f"Token {label} is under another officer; let her mint, or initialise it anew."
-        )
+    check_officer(session, officer)
     cover = read_cover(session)
     if cover is None and OneTimeKeys(session).pairs():
-        raise TokenError(f"Token {label} holds key pairs but no cover; burn them all first.")
+        raise TokenError(
+            f"Token {label} holds key pairs but no cover; name the file of it by --cover, or burn "
+            f"them all first."
+        )
     if cover is not None and cover.user_id != user_id:
         raise TokenError(
             f"Token {label} belongs to {cover.user_id}; take another one, or initialise it anew."
         )
     return cover
+
+
+def check_officer(session: TokenSession, officer: Officer) -> None:
+    """Raise TokenError for a token that is under another officer."""
+    named = read_data(session, OFFICER_LABEL, private=True)
+    if named is not None and named != officer.public_key:
+        raise TokenError(
+            f"Token {session.token.info.label} is under another officer; let her mint, or "
+            f"initialise it anew."
+        )
 
 
 def write_cover(session: TokenSession, officer: Officer, cover: Cover) -> None:

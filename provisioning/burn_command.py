@@ -1,19 +1,24 @@
 """`burn`: pairs are destroyed on the token, and the Host is told."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 import click
 
 from carnet import crash
 from carnet.console import confirm, print_json
 from carnet.cover import read_cover
-from carnet.errors import CarnetError, TokenError, UsageError
-from carnet.interface import Revocation
+from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.token.adopted import signing_keys
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
+from carnet.wire.documents import Cover
+from provisioning.burn_telling import Telling
 from provisioning.checks import read_key_id
-from provisioning.host_interface import HostInterface, command_to_run, host_option
+from provisioning.covered import cover_option, read_covered
+from provisioning.host_interface import HostInterface, host_option
 from provisioning.options import (
     Station,
     TokenAccess,
@@ -29,6 +34,7 @@ from provisioning.options import (
 @click.option("--user", "user_id", help="All key pairs, if the token is this user's.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--lost", is_flag=True, help="Tell the Host that they were lost, not revoked.")
+@cover_option
 @host_option(required=False)
 @token_options
 @officer_options
@@ -41,6 +47,7 @@ def burn(
     user_id: str | None,
     yes: bool,
     lost: bool,
+    cover: Path | None,
     host: tuple[str, str] | None,
     as_json: bool,
 ) -> None:
@@ -56,22 +63,23 @@ def burn(
     try:
         with access.login().session(writable=True) as session:
             label = session.token.info.label
+            booklet, whose = _booklet(session, cover, station)
             if user_id:
-                _check_user(session, user_id)
-            booklet = OneTimeKeys(session)
+                _check_user(label, whose(), user_id)
             chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
-            if not chosen:
+            if not chosen and cover is None:
                 _check_not_adopted(session)
             confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
             burning.burn(booklet, chosen)
     except BaseException:
-        _tell_of_a_part(interface, burning.burned, lost=lost, as_json=as_json)
+        _tell_of_a_part(interface, burning, lost=lost, as_json=as_json)
         raise
-    telling = _Telling(interface, burning.burned, lost=lost)
+    telling = Telling(interface, burning.over, destroyed=not burning.kept, lost=lost)
     telling.tell()
-    _report_burn(label, burning.burned, telling, as_json=as_json)
+    _report_burn(label, burning, telling, as_json=as_json)
     telling.check()
-    _check_all_burned(label, chosen, burning.burned)
+    _check_all_burned(label, chosen, burning.over)
+    _check_told(label, burning, telling)
 
 
 class _Burning:
@@ -81,20 +89,43 @@ class _Burning:
         self._show = show
         self.burned: list[bytes] = []
         """The last of them perhaps in part, where burn() is cut off."""
+        self.kept: list[bytes] = []
+        """Those that the token does not destroy: the Host alone makes them invalid."""
+
+    @property
+    def over(self) -> list[bytes]:
+        """All that shall be used no more."""
+        return self.burned + self.kept
 
     def burn(self, booklet: OneTimeKeys, key_ids: list[bytes]) -> None:
         """Destroy those that are there, and show each at once: a kill leaves what was shown."""
         for key_id in key_ids:
             self.burned.append(key_id)
-            if not booklet.destroy(key_id):
+            try:
+                if not booklet.destroy(key_id):
+                    self.burned.remove(key_id)
+                elif self._show:
+                    click.echo(key_id.hex())
+            except TokenCannotError:
                 self.burned.remove(key_id)
-            elif self._show:
-                click.echo(key_id.hex())
+                self.kept.append(key_id)
             crash.reach("provision.burned")
 
 
-def _check_user(session: TokenSession, user_id: str) -> None:
-    cover, label = read_cover(session), session.token.info.label
+def _booklet(
+    session: TokenSession, path: Path | None, station: Station
+) -> tuple[OneTimeKeys, Callable[[], Cover | None]]:
+    """Return the pairs that may be meant, and what reads the cover.
+
+    That is asked only where it matters: what claims to be the cover may be none.
+    """
+    if path is None:
+        return OneTimeKeys(session), partial(read_cover, session)
+    file, booklet = read_covered(session, path, station.directory)
+    return booklet, lambda: file.cover
+
+
+def _check_user(label: str, cover: Cover | None, user_id: str) -> None:
     if cover is None:
         raise TokenError(
             f"Token {label} has no cover that says whose it is; burn by --key or --all."
@@ -115,61 +146,14 @@ def _check_not_adopted(session: TokenSession) -> None:
         )
 
 
-_BURNED = "burned on the token"
-
-
-class _Telling:
-    """Telling the Host of pairs that are burned, which it may not hear just now."""
-
-    def __init__(self, host: HostInterface | None, burned: list[bytes], *, lost: bool) -> None:
-        self._host, self._burned, self._lost = host, burned, lost
-        self.revoked: int | None = None
-        """How many the Host made invalid; None where it was not told."""
-        self._failure: CarnetError | None = None
-
-    def tell(self) -> None:
-        """Tell it, if there is something and somebody to be told."""
-        if self._host is None or not self._burned:
-            return
-        key_ids = tuple(key_id.hex() for key_id in self._burned)
-        revocation = Revocation(key_ids=key_ids, why=_BURNED, lost=self._lost)
-        try:
-            self.revoked = self._host.revoke(revocation).revoked
-        except CarnetError as error:
-            self._failure = error
-
-    def check(self) -> None:
-        """Raise the error that kept it from hearing, with the command to be run later."""
-        if self._host is None or self._failure is None:
-            return
-        raise type(self._failure)(
-            f"{self._failure.sentence} The pairs are burned on the token, but {self.advice()}"
-        ) from self._failure
-
-    def advice(self) -> str:
-        """Say how it is told later."""
-        if self._host is None:
-            named = " ".join(key_id.hex() for key_id in self._burned)
-            return (
-                f"the Host does not know it yet; tell it with `carnet-host revoke --key` of "
-                f"each: {named}"
-            )
-        host = (self._host.name, self._host.url)
-        run = command_to_run(host, self._burned, _BURNED, lost=self._lost)
-        return f"the Host does not know it yet; run later: {run}"
-
-    def facts(self) -> dict[str, int]:
-        """Return what the Host answered, for scripts."""
-        return {} if self.revoked is None else {"revoked_at_host": self.revoked}
-
-
 def _tell_of_a_part(
-    host: HostInterface | None, burned: list[bytes], *, lost: bool, as_json: bool
+    host: HostInterface | None, burning: _Burning, *, lost: bool, as_json: bool
 ) -> None:
     """Tell Host and officer of what a burn destroyed that was cut off."""
+    burned = burning.over
     if not burned:
         return
-    telling = _Telling(host, burned, lost=lost)
+    telling = Telling(host, burned, destroyed=not burning.kept, lost=lost)
     telling.tell()
     # Nobody may read any more: a terminal that closes is what cut it off.
     with suppress(OSError):
@@ -182,11 +166,19 @@ def _tell_of_a_part(
         )
 
 
-def _report_burn(label: str, burned: list[bytes], telling: _Telling, *, as_json: bool) -> None:
+def _report_burn(label: str, burning: _Burning, telling: Telling, *, as_json: bool) -> None:
+    burned, kept = burning.burned, burning.kept
     if as_json:
-        print_json({"token": label, "burned": burned, **telling.facts()})
+        of_cards = {"not_destroyed": kept} if kept else {}
+        print_json({"token": label, "burned": burned, **of_cards, **telling.facts()})
         return
-    click.echo(f"{len(burned)} key pairs on token {label} are destroyed.")
+    if burned or not kept:
+        click.echo(f"{len(burned)} key pairs on token {label} are destroyed.")
+    if kept:
+        click.echo(
+            f"{len(kept)} key pairs stay on token {label}, which destroys no keys; they open "
+            f"nothing once the Host knows."
+        )
     if telling.revoked is not None:
         click.echo(f"The Host was told, and made {telling.revoked} of them invalid.")
     elif burned:
@@ -197,3 +189,12 @@ def _check_all_burned(label: str, chosen: list[bytes], burned: list[bytes]) -> N
     missing = [key_id.hex() for key_id in chosen if key_id not in burned]
     if missing:
         raise TokenError(f"Token {label} does not hold {', '.join(missing)}; list what it holds.")
+
+
+def _check_told(label: str, burning: _Burning, telling: Telling) -> None:
+    """Raise TokenError for pairs that are as good as before."""
+    if burning.kept and telling.revoked is None:
+        raise TokenError(
+            f"Token {label} destroys no keys, so its pairs are over when the Host makes them "
+            f"invalid, but {telling.advice()}."
+        )

@@ -19,7 +19,7 @@ _NAME = "carnet-provision"
         "token-init": "provisioning.tokens:token_init",
         "mint": "provisioning.mint_command:mint_command",
         "adopt": "provisioning.adopt_command:adopt_command",
-        "list": "provisioning.tokens:list_pairs",
+        "list": "provisioning.list_command:list_pairs",
         "sheet": "provisioning.sheet_command:sheet",
         "burn": "provisioning.burn_command:burn",
         "send": "provisioning.telling:send",

@@ -1,14 +1,15 @@
 """A mint leaves all of its pairs on the token, or none, even when it is cut off.
 
-The token itself keeps the journal, a private data object: from before the first pair
-until all of the batch is known to be safe it holds what the labels of all its pairs
-begin with, otherwise nothing. Who finds it filled knows that these pairs belong to no
-batch, and destroys them.
+Somebody keeps a journal: from before the first pair until all of the batch is known to
+be safe it holds what the labels of all its pairs begin with, otherwise nothing. Who finds
+it filled knows that these pairs belong to no batch, and destroys them. The token itself
+keeps it, in a private data object, unless that is to be a file (provisioning.in_file).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from carnet import crash
 from carnet.errors import TokenError
@@ -21,24 +22,34 @@ _LABEL = "carnet minting"
 _IDLE = b""
 
 
-def begin(session: TokenSession, prefix: str) -> None:
-    """Note that pairs with such labels are about to be minted. Raises TokenError."""
-    write_data(session, _LABEL, prefix.encode("ascii"), private=True)
+class Journal(Protocol):
+    """Where a mint notes that it has begun; every method raises TokenError, UsageError."""
+
+    def begin(self, session: TokenSession, prefix: str) -> None:
+        """Note that pairs with such labels are about to be minted."""
+
+    def finish(self, session: TokenSession) -> None:
+        """Note that they are safe, or gone."""
+
+    def unfinished(self, session: TokenSession) -> frozenset[str]:
+        """Return what the labels of pairs begin with that a mint left that was cut off."""
 
 
-def finish(session: TokenSession) -> None:
-    """Note that they are safe. Raises TokenError."""
-    write_data(session, _LABEL, _IDLE, private=True)
+class TokenJournal:
+    """The journal on the token."""
 
+    def begin(self, session: TokenSession, prefix: str) -> None:
+        """Note it in a private data object."""
+        write_data(session, _LABEL, prefix.encode("ascii"), private=True)
 
-def unfinished(session: TokenSession) -> frozenset[str]:
-    """Return what the labels of pairs begin with that a mint left that was cut off.
+    def finish(self, session: TokenSession) -> None:
+        """Note that nothing is under way."""
+        write_data(session, _LABEL, _IDLE, private=True)
 
-    Raises TokenError.
-    """
-    # A note that was cut off as it was written stands beside the one before.
-    notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
-    return frozenset(note.decode("ascii", "replace") for note in notes)
+    def unfinished(self, session: TokenSession) -> frozenset[str]:
+        """Read it: a note that was cut off as it was written stands beside the one before."""
+        notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
+        return frozenset(note.decode("ascii", "replace") for note in notes)
 
 
 def is_unfinished(pair: OneTimePair, prefixes: frozenset[str]) -> bool:
@@ -55,23 +66,24 @@ class Recovered:
     """What the labels of their pairs began with."""
 
 
-def recover(session: TokenSession) -> Recovered:
+def recover(session: TokenSession, journal: Journal) -> Recovered:
     """Destroy what mints and burns left that were cut off. Raises TokenError.
 
     Besides the pairs of the journal these are single halves of pairs, and objects that
     were stored without a name.
     """
-    prefixes = unfinished(session)
+    prefixes = journal.unfinished(session)
     sweep_nameless(session)
     booklet = OneTimeKeys(session)
     for key_id in booklet.halves():
         booklet.destroy(key_id)
-    return Recovered(sum(_destroy(session, prefix) for prefix in prefixes), prefixes)
+    destroyed = sum(_destroy(session, journal, prefix) for prefix in prefixes)
+    return Recovered(destroyed, prefixes)
 
 
 @contextmanager
 def undone_on_failure(
-    session: TokenSession, prefix: str, undone: Callable[[], None]
+    session: TokenSession, journal: Journal, prefix: str, undone: Callable[[], None]
 ) -> Iterator[None]:
     """Destroy the pairs that are being minted unless the block comes to its end.
 
@@ -82,7 +94,7 @@ def undone_on_failure(
         yield
     except BaseException as failure:
         try:
-            _destroy(session, prefix)
+            _destroy(session, journal, prefix)
         except TokenError:
             raise TokenError(
                 "Minting failed and its pairs could not be destroyed; before you hand the "
@@ -92,10 +104,10 @@ def undone_on_failure(
         raise
 
 
-def _destroy(session: TokenSession, prefix: str) -> int:
+def _destroy(session: TokenSession, journal: Journal, prefix: str) -> int:
     booklet = OneTimeKeys(session)
     pairs = [pair for pair in booklet.pairs() if pair.label.startswith(prefix)]
     destroyed = sum(booklet.destroy(pair.key_id) for pair in pairs)
     crash.reach("provision.undone")
-    finish(session)
+    journal.finish(session)
     return destroyed

@@ -7,7 +7,7 @@ from datetime import date
 from typing import Protocol
 
 from carnet.token.session import TokenSession
-from carnet.token.signing import make_pending_key, mint_signing_pair
+from carnet.token.signing import SigningPairs, make_pending_key
 from carnet.token.transport import WrappingKey, agree_transport
 from carnet.wire.documents import BatchPair
 from provisioning.choice import Choice
@@ -59,13 +59,12 @@ class _SplitMaker:
 
     def __init__(self, session: TokenSession, host_key: bytes, choice: Choice) -> None:
         self.ends: tuple[End, ...] = (End(host_key, None),)
-        self._session = session
-        self._choice = choice
+        self._pairs = SigningPairs(session, choice.type_)
         make_pending_key(session)
 
     def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
         """Make a pair."""
-        public_key = mint_signing_pair(self._session, label, last_day, self._choice.type_)
+        public_key = self._pairs.mint(label, last_day)
         return (BatchPair(label=label, public_key=public_key, wrapped=None),)
 
 

@@ -36,6 +36,11 @@ def make_directory(path: Path) -> Path:
 def write_new(path: Path, data: bytes) -> None:
     """Write a new private file, whole or not at all; UsageError where that cannot be."""
     check_absent(path)
+    write_over(path, data)
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """Write a private file whatever stands there, whole or not at all; raises UsageError."""
     try:
         write_private(path, data)
     except OSError as error:

@@ -6,15 +6,12 @@ from pathlib import Path
 import click
 
 from carnet.console import print_json
-from carnet.cover import read_cover, read_cover_file
+from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
-from carnet.files import read_small
-from carnet.token.adopted import AdoptedKeys
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
-from carnet.wire.cover_file import MAX_COVER_FILE
-from provisioning.journal import is_unfinished, unfinished
-from provisioning.officer import public_key_of
+from provisioning.covered import check_finished, cover_option, read_covered
+from provisioning.journal import TokenJournal, is_unfinished
 from provisioning.options import TokenAccess, directory_option, json_option, token_options
 from provisioning.output import check_writable, write_new
 from provisioning.sheet import Sheet, as_text, sheet_of
@@ -30,11 +27,7 @@ _MAX_CONTACT = 200
     help=f"A new file, PDF if it ends in {_PDF}  [default: text on standard output].",
 )
 @click.option("--contact", help="Whom to call  [default: a line to write it on].")
-@click.option(
-    "--cover",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The cover of a token that stores none, as `adopt` wrote it.",
-)
+@cover_option
 @directory_option
 @token_options
 @json_option
@@ -51,10 +44,9 @@ def sheet(
         raise UsageError(f"--contact is one line of 1 to {_MAX_CONTACT} characters; mend it.")
     if out is not None:
         check_writable(out)
-    officer_key = public_key_of(directory) if cover else None
     with access.login().session(writable=False) as session:
-        if cover is not None and officer_key is not None:
-            made = _by_file(session, cover, officer_key, contact)
+        if cover is not None:
+            made = _by_file(session, cover, directory, contact)
         else:
             made = _by_token(session, contact)
     if out is not None:
@@ -69,7 +61,7 @@ def sheet(
 
 def _by_token(session: TokenSession, contact: str | None) -> Sheet:
     label, pairs = session.token.info.label, OneTimeKeys(session).pairs()
-    prefixes = unfinished(session)
+    prefixes = TokenJournal().unfinished(session)
     if any(is_unfinished(pair, prefixes) for pair in pairs):
         raise TokenError(
             f"A mint on token {label} was cut off; mint again, which destroys its pairs first, "
@@ -78,15 +70,10 @@ def _by_token(session: TokenSession, contact: str | None) -> Sheet:
     return sheet_of(session.token.info, read_cover(session), pairs, contact)
 
 
-def _by_file(session: TokenSession, path: Path, officer_key: bytes, contact: str | None) -> Sheet:
-    try:
-        data = read_small(path, MAX_COVER_FILE)
-    except OSError as error:
-        raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
-    info = session.token.info
-    file = read_cover_file(data, officer_key, info.serial)
-    pairs = AdoptedKeys(session, file.pairs).pairs()
-    return sheet_of(info, file.cover, pairs, contact, path.name)
+def _by_file(session: TokenSession, path: Path, directory: Path, contact: str | None) -> Sheet:
+    file, booklet = read_covered(session, path, directory)
+    check_finished(session, path)
+    return sheet_of(session.token.info, file.cover, booklet.pairs(), contact, path.name)
 
 
 def _rendered(made: Sheet, out: Path) -> bytes:

@@ -52,8 +52,8 @@ def check_keeping(session: TokenSession) -> None:
         data.check_keeping(session)
     except TokenCannotError as error:
         raise TokenCannotError(
-            f"{error.sentence} Minting keeps its journal and the cover there; pairs in custody "
-            f"split can be had on this one by `carnet-provision adopt`, of keys made on it."
+            f"{error.sentence.partition(';')[0]}; have the cover kept in a file by --cover, in "
+            f"custody split, or take another token."
         ) from error
 
 

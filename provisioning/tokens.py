@@ -1,32 +1,24 @@
-"""`token-init` and `list`: the token itself and the pairs on it."""
+"""`token-init`: a token gets its label, SO PIN and PIN."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from carnet.console import print_json, read_secret, secret_options
-from carnet.cover import read_cover
 from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.pin import PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
-from carnet.token.onetime import OneTimeKeys, OneTimePair
-from carnet.wire.documents import Cover
 from provisioning.confirmation import confirm_by_label
-from provisioning.journal import is_unfinished, unfinished
 from provisioning.options import (
     SO_PIN_VARIABLE,
     Login,
-    TokenAccess,
     json_option,
     module_option,
     open_module,
-    token_options,
 )
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
-from softhsm.damage import damaged_files
 from softhsm.kept import keep_tokens
 
 
@@ -78,25 +70,6 @@ def token_init(
         click.echo(f"Token {label} is initialised; its serial number is {serial}.")
 
 
-@click.command("list")
-@token_options
-@json_option
-def list_pairs(access: TokenAccess, as_json: bool) -> None:
-    """Show the cover and the key pairs, in the order of use."""
-    with access.login().session(writable=False) as session:
-        info, cover = session.token.info, read_cover(session)
-        booklet = OneTimeKeys(session)
-        prefixes = unfinished(session)
-        cut_off = [pair.key_id for pair in booklet.pairs() if is_unfinished(pair, prefixes)]
-        files = damaged_files(info.serial, session.count())
-        damage = _Damage(booklet.halves(), files, cut_off)
-    if as_json:
-        print_json(_facts(info, cover, booklet.pairs(), damage))
-    else:
-        _show(info, cover, booklet.pairs())
-        _show_damage(damage)
-
-
 def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo | None:
     """Return the initialised token that is meant; None if a blank one is."""
     fitting = [
@@ -133,73 +106,3 @@ def _read_pins(
     if pin == so_pin:
         raise UsageError("The PIN and the SO PIN are the same; choose two.")
     return so_pin, pin
-
-
-@dataclass(frozen=True)
-class _Damage:
-    """What a kill, a power cut or a full disk has left on a token."""
-
-    halves: frozenset[bytes]
-    files: list[Path]
-    unfinished: list[bytes]
-    """Whole pairs of a mint that was cut off: no batch has them."""
-
-
-def _facts(
-    info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair], damage: _Damage
-) -> dict[str, Any]:
-    return {
-        "token": {"label": info.label, "serial": info.serial},
-        "cover": cover and {name: getattr(cover, name) for name in cover.__struct_fields__},
-        "pairs": [
-            {
-                "key_id": pair.key_id,
-                "label": pair.label,
-                "key_type": pair.key_type,
-                "not_after": pair.not_after,
-            }
-            for pair in pairs
-        ],
-        "damaged_pairs": sorted(damage.halves),
-        "damaged_files": damage.files,
-        "unfinished_pairs": damage.unfinished,
-    }
-
-
-def _show_damage(damage: _Damage) -> None:
-    if damage.unfinished:
-        click.echo(
-            f"{len(damage.unfinished)} of them are of a mint that was cut off, and no Host knows "
-            f"them; mint again, which destroys them first, before you hand the token out:"
-        )
-    for key_id in damage.unfinished:
-        click.echo(f"  {key_id.hex()}")
-    if damage.halves:
-        click.echo(
-            f"{len(damage.halves)} more have lost a half or are damaged and cannot be used; "
-            f"the next mint destroys them, as does `carnet-provision burn --key ID`:"
-        )
-    for key_id in sorted(damage.halves):
-        click.echo(f"  {key_id.hex()}")
-    if damage.files:
-        click.echo(
-            f"{len(damage.files)} files of this token are empty or cut short, and no object in "
-            f"them can be used; remove them when no program uses the token:"
-        )
-    for path in damage.files:
-        click.echo(f"  {path}")
-
-
-def _show(info: TokenInfo, cover: Cover | None, pairs: list[OneTimePair]) -> None:
-    click.echo(f"Token {info.label} (serial {info.serial})")
-    if cover is None:
-        click.echo("No cover on it; mint to give it one. That of adopted keys is a file.")
-    else:
-        click.echo(f"User     {cover.user_id}")
-        click.echo(f"Hosts    {', '.join(cover.hosts)}")
-        click.echo(f"Targets  {', '.join(cover.targets)}")
-        click.echo(f"Custody  {cover.custody}")
-    click.echo(f"{len(pairs)} key pairs, in the order of use:")
-    for pair in pairs:
-        until = f"  until {pair.not_after}" if pair.not_after else ""
-        click.echo(f"  {pair.key_id.hex()}  {pair.label}  {pair.key_type}{until}")

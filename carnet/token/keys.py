@@ -213,10 +213,11 @@ def prove(private: Any, public_key: bytes, oaep: hashes.HashAlgorithm | None = N
 def prove_signing(private: Any, public_key: bytes) -> None:
     """Make sure that a private key signs as the public key's, and that no other token has it.
 
-    Raises TokenError if not, TokenCannotError where the token does not sign with such keys.
+    Raises TokenError if not, TokenCannotError where the token does not sign with such keys,
+    or does not say that it keeps them.
     """
     if not private[Attribute.SENSITIVE] or not private[Attribute.NEVER_EXTRACTABLE]:
-        raise TokenError(
+        raise TokenCannotError(
             "The token would let the private key out, or did not make it itself; use another "
             "kind of token."
         )

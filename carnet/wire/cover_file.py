@@ -10,7 +10,7 @@ from carnet.wire import cbor
 from carnet.wire.fault import Fault, WireError
 
 MAX_COVER_FILE = 1024 * 1024
-_MOST_BATCHES = 8
+MOST_BATCHES = 8
 _MOST_ITEMS = 16
 """Few, but more than there may be, so that what is a little wrong is still named exactly."""
 
@@ -28,7 +28,7 @@ def unpack_cover_file(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     if len(data) <= MAX_COVER_FILE:
         cbor.check_items(data, _MOST_ITEMS)
     parts = cbor.decode(data, MAX_COVER_FILE)
-    if not isinstance(parts, list) or not 1 < len(parts) <= 1 + _MOST_BATCHES:
+    if not isinstance(parts, list) or not 1 < len(parts) <= 1 + MOST_BATCHES:
         raise WireError(Fault.FRAMING, "not a cover with its batches")
     if not all(isinstance(part, bytes) for part in parts):
         raise WireError(Fault.FRAMING, "not a cover with its batches")

@@ -258,3 +258,23 @@ def test_the_doctor_looks_at_the_cover_file(office, adopted):
         assert (status, "is not what the security officer signed" in sentence) == (4, True)
     listed = office.carnet("tokens", "--json", "--cover", str(good), extra=extra).stdout
     assert json.loads(listed)[0]["pairs_left"] == PAIRS
+
+
+def test_the_cover_file_tells_list_and_burn_which_keys_are_pairs(office, adopted):
+    """Last: all pairs are named."""
+    place = office.world.client.directory
+    options = ("--module", OPENSC, "--cover", str(place / "alice.cover"), "--directory", str(place))
+
+    def provision(*command):
+        return office.command(
+            office.world.client, "carnet-provision", *command, *options,
+            given={"pin": DEFAULT_PIN}, check=False,
+        )  # fmt: skip
+
+    listed = json.loads(provision("list", "--json").stdout)["pairs"]
+    assert [pair["label"][-4:] for pair in listed] == [f"{n:04}" for n in range(1, PAIRS + 1)]
+    done = provision("burn", "--user", USER, "--yes")
+    assert done.returncode == 4
+    assert f"{PAIRS} key pairs stay on token alice" in done.stdout
+    assert "with `carnet-host revoke --key` of each" in done.stderr
+    assert all(pair["key_id"] in done.stderr for pair in listed)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from carnet.token.pair_type import PairType
 from carnet.token.room import room_on
 from carnet.token.rsa_type import OAEP_HASHES, RsaType
 from carnet.token.session import TokenSession, open_session
+from carnet.token.signing import SigningPairs
 from carnet.token.transport import MintedPair, agree_transport, host_transport_key, open_transport
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
 from lab.waiting import wait_until
@@ -36,6 +38,12 @@ TYPES = (keys.P256, keys.P384, *keys.RSA[:2])
 """RSA of 4096 bits takes too long to make again and again."""
 NONE = "no"
 _REFUSED = (TokenError, pkcs11.PKCS11Error, AttributeError, ValueError)
+_SOURCES = {
+    (True, True): "`mint`, `adopt`",
+    (False, True): "`mint --cover`, `adopt`",
+    (False, False): "`adopt` alone",
+}
+"""By whether the token keeps data objects, and whether it makes pairs."""
 _SUITES = {"ec-p256": P256, "ec-p384": P384}
 
 
@@ -68,23 +76,30 @@ def survey(place: Place) -> dict[str, str]:
             selector=place.slot,
             force=place.slot is not None,
         )
-    with open_session(module.choose(None), place.pin, writable=True) as session:
-        return _Survey(session).run()
+    surveyed = _Survey()
+    # Two, since tpm2-abrmd holds few objects for one session.
+    for part in (surveyed.try_keys, surveyed.try_minting):
+        with open_session(module.choose(None), place.pin, writable=True) as session:
+            part(session)
+    return surveyed.findings()
 
 
 class _Survey:
     """Findings of one token, each with the key types that it holds for."""
 
-    def __init__(self, session: TokenSession) -> None:
-        self._session = session
+    _session: TokenSession
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
         self._ways_out: list[str] = []
         self._signing: list[str] = []
         self._oaep: dict[str, list[str]] = {}
         self._kept: list[str] = []
 
-    def run(self) -> dict[str, str]:
+    def try_keys(self, session: TokenSession) -> None:
+        self._session = session
         room = room_on(self._session, keys.P256)
-        found = {
+        self._found |= {
             "makes key pairs that stay": self._each(self._makes),
             "makes key pairs of one session": self._each(self._makes_for_session),
             "signs": self._each(self._signs),
@@ -93,11 +108,18 @@ class _Survey:
             "wraps private keys": self._each(self._wraps),
             "takes in wrapped private keys": self._each(self._takes_in),
             "destroys private keys": self._destroys(),
-            "lets a private key out": ", ".join(dict.fromkeys(self._ways_out)) or "no way found",
             "keeps data objects": self._data_objects(),
             "serial number": self._serial(),
             "room for key pairs": "not told" if room.pairs is None else f"{room.pairs} more",
         }
+
+    def try_minting(self, session: TokenSession) -> None:
+        self._session = session
+        self._found["makes one-time pairs that sign"] = self._each(self._mints_signing)
+
+    def findings(self) -> dict[str, str]:
+        ways = ", ".join(dict.fromkeys(self._ways_out)) or "no way found"
+        found = self._found | {"lets a private key out": ways}
         return found | self._custody(found)
 
     def _each(self, finds: Callable[[PairType], str | None]) -> str:
@@ -200,6 +222,17 @@ class _Survey:
         OneTimeKeys(self._session).destroy(pair.key_id)
         return ""
 
+    def _mints_signing(self, type_: PairType) -> str:
+        """Mint as in custody `split`."""
+        label, last_day = pair_label(MINTED, 1), date(2100, 1, 1)
+        minted = SigningPairs(self._session, type_).mint(label, last_day)
+        booklet = OneTimeKeys(self._session)
+        (pair,) = booklet.pairs()
+        assert (pair.public_key, pair.not_after) == (minted, last_day)
+        self._ways_out += ways_out_of(self._session, self._private(pair.key_id))
+        booklet.destroy(pair.key_id)
+        return ""
+
     def _takes_in(self, type_: PairType) -> str:
         """Import as the Host does what this same token wrapped, the traveller's half gone."""
         pair, ephemeral = self._mint(type_)
@@ -250,15 +283,14 @@ class _Survey:
             for name in (each.name for each in TYPES if each.name in both)
             for suite in self._suites(name)
         ]
-        split = [name for name in self._signing if name in self._kept]
-        enrolled = [name for name in self._signing if name not in self._kept]
+        minted = _names(found["makes one-time pairs that sign"])
+        elsewhere = [f"{name}, made elsewhere" for name in self._signing if name not in minted]
         mintable = found["keeps data objects"] == "public, private"
         paired = ", ".join(dict.fromkeys(suites))
-        kept = [*split, *(f"{name}, made elsewhere" for name in enrolled)]
         return {
             "suites in custody `paired`": (paired if mintable else "") or NONE,
-            "key types in custody `split`": ", ".join(kept) or NONE,
-            "pairs come from": "`mint`" if mintable else "`adopt` alone",
+            "key types in custody `split`": ", ".join([*minted, *elsewhere]) or NONE,
+            "pairs come from": _SOURCES[mintable, bool(minted)],
         }
 
     def _suites(self, name: str) -> list[Any]:
@@ -269,4 +301,4 @@ class _Survey:
 
 
 def _names(cell: str) -> list[str]:
-    return [part.split()[0] for part in cell.split(", ")]
+    return [] if cell == NONE else [part.split()[0] for part in cell.split(", ")]

@@ -27,12 +27,12 @@ options.open_session = interrupted
 PULLED_WHEN_THE_JOURNAL_IS_CLOSED = """
 import sys
 from pathlib import Path
-from provisioning import minting
-finish, files = minting.finish, Path(sys.argv.pop(1))
-def pulled(session):
-    finish(session)
+from provisioning.keeping import OnToken
+finish, files = OnToken.finish, Path(sys.argv.pop(1))
+def pulled(self, session):
+    finish(self, session)
     files.rename(files.with_name("pulled"))
-minting.finish = pulled
+OnToken.finish = pulled
 """
 # Bytes that a file may have.
 LESS_THAN_A_BATCH_OF_40 = 6000
@@ -129,7 +129,7 @@ def test_the_next_mint_destroys_what_a_killed_one_left(ready):
     listed = ready.listed()
     left = len(listed["pairs"]) - len(kept)
     assert left == len(listed["unfinished_pairs"]) > 0
-    assert f"{left} of them are of a mint" in ready.run("list", secrets=["pin"]).stdout
+    assert f"{left} pairs are of a mint" in ready.run("list", secrets=["pin"]).stdout
     assert "was cut off; mint again" in ready.refusal(4, "sheet", secrets=["pin"])
     facts = ready.mint(out="second")
     assert facts["destroyed_of_earlier_mint"] == left

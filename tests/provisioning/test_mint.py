@@ -11,7 +11,7 @@ from carnet.token.onetime import OneTimePair
 from carnet.wire.documents import Batch, Cover, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import encode_point, encode_public_key, key_id_of
-from provisioning.minting import _moment_after
+from provisioning.draft import _moment_after
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
 

@@ -8,6 +8,7 @@ from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC
 from lab.waiting import wait_until
 from tests.provisioning import tokens
+from tests.provisioning.test_split import order_of
 from tests.provisioning.workplace import SECRETS
 
 BOTH = ["pin", "passphrase"]
@@ -34,14 +35,27 @@ def test_a_token_that_lets_keys_out_is_named_and_nothing_is_minted(unfit):
 
 
 def test_it_is_used_all_the_same_where_that_is_accepted(unfit):
-    """As far as it goes: softoken keeps no data objects, and so no cover."""
+    """Softoken keeps no data objects: the cover is a file, its journal was one."""
     workplace, order = unfit
     done = workplace.run(*order, "--accept-unfit-token", secrets=BOTH)
     warning, error = done.stderr.splitlines()
     assert "whoever has its PIN can copy them" in warning
     assert "keeps no private data objects" in error
-    assert "`carnet-provision adopt`" in error
+    assert "have the cover kept in a file by --cover" in error
     assert done.returncode == 4
+    module, cover = ("--module", SOFTOKEN), ("--cover", workplace.directory / "cover")
+    workplace.host_keys = workplace.directory / "host-keys.pem"
+    workplace.host_keys.write_bytes(workplace.on(workplace.host, tokens.host_keys))
+    for key_type in ("ec-p256", "rsa-2048"):
+        order = order_of(workplace, out=key_type, key_type=key_type, count=1)
+        workplace.facts(*order, *module, *cover, "--accept-unfit-token", secrets=BOTH)
+    listed = workplace.facts("list", *module, *cover, secrets=["pin"])
+    assert [pair["key_type"] for pair in listed["pairs"]] == ["ec-p256", "rsa-2048"]
+    assert (listed["cover"]["user_id"], listed["unlisted_pairs"]) == ("alice@office", [])
+    named = ("--user", "alice@office", "--yes")
+    assert len(workplace.facts("burn", *module, *cover, *named, secrets=["pin"])["burned"]) == 2
+    assert workplace.facts("list", *module, *cover, secrets=["pin"])["pairs"] == []
+    assert not list(workplace.directory.glob("*.minting"))
 
 
 def test_a_fit_token_is_not_spoken_of(ready):

@@ -14,7 +14,8 @@ BOTH = ["pin", "so-pin"]
 def test_a_token_is_there_with_its_pin(workplace):
     made = workplace.token_init()
     listed = workplace.listed()
-    nothing = {"pairs": [], "damaged_pairs": [], "damaged_files": [], "unfinished_pairs": []}
+    empty = ("pairs", "unlisted_pairs", "damaged_pairs", "damaged_files", "unfinished_pairs")
+    nothing = {each: [] for each in empty}
     assert listed == {"token": made, "cover": None, **nothing}
     assert made["label"] == "alice"
 

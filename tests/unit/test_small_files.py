@@ -16,7 +16,7 @@ from host_agent.audit_commands import _read_keys
 from host_agent.batch_file import officer_key
 from provisioning.host_file import read_host_keys, read_transport_key
 from provisioning.leftover import _is_left, may_be_left
-from provisioning.minting import _check_file
+from provisioning.reading_back import check_file
 from token_client.config import ClientConfig
 
 ENDLESS = Path("/dev/zero")
@@ -71,7 +71,7 @@ def test_a_batch_that_never_ends_is_none():
     assert not may_be_left(ENDLESS)
     assert not _is_left(ENDLESS, SimpleNamespace(verification_key=None), frozenset())
     with pytest.raises(UsageError, match="cannot be read back"):
-        _check_file(ENDLESS, SimpleNamespace(verification_key=None), None)
+        check_file(ENDLESS, SimpleNamespace(verification_key=None), None)
 
 
 def test_what_is_as_long_as_allowed_is_read(tmp_path):

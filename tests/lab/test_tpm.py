@@ -1,0 +1,138 @@
+"""A TPM as the traveller's token: no data objects for a cover, no ECDH, no wrapping.
+
+tpm2-pkcs11 and its resource manager are real, the TPM is swtpm's. The officer sits at the
+traveller's machine, since a TPM cannot be carried.
+"""
+
+import json
+import shutil
+
+import pytest
+
+from lab.http_client import request
+from lab.network import SERVER_ADDRESS
+from lab.office import HOST_KEYS, HOST_URL, USER
+from lab.tpm import TPM2_PKCS11, Tpm
+from lab.world import World
+from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with World() as world:
+        office = AtWork(world, lane)
+        office.leave_unwatched()
+        office.initialise_tokens()
+        office.certify()
+        office.configure()
+        office.fetch_host_keys()
+        office.admit()
+        (world.server.directory / "plan.txt").write_bytes(FILE)
+        directory = str(world.server.directory)
+        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+        world.server.wait_for_port(80)
+        office.start()
+        yield office
+
+
+@pytest.fixture(scope="module")
+def at_the_tpm(office):
+    """A TPM that is initialised, and the officer beside it; return what reaches it."""
+    place, officer = office.world.client.directory, office.world.officer.directory
+    shutil.copytree(officer / ".local/share/carnet/officer", place / "officer")
+    shutil.copy(officer / HOST_KEYS, place / HOST_KEYS)
+    shutil.copy(place / "officer" / "officer.crt", place / "officer.crt")
+    tpm = Tpm(office.world.client)
+    reaches = {**tpm.environment_inside, "CARNET_PKCS11_MODULE": TPM2_PKCS11}
+    office.command(
+        office.world.client, "carnet-provision", "token-init", "--label", "alice", extra=reaches,
+        given={"pin": office.secrets.pin, "so-pin": office.secrets.so_pin},
+    )  # fmt: skip
+    return reaches
+
+
+@pytest.fixture(autouse=True)
+def disconnected(office):
+    yield
+    office.carnet("disconnect")
+
+
+def provision(office, extra, command, *options, check=True, **names):
+    place = office.world.client.directory
+    given = {"pin": office.secrets.pin}
+    if command in {"mint", "adopt"}:
+        options += ("--user", USER, "--host-url", HOST_URL, "--target", "work")
+        options += ("--host-keys", str(place / HOST_KEYS))
+        given["passphrase"] = office.secrets.passphrase
+    for name, file in names.items():
+        options += (f"--{name.replace('_', '-')}", str(place / file))
+    return office.command(
+        office.world.client, "carnet-provision", command, *options,
+        "--directory", str(place / "officer"), given=given, extra=extra, check=check,
+    )  # fmt: skip
+
+
+def imported(office, batch):
+    host = office.world.host.directory
+    shutil.copy(office.world.client.directory / batch, host / "alice.batch")
+    return office.import_batch()["new"]
+
+
+def connect(office, extra, *options):
+    return office.carnet("connect", *options, extra=extra)
+
+
+def listed(office, extra, cover):
+    done = provision(office, extra, "list", "--json", cover=cover)
+    return [pair["key_type"] for pair in json.loads(done.stdout)["pairs"]]
+
+
+def test_keys_made_on_the_tpm_are_adopted_and_open_a_tunnel(office, at_the_tpm):
+    for number in ("01", "02"):
+        office.command(
+            office.world.client, "pkcs11-tool", "--module", TPM2_PKCS11, "--login",
+            "--pin", office.secrets.pin, "--keypairgen", "--key-type", "EC:prime256v1",
+            "--label", f"spare {number}", "--id", number, extra=at_the_tpm,
+        )  # fmt: skip
+    provision(office, at_the_tpm, "adopt", "--label", "spare *", "--count", "2",
+              out="spare.batch", cover_out="spare.cover")  # fmt: skip
+    assert imported(office, "spare.batch") == 2
+    place = office.world.client.directory
+    cover = ("--cover", str(place / "spare.cover"))
+    done = connect(office, at_the_tpm, *cover)
+    assert (done.returncode, is_one_sentence(done)) == (2, True)
+    assert "with --officer" in done.stderr
+    done = connect(office, at_the_tpm, *cover, "--officer", str(place / "officer.crt"))
+    assert done.returncode == 0, done.stderr
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+    (spent,) = [pair for pair in office.pairs() if pair["reason"] == "spent"]
+    assert spent["custody"] == "split"
+    assert listed(office, at_the_tpm, "spare.cover") == ["ec-p256"]
+
+
+def test_pairs_are_minted_on_the_tpm_and_their_cover_is_a_file(office, at_the_tpm):
+    """The token keeps the officer's key, so that the file has to be hers without more."""
+    order = ("--custody", "split", "--not-after", "2100-01-01")
+    provision(office, at_the_tpm, "mint", *order, "--count", "1", "--key-type", "rsa-2048",
+              out="first.batch", cover="alice.cover")  # fmt: skip
+    provision(office, at_the_tpm, "mint", *order, "--count", "1",
+              out="second.batch", cover="alice.cover")  # fmt: skip
+    assert imported(office, "first.batch") == imported(office, "second.batch") == 1
+    assert listed(office, at_the_tpm, "alice.cover") == ["rsa-2048", "ec-p256"]
+    place = office.world.client.directory
+    assert not list(place.glob("*.minting"))
+    for left in (["ec-p256"], []):
+        done = connect(office, at_the_tpm, "--cover", str(place / "alice.cover"))
+        assert done.returncode == 0, done.stderr
+        assert request(office.world.client, "GET", FILE_URL).body == FILE
+        office.carnet("disconnect")
+        assert listed(office, at_the_tpm, "alice.cover") == left
+
+
+def test_a_cover_that_the_tpms_officer_did_not_sign_is_refused(office, at_the_tpm):
+    place = office.world.client.directory
+    forged = place / "forged.cover"
+    forged.write_bytes((place / "alice.cover").read_bytes().replace(b"alice@", b"malic@"))
+    done = connect(office, at_the_tpm, "--cover", str(forged))
+    assert (done.returncode, is_one_sentence(done)) == (4, True)
+    assert "is not what the security officer signed" in done.stderr
