@@ -1,7 +1,7 @@
 """The process that forks for each command: `python -m lab.fork_server FD MODULE…`.
 
-It loads the modules, takes orders from the socket FD (lab.template), and ends with it. By
-itself it imports the standard library alone.
+It loads the modules, takes orders from the socket FD (lab.template), and ends with it, and
+the commands with it. By itself it imports the standard library alone.
 """
 
 import atexit
@@ -10,12 +10,15 @@ import gc
 import json
 import os
 import runpy
+import select
 import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
@@ -23,14 +26,23 @@ from typing import Any
 _MESSAGE = 1 << 16
 _MOST_FDS = 16
 _OUT_OF_THE_WAY = 100
-_NAMESPACES = 0x40000000 | 0x00020000 | 0x20000000 | 0x04000000 | 0x08000000
-"""Network, mounts, process ids, host name, IPC (setns(2) with a process)."""
+_PROCESS_IDS = 0x20000000
+_OTHERS = 0x40000000 | 0x00020000 | 0x04000000 | 0x08000000
+"""Namespaces (setns(2) with a process): network, mounts, host name, IPC."""
 READ_AS_THEY_LOAD = ("carnet.crash",)
 """Modules that read the environment as they load; they do so again in the command's."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 Order = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs: its process id, and the socket on which its end is told."""
+
+    pid: int
+    answers: int
 
 
 def main(control: int, modules: Sequence[str]) -> None:
@@ -40,7 +52,6 @@ def main(control: int, modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     order = _order_of_this_process(control)
     if order is not None:
         _run(order)
@@ -48,56 +59,91 @@ def main(control: int, modules: Sequence[str]) -> None:
 
 def _order_of_this_process(control: int) -> Order | None:
     """Return an order in the process that is to carry it out; None in this one, at its end."""
+    commands: dict[int, Command] = {}
     with socket.socket(fileno=control) as orders:
         while True:
+            ready, _, _ = select.select([control, *commands], [], [])
+            for handle in commands.keys() & ready:
+                _tell_end(handle, commands.pop(handle))
+            if control not in ready:
+                continue
             message, fds, _, _ = socket.recv_fds(orders, _MESSAGE, _MOST_FDS)
             if not message:
                 return None
-            if os.fork() == 0:
+            order: Order = json.loads(message)
+            if _is_the_command(order, fds, commands):
                 break
-            for fd in fds:
-                os.close(fd)
-    order: Order = json.loads(message)
-    _fork_again(order, fds[0], fds[1:])
+    _close([fds[0], *commands, *(each.answers for each in commands.values())])
+    if order["session"]:
+        os.setsid()
     _take_over(order, fds[1:])
     return order
 
 
-def _fork_again(order: Order, answers: int, fds: Sequence[int]) -> None:
-    """Go on as a child, in the machine's namespaces; the parent waits as nsenter does."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if order["session"]:
-        os.setsid()
-    if order["machine"] is not None:
-        _enter(order["machine"])
-    # Only a child is in the machine's namespace of process ids.
-    child = os.fork()
+def _is_the_command(order: Order, fds: Sequence[int], commands: dict[int, Command]) -> bool:
+    """Fork, and return whether this is the child; note and tell of it in the parent."""
+    try:
+        child = _fork(order["machine"])
+    except OSError as error:
+        print(f"A machine cannot be entered: {error}.", file=sys.stderr)
+        _close(fds)
+        return False
     if child == 0:
-        os.close(answers)
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        return
+        return True
+    _close(fds[1:])
+    commands[os.pidfd_open(child)] = Command(child, fds[0])
+    _tell(fds[0], child)
+    return False
+
+
+def _fork(machine: int | None) -> int:
+    """Fork; the child, for which this is 0, is in the machine's namespaces. Raises OSError.
+
+    It is forked but once, for that is what takes long. Only a child is in another namespace
+    of process ids, so this process has its next one there, and then again here.
+    """
+    if machine is None:
+        return os.fork()
+    here, there = os.pidfd_open(os.getpid()), os.pidfd_open(machine)
+    child = -1
+    try:
+        _enter(there, _PROCESS_IDS)
+        try:
+            child = os.fork()
+        finally:
+            if child:
+                _enter(here, _PROCESS_IDS)
+        if child == 0 and _libc.setns(there, _OTHERS):
+            os._exit(1)
+    finally:
+        _close([here, there])
+    return child
+
+
+def _enter(process: int, namespaces: int) -> None:
+    """Enter namespaces of a process; raises OSError."""
+    if _libc.setns(process, namespaces):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _tell_end(handle: int, command: Command) -> None:
+    """Tell with which status a command ended."""
+    _, status = os.waitpid(command.pid, 0)
+    _tell(command.answers, os.waitstatus_to_exitcode(status))
+    _close([handle, command.answers])
+
+
+def _tell(answers: int, number: int) -> None:
+    # Whoever started the command may be gone.
+    with suppress(OSError):
+        os.write(answers, json.dumps(number).encode())
+
+
+def _close(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
-    os.write(answers, json.dumps([os.getpid(), child]).encode())
-    os.write(answers, json.dumps(_status_of(child, in_machine=bool(order["machine"]))).encode())
-    os._exit(0)
-
-
-def _enter(pid: int) -> None:
-    machine = os.pidfd_open(pid)
-    if _libc.setns(machine, _NAMESPACES):
-        sys.exit(f"A machine cannot be entered: {os.strerror(ctypes.get_errno())}.")
-    os.close(machine)
-
-
-def _status_of(child: int, *, in_machine: bool) -> int:
-    """Wait for the child; where nsenter would stop and go on with it, so does this process."""
-    while True:
-        _, status = os.waitpid(child, os.WUNTRACED if in_machine else 0)
-        if not os.WIFSTOPPED(status):
-            return os.waitstatus_to_exitcode(status)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        os.kill(child, signal.SIGCONT)
 
 
 def _take_over(order: Order, fds: Sequence[int]) -> None:

@@ -156,9 +156,9 @@ class Machine:
         with _private_log(path) as file:
             before = path.stat().st_size if path else 0
             if template:
-                nsenter: Started = self._forked(template, argv, file, extra, pass_fds)
+                started: Started = self._forked(template, argv, file, extra, pass_fds)
             else:
-                nsenter = subprocess.Popen(
+                started = subprocess.Popen(
                     ["nsenter", *self.enter(argv)],
                     env=self.environment(extra),
                     stdin=stdin,
@@ -167,7 +167,7 @@ class Machine:
                     start_new_session=True,
                     pass_fds=pass_fds,
                 )
-        return Process(f"{Path(argv[0]).name} on {self.name}", nsenter, path, before)
+        return Process(f"{Path(argv[0]).name} on {self.name}", started, path, before)
 
     def _forked(
         self,

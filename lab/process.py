@@ -14,7 +14,7 @@ from lab.template import Forked
 from lab.waiting import TIME_LIMIT, wait_until
 
 Started = subprocess.Popen[bytes] | Forked
-"""What waits for a program of a machine: nsenter, or a process that does the same."""
+"""What was started on a machine: nsenter, which waits for its program, or the program."""
 
 
 def only_child(pid: int) -> int | None:
@@ -29,26 +29,28 @@ def only_child(pid: int) -> int | None:
 class Process:
     """A program in a machine, seen from outside.
 
-    What was started is nsenter, which only waits: signals go to the program
-    itself. The program dies when nsenter dies, and both when the machine does.
+    What was started is the program itself where it was forked (lab.template), and else
+    nsenter, which only waits: signals go to the program. The program dies when nsenter
+    dies, and both when the machine does.
     """
 
-    def __init__(self, name: str, nsenter: Started, log: Path | None, before: int = 0) -> None:
+    def __init__(self, name: str, started: Started, log: Path | None, before: int = 0) -> None:
         self.name = name
         self.log = log
         self._before = before
         """How many bytes earlier programs wrote to the same log."""
-        self._nsenter = nsenter
-        wait_until(lambda: self._child() is not None or not self.running, f"{name} to start")
-        self._pid = self._child()
+        self._started = started
+        wait_until(lambda: self._program() is not None or not self.running, f"{name} to start")
+        self._pid = self._program()
 
-    def _child(self) -> int | None:
-        return only_child(self._nsenter.pid)
+    def _program(self) -> int | None:
+        started = self._started
+        return started.pid if isinstance(started, Forked) else only_child(started.pid)
 
     @property
     def running(self) -> bool:
         """Whether the program has not ended yet."""
-        return self._nsenter.poll() is None
+        return self._started.poll() is None
 
     @property
     def pid(self) -> int:
@@ -60,12 +62,12 @@ class Process:
     @property
     def stdout(self) -> IO[bytes] | None:
         """What the program prints, where it was started with a pipe."""
-        return self._nsenter.stdout
+        return self._started.stdout
 
     @property
     def stdin(self) -> IO[bytes] | None:
         """What the program reads, where it was started with a pipe."""
-        return self._nsenter.stdin
+        return self._started.stdin
 
     def output(self) -> str:
         """Return what the program wrote to its log so far."""
@@ -85,20 +87,20 @@ class Process:
         self.signal(signal.SIGSTOP)
         # nsenter does as its child does: one that is continued too early would stop later,
         # and then keep the machine from ending.
-        wait_until(self._nsenter_is_stopped, f"{self.name} to stop")
+        wait_until(self._is_stopped, f"{self.name} to stop")
 
     def thaw(self) -> None:
-        """Let the program go on; nsenter continues it."""
-        os.kill(self._nsenter.pid, signal.SIGCONT)
+        """Let the program go on; where there is nsenter, that continues it."""
+        os.kill(self._started.pid, signal.SIGCONT)
 
-    def _nsenter_is_stopped(self) -> bool:
-        status = Path(f"/proc/{self._nsenter.pid}/stat").read_text()
+    def _is_stopped(self) -> bool:
+        status = Path(f"/proc/{self._started.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0] == "T"
 
     def wait(self, seconds: float = TIME_LIMIT) -> int:
         """Return the exit status; raise LabError if the program is still running by then."""
         try:
-            return self._nsenter.wait(seconds)
+            return self._started.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.name} still runs after {seconds:g} seconds.") from error
 

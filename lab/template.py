@@ -67,10 +67,7 @@ class Place:
 
 
 class Forked:
-    """A command that was forked, with what subprocess.Popen offers of it.
-
-    `pid` is of the process that waits for it, as nsenter does, and `command` its own.
-    """
+    """A command that was forked, with what subprocess.Popen offers of it."""
 
     stdin: IO[bytes] | None = None
     stdout: IO[bytes] | None = None
@@ -82,7 +79,7 @@ class Forked:
         told = answers.recv(_MESSAGE)
         if not told:
             raise LabError(f"{argv[0]} could not be forked from its template.")
-        self.pid, self.command = json.loads(told)
+        self.pid: int = json.loads(told)
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs; negative if a signal ended it."""
@@ -99,14 +96,14 @@ class Forked:
         return self.returncode or 0
 
     def _end(self) -> None:
-        # Whoever waited for it was killed, and it with him, where nothing is told.
+        # Its template was killed, and it with that, where nothing is told.
         self.returncode = json.loads(self._answers.recv(_MESSAGE) or str(-signal.SIGKILL))
         self._answers.close()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal; one that has ended gets none."""
         if self.poll() is None:
-            os.kill(self.command, number)
+            os.kill(self.pid, number)
 
 
 def _own_modules() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from lab.template import Forked, Place, template_for
+from lab.template import Place, template_for
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
@@ -33,8 +33,3 @@ def run(argv, environment, *, before=(), pass_fds=()):
             text=True, check=False, pass_fds=pass_fds,
         )  # fmt: skip
     return template.run(argv, Place(environment, Path.cwd()), pass_fds=pass_fds)
-
-
-def command_pid(process):
-    """Return the process id of a command that start() started."""
-    return process.command if isinstance(process, Forked) else process.pid

@@ -26,7 +26,7 @@ from lab.errors import LabError
 from lab.waiting import wait_until
 from provisioning.authority import Role, agent_certificate
 from provisioning.officer import create_officer
-from tests.commands import command_pid, run, start
+from tests.commands import run, start
 from tests.host.batches import label, sealing_key, split_batch
 from tests.host.real_host import PIN, SO_PIN, new_module, read_all
 from tests.target.conftest import free_port
@@ -219,7 +219,7 @@ class Interface:
 
     def spooled(self):
         """Return what the process has open in the Host's directory without a name."""
-        open_ = Path(f"/proc/{command_pid(self.process)}/fd")
+        open_ = Path(f"/proc/{self.process.pid}/fd")
         targets = [str(each.readlink()) for each in open_.iterdir() if each.is_symlink()]
         state = str(self.directory / "state")
         return [each for each in targets if each.startswith(state) and "(deleted)" in each]

@@ -11,7 +11,6 @@ import pytest
 from carnet.database.place import FilePlace
 from carnet.interface import BATCHES
 from lab.waiting import wait_until
-from tests.commands import command_pid
 from tests.host.interface import host_with_interface
 from tests.host.real_host import http, read_all, status_of
 from tests.host.test_observers import next_request
@@ -117,7 +116,7 @@ def test_a_configuration_that_is_wrong_changes_nothing(host, heard, wrong):
 
 def test_it_has_no_capability(host):
     """As its unit has it; what it does here it does without."""
-    status = Path(f"/proc/{command_pid(host.process)}/status").read_text()
+    status = Path(f"/proc/{host.process.pid}/status").read_text()
     held = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Cap"))
     assert set(held.values()) == {"0" * 16}
 

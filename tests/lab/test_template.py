@@ -37,6 +37,8 @@ sys.exit(7)
 """
 """Goes by a command's name, and tells all that a program can know of how it was started."""
 
+OWN_PIDS = "/proc/self/ns/pid"
+
 ENDS = {
     "done": "",
     "a status": "import sys; sys.exit(3)",
@@ -206,6 +208,18 @@ def test_nothing_of_a_commands_own_is_looked_at_before_it_is_there():
     )
     assert READ_AS_THEY_LOAD == ("carnet.crash",)
     assert done.stdout.splitlines() == ["carnet.crash looks at CARNET_CRASH_AT"]
+
+
+def test_a_machine_that_is_gone_takes_no_command_and_the_next_runs_here(tmp_path, template):
+    text = f"#!/usr/bin/env python\nimport os; print(os.readlink({OWN_PIDS!r}))\n"
+    program = named(tmp_path, text)
+    environment = {"PATH": str(Path(sys.executable).parent)}
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with pytest.raises(LabError, match="could not be forked"):
+        template.run([program], Place(environment, tmp_path, ended.pid))
+    done = template.run([program], Place(environment, tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, str(Path(OWN_PIDS).readlink()))
 
 
 def test_its_end_leaves_nothing():
