@@ -5,13 +5,13 @@ on the card: the cover is a file, and the batch in it says which of the keys are
 journal beside it lets the next adoption take away what one that was cut off has left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from carnet import crash
-from carnet.errors import TokenError
+from carnet.errors import TokenCannotError, TokenError
 from carnet.token import keys
 from carnet.token.adopted import FoundKey, signing_keys
 from carnet.token.onetime import OneTimeKeys, pair_label
@@ -30,6 +30,7 @@ from provisioning.makers import End
 from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.order import MintOrder
+from provisioning.sessions import Sessions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +60,12 @@ class Adoption:
         not serve; UsageError where the files cannot be written.
         """
         journal, files = FileJournal(self.cover), BatchFiles()
-        with login.session(writable=False) as session:
-            self._clear(session, journal)
-            choice = choose(session, self.order.key_type, None, self.order.custody)
-            found = _enough(session, self.order, self.pattern)
+        with Sessions(login, writable=False) as sessions:
+            self._clear(sessions.current, journal)
+            choice = choose(sessions.current, self.order.key_type, None, self.order.custody)
             now = datetime.now(UTC).replace(microsecond=0)
-            pairs = _proved(found, now, on_pair)
+            pairs = tuple(self._proved(sessions, now, on_pair))
+            session = sessions.current
             end = End(self.order.host_key(choice), None)
             batch = batch_of(session, self.order, choice, now, end, pairs)
             journal.begin(session, prefix_of(now))
@@ -90,6 +91,23 @@ class Adoption:
         make_way(batch_file, self.officer, prefixes)
         make_way_for_cover(self.cover, self.officer, prefixes)
 
+    def _proved(
+        self, sessions: Sessions, now: datetime, on_pair: Callable[[], None]
+    ) -> Iterator[BatchPair]:
+        """Prove one key after the other, in a new session where the old one uses no more."""
+        found, since = _enough(sessions.current, self.order, self.pattern), 0
+        for place in range(len(found)):
+            try:
+                public_key = _prove(found[place])
+            except TokenCannotError:
+                if place == since:
+                    raise
+                found, since = _enough(sessions.renew(), self.order, self.pattern), place
+                public_key = _prove(found[place])
+            label = pair_label(now, place + 1)
+            yield BatchPair(label=label, public_key=public_key, wrapped=None)
+            on_pair()
+
     def _write(self, batch: Batch, choice: Choice, files: BatchFiles) -> None:
         (batch_file,) = self.order.batch_files
         signed = self.officer.sign(batch)
@@ -110,15 +128,7 @@ def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[Found
     return found[: order.count]
 
 
-def _proved(
-    found: list[FoundKey], now: datetime, on_pair: Callable[[], None]
-) -> tuple[BatchPair, ...]:
-    pairs = []
-    for number, key in enumerate(found, 1):
-        with translated():
-            keys.prove_signing(key.private, key.public_key)
-        pairs.append(
-            BatchPair(label=pair_label(now, number), public_key=key.public_key, wrapped=None)
-        )
-        on_pair()
-    return tuple(pairs)
+def _prove(key: FoundKey) -> bytes:
+    with translated():
+        keys.prove_signing(key.private, key.public_key)
+    return key.public_key

@@ -17,6 +17,7 @@ from carnet.token.data import read_all_data, write_data
 from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession
+from provisioning.sessions import Sessions
 
 _LABEL = "carnet minting"
 _IDLE = b""
@@ -83,7 +84,7 @@ def recover(session: TokenSession, journal: Journal) -> Recovered:
 
 @contextmanager
 def undone_on_failure(
-    session: TokenSession, journal: Journal, prefix: str, undone: Callable[[], None]
+    sessions: Sessions, journal: Journal, prefix: str, undone: Callable[[], None]
 ) -> Iterator[None]:
     """Destroy the pairs that are being minted unless the block comes to its end.
 
@@ -94,7 +95,7 @@ def undone_on_failure(
         yield
     except BaseException as failure:
         try:
-            _destroy(session, journal, prefix)
+            _destroy(sessions.current, journal, prefix)
         except TokenError:
             raise TokenError(
                 "Minting failed and its pairs could not be destroyed; before you hand the "

@@ -1,16 +1,19 @@
 """What makes the pairs of a batch, by who shall hold their private keys."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+from carnet.errors import TokenCannotError
 from carnet.token.session import TokenSession
 from carnet.token.signing import SigningPairs, make_pending_key
 from carnet.token.transport import WrappingKey, agree_transport
 from carnet.wire.documents import BatchPair
 from provisioning.choice import Choice
+
+Renew = Callable[[], TokenSession]
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,27 @@ class _PairedMaker:
 class _SplitMaker:
     """Custody `split`: the private key is the token's alone, and signs."""
 
-    def __init__(self, session: TokenSession, host_key: bytes, choice: Choice) -> None:
+    def __init__(
+        self, session: TokenSession, host_key: bytes, choice: Choice, renew: Renew | None
+    ) -> None:
         self.ends: tuple[End, ...] = (End(host_key, None),)
-        self._pairs = SigningPairs(session, choice.type_)
+        self._renew = renew
+        self._type = choice.type_
+        self._pairs = SigningPairs(session, self._type)
+        self._made = 0
         make_pending_key(session)
 
     def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
-        """Make a pair."""
-        public_key = self._pairs.mint(label, last_day)
+        """Make a pair, in a new session where the old one makes no more."""
+        try:
+            public_key = self._pairs.mint(label, last_day)
+        except TokenCannotError:
+            if not self._made or self._renew is None:
+                raise
+            self._pairs = SigningPairs(self._renew(), self._type)
+            self._made = 0
+            public_key = self._pairs.mint(label, last_day)
+        self._made += 1
         return (BatchPair(label=label, public_key=public_key, wrapped=None),)
 
 
@@ -83,6 +99,11 @@ def paired_maker(
 
 
 @contextmanager
-def split_maker(session: TokenSession, sealing_key: bytes, choice: Choice) -> Iterator[Maker]:
-    """Prepare for pairs whose requests go to this key of the Host; raises TokenError."""
-    yield _SplitMaker(session, sealing_key, choice)
+def split_maker(
+    session: TokenSession, sealing_key: bytes, choice: Choice, renew: Renew | None = None
+) -> Iterator[Maker]:
+    """Prepare for pairs whose requests go to this key of the Host; raises TokenError.
+
+    `renew` begins a new session, for a token that makes no more pairs in this one.
+    """
+    yield _SplitMaker(session, sealing_key, choice, renew)

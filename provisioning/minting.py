@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from carnet import crash
 from carnet.token.onetime import pair_label
-from carnet.token.session import TokenSession
 from carnet.wire.documents import Batch, Cover
 from carnet.wire.envelope import SPLIT
 from provisioning.batch_files import BatchFiles
@@ -27,6 +26,7 @@ from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.order import MintOrder
 from provisioning.reading_back import check_file, check_token
+from provisioning.sessions import Sessions
 from softhsm.durable import saying_when_full, sync_token
 
 
@@ -66,7 +66,8 @@ class _Mint:
     def make(self) -> _Made:
         """Make the pairs, the batches and the cover; the journal names the pairs."""
         order, officer, keeping = self.order, self.officer, self.keeping
-        with self.login.session(writable=True) as session:
+        with Sessions(self.login, writable=True) as sessions:
+            session = sessions.current
             recovered = recover(session, keeping)
             for path in order.batch_files:
                 make_way(path, officer, recovered.prefixes)
@@ -75,11 +76,12 @@ class _Mint:
             keeping.begin(session, draft.prefix)
             sync_token(session.token.info.serial)
             with (
-                undone_on_failure(session, keeping, draft.prefix, self.files.remove),
+                undone_on_failure(sessions, keeping, draft.prefix, self.files.remove),
                 saying_when_full(self.login.serial),
             ):
                 crash.reach("provision.begun")
-                batches = _mint_batches(session, order, draft, self.on_pair)
+                batches = _mint_batches(sessions, order, draft, self.on_pair)
+                session = sessions.current
                 sync_token(session.token.info.serial)
                 crash.reach("provision.minted")
                 signed = self._write_batches(batches)
@@ -104,9 +106,9 @@ class _Mint:
 
         With the journal the mint is done: what fails after that takes nothing back.
         """
-        with self.login.session(writable=True) as session:
-            info = session.token.info
-            with undone_on_failure(session, self.keeping, made.draft.prefix, self.files.remove):
+        with Sessions(self.login, writable=True) as sessions:
+            session, info = sessions.current, sessions.current.token.info
+            with undone_on_failure(sessions, self.keeping, made.draft.prefix, self.files.remove):
                 cover = self.keeping.read_cover(session, self.officer)
                 check_token(session, made.batches[0], is_covered=cover == made.cover)
                 for path, batch in zip(self.order.batch_files, made.batches, strict=True):
@@ -151,27 +153,25 @@ def mint(
 
 
 def _mint_batches(
-    session: TokenSession,
+    sessions: Sessions,
     order: MintOrder,
     draft: Draft,
     on_pair: Callable[[], None],
 ) -> tuple[Batch, ...]:
-    with _maker(session, order, draft.choice) as maker:
+    with _maker(sessions, order, draft.choice) as maker:
         minted = []
         for number in range(1, order.count + 1):
             minted.append(maker.make(pair_label(draft.moment, number), order.last_day))
             on_pair()
         (end, *ends), (pairs, *others) = maker.ends, zip(*minted, strict=True)
-        first = batch_of(session, order, draft.choice, draft.now, end, pairs)
+        first = batch_of(sessions.current, order, draft.choice, draft.now, end, pairs)
         return (
             first,
             *(for_other_end(first, *other) for other in zip(ends, others, strict=True)),
         )
 
 
-def _maker(
-    session: TokenSession, order: MintOrder, choice: Choice
-) -> AbstractContextManager[Maker]:
+def _maker(sessions: Sessions, order: MintOrder, choice: Choice) -> AbstractContextManager[Maker]:
     if order.custody == SPLIT:
-        return split_maker(session, order.host_key(choice), choice)
-    return paired_maker(session, order.host_transport_keys, choice)
+        return split_maker(sessions.current, order.host_key(choice), choice, sessions.renew)
+    return paired_maker(sessions.current, order.host_transport_keys, choice)

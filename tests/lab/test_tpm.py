@@ -129,6 +129,18 @@ def test_pairs_are_minted_on_the_tpm_and_their_cover_is_a_file(office, at_the_tp
         assert listed(office, at_the_tpm, "alice.cover") == left
 
 
+def test_more_keys_than_the_tpm_holds_for_one_session(office, at_the_tpm):
+    """tpm2-abrmd has room for fourteen pairs made, and for 27 keys used."""
+    count = 29
+    facts = json.loads(
+        provision(office, at_the_tpm, "mint", "--custody", "split", "--count", str(count), "--json",
+                  out="many.batch", cover="many.cover").stdout
+    )  # fmt: skip
+    assert facts["pairs"] == count == len(listed(office, at_the_tpm, "many.cover"))
+    provision(office, at_the_tpm, "adopt", "--label", "carnet *", "--count", str(count),
+              out="adopted.batch", cover_out="adopted.cover")  # fmt: skip
+
+
 def test_a_cover_that_the_tpms_officer_did_not_sign_is_refused(office, at_the_tpm):
     place = office.world.client.directory
     forged = place / "forged.cover"
