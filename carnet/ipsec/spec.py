@@ -149,7 +149,8 @@ def _matches(pattern: re.Pattern[str], *values: str) -> bool:
 
 def _all_networks(networks: tuple[str, ...]) -> bool:
     try:
-        return all(ip_network(network) for network in networks)
+        # A zone (RFC 4007 section 11) may be any text, and daemons are told it as it is.
+        return all("%" not in network and ip_network(network) for network in networks)
     except ValueError:
         return False
 
@@ -158,7 +159,7 @@ def _virtual_address_fits(mode: Mode, address: str | None) -> bool:
     if address is None or mode is Mode.TRANSPORT:
         return address is None and mode is Mode.TRANSPORT
     try:
-        return bool(ip_address(address))
+        return "%" not in address and bool(ip_address(address))
     except ValueError:
         return False
 

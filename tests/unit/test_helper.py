@@ -400,6 +400,25 @@ NONSENSE = {
     "any identity": changed(remote_identity="%any"),
     "a short key": changed(psk="AAAA"),
     "a long key": changed(psk="A" * 4000),
+    "a network with a zone": changed(remote_networks=["fd00::%}; flush ruleset"]),
+    "an address with a zone": changed(virtual_address="fd00::%\n leftupdown=/x"),
+    "a block with a zone": json.dumps(
+        {
+            "call": "close",
+            "block": {"name": NAME, "networks": ["fd00::%; x"], "targets": ["::2"], "hosts": []},
+        }
+    ).encode(),
+    "a Host with a zone": json.dumps(
+        {
+            "call": "close",
+            "block": {
+                "name": NAME,
+                "networks": [],
+                "targets": ["::2"],
+                "hosts": [["fd00::%; x", 80]],
+            },
+        }
+    ).encode(),
     "too many networks": changed(remote_networks=["10.0.0.0/8"] * 33),
     "no Target": changed(remote_addresses=[]),
     "a lifetime of ages": changed(lifetime=10**12),
