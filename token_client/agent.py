@@ -15,8 +15,7 @@ from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import inside
-from carnet.ipsec.spec import Mode, Role, TunnelSpec, comes_back
-from carnet.objectives import Objective
+from carnet.ipsec.spec import Role, TunnelSpec, comes_back
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire import cbor
@@ -27,6 +26,7 @@ from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
 from token_client.booklet import Booklet
 from token_client.closing import Closing, release
+from token_client.granted import refuse_another
 from token_client.host import HostSender
 from token_client.nat import reachable_first
 from token_client.pending import Pending, PendingStore
@@ -208,7 +208,7 @@ class Exchange:
         info = action.grant.tunneling_info
         try:
             with self._means.steps.part(9):
-                self._check(action.grant)
+                refuse_another(action.grant.tunneling_info, self._request)
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
                 lifetime = max(1, info.expires - int(time.time()))
                 request_id = self._request.request_id
@@ -235,23 +235,6 @@ class Exchange:
             return self._failed(error, action.grant)
         crash.reach("client.configured")
         return step.TunnelConfigured(action.grant)
-
-    def _check(self, grant: Grant) -> None:
-        """Refuse an answer that grants another thing than was asked for."""
-        info = grant.tunneling_info
-        if info.objective_id != self._wish.objective_id:
-            raise IPsecError("Target granted another objective than was asked for; nothing is up.")
-        if self._wish.networks is not None and set(info.networks) != set(self._wish.networks):
-            raise IPsecError("Target granted other networks than were asked for; nothing is up.")
-        drivers = self._request.request_info.drivers
-        if info.ike_version < max(max(each.ike_versions) for each in drivers):
-            raise IPsecError("Target granted an older IKE than this machine has; nothing is up.")
-        # Without networks it is Target alone, and only without IPsec are there networks
-        # and no tunnel mode: another mode would leave open what was to be closed.
-        native = info.objective_id == Objective.NATIVE
-        due = Mode.TRANSPORT if native or not info.networks else Mode.TUNNEL
-        if info.mode != due:
-            raise IPsecError("Target granted another mode than was asked for; nothing is up.")
 
     def _remember_session(self, grant: Grant) -> Session:
         info = grant.tunneling_info

@@ -1,0 +1,51 @@
+"""What Target grants is what was asked for, or nothing comes up."""
+
+import pytest
+from msgspec.structs import replace
+
+from carnet.errors import IPsecError
+from carnet.wire.messages import ClientDriver
+from tests.unit.examples import make_request, make_tunneling_info
+from token_client.granted import refuse_another
+
+NETWORKS = ("10.20.0.0/16",)
+GRANTED = make_tunneling_info(networks=NETWORKS)
+
+
+def with_ike(*versions):
+    """The request of a machine whose drivers have these versions of IKE, each."""
+    drivers = tuple(
+        ClientDriver(
+            name=f"driver-{at}", ike_versions=each, objectives=(3,), modes=("tunnel",), ppk=False
+        )
+        for at, each in enumerate(versions)
+    )
+    return make_request(networks=NETWORKS, drivers=drivers)
+
+
+@pytest.mark.parametrize(
+    ("drivers", "granted"), [([(2, 1)], 2), ([(2,)], 2), ([(1,)], 1), ([(1,)], 2)], ids=str
+)
+def test_what_was_asked_for_is_taken(drivers, granted):
+    refuse_another(replace(GRANTED, ike_version=granted), with_ike(*drivers))
+
+
+@pytest.mark.parametrize("drivers", [[(2, 1)], [(2,)], [(1,), (2, 1)]], ids=str)
+def test_an_older_ike_than_this_machine_has_is_refused(drivers):
+    with pytest.raises(IPsecError, match="granted an older IKE than this machine has"):
+        refuse_another(replace(GRANTED, ike_version=1), with_ike(*drivers))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"objective_id": 2}, "another objective"),
+        ({"networks": ("10.0.0.0/8",)}, "other networks"),
+        ({"networks": ()}, "other networks"),
+        ({"mode": "transport"}, "another mode"),
+    ],
+    ids=str,
+)
+def test_another_thing_than_was_asked_for_is_refused(changes, what):
+    with pytest.raises(IPsecError, match=f"granted {what}.*nothing is up"):
+        refuse_another(replace(GRANTED, **changes), with_ike((2, 1)))
