@@ -10,13 +10,15 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from carnet import crash
 from carnet.errors import IKERefusedError, IPsecError
+from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_reports as reports
-from carnet.ipsec import libreswan_routes as routes
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.iproute import interface_towards
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
 from carnet.ipsec.libreswan_watch import Watch
+from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.whole import all_or_nothing
 from carnet.objectives import Objective
@@ -34,6 +36,7 @@ class Libreswan:
         self._tools = Tools(self._socket)
         self._watching: set[Watch] = set()
         self._lock = threading.Lock()
+        self._turn = Turn(self._awaited_in_main_mode, "its session is over")
 
     def answers(self) -> bool:
         """Tell whether the daemon answers this user."""
@@ -41,11 +44,11 @@ class Libreswan:
 
     def capabilities(self) -> Capabilities:
         """Ask the daemon and the kernel what they can carry."""
-        version = reports.version_of(self._tools.whack("--status"))
+        said = self._status()
         return Capabilities(
             driver=self.name,
-            version=version,
-            ike_versions=conf.IKE_VERSIONS,
+            version=reports.version_of(said),
+            ike_versions=reports.ike_versions_of(said),
             objectives=_carried(),
             modes=tuple(Mode),
             ppk=True,
@@ -61,13 +64,24 @@ class Libreswan:
         connection = conf.configuration(spec)
         if spec.objective not in _carried():
             raise conf.cannot_carry(f"the objective {spec.objective.label}")
+        if spec.ike_version == 1 and 1 not in reports.ike_versions_of(self._status()):
+            raise conf.cannot_carry("IKEv1 unless ipsec.conf has ikev1-policy=accept")
         self._tools.make_directory()
-        with all_or_nothing(self.down, spec.name):
+        with self._turn.of(spec), all_or_nothing(self.down, spec.name):
             self._tools.load_secrets(
                 spec.name, conf.secrets(spec), conf.identity(spec.local_identity)
             )
             crash.reach("ipsec.secrets-loaded")
             self._tools.add(spec.name, connection)
+
+    def _awaited_in_main_mode(self) -> list[str]:
+        """Return by which connections anybody may come with IKEv1, ours or not.
+
+        Also those whose tunnel stands and whose key is gone. Libreswan cannot take the
+        connection away from its tunnel, and whoever has a key of her own may in Quick Mode
+        ask for the address and the network of any of them, and is given both.
+        """
+        return reports.open_main_mode(self._status())
 
     def up(self, spec: TunnelSpec) -> TunnelStatus:
         """Initiate IKE (the paper's step 9), and confirm() what came up.
@@ -124,8 +138,9 @@ class Libreswan:
                     " downgraded, so it was ended; ask the operator of Target."
                 )
             head = conf.head(spec)
-            if spec.role is Role.CLIENT:
-                routes.install(head, tunnel.local_address, tunnel.remote_address)
+            if spec.role is Role.CLIENT and spec.virtual_address is not None:
+                interface = interface_towards(tunnel.local_address, tunnel.remote_address)
+                inner_address.install(spec.virtual_address, head.networks, interface)
             return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
 
     def _is_in_udp(self, tunnel: reports.Tunnel) -> bool:
@@ -163,7 +178,7 @@ class Libreswan:
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
         crash.reach("ipsec.terminated")
         if head is not None and head.role is Role.CLIENT and head.virtual_address:
-            routes.remove(head.virtual_address)
+            inner_address.remove(head.virtual_address)
         self._tools.drop_connection(name)
 
     def status(self) -> list[TunnelStatus]:
@@ -187,7 +202,7 @@ class Libreswan:
         for name in doomed:
             self.down(name)
         heads = (self._head_of(name) for name in keep)
-        routes.sweep(head.virtual_address for head in heads if head and head.virtual_address)
+        inner_address.sweep(head.virtual_address for head in heads if head and head.virtual_address)
         return doomed
 
     def watch(self) -> Iterator[TunnelEvent]:
@@ -225,6 +240,9 @@ class Libreswan:
 
     def _tunnels(self, *order: str) -> dict[str, reports.Tunnel]:
         return reports.tunnels(self._tools.whack(*(order or ("--status", "--trafficstatus"))))
+
+    def _status(self) -> str:
+        return self._tools.whack("--status")
 
     def _head_of(self, name: str) -> conf.Head | None:
         try:

@@ -7,9 +7,11 @@ The connection is one section of ipsec.conf(5), as FreeS/WAN had it; PSK and PPK
 import json
 import re
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 
 from carnet.errors import IPsecError
 from carnet.ipsec import libreswan_algorithms as algorithms
+from carnet.ipsec.main_mode import expects_anybody
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import weak_words
 from carnet.objectives import Objective
@@ -23,7 +25,13 @@ IKE_SECONDS = 16
 RETRANSMIT_TIMEOUT = "10s"
 """Since it is looked at only when one is due, this is what makes it 16."""
 
-IKE_VERSIONS = (2,)
+IKE_VERSIONS = (2, 1)
+"""IKEv1 has no PPK, and a wrong pre-shared key shows there only as silence."""
+
+LONGEST_IKEV1 = 24 * 3600
+"""Seconds for which one IKE SA may stand; in IKEv1 the next would need the key again."""
+IKEV1_MARGIN = 1200
+"""Seconds before which it is replaced at the latest: 540, and up to as many again."""
 
 _HEAD = "# carnet "
 
@@ -78,9 +86,20 @@ def render(spec: TunnelSpec) -> str:
 
 
 def _secrets(spec: TunnelSpec, psk: str, ppk: str | None) -> str:
-    ends = f"{identity(spec.local_identity)} {identity(spec.remote_identity)}"
+    ends = _owners(spec)
     lines = f"{ends} : PSK {psk}\n"
     return lines if ppk is None else lines + f'{ends} : PPKS "{spec.ppk_id}" {ppk}\n'
+
+
+def _owners(spec: TunnelSpec) -> str:
+    """Return for whom the keys are: in IKEv1 by address, since there is no name yet."""
+    local, remote = identity(spec.local_identity), identity(spec.remote_identity)
+    if spec.ike_version != 1:
+        return f"{local} {remote}"
+    if spec.role is Role.TARGET:
+        # The last is no peer's: by it the key is known to have been read.
+        return f"{spec.local_addresses[0]} %any {local}"
+    return f"{local} {spec.remote_addresses[0]}"
 
 
 def identity(name: str) -> str:
@@ -92,10 +111,8 @@ def _common(spec: TunnelSpec) -> dict[str, str]:
     return {
         "auto": "add",
         "authby": "secret",
-        "ikev2": "insist" if spec.ike_version == 2 else "no",  # noqa: PLR2004
         "type": str(spec.mode),
         "ppk": "insist" if spec.ppk is not None else "no",
-        "ikelifetime": IKE_LIFETIME,
         "salifetime": CHILD_LIFETIME,
         # Whether a lost tunnel comes back is for the agent to say, with a fresh key.
         "keyingtries": "1",
@@ -106,7 +123,16 @@ def _common(spec: TunnelSpec) -> dict[str, str]:
         "mobike": "no",
         # Address and route inside the tunnel are ours to set.
         "leftupdown": "%disabled",
-    }
+    } | (_IKEV1 if spec.ike_version == 1 else _IKEV2)
+
+
+_IKEV2 = {"ikev2": "insist", "ikelifetime": IKE_LIFETIME}
+_IKEV1 = {
+    "ikev2": "no",
+    "ikelifetime": f"{LONGEST_IKEV1}s",
+    # Without it nobody asks whether the peer lives; as long as strongSwan waits.
+    "dpdtimeout": "165s",
+}
 
 
 def _algorithms(spec: TunnelSpec) -> dict[str, str]:
@@ -120,17 +146,27 @@ def _algorithms(spec: TunnelSpec) -> dict[str, str]:
 
 def _ends(spec: TunnelSpec) -> dict[str, str]:
     local, remote = spec.local_addresses, spec.remote_addresses
-    return {
+    ends = {
         "left": local[0] if local else "%defaultroute",
         "leftid": identity(spec.local_identity),
         "right": remote[0] if remote else "%any",
         "rightid": identity(spec.remote_identity),
     }
+    if expects_anybody(spec):
+        return ends | {"leftid": local[0], "rightid": "%any"}
+    return ends | ({"rightid": remote[0]} if spec.ike_version == 1 else {})
 
 
 def _inside(spec: TunnelSpec) -> dict[str, str]:
-    """Client asks for its address inside the tunnel; Target has just that one to give."""
+    """Client asks for its address inside the tunnel; Target has just that one to give.
+
+    In IKEv1 the Client sets it herself: Mode Config with strongSwan comes to no end.
+    """
     address = spec.virtual_address or ""
+    if spec.ike_version == 1:
+        here = spec.local_networks or (str(ip_network(address)),)
+        there = spec.remote_networks or (str(ip_network(address)),)
+        return {"leftsubnet": here[0], "rightsubnet": there[0]}
     if spec.role is Role.TARGET:
         return {
             "leftsubnet": spec.local_networks[0],
@@ -159,6 +195,7 @@ def refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
     due = (spec.objective is Objective.ESP, spec.objective is Objective.AH)
     tunnel = spec.mode is Mode.TUNNEL
     client = spec.role is Role.CLIENT
+    old = spec.ike_version == 1
     for refused, what in (
         (spec.objective is Objective.NATIVE, "a session without IPsec (it knows no RFC 6023)"),
         (
@@ -168,6 +205,8 @@ def refuse_what_cannot_be_carried(spec: TunnelSpec) -> None:
         (spec.ike_version not in IKE_VERSIONS, f"IKEv{spec.ike_version}"),
         ((bool(spec.esp_proposals), bool(spec.ah_proposals)) != due, "such proposals"),
         (not spec.ike_proposals, "a tunnel without proposals"),
+        (old and spec.ppk is not None, "a post-quantum key with IKEv1"),
+        (old and spec.lifetime > LONGEST_IKEV1 - IKEV1_MARGIN, "such a long session with IKEv1"),
         (bool(weak), f"the weak algorithms {', '.join(weak)}"),
         (tunnel and len(networks) != 1, "a tunnel to other than one network"),
         (tunnel and _versions(spec) > 1, "one IP version inside another"),

@@ -34,14 +34,17 @@ _TRAFFIC = re.compile(
 )
 _CONNECTION = re.compile(r"^000 " + _OF + r":(?P<rest>.*)$")
 _ENDS = re.compile(
-    r" (?:(?P<here>[0-9a-f.:]+/\d+)===)?(?P<local>[^\[]+)\[(?P<local_id>[^,\]]+)[^\]]*\].*?\.\.\."
-    r".*?\[(?P<remote_id>[^,\]]+)[^\]]*\](?:===(?P<there>[0-9a-f.:]+/\d+))?;"
+    r" (?:(?P<here>[0-9a-f.:]+/\d+)===)?[^\[;]+?(?:\[(?P<local_id>[^,\]]+)[^\]]*\])?"
+    r"(?:---[^\[;]+?)?\.\.\.(?:[^\[;]+?---)?(?P<remote>[^\[;=]+)"
+    r"(?:\[(?P<remote_id>[^,\]]+)[^\]]*\])?(?:===(?P<there>[0-9a-f.:]+/\d+))?;"
 )
+"""An end that is called by its address has no name in it."""
 _VERSION = re.compile(r"pluto_version=([^,\s]+)")
-_IKE_SA = re.compile(r"IKE SA #(\d+)|isakmp#(\d+)")
+_IKE_SA = re.compile(r"(?:IKE|ISAKMP) SA #(\d+)")
 
 _CHILD_STATES = ("established Child SA", "IPsec SA established")
-_IKE_STATES = ("established IKE SA", "ISAKMP SA established")
+_IKE_STATES = ("established IKE SA", "IKE SA established")
+"""As IKEv2 and IKEv1 call them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Tunnel:
     local_address: str = ""
     remote_address: str = ""
     identities: tuple[str, str] = ("", "")
+    """Empty: the end's own address."""
     selectors: tuple[str | None, str | None] = (None, None)
     """Here and there; None: the end itself."""
     policy: frozenset[str] = frozenset()
@@ -83,6 +87,26 @@ def version_of(said: str) -> str:
     return found.group(1) if found else ""
 
 
+def ike_versions_of(said: str) -> tuple[int, ...]:
+    """Return which versions of IKE the daemon takes, from its status: IKEv1 is an option."""
+    return (2, 1) if "ikev1-policy=accept" in said else (2,)
+
+
+def open_main_mode(said: str) -> list[str]:
+    """Return by which connections anybody may come with IKEv1, ours or not, from its status."""
+    anywhere, old = set(), set()
+    for line in said.splitlines():
+        match = _CONNECTION.search(line)
+        if match is None or "[" in line.partition(":")[0]:
+            continue
+        rest = match["rest"]
+        if re.match(r" [^ ].*\.\.\.(?:.*---)?%any", rest):
+            anywhere.add(match["name"])
+        if re.match(r" +policy: IKEv1\b", rest):
+            old.add(match["name"])
+    return sorted(anywhere & old)
+
+
 def tunnels(said: str) -> dict[str, Tunnel]:
     """Return the tunnels of ours, by name, from the output of `--status --trafficstatus`."""
     found: dict[str, Tunnel] = {}
@@ -103,7 +127,7 @@ def _read_state(tunnel: Tunnel, match: "re.Match[str]") -> Tunnel:
     if what not in _CHILD_STATES or number < tunnel.child_sa:
         return tunnel
     owner = _IKE_SA.search(match["rest"])
-    ike_sa = int(owner.group(1) or owner.group(2)) if owner else 0
+    ike_sa = int(owner.group(1)) if owner else 0
     return replace(tunnel, child_sa=number, ike_sa=ike_sa, port=int(match["port"]))
 
 
@@ -138,15 +162,30 @@ def _read_connection(tunnel: Tunnel, match: "re.Match[str]") -> Tunnel:
     if key == "policy":
         return replace(tunnel, policy=frozenset(value.rstrip(";").split("+")))
     if key.endswith("algorithm newest"):
-        suite = value.partition(";")[0]
+        suite, _, group = value.partition("; pfsgroup=")
         if key.startswith("IKE"):
             return replace(tunnel, ike_suite=algorithms.ike_suite(suite))
-        return replace(tunnel, child_suite=algorithms.child_suite(suite))
+        found = algorithms.child_suite(suite)
+        return replace(tunnel, child_suite=found + _key_exchange(tunnel, group))
     ends = _ENDS.match(rest)
     if ends is None:
         return tunnel
-    identities = (ends["local_id"].lstrip("@"), ends["remote_id"].lstrip("@"))
+    identities = (_name(ends["local_id"]), _name(ends["remote_id"]))
     return replace(tunnel, identities=identities, selectors=(ends["here"], ends["there"]))
+
+
+def _key_exchange(tunnel: Tunnel, group: str) -> tuple[str, ...]:
+    """Return that of an IPsec SA: in IKEv1 the first has one (RFC 2409 section 5.5)."""
+    if "IKEv1" not in tunnel.policy or group == _NO_GROUP:
+        return ()
+    return tunnel.ike_suite[-1:] if group == _GROUP_OF_IKE else algorithms.child_suite(group)
+
+
+_GROUP_OF_IKE, _NO_GROUP = "<Phase1>", "<N/A>"
+
+
+def _name(identity: str | None) -> str:
+    return (identity or "").lstrip("@")
 
 
 _READERS = (
@@ -182,10 +221,9 @@ def shortfalls(spec: TunnelSpec, tunnel: Tunnel | None, *, encapsulated: bool) -
         return ["it is not established"]
     protocol = "AH" if spec.objective is Objective.AH else "ESP"
     proposals = spec.ah_proposals if protocol == "AH" else spec.esp_proposals
-    identities = (spec.local_identity, spec.remote_identity)
     checks = {
         f"it is not IKEv{spec.ike_version}": f"IKEv{spec.ike_version}" in tunnel.policy,
-        "it is not between the two identities": tunnel.identities == identities,
+        "it is not between the two identities": _identities_fit(spec, tunnel.identities),
         "its IKE algorithms were not proposed": is_proposed(tunnel.ike_suite, spec.ike_proposals),
         "it has no post-quantum key": spec.ppk is None or "PPK_INSIST" in tunnel.policy,
         "there is NAT on the way, which it does not survive": (
@@ -197,6 +235,15 @@ def shortfalls(spec: TunnelSpec, tunnel: Tunnel | None, *, encapsulated: bool) -
         "its networks are others": _networks(tunnel.selectors) == _networks(_selectors(spec)),
     }
     return [shortfall for shortfall, holds in checks.items() if not holds]
+
+
+def _identities_fit(spec: TunnelSpec, found: tuple[str, str]) -> bool:
+    """Whether each end is called as agreed: in IKEv1 Target by its address, others anything."""
+    if spec.ike_version != 1:
+        return found == (spec.local_identity, spec.remote_identity)
+    if spec.role is Role.TARGET:
+        return not found[0]
+    return found == (spec.local_identity, "")
 
 
 def _floated(spec: TunnelSpec, tunnel: Tunnel) -> bool:

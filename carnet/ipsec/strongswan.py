@@ -1,9 +1,9 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from vici.exception import CommandException
 from carnet import crash
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import bundle as bundles
+from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
-from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.ipsec.main_mode import Turn
+from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
     cannot_carry,
@@ -76,7 +78,7 @@ class StrongSwan:
         self._ike_time_limit = ike_time_limit
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
-        self._main_mode = threading.Lock()
+        self._turn = Turn(self._awaited_in_main_mode, "it has come")
 
     def answers(self) -> bool:
         """Tell whether the daemon accepts this user at its socket."""
@@ -107,7 +109,7 @@ class StrongSwan:
         """
         refuse_what_cannot_be_carried(spec)
         self._refuse_what_is_not_here(spec)
-        with self._in_turn(spec), all_or_nothing(self.down, spec.name), self._session() as session:
+        with self._turn.of(spec), all_or_nothing(self.down, spec.name), self._session() as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
             crash.reach("ipsec.secrets-loaded")
@@ -118,32 +120,17 @@ class StrongSwan:
             for connection in messages.connections(spec):
                 session.load_conn(connection)
 
-    @contextmanager
-    def _in_turn(self, spec: TunnelSpec) -> Iterator[None]:
-        """Let one traveller at a time be awaited with IKEv1.
-
-        Main mode chooses the pre-shared key before it knows who comes (RFC 2409 section
-        5.4), so that of two who may come from anywhere one would be given the other's.
-        Raises IPsecError while another is awaited.
-        """
-        if spec.ike_version != 1 or spec.role is not Role.TARGET:
-            yield
-            return
-        with self._main_mode:
-            awaited = [name for name in self._awaited_in_main_mode() if name != spec.name]
-            if awaited:
-                raise IPsecError(
-                    f"Another peer is awaited with IKEv1 ({awaited[0]}), and main mode tells no"
-                    " two apart; wait until it has come."
-                )
-            yield
-
     def _awaited_in_main_mode(self) -> list[str]:
         """Return which connections anybody may come by with IKEv1, ours or not."""
+        listed = self._connections().items()
+        return [name for name, conn in listed if reports.is_open_main_mode(conn)]
+
+    def _connections(self, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return how the daemon lists its connections, by name, or the named one alone."""
+        wanted = {"ike": name} if name else {}
         with self._session() as session:
-            listed = [text(each) for each in session.list_conns()]
-        found = {name: conn for each in listed for name, conn in each.items()}
-        return [name for name, conn in found.items() if reports.is_open_main_mode(conn)]
+            listed = [text(each) for each in session.list_conns(wanted)]
+        return {name: connection for each in listed for name, connection in each.items()}
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._socket)
@@ -165,6 +152,9 @@ class StrongSwan:
         of it is left then.
         """
         with all_or_nothing(self.down, spec.name):
+            if messages.sets_its_address(spec):
+                # At no interface of the way to Target: charon's own routes lead there.
+                inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
             for part in parts(spec):
                 self._initiate(part)
                 crash.reach("ipsec.initiated")
@@ -284,6 +274,8 @@ class StrongSwan:
         """End the tunnel and remove all of it; nothing to end is no error."""
         self._end(name)
         crash.reach("ipsec.terminated")
+        for address in _own_addresses(self._connections(name)):
+            inner_address.remove(address)
         with open_session(self._socket) as session:
             for connection in text(session.get_conns())["conns"]:
                 if tunnel_of(connection) == name:
@@ -344,13 +336,8 @@ class StrongSwan:
 
     def _peers(self) -> dict[str, Sequence[str]]:
         """Return at which addresses the peer of each tunnel is expected, as far as it is loaded."""
-        with open_session(self._socket) as session:
-            listed = [text(each) for each in session.list_conns()]
-        return {
-            tunnel_of(name): connection["remote_addrs"]
-            for each in listed
-            for name, connection in each.items()
-        }
+        listed = self._connections().items()
+        return {tunnel_of(name): connection["remote_addrs"] for name, connection in listed}
 
     def sweep(self, keep: frozenset[str]) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
@@ -358,6 +345,8 @@ class StrongSwan:
         for name in doomed:
             self.down(name)
         bundles.sweep(reqids(name)[0] for name in keep)
+        kept = {name: each for name, each in self._connections().items() if name in keep}
+        inner_address.sweep(_own_addresses(kept))
         return doomed
 
     def installed(self) -> frozenset[str]:
@@ -444,6 +433,11 @@ def _settling(condition: retry_base) -> Retrying:
 
 def _as_it_is(state: RetryCallState) -> Any:
     return state.outcome.result() if state.outcome else None
+
+
+def _own_addresses(connections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the virtual addresses that Clients have set by themselves."""
+    return [each for listed in connections.values() for each in reports.own_address(listed)]
 
 
 def _unload_keys(session: Session, name: str) -> None:

@@ -7,6 +7,7 @@ what swanctl.conf(5) says.
 from ipaddress import ip_network
 from typing import Any
 
+from carnet.ipsec.main_mode import expects_anybody
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_parts import AH_HALF, Part, parts
 from carnet.objectives import Objective
@@ -15,6 +16,8 @@ Message = dict[str, Any]
 
 IKE_REKEY_TIME = "4h"
 CHILD_REKEY_TIME = "1h"
+IKEV1_LIFETIME = "24h"
+"""The longest that Libreswan lets an IKE SA live."""
 
 MASK = "(hidden)"
 
@@ -57,13 +60,13 @@ def shared_keys(spec: TunnelSpec) -> list[Message]:
     return keys
 
 
-def expects_anybody(spec: TunnelSpec) -> bool:
-    """Whether the peer may name itself as it likes: in IKEv1, to Target.
+def sets_its_address(spec: TunnelSpec) -> bool:
+    """Whether the Client sets her address inside by herself, since nobody gives it to her.
 
-    The key is chosen before a name is heard, and Windows has no name but its address.
-    Who it is, the key alone says.
+    In IKEv1, where Libreswan's Mode Config and strongSwan's do not come to an end.
     """
-    return spec.ike_version == 1 and spec.role is Role.TARGET
+    client = spec.role is Role.CLIENT
+    return client and spec.ike_version == 1 and spec.virtual_address is not None
 
 
 def _owners(spec: TunnelSpec, part: Part) -> tuple[str, ...]:
@@ -97,8 +100,7 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
         "fragmentation": "yes",
         "encap": _YES_NO[spec.force_udp],
         "dpd_delay": f"{spec.dead_peer_seconds}s",
-        # IKEv1 renews an IKE SA by authenticating anew.
-        "rekey_time": "0" if spec.ike_version == 1 else IKE_REKEY_TIME,
+        **_ike_lifetime(spec),
         # The pre-shared key may be forgotten by then: there is nothing to authenticate with.
         "reauth_time": "0",
         "send_certreq": "no",
@@ -108,6 +110,17 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
     else:
         settings["childless"] = "force"
     return settings | _ppk(part) | _virtual_address(spec, part)
+
+
+def _ike_lifetime(spec: TunnelSpec) -> Message:
+    """IKEv1 renews an IKE SA by authenticating anew, and tells the peer how long it lives.
+
+    Alone, `over_time` is only told: without it the peer is told none, and Libreswan
+    replaces the IKE SA at once and for ever.
+    """
+    if spec.ike_version == 1:
+        return {"rekey_time": "0", "over_time": IKEV1_LIFETIME}
+    return {"rekey_time": IKE_REKEY_TIME}
 
 
 def _itself(spec: TunnelSpec, part: Part) -> str:
@@ -121,10 +134,11 @@ def _peer(spec: TunnelSpec, part: Part) -> str:
 
 
 def _inner_address(spec: TunnelSpec) -> Message:
-    """Return the selector of a peer that sets its virtual address itself, as IKEv1's may."""
-    if not expects_anybody(spec) or spec.virtual_address is None:
+    """Return the selector of a Client that sets her virtual address herself, as IKEv1's may."""
+    if spec.ike_version != 1 or spec.virtual_address is None:
         return {}
-    return {"remote_ts": [str(ip_network(spec.virtual_address))]}
+    selector = "remote_ts" if spec.role is Role.TARGET else "local_ts"
+    return {selector: [str(ip_network(spec.virtual_address))]}
 
 
 def _may_move(spec: TunnelSpec) -> bool:
@@ -144,7 +158,7 @@ def _ppk(part: Part) -> Message:
 
 def _virtual_address(spec: TunnelSpec, part: Part) -> Message:
     """Client asks for its address inside the tunnel; Target has just that one to give."""
-    if not part.takes_address:
+    if not part.takes_address or sets_its_address(spec):
         return {}
     if spec.role is Role.TARGET:
         return {"pools": [spec.name]}

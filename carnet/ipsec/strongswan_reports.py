@@ -8,9 +8,8 @@ from typing import Any
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
-from carnet.ipsec.spec import Role, TunnelSpec, crosses_nat
+from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
-from carnet.ipsec.strongswan_messages import expects_anybody
 from carnet.ipsec.strongswan_parts import (
     LAST,
     NATIVE,
@@ -28,6 +27,7 @@ from carnet.objectives import Objective
 Report = Mapping[str, Any]
 
 _ANYWHERE = "%any"
+_TO_BE_GIVEN = "dynamic"
 _LIVE_IKE = ("ESTABLISHED", "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
 _BEING_DELETED = "DELETING"
@@ -109,13 +109,14 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     up = [part for part, ike_sa in sas.items() if is_up(part, ike_sa)]
     first = next(iter(sas.values()))
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
+    role = _role(sas, peer)
     return TunnelStatus(
         name=name,
-        role=_role(sas, peer),
+        role=role,
         established=is_whole(part_of(part) for part in up),
         local_address=first["local-host"],
         remote_address=first["remote-host"],
-        virtual_address=next(iter(_all_virtual_addresses(sas)), None),
+        virtual_address=_virtual_address(sas, role),
         ike_suite="-".join(suite(first)),
         child_suite=", ".join(filter(None, map(_child_suite, reversed(inner)))),
         encapsulated=any(child.get("encap") == "yes" for child in inner),
@@ -124,6 +125,33 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
         bytes_out=_count(first, "bytes-out"),
         established_seconds=int(first.get("established", 0)),
     )
+
+
+def own_address(connection: Report) -> list[str]:
+    """Return the virtual address that a Client sets herself, as her connection is listed."""
+    if connection["version"] != "IKEv1" or _ANYWHERE in connection["remote_addrs"]:
+        return []
+    children = connection.get("children", {}).values()
+    return [each for child in children for each in _single(child["mode"], child["local-ts"])]
+
+
+def _virtual_address(sas: Mapping[str, Report], role: Role) -> str | None:
+    """Return the Client's address inside: given to her, or in IKEv1 her end's only selector."""
+    given = _all_virtual_addresses(sas)
+    if given:
+        return given[0]
+    end = "local-ts" if role is Role.CLIENT else "remote-ts"
+    children = [live_child(sa) or {} for sa in sas.values() if sa.get("version") == "1"]
+    own = [each for child in children for each in _single(child["mode"], child[end])]
+    return own[0] if own else None
+
+
+def _single(mode: str, selectors: Sequence[str]) -> list[str]:
+    """Return the one address that a tunnel's end consists of, if it is one."""
+    if mode.lower() != Mode.TUNNEL or len(selectors) != 1 or selectors[0] == _TO_BE_GIVEN:
+        return []
+    network = ip_network(selectors[0])
+    return [str(network.network_address)] if network.num_addresses == 1 else []
 
 
 def _child_suite(child: Report) -> str:
@@ -164,8 +192,8 @@ def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
 def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
     child = live_child(ike_sa) or {}
     addresses = [spec.virtual_address] if part.takes_address else []
-    # A peer with IKEv1 may set it itself; its selector is compared below.
-    allowed = (addresses, []) if expects_anybody(spec) else (addresses,)
+    # A Client with IKEv1 may set it herself; its selector is compared below.
+    allowed = (addresses, []) if spec.ike_version == 1 else (addresses,)
     checks = {
         f"it is not IKEv{spec.ike_version}": ike_sa.get("version") == str(spec.ike_version),
         "it is not between the two identities": _identities_fit(spec, part, ike_sa),

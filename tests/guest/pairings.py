@@ -87,10 +87,5 @@ _OLD_KINDS = (
     (1, Objective.ESP, Mode.TUNNEL, False, 4),
     (1, Objective.AH, Mode.TRANSPORT, False, 4),
 )
-"""Where both ends have IKEv1: the Libreswan driver has IKEv2 alone."""
 
-PAIRINGS = tuple(
-    Pairing(*daemons, *kind)
-    for daemons in _DAEMONS
-    for kind in (_KINDS if "libreswan" in daemons else _KINDS + _OLD_KINDS)
-)
+PAIRINGS = tuple(Pairing(*daemons, *kind) for daemons in _DAEMONS for kind in _KINDS + _OLD_KINDS)

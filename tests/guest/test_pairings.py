@@ -16,7 +16,7 @@ from lab.world import World
 from tests.guest.daemons import Seat
 from tests.guest.gateways import ends_of
 from tests.guest.offices import BY_VERSION, fetch, watched
-from tests.guest.pairings import PAIRINGS
+from tests.guest.pairings import PAIRINGS, Pairing
 from tests.lab.conftest import Ends
 from tests.lab.offices import FILE, FILE_SERVER
 
@@ -122,6 +122,36 @@ def test_a_newer_tunnel_keeps_the_network_when_the_older_ends(world, both):
     assert fetch(world.client, BY_VERSION[4].server)
     end(world, *both, newer)
     assert "10.99.0.8" not in addresses(world.client)
+
+
+def test_libreswan_has_one_session_with_ikev1_at_a_time(world, both):
+    """Of two, each could ask for the other's address and network, and would be given them."""
+    older, newer = (old_fresh(address) for address in ("10.99.0.7", "10.99.0.8"))
+    with world.target.network():
+        both[1].install(older.target)
+        refuses(both[1], newer)
+    connect(world, both, older)
+    with world.target.network():
+        both[1].forget_secrets(older.name)
+        refuses(both[1], newer)
+        assert both[1].confirm(older.target).established
+    end(world, *both, older)
+    connect(world, both, newer)
+    end(world, *both, newer)
+
+
+def refuses(driver, ends):
+    before = driver.installed()
+    with pytest.raises(IPsecError, match=r"awaited with IKEv1.*until its session is over"):
+        driver.install(ends.target)
+    assert driver.installed() == before
+
+
+def old_fresh(address):
+    """The same with IKEv1."""
+    pairing = Pairing("libreswan", "libreswan", 1, Objective.ESP, Mode.TUNNEL, False)
+    made = pairing.ends
+    return Ends(*(replace(each, virtual_address=address) for each in (made.client, made.target)))
 
 
 def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):

@@ -1,6 +1,5 @@
 """IKEv1 main mode with a pre-shared key, between real daemons: a client behind NAT, a gateway."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,7 @@ from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
 from lab.waiting import wait_until
 
 from .conftest import Ends, started, two_ends
-from .test_strongswan import PLAN, connect, fetch, ike_sa, install
+from .test_strongswan import PLAN, fetch, ike_sa, install
 
 IKE = ("aes256-sha256-modp2048",)
 ESP = ("aes256-sha256-modp2048",)
@@ -23,6 +22,13 @@ def ends_of(**changes) -> Ends:
     ends, suites = two_ends(**changes), {"ike_proposals": IKE, "esp_proposals": ESP}
     both = (replace(end, ike_version=1, **suites) for end in (ends.client, ends.target))
     return Ends(*both)
+
+
+def connect(client, target, ends) -> None:
+    """The driver sets the address inside: where it does, is where the test is."""
+    install(client, target, ends)
+    with client.machine.network():
+        client.driver.up(ends.client)
 
 
 def await_standing(target, name) -> None:
@@ -64,30 +70,43 @@ def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
     )
     assert target.driver.confirm(ends.target).established
     assert fetch(client.machine, work_file) == PLAN
-    client.driver.down(ends.name)
+    assert addresses_inside(client) == ["10.99.0.7"]
+    end(client, ends.name)
     target.driver.down(ends.name)
     assert (client.left(), target.left()) == ([], [])
+    assert addresses_inside(client) == []
 
 
-@pytest.fixture
-def own_address(client) -> Iterator[str]:
-    address = f"{two_ends().client.virtual_address}/32"
-    client.machine.run(["ip", "address", "add", address, "dev", "lo"])
-    yield address
-    client.machine.run(["ip", "address", "del", address, "dev", "lo"])
+def addresses_inside(gateway) -> list[str]:
+    listed = gateway.machine.run(["ip", "-o", "-4", "address"]).stdout.split()
+    return [each.split("/")[0] for each in listed if each.startswith("10.99.")]
 
 
-def test_a_peer_that_names_itself_by_its_address_and_sets_its_own_address_inside(
-    client, target, own_address, work_file
+def end(gateway, name) -> None:
+    with gateway.machine.network():
+        gateway.driver.down(name)
+
+
+def test_what_a_client_has_set_herself_is_swept_after_her_daemon_was_killed(client, target):
+    ends = ends_of()
+    connect(client, target, ends)
+    client.charon.kill()
+    assert addresses_inside(client) == ["10.99.0.7"]
+    client.charon.start()
+    with client.machine.network():
+        client.driver.sweep(frozenset())
+    assert addresses_inside(client) == []
+
+
+def test_a_peer_that_names_itself_by_its_address_and_asks_for_its_address_inside(
+    client, target, work_file
 ):
     ends = ends_of()
     target.driver.install(ends.target)
     (connection,) = messages.connections(ends.client)
     mine = connection[ends.name]
-    del mine["vips"]
-    mine["local"] = {"auth": "psk", "id": CLIENT_ADDRESS}
-    child = mine["children"][ends.name]
-    child["local_ts"] = [own_address]
+    mine |= {"vips": ["10.99.0.7"], "local": {"auth": "psk", "id": CLIENT_ADDRESS}}
+    del mine["children"][ends.name]["local_ts"]
     (key,) = messages.shared_keys(ends.client)
     with client.session() as session:
         session.load_shared(key)
@@ -105,14 +124,16 @@ def test_two_travellers_behind_one_nat_come_one_after_the_other(world, lane, cli
     with pytest.raises(IPsecError, match=f"awaited with IKEv1 \\({first.name}\\)"):
         target.driver.install(second.target)
     assert target.driver.installed() == {first.name}
-    client.driver.up(first.client)
+    with client.machine.network():
+        client.driver.up(first.client)
     await_standing(target, first.name)
     target.driver.forget_secrets(first.name)
-    install(other, target, second)
-    other.driver.up(second.client)
+    connect(other, target, second)
     await_standing(target, second.name)
     assert target.driver.confirm(second.target).virtual_address == "10.99.0.8"
     assert target.driver.confirm(first.target).virtual_address == "10.99.0.7"
+    end(other, second.name)
+    end(client, first.name)
     other.charon.stop()
 
 

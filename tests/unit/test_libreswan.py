@@ -19,7 +19,15 @@ from carnet.ipsec.libreswan_conf import (
     render,
     secrets,
 )
-from carnet.ipsec.libreswan_reports import not_up, shortfalls, status, tunnels, version_of
+from carnet.ipsec.libreswan_reports import (
+    ike_versions_of,
+    not_up,
+    open_main_mode,
+    shortfalls,
+    status,
+    tunnels,
+    version_of,
+)
 from carnet.ipsec.libreswan_tools import LIBEXEC, Tools, is_in_memory
 from carnet.ipsec.spec import Mode, Role
 from carnet.objectives import Objective
@@ -56,6 +64,38 @@ RECORDED_V6 = """\
 """  # noqa: E501
 
 
+RECORDED_IKEV1 = """\
+000 sendca=none, ikev1-policy=accept, ocsp-enable=no
+000 "carnet-7": 10.20.0.0/16===198.51.100.2...%any===10.99.0.7/32; unrouted; eroute owner: #0
+000 "carnet-7":   policy: IKEv1+PSK+ENCRYPT+TUNNEL+PFS+IKE_FRAG_ALLOW+ESN_NO;
+000 "carnet-7"[2]: 10.20.0.0/16===198.51.100.2...192.168.77.2[@client-7]===10.99.0.7/32; erouted; eroute owner: #2
+000 "carnet-7"[2]:   policy: IKEv1+PSK+ENCRYPT+TUNNEL+PFS+IKE_FRAG_ALLOW+ESN_NO;
+000 "carnet-7"[2]:   IKEv1 algorithm newest: AES_CBC_256-HMAC_SHA2_256-MODP2048
+000 "carnet-7"[2]:   ESP algorithm newest: AES_CBC_256-HMAC_SHA2_256_128; pfsgroup=<Phase1>
+000 "gateway": 192.0.2.1...192.0.2.2; unrouted; eroute owner: #0
+000 "gateway":   policy: IKEv1+PSK+ENCRYPT+TUNNEL+PFS;
+000 "newer": 192.0.2.1...%any; unrouted; eroute owner: #0
+000 "newer":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS;
+000 "others": 192.0.2.1---192.0.2.254...%any[+MC+S=C]; unrouted; eroute owner: #0
+000 "others":   policy: IKEv1+PSK+ENCRYPT+TUNNEL+PFS;
+000 #1: "carnet-7"[2] 192.168.77.2:500 STATE_MAIN_R3 (IKE SA established); REPLACE in 85465s; newest; lastdpd=-1s(seq in:0 out:0); idle;
+000 #2: "carnet-7"[2] 192.168.77.2:500 STATE_QUICK_R2 (IPsec SA established); REPLACE in 2590s; newest; eroute owner; ISAKMP SA #1; idle;
+000 #2: "carnet-7"[2] 192.168.77.2 esp.b259026e@192.168.77.2 esp.fdcfd9ff@198.51.100.2 tun.0@192.168.77.2 tun.0@198.51.100.2 Traffic: ESPin=0B ESPout=0B ESPmax=2^63B
+"""  # noqa: E501
+
+
+def old(spec):
+    return replace(
+        spec,
+        ike_version=1,
+        local_addresses=("198.51.100.2",) if spec.role is Role.TARGET else (),
+        ike_proposals=("aes256-sha256-modp2048",),
+        esp_proposals=("aes256-sha256-modp2048",),
+        ppk=None,
+        ppk_id=None,
+    )
+
+
 def ah_of(spec):
     return replace(
         spec,
@@ -81,10 +121,14 @@ SPECS = (
         virtual_address="fd99::7",
         force_udp=True,
     ),
+    old(CLIENT),
+    old(TARGET),
 )
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.role}-{spec.objective.label}")
+@pytest.mark.parametrize(
+    "spec", SPECS, ids=lambda spec: f"{spec.role}-{spec.objective.label}-{spec.ike_version}"
+)
 def test_libreswans_own_parser_takes_what_is_written(tmp_path, spec):
     path = tmp_path / "tunnel.conf"
     path.write_text(configuration(spec))
@@ -178,6 +222,11 @@ def test_the_head_tells_who_comes_later_what_is_ours():
         ({"ike_proposals": ("aes256-sha256-prfsha384-x25519",)}, "prfsha384"),
         ({"remote_addresses": ()}, "knows no Target"),
         ({"objective": Objective.NATIVE}, "without IPsec"),
+        ({"ike_version": 1}, "a post-quantum key with IKEv1"),
+        (
+            {"ike_version": 1, "ppk": None, "ppk_id": None, "lifetime": 24 * 3600},
+            "such a long session with IKEv1",
+        ),
     ],
     ids=str,
 )
@@ -210,6 +259,35 @@ def test_ipv6_is_read_too():
     assert tunnel.established
     assert (tunnel.protocol, tunnel.spi) == ("ESP", "fb8534c3")
     assert (tunnel.local_address, tunnel.remote_address) == ("fd77::2", "fd51::2")
+
+
+def test_with_ikev1_keys_are_by_address_and_target_has_no_name():
+    target, client = old(TARGET), old(CLIENT)
+    assert secrets(target) == f"198.51.100.2 %any @target-7 : PSK {PSK}\n"
+    assert secrets(client) == f"@client-7 198.51.100.2 : PSK {PSK}\n"
+    assert "leftid=198.51.100.2\n    right=%any\n    rightid=%any\n" in configuration(target)
+    assert "leftid=@client-7\n    right=198.51.100.2\n    rightid=198.51.100.2\n" in (
+        configuration(client)
+    )
+    for spec in (target, client):
+        assert "ikev2=no" in configuration(spec)
+        assert "10.99.0.7/32\n" in configuration(spec)
+
+
+def test_whoever_may_come_with_ikev1_is_found_among_all_connections():
+    assert open_main_mode(RECORDED_IKEV1) == ["carnet-7", "others"]
+    assert open_main_mode(RECORDED) == []
+    assert (ike_versions_of(RECORDED_IKEV1), ike_versions_of(RECORDED)) == ((2, 1), (2,))
+
+
+def test_a_whole_tunnel_with_ikev1_has_no_shortfall():
+    tunnel = tunnels(RECORDED_IKEV1)["carnet-7"]
+    assert shortfalls(old(TARGET), tunnel, encapsulated=False) == []
+    assert status(tunnel, None, 0, encapsulated=False).child_suite == "ESP aes256-sha256-modp2048"
+    named = tunnels(RECORDED_IKEV1.replace("198.51.100.2...", "198.51.100.2[@t]..."))["carnet-7"]
+    assert shortfalls(old(TARGET), named, encapsulated=False) == [
+        "it is not between the two identities"
+    ]
 
 
 def test_a_whole_tunnel_has_no_shortfall():

@@ -1,8 +1,8 @@
-"""The Client's address inside a Libreswan tunnel, and the route to the network behind Target.
+"""The Client's address inside a tunnel, and the routes through it, where they are ours to set.
 
-Libreswan's own script would do it with a score of programs. Through iproute2; there is
-no secret in it. The route is on-link, without a gateway: without the tunnel's policies,
-it leads nowhere.
+Libreswan's own script would do it with a score of programs, and in IKEv1 nobody gives the
+Client her address. Through iproute2; there is no secret in it. The routes are on-link,
+without a gateway: without the tunnel's policies, they lead nowhere.
 """
 
 import json
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from carnet.errors import IPsecError
-from carnet.ipsec.iproute import interface_towards, ip
-from carnet.ipsec.libreswan_conf import Head
+from carnet.ipsec.iproute import ip
 
 PROTOCOL = 204
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
@@ -25,20 +24,17 @@ class _Route:
     source: str
 
 
-def install(head: Head, local_address: str, remote_address: str) -> None:
-    """Set address and routes of a Client's tunnel between two outer addresses, if it has any.
+def install(virtual_address: str, networks: Iterable[str], interface: str) -> None:
+    """Set a Client's address at an interface, and her routes to the networks behind Target.
 
     Raises IPsecError if the kernel refuses.
     """
-    if head.virtual_address is None:
-        return
-    interface = interface_towards(local_address, remote_address)
-    address = ip_address(head.virtual_address)
+    address = ip_address(virtual_address)
     nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
     lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
     lines += [
         f"route replace {network} dev {interface} src {address} proto {PROTOCOL}"
-        for network in head.networks
+        for network in networks
     ]
     done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
