@@ -3,7 +3,11 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,7 +17,7 @@ from bench import paper, report
 from bench.comparison import Row
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import commands, connect, database, host, minting
+from bench.rows import commands, connect, database, distance, host, minting
 
 RESULTS = Path(__file__).with_name("results")
 PAPER = "paper"
@@ -21,6 +25,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "commands": commands.rows,
     "minting": minting.rows,
     "connect": connect.rows,
+    "distance": distance.rows,
     "host": host.rows,
     "database": database.rows,
 }
@@ -33,7 +38,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "names",
     multiple=True,
     type=click.Choice([*TABLES, PAPER]),
-    help="Only this; nothing is stored then, unless --out says where.",
+    help="Only this; what a report has of the others stays in it.",
 )
 @click.option("--suite", "suites", multiple=True, help="Of the paper's evaluation, only this one.")
 @click.option(
@@ -41,40 +46,53 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the report goes  [default: bench/results, or bench/results/quick].",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.option("--print", "only_print", is_flag=True, help="Write no report; print JSON.")
 def main(
-    *, quick: bool, names: tuple[str, ...], suites: tuple[str, ...], out: Path | None, as_json: bool
-) -> None:
+    *, quick: bool, names: tuple[str, ...], suites: tuple[str, ...], out: Path | None,
+    only_print: bool,
+) -> None:  # fmt: skip
     """Measure Carnet against its floors, and compare with the last run that is stored."""
-    stored = RESULTS / "quick" if quick else RESULTS
+    place = out or (RESULTS / "quick" if quick else RESULTS)
+    before, _ = report.stored(place)
+    rows: list[Row] = []
+    failed: list[str] = []
     with Path(os.devnull).open("w") as nowhere, tempfile.TemporaryDirectory() as directory:
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(nowhere))
         plan = Plan(Path(directory), quick=quick, suites=suites)
-        rows, curves = _measure(plan, names or (*TABLES, PAPER), tell=not as_json)
-    worse = regressions(report.last_rows(stored), report.facts(rows, quick=quick)["rows"])
-    if out or not names:
-        report.write(out or stored, rows, curves, quick=quick)
-    if as_json:
-        click.echo(report.as_json(rows, curves, quick=quick))
+        for name in names or (*TABLES, PAPER):
+            try:
+                found, curves = _measure(plan, name)
+            except Exception:  # noqa: BLE001  whatever it is, the other tables are wanted
+                traceback.print_exc()
+                failed.append(name)
+                continue
+            rows += found
+            if only_print:
+                click.echo(report.as_json(found, curves, quick=quick))
+            else:
+                report.update(place, found, curves, quick=quick)
+    for name in failed:
+        click.echo(f"bench: not measured: {name}", err=True)
+    worse = regressions(before, rows)
     for sentence in worse:
         click.echo(f"bench: worse than before: {sentence}", err=True)
-    sys.exit(1 if worse else 0)
+    sys.exit(1 if worse or failed else 0)
 
 
-def _measure(
-    plan: Plan, names: Sequence[str], *, tell: bool
-) -> tuple[list[Row], list[paper.Curve]]:
-    """Measure table by table; say each row as it comes."""
-    rows: list[Row] = []
+def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve]]:
+    """Measure one table; say each row as it comes, and how long it took."""
+    started = time.monotonic()
     curves: list[paper.Curve] = []
-    for name in names:
-        if name == PAPER:
-            found, curves = paper.measure(plan)
-        else:
-            found = list(TABLES[name](plan))
-        rows += found
-        for row in found if tell else ():
-            click.echo(f"{row.group}: {row.name}: {row.ratio.median:.2f} of the floor")
+    found: Iterable[Row] = ()
+    if name == PAPER:
+        found, curves = paper.measure(plan)
+    else:
+        found = TABLES[name](plan)
+    rows = []
+    for row in found:
+        rows.append(replace(row, measured=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+        click.echo(f"{row.group}: {row.name}: {row.ratio.median:.2f} of the floor", err=True)
+    click.echo(f"{name} took {time.monotonic() - started:.0f} seconds.", err=True)
     return rows, curves
 
 

@@ -73,6 +73,8 @@ class Row:
     floor: tuple[float, ...]
     note: str = ""
     """What a reader has to know to read the figures."""
+    measured: str = ""
+    """When, in ISO 8601."""
 
     @property
     def ratio(self) -> Spread:
@@ -91,7 +93,6 @@ class Row:
         """Return all of it as JSON has it, the single rounds included."""
         return {
             **asdict(self),
-            "aim": self.aim.text,
             "ours": list(self.ours),
             "floor": list(self.floor),
             "median": {

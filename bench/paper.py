@@ -4,24 +4,17 @@ The guest has one processor and holds both ends, so what a suite costs shows in 
 throughput itself; each is set against objective native, measured in turn with it.
 """
 
-import json
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.comparison import Aim, Row, Spread
-from bench.paper_guest import BY_SIZE, NATIVE, RESULTS, SUITES, Order, text_of
+from bench.in_guest import Figures, measured
+from bench.paper_guest import BY_SIZE, NATIVE, SUITES, Order, text_of
 from bench.plan import Plan
-from lab.guest import Guest
-from lab.waiting import wait_until
-from tests.guest.offices import prepare_office
 
-ROOT = Path(__file__).parents[1]
 GROUP = "Table 5 of the paper, in the guest kernel"
-_SECONDS = 5400.0
 PAPER_THROUGHPUT = {
     "AH-MD5-96": 91.0 / 92.6,
     "AH-SHA1-96": 91.2 / 92.6,
@@ -38,8 +31,6 @@ _MTU, _IPV4, _UDP = 1500, 20, 8
 _SPI_AND_NUMBER, _PAD_LENGTH_AND_NEXT_HEADER = 8, 2
 _OVERHEADS = {"ESP-MD5-3DES": (8, 8, 12), "ESP-AES256-GCM": (4, 8, 16)}
 """Bytes of a block, of the IV and of the ICV (RFC 2451, 2403; RFC 4106)."""
-
-Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,28 +80,14 @@ def measure(plan: Plan) -> tuple[list[Row], list[Curve]]:
     return list(_rows(lines)), list(_curves(lines))
 
 
-def _in_guest(plan: Plan, order: Order) -> list[Figures]:
+def _in_guest(plan: Plan, order: Order) -> Sequence[Figures]:
     connections = 2 * order.rounds * len(order.suites) + len(BY_SIZE)
     steps = 2 * order.rounds * len(order.suites)
     steps += order.rounds * len(order.sizes) * len(set(BY_SIZE) & set(order.suites))
-    argv = [sys.executable, "-m", "bench.paper_guest", text_of(order)]
-    with (
-        Guest(argv, ROOT, prepare=lambda there: prepare_office(there, connections)) as guest,
-        plan.progress("Table 5 and Figure 4", steps) as advance,
-    ):
-        path, shown = guest.directory / RESULTS, 0
-
-        def ended() -> bool:
-            nonlocal shown
-            now = len(path.read_text().splitlines()) if path.exists() else 0
-            advance(now - shown)
-            shown = now
-            return not guest.running
-
-        wait_until(ended, "the guest to have measured", _SECONDS)
-        if guest.wait(1):
-            raise RuntimeError(f"The guest's benchmark failed: {guest.said()}")
-        return [json.loads(line) for line in path.read_text().splitlines()]
+    return measured(
+        plan, "Table 5 and Figure 4", "bench.paper_guest", text_of(order),
+        pairs=connections, steps=steps,
+    )  # fmt: skip
 
 
 def _rows(lines: Sequence[Figures]) -> Iterator[Row]:

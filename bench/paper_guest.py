@@ -15,12 +15,11 @@ from typing import Any
 
 import msgspec
 
+from bench.in_guest import say
 from lab.charon import choose_lane
-from lab.guest import OUT
 from lab.machine import Machine
 from tests.guest.offices import BY_VERSION, OpenOffice, unwatched_office
 
-RESULTS = "paper"
 _WEAK = "insecure_benchmark_suites = true"
 _MODERN = 'profile = "modern"'
 
@@ -94,9 +93,7 @@ def main(order: Order) -> None:
 
 
 def _say(what: str, suite: str, side: str, number: int, figures: dict[str, float]) -> None:
-    line = {"what": what, "suite": suite, "side": side, "round": number, **figures}
-    with (OUT / RESULTS).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    say({"what": what, "suite": suite, "side": side, "round": number, **figures})
 
 
 def _tcp(office: OpenOffice, suite: Suite, order: Order) -> dict[str, float]:

@@ -1,32 +1,33 @@
 """Whether a run's ratios are worse than the last stored ones."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from bench.comparison import Row
 
 TOLERANCE = 1.25
 """By which factor a ratio may be worse: so much it varies from run to run on a busy machine."""
 
 
-def regressions(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[str]:
+def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
     """Return a sentence for each row whose ratio became worse than both runs' spread allows.
 
     A row is worse in the direction away from its aim: where it aims at a least ratio, a
     smaller one is worse, elsewhere a greater one.
     """
-    older = {(row["group"], row["name"]): row for row in before}
+    older = {(row.group, row.name): row for row in before}
     found = []
     for row in now:
-        last = older.get((row["group"], row["name"]))
+        last = older.get((row.group, row.name))
         if last is not None and _is_worse(last, row):
             found.append(
-                f"{row['group']}, {row['name']}: {row['ratio']['median']:.2f} of the floor, "
-                f"where it was {last['ratio']['median']:.2f}."
+                f"{row.group}, {row.name}: {row.ratio.median:.2f} of the floor, "
+                f"where it was {last.ratio.median:.2f}."
             )
     return found
 
 
-def _is_worse(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    was, is_ = last["ratio"], row["ratio"]
-    if row["more_is_better"]:
-        return bool(is_["median"] * TOLERANCE < was["median"] and is_["high"] < was["low"])
-    return bool(is_["median"] > was["median"] * TOLERANCE and is_["low"] > was["high"])
+def _is_worse(last: Row, row: Row) -> bool:
+    was, is_ = last.ratio, row.ratio
+    if row.aim.least is not None:
+        return is_.median * TOLERANCE < was.median and is_.high < was.low
+    return is_.median > was.median * TOLERANCE and is_.low > was.high

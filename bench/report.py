@@ -4,10 +4,11 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from bench.comparison import Row, Spread
 from bench.drawing import draw
@@ -15,7 +16,8 @@ from bench.paper import Curve
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _MACHINE = (
-    "Written by {kind} on {measured}: {processors} processors, kernel {kernel}, Python {python}.\n"
+    "Written by {kind}, measured from {first} to {last}: {processors} processors, kernel {kernel}, "
+    "Python {python}.\n"
 )
 _READING = (
     "Both sides of a row were measured in turn, round by round. Each figure is the median, with "
@@ -27,7 +29,6 @@ _WORDS = {True: "met", False: "**missed**", None: ""}
 def facts(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> dict[str, Any]:
     """Return all of a run as JSON has it."""
     return {
-        "measured": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "quick": quick,
         "machine": {
             "kernel": platform.release(),
@@ -47,7 +48,7 @@ def markdown(
     kind = "a quick run" if run["quick"] else "a whole run"
     parts = [
         "# What Carnet takes, next to its floors\n",
-        _MACHINE.format(kind=kind, measured=run["measured"], **machine),
+        _MACHINE.format(kind=kind, **_span(rows), **machine),
         _READING,
     ]
     for group, members in groupby(rows, key=lambda row: row.group):
@@ -58,6 +59,12 @@ def markdown(
         parts += [_peak(curve) for curve in curves]
     parts += [f"![{name}]({name}.svg)\n" for name in pictures]
     return "\n".join(parts)
+
+
+def update(directory: Path, rows: Sequence[Row], curves: Sequence[Curve], *, quick: bool) -> None:
+    """Put rows and curves into the report that is there, in place of older ones."""
+    older_rows, older_curves = stored(directory)
+    write(directory, replaced(older_rows, rows), curves or older_curves, quick=quick)
 
 
 def write(
@@ -76,13 +83,27 @@ def as_json(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -
     return json.dumps(facts(rows, curves, quick=quick))
 
 
-def last_rows(directory: Path) -> list[dict[str, Any]]:
-    """Return the rows of the run that is stored there; none where there is none."""
+def stored(directory: Path) -> tuple[list[Row], list[Curve]]:
+    """Return the rows and curves of the report that is stored there; none where there is none."""
     path = directory / "report.json"
     if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
-    return rows
+        return [], []
+    run = json.loads(path.read_text())
+    return msgspec.convert(run["rows"], list[Row]), msgspec.convert(run["curves"], list[Curve])
+
+
+def replaced(before: Sequence[Row], now: Sequence[Row]) -> list[Row]:
+    """Return the rows of both, in the order of the older; groups measured anew replace theirs."""
+    anew = {row.group: [each for each in now if each.group == row.group] for row in now}
+    groups = dict.fromkeys(row.group for row in (*before, *now))
+    old = {group: [row for row in before if row.group == group] for group in groups}
+    return [row for group in groups for row in anew.get(group, old[group])]
+
+
+def _span(rows: Sequence[Row]) -> dict[str, str]:
+    """Return when the first and the last row were measured."""
+    times = sorted(row.measured for row in rows) or [""]
+    return {"first": times[0], "last": times[-1]}
 
 
 def _peak(curve: Curve) -> str:

@@ -1,6 +1,7 @@
 """strongSwan's daemon, one a machine, with all that is its own in the machine's directory."""
 
 import socket
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -47,15 +48,19 @@ def choose_lane() -> Lane:
     return Lane.USERSPACE
 
 
-def configuration(lane: Lane, log: Path, impatient: bool = False) -> str:
+def configuration(
+    lane: Lane, log: Path, impatient: bool = False, module: Path | None = None
+) -> str:
     """Return a strongswan.conf that loads what is named and nothing under /etc.
 
-    `impatient` is a daemon that takes a peer for dead within a second, and not 165.
+    `impatient` is a daemon that takes a peer for dead within a second, and not 165;
+    `module` is of PKCS#11, for a daemon that authenticates by a key on a token itself.
     """
+    tokens = "" if module is None else _TOKENS.format(module=module)
     userspace = "yes" if lane is Lane.USERSPACE else "no"
     return f"""charon-systemd {{{_IMPATIENT if impatient else ""}
-    load = {_PLUGINS} {lane.plugins}
-    plugins {{
+    load = {_PLUGINS} {lane.plugins}{" pkcs11" if module else ""}
+    plugins {{{tokens}
         vici {{
             socket = unix://{VICI}
         }}
@@ -80,11 +85,31 @@ _IMPATIENT = """
     retransmit_tries = 2"""
 
 
+_TOKENS = """
+        pkcs11 {{
+            modules {{
+                token {{
+                    path = {module}
+                }}
+            }}
+        }}"""
+
+
 class Charon:
     """The daemon of one machine: start(), then stop() or kill(), and start() again."""
 
-    def __init__(self, machine: Machine, lane: Lane, *, impatient: bool = False) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        lane: Lane,
+        *,
+        impatient: bool = False,
+        module: Path | None = None,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         self.impatient = impatient
+        self._module = module
+        self._extra = dict(extra or {})
         self.machine = machine
         self.lane = lane
         self._process: Process | None = None
@@ -106,12 +131,12 @@ class Charon:
         conf, log = (self.machine.directory / name for name in ("strongswan.conf", "charon.log"))
         for private in (conf, log):
             private.touch(mode=0o600)
-        conf.write_text(configuration(self.lane, log, self.impatient))
+        conf.write_text(configuration(self.lane, log, self.impatient, self._module))
         self.vici.unlink(missing_ok=True)
         self._process = self.machine.start(
             ["/usr/sbin/charon-systemd"],
             log="charon.err",
-            extra={"STRONGSWAN_CONF": str(conf)},
+            extra={"STRONGSWAN_CONF": str(conf), **self._extra},
         )
         self._process.wait_for(self._answers, "the VICI socket")
 

@@ -3,12 +3,13 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from bench.comparison import Aim, Row, Spread
+from bench.peer import peer
 from bench.plan import Plan
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
@@ -28,6 +29,8 @@ _STEPS = {
     "10  destroy the private key": ("10", "destroy"),
 }
 """The steps that the floor has too: their numbers in the paper, and what the floor calls them."""
+_Sides = Sequence[dict[str, float]]
+"""Of each round: milliseconds by step, and of all."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -37,19 +40,27 @@ def rows(plan: Plan) -> Iterator[Row]:
         World() as world,
         _at_work(world, rounds + 1) as office,
         _floor(office, rounds + 1) as bare,
+        peer() as alone,
+        plan.progress("carnet connect", rounds + 1) as advance,
     ):
-        ours: list[dict[str, float]] = []
-        floor: list[dict[str, float]] = []
-        with plan.progress("carnet connect", rounds + 1) as advance:
-            for number in range(rounds + 1):
-                figures = _carnet(office), bare()
-                if number:
-                    ours.append(figures[0])
-                    floor.append(figures[1])
-                advance()
+        taken = []
+        for number in range(rounds + 1):
+            figures = _carnet(office), bare(), alone()
+            if number:
+                taken.append(figures)
+            advance()
+    ours, floor, others = zip(*taken, strict=True)
+    yield from _rows(ours, floor, others)
+
+
+def _rows(ours: _Sides, floor: _Sides, others: _Sides) -> Iterator[Row]:
     yield _row("carnet connect, whole process", "the bare operations, whole process",
                Aim("floor and 50 ms", above=50), _column(ours, "all"), _column(floor, "all"),
-               _where_it_goes(ours, floor))  # fmt: skip
+               f"{_where_it_goes(ours)}; {_where_it_goes(floor, whose='the floor')}")  # fmt: skip
+    yield _row("carnet connect, beside strongSwan alone",
+               "swanctl: key on a SoftHSM2 token loaded, and initiated",
+               Aim("ahead, or the reason", most=1), _column(ours, "all"), _column(others, "all"),
+               _where_it_goes(others, whose="strongSwan alone"))  # fmt: skip
     for name, (step, theirs) in _STEPS.items():
         yield _row(f"step {name}", f"{theirs} alone", Aim("to be seen"), _column(ours, step),
                    _column(floor, theirs))  # fmt: skip
@@ -65,18 +76,15 @@ def _row(
     )  # fmt: skip
 
 
-def _column(figures: list[dict[str, float]], name: str) -> tuple[float, ...]:
+def _column(figures: _Sides, name: str) -> tuple[float, ...]:
     return tuple(each[name] for each in figures)
 
 
-def _where_it_goes(ours: list[dict[str, float]], floor: list[dict[str, float]]) -> str:
-    """Say the medians of each step of ours and of the floor."""
-    said = []
-    for whose, figures in (("ours", ours), ("the floor", floor)):
-        steps = [name for name in figures[0] if name != "all"]
-        medians = (f"{name} {Spread.of(_column(figures, name)).median:.1f}" for name in steps)
-        said.append(f"steps of {whose}, in ms: {', '.join(medians)}")
-    return "; ".join(said)
+def _where_it_goes(figures: _Sides, whose: str = "ours") -> str:
+    """Say the median of each step."""
+    steps = [name for name in figures[0] if name != "all"]
+    medians = (f"{name} {Spread.of(_column(figures, name)).median:.1f}" for name in steps)
+    return f"steps of {whose}, in ms: {', '.join(medians)}"
 
 
 @contextmanager

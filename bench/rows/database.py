@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bench.comparison import Aim, Row, in_turn
 from bench.host_process import Where
 from bench.load import closed_loop
 from bench.plan import Plan
+from bench.rows.host import bare_token, module_with_tokens_in
 from lab.postgresql import PostgresServer, postgres_machine
 from tests.host.real_host import sealed
 from tests.unit.examples import SoftwareKey
@@ -35,6 +37,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     for count in sorted({500, plan.size(5_000, 500)}):
         with _places(plan, None) as (many, few):
             yield _by_keys(plan, count, many, few)
+        yield _token_alone(plan, count)
     yield _memory(plan)
 
 
@@ -73,6 +76,24 @@ def _by_keys(plan: Plan, count: int, many: Where, few: Where) -> Row:
     ours, floor = _latencies(plan, name, (many, few), bodies)
     note = f"and {_needed(plan)} on each token, which the requests use up"
     return _row(name, f"{_FEWEST_KEYS} keys", ours, floor, note)
+
+
+def _token_alone(plan: Plan, count: int) -> Row:
+    """Measure what the token itself takes longer: no Host's code is in it."""
+    rounds, name = plan.rounds(9), f"the token alone, {count:,} keys"
+    module = module_with_tokens_in(plan.place())
+    with ExitStack() as stack, plan.progress(name, rounds + 1) as advance:
+        many, few = (
+            stack.enter_context(bare_token(module, keys + _needed(plan)))
+            for keys in (count, _FEWEST_KEYS)
+        )
+        ours, floor = in_turn(
+            lambda: 1000 / many(_REQUESTS), lambda: 1000 / few(_REQUESTS), rounds, advance
+        )
+    return replace(
+        _row(name, f"{_FEWEST_KEYS} keys", ours, floor, "a request's operations in a bare loop"),
+        aim=Aim("none: SoftHSM2's own"),
+    )
 
 
 def _needed(plan: Plan) -> int:

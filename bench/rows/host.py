@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bench.host_process import Where
 from bench.load import Load, closed_loop, open_loop
 from bench.plan import Plan
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import Module, find_module, load_module
 from carnet.token.session import TokenSession, open_session
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import PIN, SO_PIN, sealed
@@ -39,7 +39,7 @@ def _rates(plan: Plan) -> Iterator[Row]:
         directory = plan.place()
         bodies = _bodies(directory, (rounds + 1) * size)
         with (
-            bare_token(plan.place(), (rounds + 1) * size) as floor,
+            bare_token(module_with_tokens_in(plan.place()), (rounds + 1) * size) as floor,
             host_process.serving(Where(directory)) as (port, _),
             plan.progress(f"Host, {clients} Clients", rounds + 1) as advance,
         ):
@@ -124,30 +124,33 @@ def _take(bodies: Iterator[bytes], count: int) -> list[bytes]:
     return [next(bodies) for _ in range(count)]
 
 
-class bare_token(ExitStack):  # noqa: N801  a context manager, read as a function
-    """Give what does a request's token operations so many times; returns them a second."""
+def module_with_tokens_in(directory: Path) -> Module:
+    """Return SoftHSM2 with its tokens in this directory; sessions with others are over."""
+    os.environ[CONFIGURATION_VARIABLE] = str(prepare(directory))
+    module = load_module(find_module(None))
+    module.library.reinitialize()
+    return module
 
-    def __init__(self, directory: Path, pairs: int) -> None:
-        super().__init__()
-        self._directory, self._pairs = directory, pairs
 
-    def __enter__(self) -> Callable[[int], float]:  # type: ignore[override]
-        """Make the pairs."""
-        os.environ[CONFIGURATION_VARIABLE] = str(prepare(self._directory / "softhsm"))
-        module = load_module(find_module(None))
-        module.library.reinitialize()
-        token = module.choose(initialise_token(module, label="bare", so_pin=SO_PIN, pin=PIN))
-        session = self.enter_context(open_session(token, PIN, writable=True))
-        left = iter([_pair(session) for _ in range(self._pairs)])
-        return partial(_operations_a_second, left)
+@contextmanager
+def bare_token(module: Module, pairs: int) -> Iterator[Callable[[int], float]]:
+    """Give what does a request's token operations so many times; it returns them a second."""
+    serial = initialise_token(module, label=f"bare {pairs}", so_pin=SO_PIN, pin=PIN)
+    with open_session(module.choose(serial), PIN, writable=True) as session:
+        left = iter([_pair(session) for _ in range(pairs)])
+        yield partial(_operations_a_second, left)
 
 
 def _pair(session: TokenSession) -> tuple[Any, Any]:
+    """Make a pair for the session and copy it: SoftHSM2 stores a copy much faster."""
     curve = {Attribute.EC_PARAMS: bytes.fromhex("06082a8648ce3d030107")}
     parameters = session.raw.create_domain_parameters(KeyType.EC, curve, local=True)
     uses = MechanismFlag.SIGN | MechanismFlag.DERIVE
-    made: tuple[Any, Any] = parameters.generate_keypair(store=True, capabilities=uses)
-    return made
+    made = parameters.generate_keypair(capabilities=uses)
+    public, private = (half.copy({Attribute.TOKEN: True}) for half in made)
+    for half in made:
+        half.destroy()
+    return public, private
 
 
 def _operations_a_second(left: Iterator[tuple[Any, Any]], count: int) -> float:

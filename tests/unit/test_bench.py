@@ -1,6 +1,6 @@
 """What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
@@ -17,10 +17,6 @@ def row(ours, floor, aim=AT_MOST, name="a row"):
     return Row(
         group="a table", name=name, floor_name="a floor", unit="ms", aim=aim, ours=ours, floor=floor
     )
-
-
-def stored(*rows):
-    return json.loads(report.as_json(rows, quick=False))["rows"]
 
 
 def test_sides_are_measured_in_turn_and_the_first_round_is_not_counted():
@@ -57,15 +53,15 @@ def test_an_aim_is_met_or_missed_by_the_medians(aim, ours, met):
 
 
 def test_a_ratio_that_became_worse_is_found_in_the_direction_of_its_aim():
-    before = stored(row((2, 2, 2), (1, 1, 1)), row((2, 2, 2), (1, 1, 1), HALF, "a rate"))
-    slower = stored(row((4, 4, 4), (1, 1, 1)), row((4, 4, 4), (1, 1, 1), HALF, "a rate"))
+    before = [row((2, 2, 2), (1, 1, 1)), row((2, 2, 2), (1, 1, 1), HALF, "a rate")]
+    slower = [row((4, 4, 4), (1, 1, 1)), row((4, 4, 4), (1, 1, 1), HALF, "a rate")]
     assert regressions(before, slower) == ["a table, a row: 4.00 of the floor, where it was 2.00."]
     assert regressions(slower, before) == ["a table, a rate: 2.00 of the floor, where it was 4.00."]
 
 
 def test_what_both_runs_spread_over_is_no_regression():
-    before = stored(row((2, 4, 6), (1, 1, 1)))
-    assert regressions(before, stored(row((4, 6, 8), (1, 1, 1)))) == []
+    before = [row((2, 4, 6), (1, 1, 1))]
+    assert regressions(before, [row((4, 6, 8), (1, 1, 1))]) == []
 
 
 def test_a_report_says_each_row_and_whether_it_is_met(tmp_path):
@@ -75,7 +71,16 @@ def test_a_report_says_each_row_and_whether_it_is_met(tmp_path):
     assert "| a row | 2.00 (2.00 to 2.00) ms | 1.00 (1.00 to 1.00) ms | a floor |" in text
     assert text.count("| met |") == 1
     assert text.count("**missed**") == 1
-    assert report.last_rows(tmp_path) == stored(*rows)
+    assert report.stored(tmp_path) == (rows, [])
+
+
+def test_a_report_keeps_the_groups_that_were_not_measured_anew(tmp_path):
+    first = row((2, 2, 2), (1, 1, 1))
+    other = replace(row((3, 3, 3), (1, 1, 1)), group="another table")
+    report.write(tmp_path, [first, other], quick=True)
+    again = row((5, 5, 5), (1, 1, 1))
+    report.update(tmp_path, [again], [], quick=True)
+    assert report.stored(tmp_path) == ([again, other], [])
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])

@@ -1,0 +1,82 @@
+"""`carnet connect` from afar, inside the guest kernel: `python -m bench.distance_guest ROUNDS`.
+
+netem delays what goes between the Client and the router, each way by half of a round-trip
+time, so both Host and Target are that far away.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+from bench.in_guest import say
+from lab.capture import Capture
+from lab.charon import choose_lane
+from lab.machine import Machine
+from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
+from tests.guest.offices import OpenOffice, unwatched_office
+
+ROUND_TRIPS = (0, 20, 100)
+"""Milliseconds."""
+_IKE_REQUEST = (
+    "(udp dst port 500 and udp[27] & 0x20 = 0) or "
+    "(udp dst port 4500 and udp[4:2] >= 40 and udp[8:4] = 0 and udp[31] & 0x20 = 0)"
+)
+"""No response: the flag R of the IKE header (RFC 7296 section 3.1), after UDP's header and on
+port 4500 the marker."""
+
+
+def main(rounds: int) -> None:
+    """Measure all of it; a first connection, which warms up, is counted by its packets alone."""
+    with unwatched_office(choose_lane()) as office:
+        say({"what": "packets", **_packets(office)})
+        for number in range(rounds):
+            for milliseconds in ROUND_TRIPS:
+                _be_away(office, milliseconds)
+                say({"what": "connect", "rtt": milliseconds, "round": number, **_timed(office)})
+        _be_away(office, 0)
+
+
+def _be_away(office: OpenOffice, milliseconds: int) -> None:
+    _delay(office.world.client, "eth0", milliseconds / 2)
+    _delay(office.world.router, "client", milliseconds / 2)
+
+
+def _delay(machine: Machine, interface: str, milliseconds: float) -> None:
+    netem = ["root", "netem", "delay", f"{milliseconds}ms"]
+    machine.run(["tc", "qdisc", "replace", "dev", interface, *netem])
+
+
+def _timed(office: OpenOffice) -> dict[str, float]:
+    started = time.perf_counter()
+    facts = _connect(office)
+    taken = 1000 * (time.perf_counter() - started)
+    office.end(facts)
+    return {"ms": taken, "ike": facts["steps_ms"]["9"]}
+
+
+def _packets(office: OpenOffice) -> dict[str, int]:
+    """Count what a connection sends that is answered; the router sees it come and go."""
+    with Capture(office.world.router) as capture:
+        facts = _connect(office)
+        capture.flush()
+        counts = {
+            "tcp": f"src host {CLIENT_ADDRESS} and tcp[tcpflags] & (tcp-syn|tcp-ack) = tcp-syn",
+            "ike": f"src host {CLIENT_ADDRESS} and ({_IKE_REQUEST})",
+            "ike_of_target": f"src host {TARGET_ADDRESS} and ({_IKE_REQUEST})",
+        }
+        found = {name: capture.count(which) // 2 for name, which in counts.items()}
+    office.end(facts)
+    return found
+
+
+def _connect(office: OpenOffice) -> dict[str, Any]:
+    done = office.carnet("connect", "--json", "--objective", "esp", "--network", WORK_NETWORK)
+    if done.returncode:
+        raise RuntimeError(f"carnet connect ended with {done.returncode}: {done.stderr}")
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
