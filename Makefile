@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench bench-quick bench-timing bench-ending bench-removal bench-stores bench-many \
+.PHONY: help demo test matrix soak fuzz bench bench-quick measured bench-timing bench-ending bench-removal bench-stores bench-many \
 	check format diagrams lock
 
 STAMP := .venv/installed
@@ -43,11 +43,16 @@ SECONDS ?= 600
 fuzz: $(STAMP) ## Fuzz every decoder, SECONDS=600 in all; corpora and findings are in .fuzz/
 	@$(RUN)/python -m tests.fuzz.campaign $(SECONDS)
 
-bench: $(DRAWING) ## Measure against the floors; the report is in bench/results
-	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench
+TABLES ?=
+
+bench: $(DRAWING) ## Measure against the floors; the report is in bench/results (TABLES="host connect")
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench $(TABLES:%=--table %)
 
 bench-quick: $(DRAWING) ## A little of the same, in minutes
-	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench --quick
+	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench --quick $(TABLES:%=--table %)
+
+measured: $(STAMP) ## Put the figures of bench/results into docs/MEASURED.md
+	@$(RUN)/python -m bench.page
 
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing

@@ -53,12 +53,17 @@ def markdown(
     ]
     for group, members in groupby(rows, key=lambda row: row.group):
         parts.append(f"## {group}\n")
-        parts.append(_table(list(members)))
+        parts.append(table(list(members)))
     if curves:
         parts.append("## Figure 4 of the paper, in the guest kernel\n")
-        parts += [_peak(curve) for curve in curves]
+        parts += [peak(curve) for curve in curves]
     parts += [f"![{name}]({name}.svg)\n" for name in pictures]
     return "\n".join(parts)
+
+
+def reading(rows: Sequence[Row]) -> str:
+    """Say when the rows were measured, and how to read them."""
+    return "Measured from {first} to {last}. ".format(**_span(rows)) + _READING
 
 
 def update(directory: Path, rows: Sequence[Row], curves: Sequence[Curve], *, quick: bool) -> None:
@@ -106,7 +111,8 @@ def _span(rows: Sequence[Row]) -> dict[str, str]:
     return {"first": times[0], "last": times[-1]}
 
 
-def _peak(curve: Curve) -> str:
+def peak(curve: Curve) -> str:
+    """Say where the throughput drops, and why there."""
     place = curve.sizes.index(curve.peak)
     return (
         f"{curve.suite}: the sender's greatest drop from one size to the next comes after "
@@ -117,7 +123,8 @@ def _peak(curve: Curve) -> str:
     )
 
 
-def _table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[Row]) -> str:
+    """Return a group's rows, and their notes."""
     rows = list(rows)
     lines = [
         f"| {row.name} | {_spread(row.ours)} {row.unit} | {_spread(row.floor)} {row.unit} "

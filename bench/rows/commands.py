@@ -13,12 +13,16 @@ from bench.plan import Plan
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 
 _COMMANDS = Path(sys.executable).parent
-_AIMS = {
-    ("--version",): Aim("at most 3 times", most=3),
-    ("--help",): Aim("at most 3 times", most=3),
-    ("tokens",): Aim("none; to be seen"),
-    ("status",): Aim("none; to be seen"),
-}
+_NOTHING, _CLICK = "python -c pass", "python -c 'import click'"
+_FLOORS = {_NOTHING: "pass", _CLICK: "import click"}
+_THREE, _SEEN = Aim("at most 3 times", most=3), Aim("none; to be seen")
+_MEASURED = (
+    (("--version",), _NOTHING, _THREE),
+    (("--help",), _NOTHING, _THREE),
+    (("--help",), _CLICK, _SEEN),
+    (("tokens",), _NOTHING, _SEEN),
+    (("status",), _NOTHING, _SEEN),
+)
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -29,23 +33,28 @@ def rows(plan: Plan) -> Iterator[Row]:
         CONFIGURATION_VARIABLE: str(prepare(plan.directory / "softhsm")),
         "PYTHONDONTWRITEBYTECODE": "",
     }
-    interpreter = partial(milliseconds, [sys.executable, "-c", "pass"], environment)
-    for arguments, aim in _AIMS.items():
+    for arguments, floor_name, aim in _MEASURED:
+        interpreter = partial(python, _FLOORS[floor_name], environment)
         command = partial(
             milliseconds, [str(_COMMANDS / "carnet"), *arguments], environment, allowed=(0, 4, 5)
         )
         name = f"carnet {' '.join(arguments)}"
-        with plan.progress(name, plan.rounds(11) + 1) as advance:
-            ours, floor = in_turn(command, interpreter, plan.rounds(11), advance)
+        with plan.progress(name, plan.rounds(21) + 1) as advance:
+            ours, floor = in_turn(command, interpreter, plan.rounds(21), advance)
         yield Row(
             group="Commands",
-            name=name,
-            floor_name="python -c pass",
+            name=name if floor_name == _NOTHING else f"{name}, beside its library",
+            floor_name=floor_name,
             unit="ms",
             aim=aim,
             ours=ours,
             floor=floor,
         )
+
+
+def python(code: str, environment: Mapping[str, str]) -> float:
+    """Return how long a Python takes for this code, in milliseconds."""
+    return milliseconds([sys.executable, "-c", code], environment)
 
 
 def milliseconds(

@@ -1,16 +1,19 @@
 """`carnet connect`, a cold process until the tunnel is up, next to what no tunnel does without."""
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from bench.comparison import Aim, Row, Spread
+from bench.comparison import Aim, Row, Spread, in_turn
 from bench.peer import peer
 from bench.plan import Plan
+from bench.rows.commands import python
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.objectives import Objective
@@ -29,6 +32,8 @@ _STEPS = {
     "10  destroy the private key": ("10", "destroy"),
 }
 """The steps that the floor has too: their numbers in the paper, and what the floor calls them."""
+_OURS = "token_client.cli, token_client.opening, token_client.background, carnet.ipsec.strongswan"
+_BARE = "json, pkcs11, subprocess, urllib.request"
 _Sides = Sequence[dict[str, float]]
 """Of each round: milliseconds by step, and of all."""
 
@@ -51,6 +56,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             advance()
     ours, floor, others = zip(*taken, strict=True)
     yield from _rows(ours, floor, others)
+    yield _imports(plan)
 
 
 def _rows(ours: _Sides, floor: _Sides, others: _Sides) -> Iterator[Row]:
@@ -64,6 +70,18 @@ def _rows(ours: _Sides, floor: _Sides, others: _Sides) -> Iterator[Row]:
     for name, (step, theirs) in _STEPS.items():
         yield _row(f"step {name}", f"{theirs} alone", Aim("to be seen"), _column(ours, step),
                    _column(floor, theirs))  # fmt: skip
+
+
+def _imports(plan: Plan) -> Row:
+    """Compare what both programs import, without the rest of them."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": ""}
+    rounds = plan.rounds(21)
+    ours, floor = in_turn(
+        partial(python, f"import {_OURS}", environment),
+        partial(python, f"import {_BARE}", environment),
+        rounds,
+    )
+    return _row("its imports alone", f"python -c 'import {_BARE}'", Aim("to be seen"), ours, floor)
 
 
 def _row(

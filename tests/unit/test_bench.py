@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench import report
+from bench import page, paper, report
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.paper import Curve
 from bench.regression import regressions
+from bench.rows import connect, database, distance, host
 
 AT_MOST = Aim("at most 3 times", most=3)
 HALF = Aim("at least half", least=0.5)
@@ -93,3 +94,22 @@ def test_the_largest_datagram_in_one_packet_is_the_mtu_less_what_the_suite_adds(
 def test_the_peak_is_the_size_before_the_greatest_drop():
     sent = tuple(Spread(each, each, each) for each in (1, 5, 3, 9, 8))
     assert Curve("ESP-MD5-3DES", (64, 128, 256, 512, 1024), sent, sent).peak == 128
+
+
+def test_the_page_shows_what_the_report_has():
+    text = page.PAGE.read_text()
+    assert page.filled(text, *report.stored(page.RESULTS)) == text, "run `make measured`"
+
+
+def test_a_group_that_the_page_has_no_place_for_is_found():
+    with pytest.raises(ValueError, match="no place for a table"):
+        page.filled("", [row((1, 1, 1), (1, 1, 1))], [])
+
+
+def test_the_page_has_a_place_for_every_table_there_is():
+    groups = (
+        *("Commands", "Minting", connect.GROUP, distance.GROUP, host.GROUP, database.GROUP),
+        *("Memory of a Host", f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
+    )
+    rows = [replace(row((1, 1, 1), (1, 1, 1)), group=group) for group in groups]
+    assert page.filled(page.PAGE.read_text(), rows, []).count("| a row |") == len(groups)
