@@ -34,6 +34,7 @@ def released(office):
     cable(office, "up")
     assert office.carnet("disconnect", "--release").returncode == 0
     wait_until(lambda: office.live_tunnels() == [], "the end at Target")
+    wait_until(lambda: agents(office) == [], "the end of the agent")
 
 
 def reconfigure(office, old, new):
