@@ -19,6 +19,7 @@ from carnet.ipsec.spec import NAME_PREFIX
 from carnet.tunnel import tunnel_name
 from carnet.wire.control import TunnelEnded, TunnelRequest
 from target_agent.addresses import AddressPools
+from target_agent.alarm import Alarm
 from target_agent.answering import Answering
 from target_agent.config import TargetConfig
 from target_agent.evidence import claimed_request_id
@@ -54,7 +55,9 @@ class Agent:
         open_records = self.records.live()
         taken = [each.virtual_address for each in open_records if each.virtual_address]
         pools = AddressPools(config.tunnels.pools, taken)
-        self._parts = Parts(config, driver, Members(engine), self.records, pools, gate, self._later)
+        self._parts = Parts(
+            config, driver, Members(engine), self.records, pools, gate, self._later, self._feed_at
+        )
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
         self._stranded: set[bytes] = set()
@@ -317,6 +320,9 @@ class Agent:
     def _later(self, seconds: float, request_id: bytes, event: Event) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
         return loop.call_later(seconds, lambda: self._spawn(self.feed_live(request_id, event)))
+
+    def _feed_at(self, moment: float, request_id: bytes, event: Event) -> Alarm:
+        return Alarm(moment, lambda: self._spawn(self.feed_live(request_id, event)))
 
     @contextlib.asynccontextmanager
     async def _alone(self, request_id: bytes) -> AsyncIterator[None]:

@@ -19,6 +19,7 @@ from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
+from target_agent.alarm import Alarm
 from target_agent.parts import Parts
 
 log = structlog.get_logger()
@@ -51,7 +52,7 @@ class LiveTunnel:
         self._name = tunnel_name(request_id)
         self._info = info
         self._prepared_at = prepared_at
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | asyncio.TimerHandle | None = None
         self._end_reason = end_reason
         self.is_away = False
         """Whether the Client went silent, and has not come back."""
@@ -146,7 +147,7 @@ class LiveTunnel:
             await asyncio.to_thread(self._take_out)
         except IPsecError as error:
             self._log.warning("not-removed", reason=error.sentence)
-            self._over_at(time.time() + REMOVE_AGAIN_SECONDS, self._end_reason)
+            self._over_again(self._end_reason)
             return step.NotRemoved(self._end_reason)
         crash.reach("target.removed")
         return step.TunnelRemoved(self._end_reason)
@@ -171,17 +172,21 @@ class LiveTunnel:
             await asyncio.to_thread(self._parts.records.end, self._request_id, reason)
         except SQLAlchemyError:
             self._log.exception("not-recorded")
-            self._over_at(time.time() + REMOVE_AGAIN_SECONDS, reason)
+            self._over_again(reason)
             return step.NotRecorded("not-recorded")
         crash.reach("target.ended")
         self._parts.pools.give_back(self._info.virtual_address)
         self._log.info("ended", reason=reason)
         return step.EndRecorded()
 
+    def _over_again(self, reason: str) -> None:
+        self._stop_timer()
+        event = step.Over(reason)
+        self._timer = self._parts.later(REMOVE_AGAIN_SECONDS, self._request_id, event)
+
     def _over_at(self, moment: float, reason: str) -> None:
         self._stop_timer()
-        seconds = max(0.0, moment - time.time())
-        self._timer = self._parts.later(seconds, self._request_id, step.Over(reason))
+        self._timer = self._parts.feed_at(moment, self._request_id, step.Over(reason))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from carnet.exchange.machine import Event
 from carnet.ipsec.driver import Driver
 from target_agent.addresses import AddressPools
+from target_agent.alarm import Alarm
 from target_agent.config import TargetConfig
 from target_agent.gate import Gate
 from target_agent.members import Members
@@ -15,6 +16,8 @@ from target_agent.records import Records
 
 Later = Callable[[float, bytes, Event], asyncio.TimerHandle]
 """Feeds an event to the tunnel of a Request ID, after so many seconds."""
+FeedAt = Callable[[float, bytes, Event], Alarm]
+"""Feeds an event to the tunnel of a Request ID, at that moment (seconds since 1970)."""
 
 
 @dataclass(frozen=True)
@@ -29,4 +32,5 @@ class Parts:
     gate: Gate | None
     """None: no tunnels without IPsec."""
     later: Later
+    feed_at: FeedAt
     metrics: TargetMetrics = field(default_factory=TargetMetrics)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -16,11 +17,13 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import RefusalCode
 from carnet.wire.session_key import SessionBinding
 from lab.waiting import wait_until
+from target_agent import alarm
 from target_agent.agent import Ending
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
 from tests.target.conftest import (
     ALICE,
+    HOUR,
     changed,
     end_of,
     name_of,
@@ -349,6 +352,22 @@ def test_a_session_ends_when_its_time_is_over(with_agent, driver, ask):
         return await end_of(agent)
 
     assert with_agent(body).reason == "expired"
+    assert driver.specs == {}
+
+
+def test_a_session_ends_in_time_when_the_clock_is_set_or_the_machine_has_slept(
+    with_agent, driver, ask, monkeypatch
+):
+    """Both look the same to an event loop: the time of day is suddenly another one."""
+    monkeypatch.setattr(alarm, "LOOK_SECONDS", 0.01)
+
+    async def body(agent):
+        answering = await established(agent, driver, ask(lifetime=2 * HOUR))
+        monkeypatch.setattr(time, "time", lambda now=time.time: now() + 2 * HOUR)
+        return answering, await end_of(agent)
+
+    answering, ended = with_agent(body)
+    assert (ended.request_id, ended.reason) == (answering.request_id, "expired")
     assert driver.specs == {}
 
 
