@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak fuzz bench bench-quick measured bench-timing bench-ending bench-removal bench-stores bench-many \
+.PHONY: help demo test matrix soak systemd fuzz bench bench-quick measured bench-timing bench-ending bench-removal bench-stores bench-many \
 	check format diagrams lock
 
 STAMP := .venv/installed
@@ -37,6 +37,10 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
 		tests/host/test_wrapped_cost.py tests/token/test_stress.py \
 		tests/guest/test_strongswan_in_kernel.py
+
+systemd: $(STAMP) ## Run the agents as services of a real systemd, in a guest kernel
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
+		$(RUN)/python -m pytest --basetemp="$$place/t" tests/guest/systemd_units.py
 
 SECONDS ?= 600
 

@@ -50,6 +50,7 @@ MODULES = (
 """Whatever the tests need is loaded at the start; later the guest loads none."""
 
 _INIT = Path(__file__).with_name("guest_init.sh")
+_SYSTEMD = Path(__file__).with_name("guest_systemd.sh")
 
 
 class Guest:
@@ -57,6 +58,7 @@ class Guest:
 
     `directory` is the one that the guest may write to, where it is /run/out; `files` are
     put there beforehand, and what `prepare` makes. What the command printed is in `output`.
+    With `systemd` that is its first process, and the command a unit of it.
     `place` spreads guests over the machine's processors: those of like numbers share one.
 
     Raises LabError where there is no such kernel.
@@ -69,6 +71,7 @@ class Guest:
         files: Mapping[str, str] | None = None,
         prepare: Callable[[Path], None] | None = None,
         place: int = 0,
+        systemd: bool = False,
     ) -> None:
         if shutil.which(KERNEL) is None:
             raise LabError("There is no guest kernel: install the package user-mode-linux.")
@@ -76,6 +79,8 @@ class Guest:
         self.directory = self._scratch.directory
         try:
             self._write_orders(argv, working_directory)
+            if systemd:
+                shutil.copy(_SYSTEMD, self.directory / "systemd")
             for name, text in (files or {}).items():
                 (self.directory / name).write_text(text)
             if prepare is not None:

@@ -23,6 +23,7 @@ echo >/proc/sys/kernel/modprobe
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 
 ip link set lo up
+[ ! -e /run/out/systemd ] || . /run/out/systemd
 date +%s >/run/out/started
 /run/out/command
 echo $? >/run/out/status.part

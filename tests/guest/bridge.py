@@ -38,19 +38,22 @@ class Group:
     """The tests of one file, in one guest.
 
     What the guest would be slow at, the file's own prepare_outside() may do beforehand: it
-    is given the directory that the guest has as OUT.
+    is given the directory that the guest has as OUT. A file that says SYSTEMD has systemd as
+    the guest's first process.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
         selection = "\n".join(item.nodeid for item in items)
         soak = ["env", f"{SOAK}=1"] if SOAK in os.environ else []
         order = [*soak, sys.executable, "-m", "pytest", "-q", *_PLAIN]
-        prepare = getattr(items[0].module, "prepare_outside", None)
+        module = items[0].module
+        prepare = getattr(module, "prepare_outside", None)
         self._guest = Guest(
             [*order, f"@{OUT / _SELECTION}"],
             ROOT,
             {_SELECTION: selection},
             prepare,
+            systemd=getattr(module, "SYSTEMD", False),
             place=int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
         )
         self._path = self._guest.directory / _REPORTS

@@ -1,0 +1,157 @@
+"""The units under a real systemd: the first process of a guest kernel, with cgroups of its own.
+
+By `make systemd`: services in a guest kernel start too slowly for `make test`.
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lab.guest import OUT
+from lab.network import ROUTED
+from lab.template import Template, in_use
+from lab.world import World
+from tests.guest.offices import _LOADED, BY_VERSION, PACKED, OpenOffice, fetch, prepare_office
+from tests.guest.units import (
+    WATCHDOG_SECONDS,
+    Unit,
+    install_carnet,
+    journal,
+    run,
+    start_strongswan,
+    take_over,
+)
+from tests.lab.offices import FILE, FILE_SERVER
+
+SYSTEMD = True
+PIN = Path("/etc/carnet/hsm.pin")
+SHORT_WATCHDOG = f"WatchdogSec={WATCHDOG_SECONDS}\n"
+RUNNING = ("active", "running")
+
+
+def prepare_outside(directory):
+    prepare_office(directory, pairs=3)
+
+
+class UnitOffice(OpenOffice):
+    """Its Host and its Target are services of systemd; its traveller has a daemon of the lab's."""
+
+    def start(self):
+        install_carnet()
+        world = self.world
+        host, target = (
+            take_over(machine, f"carnet-{name}")
+            for machine, name in ((world.host, "host"), (world.target, "target"))
+        )
+        self.host_agent = Unit("carnet-host", world.host, host)
+        self.target_agent = Unit("carnet-target", world.target, target, SHORT_WATCHDOG)
+        run("systemd-sysusers")
+        for unit in (self.host_agent, self.target_agent):
+            unit.own(unit.config.parent, Path("/var/lib") / unit.name)
+        PIN.parent.mkdir()
+        PIN.touch(mode=0o600)
+        PIN.write_text(self.secrets.hsm_pin)
+        self.client_charon.start()
+        start_strongswan(world.target)
+        for unit in (self.host_agent, self.target_agent):
+            unit.do("start")
+
+    def tunnels(self):
+        return json.loads(self.target_agent.as_operator("tunnels", "list", "--json"))
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with World(ROUTED) as world, Template(_LOADED) as template, in_use(template):
+        made = UnitOffice(world, lane)
+        made.unpack(OUT / PACKED)
+        server = world.server
+        (server.directory / "plan.txt").write_bytes(FILE)
+        server.start(["python", str(FILE_SERVER), "::", "80", str(server.directory)])
+        server.wait_for_port(80)
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def host(office):
+    return office.host_agent
+
+
+@pytest.fixture
+def target(office):
+    return office.target_agent
+
+
+def test_systemd_is_the_first_process():
+    assert Path("/proc/1/comm").read_text() == "systemd\n"
+
+
+def test_both_are_up_once_they_have_said_that_they_are_ready(host, target):
+    for unit in (host, target):
+        assert unit.says("ActiveState", "SubState", "Result") == [*RUNNING, "success"]
+        assert '"event": "ready"' in journal(unit.name)
+
+
+def test_they_are_confined_as_the_units_say(host, target):
+    for unit, capabilities in ((host, 0), (target, 1 << 12)):
+        status = Path(f"/proc/{unit.pid}/status").read_text()
+        held = dict(line.split(":\t", 1) for line in status.splitlines())
+        assert int(held["CapBnd"], 16) == capabilities
+        assert (held["NoNewPrivs"], held["Seccomp"]) == ("1", "2")
+        assert held["Uid"].split()[0] != "0"
+        home = Path(f"/proc/{unit.pid}/root/root")
+        assert not os.access(home, os.F_OK) or not list(home.iterdir())
+
+
+def test_a_tunnel_comes_up_through_both(office, host, target):
+    """So the Host reaches its token and its database, and Target the IKE daemon's socket."""
+    network = BY_VERSION[4].network
+    done = office.carnet("connect", "--json", "--objective", "esp", "--network", network)
+    assert done.returncode == 0, (done.stderr, journal("carnet-host"), journal("carnet-target"))
+    assert fetch(office.world.client, BY_VERSION[4].server)
+    host.wait_for_line('"event": "key-destroyed"')
+    target.wait_for_line('"event": "established"')
+
+
+@pytest.mark.parametrize("name", ["host_agent", "target_agent"])
+def test_a_reload_keeps_the_process(office, name):
+    unit = getattr(office, name)
+    before = unit.pid
+    unit.do("reload")
+    unit.wait_for_line('"event": "reloaded"')
+    unit.wait_for(RUNNING, "to run again", "ActiveState", "SubState")
+    assert unit.pid == before
+
+
+def test_target_that_is_killed_comes_back_and_knows_its_tunnel(office, target):
+    (before,) = office.tunnels()
+    target.do("kill", "--signal=KILL")
+    target.wait_for(["1", *RUNNING], "to be back", "NRestarts", "ActiveState", "SubState")
+    (after,) = office.tunnels()
+    assert (after["request_id"], after["state"]) == (before["request_id"], "established")
+    assert fetch(office.world.client, BY_VERSION[4].server)
+
+
+def test_target_that_hangs_is_started_anew(office, target):
+    """Stopped where it is, it says no more that it is well."""
+    os.kill(target.pid, signal.SIGSTOP)
+    target.wait_for(["2", *RUNNING], "to be back", "NRestarts", "ActiveState", "SubState")
+    assert "Watchdog timeout" in journal("carnet-target")
+    assert fetch(office.world.client, BY_VERSION[4].server)
+
+
+def test_a_host_whose_pin_is_refused_is_not_started_again(office, host):
+    host.do("stop")
+    PIN.write_text("no such PIN")
+    run("systemctl", "start", "carnet-host", check=False)
+    host.wait_for(
+        ["failed", "exit-code", "4"], "to fail", "ActiveState", "Result", "ExecMainStatus"
+    )
+    assert host.says("NRestarts") == ["0"]
+    PIN.write_text(office.secrets.hsm_pin)
+    host.do("start")
+    assert host.says("ActiveState", "SubState") == list(RUNNING)
