@@ -44,7 +44,7 @@ def serve(path: Path) -> None:
     start_log()
     settings, manager = configuration.load(path), Manager()
     listening = listen(settings.socket, settings.group)
-    choice = Choice(DriverName.STRONGSWAN, {DriverName.STRONGSWAN: settings.vici})
+    choice = Choice(DriverName(settings.driver), {DriverName.STRONGSWAN: settings.vici})
     owners = Owners(settings.directory, settings.tunnels_per_user)
     here = Here(settings.directory)
     service = Service(settings, find_driver(choice), owners, own_addresses, here)

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -21,6 +21,8 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     socket: Path = Path("/run/carnet-helper/socket")
     group: str = "carnet"
     """Who may connect, beside root."""
+    driver: Literal["strongswan", "libreswan"] = "strongswan"
+    """Which IPsec implementation this machine has."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
     networks: tuple[str, ...] = _PRIVATE

@@ -81,6 +81,10 @@ class Service:
             self._driver.forget_secrets(call.name)
         return None
 
+    def resumes(self, _: int, __: said.Resumes) -> object:
+        """Tell whether tunnels here can be negotiated anew at all."""
+        return self._driver.resumes
+
     def resumable(self, uid: int, _: said.Resumable) -> object:
         """Name what is hers and can be negotiated anew."""
         return [each for each in self._driver.resumable() if self._owners.owns(uid, each)]
@@ -148,6 +152,12 @@ class Service:
             raise IPsecError("Another tunnel's name servers are used here; end that first.")
         return self._inside.use_servers(call.name, call.servers)
 
+    def follow(self, uid: int, call: said.Follow) -> object:
+        """Have the name servers of what is hers go with it."""
+        if self._owners.owns(uid, call.name):
+            self._inside.follow_servers(call.name)
+        return None
+
     def whose(self, uid: int, _: said.Whose) -> object:
         """Name the tunnel whose name servers are used, if it is hers."""
         using = self._inside.whose_servers()
@@ -186,6 +196,7 @@ _DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
     said.Up: Service.up,
     said.Confirm: Service.confirm,
     said.Forget: Service.forget,
+    said.Resumes: Service.resumes,
     said.Resumable: Service.resumable,
     said.Resume: Service.resume,
     said.Down: Service.down,
@@ -197,6 +208,7 @@ _DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
     said.Names: Service.names,
     said.Fit: Service.fit,
     said.Servers: Service.servers,
+    said.Follow: Service.follow,
     said.Whose: Service.whose,
     said.Restore: Service.restore,
 }

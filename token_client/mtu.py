@@ -1,6 +1,6 @@
-"""The MTU of Tunneling Info, on the routes into the tunnel, for as long as it is watched over.
+"""What goes with a tunnel's routes, for as long as it is watched over: MTU and name servers.
 
-An IKE daemon that sets its routes anew, as by another interface, knows nothing of it. So
+An IKE daemon that sets its routes anew, as by another interface, knows nothing of either. So
 whoever watches over the tunnel hears of routes and looks.
 """
 
@@ -26,9 +26,6 @@ def fit(session: Session) -> None:
 @contextmanager
 def kept(session: Session, tell: Callable[[str], None]) -> Iterator[None]:
     """See meanwhile that it stays so."""
-    if session.mtu is None or session.virtual_address is None:
-        yield
-        return
     changes = RouteChanges()
     thread = threading.Thread(target=_keep, args=(session, changes, tell), daemon=True)
     thread.start()
@@ -45,5 +42,6 @@ def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) 
         fit(session)
         while changes.wait():
             fit(session)
+            inside().follow_servers(session.name)
     except IPsecError as error:
         tell(error.sentence)

@@ -19,6 +19,10 @@ from token_client.closing import end_session, release
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
+NO_RETURN = (
+    "it does not come back if Target is silent for long: `carnet connect` then takes a key pair"
+)
+
 
 @dataclass(frozen=True)
 class TunnelState:
@@ -29,8 +33,13 @@ class TunnelState:
     live: TunnelStatus | None
     closed: bool
     """Whether packets that are meant for it are held back while it is down."""
-    resumable: bool
-    """Whether it could come back with the same key pair."""
+    comes_back: bool
+    """Whether the daemon has what it takes to bring it back with the same key pair."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it is down, and could come back with the same key pair."""
+        return self.live is None and self.comes_back
 
     @property
     def label(self) -> str:
@@ -51,7 +60,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     store = SessionStore(memory_directory())
     sessions = store.all()
     live = _live(driver, sessions)
-    resumable = driver.resumable() - live.keys()
+    coming_back = driver.resumable()
     closed = block.names()
     # A record may have come or gone while the daemon was asked.
     known = {session.name for session in sessions + store.all()}
@@ -59,7 +68,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(session.name, session) for session in sessions]
     return [
-        TunnelState(name, session, live.get(name), name in closed, name in resumable)
+        TunnelState(name, session, live.get(name), name in closed, name in coming_back)
         for name, session in [*recorded, *unknown]
     ]
 
@@ -127,6 +136,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "up": state.live is not None,
         "closed": state.closed,
         "resumable": state.resumable,
+        "comes_back": state.comes_back,
         "seconds_left": state.seconds_left,
         "objective": Objective(session.objective_id).label if session else None,
         "live": vars(state.live) if state.live else None,
@@ -150,7 +160,8 @@ def describe(state: TunnelState) -> str:
         return f"{head}\n  {_describe_down(state, session)}"
     left = f", {format_duration(state.seconds_left or 0)} left"
     soon = ": it ends soon" if session.ends_soon(time.time()) else ""
-    return head + _describe_live(live, left + soon) + _describe_pairs(session)
+    silence = "" if state.comes_back else f"\n  {NO_RETURN}"
+    return head + _describe_live(live, left + soon) + silence + _describe_pairs(session)
 
 
 def _describe_pairs(session: Session) -> str:

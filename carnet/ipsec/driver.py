@@ -78,8 +78,9 @@ class Driver(Protocol):
 
     name: str
 
-    resumes: bool
-    """Whether resume() can be had, with secrets that are in the daemon's memory alone."""
+    @property
+    def resumes(self) -> bool:
+        """Whether resume() can be had, with secrets that are in the daemon's memory alone."""
 
     def answers(self) -> bool:
         """Tell at once, and without an error, whether its daemon is there for this user."""

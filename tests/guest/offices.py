@@ -31,7 +31,8 @@ from lab.office import USER
 from lab.packets import Packet, read_packets
 from lab.template import Template, in_use
 from lab.world import World
-from tests.lab.offices import FILE, FILE_SERVER, AtWork
+from tests.lab.offices import FILE, FILE_SERVER
+from tests.lab.ordinary_offices import OrdinaryAtWork
 from token_client.config import PATH_VARIABLE
 
 _LOADED = (
@@ -78,7 +79,7 @@ _AT_V4 = f'addresses = ["{TARGET_ADDRESS}"]'
 _AT_BOTH = f'addresses = ["{TARGET_ADDRESS}", "{TARGET_ADDRESS_V6}"]'
 
 
-class OpenOffice(AtWork):
+class OpenOffice(OrdinaryAtWork):
     """What every test of a file shares; `outer` is the IP version that Target is found at."""
 
     outer = 4
@@ -110,6 +111,10 @@ class OpenOffice(AtWork):
     @property
     def _target_file(self):
         return self.world.target.directory / "etc" / "target.toml"
+
+    def target_text(self) -> str:
+        """Return Target's configuration."""
+        return self._target_file.read_text()
 
     def reconfigure_file(self, old: str, new: str) -> None:
         text = self._target_file.read_text()

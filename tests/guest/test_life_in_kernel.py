@@ -1,5 +1,7 @@
 """A tunnel's life where the kernel has ESP and AH: closed, in UDP, for everything."""
 
+import json
+import subprocess
 from contextlib import contextmanager, suppress
 from socket import AF_INET, SOCK_DGRAM, create_connection, socket
 
@@ -7,8 +9,11 @@ import pytest
 
 from lab.capture import count_packets
 from lab.network import HOST_ADDRESS
+from lab.pluto import Pluto
+from lab.residue import machine_state
 from tests.guest.cases import Case
 from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from token_client.status import NO_RETURN
 
 CLOSED = (
     Case("esp", "tunnel", 4, 4),
@@ -18,6 +23,7 @@ EVERYTHING = "0.0.0.0/0"
 LONG = 1 << 20
 FRAGMENTS = "ip[6:2] & 0x3fff != 0"
 PORT = 7777
+SECRETS = "/run/pluto/carnet"
 SMALL, LARGE = 1200, 1360
 """Bytes; in IPsec the one fits into 1400, and the other into 1500 alone."""
 _NARROW = (
@@ -83,6 +89,12 @@ def narrow(router):
         router.run(["sh", "-ec", _WIDE])
 
 
+def have_mtu(office):
+    """Have Target tell Clients an MTU."""
+    if "# mtu = 1400" in office.target_text():
+        office.reconfigure("# mtu = 1400", "mtu = 1300")
+
+
 def arrives(office, size):
     """Whether a datagram of so many bytes comes to the server, sent as programs do."""
     server = BY_VERSION[4].server
@@ -103,11 +115,14 @@ def test_a_large_datagram_is_lost_on_a_narrow_way_but_for_target_s_mtu(office):
         assert arrives(office, SMALL)
         assert not arrives(office, LARGE)
     office.end(facts)
-    office.reconfigure("# mtu = 1400", "mtu = 1300")
+    have_mtu(office)
+    extra = office.configure_client("agent = false\n")
     for objective in ("esp", "ah+esp"):
-        facts = office.connect("--objective", objective, *network)
+        facts = office.connect("--objective", objective, *network, extra=extra)
         with narrow(office.world.router):
             assert arrives(office, LARGE)
+        # AH and ESP together is the one that does not come back.
+        assert (NO_RETURN in office.carnet("status").stdout) == (objective == "ah+esp")
         office.end(facts)
 
 
@@ -128,3 +143,59 @@ def test_nothing_leaves_in_clear_when_the_kernel_has_lost_its_ipsec(office, case
     with office.watched() as seen:
         fetch(client, goal, 1)
     assert [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
+
+
+def test_an_ordinary_user_has_her_tunnels_in_the_kernel_s_ipsec(office):
+    """The last of this file: her machine is as it was, and her things are hers."""
+    client, v4 = office.world.client, BY_VERSION[4]
+    office.be_found_at(4)
+    have_mtu(office)
+    office.unwatched()
+    office.become_ordinary()
+    before = machine_state(office.client_charon)
+    for objective, kind in (("esp", "ESP"), ("ah+esp", "AH ESP")):
+        with office.watched() as seen:
+            facts = office.connect("--objective", objective, "--network", v4.network)
+            assert fetch(client, v4.server)
+        assert seen.kinds(v4.client, v4.target) == {kind}
+        assert not seen.readable
+        (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+        assert (tunnel["up"], tunnel["closed"], tunnel["mtu"]) == (True, True, 1300)
+        with client.network():
+            assert all("mtu 1300" in route for route in routes_into(tunnel["virtual_address"]))
+        office.end(facts)
+        assert machine_state(office.client_charon) == before
+
+
+def test_an_ordinary_user_has_her_tunnel_with_libreswan_too(office):
+    """By what the test before has made of the office."""
+    client, v4 = office.world.client, BY_VERSION[4]
+    office.client_charon.stop()
+    pluto = Pluto(client)
+    pluto.start()
+    office.helper.kill()
+    office.start_helper('driver = "libreswan"\n')
+    with office.watched() as seen:
+        facts = office.connect("--objective", "esp", "--network", v4.network)
+        assert fetch(client, v4.server)
+    assert seen.kinds(v4.client, v4.target) == {"ESP"}
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["up"], tunnel["closed"], tunnel["comes_back"]) == (True, True, False)
+    with client.network():
+        assert all("mtu 1300" in route for route in routes_into(tunnel["virtual_address"]))
+    assert list(client.path(SECRETS).glob("*.secrets")) == []
+    office.end(facts)
+    assert client.run(["sh", "-ec", "ip xfrm state; ip route show proto 204"]).stdout == ""
+    assert list(client.path(SECRETS).iterdir()) == []
+    pluto.stop()
+
+
+def routes_into(address):
+    """Return the routes into the tunnel of that address, of which there must be some."""
+    listed = subprocess.run(
+        ["ip", "-4", "-o", "route", "show", "table", "all", "src", address],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    into = [line for line in listed if not line.startswith("local")]
+    assert into
+    return into

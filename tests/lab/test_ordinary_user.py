@@ -6,11 +6,12 @@ import pytest
 
 from lab.http_client import request
 from lab.network import SERVER_ADDRESS
-from lab.ordinary import ALICE, GROUP, MALLORY, admit, as_user, environment, give
+from lab.ordinary import ALICE, MALLORY, as_user, environment
 from lab.residue import machine_state
 from lab.waiting import wait_until
 from lab.world import World
-from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, is_one_sentence
+from tests.lab.ordinary_offices import OrdinaryAtWork
 from tests.lab.test_endings import ended_at_target, established
 
 SOCKET = "/run/carnet-helper/socket"
@@ -18,7 +19,7 @@ MTU = 1300
 OURS = ["nameserver " + SERVER_ADDRESS]
 
 
-class OrdinaryOffice(AtWork):
+class OrdinaryOffice(OrdinaryAtWork):
     """Its traveller is an ordinary user of a machine that others use, too."""
 
     def configure(self):
@@ -29,27 +30,7 @@ class OrdinaryOffice(AtWork):
 
     def start(self):
         super().start()
-        client = self.world.client
-        admit(client, ALICE, MALLORY)
-        self.world.directory.chmod(0o711)
-        for directory in (client.directory, self.world.token):
-            give(directory, ALICE)
-        self.start_helper()
-
-    def start_helper(self, text="name_servers = true\n"):
-        config = self.world.client.path("/run/helper.toml")
-        config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n{text}')
-        config.chmod(0o600)
-        self.helper = self.world.client.start(
-            ["carnet-helper", "--config", "/run/helper.toml", "serve"], log="../helper.log"
-        )
-        self.helper.wait_for_line('"event": "ready"')
-
-    def command(self, machine, *argv, extra=None, **given):
-        if machine is self.world.client:
-            argv = (*as_user(ALICE), *argv)
-            extra = environment(ALICE) | (extra or {})
-        return super().command(machine, *argv, extra=extra, **given)
+        self.become_ordinary(MALLORY)
 
     def as_mallory(self, *argv, member=True):
         return self.world.client.run(

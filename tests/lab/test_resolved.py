@@ -15,12 +15,20 @@ ANSWER = "10.20.0.77"
 TOLD = "resolvectl dns eth0 192.0.2.53 192.0.2.54; resolvectl domain eth0 lan.example ~lan"
 """What a network manager tells it of the interface."""
 
+ANOTHER_WAY = f"""
+ip link add other0 type veth peer name other1
+ip link set other0 up
+ip route add {HOST_ADDRESS} dev other0
+"""
 ALONE = """
 import sys
 from pathlib import Path
 from carnet.ipsec.inside import Here
 here = Here(Path(sys.argv[1]))
 print(here.use_servers("carnet-x", [sys.argv[2]]), here.whose_servers())
+input()
+here.follow_servers("carnet-x")
+print("followed")
 input()
 print(here.restore_servers("carnet-x"), here.whose_servers())
 """
@@ -65,18 +73,31 @@ def test_after_a_crash_they_are_found_and_put_back(office):
     assert office.resolved.address_of(NAME) == ANSWER
 
 
-def test_what_the_interface_had_is_put_back(office):
+def test_they_follow_the_way_and_what_each_interface_had_is_put_back(office):
     """Where the tunnel has no interface of its own: in the kernel."""
     client = office.world.client
     directory = Path("/run/alone")
     client.run(["mkdir", "-m", "700", str(directory)])
-    alone = client.start(
-        ["python", "-c", ALONE, str(directory), HOST_ADDRESS],
-        log="alone.log", stdin=-1,
-    )  # fmt: skip
+    before = office.resolved.links()
+    argv = ["python", "-c", ALONE, str(directory), HOST_ADDRESS]
+    alone = client.start(argv, log="alone.log", stdin=-1)
     alone.wait_for_line("None carnet-x")
-    assert [line.split("(eth0): ")[1] for line in office.resolved.links()] == [HOST_ADDRESS, "~."]
+    assert on(office, "eth0") == [HOST_ADDRESS, "~."]
+    client.run(["sh", "-ec", ANOTHER_WAY])
+    alone.stdin.write(b"\n")
+    alone.stdin.flush()
+    alone.wait_for_line("followed")
+    assert on(office, "other0") == [HOST_ADDRESS, "~."]
+    assert [line for line in office.resolved.links() if "other0" not in line] == before
     alone.stdin.write(b"\n")
     alone.stdin.close()
     alone.wait_for_line("True None")
     alone.wait()
+    assert on(office, "other0") == []
+    client.run(["ip", "link", "delete", "other0"])
+
+
+def on(office, interface):
+    """Return what that interface has: its servers, and its domains."""
+    mark = f"({interface}): "
+    return [line.split(mark)[1] for line in office.resolved.links() if mark in line]

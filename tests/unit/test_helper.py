@@ -112,6 +112,9 @@ class Daemon:
     def use_servers(self, name, servers):
         self.servers = (name, servers)
 
+    def follow_servers(self, name):
+        self.ended.append(f"servers of {name}")
+
     def whose_servers(self):
         return self.servers and self.servers[0]
 
@@ -315,6 +318,8 @@ def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):
     service.obey(MALLORY, say.Install(spec=spec(name=OTHER, remote_networks=("10.30.0.0/16",))))
     refused(service, MALLORY, say.Servers(name=OTHER, servers=("10.30.0.1",)))
     assert service.obey(MALLORY, say.Restore(name=NAME)) is False
+    service.obey(MALLORY, say.Follow(name=NAME))
+    assert daemon.ended == []
     assert service.obey(MALLORY, say.Whose()) is None
     assert daemon.servers == (NAME, SERVERS)
     assert service.obey(ALICE, say.Whose()) == NAME

@@ -73,12 +73,16 @@ class HelperDriver:
     """The driver of whoever has no privileges: the helper's, with the caller's tunnels in it."""
 
     name = "helper"
-    resumes = True
 
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         self._link = _Link(path)
         self._watching: set[socket.socket] = set()
         self._lock = threading.Lock()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the helper's own driver can resume."""
+        return bool(self._link.ask(say.Resumes(), bool))
 
     def answers(self) -> bool:
         """Tell whether helper and daemon are there."""
@@ -236,6 +240,12 @@ class HelperInside:
             self.restore_servers(name)
             return "carnet-helper runs where its mounts are its own"
         return trouble
+
+    def follow_servers(self, name: str) -> None:
+        """Have a tunnel's servers go with it to another interface, if they are used at all."""
+        with suppress(IPsecError):
+            if Resolved(None).is_meant():
+                self._link.ask(say.Follow(name=name))
 
     def whose_servers(self) -> str | None:
         """Return the caller's tunnel whose servers are used; None where there is none."""

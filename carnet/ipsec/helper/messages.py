@@ -157,6 +157,10 @@ class Forget(Call, frozen=True, kw_only=True):
     name: Name
 
 
+class Resumes(Call, frozen=True, kw_only=True):
+    """Driver.resumes."""
+
+
 class Resumable(Call, frozen=True, kw_only=True):
     """Driver.resumable(), of the caller's own."""
 
@@ -219,6 +223,12 @@ class Servers(Call, frozen=True, kw_only=True):
     servers: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=8)]
 
 
+class Follow(Call, frozen=True, kw_only=True):
+    """Inside.follow_servers()."""
+
+    name: Name
+
+
 class Whose(Call, frozen=True, kw_only=True):
     """Inside.whose_servers(), if the caller's own."""
 
@@ -230,8 +240,9 @@ class Restore(Call, frozen=True, kw_only=True):
 
 
 AnyCall = (
-    Capabilities | Install | Up | Confirm | Forget | Resumable | Resume | Down | Status
-    | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Whose | Restore
+    Capabilities | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Down
+    | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
+    | Whose | Restore
 )  # fmt: skip
 
 

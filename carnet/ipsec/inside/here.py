@@ -18,6 +18,9 @@ class Inside(Protocol):
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""
 
+    def follow_servers(self, name: str) -> None:
+        """Have a tunnel's servers go with it to another interface, if they are used at all."""
+
     def whose_servers(self) -> str | None:
         """Return the tunnel whose servers are used; None where there is none."""
 
@@ -33,6 +36,9 @@ class NameServers(Protocol):
 
     def use(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
+
+    def follow(self, name: str) -> None:
+        """Have that tunnel's servers go with it to another interface."""
 
     def whose(self) -> str | None:
         """Return the tunnel whose servers are used."""
@@ -57,6 +63,11 @@ class Here:
             pass
         way = next(each for each in self._ways if each.is_meant())
         return way.use(name, servers)
+
+    def follow_servers(self, name: str) -> None:
+        """Have a tunnel's servers go with it to another interface, if they are used at all."""
+        for each in self._ways:
+            each.follow(name)
 
     def whose_servers(self) -> str | None:
         """Return the tunnel whose servers are used; None where there is none."""

@@ -38,6 +38,9 @@ class ResolvConf:
             Path(file.name).chmod(0o644)
             return run("mount", "--bind", file.name, str(RESOLV_CONF))
 
+    def follow(self, name: str) -> None:
+        """Do nothing: these are the same by whichever interface they are reached."""
+
     def whose(self) -> str | None:
         """Return the tunnel whose servers are laid over; None where there is none."""
         try:

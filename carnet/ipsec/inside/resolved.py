@@ -36,6 +36,7 @@ class _Record(msgspec.Struct, frozen=True):
     """Whose servers are used, on which interface, and what that had before."""
 
     name: str
+    servers: tuple[str, ...]
     interface: str
     before: _Link
 
@@ -59,7 +60,7 @@ class Resolved:
         if interface is None or before is None:
             return "systemd-resolved does not answer, or no way leads to them"
         # Before they are used, so that whatever ends this command they can be put back.
-        record = _Record(name, interface, before)
+        record = _Record(name, tuple(servers), interface, before)
         write_private(self.directory / _RECORD, msgspec.json.encode(record))
         trouble = _set(interface, _Link(tuple(servers), (_EVERYTHING,)))
         if trouble is not None:
@@ -82,6 +83,14 @@ class Resolved:
             _set(record.interface, record.before)
         (self.directory / _RECORD).unlink(missing_ok=True)
         return True
+
+    def follow(self, name: str) -> None:
+        """Have that tunnel's servers on the interface that leads to them now."""
+        record = self._read()
+        if record is not None and record.name == name:
+            now = _interface_towards(record.servers[0])
+            if now is not None and now != record.interface and self.restore(name):
+                self.use(name, record.servers)
 
     def _read(self) -> _Record | None:
         with suppress(OSError, msgspec.MsgspecError):
