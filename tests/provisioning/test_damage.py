@@ -1,10 +1,17 @@
 """Files of the token that are empty or cut short: said, and got rid of."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.commands import run
 from tests.provisioning.test_crashes import in_batch, minted_whole
+from tests.provisioning.test_station import CONFIGURATION, HOST
+from tests.provisioning.workplace import SECRETS
+
+CARNET = Path(sys.executable).with_name("carnet")
 
 # As they stand in SoftHSM2's files: the value of CKA_CLASS, types with their kinds.
 DATA, PUBLIC_KEY, PRIVATE_KEY = (bytes.fromhex(f"{number:016}") for number in (0, 2, 3))
@@ -105,6 +112,38 @@ def test_a_token_that_a_kill_emptied_and_of_which_there_is_no_copy_is_named(mint
         sentence = minted.refusal(4, *command, secrets=["pin"])
         assert str(path) in sentence
         assert "restore it from a backup, or have its pairs revoked" in sentence
+
+
+def test_the_doctor_names_a_token_that_was_emptied_and_what_to_do(minted):
+    path = token_file(minted)
+    path.with_name("token.kept").unlink()
+    path.write_bytes(b"")
+    done = run([CARNET, "doctor", "--json"], minted.environment)
+    assert done.returncode == 4
+    first, *_ = [each for each in json.loads(done.stdout) if not each["good"]]
+    assert first["part"] == "module"
+    assert f"{path} is empty or cut short" in first["sentence"]
+    assert "restore it from a backup, or have its pairs revoked" in first["sentence"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_host_does_not_start_with_a_token_that_was_emptied(minted):
+    path = token_file(minted)
+    path.with_name("token.kept").unlink()
+    path.write_bytes(b"")
+    (minted.directory / "host.toml").write_text(CONFIGURATION.replace('"hsm"', '"alice"'))
+    (minted.directory / "state").mkdir(mode=0o700)
+    link = ["certificates", "host", "office", "--out", minted.directory / "host-link"]
+    assert minted.run(*link, secrets=["passphrase"]).returncode == 0
+    environment = minted.environment | {"CARNET_PIN": SECRETS["pin"]}
+    host = [HOST, "--config", minted.directory / "host.toml"]
+    # It would wait for a token that is only away.
+    done = run([*host, "serve"], environment, before=["timeout", "60"])
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1].startswith(f"carnet-host: {path} is empty or cut short")
+    done = run([*host, "doctor", "--json"], environment)
+    assert done.returncode == 4
+    assert f"{path} is empty or cut short" in done.stdout
 
 
 def test_the_copy_has_no_more_readers_than_the_file_and_follows_the_pin(minted):
