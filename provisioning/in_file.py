@@ -187,7 +187,14 @@ class InFile(FileJournal):
         return (cover if batches else None), batches
 
     def _verified(self, data: bytes, session: TokenSession, officer: Officer) -> CoverFile:
-        return read_cover_file(data, officer.public_key, session.token.info.serial)
+        try:
+            return read_cover_file(data, officer.public_key, session.token.info.serial)
+        except TokenError as error:
+            why = error.sentence.partition(";")[0]
+            raise TokenError(
+                f"{self._cover}: {why}; restore it from a backup, or name a new file and burn the "
+                f"pairs that it lists."
+            ) from error
 
     def _bytes(self) -> bytes | None:
         try:

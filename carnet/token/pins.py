@@ -115,10 +115,15 @@ def _as_officer(token: Token, so_pin: str) -> Iterator[pkcs11.Session]:
     with token.module.in_use(), translated():
         try:
             session = token.handle.open(rw=True, so_pin=so_pin)
-        except (pkcs11.PinIncorrect, pkcs11.PinLocked) as error:
+        except pkcs11.PinIncorrect as error:
             raise PinRefusedError(
-                f"The SO PIN is wrong or locked; make sure of it, for too many wrong ones make "
-                f"token {label} useless for ever."
+                f"The SO PIN is wrong; make sure of it, for too many wrong ones make token {label} "
+                f"useless for ever."
+            ) from error
+        except pkcs11.PinLocked as error:
+            raise PinRefusedError(
+                f"Token {label} takes no SO PIN now, right or wrong; wait for the end of its "
+                f"lockout where it is a TPM, and have the pairs of any other token revoked."
             ) from error
         except pkcs11.PKCS11Error as error:
             raise TokenError(

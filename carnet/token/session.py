@@ -115,7 +115,10 @@ def open_session(
     credential = PROTECTED_AUTH if pin is None else pin
     if not (pin or (pin is None and info.protected_authentication_path)):
         raise TokenError(f"Token {info.label} wants a PIN; give it one.")
-    with token.module.in_use(), _closing(_log_in(token, credential, writable)) as raw:
+    with (
+        token.module.in_use(),
+        _closing(_log_in(token, info, credential, writable=writable)) as raw,
+    ):
         yield TokenSession(token, raw, logged_in=True)
 
 
@@ -163,15 +166,21 @@ def wrong_pin(info: TokenInfo) -> str:
     return f"The PIN is wrong; check it and try token {info.label} again."
 
 
-def _log_in(token: Token, credential: object, writable: bool) -> pkcs11.Session:
+def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool) -> pkcs11.Session:
+    """Try the PIN, on a token that told this of itself before."""
     with translated():
         try:
             return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
         except pkcs11.PinIncorrect as error:
             raise PinRefusedError(wrong_pin(token.info)) from error
         except pkcs11.PinLocked as error:
-            # check_pin_state() found it unlocked: this very try locked it.
-            raise PinRefusedError(wrong_pin(replace(token.info, pin_locked=True))) from error
+            if info.pin_final_try:  # this very try locked it
+                raise PinRefusedError(wrong_pin(replace(info, pin_locked=True))) from error
+            raise PinRefusedError(
+                f"Token {info.label} takes no PIN now, right or wrong, after too many wrong ones; "
+                f"have the security officer unblock it, or wait for the end of its lockout where "
+                f"it is a TPM."
+            ) from error
 
 
 @contextmanager

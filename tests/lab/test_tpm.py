@@ -148,3 +148,20 @@ def test_a_cover_that_the_tpms_officer_did_not_sign_is_refused(office, at_the_tp
     done = connect(office, at_the_tpm, "--cover", str(forged))
     assert (done.returncode, is_one_sentence(done)) == (4, True)
     assert "is not what the security officer signed" in done.stderr
+
+
+def test_a_right_pin_is_not_called_wrong_while_the_tpm_is_locked_out(office, at_the_tpm):
+    """Last: the lockout ends by time alone. Its flags say nothing of it."""
+    cover = ("--cover", str(office.world.client.directory / "alice.cover"))
+    for _ in range(4):
+        done = office.carnet("connect", *cover, pin="000000", extra=at_the_tpm)
+        if "The PIN is wrong" not in done.stderr:
+            break
+    done = office.carnet("connect", *cover, extra=at_the_tpm)
+    assert done.returncode == 4
+    assert "takes no PIN now, right or wrong" in done.stderr
+    done = office.command(
+        office.world.client, "carnet-provision", "unblock", extra=at_the_tpm, check=False,
+        given={"so-pin": office.secrets.so_pin, "new-pin": office.secrets.pin},
+    )  # fmt: skip
+    assert "takes no SO PIN now, right or wrong; wait for the end of its lockout" in done.stderr

@@ -110,7 +110,9 @@ def test_a_second_mint_goes_into_the_same_file_and_one_that_is_cut_off_does_not(
 def test_a_file_that_is_not_this_tokens_cover_is_left_as_it_is(ready):
     cover = ready.directory / "cover"
     cover.write_bytes(b"a file of somebody's")
-    assert "is not what the security officer signed" in refusal(ready)
+    said = refusal(ready)
+    assert "is not what the security officer signed" in said
+    assert "restore it from a backup" in said
     assert cover.read_bytes() == b"a file of somebody's"
     cover.unlink()
     ready.facts(*order(ready, out="first"), secrets=BOTH)
