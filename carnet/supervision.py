@@ -42,16 +42,19 @@ class Manager:
         self._tell("STOPPING=1")
 
     async def keep_alive(self, failed: Callable[[], list[str]]) -> None:
-        """Say twice in each period that it is well, while nothing of it has failed; for ever.
+        """Say in each third of a period that it is well, unless something has failed; for ever.
 
-        Whoever hangs says nothing either; both have the manager start it anew.
+        What failed may be begun anew, and it is well again. If that does not help it says
+        nothing any more, as whoever hangs; both have the manager start it anew.
         """
         if self.watchdog_seconds is None:
             return
-        while not (names := failed()):
-            self._tell("WATCHDOG=1")
-            await asyncio.sleep(self.watchdog_seconds / 2)
-        log.critical("watchdog-unfed", failed=names)
+        while True:
+            if names := failed():
+                log.critical("watchdog-unfed", failed=names)
+            else:
+                self._tell("WATCHDOG=1")
+            await asyncio.sleep(self.watchdog_seconds / 3)
 
     def _tell(self, *assignments: str) -> None:
         if not self._address:

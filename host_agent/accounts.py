@@ -4,11 +4,14 @@ Each Target is asked for the first, and answers when one ends.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.background import Work
 from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetLink, TargetSilentError
 
@@ -21,9 +24,26 @@ REVOKED_SECONDS = 0.5
 """Between two looks for tunnels that the operator revoked."""
 
 
-async def follow_all(database: KeyDatabase, link: TargetLink, targets: tuple[str, ...]) -> None:
+Keep = Callable[[str, Work], Coroutine[None, None, None]]
+"""Has work done for ever under a name (carnet.background): no Target's failure stops another's."""
+
+
+async def follow_all(
+    database: KeyDatabase, link: TargetLink, targets: tuple[str, ...], keep: Keep
+) -> None:
     """Follow every Target's list of ended tunnels, for ever."""
-    await asyncio.gather(*(_follow(database, link, target) for target in targets))
+    follow = partial(_follow, database, link)
+    await _for_each("ended tunnels", targets, follow, keep)
+
+
+async def _for_each(
+    name: str,
+    targets: tuple[str, ...],
+    work: Callable[[str], Coroutine[None, None, None]],
+    keep: Keep,
+) -> None:
+    each = (keep(f"{name} of {target}", partial(work, target)) for target in targets)
+    await asyncio.gather(asyncio.Event().wait(), *each)
 
 
 async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
@@ -45,10 +65,10 @@ async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
 
 
 async def end_all_revoked(
-    database: KeyDatabase, link: TargetLink, targets: tuple[str, ...]
+    database: KeyDatabase, link: TargetLink, targets: tuple[str, ...], keep: Keep
 ) -> None:
     """Have every Target end the tunnels of revoked pairs, for ever."""
-    await asyncio.gather(*(_end_revoked(database, link, target) for target in targets))
+    await _for_each("revoked tunnels", targets, partial(_end_revoked, database, link), keep)
 
 
 async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> None:

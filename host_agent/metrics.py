@@ -37,6 +37,13 @@ class HostMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_token_error: Callable[[str], None] = lambda kind: token_errors.labels(kind).inc()
+        failures = Counter(
+            "carnet_host_background_failures",
+            "How often work beside the requests failed unexpectedly, and was begun anew.",
+            ("task",),
+            registry=registry,
+        )
+        self.count_failure: Callable[[str], None] = lambda task: failures.labels(task).inc()
         steps = histogram(
             registry, "carnet_host_step_seconds", "How long a step of a request took.", "step"
         )

@@ -6,6 +6,7 @@ Requests that are on their way go on with what they began with.
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from carnet.reloading import differing, renew_certificate
@@ -26,8 +27,9 @@ _NEEDS_START = (
 def follow_targets(service: "HostService", targets: tuple[str, ...]) -> None:
     """Ask these Targets, and no others, for tunnels that ended, and have revoked ones ended."""
     database, link = service.parts.database, service.parts.link
-    service.start("ended tunnels", follow_all(database, link, targets))
-    service.start("revoked tunnels", end_all_revoked(database, link, targets))
+    keep = service.background.keep
+    service.start("ended tunnels", partial(follow_all, database, link, targets, keep))
+    service.start("revoked tunnels", partial(end_all_revoked, database, link, targets, keep))
 
 
 class Reloading:

@@ -22,6 +22,7 @@ from structlog.contextvars import bind_contextvars
 from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
+from carnet.background import Background, Work
 from carnet.doors import Connection, DoorRules
 from carnet.errors import TokenError
 from carnet.exchange import host as step
@@ -74,6 +75,7 @@ class HostService:
         self.parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
         self._forever: dict[str, asyncio.Task[None]] = {}
+        self.background = Background(parts.metrics.count_failure)
         self._running = 0
         self._sweep_now = asyncio.Event()
         self._look_over_hsm = True
@@ -203,15 +205,16 @@ class HostService:
         if left:
             log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 
-    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def start(self, name: str, work: Work) -> None:
         """Run something beside the requests, for ever; in the place of what has that name."""
         if name in self._forever:
             self._forever[name].cancel()
-        self._forever[name] = self._start(work)
+        self._forever[name] = self._start(self.background.keep(name, work))
 
     def failed(self) -> list[str]:
-        """Name what was to run for ever, and does not."""
-        return [name for name, task in self._forever.items() if task.done()]
+        """Name what was to run for ever, and does not, or waits to be begun anew."""
+        ended = [name for name, task in self._forever.items() if task.done()]
+        return ended + self.background.failed
 
     @property
     def under_way(self) -> int:
@@ -293,10 +296,10 @@ async def _serve(
         )
         try:
             await service.take_up_unanswered()
-            service.start("sweep", service.sweep())
-            service.start("leases", service.keep_leases())
+            service.start("sweep", service.sweep)
+            service.start("leases", service.keep_leases)
             follow_targets(service, tuple(config.targets))
-            service.start("signed accounts", heads.run())
+            service.start("signed accounts", heads.run)
             runner = web.ServerRunner(service.server())
             rules = door_rules(config.limits)
             interface = OfficerInterface(config, database, hsm, heads.sign_newest)

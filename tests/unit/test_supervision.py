@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 
+import pytest
 from structlog.testing import capture_logs
 
 from carnet.supervision import Manager
@@ -23,11 +24,16 @@ def test_the_watchdog_of_another_process_is_not_fed():
     assert Manager(environment).watchdog_seconds is None
 
 
-def test_a_service_that_has_failed_feeds_the_watchdog_no_more(tmp_path):
-    answers = iter([[], [], ["sweep"]])
+def test_the_watchdog_is_fed_only_while_the_service_is_well(tmp_path):
+    answers = iter([[], ["sweep"], []])
+
+    async def until_no_answer_is_left():
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await told.keep_alive(lambda: next(answers))
+
     with manager(tmp_path) as heard, capture_logs() as logs:
         told = Manager({**heard.environment, "WATCHDOG_USEC": "1000"})
-        asyncio.run(told.keep_alive(lambda: next(answers)))
+        asyncio.run(until_no_answer_is_left())
         told.stopping()
         assert heard.until("STOPPING=1") == ["WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
     assert [(each["event"], each["failed"]) for each in logs] == [("watchdog-unfed", ["sweep"])]

@@ -1,0 +1,47 @@
+"""What a service does beside its requests, for ever: it outlives mistakes nobody expected."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+log = structlog.get_logger()
+
+RESTART_SECONDS = 5.0
+"""After which work that failed is begun anew; until then it is named as failed."""
+
+Work = Callable[[], Coroutine[None, None, None]]
+"""Begins the work; called again where it failed."""
+
+
+class Background:
+    """Work that is begun anew whenever it fails; what it had made durable it finds again."""
+
+    def __init__(self, count: Callable[[str], None]) -> None:
+        """`count` is told the name of what failed, each time."""
+        self._count = count
+        self._waiting: set[str] = set()
+
+    @property
+    def failed(self) -> list[str]:
+        """What failed, and is not begun anew yet."""
+        return sorted(self._waiting)
+
+    async def keep(self, name: str, work: Work) -> None:
+        """Do the work for ever; ends only when it is cancelled."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("task-failed", task=name)
+            else:
+                log.error("task-ended", task=name)
+            self._count(name)
+            await self._wait(name)
+
+    async def _wait(self, name: str) -> None:
+        self._waiting.add(name)
+        try:
+            await asyncio.sleep(RESTART_SECONDS)
+        finally:
+            self._waiting.discard(name)
