@@ -9,7 +9,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
 from carnet.link import LinkSection
 from carnet.token.host_keys import make_host_keys
@@ -109,6 +113,15 @@ def sealing_key(session):
     """Return the Host's key on P-256 that requests are sealed to; it is made if there is none."""
     couples = make_host_keys(session)
     return next(each.sealing for each in couples if each.key_type == "ec-p256")
+
+
+def pem_of(couples):
+    """Return the Host's long-term keys as `carnet-host host-keys` prints them."""
+    keys = [key for couple in couples for key in (couple.sealing, couple.signing)]
+    return b"".join(
+        load_der_public_key(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for key in keys
+    )
 
 
 class SessionToken:

@@ -9,6 +9,7 @@ import pytest
 from carnet import audit
 from carnet.interface import BATCHES, PAIRS
 from carnet.token.batch_keys import BatchKeys
+from carnet.token.host_keys import make_host_keys
 from carnet.token.onetime import OneTimeKeys
 from carnet.wire.envelope import seal_request
 from carnet.wire.keys import key_id_of
@@ -16,6 +17,11 @@ from carnet.wire.suites import P256
 from host_agent import schema
 from host_agent.keydb import KeyDatabase
 from host_agent.keystore.store import kek_id_of
+from lab.fake_piv import DEFAULT_PIN
+from lab.machine import Machine
+from lab.readers import OPENSC, Card, CardReaders, loopback
+from lab.waiting import wait_until
+from tests.host.batches import pem_of
 from tests.host.interface import host_with_interface
 from tests.host.real_host import http, read_all, status_of
 from tests.unit.examples import make_request
@@ -137,6 +143,48 @@ def test_the_host_hears_of_a_burn_at_once_or_by_the_command_that_is_said(interfa
     assert name == "carnet-provision"
     assert interface.provision(*argv).returncode == 0
     assert interface.counts() == {"lost": 4}
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A fake PIV card with two keys to be adopted; return what reaches it, and its options."""
+    (tmp_path / "readers").mkdir()
+    machine = Machine("readers", tmp_path / "readers")
+    try:
+        loopback(machine)
+        readers = CardReaders(machine)
+        readers.start()
+        Card(machine, 0, "alice", 2).insert()
+        (tmp_path / "card-pin").touch(mode=0o600)
+        (tmp_path / "card-pin").write_text(DEFAULT_PIN)
+        reaches = {"PCSCLITE_CSOCK_NAME": str(readers.socket)}
+        yield reaches, ("--module", OPENSC, "--pin-file", tmp_path / "card-pin")
+    finally:
+        machine.close()
+
+
+@sqlite_is_enough
+def test_the_host_hears_of_a_burn_that_a_card_does_not_carry_out(interface, card):
+    reaches, options = card
+    host_keys, cover = interface.directory / "host-keys.pem", interface.directory / "cover"
+    with interface.session("hsm") as session:
+        host_keys.write_bytes(pem_of(make_host_keys(session)))
+    adopt = ("adopt", "--user", "alice@office", "--count", "2", "--host-keys", host_keys,
+             "--host-url", "http://host.example", "--target", "work",
+             "--out", interface.directory / "batch", "--cover-out", cover)  # fmt: skip
+    wait_until(
+        lambda: interface.provision(*adopt, *options, **reaches).returncode == 0,
+        "the card in its reader",
+    )
+    interface.start()
+    sent = interface.provision("send", interface.directory / "batch", *interface.host)
+    assert sent.returncode == 0, sent.stderr
+    burn = ("burn", "--all", "--yes", "--cover", cover, *options)
+    done = interface.provision(*burn, *interface.host, **reaches)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 key pairs stay on token alice, which destroys no keys" in done.stdout
+    assert "The Host was told, and made 2 of them invalid" in done.stdout
+    assert interface.counts() == {"revoked": 2}
 
 
 @sqlite_is_enough

@@ -6,11 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-)
 from pkcs11 import Attribute, KeyType, ObjectClass
 from pkcs11.types import DecryptMixin, DeriveMixin
 
@@ -30,6 +25,7 @@ from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
 from provisioning.suitability import check_room
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
+from tests.host.batches import pem_of
 from tests.token.helpers import verify
 
 HOST_PIN = "449317260581"
@@ -67,11 +63,7 @@ def host_keys(*, anew=False):
     """Return the Host's long-term keys in PEM, as `carnet-host host-keys` prints them."""
     with _session(HOST_PIN) as session:
         couples = make_host_keys(session, anew=anew)
-    keys = [key for couple in couples for key in (couple.sealing, couple.signing)]
-    return b"".join(
-        load_der_public_key(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        for key in keys
-    )
+    return pem_of(couples)
 
 
 def pair_uses(pin):
