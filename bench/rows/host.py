@@ -112,6 +112,31 @@ def _processes(plan: Plan) -> Iterator[Row]:
             floor=one,
             note="one SoftHSM2 token and one SQLite file for all",
         )
+        yield _token_alone(plan, count)
+
+
+def _token_alone(plan: Plan, processes: int) -> Row:
+    """Measure what more processes bring on the token itself: no Host's code is in it."""
+    from bench.token_process import rate  # noqa: PLC0415  it stands on this module
+
+    rounds, size = plan.rounds(9), plan.size(96, 48)
+    with plan.progress(f"the token, {processes} processes", rounds + 1) as advance:
+        ours, one = in_turn(
+            lambda: rate(plan.place(), processes, size),
+            lambda: rate(plan.place(), 1, size),
+            rounds,
+            advance,
+        )
+    return Row(
+        group=GROUP,
+        name=f"the token alone, {processes} processes",
+        floor_name="one process",
+        unit="requests/s",
+        aim=Aim("none: SoftHSM2's own"),
+        ours=ours,
+        floor=one,
+        note="the same operations in a bare loop in each process",
+    )
 
 
 def _bodies(directory: Path, count: int) -> Iterator[bytes]:
@@ -137,11 +162,11 @@ def bare_token(module: Module, pairs: int) -> Iterator[Callable[[int], float]]:
     """Give what does a request's token operations so many times; it returns them a second."""
     serial = initialise_token(module, label=f"bare {pairs}", so_pin=SO_PIN, pin=PIN)
     with open_session(module.choose(serial), PIN, writable=True) as session:
-        left = iter([_pair(session) for _ in range(pairs)])
+        left = iter([bare_pair(session) for _ in range(pairs)])
         yield partial(_operations_a_second, left)
 
 
-def _pair(session: TokenSession) -> tuple[Any, Any]:
+def bare_pair(session: TokenSession) -> tuple[Any, Any]:
     """Make a pair for the session and copy it: SoftHSM2 stores a copy much faster."""
     curve = {Attribute.EC_PARAMS: bytes.fromhex("06082a8648ce3d030107")}
     parameters = session.raw.create_domain_parameters(KeyType.EC, curve, local=True)
@@ -155,19 +180,24 @@ def _pair(session: TokenSession) -> tuple[Any, Any]:
 
 def _operations_a_second(left: Iterator[tuple[Any, Any]], count: int) -> float:
     pairs = [next(left) for _ in range(count)]
-    point = pairs[0][0][Attribute.EC_POINT][2:]
     started = time.perf_counter()
     for public, private in pairs:
-        secret = private.derive_key(
-            KeyType.GENERIC_SECRET,
-            256,
-            mechanism=Mechanism.ECDH1_DERIVE,
-            mechanism_param=(KDF.NULL, None, point),
-            template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
-        )
-        bytes(secret[Attribute.VALUE])
-        secret.destroy()
-        private.sign(bytes(32), mechanism=Mechanism.ECDSA)
-        private.destroy()
-        public.destroy()
+        bare_request(public, private)
     return count / (time.perf_counter() - started)
+
+
+def bare_request(public: Any, private: Any) -> None:
+    """Agree, sign, and destroy both halves."""
+    point = public[Attribute.EC_POINT][2:]
+    secret = private.derive_key(
+        KeyType.GENERIC_SECRET,
+        256,
+        mechanism=Mechanism.ECDH1_DERIVE,
+        mechanism_param=(KDF.NULL, None, point),
+        template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
+    )
+    bytes(secret[Attribute.VALUE])
+    secret.destroy()
+    private.sign(bytes(32), mechanism=Mechanism.ECDSA)
+    private.destroy()
+    public.destroy()

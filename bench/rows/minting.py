@@ -44,7 +44,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         os.environ[CONFIGURATION_VARIABLE] = str(prepare(directory))
         module = load_module(find_module(None))
         module.library.reinitialize()
-        count = plan.size(size, max(2, size // 4))
+        count = plan.size(size, max(1, size // 6))
         with (
             _mint(module, key_type, custody) as mint,
             _bare(module, key_type, custody) as bare,
