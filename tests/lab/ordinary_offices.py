@@ -1,9 +1,13 @@
 """An office whose traveller is an ordinary user, from become_ordinary() on."""
 
+from collections.abc import Sequence
+
 from lab.machine import Machine
 from lab.ordinary import ALICE, GROUP, admit, as_user, environment, give
 from lab.process import Process
 from tests.lab.offices import AtWork
+
+ALLOWED = "name_servers = true\n"
 
 
 class OrdinaryAtWork(AtWork):
@@ -22,13 +26,14 @@ class OrdinaryAtWork(AtWork):
         self.start_helper()
         self.user = ALICE
 
-    def start_helper(self, text: str = "name_servers = true\n") -> None:
-        """Start the helper with these lines in its configuration."""
+    def start_helper(self, text: str = ALLOWED, before: Sequence[str] = ()) -> None:
+        """Start the helper with these lines in its configuration, by what runs `before` it."""
         config = self.world.client.path("/run/helper.toml")
         config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n{text}')
         config.chmod(0o600)
         self.helper = self.world.client.start(
-            ["carnet-helper", "--config", "/run/helper.toml", "serve"], log="../helper.log"
+            [*before, "carnet-helper", "--config", "/run/helper.toml", "serve"],
+            log="../helper.log",
         )
         self.helper.wait_for_line('"event": "ready"')
 

@@ -6,12 +6,12 @@ import pytest
 
 from lab.http_client import request
 from lab.network import SERVER_ADDRESS
-from lab.ordinary import ALICE, MALLORY, as_user, environment
+from lab.ordinary import ALICE, GROUP, MALLORY, as_user, environment
 from lab.residue import machine_state
 from lab.waiting import wait_until
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, is_one_sentence
-from tests.lab.ordinary_offices import OrdinaryAtWork
+from tests.lab.ordinary_offices import ALLOWED, OrdinaryAtWork
 from tests.lab.test_endings import ended_at_target, established
 
 SOCKET = "/run/carnet-helper/socket"
@@ -44,7 +44,7 @@ class OrdinaryOffice(OrdinaryAtWork):
 def office(lane):
     with World() as world:
         made = OrdinaryOffice(world, lane)
-        made.set_up(10)
+        made.set_up(11)
         (world.server.directory / "plan.txt").write_bytes(FILE)
         directory = str(world.server.directory)
         world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
@@ -104,14 +104,34 @@ def test_she_has_the_tunnel_s_name_servers_and_mtu(office):
     assert machine_state(office.client_charon) == before
 
 
-def test_name_servers_are_the_operator_s_to_allow(office):
+AS_ITS_UNIT = (
+    *("unshare", "--mount", "--propagation=slave", "setpriv", f"--regid={GROUP}"),
+    *(
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all,+net_admin",
+        "--no-new-privs",
+        "--",
+    ),
+)
+"""With its group, its one capability, and mounts of its own."""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [(("",), "carnet-helper does not let"), ((ALLOWED, AS_ITS_UNIT), "mount: ")],
+    ids=["not allowed", "as its unit"],
+)
+def test_where_her_name_servers_are_not_used_she_is_told(office, how, why):
     before = name_servers(office)
     office.helper.kill()
-    office.start_helper("")
+    office.start_helper(*how)
     done = office.carnet("connect")
-    assert done.returncode == 0
-    assert "name servers are not used (carnet-helper does not let" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    assert f"name servers are not used ({why}" in done.stdout + done.stderr
     assert name_servers(office) == before
+    routes = office.world.client.run(["ip", "route", "show", "table", "220"]).stdout
+    assert routes.rstrip().endswith(f"mtu {MTU}")
     office.carnet("disconnect")
     office.helper.kill()
     office.start_helper()

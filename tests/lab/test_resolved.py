@@ -15,6 +15,8 @@ ANSWER = "10.20.0.77"
 TOLD = "resolvectl dns eth0 192.0.2.53 192.0.2.54; resolvectl domain eth0 lan.example ~lan"
 """What a network manager tells it of the interface."""
 
+AS_THE_HELPER = ("setpriv", "--inh-caps=-all", "--bounding-set=-all,+net_admin", "--no-new-privs")
+"""With the one capability of its unit."""
 ANOTHER_WAY = f"""
 ip link add other0 type veth peer name other1
 ip link set other0 up
@@ -79,7 +81,7 @@ def test_they_follow_the_way_and_what_each_interface_had_is_put_back(office):
     directory = Path("/run/alone")
     client.run(["mkdir", "-m", "700", str(directory)])
     before = office.resolved.links()
-    argv = ["python", "-c", ALONE, str(directory), HOST_ADDRESS]
+    argv = [*AS_THE_HELPER, "python", "-c", ALONE, str(directory), HOST_ADDRESS]
     alone = client.start(argv, log="alone.log", stdin=-1)
     alone.wait_for_line("None carnet-x")
     assert on(office, "eth0") == [HOST_ADDRESS, "~."]

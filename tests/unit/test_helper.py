@@ -14,6 +14,7 @@ from carnet.errors import IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.helper import messages as say
+from carnet.ipsec.helper.client import HelperDriver
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 from helper_agent.config import HelperConfig
@@ -439,6 +440,14 @@ def test_nonsense_is_answered_by_hanging_up(connect, daemon, data):
     assert daemon.tunnels == {}
     assert json.loads(ask(connect, WELL))["error"] is None
     assert set(daemon.tunnels) == {NAME}
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_secrets_are_kept_only_where_the_daemon_s_driver_can_resume(
+    connect, daemon, tmp_path, resumes
+):
+    daemon.resumes = resumes
+    assert HelperDriver(tmp_path / "socket").resumes is resumes
 
 
 def test_who_calls_is_what_the_kernel_says(connect, service):
