@@ -3,7 +3,6 @@
 import signal
 
 import pytest
-from hypothesis import settings
 
 from carnet.ipsec.kernel import kernel_has_esp
 from lab.charon import Lane
@@ -12,13 +11,16 @@ from lab.template import Template, in_use
 from tests.guest import matrix
 from tests.guest.bridge import is_inside
 
-# The same examples every time, so that a failure is of this change and no other.
-settings.register_profile(
-    "test", max_examples=400, derandomize=True, database=None, print_blob=True
-)
-# Many more, and others every time.
-settings.register_profile("soak", max_examples=20_000, database=None, print_blob=True)
-settings.load_profile("test")
+if not is_inside():  # where nothing uses it, and it takes long to load
+    from hypothesis import settings
+
+    # The same examples every time, so that a failure is of this change and no other.
+    settings.register_profile(
+        "test", max_examples=400, derandomize=True, database=None, print_blob=True
+    )
+    # Many more, and others every time.
+    settings.register_profile("soak", max_examples=20_000, database=None, print_blob=True)
+    settings.load_profile("test")
 
 # A shell that runs this in the background has SIGINT ignored, nohup has SIGHUP, and
 # children inherit that.

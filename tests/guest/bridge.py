@@ -24,7 +24,8 @@ SOAK = "CARNET_SOAK"
 """Set in the environment of `make soak`, inside too."""
 
 ROOT = Path(__file__).parents[2]
-_PLAIN = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:schemathesis")
+_UNUSED = ("cacheprovider", "xdist", "schemathesis", "hypothesispytest", "anyio")
+_PLAIN = [part for name in _UNUSED for part in ("-p", f"no:{name}")]
 """Inside, what is not needed is not even loaded: the guest takes long for that."""
 _REPORTS = "reports"
 _SELECTION = "selection"
