@@ -20,6 +20,7 @@ CLOSED = (
     Case("ah", "transport", 6, 6),
 )
 EVERYTHING = "0.0.0.0/0"
+ELSEWHERE = "192.0.2.7"
 LONG = 1 << 20
 FRAGMENTS = "ip[6:2] & 0x3fff != 0"
 PORT = 7777
@@ -62,6 +63,13 @@ def test_udp_encapsulation_is_forced_where_the_traveller_says_so(office):
     office.end(facts)
 
 
+def be_reached_through_target_alone(world, address):
+    """Give the server an address of no work network, to which only Target knows the way."""
+    world.server.run(["ip", "address", "add", f"{address}/32", "dev", "lo"])
+    via = ("via", BY_VERSION[4].server)
+    world.target.run(["ip", "route", "add", f"{address}/32", *via])
+
+
 def test_a_full_tunnel_carries_all_and_nothing_is_fragmented(office):
     """A download fills whole packets; what is too long for the tunnel is made shorter."""
     v4 = BY_VERSION[4]
@@ -69,9 +77,11 @@ def test_a_full_tunnel_carries_all_and_nothing_is_fragmented(office):
     networks = f'networks = ["{v4.network}", "{BY_VERSION[6].network}"]'
     office.reconfigure(networks, 'networks = ["0.0.0.0/0", "::/0"]')
     office.admit_to("esp", EVERYTHING)
+    be_reached_through_target_alone(office.world, ELSEWHERE)
     with office.watched() as seen:
         facts = office.connect("--objective", "esp", "--network", EVERYTHING)
         assert download(office.world.client, v4.server) > LONG
+        assert fetch(office.world.client, ELSEWHERE)
     packets = [p for p in seen.packets if v4.client in (p.source, p.destination)]
     inside = [p for p in packets if {p.source, p.destination} != {v4.client, HOST_ADDRESS}]
     assert {p.kind for p in inside} == {"IKE", "ESP"}
