@@ -220,6 +220,29 @@ def test_a_session_whose_time_is_over_ends():
     assert "its time is over" in ending.sentence
 
 
+class Asleep(Script):
+    """Between two looks the time of day has gone on by two hours."""
+
+    def __init__(self, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(driver)
+        self.monkeypatch = monkeypatch
+
+    def look(self) -> Presence:
+        self.looks += 1
+        if self.looks == 2:
+            later = time.time() + 7200
+            self.monkeypatch.setattr(time, "time", lambda: later)
+        return HERE
+
+
+def test_a_session_whose_time_came_while_the_machine_slept_ends(monkeypatch: pytest.MonkeyPatch):
+    """No event says so: the time of day is another one. The tunnel still stands."""
+    driver = FakeDriver()
+    script = Asleep(driver, monkeypatch)
+    ending = Watch(driver, SESSION, script, ClientConfig(), str).run()
+    assert (ending.over, script.looks) == (True, 2)
+
+
 @pytest.mark.parametrize(("left", "behind"), [(3600, 100_000), (-3600, -100_000)])
 def test_no_clock_alone_ends_a_session(left, behind):
     """Neither the Host's, which came over the network, nor a machine's that is ahead."""
