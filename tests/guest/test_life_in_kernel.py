@@ -9,6 +9,7 @@ import pytest
 
 from lab.capture import count_packets
 from lab.network import HOST_ADDRESS
+from lab.ordinary import ALICE, give
 from lab.pluto import Pluto
 from lab.residue import machine_state
 from tests.guest.cases import Case
@@ -185,8 +186,10 @@ def test_an_ordinary_user_has_her_tunnel_with_libreswan_too(office):
     pluto.start()
     office.helper.kill()
     office.start_helper('driver = "libreswan"\n')
+    extra = office.configure_client("agent = false\n")
+    give(client.directory, ALICE)
     with office.watched() as seen:
-        facts = office.connect("--objective", "esp", "--network", v4.network)
+        facts = office.connect("--objective", "esp", "--network", v4.network, extra=extra)
         assert fetch(client, v4.server)
     assert seen.kinds(v4.client, v4.target) == {"ESP"}
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
