@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from carnet import VERSION, console, crash
+from carnet import VERSION, console, crash, serials
 from carnet.arguments import REASON
 from carnet.config import parse_config
 from carnet.errors import UsageError
@@ -222,6 +222,8 @@ def revoke(
     given = {name: value for name, value in which.items() if value is not None}
     if len(given) != 1:
         raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
+    if token_serial is not None and not serials.is_own(token_serial):
+        raise UsageError(serials.NOBODYS)
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
     with open_database(configuration.load(path)) as database:
         revoked = database.revoke(reason, **values)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from carnet import crash
+from carnet import crash, serials
 from carnet.console import confirm, print_json
 from carnet.cover import read_cover
 from carnet.errors import TokenCannotError, TokenError, UsageError
@@ -137,12 +137,13 @@ def _check_user(label: str, cover: Cover | None, user_id: str) -> None:
 def _check_not_adopted(session: TokenSession) -> None:
     """Raise TokenError where keys stay that may be pairs all the same: `adopt` marks none."""
     info, found = session.token.info, len(signing_keys(session))
+    by = f"token-serial {info.serial}" if serials.is_own(info.serial) else "user"
     if found:
         raise TokenError(
             f"Token {info.label} has no minted key pairs, and {found} keys that may have been "
-            f"adopted, which burn does not destroy; make these pairs invalid with "
-            f"`carnet-host revoke --token-serial {info.serial}` or `carnet-provision revoke`, and "
-            f"the keys with the card's own tool."
+            f"adopted; name their file with --cover, or make these pairs invalid with "
+            f"`carnet-host revoke --{by}` or `carnet-provision revoke`, and the keys with the "
+            f"token's own tool."
         )
 
 

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from carnet import serials
 from carnet.errors import TokenError
 from carnet.token.module import TokenInfo
 from carnet.token.onetime import OneTimePair
@@ -134,13 +135,16 @@ def _connecting(sheet: Sheet) -> Section:
 
 
 def _loss(sheet: Sheet) -> Section:
+    said, option = f"the serial number, {sheet.serial}", f"--token-serial {sheet.serial}"
+    if not serials.is_own(sheet.serial):
+        said, option = f"who you are, {sheet.user_id}", f"--user {shlex.quote(sheet.user_id)}"
     return Section(
         "When it is lost, or something is wrong",
         (
             f"Call at once: {sheet.contact or '_' * 40}",
-            f"Say the serial number, {sheet.serial}: all of its key pairs are revoked by that,",
+            f"Say {said}: all of its key pairs are revoked by that,",
             "and your tunnels end. The Host's operator does that with this command:",
-            f"`carnet-host revoke --token-serial {sheet.serial}`",
+            f"`carnet-host revoke {option}`",
             "Call as well if the token was out of your hands, or somebody saw you type the PIN.",
             "If the PIN is not taken, stop before the last try, and call: it can be unblocked.",
             "Your PIN is not on this sheet. Do not write it here, and tell it nobody who calls.",

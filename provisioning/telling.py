@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from carnet import serials
 from carnet.console import print_json
 from carnet.errors import UsageError
 from carnet.interface import Revocation
@@ -53,6 +54,8 @@ def revoke(
     """Have a Host turn valid pairs invalid, and end the tunnels of spent ones that live."""
     if [bool(keys), bool(user_id), bool(token_serial)].count(True) != 1:
         raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
+    if token_serial and not serials.is_own(token_serial):
+        raise UsageError(serials.NOBODYS)
     if user_id:
         checked(user_id, UserId, f"{user_id!r} is no user ID; write it as alice@office.")
     checked(reason, Text, "--reason is one line of up to 400 characters; shorten it.")

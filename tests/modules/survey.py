@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, ObjectClass
 
 from carnet.errors import TokenError
+from carnet.serials import is_own
 from carnet.token import keys
 from carnet.token.data import read_data, write_data
 from carnet.token.ec_type import EcType, point_of
@@ -272,8 +273,7 @@ class _Survey:
         return ", ".join(kept) or NONE
 
     def _serial(self) -> str:
-        serial = self._session.token.info.serial
-        return "its own" if set(serial) - {"0"} else "0, as all have"
+        return "its own" if is_own(self._session.token.info.serial) else "0, as all have"
 
     def _custody(self, found: dict[str, str]) -> dict[str, str]:
         both = set(_names(found["wraps private keys"]))
