@@ -12,12 +12,13 @@ from carnet import crash
 from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
+from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import interface_towards
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
-from carnet.ipsec.libreswan_watch import Watch
+from carnet.ipsec.libreswan_watch import Watch, listener
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.whole import all_or_nothing
@@ -202,6 +203,7 @@ class Libreswan:
         for name in doomed:
             self.down(name)
         heads = (self._head_of(name) for name in keep)
+        leftovers.sweep(listener(self._socket), self._status())
         inner_address.sweep(head.virtual_address for head in heads if head and head.virtual_address)
         return doomed
 

@@ -88,12 +88,22 @@ def _kernel_changes() -> socket.socket:
 def _handle_of_listener(control: Path) -> int:
     """Return a descriptor that is readable once the daemon at that socket has ended."""
     try:
+        return os.pidfd_open(listener(control))
+    except OSError as error:
+        raise IPsecError(_SILENT.format(control)) from error
+
+
+_SILENT = (
+    "The Libreswan daemon does not answer at {}; start it (systemctl start ipsec) and try again."
+)
+
+
+def listener(control: Path) -> int:
+    """Return the process id of the daemon at that socket; raises IPsecError if there is none."""
+    try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(control))
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return os.pidfd_open(struct.unpack("3i", credentials)[0])
+        return int(struct.unpack("3i", credentials)[0])
     except OSError as error:
-        raise IPsecError(
-            f"The Libreswan daemon does not answer at {control};"
-            " start it (systemctl start ipsec) and try again."
-        ) from error
+        raise IPsecError(_SILENT.format(control)) from error

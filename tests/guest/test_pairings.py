@@ -1,5 +1,6 @@
 """Each implementation at Client with each at Target, through the drivers alone."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from lab.capture import Capture
 from lab.charon import VICI
 from lab.network import ROUTED
 from lab.pluto import SOCKET as PLUTO
+from lab.waiting import wait_until
 from lab.world import World
 from tests.guest.daemons import Seat
 from tests.guest.gateways import ends_of
@@ -157,15 +159,31 @@ def old_fresh(address):
 def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
     ends = fresh()
     connect(world, both, ends)
+    # The kernel tells the age of an SA in whole seconds.
+    last = int(time.time())
+    wait_until(lambda: int(time.time()) > last, "the next second")
     seats[0].daemon.kill()
     assert "10.99.0.7" in addresses(world.client)
     with pytest.raises(IPsecError, match="does not answer"):
         both[0].status()
     seats[0].daemon.start()
+    assert keyed(world.client) == 2
+    newer = fresh("10.99.0.8")
+    connect(world, both, newer)
     with world.client.network():
-        assert both[0].sweep(frozenset()) == [ends.name]
+        assert both[0].sweep(frozenset({newer.name})) == [ends.name]
     assert "10.99.0.7" not in addresses(world.client)
-    end(world, *both, ends)
+    assert keyed(world.client) == 2
+    assert fetch(world.client, BY_VERSION[4].server)
+    with world.target.network():
+        both[1].down(ends.name)
+    end(world, *both, newer)
+    assert keyed(world.client) == 0
+
+
+def keyed(machine):
+    """How many SAs the kernel has there."""
+    return machine.run(["ip", "-o", "xfrm", "state", "list", "nokeys"]).stdout.count(" spi ")
 
 
 def chosen_at(seat):
