@@ -52,6 +52,15 @@ def _commands_fork():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def reader_socket(tmp_path_factory):
+    """Name pcscd's socket once and for all: libpcsclite reads the name but once, at any look."""
+    path = tmp_path_factory.mktemp("pcsc") / "pcscd.comm"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCSCLITE_CSOCK_NAME", str(path))
+        yield path
+
+
 @pytest.fixture(scope="module")
 def commands_by_themselves():
     """For tests of what only a command has that was started by itself."""

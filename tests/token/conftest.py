@@ -67,15 +67,6 @@ def pairing(make_token: Callable[[str], Token]) -> Iterator[Pairing]:
         )
 
 
-@pytest.fixture(scope="session")
-def reader_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Name pcscd's socket once and for all: libpcsclite may read the name but once."""
-    path = tmp_path_factory.mktemp("pcsc") / "pcscd.comm"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PCSCLITE_CSOCK_NAME", str(path))
-        yield path
-
-
 @pytest.fixture(scope="module")
 def reader_machine() -> Iterator[Machine]:
     with tempfile.TemporaryDirectory(prefix="carnet-readers-") as name:
