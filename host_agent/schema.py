@@ -120,8 +120,13 @@ cursors = Table(
     metadata,
     Column("target", Text, primary_key=True),
     Column("number", MOMENT, nullable=False),
+    Column("request_id", LargeBinary),
 )
-"""How far the Host has read each Target's list of ended tunnels."""
+"""How far the Host has read each Target's list of ended tunnels.
+
+`number` and `request_id` are those of the last one: a Target that has no such one has
+another list. A Host from before this column does not know which tunnel that was.
+"""
 
 audit = audit_table(metadata)
 audit_heads = heads_table(metadata)

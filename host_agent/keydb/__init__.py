@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from carnet.database import opened_database
 from carnet.database.place import Place
-from host_agent.keydb.ended import Ended
+from host_agent.keydb.ended import Ended, ListPlace
 from host_agent.keydb.pairs import OWED
 from host_agent.keydb.records import (
     DESTRUCTION_OWED,
@@ -42,6 +42,7 @@ __all__ = [
     "KeyDatabase",
     "KeyStoreName",
     "Leftover",
+    "ListPlace",
     "NewPair",
     "PairRecord",
     "PairState",

@@ -1,6 +1,8 @@
 """The tunnels: which shall end, which have ended, and how far each Target's list was read."""
 
-from sqlalchemy import func, or_, select, update
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from carnet.database.sql import now, upsert
 from carnet.wire.control import TunnelEnded
@@ -10,6 +12,23 @@ from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 
 _GRANTED = "granted"
+
+
+@dataclass(frozen=True)
+class ListPlace:
+    """How far a Target's list of ended tunnels was read: the last one read, if any was."""
+
+    number: int = 0
+    request_id: bytes | None = None
+    """None also where only its number was kept."""
+
+    def is_in(self, tunnels: tuple[TunnelEnded, ...]) -> bool:
+        """Tell whether a list that Target gives from this number on begins with that one."""
+        first = tunnels[0] if tunnels else None
+        return first is not None and (first.number, first.request_id) == (
+            self.number,
+            self.request_id,
+        )
 
 
 class Ended(Store):
@@ -66,40 +85,61 @@ class Ended(Store):
             if asked.rowcount:
                 self._audit(connection, "tunnel-end-asked", request_id=request_id, target=target)
 
-    def cursor(self, target: str) -> int:
-        """Return the number of the last ended tunnel that this Target told."""
-        query = select(func.max(schema.cursors.c.number)).where(schema.cursors.c.target == target)
+    def place(self, target: str) -> ListPlace:
+        """Return how far this Target's list of ended tunnels was read."""
         with self._reading.begin() as connection:
-            return connection.execute(query).scalar() or 0
+            return _place(connection, target)
+
+    def read_from_first(self, target: str, lost: ListPlace) -> None:
+        """Have a Target's list read anew, unless another process has done so or read on."""
+        _cursors = schema.cursors
+        with self._engine.begin() as connection:
+            connection.execute(
+                delete(_cursors).where(
+                    _cursors.c.target == target,
+                    _cursors.c.number == lost.number,
+                    _cursors.c.request_id == lost.request_id,
+                )
+            )
 
     def record_ended(self, target: str, tunnels: tuple[TunnelEnded, ...]) -> None:
         """Account for tunnels that a Target says have ended; each once, whoever hears of it."""
         with self._engine.begin() as connection:
-            known = connection.execute(
-                select(func.max(schema.cursors.c.number)).where(schema.cursors.c.target == target)
-            ).scalar()
-            news = [tunnel for tunnel in tunnels if tunnel.number > (known or 0)]
+            known = _place(connection, target).number
+            news = [tunnel for tunnel in tunnels if tunnel.number > known]
             for tunnel in news:
-                connection.execute(
-                    update(_requests)
-                    .where(
-                        _requests.c.request_id == tunnel.request_id,
-                        _requests.c.target == target,
-                    )
-                    .values(ended_at=tunnel.ended_at, end_reason=tunnel.reason)
-                )
-                self._audit(
-                    connection,
-                    "tunnel-ended",
-                    request_id=tunnel.request_id,
-                    target=target,
-                    reason=tunnel.reason,
-                )
+                self._record_end(connection, target, tunnel)
             if news:
+                last = {"number": news[-1].number, "request_id": news[-1].request_id}
                 connection.execute(
                     upsert(connection, schema.cursors)
-                    .values(target=target, number=news[-1].number)
-                    .on_conflict_do_update(
-                        index_elements=["target"], set_={"number": news[-1].number}
-                    )
+                    .values(target=target, **last)
+                    .on_conflict_do_update(index_elements=["target"], set_=last)
                 )
+
+    def _record_end(self, connection: Connection, target: str, tunnel: TunnelEnded) -> None:
+        """Account for one, unless it is accounted for already: a list may be read anew."""
+        mine = (_requests.c.request_id == tunnel.request_id, _requests.c.target == target)
+        if connection.scalar(select(func.max(_requests.c.ended_at)).where(*mine)) is not None:
+            return
+        connection.execute(
+            update(_requests)
+            .where(*mine)
+            .values(ended_at=tunnel.ended_at, end_reason=tunnel.reason)
+        )
+        self._audit(
+            connection,
+            "tunnel-ended",
+            request_id=tunnel.request_id,
+            target=target,
+            reason=tunnel.reason,
+        )
+
+
+def _place(connection: Connection, target: str) -> ListPlace:
+    row = connection.execute(
+        select(schema.cursors.c.number, schema.cursors.c.request_id).where(
+            schema.cursors.c.target == target
+        )
+    ).one_or_none()
+    return ListPlace() if row is None else ListPlace(row.number, row.request_id)

@@ -11,6 +11,7 @@ from carnet import background
 from carnet.wire.control import EndedTunnels
 from host_agent import accounts, reloading, server
 from host_agent.exchange import Parts
+from host_agent.keydb import ListPlace
 from host_agent.leases import Leases
 
 
@@ -31,8 +32,8 @@ class Database:
             self.loop.call_soon_threadsafe(self.again.set)
         return value
 
-    def cursor(self, target):
-        return self._answer("cursor", 0, target)
+    def place(self, target):
+        return self._answer("cursor", ListPlace(), target)
 
     def tunnels_to_end(self, target):
         return self._answer("tunnels_to_end", [], target)

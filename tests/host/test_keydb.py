@@ -18,7 +18,14 @@ from carnet.errors import UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.keydb import ANSWER_KEPT, LEASE_SECONDS, KeyDatabase, PairState, pairs
+from host_agent.keydb import (
+    ANSWER_KEPT,
+    LEASE_SECONDS,
+    KeyDatabase,
+    ListPlace,
+    PairState,
+    pairs,
+)
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -230,7 +237,7 @@ def test_ended_tunnels_are_accounted_for_once(database, pair):
         number=7, request_id=signed.request.request_id, reason="expired", ended_at=5
     )
     database.record_ended("work", (ended,))
-    assert database.cursor("work") == 7
+    assert database.place("work") == ListPlace(7, ended.request_id)
     assert next(iter(database.pairs()))["end_reason"] == "expired"
 
 

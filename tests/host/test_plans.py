@@ -209,7 +209,7 @@ def test_no_statement_that_is_asked_again_and_again_scans_a_table(database, list
     database.record_end_asked("work", request_id)
     ended = TunnelEnded(number=1, request_id=request_id, reason="revoked", ended_at=5)
     database.record_ended("work", (ended,))
-    database.cursor("work")
+    database.place("work")
     plans = [each for each in listener.plans() if "cursors" not in each[0]]
     assert len(plans) > 10
     assert scans(plans) == []
