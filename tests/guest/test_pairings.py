@@ -168,6 +168,8 @@ def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
         both[0].status()
     seats[0].daemon.start()
     assert keyed(world.client) == 2
+    with pytest.raises(IKERefusedError, match=r"no pre-shared key.*run `carnet connect`"):
+        both[0].resume(ends.name)
     newer = fresh("10.99.0.8")
     connect(world, both, newer)
     with world.client.network():
