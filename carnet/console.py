@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -68,10 +68,16 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
         click.echo(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.", err=True)
         sys.exit(1)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(f"{name}: interrupted.", err=True)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        click.echo(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _said_by(interrupt: BaseException) -> Sequence[str]:
+    """Return what it could not prevent any more, where that was said; click wraps it."""
+    cause = interrupt.__cause__
+    return cause.args if isinstance(cause, KeyboardInterrupt) else ()
 
 
 def check_text() -> None:

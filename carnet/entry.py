@@ -26,4 +26,9 @@ def enter(module: str, name: str) -> NoReturn:
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted.\n")
         sys.exit(INTERRUPTED)
+    finally:
+        # As Python ends it would be killed by a signal, whatever it has done.
+        from carnet.interruption import over  # noqa: PLC0415  the version needs none
+
+        over()
     sys.exit(0)

@@ -1,9 +1,24 @@
 """Ctrl-C, a terminal that closes, and being ended by somebody: one KeyboardInterrupt."""
 
 import signal
+import sys
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 0.05
+
+
+class _Interruption:
+    """What this process has heard of the signals so far."""
+
+    heard = False
+    """One of them interrupted, or waits to; those after it pass."""
+    held = False
+    """What goes on is to be finished."""
+    waiting = False
+
+
+_this = _Interruption()
 
 
 def listen() -> None:
@@ -13,14 +28,56 @@ def listen() -> None:
     interrupted command puts in order is not to be cut off. A signal that was ignored when
     the command began, as by nohup, stays ignored.
     """
-    heard = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal heard
-        if not heard:
-            heard = True
-            raise KeyboardInterrupt
-
+    _this.heard = _this.held = _this.waiting = False
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = _ignored
+
+
+def hold() -> None:
+    """Have a signal wait until let_go(): what goes on now is over soon, and best finished.
+
+    The second one does not wait, for what takes long after all.
+    """
+    _this.held = not _this.heard
+
+
+def let_go(what_stands: str) -> None:
+    """Interrupt now if a signal waited; the half sentence says what it did not prevent.
+
+    Raises KeyboardInterrupt.
+    """
+    _this.held = False
+    if _this.waiting:
+        _this.waiting, _this.heard = False, True
+        raise KeyboardInterrupt(what_stands)
+
+
+def over() -> None:
+    """Let all signals pass: the command is done, and its exit status is what it has done."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    if _this.held and not _this.waiting:
+        _this.waiting = True
+    elif not _this.heard:
+        _this.heard, _this.held, _this.waiting = True, False, False
+        raise KeyboardInterrupt
+
+
+def _ignored(what: "sys.UnraisableHookArgs") -> None:
+    """Hear of an error that Python could not raise where it happened.
+
+    An interrupt comes again a moment later: around a fork Python ignores it. What an object
+    says that is taken apart after one is of something cut off, such as a search on a token
+    whose session is closed.
+    """
+    if issubclass(what.exc_type, KeyboardInterrupt):
+        _this.heard = False
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    elif not _this.heard:
+        sys.__unraisablehook__(what)

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from carnet import crash
+from carnet import crash, interruption
 from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
@@ -31,7 +31,7 @@ from token_client.host import HostSender
 from token_client.nat import reachable_first
 from token_client.pending import Pending, PendingStore
 from token_client.sessions import Session, SessionStore
-from token_client.steps import Steps
+from token_client.steps import OPENING, Steps
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,16 @@ class Exchange:
     def _run(self, event: Event) -> step.State:
         """Run the table; cut off, leave no tunnel: nobody would watch over it.
 
-        That is by Ctrl-C, or by an output that takes no more.
+        That is by Ctrl-C, or by an output that takes no more. Once it stands, the first
+        Ctrl-C waits until it is watched over.
         """
         try:
             return run(step.machine(), event, self._perform)
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError) as cut_off:
             if self.session is not None:
                 self.remove_tunnel(step.RemoveTunnel())
+            if self._up and isinstance(cut_off, KeyboardInterrupt):
+                raise KeyboardInterrupt(_CUT_OFF) from None
             raise
 
     def _perform(self, action: Action) -> Event | None:
@@ -185,7 +188,7 @@ class Exchange:
         """Step 8: only the real Host can have sealed and signed this."""
         crash.reach("client.answered")
         try:
-            with self._means.steps.opening():
+            with self._means.steps.part(OPENING):
                 response = self._messages.open(action.answer, self._envelope, self._ephemeral)
         except WireError as error:
             self._means.sender.distrust(str(error))
@@ -193,6 +196,7 @@ class Exchange:
         if response.request_id != self._request.request_id:
             self._means.sender.distrust("it answers another request")
             return step.AnswerFalse(self._sealed)
+        self._means.steps.opened(granted=isinstance(response, Grant))
         crash.reach("client.opened")
         if isinstance(response, Grant):
             return step.Granted(response)
@@ -285,6 +289,7 @@ class Exchange:
             return self._failed(error, action.grant)
         crash.reach("client.established")
         self._up = True
+        interruption.hold()
         self._fit_packets()
         self._use_name_servers(action.grant.tunneling_info.dns)
         return step.TunnelUp(action.grant)
@@ -398,6 +403,9 @@ class Exchange:
             target=self._request.request_info.target,
             objective_id=self._request.objective_id,
         )
+
+
+_CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
 
 
 def _check_request(request: Request) -> None:

@@ -1,18 +1,20 @@
 """One `carnet connect`: from the token in its reader to a tunnel that is watched over."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from carnet import interruption
 from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, removal
 from token_client.agent import Wish
+from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
 from token_client.steps import Steps
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from token_client.sessions import Session
 
 Tell = Callable[[str], None]
+
+_STANDS = "the tunnel stands already, and `carnet disconnect` ends it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,35 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     capabilities = connecting.check_means(means, order.option, order.networks)
     connecting.check_block(capabilities, order.option, config)
     credential = plug.obtain_pin(order.source)
-    connected = plug.use(credential, partial(_attempt, means, capabilities, config, order))
+    with _alone(tell):
+        connected = plug.use(credential, partial(_attempt, means, capabilities, config, order))
     if connected is not None:
         shown = partial(show, connected, config, tell, as_json=order.as_json)
         _watch(means, connected.session, config, shown, tell, foreground=order.foreground)
+
+
+@contextlib.contextmanager
+def _alone(tell: Tell) -> Iterator[None]:
+    """Be the only `carnet connect` of this user, so that no two take the same key pair.
+
+    Nor does each end the other's tunnel as an older one.
+    """
+    directory = memory_directory()
+    if directory is None:
+        yield
+        return
+    from filelock import FileLock, Timeout  # noqa: PLC0415  only where a tunnel is opened
+
+    lock = FileLock(directory / "connect.lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("Another `carnet connect` is at work here; waiting for it.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _attempt(
@@ -114,12 +143,14 @@ def _watch(
         shown()
         if not watched:
             tell("There is no file system in memory here: nobody notices if the token is pulled.")
+        interruption.let_go(_STANDS)
         return
     from token_client.foreground import stay  # noqa: PLC0415  likewise
 
     def begin() -> None:
         shown()
         tell("The tunnel stands until Ctrl-C.")
+        interruption.let_go(_STANDS)
 
     with contextlib.suppress(KeyboardInterrupt):
         stay(driver, session, config, tell, begin)

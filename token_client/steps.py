@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,7 +21,9 @@ _WORDS = {
     10: "tunnel stands, the private key is destroyed",
 }
 
-_OPENING = 8
+_AUTHORIZED = 4
+_RETURNED = 6
+OPENING = 8
 _LAST = 10
 _TIMING = re.compile(r"(step[2-7]|target);dur=([0-9]{1,6}(?:\.[0-9]{1,3})?)(?:, |$)")
 
@@ -52,16 +54,21 @@ class Steps:
             yield
         self._show(number)
 
-    @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Time the opening of an answer (step 8); with it, show what the answer told."""
-        with self.part(_OPENING):
-            yield
-        for number in sorted(self._told):
-            self.milliseconds[number] = self._told[number]
-            self._show(number)
-        self.milliseconds[_OPENING] += self._delivery
-        self._show(_OPENING)
+    def opened(self, *, granted: bool) -> None:
+        """Show what the answer told, now that it has proved to be the Host's (part OPENING).
+
+        Where it is a refusal, Target's time is for saying no.
+        """
+        told = dict(self._told)
+        words = _WORDS
+        if not granted and _RETURNED in told:
+            told[_AUTHORIZED] = told.pop(_RETURNED) + told.get(_AUTHORIZED, 0.0)
+            words = _WORDS | {_AUTHORIZED: "Target refused"}
+        for number in sorted(told):
+            self.milliseconds[number] = told[number]
+            self._show(number, words)
+        self.milliseconds[OPENING] += self._delivery
+        self._show(OPENING)
 
     def answered(self, timing: str, elapsed: float) -> None:
         """Take in what an answer's Server-Timing tells of steps 2 to 7.
@@ -81,7 +88,7 @@ class Steps:
         if not self.quiet:
             click.echo(f"      {sentence}")
 
-    def _show(self, number: int) -> None:
+    def _show(self, number: int, words: Mapping[int, str] = _WORDS) -> None:
         if not self.quiet:
-            words = click.style(f"{_WORDS[number]:62}", bold=number == _LAST)
-            click.echo(f"  {number:2}  {words}{self.milliseconds[number]:8.1f} ms")
+            said = click.style(f"{words[number]:62}", bold=number == _LAST)
+            click.echo(f"  {number:2}  {said}{self.milliseconds[number]:8.1f} ms")

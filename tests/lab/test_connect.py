@@ -161,6 +161,20 @@ def test_a_second_connection_takes_the_place_of_the_first(office):
     assert fetch(office).body == FILE
 
 
+def test_two_at_once_come_one_after_the_other(office):
+    before = office.valid_pairs()
+    office.host_agent.stop()
+    first = office.start_connect()
+    first.wait_for_line("no answer yet")
+    second = office.start_connect()
+    second.wait_for_line("Another `carnet connect` is at work here")
+    office.host_agent = office.serve_host()
+    assert (first.wait(60), second.wait(60)) == (0, 0), second.output()
+    assert office.valid_pairs() == before - 2
+    assert len(json.loads(office.carnet("status", "--json").stdout)) == 1
+    assert fetch(office).body == FILE
+
+
 def test_the_foreground_ends_the_tunnel_with_the_command(office):
     process = office.start_connect("--foreground")
     process.wait_for_line("The tunnel stands until Ctrl-C")
@@ -209,6 +223,7 @@ def test_what_the_access_control_list_does_not_grant_is_refused(office, options,
     assert is_one_sentence(done)
     assert code in done.stderr
     assert reason in done.stderr
+    assert "session key" not in done.stdout
     assert len(office.keys_on(office.world.client)) == len(pairs) - 1
 
 

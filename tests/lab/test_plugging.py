@@ -21,6 +21,9 @@ from pathlib import Path
 from carnet import crash
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
+def interrupt_twice():
+    interrupt()
+    interrupt()
 def close():
     raise BrokenPipeError
 def pull():
@@ -359,6 +362,35 @@ def test_a_token_pulled_once_the_tunnel_stands_is_noticed_by_the_agent(office):
 def test_what_is_cut_off_as_its_tunnel_comes_up_leaves_none(office, happens, status):
     done = connect_and(office, "client.established", happens, "")
     assert done.returncode == status
+    assert records(office) == []
+    assert not carries(office)
+
+
+@pytest.fixture
+def nothing_pending(office):
+    """No request of an earlier test is taken up: the next pair that is burned has a tunnel."""
+    assert office.carnet("connect").returncode == 0
+    office.carnet("disconnect")
+
+
+@pytest.mark.usefixtures("nothing_pending")
+def test_an_interrupt_once_the_tunnel_stands_is_told_that(office):
+    done = connect_and(office, "client.burned", "interrupt", "")
+    assert done.returncode == 130
+    assert done.stderr.strip() == (
+        "carnet: interrupted; the tunnel stands already, and `carnet disconnect` ends it."
+    )
+    assert carries(office)
+    assert worker(office)
+
+
+@pytest.mark.usefixtures("nothing_pending")
+def test_the_second_interrupt_ends_the_tunnel_and_says_so(office):
+    done = connect_and(office, "client.burned", "interrupt_twice", "")
+    assert done.returncode == 130
+    assert done.stderr.strip() == (
+        "carnet: interrupted; the tunnel that stood was ended, and its key pair opens no other."
+    )
     assert records(office) == []
     assert not carries(office)
 

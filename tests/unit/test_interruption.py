@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,8 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -32,3 +36,102 @@ def test_what_is_ignored_stays_ignored():
     interruption.listen()
     os.kill(os.getpid(), signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_is_to_be_finished_is_interrupted_when_it_is():
+    interruption.listen()
+    interruption.hold()
+    interrupt()
+    with pytest.raises(KeyboardInterrupt, match="it stands"):
+        interruption.let_go("it stands")
+    interrupt()
+
+
+def test_what_is_to_be_finished_and_takes_long_is_interrupted_by_the_second():
+    interruption.listen()
+    interruption.hold()
+    interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    interrupt()
+    interruption.let_go("it stands")
+
+
+def test_nothing_waits_where_nobody_interrupted():
+    interruption.listen()
+    interruption.hold()
+    interruption.let_go("it stands")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+IN_A_FORK = """
+import os, signal
+from carnet import interruption
+interruption.listen()
+# There Python ignores what a signal's handler raises.
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    if os.fork() == 0:
+        os._exit(0)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+IN_A_DESTRUCTOR = """
+import os, signal
+from carnet import interruption
+
+class Search:
+    def __del__(self):
+        raise ValueError("its session is closed")
+
+interruption.listen()
+search = Search()
+if {interrupted}:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+del search
+"""
+
+AFTER_THE_END = """
+import atexit, os, signal, sys
+from carnet.entry import enter
+
+class Command:
+    @staticmethod
+    def main():
+        atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+        sys.exit(3)
+
+sys.modules["command"] = Command
+enter("command", "carnet")
+"""
+
+
+def run(program):
+    argv = [sys.executable, "-c", program]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_interrupt_that_python_ignores_comes_again():
+    done = run(IN_A_FORK)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+@pytest.mark.parametrize(("interrupted", "said"), [(True, False), (False, True)])
+def test_what_was_cut_off_says_nothing_as_it_is_taken_apart(interrupted, said):
+    done = run(IN_A_DESTRUCTOR.format(interrupted=interrupted))
+    assert ("its session is closed" in done.stderr) is said
+
+
+def test_an_interrupt_after_the_end_changes_nothing():
+    done = run(AFTER_THE_END)
+    assert (done.returncode, done.stderr) == (3, "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from token_client.steps import Steps
+from token_client.steps import OPENING, Steps
 
 TIMING = "step2;dur=1.5, step3;dur=2, step4;dur=3, step5;dur=4, target;dur=20, step7;dur=5"
 
@@ -33,29 +33,48 @@ def test_a_step_that_fails_is_not_shown(capsys, way):
 
 def test_what_an_answer_tells_is_shown_once_it_opened(capsys):
     steps = Steps()
-    steps.answered(TIMING, 0.1)
+    with steps.part(OPENING):
+        steps.answered(TIMING, 0.1)
     assert shown(capsys) == []
-    with steps.opening():
-        pass
+    steps.opened(granted=True)
     assert shown(capsys) == [2, 3, 4, 5, 6, 7, 8]
     assert steps.milliseconds[6] == 13
     assert steps.milliseconds[8] >= 100 - 1.5 - 2 - 20 - 5
 
 
+def test_a_refusal_shows_no_step_that_makes_a_tunnel(capsys):
+    steps = Steps()
+    with steps.part(OPENING):
+        steps.answered("step2;dur=1, step3;dur=2, target;dur=20, step7;dur=5", 0.1)
+    steps.opened(granted=False)
+    said = capsys.readouterr().out
+    assert [int(line.split()[0]) for line in said.splitlines()] == [2, 3, 4, 7, 8]
+    assert "Target refused" in said
+    assert steps.milliseconds[4] == 20
+
+
+def test_a_refusal_by_host_says_nothing_of_target(capsys):
+    steps = Steps()
+    with steps.part(OPENING):
+        steps.answered("step2;dur=1, step3;dur=2, step7;dur=5", 0.1)
+    steps.opened(granted=False)
+    assert shown(capsys) == [2, 3, 7, 8]
+
+
 def test_an_answer_that_does_not_open_has_told_nothing(capsys):
     steps = Steps()
     steps.answered(TIMING, 0.1)
-    with pytest.raises(ValueError, match="forged"), steps.opening():
+    with pytest.raises(ValueError, match="forged"), steps.part(OPENING):
         raise ValueError("forged")
-    steps.answered("", 0.1)
-    with steps.opening():
-        pass
+    with steps.part(OPENING):
+        steps.answered("", 0.1)
+    steps.opened(granted=True)
     assert shown(capsys) == [8]
 
 
 def test_a_timing_line_is_read_as_far_as_it_is_one(capsys):
     steps = Steps()
-    steps.answered("step2;dur=x, step9;dur=1, \x1b[2J, step3;dur=2", 0.1)
-    with steps.opening():
-        pass
+    with steps.part(OPENING):
+        steps.answered("step2;dur=x, step9;dur=1, \x1b[2J, step3;dur=2", 0.1)
+    steps.opened(granted=True)
     assert shown(capsys) == [3, 8]
