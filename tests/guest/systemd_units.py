@@ -3,9 +3,12 @@
 By `make systemd`: services in a guest kernel start too slowly for `make test`.
 """
 
+import grp
 import json
 import os
 import signal
+import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,7 @@ from tests.lab.offices import FILE, FILE_SERVER
 
 SYSTEMD = True
 PIN = Path("/etc/carnet/hsm.pin")
+HELPER_SOCKET = Path("/run/carnet-helper/socket")
 SHORT_WATCHDOG = f"WatchdogSec={WATCHDOG_SECONDS}\n"
 RUNNING = ("active", "running")
 
@@ -155,3 +159,28 @@ def test_a_host_whose_pin_is_refused_is_not_started_again(office, host):
     PIN.write_text(office.secrets.hsm_pin)
     host.do("start")
     assert host.says("ActiveState", "SubState") == list(RUNNING)
+
+
+def call_helper(what):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(str(HELPER_SOCKET))
+        connection.sendall(json.dumps({"call": what}).encode())
+        return json.loads(connection.recv(1 << 17))
+
+
+def test_the_helper_reaches_the_ike_daemon_and_comes_back_when_it_is_killed(office):
+    """Beside strongSwan, which is Target's here; nobody has a tunnel through it."""
+    config = Path("/etc/carnet/helper.toml")
+    config.write_text("tunnels_per_user = 2\n")
+    helper = Unit("carnet-helper", office.world.target, config)
+    run("systemd-sysusers")
+    run("systemctl", "daemon-reload")
+    helper.do("start")
+    made = HELPER_SOCKET.stat()
+    assert stat.S_IMODE(made.st_mode) == 0o660
+    assert made.st_gid == grp.getgrnam("carnet").gr_gid
+    nothing = {"result": [], "error": None, "sentence": ""}
+    assert call_helper("status") == nothing
+    helper.do("kill", "--signal=KILL")
+    helper.wait_for(["1", *RUNNING], "to be back", "NRestarts", "ActiveState", "SubState")
+    assert call_helper("status") == nothing
