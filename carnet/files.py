@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import tempfile
+from io import FileIO
 from pathlib import Path
 
 from carnet import crash
@@ -69,6 +70,19 @@ def read_small(path: Path, limit: int = MAX_SMALL) -> bytes:
     if len(data) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for reading, unbuffered; OSError where it is none, but a pipe or a device.
+
+    Those need not begin, need not end, and cannot be read twice.
+    """
+    # A pipe that nobody writes into would keep open() waiting.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return FileIO(descriptor, "rb")
 
 
 def read_private(path: Path, what: str, limit: int = MAX_SMALL) -> bytes:

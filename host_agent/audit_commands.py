@@ -1,7 +1,6 @@
 """`carnet-host audit`: the accounts, and what they prove."""
 
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -133,15 +132,17 @@ def explain_(path: Path, request_id: str, as_json: bool) -> None:
     wanted = _request_id(request_id)
     database_of = open_database(configuration.load(path))
     with database_of as database, database.begin() as connection, shared.readable():
-        rows = database.requests_by_id(wanted)
-        accounts = list(read(connection, schema.audit)) if rows else []
-    if not rows:
+        chains = [
+            list(explain(row, read(connection, schema.audit)))
+            for row in database.requests_by_id(wanted)
+        ]
+    if not chains:
         raise UsageError(
             f"There is no record of a request {request_id}; "
             f"`carnet-host keys --json` shows those there are."
         )
-    for row in rows:
-        shared.show_chain(partial(explain, row, accounts), as_json=as_json)
+    for chain in chains:
+        shared.show_chain(chain, as_json=as_json)
 
 
 def _request_id(text: str) -> bytes:

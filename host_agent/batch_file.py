@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from carnet.errors import RefusedError, UsageError
-from carnet.files import read_small
+from carnet.files import open_regular, read_small
 from carnet.token.onetime import is_pair_label
 from carnet.wire.batches import read_batch_head, read_batch_pairs, verify_batch
 from carnet.wire.documents import BatchHead, BatchPair
@@ -56,7 +56,7 @@ class BatchFile:
 def batch_at(path: Path, config: HostConfig) -> Iterator[BatchFile]:
     """Open the batch at a path; raises as open_batch() does."""
     try:
-        file = path.open("rb", buffering=0)
+        file = open_regular(path)
     except OSError as error:
         raise UsageError(
             f"Cannot read the batch {path}: {error.strerror}; correct the path."

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from carnet.errors import RefusedError, UnreachableError, UsageError
+from carnet.files import open_regular
 from carnet.interface import (
     BATCHES,
     REVOCATIONS,
@@ -80,6 +81,7 @@ class HostInterface:
     def send(self, batch: Path) -> Received:
         """Send a batch; raises RefusedError with the reason, UnreachableError, UsageError."""
         try:
+            open_regular(batch).close()
             with batch.open("rb") as file:
                 return asyncio.run(self._post(BATCHES, file, "application/cbor", Received))
         except OSError as error:

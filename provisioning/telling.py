@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from carnet import serials
+from carnet.arguments import REASON
 from carnet.console import print_json
 from carnet.errors import UsageError
 from carnet.interface import Revocation
-from carnet.wire.fields import Text, UserId
+from carnet.wire.fields import UserId
 from provisioning.checks import checked, read_key_id
 from provisioning.host_interface import HostInterface, host_option
 from provisioning.options import Station, json_option, officer_options
@@ -36,7 +37,7 @@ def send(station: Station, batch: Path, host: tuple[str, str], as_json: bool) ->
 @click.option("--key", "keys", multiple=True, metavar="ID", help="This key pair, repeatable.")
 @click.option("--user", "user_id", help="All pairs of this user.")
 @click.option("--token-serial", help="All pairs of this token.")
-@click.option("--reason", required=True, help="Why, for the accounts.")
+@click.option("--reason", type=REASON, required=True, help="Why, for the accounts.")
 @click.option("--lost", is_flag=True, help="They were lost: the accounts say so.")
 @host_option(required=True)
 @officer_options
@@ -58,7 +59,6 @@ def revoke(
         raise UsageError(serials.NOBODYS)
     if user_id:
         checked(user_id, UserId, f"{user_id!r} is no user ID; write it as alice@office.")
-    checked(reason, Text, "--reason is one line of up to 400 characters; shorten it.")
     revocation = Revocation(
         key_ids=tuple(read_key_id(each).hex() for each in keys) or None,
         user_id=user_id,

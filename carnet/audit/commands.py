@@ -1,7 +1,7 @@
 """What `carnet-host audit` and `carnet-target audit` have in common."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from carnet.audit.heads import Examination
 from carnet.console import print_json, print_table, require_output
 from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
-from carnet.files import read_small
+from carnet.files import open_regular, read_small
 
 T = TypeVar("T")
 
@@ -93,15 +93,12 @@ def _readably(read: Iterable[T]) -> Iterator[T]:
         yield from read
 
 
-def show_chain(chain: Callable[[], Iterable[responsibility.Link]], *, as_json: bool) -> None:
+def show_chain(chain: Sequence[responsibility.Link], *, as_json: bool) -> None:
     """Print a chain of responsibility."""
-    with readable():
-        links = list(chain())
-        facts, table = responsibility.as_json(links), responsibility.as_table(links)
     if as_json:
-        print_json(facts)
+        print_json(responsibility.as_json(chain))
     else:
-        print_table(table)
+        print_table(responsibility.as_table(chain))
 
 
 def show_head(signed: bytes | None) -> None:
@@ -114,12 +111,17 @@ def show_head(signed: bytes | None) -> None:
 def read_witnesses(paths: Iterable[Path]) -> list[bytes]:
     """Return the heads in files that `audit head` wrote; raises UsageError."""
     try:
-        return [bytes.fromhex(read_small(path).decode("ascii")) for path in paths]
+        return [bytes.fromhex(_read(path).decode("ascii")) for path in paths]
     except (OSError, ValueError) as error:
         raise UsageError(
             f"A file with a signed head cannot be read: {error}; name one that `audit head` "
             f"printed."
         ) from error
+
+
+def _read(path: Path) -> bytes:
+    open_regular(path).close()
+    return read_small(path)
 
 
 def report(examination: Examination, *, as_json: bool) -> None:

@@ -1,13 +1,14 @@
 """SQLite: one file, any number of processes of one machine."""
 
+import sqlite3
 import time
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from sqlite3 import OperationalError
 from typing import Any
 
 from filelock import FileLock
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
 
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
@@ -16,6 +17,9 @@ from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
 _OTHERS = 0o077
+_IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_PRIMARY = 0xFF
+"""The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -55,18 +59,29 @@ def empty_log(engine: Engine) -> bool:
     """Empty the write-ahead log into the file; False where somebody reads or writes just now.
 
     What is deleted is overwritten in the file (secure_delete), and stays in the log until
-    then. Nobody is waited for, since whoever writes would wait too.
+    then. Nobody is waited for, since whoever writes would wait too. Raises SQLAlchemyError
+    where the file is damaged, or its disk takes nothing.
     """
-    with closing(engine.raw_connection()) as connection:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=0")
-        try:
-            busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except OperationalError:
-            return False
-        finally:
-            cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
-    return not busy
+    try:
+        with closing(engine.raw_connection()) as connection:
+            return not _checkpoint(connection.cursor())
+    except sqlite3.Error as error:
+        # The driver's own errors: nothing of SQLAlchemy stands between, as it does elsewhere.
+        raise DatabaseError(None, None, error) from error
+
+
+def _checkpoint(cursor: Any) -> bool:
+    """Return whether somebody was in the way; raises sqlite3.Error."""
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & _PRIMARY not in _IN_THE_WAY:
+            raise
+        return True
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+    return bool(busy)
 
 
 def _check(path: Path) -> None:

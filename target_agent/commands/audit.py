@@ -1,7 +1,5 @@
 """`carnet-target audit`: the accounts, and what they prove."""
 
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -9,16 +7,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from sqlalchemy import Engine
 
-from carnet.audit import AuditRecord, read
 from carnet.audit import commands as shared
+from carnet.audit import read
 from carnet.audit.heads import examine, newest_head
+from carnet.audit.responsibility import Link
 from carnet.audit.showing import Choice
-from carnet.database import transaction
+from carnet.database import for_reading, transaction
 from carnet.errors import UsageError
 from carnet.files import read_small
 from target_agent.commands.local import REQUEST_ID, USER, Local, json_option, pass_local
 from target_agent.explain import explain
-from target_agent.records import Records
+from target_agent.records import Records, TunnelRecord
 from target_agent.schema import audit as audit_table
 from target_agent.schema import audit_heads
 
@@ -108,15 +107,16 @@ def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
     with local.database() as engine, shared.readable():
         record = Records(engine).find(request_id)
-        accounts = _read(engine)
-    if record is None:
+        chain = _chain(engine, record) if record is not None else None
+    if chain is None:
         raise UsageError(
             f"There is no record of a request {request_id.hex()};"
             " `carnet-target tunnels list --all` shows those there are."
         )
-    shared.show_chain(partial(explain, record, accounts), as_json=as_json)
+    shared.show_chain(chain, as_json=as_json)
 
 
-def _read(engine: Engine) -> Iterable[AuditRecord]:
-    with transaction(engine) as connection:
-        return list(read(connection, audit_table))
+def _chain(engine: Engine, record: TunnelRecord) -> list[Link]:
+    """Return the chain; the accounts are read a page at a time, and keep nobody from writing."""
+    with for_reading(engine).connect() as connection:
+        return list(explain(record, read(connection, audit_table)))

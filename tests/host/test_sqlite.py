@@ -6,6 +6,7 @@ import stat
 import pytest
 from sqlalchemy import text
 
+from carnet.database import forget_deleted
 from carnet.errors import UsageError
 from host_agent.keydb import KeyDatabase
 
@@ -29,6 +30,20 @@ def test_a_file_that_others_can_read_is_refused(tmp_path):
     path.chmod(0o644)
     with pytest.raises(UsageError, match="chmod 600"):
         opened(path)
+
+
+def test_a_log_that_cannot_be_emptied_into_a_damaged_file_is_said_in_a_sentence(tmp_path):
+    path = tmp_path / "keys.sqlite"
+    opened(path)
+
+    def damage_and_empty():
+        with KeyDatabase.opened(path) as database:
+            database.engine.dispose()
+            path.write_bytes(bytes(4096))
+            forget_deleted(database.engine)
+
+    with pytest.raises(UsageError, match="not a database"):
+        damage_and_empty()
 
 
 def test_a_path_is_a_path_whatever_is_in_it(tmp_path):

@@ -16,6 +16,16 @@ NO_TEXT = b"x\xff"
 USAGE = 2
 
 
+@pytest.mark.parametrize("reason", ["", " ", "two\nlines"])
+def test_the_officer_gives_a_reason_or_nothing_is_asked(reason):
+    argv = [BIN / "carnet-provision", "revoke", "--user", "alice@office", "--reason", reason]
+    argv += ["--host", "office", "https://127.0.0.1:1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == USAGE
+    assert "one line of 1 to 400 printable characters" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -13,8 +13,9 @@ from carnet.console import read_secret
 from carnet.errors import UsageError
 from carnet.files import MAX_SMALL, read_private, read_small
 from host_agent.audit_commands import _read_keys
-from host_agent.batch_file import officer_key
+from host_agent.batch_file import batch_at, officer_key
 from provisioning.host_file import read_host_keys, read_transport_key
+from provisioning.host_interface import HostInterface
 from provisioning.leftover import _is_left, may_be_left
 from provisioning.reading_back import check_file
 from token_client.config import ClientConfig
@@ -72,6 +73,25 @@ def test_a_batch_that_never_ends_is_none():
     assert not _is_left(ENDLESS, SimpleNamespace(verification_key=None), frozenset())
     with pytest.raises(UsageError, match="cannot be read back"):
         check_file(ENDLESS, SimpleNamespace(verification_key=None), None)
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A pipe with a name, into which nobody writes."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.timeout(20)
+def test_a_batch_or_head_is_a_regular_file(pipe):
+    for path in (pipe, ENDLESS):
+        with pytest.raises(UsageError, match="no regular file"), batch_at(path, None):
+            pass
+        with pytest.raises(UsageError, match="no regular file"):
+            read_witnesses([path])
+        with pytest.raises(UsageError, match="no regular file"):
+            HostInterface("office", "https://127.0.0.1:1", None).send(path)
 
 
 def test_what_is_as_long_as_allowed_is_read(tmp_path):
