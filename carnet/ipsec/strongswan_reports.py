@@ -142,7 +142,9 @@ def _virtual_address(sas: Mapping[str, Report], role: Role) -> str | None:
         return given[0]
     end = "local-ts" if role is Role.CLIENT else "remote-ts"
     children = [live_child(sa) or {} for sa in sas.values() if sa.get("version") == "1"]
-    own = [each for child in children for each in _single(child["mode"], child[end])]
+    # One that is not installed yet is listed without them.
+    whole = [child for child in children if "mode" in child and end in child]
+    own = [each for child in whole for each in _single(child["mode"], child[end])]
     return own[0] if own else None
 
 

@@ -119,10 +119,10 @@ def initiate(client, name, peer):
         list(session.initiate({"ike": name, "child": name, "timeout": "9000"}))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def own_address(world):
     """What such a peer sets by itself, and leaves alone in transport mode."""
-    world.client.run(["ip", "address", "add", f"{VIRTUAL[4]}/32", "dev", "lo"])
+    world.client.run(["ip", "address", "replace", f"{VIRTUAL[4]}/32", "dev", "lo"])
 
 
 @pytest.mark.parametrize("mode", Mode)
