@@ -468,3 +468,9 @@ def test_failures_are_told_apart(log, said):
 def test_silence_is_told_apart_from_a_no():
     assert isinstance(not_up(["sending packet"]), IKESilentError)
     assert not isinstance(not_up(["sending packet", "received packet"]), IKESilentError)
+
+
+def test_with_ikev1_the_status_is_told_while_there_is_no_ipsec_sa_yet():
+    sa = {"version": "1", "state": "ESTABLISHED", "local-host": "a", "remote-host": "b"}
+    told = status("carnet-7", {"carnet-7": sa})
+    assert (told.established, told.virtual_address) == (False, None)
