@@ -24,7 +24,7 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 # Files run in their order, for those that take long come first in it.
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder \
+		$(RUN)/python -m pytest --numprocesses=6 --dist=loadfile --no-loadscope-reorder \
 		--basetemp="$$place/t"
 
 matrix: $(STAMP) ## Try all modules and write what they do into docs/TOKENS.md

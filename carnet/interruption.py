@@ -4,7 +4,7 @@ import signal
 import sys
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_SECONDS = 0.05
 
 
@@ -29,7 +29,7 @@ def listen() -> None:
     the command began, as by nohup, stays ignored.
     """
     _this.heard = _this.held = _this.waiting = False
-    for number in _SIGNALS:
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
@@ -57,7 +57,7 @@ def let_go(what_stands: str) -> None:
 
 def over() -> None:
     """Let all signals pass: the command is done, and its exit status is what it has done."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

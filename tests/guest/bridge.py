@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.guest import OUT, Guest
 from lab.waiting import IN_GUEST, wait_until
 
-SECONDS = 230.0
+SECONDS = 600.0
 """For all tests of one file, its boot included; what is not done by then has failed."""
 
 SOAK = "CARNET_SOAK"

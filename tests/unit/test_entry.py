@@ -1,5 +1,6 @@
 """Where a command begins: an interrupt while it is still being loaded."""
 
+import signal
 import subprocess
 import sys
 from importlib.metadata import distribution, version
@@ -7,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from carnet import interruption
 from carnet.entry import enter
 
 COMMANDS = {"carnet", "carnet-helper", "carnet-host", "carnet-target", "carnet-provision"}
+
+
+@pytest.fixture
+def signals():
+    """What a command leaves of them at its end is not for this process."""
+    before = {each: signal.getsignal(each) for each in interruption.SIGNALS}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 def test_every_command_begins_where_an_interrupt_is_heard():
@@ -22,6 +33,7 @@ def test_every_command_begins_where_an_interrupt_is_heard():
     assert all(value.endswith(".entry:main") for value in scripts.values())
 
 
+@pytest.mark.usefixtures("signals")
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "interrupted_command.py").write_text("raise KeyboardInterrupt\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from carnet import interruption
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = interruption.SIGNALS
 
 
 @pytest.fixture(autouse=True)

@@ -113,7 +113,7 @@ def test_the_login_goes_through_the_pad(monkeypatch):
     class Found(Token):
         info = PAD
 
-    def log_in(_, credential, __):
+    def log_in(_, __, credential, **_options):
         used.append(credential)
         raise TokenError("far enough.")
 
