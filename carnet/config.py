@@ -3,7 +3,7 @@
 import re
 import secrets
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -37,17 +37,18 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What all tables of a configuration file have in common."""
 
 
-def load_config(path: Path, type_: type[T]) -> T:
+def load_config(path: Path, type_: type[T], *, init: str | None = None) -> T:
     """Return what a configuration file says; paths in it are relative to the file.
 
-    Raises UsageError, with the line, for what is no TOML, unknown, missing or of
-    another type.
+    `init` is the command that writes such a file, where there is one. Raises UsageError,
+    with the line, for what is no TOML, unknown, missing or of another type.
     """
     try:
         text = read_small(path, _MAX_CONFIGURATION).decode()
     except OSError as error:
+        otherwise = f", or write one with `{init}`" if init else ""
         raise UsageError(
-            f"Cannot read {path}: {error.strerror}; correct the path, or write one with `init`."
+            f"Cannot read {path}: {error.strerror}; correct the path{otherwise}."
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not TOML ({error}); save it as UTF-8.") from error
@@ -66,7 +67,7 @@ def parse_config(path: Path, text: str, type_: type[T]) -> T:
     try:
         return msgspec.convert(values, type_, strict=True, dec_hook=_relative_to(path))
     except msgspec.ValidationError as error:
-        raise UsageError(_explain(path, text, str(error))) from error
+        raise UsageError(_explain(path, text, str(error), type_)) from error
 
 
 def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
@@ -84,12 +85,12 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
     return decode
 
 
-def _explain(path: Path, text: str, message: str) -> str:
+def _explain(path: Path, text: str, message: str, type_: type[Any]) -> str:
     place = _PLACE.search(message)
     keys = _STEP.findall(place["path"]) if place else []
     what = message[: place.start()] if place else message
     if what.startswith(_PATTERN):
-        what = "this has not the form that it must have"
+        what = f"expected {_form(type_, what)}"
     unknown = _UNKNOWN.search(message)
     if unknown:
         keys.append(unknown["key"])
@@ -97,6 +98,31 @@ def _explain(path: Path, text: str, message: str) -> str:
     line = _line_of(text, keys)
     where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
     return f"{path}, {where}: {what[0].lower()}{what[1:]}; correct it and try again."
+
+
+def _form(type_: type[Any], message: str) -> str:
+    """Return the form of the string that a message is about, in the words of its type."""
+    from msgspec.inspect import Metadata, StrType, type_info  # noqa: PLC0415  as tomlkit below
+
+    described = {
+        part.type.pattern: part.extra_json_schema
+        for part in _parts(type_info(type_))
+        if isinstance(part, Metadata) and isinstance(part.type, StrType)
+    }
+    return next(
+        str(words["description"])
+        for pattern, words in described.items()
+        if words and message.endswith(f"regex {pattern!r}")
+    )
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield whatever a type is made of."""
+    if isinstance(value, msgspec.Struct):
+        yield value
+        value = [getattr(value, name) for name in value.__struct_fields__]
+    for part in value if isinstance(value, list | tuple) else ():
+        yield from _parts(part)
 
 
 def _line_of(text: str, keys: list[str]) -> int | None:

@@ -169,11 +169,18 @@ def secret_options(name: str, what: str) -> Callable[[F], F]:
 
 
 def read_secret(
-    what: str, *, fd: int | None, file: Path | None, variable: str, confirm: bool = False
+    what: str,
+    *,
+    option: str,
+    fd: int | None,
+    file: Path | None,
+    variable: str,
+    confirm: bool = False,
 ) -> str:
     """Return a secret: from descriptor, file, environment variable, else a prompt.
 
-    The variable is taken out of the environment, so that no child inherits it.
+    `option` is what its options begin with, as in `secret_options`. The variable is taken
+    out of the environment, so that no child inherits it.
     Raises UsageError where there is neither a source nor a terminal to ask at.
     """
     inherited = os.environ.pop(variable, None)
@@ -187,7 +194,8 @@ def read_secret(
         return _first_line(os.fsencode(inherited), what)
     if not has_terminal():
         raise UsageError(
-            f"There is no terminal to ask for {what} at; give it by a file descriptor or a file."
+            f"There is no terminal to ask for {what} at; give it by --{option}-fd or "
+            f"--{option}-file, or in {variable}."
         )
     answer: str = click.prompt(
         what[0].upper() + what[1:], hide_input=True, confirmation_prompt=confirm, err=True

@@ -58,7 +58,11 @@ class PinSource:
                 f"A wrong PIN was entered at token {info.label} before; too many lock it.", err=True
             )
         return read_secret(
-            f"the PIN of token {info.label}", fd=self.fd, file=self.file, variable=PIN_VARIABLE
+            f"the PIN of token {info.label}",
+            option="pin",
+            fd=self.fd,
+            file=self.file,
+            variable=PIN_VARIABLE,
         )
 
 

@@ -109,7 +109,7 @@ def render(name: str, targets: Sequence[tuple[str, str]]) -> str:
 
 
 _LIMIT = r"\A[1-9][0-9]{0,5}/([1-9][0-9]{0,3} )?(second|minute|hour)\Z"
-Limit = Annotated[str, Meta(pattern=_LIMIT)]
+Limit = Annotated[str, Meta(pattern=_LIMIT, description="a limit such as 10/minute or 5/2 hour")]
 """How much in how long, as the library `limits` reads it."""
 
 
@@ -124,7 +124,9 @@ class TokenSection(Section, frozen=True, kw_only=True):
 class TargetSection(Section, frozen=True, kw_only=True):
     """Where one Target is."""
 
-    url: Annotated[str, Meta(pattern=r"\Ahttps://[^/\s]+\Z")]
+    url: Annotated[
+        str, Meta(pattern=r"\Ahttps://[^/\s]+\Z", description="https://… with no path behind it")
+    ]
 
 
 class DatabaseSetting:
@@ -197,7 +199,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
 
 def load(path: Path) -> HostConfig:
     """Return the configuration; raises UsageError."""
-    config = load_config(path, HostConfig)
+    config = load_config(path, HostConfig, init="carnet-host init")
     place = config.key_database
     if isinstance(place, PostgresPlace) and place.holds_password:
         read_private(path, "the database's password")

@@ -32,7 +32,9 @@ class PrivateKeyFacts:
 def main(pin_fd: int | None, pin_file: None) -> None:
     """List the private keys of one-time pairs."""
     use_default()
-    pin = read_secret("the PIN of the token", fd=pin_fd, file=pin_file, variable="CARNET_PIN")
+    pin = read_secret(
+        "the PIN of the token", option="pin", fd=pin_fd, file=pin_file, variable="CARNET_PIN"
+    )
     token = load_module(find_module(None)).choose(None)
     with open_session(token, pin, writable=False) as session:
         keys = [

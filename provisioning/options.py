@@ -125,6 +125,7 @@ class Station:
         """Return the passphrase; UsageError where there is no source of it."""
         return read_secret(
             "the officer's passphrase",
+            option="passphrase",
             fd=self.passphrase_fd,
             file=self.passphrase_file,
             variable=PASSPHRASE_VARIABLE,

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from carnet.errors import UsageError
-from carnet.wire.documents import Cover
+from carnet.wire.documents import Cover, Url
 from carnet.wire.envelope import SPLIT
+from carnet.wire.fields import Name
 from carnet.wire.split import fingerprint
 from provisioning.checks import checked
 from provisioning.choice import KEY_TYPES, OAEP_NAMES, is_rsa
@@ -164,8 +165,16 @@ def _read_keys(
 def _check_names(user_id: str, hosts: tuple[str, ...], targets: tuple[str, ...]) -> None:
     fields = Cover.__annotations__
     checked(user_id, fields["user_id"], f"{user_id!r} is no user ID; write it as alice@office.")
-    checked(hosts, fields["hosts"], "--host-url is up to 8 times http://… or https://…; mend it.")
-    checked(targets, fields["targets"], "--target is up to 32 names of a-z, 0-9, . and -; mend it.")
+    for host in hosts:
+        checked(
+            host, Url, f"--host-url {host!r} is no address; write it as https://office.example."
+        )
+    checked(hosts, fields["hosts"], "There are too many Hosts; give --host-url 8 times at most.")
+    for target in targets:
+        checked(
+            target, Name, f"--target {target!r} is no name; write up to 63 of a-z, 0-9, . and -."
+        )
+    checked(targets, fields["targets"], "There are too many Targets; give up to 32 --target.")
 
 
 def compared(order: MintOrder) -> dict[str, str]:

@@ -90,12 +90,15 @@ def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) ->
 
 
 def _read_so_pin(what: str, *, so_pin_fd: int | None, so_pin_file: Path | None, **_: Any) -> str:
-    return read_secret(what, fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE)
+    return read_secret(
+        what, option="so-pin", fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE
+    )
 
 
 def _read_new_pin(what: str, *, new_pin_fd: int | None, new_pin_file: Path | None, **_: Any) -> str:
     new = read_secret(
         f"the new {what}",
+        option="new-pin",
         fd=new_pin_fd,
         file=new_pin_file,
         variable=NEW_PIN_VARIABLE,

@@ -100,9 +100,21 @@ def _read_pins(
     wiping: bool,
 ) -> tuple[str, str]:
     so_pin = read_secret(
-        "the SO PIN", fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE, confirm=not wiping
+        "the SO PIN",
+        option="so-pin",
+        fd=so_pin_fd,
+        file=so_pin_file,
+        variable=SO_PIN_VARIABLE,
+        confirm=not wiping,
     )
-    pin = read_secret("the PIN", fd=pin_fd, file=pin_file, variable=PIN_VARIABLE, confirm=True)
+    pin = read_secret(
+        "the PIN",
+        option="pin",
+        fd=pin_fd,
+        file=pin_file,
+        variable=PIN_VARIABLE,
+        confirm=True,
+    )
     if pin == so_pin:
         raise UsageError("The PIN and the SO PIN are the same; choose two.")
     return so_pin, pin

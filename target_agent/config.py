@@ -28,7 +28,13 @@ DEFAULT_PATH = Path("/etc/carnet/target.toml")
 PATH_VARIABLE = "CARNET_TARGET_CONFIG"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Interface = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,15}\Z")]
+Interface = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_.-]{1,15}\Z",
+        description="the name of a network interface, such as eth0",
+    ),
+]
 Proposals = Annotated[tuple[Token, ...], Meta(min_length=1, max_length=8)]
 
 
@@ -197,4 +203,4 @@ class TargetConfig(Section, frozen=True, kw_only=True):
 
 def load(path: Path) -> TargetConfig:
     """Return the configuration; raises UsageError."""
-    return load_config(path, TargetConfig)
+    return load_config(path, TargetConfig, init="carnet-target init")

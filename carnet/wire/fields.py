@@ -14,9 +14,23 @@ UserId = Annotated[
     Meta(max_length=128, pattern=r"\A[a-z0-9][a-z0-9._-]{0,62}@[a-z0-9][a-z0-9.-]{0,62}\Z"),
 ]
 """The paper's Alice@Host: who, at which Host."""
-Name = Annotated[str, Meta(max_length=63, pattern=r"\A[a-z0-9][a-z0-9.-]*\Z")]
+Name = Annotated[
+    str,
+    Meta(
+        max_length=63,
+        pattern=r"\A[a-z0-9][a-z0-9.-]*\Z",
+        description="a name of a-z, 0-9, . and -, which begins with a letter or digit",
+    ),
+]
 """The name of a Host, a Target or a driver."""
-Token = Annotated[str, Meta(max_length=64, pattern=r"\A[a-zA-Z0-9_.:+-]+\Z")]
+Token = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        pattern=r"\A[a-zA-Z0-9_.:+-]+\Z",
+        description="a word of letters, digits and _ . : + -",
+    ),
+]
 """One word of a registry: a proposal, an IKE identity, a refusal's code."""
 Text = Annotated[str, Meta(max_length=400, pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z")]
 """A sentence for a person; without control characters, since terminals obey those."""

@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+from msgspec.inspect import Metadata, StrType, type_info
 
-from carnet.config import Section, load_config
+from carnet.config import Section, _parts, load_config
 from carnet.errors import UsageError
+from helper_agent.config import HelperConfig
+from host_agent.config import HostConfig
+from target_agent.config import TargetConfig
+from token_client.config import ClientConfig
 
 
 class Inner(Section, frozen=True, kw_only=True):
@@ -64,3 +69,32 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, text, expected):
 def test_a_file_that_is_not_there_is_said_plainly(tmp_path):
     with pytest.raises(UsageError, match="Cannot read"):
         load_config(tmp_path / "none.toml", Outer)
+
+
+@pytest.mark.parametrize(
+    ("init", "advice"), [(None, "path."), ("carnet-x init", "`carnet-x init`.")]
+)
+def test_only_a_file_that_a_command_writes_is_said_to_be_written_by_it(tmp_path, init, advice):
+    with pytest.raises(UsageError) as caught:
+        load_config(tmp_path / "none.toml", Outer, init=init)
+    assert caught.value.sentence.endswith(advice)
+    assert ("init" in caught.value.sentence) == (init is not None)
+
+
+def test_a_string_of_another_form_is_told_which_form_is_meant(tmp_path):
+    path = tmp_path / "client.toml"
+    path.write_text('force_udp = true\nhosts = ["ftp://x"]\n')
+    with pytest.raises(UsageError, match="line 2: expected http://… or https://…"):
+        load_config(path, ClientConfig)
+
+
+@pytest.mark.parametrize("type_", [ClientConfig, HelperConfig, HostConfig, TargetConfig])
+def test_every_form_that_a_string_must_have_is_described(type_):
+    kinds = list(_parts(type_info(type_)))
+    forms = {kind.pattern for kind in kinds if isinstance(kind, StrType) and kind.pattern}
+    described = {
+        kind.type.pattern: kind.extra_json_schema["description"]
+        for kind in kinds
+        if isinstance(kind, Metadata) and isinstance(kind.type, StrType)
+    }
+    assert described.keys() == forms

@@ -79,6 +79,8 @@ def test_where_standard_input_is_closed_there_is_nobody_to_ask():
     )
     assert done.returncode == 2
     assert "no terminal to ask" in done.stderr
+    for source in ("--passphrase-fd", "--passphrase-file", "CARNET_OFFICER_PASSPHRASE"):
+        assert source in done.stderr
     assert "Traceback" not in done.stderr
 
 

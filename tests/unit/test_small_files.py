@@ -35,7 +35,8 @@ def little_memory():
 
 
 def secret(**source):
-    return read_secret("the PIN", **({"fd": None, "file": None} | source), variable="NO_SUCH")
+    given = {"fd": None, "file": None} | source
+    return read_secret("the PIN", option="pin", **given, variable="NO_SUCH")
 
 
 @pytest.mark.parametrize(
