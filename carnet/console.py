@@ -4,10 +4,10 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -51,14 +51,15 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         status = command.main(prog_name=name, standalone_mode=False)
         finish_output()
     except CarnetError as error:
-        click.echo(f"{name}: {error.sentence}", err=True)
+        _complain(f"{name}: {error.sentence}")
         sys.exit(error.exit_status)
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        with _heard_or_not():
+            error.show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
         message = " ".join(error.format_message().split()).rstrip(".?")
-        click.echo(f"{name}: {message}; `{name} --help` tells more.", err=True)
+        _complain(f"{name}: {message}; `{name} --help` tells more.")
         sys.exit(error.exit_code)
     except OSError as error:
         with suppress(OSError):
@@ -66,12 +67,26 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         where = error.filename or "the output"
         reason = error.strerror or error
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
-        click.echo(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.", err=True)
+        _complain(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.")
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt) as interrupt:
-        click.echo(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.", err=True)
+        _complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
         sys.exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(sentence: str) -> None:
+    with _heard_or_not():
+        click.echo(sentence, err=True)
+
+
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """Let an error output that takes nothing change nothing of the exit status."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
 
 
 def _said_by(interrupt: BaseException) -> Sequence[str]:
@@ -105,8 +120,13 @@ def finish_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         raise
+
+
+def _discard(output: TextIO) -> None:
+    """Have what is still to be written go nowhere, or Python fails with it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def has_terminal() -> bool:

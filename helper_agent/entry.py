@@ -1,10 +1,12 @@
 """Where `carnet-helper` begins."""
 
-from typing import NoReturn
-
 from carnet.entry import enter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> NoReturn:
+
+def main() -> "NoReturn":
     """Run the command."""
     enter("helper_agent.cli", "carnet-helper")

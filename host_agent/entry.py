@@ -1,10 +1,12 @@
 """Where `carnet-host` begins."""
 
-from typing import NoReturn
-
 from carnet.entry import enter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> NoReturn:
+
+def main() -> "NoReturn":
     """Run the command."""
     enter("host_agent.cli", "carnet-host")

@@ -1,10 +1,12 @@
 """Where `carnet` begins."""
 
-from typing import NoReturn
-
 from carnet.entry import enter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> NoReturn:
+
+def main() -> "NoReturn":
     """Run the command."""
     enter("token_client.cli", "carnet")

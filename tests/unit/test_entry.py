@@ -1,5 +1,6 @@
 """Where a command begins: an interrupt while it is still being loaded."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,14 @@ import pytest
 from carnet import interruption
 from carnet.entry import enter
 
-COMMANDS = {"carnet", "carnet-helper", "carnet-host", "carnet-target", "carnet-provision"}
+PACKAGES = {
+    "token_client": "carnet",
+    "helper_agent": "carnet-helper",
+    "host_agent": "carnet-host",
+    "target_agent": "carnet-target",
+    "provisioning": "carnet-provision",
+}
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def test_every_command_begins_where_an_interrupt_is_heard():
         for script in distribution("carnet").entry_points
         if script.group == "console_scripts"
     }
-    assert set(scripts) == COMMANDS
+    assert set(scripts) == set(PACKAGES.values())
     assert all(value.endswith(".entry:main") for value in scripts.values())
 
 
@@ -42,6 +50,58 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, caps
     assert caught.value.code == 130
     assert capsys.readouterr().err == "carnet: interrupted.\n"
     assert "interrupted_command" not in sys.modules
+
+
+INTERRUPTING = """
+import signal, sys
+expected, module = {"carnet", "carnet.entry", sys.argv[1], sys.argv[1].split(".")[0]}, sys.argv[1]
+class Interrupting:
+    def find_spec(name, path=None, target=None):
+        if name not in expected:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting)
+__import__(module)
+sys.modules[module].main()
+"""
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_an_interrupt_at_the_first_import_of_a_command_is_one_line(package):
+    # -S: nothing that an installation loads by itself is there already.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", INTERRUPTING, f"{package}.entry"],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"{PACKAGES[package]}: interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["token_client", "connect"], 2),
+        (["token_client", "--nosuch"], 2),
+        (["token_client", "connect", "--nosuch"], 2),
+        (["provisioning", "init"], 2),
+        (["provisioning"], 2),
+    ],
+)
+def test_an_error_output_that_takes_nothing_leaves_the_exit_status(argv, status, tmp_path):
+    program = "import sys\npackage = sys.argv.pop(1)\n"
+    program += "__import__(package + '.entry')\nsys.modules[package + '.entry'].main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *argv],
+            env=os.environ | {"CARNET_CLIENT_CONFIG": str(tmp_path / "none.toml")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert done.returncode == status
 
 
 def test_the_version_is_told_before_anything_is_imported(monkeypatch, capsys):
