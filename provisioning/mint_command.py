@@ -11,6 +11,7 @@ from carnet.progress import progress_bar
 from carnet.token import keys
 from carnet.wire.envelope import SPLIT
 from carnet.wire.split import fingerprint
+from provisioning.alone import alone_on
 from provisioning.in_file import InFile
 from provisioning.keeping import Keeping, OnToken
 from provisioning.minting import Minted, mint
@@ -66,12 +67,13 @@ def mint_command(
     officer = station.officer()
     login = access.login()
     type_ = keys.TYPES[placed.key_type]
-    with login.session(writable=True) as session:
-        room = check_room(session, placed.count, type_, yes=yes)
-        ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
-        keeping.check(session, placed.key_type, placed.count)
-    with progress_bar("Minting", placed.count, wanted=progress) as advance:
-        minted = mint(login, officer, placed, keeping, advance)
+    with alone_on(login.serial):
+        with login.session(writable=True) as session:
+            room = check_room(session, placed.count, type_, yes=yes)
+            ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
+            keeping.check(session, placed.key_type, placed.count)
+        with progress_bar("Minting", placed.count, wanted=progress) as advance:
+            minted = mint(login, officer, placed, keeping, advance)
     with done_all_the_same(f"the pairs are minted, and {placed.batch_files[0]} is written"):
         if as_json:
             found = {"room_before": room.pairs, "ways_out": ways_out, "cover": cover}

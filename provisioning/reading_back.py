@@ -18,7 +18,8 @@ def check_token(session: TokenSession, batch: Batch, *, is_covered: bool) -> Non
     minted = [(pair.label, pair.public_key) for pair in batch.pairs]
     if held[-len(minted) :] != minted or not is_covered:
         raise TokenError(
-            "The token did not keep what was stored on it; make room on it, or use another token."
+            "The token did not keep what was stored on it; let nothing else work on it meanwhile, "
+            "make room on it, or use another token."
         )
 
 

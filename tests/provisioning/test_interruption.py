@@ -1,5 +1,6 @@
 """Whatever cuts a mint off: no pair of it stays on the token."""
 
+import os
 import re
 import signal
 import subprocess
@@ -108,6 +109,27 @@ def test_the_officer_interrupts_it_or_her_terminal_closes(ready, number):
     assert process.returncode == 130
     assert rest.endswith("carnet-provision: interrupted.\n")
     nothing_is_left(ready)
+
+
+def test_a_second_mint_on_the_same_token_is_refused_and_leaves_the_first_alone(ready):
+    with ready.start(*ready.order(count=9000), "--yes", "--progress", secrets=BOTH) as process:
+        until_some_are_minted(process)
+        assert "Another mint" in ready.refusal(2, *ready.order(out="second"), secrets=BOTH)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 130
+    nothing_is_left(ready)
+    ready.mint()
+
+
+def test_where_no_lock_can_be_had_it_is_minted_without(ready):
+    # Neither this nor what stands for it is a directory of the user's own.
+    elsewhere = {"XDG_RUNTIME_DIR": str(ready.transport_key), "TMPDIR": str(ready.directory)}
+    (ready.directory / f"runtime-{os.getuid()}").touch()
+    ready.environment |= elsewhere
+    ready.mint()
+    assert len(ready.listed()["pairs"]) == 3
 
 
 def test_the_bar_tells_how_many_are_made_and_the_time_left(ready):

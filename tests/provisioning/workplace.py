@@ -34,7 +34,11 @@ class Workplace:
         self.traveller = tokens.Home(directory / "traveller")
         self.transport_key = directory / "transport.der"
         self.outputs = []
+        # Beside it: a disk that fails does not have it, it is memory.
+        runtime = directory.with_name(f"{directory.name}-runtime")
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.environment = {
+            "XDG_RUNTIME_DIR": str(runtime),
             "PATH": os.environ["PATH"],
             "HOME": str(directory / "home"),
             "CARNET_OFFICER_DIR": str(directory / "officer"),
