@@ -1,6 +1,7 @@
 """`carnet connect`: from a token and a wish to a tunnel, or to one plain sentence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from carnet.errors import (
     IPsecError,
     NoKeyPairLeftError,
     RefusedError,
+    TokenError,
     UnreachableError,
     UsageError,
 )
@@ -195,7 +197,8 @@ def connect(
         allow_weak=allow_weak,
     )
     _restore_name_servers(driver)
-    exchange, state = _exchange(means, wish)
+    with _keeping_pairs_left(means):
+        exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
     _replace_older(means, exchange.session)
@@ -215,6 +218,16 @@ def _usable(means: Means) -> list[OneTimePair]:
     """Return the pairs in order of use that have not expired, and are not known to be spent."""
     spent = means.store.spent()
     return [pair for pair in means.booklet.usable() if pair.key_id not in spent]
+
+
+@contextmanager
+def _keeping_pairs_left(means: Means) -> Iterator[None]:
+    """Have `carnet status` know how many pairs are left, also where no tunnel comes of it."""
+    try:
+        yield
+    finally:
+        with suppress(TokenError, OSError):
+            means.sessions.keep_pairs_left(means.booklet.serial, len(_usable(means)))
 
 
 def _replace_older(means: Means, session: Session) -> None:

@@ -1,8 +1,10 @@
 """What this machine knows of its tunnels: one record each, in memory, without secrets."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from carnet.errors import UsageError
 from carnet.files import write_private
@@ -40,7 +42,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     officer_key: str = ""
     """The officer's public key (DER SPKI, hexadecimal), under which the answer is verified."""
     pairs_left: int | None = None
-    """On the token, when the tunnel stood."""
+    """On the token, when a connect of this machine's last looked."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
 
@@ -77,7 +79,30 @@ class SessionStore:
         if self._directory is None:
             return []
         found = (_read(path) for path in self._directory.glob(f"{_PREFIX}*.json"))
-        return sorted(filter(None, found), key=lambda session: session.established_at)
+        seen = [self._with_pairs_left(session) for session in found if session]
+        return sorted(seen, key=lambda session: session.established_at)
+
+    def keep_pairs_left(self, token_serial: str, left: int) -> None:
+        """Remember how many pairs are on a token, whatever tunnels stand on it.
+
+        That is a file of its own: a record written anew could be one just dropped.
+        """
+        if self._directory is not None:
+            write_private(self._left(self._directory, token_serial), msgspec.json.encode(left))
+
+    def _with_pairs_left(self, session: Session) -> Session:
+        if self._directory is None:
+            return session
+        try:
+            data = self._left(self._directory, session.token_serial).read_bytes()
+            return replace(session, pairs_left=msgspec.json.decode(data, type=int))
+        except (OSError, msgspec.MsgspecError):
+            return session
+
+    @staticmethod
+    def _left(directory: Path, token_serial: str) -> Path:
+        name = hashlib.sha256(token_serial.encode()).hexdigest()[:16]
+        return directory / f"left-{name}"
 
     def drop(self, name: str) -> None:
         """Forget a tunnel."""

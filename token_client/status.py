@@ -168,7 +168,8 @@ def _describe_pairs(session: Session) -> str:
     if session.pairs_left is None:
         return ""
     plural = "" if session.pairs_left == 1 else "s"
-    return f"\n  {session.pairs_left} key pair{plural} left on token {session.token_label}"
+    left = f"{session.pairs_left} key pair{plural} left on token {session.token_label}"
+    return f"\n  {left} at the last connect"
 
 
 def _describe_down(state: TunnelState, session: Session) -> str:

@@ -103,6 +103,13 @@ def rekey(office):
     wait_until(lambda: made()[1] not in ([], [first]) and first not in made()[1], "new keys")
 
 
+def test_status_knows_of_the_pairs_that_later_connects_spent(office, connected):
+    before = office.valid_pairs()
+    assert office.carnet("connect", "--network", "192.0.2.0/24").returncode == 3
+    (seen,) = json.loads(office.carnet("status", "--json").stdout)
+    assert seen["pairs_left"] == office.valid_pairs() == before - 1
+
+
 def test_status_tells_all_of_a_tunnel_at_both_ends(office, connected):
     rekey(office)
     (seen,) = json.loads(office.carnet("status", "--json").stdout)

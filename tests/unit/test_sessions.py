@@ -45,6 +45,22 @@ def test_what_is_no_record_is_removed(store, tmp_path):
     assert not (tmp_path / "session-x.json").exists()
 
 
+def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp_path):
+    store.keep(a_session(name="carnet-01", token_serial="4567", pairs_left=7))
+    store.keep_pairs_left("0123", 59)
+    store.keep_pairs_left("0123", 56)
+    assert [session.pairs_left for session in store.all()] == [56, 7]
+    (left,) = tmp_path.glob("left-*")
+    left.write_bytes(b"{")
+    assert [session.pairs_left for session in store.all()] == [None, 7]
+
+
+def test_to_tell_the_pairs_left_brings_no_record_back(store):
+    store.drop("carnet-00")
+    store.keep_pairs_left("0123", 5)
+    assert store.all() == []
+
+
 @pytest.mark.parametrize(
     ("behind", "now", "left"),
     [(0, 1_000_000, 28_800), (36_000, 964_000, 28_800), (-36_000, 1_036_000, 28_800)],
