@@ -38,7 +38,13 @@ def listen(path: Path, group: str) -> socket.socket:
 
     Raises UsageError if there can be none.
     """
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise UsageError(
+            f"This system lets the helper make no local socket ({error.strerror}); let its unit "
+            f"have AF_UNIX (RestrictAddressFamilies=)."
+        ) from error
     try:
         path.parent.mkdir(mode=0o755, exist_ok=True)
         path.unlink(missing_ok=True)

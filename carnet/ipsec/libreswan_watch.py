@@ -5,6 +5,7 @@ the kernel tells; the daemon is then asked, and what it says compared with the l
 """
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -66,11 +67,15 @@ class Watch:
 
     def _drain(self) -> None:
         """Throw away what the kernel says: it has keys in it, and that it speaks is enough."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                # More may have come than there was room for: one look covers that too.
-                with contextlib.suppress(ConnectionError):
-                    self._netlink.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
+        while True:
+            try:
+                self._netlink.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # More came than there was room for: one look covers that too.
+                if error.errno != errno.ENOBUFS:
+                    raise
 
 
 def _kernel_changes() -> socket.socket:

@@ -1,5 +1,6 @@
 """carnet-helper: what an ordinary user must not get out of it, attack by attack."""
 
+import errno
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ from dataclasses import fields, replace
 import msgspec
 import pytest
 
-from carnet.errors import IPsecError
+from carnet.errors import IPsecError, UsageError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.helper import messages as say
@@ -19,7 +20,7 @@ from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 from helper_agent.config import HelperConfig
 from helper_agent.owners import Owners
-from helper_agent.server import CONNECTIONS_PER_USER, Server
+from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
 
 ALICE, MALLORY = 1001, 1002
@@ -474,3 +475,12 @@ def test_no_secret_is_shown(service):
     for said in (say.Install(spec=spec()), half):
         assert "psk" not in repr(said)
         assert "staple" not in repr(said)
+
+
+def test_a_system_that_gives_no_local_socket_is_said(monkeypatch, tmp_path):
+    def none(*_):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", none)
+    with pytest.raises(UsageError, match="RestrictAddressFamilies"):
+        listen(tmp_path / "socket", "0")
