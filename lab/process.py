@@ -91,7 +91,9 @@ class Process:
 
     def thaw(self) -> None:
         """Let the program go on; where there is nsenter, that continues it."""
-        os.kill(self._started.pid, signal.SIGCONT)
+        # What SIGKILL has ended meanwhile does not go on.
+        with suppress(ProcessLookupError):
+            os.kill(self._started.pid, signal.SIGCONT)
 
     def _is_stopped(self) -> bool:
         status = Path(f"/proc/{self._started.pid}/stat").read_text()

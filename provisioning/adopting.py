@@ -22,7 +22,7 @@ from carnet.wire.documents import Batch, BatchPair
 from provisioning.batch_files import BatchFiles
 from provisioning.choice import Choice, choose
 from provisioning.documents import batch_of, cover_of
-from provisioning.draft import prefix_of
+from provisioning.draft import moment_after, prefix_of
 from provisioning.in_file import FileJournal
 from provisioning.journal import is_unfinished
 from provisioning.leftover import make_way, make_way_for_cover
@@ -64,11 +64,12 @@ class Adoption:
             self._clear(sessions.current, journal)
             choice = choose(sessions.current, self.order.key_type, None, self.order.custody)
             now = datetime.now(UTC).replace(microsecond=0)
-            pairs = tuple(self._proved(sessions, now, on_pair))
+            moment = moment_after(OneTimeKeys(sessions.current).pairs(), now)
+            pairs = tuple(self._proved(sessions, moment, on_pair))
             session = sessions.current
             end = End(self.order.host_key(choice), None)
             batch = batch_of(session, self.order, choice, now, end, pairs)
-            journal.begin(session, prefix_of(now))
+            journal.begin(session, prefix_of(moment))
             try:
                 self._write(batch, choice, files)
                 journal.finish(session)
@@ -92,7 +93,7 @@ class Adoption:
         make_way_for_cover(self.cover, self.officer, prefixes)
 
     def _proved(
-        self, sessions: Sessions, now: datetime, on_pair: Callable[[], None]
+        self, sessions: Sessions, moment: datetime, on_pair: Callable[[], None]
     ) -> Iterator[BatchPair]:
         """Prove one key after the other, in a new session where the old one uses no more."""
         found, since = _enough(sessions.current, self.order, self.pattern), 0
@@ -104,7 +105,7 @@ class Adoption:
                     raise
                 found, since = _enough(sessions.renew(), self.order, self.pattern), place
                 public_key = _prove(found[place])
-            label = pair_label(now, place + 1)
+            label = pair_label(moment, place + 1)
             yield BatchPair(label=label, public_key=public_key, wrapped=None)
             on_pair()
 

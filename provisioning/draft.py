@@ -47,7 +47,7 @@ def draft_of(session: TokenSession, order: MintOrder, kept: Older) -> Draft:
     now = datetime.now(UTC).replace(microsecond=0)
     return Draft(
         now=now,
-        moment=_moment_after(pairs, now),
+        moment=moment_after(pairs, now),
         older=older,
         choice=choice,
         suite_on_cover=suite_on_cover(choice, pairs, older.cover, label),
@@ -67,8 +67,11 @@ def _check_older(older: Cover | None, order: MintOrder, label: str) -> None:
         )
 
 
-def _moment_after(older: list[OneTimePair], now: datetime) -> datetime:
-    """Return the moment for the labels: now, or after the newest pair if the clock is behind."""
+def moment_after(older: list[OneTimePair], now: datetime) -> datetime:
+    """Return the moment for the labels: now, or after the newest pair if the clock is behind.
+
+    Raises TokenError where the newest pair's label tells none.
+    """
     if not older:
         return now
     newest = older[-1].label.split()[1]

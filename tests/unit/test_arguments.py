@@ -50,8 +50,8 @@ def test_bytes_that_are_no_text_are_a_mistake_of_whoever_wrote_them(argv):
 @pytest.mark.parametrize(
     "show",
     [
-        lambda: shared.show_chain(list, as_json=False),
-        lambda: shared.show_chain(list, as_json=True),
+        lambda: shared.show_chain([], as_json=False),
+        lambda: shared.show_chain([], as_json=True),
         lambda: shared.show_records([], Choice(None, frozenset(), None, None), as_json=False),
         lambda: console.print_json({}),
     ],
