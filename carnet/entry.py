@@ -20,14 +20,20 @@ def enter(module: str, name: str) -> "NoReturn":
 
     The version is told without an import of it: it is asked by scripts, often.
     """
+    if sys.argv[1:] == ["--version"] and _tell_version(name):
+        sys.exit(0)
     try:
-        if sys.argv[1:] != ["--version"] or not _tell_version(name):
-            __import__(module)
-            sys.modules[module].main()
+        __import__(module)
+        sys.modules[module].main()
     except KeyboardInterrupt:
         if sys.stderr is not None:
             sys.stderr.write(f"{name}: interrupted.\n")
         sys.exit(INTERRUPTED)
+    finally:
+        # As Python ends it would be killed by a signal, whatever it has done.
+        from carnet.interruption import over  # noqa: PLC0415  the version needs none
+
+        over()
     sys.exit(0)
 
 

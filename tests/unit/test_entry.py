@@ -53,11 +53,12 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, caps
 
 
 INTERRUPTING = """
-import signal, sys
+import _signal as signal, sys
 expected, module = {"carnet", "carnet.entry", sys.argv[1], sys.argv[1].split(".")[0]}, sys.argv[1]
 class Interrupting:
     def find_spec(name, path=None, target=None):
         if name not in expected:
+            sys.meta_path.remove(Interrupting)
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Interrupting)
 __import__(module)
