@@ -82,10 +82,8 @@ class Mortal(AtWork):
 
 
 def _ready(process):
-    """Wait for the agent that was just started; those before it were ready, too."""
-    # It logs to the end of the same file, and has not come to it yet.
-    before = process.output().count(READY)
-    process.wait_for(lambda: process.output().count(READY) > before, "being ready", 60)
+    """Wait for the agent that was just started: its output is what it has written itself."""
+    process.wait_for(lambda: READY in process.output(), "being ready", 60)
     return process
 
 

@@ -28,6 +28,7 @@ def office(lane):
 def released(office):
     yield
     assert office.carnet("disconnect", "--release").returncode == 0
+    wait_until(lambda: agents(office) == [], "the end of the agents", 30)
 
 
 def connect(office, *options):

@@ -11,7 +11,7 @@ from carnet.token.onetime import OneTimePair
 from carnet.wire.documents import Batch, Cover, verify_document
 from carnet.wire.fault import WireError
 from carnet.wire.keys import encode_point, encode_public_key, key_id_of
-from provisioning.draft import _moment_after
+from provisioning.draft import moment_after
 from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
 
@@ -152,9 +152,9 @@ def test_the_labels_follow_the_newest_pair_when_the_clock_is_behind():
         not_after=None,
     )
     behind = datetime(2029, 12, 31, tzinfo=UTC)
-    assert _moment_after([pair], behind) == datetime(2030, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert moment_after([pair], behind) == datetime(2030, 1, 1, 0, 0, 1, tzinfo=UTC)
     ahead = datetime(2031, 1, 1, tzinfo=UTC)
-    assert _moment_after([pair], ahead) == ahead
+    assert moment_after([pair], ahead) == ahead
 
 
 @pytest.mark.parametrize(
