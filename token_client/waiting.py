@@ -58,12 +58,21 @@ class _Wait:
     def _look(self) -> Token | None:
         """Return the token that fits; some modules see one only when started again."""
         use_default()  # SoftHSM2's directory may be what is being plugged in
-        if not self._glance.changed():
+        if not self._glance.changed() and not self._in_doubt():
             return None
         listed = self._fitting(restart=False) or self._fitting(restart=True)
         if len(listed) > 1:
             return choose_among(listed, self._selector)
         return listed[0] if listed else None
+
+    def _in_doubt(self) -> bool:
+        """Tell whether a card is in a reader of which the last look saw no token.
+
+        Another program had it just then, or it could be read in part only; that it can be
+        read now is no change at the readers.
+        """
+        occupied = [reader for reader in self._glance.readers or () if reader.occupied]
+        return len(occupied) > len(self._passed_over)
 
     def _fitting(self, *, restart: bool) -> list[Token]:
         """Return the tokens that fit, and tell of those that do not."""
