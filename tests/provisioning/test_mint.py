@@ -91,7 +91,12 @@ def another_officer(workplace):
 def test_a_cover_put_in_the_place_of_the_officers_is_found_out(ready):
     ready.mint()
     genuine = read_cover(ready)
-    ready.on(ready.traveller, tokens.replace_public, "carnet cover", genuine[:-1] + b"!")
+    ready.on(
+        ready.traveller,
+        tokens.replace_public,
+        "carnet cover",
+        genuine[:-1] + bytes([genuine[-1] ^ 1]),
+    )
     assert "do not use the token" in ready.refusal(4, "list", secrets=["pin"])
     assert "do not use the token" in ready.refusal(4, *ready.order(out="second"), secrets=BOTH)
     ready.on(ready.traveller, tokens.replace_public, "carnet cover", genuine)
