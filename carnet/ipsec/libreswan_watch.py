@@ -5,7 +5,6 @@ the kernel tells; the daemon is then asked, and what it says compared with the l
 """
 
 import contextlib
-import errno
 import os
 import select
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.netlink import drain
 
 _NETLINK_XFRM = 6
 _SA_CHANGES = 1 << 2
@@ -62,20 +62,8 @@ class Watch:
         ready, _, _ = select.select(descriptors, (), ())
         if self._daemon in ready or self._stop in ready:
             return False
-        self._drain()
+        drain(self._netlink)
         return True
-
-    def _drain(self) -> None:
-        """Throw away what the kernel says: it has keys in it, and that it speaks is enough."""
-        while True:
-            try:
-                self._netlink.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # More came than there was room for: one look covers that too.
-                if error.errno != errno.ENOBUFS:
-                    raise
 
 
 def _kernel_changes() -> socket.socket:

@@ -5,6 +5,8 @@ import os
 import select
 import socket
 
+from carnet.ipsec.netlink import drain
+
 _ROUTES = 1 << 6 | 1 << 10
 """RTMGRP_IPV4_ROUTE and RTMGRP_IPV6_ROUTE (linux/rtnetlink.h)."""
 
@@ -27,18 +29,8 @@ class RouteChanges:
         ready, _, _ = select.select((self._kernel.fileno(), self._stop), (), ())
         if self._stop in ready:
             return False
-        self._drain()
+        drain(self._kernel)
         return True
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                self._kernel.recv(1, socket.MSG_DONTWAIT | socket.MSG_TRUNC)
-            except BlockingIOError:
-                return
-            except OSError:
-                # More has come than there was room for (ENOBUFS): one look covers that too.
-                continue
 
     def stop(self) -> None:
         """End wait(), from whichever thread."""

@@ -1,11 +1,12 @@
-"""What the kernel tells of SAs may be more than there is room for."""
+"""What the kernel tells may be more than there is room for."""
 
 import errno
 import os
+import socket
 
 import pytest
 
-from carnet.ipsec.libreswan_watch import Watch
+from carnet.ipsec.netlink import drain
 
 
 class Kernel:
@@ -21,20 +22,14 @@ class Kernel:
         return answer
 
 
-@pytest.fixture
-def watch():
-    """A watch without a daemon: nothing is asked of it."""
-    return Watch.__new__(Watch)
-
-
-def test_more_than_there_was_room_for_is_no_end(watch):
+def test_more_than_there_was_room_for_is_no_end():
     kernel = Kernel(b"k", OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS)), b"k")
-    watch._netlink = kernel
-    watch._drain()
+    drain(kernel)
     assert kernel.answers == []
 
 
-def test_another_error_is_not_passed_over(watch):
-    watch._netlink = Kernel(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+def test_a_socket_that_fails_is_not_asked_for_ever():
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    kernel.close()
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        watch._drain()
+        drain(kernel)
