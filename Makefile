@@ -23,24 +23,19 @@ demo: $(STAMP) ## Show the whole of it at work on real parts (KEEP=1 keeps logs 
 
 # Files run in their order, for those that take long come first in it.
 test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels included
-	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --numprocesses=6 --dist=loadfile --no-loadscope-reorder \
-		--basetemp="$$place/t"
+	@scripts/run-tests --numprocesses=6 --dist=loadfile --no-loadscope-reorder
 
 matrix: $(STAMP) ## Try all modules and write what they do into docs/TOKENS.md
 	@CARNET_WRITE_MATRIX=1 $(RUN)/python -m lab.privilege $(RUN)/python -m pytest tests/modules
 
 soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time
-	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && \
-		CARNET_SOAK=1 $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --hypothesis-profile=soak --timeout=7200 --basetemp="$$place/t" \
+	@CARNET_SOAK=1 scripts/run-tests --hypothesis-profile=soak --timeout=7200 \
 		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
 		tests/host/test_wrapped_cost.py tests/token/test_stress.py \
 		tests/guest/test_strongswan_in_kernel.py
 
 systemd: $(STAMP) ## Run the agents as services of a real systemd, in a guest kernel
-	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(RUN)/python -m lab.privilege \
-		$(RUN)/python -m pytest --basetemp="$$place/t" tests/guest/systemd_units.py
+	@scripts/run-tests tests/guest/systemd_units.py
 
 SECONDS ?= 600
 
