@@ -28,31 +28,42 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, _interrupt)
     sys.unraisablehook = _interrupt_again
-    proofs = Proofs()
+    proofs, made = Proofs(), list[Path]()
     try:
-        pids, directory = _play(proofs)
+        _play(proofs, made)
     except KeyboardInterrupt:
-        stage.console.print("\nInterrupted; nothing is left behind.")
+        left = ", ".join(map(str, _still_there(made))) or "nothing"
+        stage.console.print(f"\nInterrupted; {left} is left behind.")
         return _INTERRUPTED
     except LabError as error:
+        _see_nothing_left(proofs, made)
         stage.closing_table(proofs.all)
         stage.console.print(f"\n[bold red]The demonstration broke off:[/bold red] {error}")
         return 1
-    left = [path for path in (*pids, directory) if path.exists()]
-    proofs.see(
-        "nothing is left behind",
-        f"{len(pids)} machines and their directory: {len(left)} still there",
-        holds=not left,
-    )
+    _see_nothing_left(proofs, made)
     stage.closing_table(proofs.all)
     return 0 if proofs.hold else 1
 
 
-def _play(proofs: Proofs) -> tuple[list[Path], Path]:
-    """Play all scenes in a world of their own; return what must be gone afterwards."""
+def _still_there(made: list[Path]) -> list[Path]:
+    return [path for path in made if path.exists()]
+
+
+def _see_nothing_left(proofs: Proofs, made: list[Path]) -> None:
+    if made:
+        left = _still_there(made)
+        proofs.see(
+            "nothing is left behind",
+            f"{len(made) - 1} machines and their directory: {len(left)} still there",
+            holds=not left,
+        )
+
+
+def _play(proofs: Proofs, made: list[Path]) -> None:
+    """Play all scenes in a world of their own; add to `made` what must be gone afterwards."""
     lane = choose_lane()
     with World() as world:
-        pids = [Path(f"/proc/{machine.pid}") for machine in world.machines]
+        made += [world.directory, *(Path(f"/proc/{each.pid}") for each in world.machines)]
         office = Office(world, lane)
         try:
             with Capture(world.router) as capture:
@@ -61,7 +72,6 @@ def _play(proofs: Proofs) -> tuple[list[Path], Path]:
             if os.environ.get("KEEP") == "1":
                 keep_logs(office, _LOGS)
                 stage.tell(f"Logs and the capture are in {_LOGS}/.")
-    return pids, world.directory
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -13,8 +13,9 @@ from lab.charon import Lane
 from lab.errors import LabError
 from lab.http_client import request
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS
-from lab.office import HOST_PORT, HOST_URL, USER, Office, files_below
+from lab.office import HOST_PORT, HOST_URL, TARGET_PORT, USER, Office, files_below
 from lab.terminal import type_in
+from lab.tls_look import HANGS_UP, OLDER, WITH, WITHOUT, look
 from lab.wiretap import Overheard, overheard
 
 PAIRS = 20
@@ -46,8 +47,9 @@ class Demonstration:
         """Play all scenes."""
         self.network(lane)
         self.officer()
+        self.agents()
         with self.office.at_work():
-            self.agents()
+            self.see_agents()
             self.traveller()
             self.through_the_tunnel()
             self.spent_pair()
@@ -93,6 +95,7 @@ class Demonstration:
         imported = self.office.import_batch()
         stage.tell(f"{imported['new']} new key pairs in the Key Database.")
         self._see_both_tokens()
+        self._see_whose_they_are()
         self._see_batch()
 
     def _see_both_tokens(self) -> None:
@@ -105,6 +108,18 @@ class Demonstration:
             f"{'equal' if same else 'DIFFERENT'}, {'all' if kept else 'NOT all'} sensitive "
             f"and not extractable",
             holds=same and kept and len(hosts) == PAIRS,
+        )
+
+    def _see_whose_they_are(self) -> None:
+        seen = {
+            machine.name: [t["label"] for t in self.office.facts(machine, "carnet", "tokens")]
+            for machine in (self.world.client, self.world.host, self.world.target)
+        }
+        told = (f"{name}: {', '.join(labels) or 'none'}" for name, labels in seen.items())
+        self.proofs.see(
+            "each token is seen by its own side alone",
+            "; ".join(told),
+            holds=seen == {"client": ["alice"], "host": ["hsm"], "target": []},
         )
 
     def _see_batch(self) -> None:
@@ -120,11 +135,24 @@ class Demonstration:
 
     def agents(self) -> None:
         """Scene 4."""
-        stage.scene(4, "Host and Target are at work, each a process of its own")
+        stage.scene(4, "Host and Target go to work, each a process of its own")
         stage.command("target", f"carnet-target users add {USER} --objective esp ...")
         self.office.admit()
-        stage.command("host", "carnet-host serve")
         stage.command("target", "carnet-target serve")
+        stage.command("host", "carnet-host serve")
+
+    def see_agents(self) -> None:
+        """Scene 4, when they serve."""
+        stage.tell("Both say that they are ready. Target's door, as seen from the Host:")
+        etc = self.world.host.directory / "etc"
+        said = look(self.world.host, TARGET_ADDRESS, TARGET_PORT, "work", etc)
+        for how, answer in said.items():
+            stage.tell(f"  {how:38} {answer}")
+        self.proofs.see(
+            "Target speaks TLS 1.3 alone, and to nobody without a certificate",
+            f"with both {said[WITH]}; without either {said[WITHOUT]}, {said[OLDER]}",
+            holds=said[WITH].startswith("HTTP/1.1 ") and said[WITHOUT] == said[OLDER] == HANGS_UP,
+        )
 
     def traveller(self) -> None:
         """Scene 5."""
@@ -160,7 +188,7 @@ class Demonstration:
 
     def through_the_tunnel(self) -> None:
         """Scene 6."""
-        stage.scene(6, "A file through the tunnel, and what the router saw")
+        stage.scene(6, "A file through the tunnel")
         answer = request(self.world.client, "GET", _FILE_URL)
         content = (self.world.server.directory / _FILE).read_bytes()
         stage.tell(f"GET {_FILE_URL}: HTTP {answer.status}, {len(answer.body)} bytes")

@@ -90,5 +90,6 @@ class Steps:
 
     def _show(self, number: int, words: Mapping[int, str] = _WORDS) -> None:
         if not self.quiet:
-            said = click.style(f"{words[number]:62}", bold=number == _LAST)
+            said = f"{words[number]:62}"
+            said = click.style(said, bold=True) if number == _LAST else said
             click.echo(f"  {number:2}  {said}{self.milliseconds[number]:8.1f} ms")
