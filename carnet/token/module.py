@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,6 +95,10 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
+class _HalfReadError(Exception):
+    """A token that is initialised told no serial number."""
+
+
 class Token:
     """A token in its slot; a session on it is opened in carnet.token.session."""
 
@@ -115,13 +119,21 @@ class Token:
     @property
     def info(self) -> TokenInfo:
         """What the token tells of itself now. Raises TokenError if it is gone."""
+        with suppress(_HalfReadError):
+            return patiently(self._whole_info, while_raised=_HalfReadError)
         return TokenInfo.of(self.handle)
+
+    def _whole_info(self) -> TokenInfo:
+        info = TokenInfo.of(self.handle)
+        if info.initialised and not info.serial:
+            raise _HalfReadError
+        return info
 
     @property
     def handle(self) -> pkcs11.Token:
         """The token as python-pkcs11 has it, read anew. Raises TokenError if it is gone."""
         with translated():
-            return self._slot.get_token()
+            return patiently(self._slot.get_token, while_raised=pkcs11.GeneralError)
 
 
 class Module:
@@ -205,13 +217,15 @@ class Module:
             return [_printable(slot.slot_description) for slot in self.library.slots()]
 
 
-def patiently(look: Callable[[], T]) -> T:
-    """Look again for a moment as long as the token is away (TokenAwayError).
+def patiently(look: Callable[[], T], *, while_raised: type[Exception] = TokenAwayError) -> T:
+    """Look again for a moment as long as the token is away.
 
-    SoftHSM2 shows no token whose file another program just writes, as with each login.
+    SoftHSM2 shows no token whose file another program just writes, as with each login; of one
+    that it has shown before it fails to tell (CKR_GENERAL_ERROR), or leaves out the serial
+    number, and the label too.
     """
     looks = Retrying(
-        retry=retry_if_exception_type(TokenAwayError),
+        retry=retry_if_exception_type(while_raised),
         stop=stop_after_delay(_PATIENCE_SECONDS),
         wait=wait_fixed(0.02),
         reraise=True,

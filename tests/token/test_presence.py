@@ -222,19 +222,34 @@ def test_a_token_of_softhsm_taken_away_and_put_back(
     assert lookout.look() is Presence.GONE
 
 
-def test_a_token_of_softhsm_is_here_while_another_program_logs_in(
-    make_token: Callable[[str], Token],
-) -> None:
-    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+@contextmanager
+def another_program_that_logs_in() -> Iterator[None]:
+    """Again and again, on the one token that it finds."""
     other = subprocess.Popen(
         [sys.executable, "-m", "tests.token.logins"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"logged in\n"
-        assert {lookout.look() for _ in range(100)} == {Presence.HERE}
+        yield
         assert other.poll() is None
         other.communicate()
+
+
+def test_a_token_of_softhsm_is_here_while_another_program_logs_in(
+    make_token: Callable[[str], Token],
+) -> None:
+    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+    with another_program_that_logs_in():
+        assert {lookout.look() for _ in range(100)} == {Presence.HERE}
+
+
+def test_a_token_of_softhsm_tells_of_itself_while_another_program_logs_in(
+    make_token: Callable[[str], Token],
+) -> None:
+    token = make_token("traveller")
+    with another_program_that_logs_in():
+        assert len({token.info for _ in range(4000)}) == 1
 
 
 @pytest.fixture
