@@ -12,7 +12,7 @@ from lab.http_client import request
 from lab.network import CLIENT_ADDRESS, SERVER_ADDRESS
 from lab.waiting import wait_until
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
-from tests.lab.test_plugging import agents, signal_inside
+from tests.lab.test_plugging import agents, signal_inside, watchers
 
 CLEAR = f"host {CLIENT_ADDRESS} and dst net 10.20.0.0/16"
 DISCARD = 9
@@ -69,8 +69,7 @@ def charon_killed(office):
 
 def end_agents(office):
     """End whatever `carnet connect` left running on the Client, as a crash would."""
-    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
-    for pid, _ in agents(office):
+    for pid, _ in watchers(office):
         signal_inside(office, pid, signal.SIGKILL)
     wait_until(lambda: agents(office) == [], "the end of the agent")
 

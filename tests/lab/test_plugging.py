@@ -107,15 +107,20 @@ def signal_inside(office, pid, number):
     office.world.client.run(["sh", "-c", f"kill -{number:d} {pid}"])
 
 
-def worker(office):
+def watchers(office):
+    """Wait for the agent and its worker, each by now a program of its own; return both."""
     found = []
 
     def look():
-        found[:] = [pid for pid, work in agents(office) if work]
-        return found
+        found[:] = agents(office)
+        return sorted(work for _, work in found) == [False, True]
 
-    wait_until(look, "the worker of the agent")
-    return found[0]
+    wait_until(look, "the agent and its worker")
+    return found
+
+
+def worker(office):
+    return next(pid for pid, work in watchers(office) if work)
 
 
 def stay(office, text=""):
@@ -263,8 +268,7 @@ def test_an_agent_that_crashes_is_started_again(office):
 
 def test_stopping_the_agent_ends_no_tunnel(office):
     assert office.carnet("connect").returncode == 0
-    worker(office)
-    supervisor = next(pid for pid, work in agents(office) if not work)
+    supervisor = next(pid for pid, work in watchers(office) if not work)
     signal_inside(office, supervisor, signal.SIGTERM)
     wait_until(lambda: agents(office) == [], "the end of the agent")
     assert carries(office)

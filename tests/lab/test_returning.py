@@ -16,7 +16,7 @@ from lab.http_client import request
 from lab.waiting import wait_until
 from tests.lab.offices import FILE, FILE_URL, office_at_work
 from tests.lab.test_block import CLEAR, try_in_clear
-from tests.lab.test_plugging import agents, signal_inside
+from tests.lab.test_plugging import agents, signal_inside, watchers
 
 SOON = "dead_peer_seconds = 1\n"
 
@@ -101,8 +101,7 @@ def secrets_at(charon):
 
 
 def kill_agents(office):
-    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
-    for pid, _ in agents(office):
+    for pid, _ in watchers(office):
         signal_inside(office, pid, signal.SIGKILL)
     wait_until(lambda: agents(office) == [], "the end of the agent")
 
@@ -125,8 +124,7 @@ def test_the_network_gone_for_long_costs_no_key_pair_and_nothing_leaves_in_clear
 
 def test_a_laptop_that_slept_comes_back(office, session):
     """Asleep are its daemon and its agent; Target gives it up meanwhile."""
-    wait_until(lambda: len(agents(office)) > 1, "the agent and its worker")
-    sleeping = [pid for pid, _ in agents(office)]
+    sleeping = [pid for pid, _ in watchers(office)]
     office.client_charon.freeze()
     for pid in sleeping:
         signal_inside(office, pid, signal.SIGSTOP)
@@ -188,15 +186,14 @@ def test_with_its_agent_killed_it_is_brought_back_by_hand(office, session):
     done = office.carnet("resume", "work", extra=office.configure_client(SOON))
     assert done.stdout == "The tunnel to work stands.\n"
     assert fetches(office)
-    wait_until(lambda: len(agents(office)) > 1, "another agent")
+    watchers(office)
     with network_gone(office):
         pass
     wait_until(partial(stands, office), "the tunnel to come back by itself")
 
 
 def test_an_agent_that_is_there_is_not_doubled(office, session):
-    wait_until(lambda: len(agents(office)) == 2, "the agent and its worker")
-    before = agents(office)
+    before = watchers(office)
     assert office.carnet("resume").returncode == 0
     assert office.carnet("agent", "work").returncode == 0
     wait_until(lambda: agents(office) == before, "the second agent to leave")
