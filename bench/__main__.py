@@ -60,40 +60,42 @@ def main(
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(nowhere))
         plan = Plan(Path(directory), quick=quick, suites=suites)
         for name in names or (*TABLES, PAPER):
-            try:
-                found, curves = _measure(plan, name)
-            except Exception:  # noqa: BLE001  whatever it is, the other tables are wanted
-                traceback.print_exc()
+            found, curves, whole = _measure(plan, name)
+            if not whole:
                 failed.append(name)
-                continue
             rows += found
             if only_print:
                 click.echo(report.as_json(found, curves, quick=quick))
             else:
                 report.update(place, found, curves, quick=quick)
     for name in failed:
-        click.echo(f"bench: not measured: {name}", err=True)
+        click.echo(f"bench: not measured whole: {name}", err=True)
     worse = regressions(before, rows)
     for sentence in worse:
         click.echo(f"bench: worse than before: {sentence}", err=True)
     sys.exit(1 if worse or failed else 0)
 
 
-def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve]]:
-    """Measure one table; say each row as it comes, and how long it took."""
+def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve], bool]:
+    """Measure one table; say each row as it comes, how long it took, and whether it is whole."""
     started = time.monotonic()
     curves: list[paper.Curve] = []
-    found: Iterable[Row] = ()
-    if name == PAPER:
-        found, curves = paper.measure(plan)
-    else:
-        found = TABLES[name](plan)
-    rows = []
-    for row in found:
-        rows.append(replace(row, measured=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
-        click.echo(f"{row.group}: {row.name}: {row.ratio.median:.2f} of the floor", err=True)
+    rows: list[Row] = []
+    whole = False
+    try:
+        found: Iterable[Row]
+        if name == PAPER:
+            found, curves = paper.measure(plan)
+        else:
+            found = TABLES[name](plan)
+        for row in found:
+            rows.append(replace(row, measured=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+            click.echo(f"{row.group}: {row.name}: {row.ratio.median:.2f} of the floor", err=True)
+        whole = True
+    except Exception:  # noqa: BLE001  whatever it is, other rows and tables are wanted
+        traceback.print_exc()
     click.echo(f"{name} took {time.monotonic() - started:.0f} seconds.", err=True)
-    return rows, curves
+    return rows, curves, whole
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from bench.plan import Plan
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, find_module, load_module
 from carnet.token.session import TokenSession, open_session
+from lab.postgresql import postgres_machine
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import PIN, SO_PIN, sealed
 
@@ -30,14 +31,15 @@ def rows(plan: Plan) -> Iterator[Row]:
     """Measure requests a second, latencies under load, and what more processes bring."""
     yield from _rates(plan)
     yield _latency(plan)
-    yield from _processes(plan)
+    for count in _PROCESSES:
+        yield from _processes(plan, count)
 
 
 def _rates(plan: Plan) -> Iterator[Row]:
     rounds, size = plan.rounds(9), plan.size(96, 64)
     for clients in _CLIENTS:
         directory = plan.place()
-        bodies = _bodies(directory, (rounds + 1) * size)
+        bodies = _bodies(Where(directory), (rounds + 1) * size)
         with (
             bare_token(module_with_tokens_in(plan.place()), (rounds + 1) * size) as floor,
             host_process.serving(Where(directory)) as (port, _),
@@ -65,7 +67,7 @@ def _latency(plan: Plan) -> Row:
     """Measure p99 against p50 at four fifths of the rate that one process carries."""
     rounds, size = plan.rounds(9), plan.size(200, 100)
     directory = plan.place()
-    bodies = _bodies(directory, (rounds + 2) * size)
+    bodies = _bodies(Where(directory), (rounds + 2) * size)
     loads: list[Load] = []
     with (
         host_process.serving(Where(directory)) as (port, _),
@@ -88,31 +90,38 @@ def _latency(plan: Plan) -> Row:
     )
 
 
-def _processes(plan: Plan) -> Iterator[Row]:
+def _processes(plan: Plan, count: int) -> Iterator[Row]:
+    yield _scaling(plan, count, "SQLite", Where(plan.place()))
+    with postgres_machine() as machine:
+        server = machine.start()
+        with server.database() as name:
+            place = Where(plan.place(), server.url(name), server.password_file)
+            yield _scaling(plan, count, "PostgreSQL", place)
+    yield _token_alone(plan, count)
+
+
+def _scaling(plan: Plan, count: int, kind: str, where: Where) -> Row:
     rounds, size = plan.rounds(9), plan.size(96, 64)
-    for count in _PROCESSES:
-        directory = plan.place()
-        bodies = _bodies(directory, 2 * (rounds + 1) * size)
-        with ExitStack() as stack, plan.progress(f"{count} processes", rounds + 1) as advance:
-            served = [host_process.serving(Where(directory)) for _ in range(count)]
-            ports = [stack.enter_context(one)[0] for one in served]
-            ours, one = in_turn(
-                lambda: closed_loop(ports, _take(bodies, size), 16).rate,  # noqa: B023
-                lambda: closed_loop(ports[:1], _take(bodies, size), 16).rate,  # noqa: B023
-                rounds,
-                advance,
-            )
-        yield Row(
-            group=GROUP,
-            name=f"{count} processes, 16 Clients",
-            floor_name="one of them alone",
-            unit="requests/s",
-            aim=Aim("more, until the token or the disk limits"),
-            ours=ours,
-            floor=one,
-            note="one SoftHSM2 token and one SQLite file for all",
+    name = f"{count} processes, {kind}, 16 Clients"
+    bodies = _bodies(where, 2 * (rounds + 1) * size)
+    with ExitStack() as stack, plan.progress(name, rounds + 1) as advance:
+        ports = [stack.enter_context(host_process.serving(where))[0] for _ in range(count)]
+        ours, one = in_turn(
+            lambda: closed_loop(ports, _take(bodies, size), 16).rate,
+            lambda: closed_loop(ports[:1], _take(bodies, size), 16).rate,
+            rounds,
+            advance,
         )
-        yield _token_alone(plan, count)
+    return Row(
+        group=GROUP,
+        name=name,
+        floor_name="one of them alone",
+        unit="requests/s",
+        aim=Aim("more, until the token or the disk limits"),
+        ours=ours,
+        floor=one,
+        note="one SoftHSM2 token and one database for all",
+    )
 
 
 def _token_alone(plan: Plan, processes: int) -> Row:
@@ -139,9 +148,9 @@ def _token_alone(plan: Plan, processes: int) -> Row:
     )
 
 
-def _bodies(directory: Path, count: int) -> Iterator[bytes]:
+def _bodies(where: Where, count: int) -> Iterator[bytes]:
     """Fill a Host with so many pairs; return a request of each."""
-    keys = host_process.filled(Where(directory), count)
+    keys = host_process.filled(where, count)
     return iter([sealed(key) for key in keys])
 
 

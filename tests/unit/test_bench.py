@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from bench import page, paper, report
+from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.paper import Curve
 from bench.regression import regressions
@@ -82,6 +84,18 @@ def test_a_report_keeps_the_groups_that_were_not_measured_anew(tmp_path):
     again = row((5, 5, 5), (1, 1, 1))
     report.update(tmp_path, [again], [], quick=True)
     assert report.stored(tmp_path) == ([again, other], [])
+
+
+def test_a_table_that_fails_keeps_the_rows_before_and_is_named(tmp_path, monkeypatch):
+    def failing(_):
+        yield row((2, 2, 2), (1, 1, 1))
+        raise OSError("no space left")
+
+    monkeypatch.setitem(TABLES, "host", failing)
+    done = CliRunner().invoke(main, ["--table", "host", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "bench: not measured whole: host" in done.stderr
+    assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
