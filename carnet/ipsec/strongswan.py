@@ -389,7 +389,7 @@ class StrongSwan:
             events.stop()
 
     def render(self, spec: TunnelSpec) -> str:
-        """Show what install() would load, in the manner of swanctl.conf, secrets masked."""
+        """Show what install() would load, as swanctl.conf(5) has it, secrets masked."""
         refuse_what_cannot_be_carried(spec)
         return messages.render(spec)
 

@@ -187,15 +187,21 @@ def _child(part: Part) -> Message:
 
 
 def render(spec: TunnelSpec) -> str:
-    """Return all that would be loaded, in the manner of swanctl.conf, secrets masked."""
+    """Return all that would be loaded, as swanctl.conf(5) has it, secrets masked."""
     loaded: Message = {"connections": {}}
     for each in connections(spec):
         loaded["connections"] |= each
     addresses = pool(spec)
     if addresses is not None:
         loaded["pools"] = addresses
-    loaded["secrets"] = {key["id"]: key | {"data": MASK} for key in shared_keys(spec)}
+    loaded["secrets"] = dict(map(_masked, shared_keys(spec)))
     return "".join(_lines(loaded, ""))
+
+
+def _masked(key: Message) -> tuple[str, Message]:
+    """Return a secret's section: its name begins with its type, and it has an id for each owner."""
+    owners = {f"id-{number}": owner for number, owner in enumerate(key["owners"], 1)}
+    return f"{key['type'].lower()}-{key['id']}", owners | {"secret": MASK}
 
 
 def _lines(section: Message, indent: str) -> list[str]:

@@ -12,13 +12,15 @@ from urllib.request import urlopen
 import pytest
 
 from carnet.errors import IPsecError
+from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.ipsec.vici_link import Events, text
 from carnet.objectives import Objective
 from lab.capture import Capture
-from lab.charon import Lane
+from lab.charon import VICI, Lane
 from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
 from lab.waiting import wait_until
@@ -326,6 +328,55 @@ def test_what_the_daemon_refuses_is_one_sentence_and_leaves_nothing(client):
     with pytest.raises(IPsecError, match="The strongSwan daemon refuses"):
         client.driver.install(spec)
     assert client.left() == []
+
+
+SHOWN = (
+    *(example_spec(objective, Mode.TRANSPORT, ()) for objective in Objective),
+    *(example_spec(o, Mode.TUNNEL, ()) for o in (Objective.AH, Objective.AH_ESP)),
+    example_spec(Objective.ESP, Mode.TUNNEL, ("2001:db8:7::/48", "2001:db8:8::/48")),
+    example_spec(Objective.ESP, Mode.TUNNEL, (), ike_version=1, ppk=False),
+    two_ends(ppk=True).target,
+)
+
+
+def test_strongswans_own_parser_takes_what_is_shown(client):
+    for spec in SHOWN:
+        swanctl_loads(client, client.driver.render(spec))
+        shown = loaded(client)
+        with client.session() as session:
+            for connection in messages.connections(spec):
+                session.load_conn(connection)
+        assert loaded(client) == shown
+        with client.session() as session:
+            keys = set(text(session.get_shared())["keys"])
+            assert session.get_pools().keys() == (messages.pool(spec) or {}).keys()
+        assert keys == {f"{key['type'].lower()}-{key['id']}" for key in messages.shared_keys(spec)}
+    swanctl_loads(client, "")
+
+
+def test_what_is_shown_makes_a_tunnel_once_its_secrets_are_filled_in(client, target):
+    ends = two_ends(ppk=True)
+    target.driver.install(ends.target)
+    shown = client.driver.render(ends.client)
+    for secret in (ends.client.psk, ends.client.ppk):
+        shown = shown.replace(messages.MASK, f"0x{secret.hex()}", 1)
+    swanctl_loads(client, shown)
+    assert client.driver.up(ends.client).ppk
+    swanctl_loads(client, "")
+
+
+def swanctl_loads(gateway, conf):
+    """Have swanctl load just that: what else was loaded goes."""
+    path = gateway.machine.directory / "swanctl.conf"
+    path.write_text(conf)
+    uri = f"unix://{VICI}"
+    gateway.machine.run(["swanctl", "--load-all", "--noprompt", "--uri", uri, "--file", str(path)])
+    path.unlink()
+
+
+def loaded(gateway):
+    with gateway.session() as session:
+        return [text(each) for each in session.list_conns()]
 
 
 def test_no_secret_is_in_a_file_or_an_argument(world, client, target):

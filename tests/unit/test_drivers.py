@@ -111,9 +111,25 @@ def test_a_dry_run_of_a_driver_needs_neither_token_nor_daemon(carnet):
     done = carnet("connect", "--dry-run", "--driver", "strongswan", "--network", "10.20.0.0/16")
     assert done.exit_code == 0, done.output
     assert "10.20.0.0/16" in done.output
-    assert "data = (hidden)" in done.output
+    assert "secret = (hidden)" in done.output
     as_json = carnet("connect", "--dry-run", "--driver", "strongswan", "--json", "--transport")
     assert "mode = transport" in json.loads(as_json.output)["rendered"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("strongswan", "ah_proposals = "),
+        ("libreswan", "phase2=ah"),
+        ("racoon", "ah/transport//require;"),
+        ("windows", "-Encapsulation AH "),
+    ],
+)
+def test_a_dry_run_is_had_of_every_driver_with_its_key_masked(carnet, name, shown):
+    done = carnet("connect", "--dry-run", "--driver", name, "--objective", "ah", "--transport")
+    assert done.exit_code == 0, done.output
+    assert shown in done.output
+    assert "(hidden)" in done.output
 
 
 def test_a_driver_that_there_is_not_is_refused_with_those_there_are(carnet):

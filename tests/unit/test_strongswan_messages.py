@@ -206,7 +206,7 @@ def test_what_is_shown_has_everything_but_the_secrets(spec):
     shown = render(spec)
     assert "proposals = aes256gcm16-prfsha256-x25519\n" in shown
     assert "ppk_required = yes\n" in shown
-    assert shown.count("data = (hidden)\n") == 2
+    assert shown.count("secret = (hidden)\n") == 2
     for secret in (PSK, PPK):
         for form in (str(secret), secret.hex(), secret.decode("latin-1")):
             assert form not in shown
@@ -346,7 +346,7 @@ def test_each_half_has_identities_and_keys_of_its_own_and_no_policies():
         *("carnet-7/ah", "carnet-7/ah/ppk"),
     ]
     assert len({key["data"] for key in shared_keys(BOTH)}) == 4
-    assert "data = (hidden)" in render(BOTH)
+    assert "secret = (hidden)" in render(BOTH)
 
 
 def test_without_ipsec_there_is_no_child():
