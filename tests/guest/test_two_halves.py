@@ -17,6 +17,7 @@ from carnet.ipsec.vici_link import Events
 from carnet.objectives import Objective
 from lab.network import ROUTED, ROUTER_TO_CLIENT
 from lab.world import World
+from tests.guest.forged import datagram, newest_received, outgoing_ah, send_with_ah_alone
 from tests.guest.gateways import VIRTUAL, connect, end, ends_of, inside, install
 from tests.guest.offices import BY_VERSION
 from tests.lab.conftest import Ends
@@ -126,7 +127,7 @@ def test_what_lacks_a_half_or_both_is_dropped_and_counted(client, target, listen
     heard = listener[address]
     say(client, f"whole-{tunnel.name}", address)
     heard.wait_for_line(f"whole-{tunnel.name}")
-    # Inside a tunnel the AH SA takes what ESP has put between the two addresses, and no more.
+    # Inside a tunnel the kernel has no SA for what has AH alone: see the next test.
     alone = () if tunnel.client.mode is Mode.TUNNEL else (("ah",),)
     for kept in (("esp",), *alone, ()):
         before = drops(target)
@@ -139,6 +140,51 @@ def test_what_lacks_a_half_or_both_is_dropped_and_counted(client, target, listen
         grown = {name for name, count in drops(target).items() if count > before[name]}
         assert grown == {"XfrmInTmplMismatch"}, kept
     assert "forged" not in heard.output()
+
+
+@pytest.mark.parametrize("tunnel", [Mode.TUNNEL], indirect=True)
+def test_inside_a_tunnel_what_lacks_esp_is_verified_and_goes_nowhere(
+    client, target, listener, tunnel
+):
+    v4 = BY_VERSION[4]
+    heard = listener[v4.server]
+    say(client, f"whole-{tunnel.name}", v4.server)
+    heard.wait_for_line(f"whole-{tunnel.name}")
+    sa = outgoing_ah(ah_sa(client))
+    inner = datagram(VIRTUAL[4], v4.server, 7000, f"forged-ah-{tunnel.name}".encode())
+    with inside(client):
+        forged = send_with_ah_alone(sa, v4.client, v4.target, inner)
+    say(client, f"after-ah-{tunnel.name}", v4.server)
+    heard.wait_for_line(f"after-ah-{tunnel.name}")
+    assert f"forged-ah-{tunnel.name}" not in heard.output()
+    # It was no bad AH that has kept it out.
+    assert newest_received(ah_sa(target)) == forged
+
+
+def ah_sa(gateway) -> str:
+    """The SA of the AH half by which the Client sends."""
+    v4 = BY_VERSION[4]
+    return ip(gateway, "xfrm", "state", "list", "src", v4.client, "dst", v4.target, "proto", "ah")
+
+
+def test_several_networks_share_the_two_halves(world, client, target):
+    second, networks = "10.20.128.10", ("10.20.0.0/24", "10.20.128.0/24")
+    world.server.run(["ip", "address", "replace", f"{second}/16", "dev", "eth0"])
+    made = ends_of(BOTH, Mode.TUNNEL)
+    ends = Ends(
+        replace(made.client, remote_networks=networks),
+        replace(made.target, local_networks=networks),
+    )
+    connect(client, target, ends)
+    for address in (BY_VERSION[4].server, second):
+        with world.server.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+            listening.bind((address, 7001))
+            listening.settimeout(4)
+            with inside(client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as saying:
+                saying.sendto(b"hello", (address, 7001))
+            assert listening.recvfrom(99)[1][0] == VIRTUAL[4]
+    for gateway in (client, target):
+        end(gateway, ends.name)
 
 
 @in_both_modes
