@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.vici_link import open_session, text
 from lab.charon import Charon, Lane
 from lab.machine import Machine
 from lab.pluto import Pluto
@@ -34,6 +35,18 @@ class Seat:
         self.daemon = Charon(self.machine, Lane.KERNEL)
         self.daemon.start()
         return StrongSwan(self.daemon.vici)
+
+    def renewed(self, tunnel: str) -> bool:
+        """Whether it has replaced the IKE SA with which that tunnel began, as initiator."""
+        if isinstance(self.driver, Libreswan):
+            # Numbers are given in the order of making, and the IPsec SA is the second.
+            found = self.driver._tunnels("--showstates")[tunnel]
+            return found.ike_sa > found.child_sa
+        assert isinstance(self.daemon, Charon)
+        with open_session(self.daemon.vici) as session:
+            counted = text(session.get_counters({"all": "yes"}))["counters"]
+        # Of what never happened with a tunnel it may say nothing.
+        return counted.get(tunnel, {}).get("ike-rekey-init", "0") != "0"
 
     def leave(self) -> None:
         if self.daemon is not None:

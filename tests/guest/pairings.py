@@ -86,6 +86,8 @@ _KINDS = (
 _OLD_KINDS = (
     (1, Objective.ESP, Mode.TUNNEL, False, 4),
     (1, Objective.AH, Mode.TRANSPORT, False, 4),
+    (1, Objective.ESP, Mode.TRANSPORT, False, 6),
+    (1, Objective.AH, Mode.TUNNEL, False, 6),
 )
 
 PAIRINGS = tuple(Pairing(*daemons, *kind) for daemons in _DAEMONS for kind in _KINDS + _OLD_KINDS)

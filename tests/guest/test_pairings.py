@@ -19,8 +19,11 @@ from tests.guest.daemons import Seat
 from tests.guest.gateways import ends_of
 from tests.guest.offices import BY_VERSION, fetch, watched
 from tests.guest.pairings import PAIRINGS, Pairing
-from tests.lab.conftest import Ends
+from tests.guest.test_rendered_peers import as_racoon, as_windows, echoes, initiate
+from tests.guest.test_rendered_peers import ends as rendered_ends
+from tests.lab.conftest import Ends, Gateway
 from tests.lab.offices import FILE, FILE_SERVER
+from tests.lab.test_ikev1 import await_standing
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,7 @@ def test_what_was_agreed_comes_up_and_goes(world, seats, capture, pairing, recor
         assert status.ppk is pairing.ppk
         assert status.virtual_address == ends.client.virtual_address
         assert not status.encapsulated
+    assert seats[0].renewed(ends.name) is pairing.ppk
     assert (ours.ike_suite, ours.child_suite) == (theirs.ike_suite, theirs.child_suite)
     assert (theirs.local_address, theirs.remote_address) == (addresses.target, addresses.client)
     end(world, here, there, ends)
@@ -108,6 +112,20 @@ def test_with_another_key_nothing_comes_up_and_nothing_stays(world, both, key):
     other = Ends(ends.client, replace(ends.target, **{key: b"?" * 32}))
     with pytest.raises(IKERefusedError, match="AUTHENTICATION_FAILED"):
         connect(world, both, other)
+    end(world, *both, ends)
+
+
+def test_a_target_less_than_agreed_ends_it_for_both(world, both):
+    ends = fresh()
+    connect(world, both, ends)
+    stricter = replace(ends.target, esp_proposals=("chacha20poly1305-x25519",))
+    with (
+        world.target.network(),
+        pytest.raises(IPsecError, match="its ESP algorithms were not proposed"),
+    ):
+        both[1].confirm(stricter)
+    assert (both[1].status(), both[1].installed()) == ([], frozenset())
+    wait_until(lambda: both[0].status() == [], "the Client to hear of the end")
     end(world, *both, ends)
 
 
@@ -204,3 +222,22 @@ def end(world, here, there, ends):
             driver.down(ends.name)
             assert driver.installed() == frozenset()
             assert driver.status() == []
+
+
+@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
+def test_what_is_rendered_and_what_libreswan_offers_fit_together(world, seats, peer):
+    """The last of this file: the Client's address inside stays hers."""
+    there = seats[1].take("libreswan")
+    driver = seats[0].take("strongswan")
+    here = Gateway(world.client, seats[0].daemon, driver)
+    ends = rendered_ends(Objective.ESP, Mode.TUNNEL)
+    address = ends.client.virtual_address
+    world.client.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"])
+    with world.target.network():
+        there.install(ends.target)
+    initiate(here, ends.name, peer(ends.client))
+    await_standing(Gateway(world.target, seats[1].daemon, there), ends.name)
+    assert echoes(world, world.client, address, BY_VERSION[4].server)
+    with world.target.network():
+        assert there.confirm(ends.target).virtual_address == address
+    end(world, here.driver, there, ends)
