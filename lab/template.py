@@ -30,7 +30,7 @@ from typing import IO, Self
 from lab.errors import LabError
 
 COMMANDS = ("carnet", "carnet-host", "carnet-target", "carnet-provision")
-_MODULES = ("lab.http_client", "lab.token_listing")
+_MODULES = ("lab.http_client", "lab.token_listing", "tests.lab.ikev1_client")
 """What runs as `python -m MODULE`."""
 
 FOREIGN = (

@@ -29,6 +29,7 @@ from lab.network import (
 )
 from lab.office import USER
 from lab.packets import Packet, read_packets
+from lab.pluto import Pluto
 from lab.template import Template, in_use
 from lab.world import World
 from tests.lab.offices import FILE, FILE_SERVER
@@ -139,6 +140,18 @@ class OpenOffice(OrdinaryAtWork):
         if profile != self.profile:
             self.reconfigure(self.profile, profile)
             self.profile = profile
+
+    def have_libreswan(self, machine: Machine) -> Pluto:
+        """Have Libreswan run in the place of strongSwan, on Client or Target, from here on."""
+        at_target = machine is self.world.target
+        if at_target:
+            self.target_agent.stop()
+        (self.target_charon if at_target else self.client_charon).stop()
+        pluto = Pluto(machine)
+        pluto.start()
+        if at_target:
+            self.target_agent = self.serve_target()
+        return pluto
 
     def valid_pairs(self) -> int:
         """Return how many pairs the Key Database holds valid; without a program of its own."""

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from carnet.ipsec.libreswan_reports import tunnels
+from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.vici_link import open_session, text
 from lab.office import pipes
 from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
@@ -12,10 +14,11 @@ from tests.lab.offices import is_one_sentence
 OLD = ("python", "-m", "tests.lab.ikev1_client")
 ALONE = ("--transport",)
 NETWORK = ("--network", BY_VERSION[4].network)
+SECRETS = "/run/pluto/carnet"
 
 
 def prepare_outside(directory):
-    prepare_office(directory, pairs=4)
+    prepare_office(directory, pairs=6)
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +63,26 @@ def test_ikev1_is_not_served_unless_the_operator_says_so(office):
     ids=["esp-tunnel", "ah-transport"],
 )
 def test_a_client_with_ikev1_alone_gets_it(allowing, objective, where, expected):
-    ends = BY_VERSION[4]
-    with allowing.watched() as seen:
-        done = old_connect(allowing, "--objective", objective, *where)
-        assert done.returncode == 0, done.stderr
-        facts = json.loads(done.stdout)
-        name = facts["name"].removeprefix("carnet-")
-        allowing.target_agent.wait_for_line(f'"{name}".*"event": "established"')
-        goal = ends.target if where is ALONE else ends.server
-        assert fetch(allowing.world.client, goal)
-    assert seen.kinds(ends.client, ends.target) == {expected}
+    facts = carried(allowing, objective, where, expected)
     assert ike_versions(allowing) == ["1"]
     with open_session(allowing.target_charon.vici) as session:
         assert session.get_shared()["keys"] == []
     allowing.end(facts)
+
+
+def carried(office, objective, where, expected):
+    """Connect, fetch a file, look what passed meanwhile, and return the facts."""
+    ends = BY_VERSION[4]
+    with office.watched() as seen:
+        done = old_connect(office, "--objective", objective, *where)
+        assert done.returncode == 0, done.stderr
+        facts = json.loads(done.stdout)
+        name = facts["name"].removeprefix("carnet-")
+        office.target_agent.wait_for_line(f'"{name}".*"event": "established"')
+        goal = ends.target if where is ALONE else ends.server
+        assert fetch(office.world.client, goal)
+    assert seen.kinds(ends.client, ends.target) == {expected}
+    return facts
 
 
 def test_who_comes_while_another_is_awaited_waits_and_spends_one_pair(allowing):
@@ -92,3 +101,33 @@ def test_who_comes_while_another_is_awaited_waits_and_spends_one_pair(allowing):
     assert connecting.wait() == 0
     assert ike_versions(allowing) == ["1"]
     assert allowing.valid_pairs() == before - 1
+
+
+@pytest.fixture(scope="module")
+def libreswan(allowing):
+    """Libreswan, in the place of strongSwan at the Client."""
+    assert allowing.carnet("disconnect").returncode == 0
+    return allowing.have_libreswan(allowing.world.client)
+
+
+@pytest.mark.parametrize(
+    ("target", "objective", "where", "expected"),
+    [
+        ("strongswan", "ah", NETWORK, "AH IPv4 TCP"),
+        ("libreswan", "esp", ALONE, "ESP"),
+    ],
+    ids=["strongswan", "libreswan"],
+)
+def test_a_libreswan_with_ikev1_alone_gets_it(
+    allowing, libreswan, target, objective, where, expected
+):
+    client = allowing.world.client
+    if target == "libreswan":
+        allowing.have_libreswan(allowing.world.target)
+    facts = carried(allowing, objective, where, expected)
+    said = Tools(libreswan.socket).whack("--status")
+    assert "IKEv1" in tunnels(said)[facts["name"]].policy
+    assert list(client.path(SECRETS).glob("*.secrets")) == []
+    allowing.end(facts)
+    assert client.run(["sh", "-ec", "ip xfrm state; ip route show proto 204"]).stdout == ""
+    assert list(client.path(SECRETS).iterdir()) == []
