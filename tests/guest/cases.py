@@ -70,8 +70,8 @@ def cases(outer: int) -> Iterator[Case]:
             yield Case(objective, "tunnel", outer, inner)
 
 
-def check(office: OpenOffice, case: Case) -> None:
-    """Connect, fetch the file, and look what passed meanwhile."""
+def check(office: OpenOffice, case: Case) -> dict:
+    """Connect, fetch the file, look what passed meanwhile, and return the facts."""
     office.be_found_at(case.outer)
     with office.watched() as seen:
         facts = office.connect(*case.options)
@@ -79,3 +79,4 @@ def check(office: OpenOffice, case: Case) -> None:
     assert (facts["virtual_address"] is None) is (case.mode != "tunnel")
     assert seen.kinds(*case.ends) == {case.expected}
     assert seen.readable is (case.objective in ("native", "ah"))
+    return facts
