@@ -1,6 +1,7 @@
 """What every test run says first."""
 
 import signal
+from collections import Counter
 
 import pytest
 
@@ -26,6 +27,20 @@ if not is_inside():  # where nothing uses it, and it takes long to load
 # children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_itemcollected(item):
+    """Name the operation: pytest does not take it from schemathesis's name for an item."""
+    operation = getattr(item, "operation_label", None)
+    if operation is not None and operation not in item.nodeid:
+        item._id = item._id.with_params(operation)
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse two tests of one node ID: xdist would run the first of them alone."""
+    twice = [each for each, times in Counter(item.nodeid for item in items).items() if times > 1]
+    if twice:
+        raise pytest.UsageError(f"Each test needs a name of its own: {', '.join(twice)}")
 
 
 def pytest_runtest_logreport(report):
