@@ -47,7 +47,7 @@ def signing_keys(session: TokenSession, pattern: str = "*") -> list[FoundKey]:
         }
         for key_type in KEY_TYPES:
             for private in session.find(ObjectClass.PRIVATE_KEY, {Attribute.KEY_TYPE: key_type}):
-                with unless_gone():
+                with unless_gone(private):
                     name = bytes(private[Attribute.ID])
                     key = _found(private, publics.get(name))
                     if key is not None and fnmatchcase(key.label, pattern):

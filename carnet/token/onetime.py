@@ -10,7 +10,8 @@ if the key id is its digest. The date is a hint; Host decides.
 
 import re
 from collections import defaultdict
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -209,7 +210,7 @@ class OneTimeKeys:
             for key_id, public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
                 found[key_id].public.append(public)
             for key_id, halves in found.items():
-                with unless_gone():
+                with unless_gone(*halves.private, *halves.public):
                     halves.pair = _pair(key_id, halves)
         self._session.check()
         return dict(found)
@@ -222,15 +223,36 @@ class OneTimeKeys:
         for key_type in KEY_TYPES:
             wanted = {Attribute.KEY_TYPE: key_type, **template}
             for half in self._session.find(object_class, wanted):
-                with unless_gone():
+                with unless_gone(half):
                     if is_pair_label(half[Attribute.LABEL]):
                         halves.append((half[Attribute.ID], half))
         return halves
 
 
-def unless_gone() -> AbstractContextManager[None]:
-    """Pass over an object that another session has destroyed since it was found."""
-    return suppress(pkcs11.ObjectHandleInvalid)
+@contextmanager
+def unless_gone(*found: Any) -> Iterator[None]:
+    """Pass over what another session has destroyed since it was found.
+
+    SoftHSM2 calls an object's handle invalid when it is gone, and fails in general
+    (CKR_GENERAL_ERROR) when it goes while it is read: then it is asked again.
+    """
+    try:
+        yield
+    except pkcs11.ObjectHandleInvalid:
+        pass
+    except pkcs11.GeneralError:
+        if not any(map(_is_gone, found)):
+            raise
+
+
+def _is_gone(found: Any) -> bool:
+    try:
+        _ = found[Attribute.ID]
+    except pkcs11.ObjectHandleInvalid:
+        return True
+    except pkcs11.PKCS11Error:
+        pass
+    return False
 
 
 def _pair(key_id: bytes, halves: Halves) -> OneTimePair | None:

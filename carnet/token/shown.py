@@ -35,7 +35,7 @@ def shown_pairs(session: TokenSession) -> list[ShownPair]:
         for key_type in KEY_TYPES:
             wanted = {Attribute.KEY_TYPE: key_type}
             for public in session.find(ObjectClass.PUBLIC_KEY, wanted):
-                with unless_gone():
+                with unless_gone(public):
                     pairs += _shown(public)
     return pairs
 
@@ -46,7 +46,7 @@ def public_keys(session: TokenSession) -> list[bytes]:
     with translated():
         for key_type in KEY_TYPES:
             for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.KEY_TYPE: key_type}):
-                with unless_gone():
+                with unless_gone(public):
                     read = keys.read_public_key(public)
                     found += [read[1]] if read else []
     return found

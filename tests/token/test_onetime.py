@@ -3,6 +3,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
+import pkcs11
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11 import Attribute, KeyType, ObjectClass
@@ -12,7 +13,7 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from carnet.errors import TokenError
 from carnet.token import keys
 from carnet.token.module import Token
-from carnet.token.onetime import OneTimeKeys, is_pair_label, pair_label
+from carnet.token.onetime import OneTimeKeys, is_pair_label, pair_label, unless_gone
 from carnet.token.session import TokenSession, open_public_session, open_session
 from carnet.token.transport import WrappingKey, agree_transport
 from tests.token.helpers import (
@@ -255,6 +256,31 @@ def test_p384_is_read_where_it_stands(session: TokenSession) -> None:
     peer = ec.generate_private_key(ec.SECP384R1())
     expected = peer.exchange(ec.ECDH(), load(public_key))
     assert booklet.agree(pair.key_id, point_of(peer.public_key())) == expected
+
+
+class Going:
+    """An object that another session destroys while it is read, or one that fails for good."""
+
+    def __init__(self, *errors: type[pkcs11.PKCS11Error]) -> None:
+        self.errors = list(errors)
+
+    def __getitem__(self, attribute: Attribute) -> None:
+        raise self.errors.pop(0)
+
+
+def test_what_goes_while_it_is_read_is_passed_over() -> None:
+    """SoftHSM2 under threads: first an error in general, then an invalid handle."""
+    going = Going(pkcs11.GeneralError, pkcs11.ObjectHandleInvalid)
+    with unless_gone(going):
+        going[Attribute.ID]
+    assert not going.errors
+
+
+@pytest.mark.parametrize("then", [pkcs11.GeneralError, pkcs11.SessionHandleInvalid])
+def test_what_fails_otherwise_is_not_passed_over(then: type[pkcs11.PKCS11Error]) -> None:
+    failing = Going(pkcs11.GeneralError, then)
+    with pytest.raises(pkcs11.GeneralError), unless_gone(failing):
+        failing[Attribute.ID]
 
 
 def test_threads_sign_and_agree_at_once(pairing: Pairing) -> None:
