@@ -157,7 +157,7 @@ class Door:
         self._networks: Counter[str] = Counter()
 
     async def accept(self, listening: socket.socket) -> None:
-        """Let in whoever comes, for ever."""
+        """Let in whoever comes, for ever: what fails with one keeps no other out."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -166,7 +166,11 @@ class Door:
                 log.warning("not-accepted", reason=str(error))
                 await asyncio.sleep(_OUT_OF_DESCRIPTORS_SECONDS)
                 continue
-            self._let_in(accepted, peer)
+            try:
+                self._let_in(accepted, peer)
+            except Exception:
+                log.exception("not-let-in")
+                accepted.close()
 
     def close(self) -> None:
         """End the handshakes that are under way; what goes on then is the server's to end."""

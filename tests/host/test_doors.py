@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from carnet import doors
 from carnet.doors import network_of
 from host_agent.config import LimitsSection
 from lab.waiting import wait_until
@@ -146,3 +147,20 @@ def test_networks():
     assert network_of("::1") == "::/64"
     assert network_of("127.0.0.1") == "127.0.0.1"
     assert socket.inet_pton(socket.AF_INET6, network_of("2001:db8:1:2:3::4").partition("/")[0])
+
+
+def test_a_mistake_with_one_who_comes_keeps_the_next_not_out(make_host, pair, monkeypatch):
+    host, mistakes = make_host(FEW), [ZeroDivisionError]
+
+    def network(address):
+        if mistakes:
+            raise mistakes.pop()
+        return network_of(address)
+
+    monkeypatch.setattr(doors, "network_of", network)
+    host.add_pairs(pair)
+    with host:
+        with host.connect() as first:
+            assert first.recv(1) == b""
+        assert status_of(host.post(sealed(pair))) == 200
+    assert not mistakes
