@@ -21,11 +21,29 @@ class Background:
         """`count` is told the name of what failed, each time."""
         self._count = count
         self._waiting: set[str] = set()
+        self._named: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def failed(self) -> list[str]:
-        """What failed, and is not begun anew yet."""
-        return sorted(self._waiting)
+        """What was started and does not run, or failed and is not begun anew yet."""
+        ended = {name for name, task in self._named.items() if task.done()}
+        return sorted(ended | self._waiting)
+
+    def start(self, name: str, work: Work) -> None:
+        """Do the work for ever, in a task; in the place of what has that name."""
+        if name in self._named:
+            self._named[name].cancel()
+        task = self._named[name] = asyncio.create_task(self.keep(name, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Cancel all that was started, and wait until it has ended."""
+        self._named.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def keep(self, name: str, work: Work) -> None:
         """Do the work for ever; ends only when it is cancelled."""

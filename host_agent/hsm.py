@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
+from carnet.background import Background
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.exchange.machine import Action, Event
 from carnet.token.accounts import sign_accounts
@@ -29,11 +30,11 @@ from carnet.wire.envelope import (
     seal_response,
 )
 from carnet.wire.messages import Response
+from carnet.worker import Worker
 from host_agent import hsm_states as states
 from host_agent.config import TokenSection
 from host_agent.hsm_login import HsmLogin, HsmLostError
 from host_agent.keystore.halves import Half, HeldKeys, OnToken
-from host_agent.worker import Worker
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -90,7 +91,6 @@ class Hsm:
         self.on_error: Callable[[str], None] = lambda _: None
         self.waiting = 0
         """How many operations wait for the HSM, or are with it."""
-        self.supervision: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> states.State:
@@ -235,6 +235,11 @@ class Hsm:
             else:
                 await self._watch()
 
+    async def supervise_for_ever(self) -> None:
+        """Do so for ever; a PIN that was refused stays refused until a start anew."""
+        await self.supervise()
+        await asyncio.Event().wait()
+
     async def stop(self) -> None:
         """Log out, unless the HSM does not even answer to that."""
         with suppress(TimeoutError):
@@ -348,24 +353,27 @@ def _sign_head(session: TokenSession, head: AccountsHead) -> bytes:
 
 @asynccontextmanager
 async def open_hsm(
-    section: TokenSection, pin: str, check: Callable[[TokenSession], None] = lambda _: None
+    section: TokenSection,
+    pin: str,
+    check: Callable[[TokenSession], None] = lambda _: None,
+    background: Background | None = None,
 ) -> AsyncIterator[Hsm]:
     """Log in to the HSM token, keep logged in, and log out at the end.
 
     `check` is called with each new session, and keeps the HSM out of service by raising
-    CarnetError. Raises CarnetError as Hsm.start() does.
+    CarnetError. It is supervised among the `background` work of a service. Raises CarnetError
+    as Hsm.start() does.
     """
     worker = Worker("hsm")
     hsm = Hsm(HsmLogin(section, pin, check), worker)
     try:
         await hsm.start()
-        hsm.supervision = supervision = asyncio.create_task(hsm.supervise())
+        supervision = background or Background(lambda _: None)
+        supervision.start("hsm", hsm.supervise_for_ever)
         try:
             yield hsm
         finally:
-            supervision.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervision
+            await supervision.stop()
     finally:
         await hsm.stop()
         worker.close()

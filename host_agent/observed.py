@@ -19,10 +19,6 @@ def observed(service: "HostService", parts: Parts) -> Observed:
     metrics.show_host(database, hsm, lambda: service.under_way)
     hsm.on_error = metrics.count_token_error
 
-    def failed() -> list[str]:
-        supervised = hsm.supervision is not None and not hsm.supervision.done()
-        return service.failed() + ([] if supervised else ["hsm"])
-
     checks: dict[str, Check] = {
         "database": partial(asyncio.to_thread, check_writable, database.engine),
         "token": hsm.check,
@@ -30,6 +26,6 @@ def observed(service: "HostService", parts: Parts) -> Observed:
     return Observed(
         registry=metrics.registry,
         refresh=metrics.refresh,
-        failed=failed,
+        failed=lambda: service.background.failed,
         readiness=Readiness(checks),
     )

@@ -27,9 +27,10 @@ _NEEDS_START = (
 def follow_targets(service: "HostService", targets: tuple[str, ...]) -> None:
     """Ask these Targets, and no others, for tunnels that ended, and have revoked ones ended."""
     database, link = service.parts.database, service.parts.link
-    keep = service.background.keep
-    service.start("ended tunnels", partial(follow_all, database, link, targets, keep))
-    service.start("revoked tunnels", partial(end_all_revoked, database, link, targets, keep))
+    background = service.background
+    keep = background.keep
+    background.start("ended tunnels", partial(follow_all, database, link, targets, keep))
+    background.start("revoked tunnels", partial(end_all_revoked, database, link, targets, keep))
 
 
 class Reloading:

@@ -22,7 +22,7 @@ from structlog.contextvars import bind_contextvars
 from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
-from carnet.background import Background, Work
+from carnet.background import Background
 from carnet.doors import Connection, DoorRules
 from carnet.errors import TokenError
 from carnet.exchange import host as step
@@ -45,6 +45,7 @@ from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.marks import Marks
+from host_agent.metrics import HostMetrics
 from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
@@ -71,11 +72,10 @@ _ADDRESS_PATH = "/v1/address"
 class HostService:
     """The requests on their way, and what is done beside them."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, background: Background | None = None) -> None:
         self.parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
-        self._forever: dict[str, asyncio.Task[None]] = {}
-        self.background = Background(parts.metrics.count_failure)
+        self.background = background or Background(parts.metrics.count_failure)
         self._running = 0
         self._sweep_now = asyncio.Event()
         self._look_over_hsm = True
@@ -205,17 +205,6 @@ class HostService:
         if left:
             log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 
-    def start(self, name: str, work: Work) -> None:
-        """Run something beside the requests, for ever; in the place of what has that name."""
-        if name in self._forever:
-            self._forever[name].cancel()
-        self._forever[name] = self._start(self.background.keep(name, work))
-
-    def failed(self) -> list[str]:
-        """Name what was to run for ever, and does not, or waits to be begun anew."""
-        ended = [name for name, task in self._forever.items() if task.done()]
-        return ended + self.background.failed
-
     @property
     def under_way(self) -> int:
         """How many requests are on their way."""
@@ -223,6 +212,7 @@ class HostService:
 
     async def stop(self) -> None:
         """End what runs beside the requests; what is durable is taken up at the next start."""
+        await self.background.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -277,13 +267,17 @@ async def _serve(
     load: Callable[[], HostConfig],
 ) -> None:
     witness = Witness(database.engine)
-    async with open_hsm(config.token, pin, partial(_check_hsm, database, witness)) as hsm:
+    metrics = HostMetrics()
+    background = Background(metrics.count_failure)
+    check = partial(_check_hsm, database, witness)
+    async with open_hsm(config.token, pin, check, background) as hsm:
         marks = Marks(database, hsm, witness)
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         admission = Admission(config.limits)
-        parts = Parts(database, hsm, link, leases, admission, numbers_of(config.suites))
-        service = HostService(parts)
+        suites = numbers_of(config.suites)
+        parts = Parts(database, hsm, link, leases, admission, suites, metrics)
+        service = HostService(parts, background)
         hsm.on_return = service.hsm_returned
         heads = HeadKeeper(
             database.engine,
@@ -296,10 +290,10 @@ async def _serve(
         )
         try:
             await service.take_up_unanswered()
-            service.start("sweep", service.sweep)
-            service.start("leases", service.keep_leases)
+            background.start("sweep", service.sweep)
+            background.start("leases", service.keep_leases)
             follow_targets(service, tuple(config.targets))
-            service.start("signed accounts", heads.run)
+            background.start("signed accounts", heads.run)
             runner = web.ServerRunner(service.server())
             rules = door_rules(config.limits)
             interface = OfficerInterface(config, database, hsm, heads.sign_newest)

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Engine
 from structlog.contextvars import bound_contextvars
 
+from carnet.background import RESTART_SECONDS, Background
 from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameUp, Over, State, WentSilent
@@ -31,6 +32,11 @@ from target_agent.records import Asking, Records, TunnelRecord
 from target_agent.watcher import Watcher
 
 log = structlog.get_logger()
+
+_TUNNELS = "tunnels"
+"""Among what is done beside the requests: what follows from each tunnel's events."""
+_FAILED = "failed"
+"""Why a tunnel ended of which this agent failed to do something."""
 
 
 class Ending(Enum):
@@ -68,7 +74,11 @@ class Agent:
         self._daemon_seen = False
         self._looked = asyncio.Event()
         self._watcher = Watcher(driver, self)
+        self._differs = asyncio.Event()
+        self._comparing = asyncio.Lock()
+        self._reason = "restart"
         self.metrics = self._parts.metrics
+        self.background = Background(self.metrics.count_failure)
         self.metrics.show_agent(self)
 
     async def start(self) -> None:
@@ -80,7 +90,8 @@ class Agent:
             await asyncio.to_thread(self._parts.gate.shut)
         for record in self._open_records:
             await self._take_up(record)
-        self._watcher.start()
+        self.background.start("ike-watcher", self._watch)
+        self.background.start("ike-daemon comparison", self._keep_compared)
         await self._looked.wait()
 
     async def _take_up(self, record: TunnelRecord) -> None:
@@ -90,6 +101,8 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop watching; live tunnels stay up, and are taken up again at the next start."""
+        async with self._comparing:
+            await self.background.stop()
         await self._watcher.stop()
         await self.stop_telling()
         while self._tasks:
@@ -121,11 +134,6 @@ class Agent:
     def events(self) -> int:
         """How many events wait to be fed, or are being fed."""
         return len(self._tasks)
-
-    @property
-    def watching(self) -> bool:
-        """Whether the IKE daemon is still watched, or looked for."""
-        return self._watcher.running
 
     async def check_daemon(self) -> None:
         """Ask the IKE daemon whether it answers; raises IPsecError."""
@@ -205,11 +213,10 @@ class Agent:
             self._end_told.notify_all()
 
     def daemon_answers(self) -> None:
-        """Compare what is live with what the IKE daemon has."""
-        reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
+        """Have what is live compared with what the IKE daemon has."""
+        self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
         self._daemon_seen = True
-        stranded, self._stranded = self._stranded, set()
-        self._spawn(self._compare(stranded, reason))
+        self._differs.set()
 
     def daemon_silent(self, sentence: str) -> None:
         """Say so; requests are deferred until it answers."""
@@ -243,17 +250,33 @@ class Agent:
                 away = exchange.may_come_back
                 await self._feed(exchange, WentSilent() if away else Over("peer-lost"))
 
-    async def _compare(self, stranded: set[bytes], reason: str) -> None:
+    async def _watch(self) -> None:
         try:
-            await self._compare_with_daemon(stranded, reason)
-        except IPsecError as error:
-            # It went away again; when it comes back, this is done again.
-            log.warning("ike-daemon-silent", reason=error.sentence)
-            self._stranded |= stranded
+            await self._watcher.watch()
         finally:
             self._looked.set()
 
-    async def _compare_with_daemon(self, stranded: set[bytes], reason: str) -> None:
+    async def _keep_compared(self) -> None:
+        """Compare with the IKE daemon whenever they may differ, for ever."""
+        while True:
+            await self._differs.wait()
+            async with self._comparing:
+                await self._compare()
+
+    async def _compare(self) -> None:
+        self._differs.clear()
+        try:
+            await self._compare_with_daemon(frozenset(self._stranded), self._reason)
+        except IPsecError as error:
+            # It went away again; when it comes back, this is done again.
+            log.warning("ike-daemon-silent", reason=error.sentence)
+        except Exception:
+            self._differs.set()
+            raise
+        finally:
+            self._looked.set()
+
+    async def _compare_with_daemon(self, stranded: frozenset[bytes], reason: str) -> None:
         standing = self._in_state(State.ESTABLISHED)
         unfinished = self._in_state(State.ENDING, State.CLOSING)
         statuses = await asyncio.to_thread(self._parts.driver.status)
@@ -270,6 +293,7 @@ class Agent:
         # What was prepared while the sweep went on may have been swept with the rest.
         lost = {_request_id_of(name) for name in swept} & self._live.keys()
         await self._feed_all(lost, Over(reason))
+        self._stranded -= stranded
         log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
 
     async def _let_through(self, statuses: list[TunnelStatus]) -> None:
@@ -310,8 +334,13 @@ class Agent:
                 await self._feed(exchange, event)
 
     async def _feed(self, exchange: Exchange, event: Event) -> None:
-        """Feed an event, the lock being held."""
-        await exchange.feed(event)
+        """Feed an event, the lock being held; a tunnel of which anything fails is ended."""
+        try:
+            await exchange.feed(event)
+        except Exception:
+            log.exception("task-failed", task=_TUNNELS)
+            self.metrics.count_failure(_TUNNELS)
+            self._later(RESTART_SECONDS, exchange.request_id, Over(_FAILED))
         if exchange.state is State.ENDED:
             del self._live[exchange.request_id]
             async with self._end_told:

@@ -33,6 +33,13 @@ class TargetMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_daemon_error: Callable[[], None] = errors.inc
+        failures = Counter(
+            "carnet_target_background_failures",
+            "How often work beside the requests failed unexpectedly, and was begun anew.",
+            ("task",),
+            registry=registry,
+        )
+        self.count_failure: Callable[[str], None] = lambda task: failures.labels(task).inc()
 
     def show_agent(self, agent: "Agent") -> None:
         """Show what is read only when somebody asks."""

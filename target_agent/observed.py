@@ -11,13 +11,8 @@ from carnet.readiness import Check, Readiness
 from target_agent.agent import Agent
 
 
-def observed(agent: Agent, engine: Engine, signing: "asyncio.Task[None]") -> Observed:
+def observed(agent: Agent, engine: Engine) -> Observed:
     """Return what it shows; ready: its database takes a write, and its IKE daemon answers."""
-
-    def failed() -> list[str]:
-        runs = {"ike-watcher": agent.watching, "signed accounts": not signing.done()}
-        return [name for name, still in runs.items() if not still]
-
     checks: dict[str, Check] = {
         "database": partial(asyncio.to_thread, check_writable, engine),
         "ike-daemon": agent.check_daemon,
@@ -29,6 +24,6 @@ def observed(agent: Agent, engine: Engine, signing: "asyncio.Task[None]") -> Obs
     return Observed(
         registry=agent.metrics.registry,
         refresh=nothing_more,
-        failed=failed,
+        failed=lambda: agent.background.failed,
         readiness=Readiness(checks),
     )

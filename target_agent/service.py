@@ -1,6 +1,5 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -51,9 +50,9 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
         agent = Agent(config, driver, engine, make_gate(config))
         heads = head_keeper(config, engine)
         await agent.start()
-        signing = asyncio.create_task(heads.run())
+        agent.background.start("signed accounts", heads.run)
         try:
-            server, seen = Server(agent, key), observed(agent, engine, signing)
+            server, seen = Server(agent, key), observed(agent, engine)
             care = Care(seen.failed, Reloading(config, load, agent, server, link).take_over)
             async with (
                 control_socket(agent, config.control_socket),
@@ -63,5 +62,4 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
                 await serve_until_stopped(runner, DOOR, config.listen, config.port, care, link)
         finally:
             await agent.stop()
-            signing.cancel()
             await heads.sign_newest()

@@ -1,4 +1,4 @@
-"""A thread that watches the IKE daemon and tells the event loop what happens there."""
+"""What watches the IKE daemon, on a thread, and tells the event loop what happens there."""
 
 import asyncio
 import threading
@@ -7,6 +7,7 @@ from typing import Protocol
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver, TunnelEvent
+from carnet.worker import Worker
 
 RETRY_SECONDS = 1.0
 """Between attempts at a daemon that does not answer."""
@@ -36,22 +37,18 @@ class Watcher:
         self._listener = listener
         self._closing = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="ike-watcher", daemon=True)
+        self._worker = Worker("ike-watcher")
 
-    def start(self) -> None:
-        """Start to watch."""
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether it watches, or looks for the daemon."""
-        return self._thread.is_alive()
+    async def watch(self) -> None:
+        """Watch until stop(); raises what nobody expected, and may be called again then."""
+        await self._worker.call(self._run)
 
     async def stop(self) -> None:
         """Stop, and wait until nothing more can be told."""
         self._closing.set()
         self._driver.close()
-        await asyncio.to_thread(self._thread.join)
+        await self._worker.call(lambda: None)
+        self._worker.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -222,6 +222,7 @@ TABLE: Table[State] = {
     (_S.CONFIRMING, Over): (_S.ENDING, _removal),
     (_S.FORGETTING, Over): (_S.ENDING, _removal),
     (_S.ESTABLISHING, NotRecorded): (_S.ENDING, _removal),
+    (_S.ESTABLISHING, Over): (_S.ENDING, _removal),
     (_S.ESTABLISHED, Over): (_S.ENDING, _removal),
     (_S.ENDING, TunnelRemoved): (_S.CLOSING, lambda e: (RecordEnded(e.reason),)),
     (_S.ENDING, NotRemoved): (_S.ENDING, lambda e: (RecordEnding(e.reason),)),

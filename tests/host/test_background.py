@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from carnet import background
 from carnet.wire.control import EndedTunnels
-from host_agent import accounts, reloading, server
+from host_agent import accounts, hsm, reloading, server
 from host_agent.exchange import Parts
 from host_agent.keydb import ListPlace
 from host_agent.leases import Leases
@@ -55,7 +55,7 @@ async def renew():
 
 
 def begin(service):
-    service.start("leases", service.keep_leases)
+    service.background.start("leases", service.keep_leases)
     reloading.follow_targets(service, ("work", "other"))
 
 
@@ -74,7 +74,7 @@ def test_what_fails_is_logged_shown_and_begun_anew(monkeypatch, failing, named):
 
     async def wait(self, name):
         self._waiting.add(name)
-        waited.append(service.failed())
+        waited.append(service.background.failed)
         failed.set()
         await go_on.wait()
         self._waiting.discard(name)
@@ -88,7 +88,7 @@ def test_what_fails_is_logged_shown_and_begun_anew(monkeypatch, failing, named):
         await asyncio.wait_for(failed.wait(), 10)
         go_on.set()
         await asyncio.wait_for(database.again.wait(), 10)
-        assert service.failed() == []
+        assert service.background.failed == []
         text = generate_latest(service.parts.metrics.registry).decode()
         assert f'carnet_host_background_failures_total{{task="{named}"}} 1.0' in text
         await service.stop()
@@ -99,3 +99,44 @@ def test_what_fails_is_logged_shown_and_begun_anew(monkeypatch, failing, named):
         asyncio.run(main())
     assert waited == [[named]]
     assert [each["task"] for each in logs if each["event"] == "task-failed"] == [named]
+
+
+class Login:
+    """An HSM that is there; to look whether it is fails once, in a way that nobody expected."""
+
+    serial = "1"
+
+    def __init__(self):
+        self.looks = 0
+        self.looked_again = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+
+    def log_in(self):
+        return self.serial
+
+    def log_out(self):
+        """Nothing was kept."""
+
+    def check(self):
+        self.looks += 1
+        if self.looks == 1:
+            raise ZeroDivisionError("check")
+        self.loop.call_soon_threadsafe(self.looked_again.set)
+
+
+def test_the_hsm_is_looked_at_again_after_a_look_that_failed(monkeypatch):
+    monkeypatch.setattr(hsm, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(background, "RESTART_SECONDS", 0)
+    counted = []
+
+    async def main():
+        beside, login = background.Background(counted.append), Login()
+        monkeypatch.setattr(hsm, "HsmLogin", lambda *_: login)
+        async with hsm.open_hsm(None, "1234", background=beside):
+            await asyncio.wait_for(login.looked_again.wait(), 10)
+            assert beside.failed == []
+
+    with capture_logs() as logs:
+        asyncio.run(main())
+    assert counted == ["hsm"]
+    assert [each["task"] for each in logs if each["event"] == "task-failed"] == ["hsm"]

@@ -48,7 +48,7 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
         monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
         hsm = SimpleNamespace(serial=None)
         service = server.HostService(Parts(database, hsm, None, Leases(database), None))
-        service.start("sweep", service.sweep)
+        service.background.start("sweep", service.sweep)
         await asyncio.wait_for(swept_again.wait(), 10)
         await service.stop()
 

@@ -1,0 +1,99 @@
+"""What a Target does beside its requests outlives mistakes that nobody expected."""
+
+import asyncio
+
+import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
+
+from carnet import background
+from lab.waiting import wait_until
+from target_agent import agent as target
+from target_agent.agent import Ending
+from tests.observers import samples
+from tests.target.conftest import end_of, name_of, until_established
+from tests.target.fake_driver import FakeDriver
+
+
+class FailingDriver(FakeDriver):
+    """A driver of which one call fails once, in a way that nobody expected."""
+
+    failing = None
+
+    def _answer(self, call):
+        super()._answer(call)
+        if call == self.failing:
+            self.failing = None
+            raise ZeroDivisionError(call)
+
+
+@pytest.fixture
+def driver():
+    return FailingDriver()
+
+
+@pytest.fixture(autouse=True)
+def _begun_anew_soon(monkeypatch):
+    monkeypatch.setattr(background, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(target, "RESTART_SECONDS", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def logs():
+    with capture_logs() as captured:
+        yield captured
+
+
+def failures(agent, logs):
+    """What was counted of failures, which must be what was logged, too."""
+    shown = samples(generate_latest(agent.metrics.registry).decode())
+    counted = {key[1]: n for key, n in shown.items() if key[0].endswith("failures_total")}
+    logged = [each["task"] for each in logs if each["event"] == "task-failed"]
+    assert counted == {task: logged.count(task) for task in logged}
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("failing", "named"), [("watch", "ike-watcher"), ("sweep", "ike-daemon comparison")]
+)
+def test_what_fails_is_logged_counted_and_begun_anew(with_agent, ask, driver, logs, failing, named):
+    driver.failing = failing
+    driver.specs["carnet-left-behind"] = None
+
+    async def body(agent):
+        await asyncio.to_thread(wait_until, lambda: driver.swept, "the sweep")
+        answering = await agent.answer(ask(), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        assert failures(agent, logs) == {named: 1}
+        assert agent.background.failed == []
+
+    with_agent(body)
+    assert driver.swept == ["carnet-left-behind"]
+
+
+@pytest.mark.parametrize("failing", ["confirm", "forget_secrets"])
+def test_a_tunnel_of_which_something_fails_is_ended(with_agent, ask, driver, logs, failing):
+    driver.failing = failing
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        driver.comes_up(name_of(answering))
+        assert (await end_of(agent)).reason == "failed"
+        assert failures(agent, logs) == {"tunnels": 1}
+
+    with_agent(body)
+    assert not driver.specs
+
+
+def test_an_end_that_fails_is_tried_again(with_agent, ask, driver, logs):
+    driver.failing = "down"
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+        assert (await end_of(agent)).reason == "revoked"
+        assert failures(agent, logs) == {"tunnels": 1}
+
+    with_agent(body)
+    assert not driver.specs
