@@ -13,6 +13,10 @@ from carnet.errors import UsageError
 MAX_SMALL = 64 * 1024
 """Bytes of a key, a certificate, a signed head; what is longer is none."""
 _OTHERS = 0o077
+_READING = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _READING |= getattr(os, _flag, 0)
+"""A pipe that nobody writes into would keep open() waiting; each system has some of these."""
 
 
 def private_directory(path: Path) -> Path:
@@ -77,8 +81,7 @@ def open_regular(path: Path) -> FileIO:
 
     Those need not begin, need not end, and cannot be read twice.
     """
-    # A pipe that nobody writes into would keep open() waiting.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, _READING)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))

@@ -4,7 +4,12 @@ import signal
 import sys
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
+)
+"""Those that there are: on Windows a console that closes is SIGBREAK."""
 _AGAIN_SECONDS = 0.05
 
 
@@ -32,7 +37,8 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
-    signal.signal(signal.SIGALRM, _interrupt)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _ignored
 
 
@@ -78,6 +84,15 @@ def _ignored(what: "sys.UnraisableHookArgs") -> None:
     """
     if issubclass(what.exc_type, KeyboardInterrupt):
         _this.heard = False
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        _interrupt_again()
     elif not _this.heard:
         sys.__unraisablehook__(what)
+
+
+def _interrupt_again() -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        return
+    from threading import Timer  # noqa: PLC0415  where there are no alarms, as on Windows
+
+    Timer(_AGAIN_SECONDS, signal.raise_signal, [signal.SIGINT]).start()

@@ -13,8 +13,10 @@ def memory_directory() -> Path | None:
     """Return a directory of this user's own in a file system that is memory, or None.
 
     It is made, with mode 0700, where there is none. Somebody else's directory in
-    its place is passed over.
+    its place is passed over. Windows has no such file system.
     """
+    if not hasattr(os, "getuid"):
+        return None
     for parent, name in _candidates():
         if parent.is_dir() and _is_memory(parent):
             directory = parent / name

@@ -1,5 +1,7 @@
 """The way to strongSwan's daemon: its VICI socket, and what can go wrong there."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -116,6 +118,8 @@ def _text_value(value: Any) -> Any:
 
 
 def _connect(path: Path, seconds: float) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):  # as on Windows
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
     try:

@@ -1,6 +1,7 @@
 """What PowerShell would be told, parsed with a grammar of PowerShell and held against the
 vendor's reference; and the traveller's command where nothing of POSIX can be imported."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from carnet.ipsec.windows_script import beginning, ending, sweeping
 from carnet.objectives import Objective
 from target_agent.proposals import IKEV1_PROFILES, Profile
 from tests.unit.powershell import commands, faults
+from token_client.config import PATH_VARIABLE
 
 PROPOSED = IKEV1_PROFILES[Profile.MODERN]
 
@@ -109,18 +111,17 @@ def test_what_windows_does_not_carry_is_refused(changes, said):
         beginning(spec_of(**changes))
 
 
-WITHOUT_POSIX = """
-import sys
-for name in ("fcntl", "pwd", "grp", "termios", "tty", "pty", "resource", "syslog"):
-    sys.modules[name] = None
-from token_client.entry import main
-sys.argv = ["carnet", "connect", "--dry-run", "--driver", "windows", "--network", "10.20.0.0/16"]
-main()
-"""
+DRY_RUN = "connect --dry-run --driver windows --network 10.20.0.0/16"
 
 
-def test_a_dry_run_needs_nothing_that_windows_lacks():
-    argv = [sys.executable, "-c", WITHOUT_POSIX]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_the_command_needs_nothing_that_windows_lacks(tmp_path):
+    argv = [sys.executable, "-m", "tests.unit.without_posix", DRY_RUN, "objectives", "status"]
+    config = tmp_path / "client.toml"
+    config.write_text("agent = false\n")
+    environment = os.environ | {"HOME": str(tmp_path), PATH_VARIABLE: str(config)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    for each in (f"{DRY_RUN}: 0", "objectives: 0", "status: 5"):
+        assert each in done.stdout.splitlines(), done.stderr
     assert "New-NetIPsecRule" in done.stdout
+    assert "Table 3" in done.stdout
+    assert done.stderr.count("\n") == done.stderr.count("does not answer") == 1
