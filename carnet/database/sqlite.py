@@ -17,6 +17,8 @@ from carnet.files import private_directory, private_file
 
 _BUSY_SECONDS = 30
 _OTHERS = 0o077
+_NOTHING = 1
+"""Bytes: SQLite takes a file of one for an empty one."""
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
@@ -88,7 +90,7 @@ def _check(path: Path) -> None:
     """Refuse what cannot be this agent's database, before a new one is made in its place."""
     if path.stat().st_mode & _OTHERS:
         raise UsageError(f"Others can read the database {path}; run `chmod 600 {path}`.")
-    if path.stat().st_size == 0:
+    if path.stat().st_size <= _NOTHING:
         raise UsageError(
             f"The database {path} is empty: restore it from a backup, or, if it never held "
             f"anything, remove the file."

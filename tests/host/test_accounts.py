@@ -1,5 +1,7 @@
 """The accounts: append-only, chained, and signed so that no chain can be made anew."""
 
+# ruff: noqa: S608  what statements are made of is in this file
+
 import hashlib
 
 import pytest
@@ -110,6 +112,51 @@ def test_reordered_records_are_found(written):
         "UPDATE audit SET number = 2 WHERE number = 99",
     )
     assert found(written).broken_at == 1
+
+
+POSITIONS = range(1, 4)
+CHANGES = ("number = 99", "at = at + 1", "event = 'x'", "facts = digest", "digest = facts")
+
+
+def every_way():
+    """What can be done to one record at each place, and the first that is then not right."""
+    for n in POSITIONS:
+        for change in CHANGES:
+            yield [f"UPDATE audit SET {change} WHERE number = {n}"], n
+        yield [f"DELETE FROM audit WHERE number = {n}"], n
+        for other in range(n + 1, POSITIONS.stop):
+            yield exchanged(n, other), n
+        for place in range(n + 1, POSITIONS.stop + 1):
+            yield doubled(n, place), place
+
+
+def exchanged(n, other):
+    moves = [(n, 99), (other, n), (99, other)]
+    return [f"UPDATE audit SET number = {new} WHERE number = {old}" for old, new in moves]
+
+
+def doubled(n, place):
+    """Insert record `n` once more at a place behind it; those from there on make room."""
+    copy = f"SELECT {place}, at, event, facts, digest FROM audit WHERE number = {n}"
+    return [
+        f"UPDATE audit SET number = number + 100 WHERE number >= {place}",
+        f"INSERT INTO audit (number, at, event, facts, digest) {copy}",
+        "UPDATE audit SET number = number - 99 WHERE number > 100",
+    ]
+
+
+def test_whatever_is_done_to_a_record_at_any_place_is_found_there(written):
+    sign_now(written)
+    with written.engine.connect() as connection:
+        lift(connection)
+        for statements, broken_at in every_way():
+            with connection.begin_nested() as undone:
+                for statement in statements:
+                    connection.exec_driver_sql(statement)
+                found = examine(connection, schema.audit, schema.audit_heads, [KEY.public_key])
+                undone.rollback()
+            assert found.broken_at == broken_at, statements
+        assert found.records == broken_at - 1
 
 
 def make_anew(database):

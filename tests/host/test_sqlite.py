@@ -1,6 +1,7 @@
 """The embedded database's file: private, whole, and opened by one process at a time."""
 
 import multiprocessing
+import os
 import stat
 
 import pytest
@@ -16,10 +17,11 @@ def opened(path):
         return database.pairs()
 
 
-def test_an_emptied_file_is_not_taken_for_a_new_one(tmp_path):
+@pytest.mark.parametrize("size", [0, 1])  # SQLite itself takes a byte for nothing
+def test_an_emptied_file_is_not_taken_for_a_new_one(tmp_path, size):
     path = tmp_path / "keys.sqlite"
     opened(path)
-    path.write_bytes(b"")
+    os.truncate(path, size)
     with pytest.raises(UsageError, match="is empty"):
         opened(path)
 
