@@ -84,8 +84,10 @@ def check_means(
     """Refuse, before a key pair is spent, what this machine cannot carry.
 
     `networks` are those wanted: none for Target alone, in transport mode. Raises
-    IPsecError: no daemon, or one that cannot carry it.
+    IPsecError: no daemon, or one that cannot carry it; UsageError where no tunnel does.
     """
+    if objective is not Objective.NATIVE:
+        _check_versions(networks or ())
     capabilities = driver.capabilities()
     if objective not in capabilities.objectives:
         able = ", ".join(o.label for o in capabilities.objectives) or "nothing"
@@ -101,6 +103,14 @@ def check_means(
     if capabilities.single_network and objective is not Objective.NATIVE:
         _check_single(driver, networks)
     return capabilities
+
+
+def _check_versions(networks: tuple[str, ...]) -> None:
+    if len({":" in network for network in networks}) > 1:
+        raise UsageError(
+            "One tunnel carries IPv4 or IPv6 inside, not both; name networks of one of them, and "
+            "have a second tunnel for the other."
+        )
 
 
 def _check_single(driver: Driver, networks: tuple[str, ...] | None) -> None:

@@ -159,6 +159,13 @@ def test_networks_that_make_no_single_one_are_refused_before_a_pair_is_spent(net
         check_means(OneNetworkAtATime(), Objective.ESP, networks)
 
 
+def test_networks_of_both_ip_versions_cost_no_pair_and_are_had_without_ipsec():
+    both = ("10.0.0.0/8", "2001:db8::/32")
+    with pytest.raises(UsageError, match="IPv4 or IPv6 inside, not both"):
+        check_means(OneNetworkAtATime(), Objective.ESP, both)
+    assert check_means(OneNetworkAtATime(), Objective.NATIVE, both).single_network
+
+
 @pytest.mark.parametrize("networks", [(), ("10.0.0.0/8",)])
 def test_a_single_network_and_target_alone_are_carried(networks):
     assert check_means(OneNetworkAtATime(), Objective.ESP, networks).single_network
