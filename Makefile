@@ -28,7 +28,7 @@ test: $(STAMP) ## Run the tests, the ones on real tokens and real tunnels includ
 matrix: $(STAMP) ## Try all modules and write what they do into docs/TOKENS.md
 	@CARNET_WRITE_MATRIX=1 $(RUN)/python -m lab.privilege $(RUN)/python -m pytest tests/modules
 
-soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time
+soak: $(STAMP) ## Run in full what `make test` shortens, in another order every time (half an hour)
 	@CARNET_SOAK=1 scripts/run-tests --hypothesis-profile=soak --timeout=7200 \
 		tests/fleet tests/exchange tests/host/test_batches.py tests/host/test_plans.py \
 		tests/host/test_wrapped_cost.py tests/token/test_stress.py \

@@ -32,6 +32,11 @@ from target_agent.tunneling import tunneling_info
 
 log = structlog.get_logger()
 
+_USED_BEFORE = (
+    "This key pair was used before, for request {}; take another, and tell the operator of Host, "
+    "whose Key Database may have been put back."
+)
+
 
 class Answering:
     """One request on its way to its answer; `outcome` is set as soon as Host can have it.
@@ -70,11 +75,16 @@ class Answering:
         return event
 
     async def look_up(self, action: do.LookUp) -> Event:
-        """Find what this Request ID led to before."""
-        record = await asyncio.to_thread(self._parts.records.find, self.request_id)
-        if record is None:
-            return step.RequestNew(action.request, action.host)
-        return self._seen_before(record)
+        """Find what this Request ID led to before, and whether its key pair led to anything."""
+        records = self._parts.records
+        record = await asyncio.to_thread(records.find, self.request_id)
+        if record is not None:
+            return self._seen_before(record)
+        earlier = await asyncio.to_thread(records.of_pair, self._asking.key_id)
+        if earlier is not None:
+            # Host spends a pair once: it has forgotten, or there are two of it.
+            return self._denied(RefusalCode.EVIDENCE, _USED_BEFORE.format(earlier.request_id.hex()))
+        return step.RequestNew(action.request, action.host)
 
     def _seen_before(self, record: TunnelRecord) -> Event:
         if not record.is_of(self._asking):

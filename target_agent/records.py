@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import audit
 from carnet.database import transaction
@@ -36,6 +37,11 @@ class Asking:
 
     statement: TunnelRequest
     host: str
+
+    @property
+    def key_id(self) -> bytes:
+        """Of the key pair that the Client used, as Host states it."""
+        return key_id_of(self.statement.public_key)
 
     @property
     def evidence_digest(self) -> bytes:
@@ -83,6 +89,10 @@ class TunnelRecord:
         )
 
 
+class PairUsedError(SQLAlchemyError):
+    """Nothing was written down: another request under this key pair was, just before."""
+
+
 class Records:
     """The tunnels of this Target, in its database."""
 
@@ -92,6 +102,11 @@ class Records:
     def find(self, request_id: bytes) -> TunnelRecord | None:
         """Return what became of a request, None if it is unknown."""
         found = self._read(tunnels.c.request_id == request_id)
+        return found[0] if found else None
+
+    def of_pair(self, key_id: bytes) -> TunnelRecord | None:
+        """Return the request that a key pair was used for, None if it was for none."""
+        found = self._read(tunnels.c.key_id == key_id)
         return found[0] if found else None
 
     def live(self) -> list[TunnelRecord]:
@@ -107,7 +122,8 @@ class Records:
     ) -> None:
         """Write down a granted tunnel, with the lines of the access control list it rests on.
 
-        Raises IntegrityError if its virtual address belongs to another live tunnel.
+        Raises IntegrityError if its virtual address belongs to another live tunnel, and
+        PairUsedError.
         """
         info = grant.tunneling_info
         facts = {
@@ -117,6 +133,7 @@ class Records:
             "expires_at": info.expires,
         }
         with transaction(self._engine) as connection:
+            _require_unused_pair(connection, asking)
             connection.execute(
                 tunnels.insert().values(
                     **_asked(asking, request, grant),
@@ -129,9 +146,10 @@ class Records:
             _account(connection, "tunnel-prepared", asking, request.request_id, **facts)
 
     def refuse(self, asking: Asking, request: Request, refusal: TunnelRefusal) -> None:
-        """Write down that a request, whose evidence held, was refused."""
+        """Write down that a request, whose evidence held, was refused; raises PairUsedError."""
         networks = " ".join(request.request_info.networks or ())
         with transaction(self._engine) as connection:
+            _require_unused_pair(connection, asking)
             connection.execute(
                 tunnels.insert().values(
                     **_asked(asking, request, refusal), state="refused", networks=networks
@@ -207,13 +225,20 @@ class Records:
             return [TunnelRecord(**row) for row in connection.execute(query).mappings()]
 
 
+def _require_unused_pair(connection: Connection, asking: Asking) -> None:
+    """Raise PairUsedError if the pair was used; the transaction is the only one that writes."""
+    query = select(tunnels.c.request_id).where(tunnels.c.key_id == asking.key_id)
+    if connection.execute(query).first() is not None:
+        raise PairUsedError("The key pair was used for another request.")
+
+
 def _asked(asking: Asking, request: Request, answer: TunnelAnswer) -> dict[str, Any]:
     statement = asking.statement
     return {
         "request_id": request.request_id,
         "user_id": request.user_id,
         "host": asking.host,
-        "key_id": key_id_of(statement.public_key),
+        "key_id": asking.key_id,
         "suite": statement.suite,
         "public_key": statement.public_key,
         "evidence": statement.evidence,
@@ -232,7 +257,7 @@ def _account(
         audit_table,
         event,
         request_id=request_id,
-        key_id=key_id_of(asking.statement.public_key),
+        key_id=asking.key_id,
         user_id=asking.statement.user_id,
         host=asking.host,
         evidence_digest=asking.evidence_digest,

@@ -66,6 +66,7 @@ Index(
     unique=True,
     sqlite_where=tunnels.c.state.in_(("prepared", "established")),
 )
+Index("by_key_pair", tunnels.c.key_id)
 Index("ended_by_host", tunnels.c.host, tunnels.c.ended_number)
 
 audit = audit_table(metadata)

@@ -1,4 +1,4 @@
 """Alembic migrations of the Target's database."""
 
-NEWEST = "0003"
+NEWEST = "0004"
 """The newest revision; a database that has it is used as it is."""

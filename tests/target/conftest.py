@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import secrets
 import socket
 from pathlib import Path
@@ -87,11 +86,6 @@ def driver():
     return FakeDriver()
 
 
-@pytest.fixture
-def pair():
-    return SoftwareKey()
-
-
 def make_statement(pair, **changes):
     """Host's statement about a request that the pair signed."""
     changes.setdefault("request_id", secrets.token_bytes(16))
@@ -109,9 +103,13 @@ def make_statement(pair, **changes):
 
 
 @pytest.fixture
-def ask(pair):
-    """Return a new statement of Alice's Host: ask(request_id=…, lifetime=…, …)."""
-    return functools.partial(make_statement, pair)
+def ask():
+    """Return a new statement of Alice's Host, under a pair: ask(request_id=…, lifetime=…, …)."""
+
+    def make(pair=None, **changes):
+        return make_statement(pair or SoftwareKey(), **changes)
+
+    return make
 
 
 @contextlib.asynccontextmanager

@@ -123,6 +123,39 @@ def test_other_evidence_under_a_request_id_is_refused_and_disturbs_nothing(with_
     assert again.answer == first.answer
 
 
+def test_a_pair_that_was_used_opens_no_second_tunnel(with_agent, driver, ask):
+    """As a Host asks that has forgotten, or two Hosts do that have the same pairs."""
+    pair = SoftwareKey()
+    statement = ask(pair)
+
+    async def body(agent):
+        first = await agent.answer(statement, "office")
+        await agent.end(first.request_id, "revoked")
+        refused = await agent.answer(ask(pair, request_id=bytes(16)), "office")
+        return first, refused, await agent.answer(ask(pair, request_id=bytes(16)), "office")
+
+    first, *refused = with_agent(body)
+    for each in refused:
+        assert refusal_of(each) is RefusalCode.EVIDENCE
+        assert first.request_id.hex() in each.answer.reason
+    assert len(driver.installs) == 1
+
+
+def test_a_pair_that_is_used_twice_at_once_opens_one_tunnel(with_agent, driver, ask):
+    pair, both = SoftwareKey(), threading.Barrier(2, timeout=20)
+    driver.before_install = both.wait
+
+    async def body(agent):
+        statements = [ask(pair), ask(pair)]
+        answers = [agent.answer(each, "office") for each in statements]
+        answered = await asyncio.gather(*answers)
+        (put_off,) = [s for s, a in zip(statements, answered, strict=True) if a.deferred]
+        assert agent.addresses[4][0] == len(driver.specs) == 1
+        return await agent.answer(put_off, "office")
+
+    assert refusal_of(with_agent(body)) is RefusalCode.EVIDENCE
+
+
 @pytest.mark.parametrize("host", ["elsewhere", "office.example"])
 def test_a_host_may_not_speak_for_another_hosts_user(with_agent, driver, ask, engine, host):
     answering = with_agent(lambda agent: agent.answer(ask(), host))
@@ -229,7 +262,7 @@ def test_the_database_refuses_a_second_live_tunnel_on_an_address(with_agent, ask
     answering = with_agent(body)
     other = type(answering.request)(**{**as_fields(answering.request), "request_id": bytes(16)})
     with pytest.raises(IntegrityError):
-        Records(engine).prepare(Asking(statement, "office"), other, answering.answer, ())
+        Records(engine).prepare(Asking(ask(), "office"), other, answering.answer, ())
 
 
 def test_a_tunnel_that_came_up_is_confirmed_and_its_secrets_forgotten(
