@@ -133,7 +133,7 @@ def test_a_pair_expires_once(fleet, keys, step):
     (process,) = begun(fleet, step)
     dies(process)
     process.start()
-    wait_until(lambda: nothing_owed(fleet.place), "the burn", PATIENCE)
+    wait_until(lambda: "key-destroyed" in accounts(fleet.place), "the burn", PATIENCE)
     assert send_one(process.url, seal(key)).status == 403
     whole(fleet, **{"expired": 1, "key-destroyed": 1})
 

@@ -159,7 +159,7 @@ def test_no_command_takes_in_or_destroys_by_an_older_database(office):
     assert newest(office.place) == before
 
 
-SIZES = (2000, 100_000 if IN_FULL else 8_000)
+SIZES = (2000, 100_000 if IN_FULL else 14_000)
 """In full, as many as a batch can have."""
 
 
@@ -170,8 +170,8 @@ def test_memory_is_the_same_for_many_times_as_many_pairs(office):
         for size in SIZES
     ]
     assert [each.facts["new"] for each in done] == list(SIZES)
-    # The key_ids themselves, of 16 bytes, are what is kept of each.
-    assert done[1].peak - done[0].peak < 2 * MIB + 16 * SIZES[1]
+    # What is kept of each is its key_id, of 16 bytes; a whole pair would take half a kilobyte.
+    assert done[1].peak - done[0].peak < 4 * MIB + 16 * SIZES[1]
     assert office.count() == 1 + sum(SIZES)
 
 
