@@ -1,4 +1,4 @@
-"""What `carnet connect` says and does of objectives where the kernel carries them all."""
+"""What `carnet connect` says and does of objectives: for test_connect, and its first part."""
 
 import json
 
@@ -7,26 +7,8 @@ import pytest
 from carnet.objectives import SecurityObjective
 from lab.network import CLIENT_NETWORK, HOST_ADDRESS
 from lab.residue import machine_state
-from tests.guest.cases import Case, check
-from tests.guest.offices import (
-    BY_VERSION,
-    OBJECTIVES,
-    OpenOffice,
-    fetch,
-    open_office,
-    prepare_office,
-)
+from tests.guest.offices import BY_VERSION, OBJECTIVES, fetch
 from tests.lab.offices import is_one_sentence
-
-
-def prepare_outside(directory):
-    prepare_office(directory, pairs=21)
-
-
-@pytest.fixture(scope="module")
-def office(lane):
-    with open_office(lane) as made:
-        yield made
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -141,41 +123,3 @@ def test_the_papers_suites_need_both_to_be_told(office):
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
     assert again.returncode == 0, again.stderr
     assert tunnel["live"]["child_suite"] == "ESP 3des-md5"
-
-
-@pytest.fixture(scope="module")
-def libreswan_target(office):
-    """The same office, with Libreswan in the place of strongSwan at Target."""
-    office.reconfigure_file(office.profile, OpenOffice.profile)
-    office.profile = OpenOffice.profile
-    office.have_libreswan(office.world.target)
-    return office
-
-
-@pytest.fixture(scope="module")
-def libreswan(libreswan_target):
-    """With Libreswan at both ends."""
-    libreswan_target.have_libreswan(libreswan_target.world.client)
-    return libreswan_target
-
-
-def test_strongswan_has_its_tunnel_with_libreswan(libreswan_target):
-    libreswan_target.end(check(libreswan_target, Case("esp", "tunnel", 4, 4)))
-
-
-def test_libreswan_is_found_by_itself_and_carries_tunnels(libreswan):
-    office, v4 = libreswan, BY_VERSION[4]
-    with office.watched() as seen:
-        facts = office.connect("--network", v4.network)
-        assert fetch(office.world.client, v4.server)
-    assert seen.kinds(v4.client, v4.target) == {"ESP"}
-    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
-    assert (tunnel["live"]["role"], tunnel["live"]["ppk"]) == ("client", True)
-    kept = [m.path("/run/pluto/carnet") for m in (office.world.client, office.world.target)]
-    assert [path.name for each in kept for path in each.glob("*.secrets")] == []
-    office.end(facts)
-    assert [path.name for each in kept for path in each.iterdir()] == []
-
-
-def test_libreswan_has_ah_with_target_alone(libreswan):
-    libreswan.end(check(libreswan, Case("ah", "transport", 4, 4)))

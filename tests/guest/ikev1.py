@@ -1,35 +1,25 @@
-"""A Client that has IKEv1 alone, through the whole protocol, where the kernel carries all."""
+"""A Client that has IKEv1 alone: for test_connect, after objectives."""
 
 import json
 
 import pytest
 
-from carnet.ipsec.libreswan_reports import tunnels
-from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.vici_link import open_session, text
 from lab.office import pipes
-from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from lab.waiting import wait_until
+from tests.guest.offices import BY_VERSION, OpenOffice, fetch
 from tests.lab.offices import is_one_sentence
 
 OLD = ("python", "-m", "tests.lab.ikev1_client")
 ALONE = ("--transport",)
 NETWORK = ("--network", BY_VERSION[4].network)
-SECRETS = "/run/pluto/carnet"
-
-
-def prepare_outside(directory):
-    prepare_office(directory, pairs=6)
-
-
-@pytest.fixture(scope="module")
-def office(lane):
-    with open_office(lane) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
 def allowing(office):
-    """The office once its operator serves such Clients."""
+    """The office once its operator serves such Clients, with modern algorithms."""
+    office.reconfigure_file(office.profile, OpenOffice.profile)
+    office.profile = OpenOffice.profile
     office.reconfigure_file("require_ppk = true", "require_ppk = false")
     office.reconfigure("allow_ikev1 = false", "allow_ikev1 = true")
     return office
@@ -48,6 +38,8 @@ def ike_versions(office):
 
 
 def test_ikev1_is_not_served_unless_the_operator_says_so(office):
+    office.carnet("disconnect")
+    wait_until(lambda: ike_versions(office) == [], "the end of what stood")
     done = old_connect(office, "--objective", "esp", *NETWORK)
     assert (done.returncode, is_one_sentence(done)) == (3, True), done.stderr
     assert "has IKEv1 alone, which" in done.stderr
@@ -101,33 +93,4 @@ def test_who_comes_while_another_is_awaited_waits_and_spends_one_pair(allowing):
     assert connecting.wait() == 0
     assert ike_versions(allowing) == ["1"]
     assert allowing.valid_pairs() == before - 1
-
-
-@pytest.fixture(scope="module")
-def libreswan(allowing):
-    """Libreswan, in the place of strongSwan at the Client."""
     assert allowing.carnet("disconnect").returncode == 0
-    return allowing.have_libreswan(allowing.world.client)
-
-
-@pytest.mark.parametrize(
-    ("target", "objective", "where", "expected"),
-    [
-        ("strongswan", "ah", NETWORK, "AH IPv4 TCP"),
-        ("libreswan", "esp", ALONE, "ESP"),
-    ],
-    ids=["strongswan", "libreswan"],
-)
-def test_a_libreswan_with_ikev1_alone_gets_it(
-    allowing, libreswan, target, objective, where, expected
-):
-    client = allowing.world.client
-    if target == "libreswan":
-        allowing.have_libreswan(allowing.world.target)
-    facts = carried(allowing, objective, where, expected)
-    said = Tools(libreswan.socket).whack("--status")
-    assert "IKEv1" in tunnels(said)[facts["name"]].policy
-    assert list(client.path(SECRETS).glob("*.secrets")) == []
-    allowing.end(facts)
-    assert client.run(["sh", "-ec", "ip xfrm state; ip route show proto 204"]).stdout == ""
-    assert list(client.path(SECRETS).iterdir()) == []

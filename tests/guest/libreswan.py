@@ -1,0 +1,83 @@
+"""Libreswan at Target, at both ends, at the Client: for test_connect, after ikev1.
+
+The office serves Clients that have IKEv1 alone by then.
+"""
+
+import json
+
+import pytest
+
+from carnet.ipsec.libreswan_reports import tunnels
+from carnet.ipsec.libreswan_tools import Tools
+from tests.guest.cases import Case, check
+from tests.guest.ikev1 import ALONE, NETWORK, carried
+from tests.guest.offices import BY_VERSION, fetch
+
+SECRETS = "/run/pluto/carnet"
+
+
+@pytest.fixture(scope="module")
+def at_target(allowing):
+    """Libreswan at Target; with it the office."""
+    return allowing.have_libreswan(allowing.world.target), allowing
+
+
+@pytest.fixture(scope="module")
+def at_both(at_target):
+    """Libreswan at both ends: the Client's, and the office."""
+    _, office = at_target
+    return office.have_libreswan(office.world.client), office
+
+
+@pytest.fixture(scope="module")
+def at_client(at_target, at_both):
+    """The Client's, and the office, where Target has strongSwan again."""
+    pluto, office = at_target
+    office.target_agent.stop()
+    pluto.stop()
+    office.target_charon.start()
+    office.target_agent = office.serve_target()
+    return at_both
+
+
+def test_strongswan_has_its_tunnel_with_libreswan(at_target):
+    _, office = at_target
+    office.end(check(office, Case("esp", "tunnel", 4, 4)))
+
+
+def test_libreswan_is_found_by_itself_and_carries_tunnels(at_both):
+    (_, office), v4 = at_both, BY_VERSION[4]
+    with office.watched() as seen:
+        facts = office.connect("--network", v4.network)
+        assert fetch(office.world.client, v4.server)
+    assert seen.kinds(v4.client, v4.target) == {"ESP"}
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["live"]["role"], tunnel["live"]["ppk"]) == ("client", True)
+    kept = [m.path(SECRETS) for m in (office.world.client, office.world.target)]
+    assert [path.name for each in kept for path in each.glob("*.secrets")] == []
+    office.end(facts)
+    assert [path.name for each in kept for path in each.iterdir()] == []
+
+
+def test_libreswan_has_ah_with_target_alone(at_both):
+    _, office = at_both
+    office.end(check(office, Case("ah", "transport", 4, 4)))
+
+
+def test_a_libreswan_with_ikev1_alone_gets_it_from_libreswan(at_both):
+    check_ikev1(*at_both, "esp", ALONE, "ESP")
+
+
+def test_a_libreswan_with_ikev1_alone_gets_it_from_strongswan(at_client):
+    check_ikev1(*at_client, "ah", NETWORK, "AH IPv4 TCP")
+
+
+def check_ikev1(pluto, office, objective, where, expected):
+    client = office.world.client
+    facts = carried(office, objective, where, expected)
+    said = Tools(pluto.socket).whack("--status")
+    assert "IKEv1" in tunnels(said)[facts["name"]].policy
+    assert list(client.path(SECRETS).glob("*.secrets")) == []
+    office.end(facts)
+    assert client.run(["sh", "-ec", "ip xfrm state; ip route show proto 204"]).stdout == ""
+    assert list(client.path(SECRETS).iterdir()) == []
