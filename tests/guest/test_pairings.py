@@ -19,11 +19,12 @@ from tests.guest.daemons import Seat
 from tests.guest.gateways import ends_of
 from tests.guest.offices import BY_VERSION, fetch, watched
 from tests.guest.pairings import PAIRINGS, Pairing
-from tests.guest.test_rendered_peers import as_racoon, as_windows, echoes, initiate
-from tests.guest.test_rendered_peers import ends as rendered_ends
+from tests.guest.rendered_peers import as_racoon, as_windows, fits, own_address
+from tests.guest.rendered_peers import ends as rendered_ends
 from tests.lab.conftest import Ends, Gateway
 from tests.lab.offices import FILE, FILE_SERVER
-from tests.lab.test_ikev1 import await_standing
+
+__all__ = ["own_address"]
 
 
 @pytest.fixture(scope="module")
@@ -225,19 +226,25 @@ def end(world, here, there, ends):
 
 
 @pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
-def test_what_is_rendered_and_what_libreswan_offers_fit_together(world, seats, peer):
-    """The last of this file: the Client's address inside stays hers."""
-    there = seats[1].take("libreswan")
-    driver = seats[0].take("strongswan")
-    here = Gateway(world.client, seats[0].daemon, driver)
-    ends = rendered_ends(Objective.ESP, Mode.TUNNEL)
-    address = ends.client.virtual_address
-    world.client.run(["ip", "address", "replace", f"{address}/32", "dev", "lo"])
-    with world.target.network():
-        there.install(ends.target)
-    initiate(here, ends.name, peer(ends.client))
-    await_standing(Gateway(world.target, seats[1].daemon, there), ends.name)
-    assert echoes(world, world.client, address, BY_VERSION[4].server)
-    with world.target.network():
-        assert there.confirm(ends.target).virtual_address == address
-    end(world, here.driver, there, ends)
+def test_what_is_rendered_and_what_libreswan_offers_fit_together(world, seats, own_address, peer):
+    gateways = take(seats, "strongswan", "libreswan")
+    fits(world, *gateways, peer, rendered_ends(Objective.ESP, Mode.TUNNEL))
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("objective", [Objective.ESP, Objective.AH])
+@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
+def test_what_is_rendered_and_what_strongswan_offers_fit_together(
+    world, seats, own_address, peer, objective, mode
+):
+    gateways = take(seats, "strongswan", "strongswan")
+    fits(world, *gateways, peer, rendered_ends(objective, mode))
+
+
+def take(seats, *names):
+    """Have these daemons run, Client's and Target's; return where, and the ways to them."""
+    drivers = [seat.take(name) for seat, name in zip(seats, names, strict=True)]
+    return [
+        Gateway(seat.machine, seat.daemon, driver)
+        for seat, driver in zip(seats, drivers, strict=True)
+    ]

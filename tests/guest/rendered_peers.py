@@ -10,11 +10,8 @@ from dataclasses import replace
 import pytest
 
 from carnet.ipsec import racoon_files
-from carnet.ipsec.spec import Mode
 from carnet.ipsec.windows_script import beginning
 from carnet.objectives import Objective
-from lab.network import ROUTED
-from lab.world import World
 from target_agent.proposals import IKEV1_PROFILES, Profile
 from tests.guest.gateways import VIRTUAL, end, ends_of, inside
 from tests.guest.offices import BY_VERSION
@@ -34,12 +31,6 @@ GROUPS = {
     "DH20": "ecp384",
 }
 CIPHERS = {"aes 256": "aes256", "AES256": "aes256", "AESGCM256": "aes256gcm16"}
-
-
-@pytest.fixture(scope="module")
-def world():
-    with World(ROUTED) as made:
-        yield made
 
 
 def ends(objective, mode):
@@ -119,22 +110,20 @@ def initiate(client, name, peer):
         list(session.initiate({"ike": name, "child": name, "timeout": "9000"}))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_address(world):
     """What such a peer sets by itself, and leaves alone in transport mode."""
     world.client.run(["ip", "address", "replace", f"{VIRTUAL[4]}/32", "dev", "lo"])
+    yield
+    world.client.run(["ip", "address", "flush", "dev", "lo", "to", f"{VIRTUAL[4]}/32"])
 
 
-@pytest.mark.parametrize("mode", Mode)
-@pytest.mark.parametrize("objective", [Objective.ESP, Objective.AH])
-@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
-def test_what_is_rendered_and_what_target_offers_fit_together(
-    client, target, world, peer, objective, mode
-):
-    both = ends(objective, mode)
+def fits(world, client, target, peer, both):
+    """Bring up the tunnel of such a peer, and see that it carries packets."""
     address = both.client.virtual_address
     goal = BY_VERSION[4].target if address is None else BY_VERSION[4].server
-    target.driver.install(both.target)
+    with inside(target):
+        target.driver.install(both.target)
     initiate(client, both.name, peer(both.client))
     await_standing(target, both.name)
     with inside(target):
