@@ -151,6 +151,12 @@ class Agent:
             kept = self._live.setdefault(request_id, exchange)
             try:
                 answering = await exchange.answer(Asking(statement, host))
+            except Exception:
+                if not exchange.is_live:
+                    exchange.abandon()
+                    self._differs.set()
+                raise
+            else:
                 self.metrics.count_request(answering.outcome)
                 return answering
             finally:

@@ -54,6 +54,7 @@ class Answering:
         self.grant: TunnelGrant | None = None
         self.answer: TunnelAnswer | None = None
         self.deferred: str | None = None
+        self._address: str | None = None
         self.outcome = "deferred"
         """For the metrics: what came of it."""
         self.timings: dict[str, float] = {}
@@ -140,6 +141,7 @@ class Answering:
         parts, address = self._parts, None
         if action.terms.mode is Mode.TUNNEL:
             address = parts.pools.take_for(action.terms.networks)
+            self._address = address
             if address is None:
                 reason = f"{parts.config.name} has no address left for a tunnel; try again later."
                 return self._denied(RefusalCode.NO_ADDRESS, reason)
@@ -149,10 +151,10 @@ class Answering:
                 self._give_to_daemon, action.request, info, action.terms.lifetime
             )
         except WireError as error:
-            parts.pools.give_back(address)
+            self._give_back_address()
             return self._denied(RefusalCode.EVIDENCE, f"{error}; update this program.")
         except IPsecError as error:
-            parts.pools.give_back(address)
+            self._give_back_address()
             return step.NotInstalled(error.sentence)
         crash.reach("target.installed")
         return step.TunnelInstalled(self.grant)
@@ -209,15 +211,22 @@ class Answering:
         """Take back a tunnel of which nobody was told."""
         if self.grant is None:
             return
-        name, address = tunnel_name(self.request_id), self.grant.tunneling_info.virtual_address
         try:
-            await asyncio.to_thread(self._parts.driver.down, name)
+            await asyncio.to_thread(self._parts.driver.down, tunnel_name(self.request_id))
         except IPsecError as error:
-            # The next sweep finds it; until then its address stays taken.
             self._log.warning("not-removed", reason=error.sentence)
-            self._parts.pools.strand(name, address)
+            self.abandon()
             return
-        self._parts.pools.give_back(address)
+        self._give_back_address()
+
+    def abandon(self) -> None:
+        """Leave it to the next sweep to take it back; until then its address stays taken."""
+        self._parts.pools.strand(tunnel_name(self.request_id), self._address)
+        self._address = None
+
+    def _give_back_address(self) -> None:
+        self._parts.pools.give_back(self._address)
+        self._address = None
 
     async def reply(self, action: do.Reply) -> None:
         """Step 6."""

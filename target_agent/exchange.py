@@ -61,6 +61,11 @@ class Exchange:
         await self.feed(Arrived(asking.statement, asking.host))
         return self._answering
 
+    def abandon(self) -> None:
+        """Give up what failed, in a way that nobody expected, before it was recorded."""
+        if self._answering is not None:
+            self._answering.abandon()
+
     async def take_up(self, record: TunnelRecord) -> None:
         """Go on with a live tunnel after a restart, from its record."""
         answer = record.tunnel_answer

@@ -10,6 +10,7 @@ from carnet import background
 from lab.waiting import wait_until
 from target_agent import agent as target
 from target_agent.agent import Ending
+from target_agent.records import Records
 from tests.observers import samples
 from tests.target.conftest import end_of, name_of, until_established
 from tests.target.fake_driver import FakeDriver
@@ -97,3 +98,21 @@ def test_an_end_that_fails_is_tried_again(with_agent, ask, driver, logs):
 
     with_agent(body)
     assert not driver.specs
+
+
+def test_what_a_request_that_failed_left_in_the_daemon_is_swept(
+    with_agent, ask, driver, monkeypatch
+):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Records, "prepare", fail)
+
+    async def body(agent):
+        with pytest.raises(ZeroDivisionError):
+            await agent.answer(ask(), "office")
+        await asyncio.to_thread(wait_until, lambda: not agent.addresses[4][0], "its address")
+
+    with_agent(body)
+    assert driver.swept == [spec.name for spec in driver.installs]
+    assert not driver.secrets
