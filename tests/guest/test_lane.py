@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from carnet.ipsec.kernel import kernel_has_esp
-from lab.charon import Lane, choose_lane
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.outside
 
 MAKER = """
 import sys
@@ -27,17 +27,6 @@ sys.stdin.read()
 """
 
 
-def test_this_kernel_has_esp_of_its_own():
-    assert kernel_has_esp()
-    assert choose_lane() is Lane.KERNEL
-
-
-def test_nothing_of_the_machine_can_be_written_to():
-    with pytest.raises(OSError, match="Read-only file system"):
-        (ROOT / "planted").touch()
-
-
-@pytest.mark.outside
 def test_a_command_that_fails_is_a_failure_with_its_output():
     with Guest(["sh", "-c", "echo the reason; exit 3"], ROOT) as guest:
         assert guest.wait(60) == 3
@@ -49,7 +38,6 @@ def test_a_command_that_fails_is_a_failure_with_its_output():
 POWER_OFF = "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"
 
 
-@pytest.mark.outside
 @pytest.mark.parametrize(
     "end",
     [
@@ -66,7 +54,6 @@ def test_a_guest_that_ends_without_a_result_is_a_failure(end):
         guest.wait(60)
 
 
-@pytest.mark.outside
 def test_a_guest_that_takes_too_long_is_ended():
     with Guest(["sleep", "1000"], ROOT) as guest:
         wait_until((guest.directory / "started").exists, "the guest's command", 60)
@@ -77,7 +64,6 @@ def test_a_guest_that_takes_too_long_is_ended():
     os.close(handle)
 
 
-@pytest.mark.outside
 def test_a_maker_that_is_killed_leaves_no_guest_behind():
     with subprocess.Popen(
         [sys.executable, "-c", MAKER],
