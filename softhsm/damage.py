@@ -21,6 +21,8 @@ _VALUE_SIZES: dict[int, Callable[[int], int]] = {
     5: lambda number: _NUMBER + _NUMBER * number,  # mechanisms, their number first
 }
 """By kind: how many bytes a value has, given the number that it begins with."""
+_BEYOND_MEMORY = 2**31
+"""Bytes."""
 
 
 def damaged_files(serial: str, visible: int) -> list[Path]:
@@ -38,10 +40,25 @@ def damaged_files(serial: str, visible: int) -> list[Path]:
 
 def ends_too_early(data: bytes) -> bool:
     """Tell whether a file's content is empty or cut short."""
+    end = _end(data)
+    return end != len(data) or end == _NUMBER
+
+
+def ends_the_process(data: bytes) -> bool:
+    """Tell whether SoftHSM2 would end the process, without a word, that has it read a file.
+
+    C_Initialize reads every object of every token. Where it finds no memory for as many
+    bytes as a value is said to have, it calls exit(5).
+    """
+    return _end(data) >= _BEYOND_MEMORY
+
+
+def _end(data: bytes) -> int:
+    """Return where the last attribute ends by its own word."""
     at = _NUMBER
     while at < len(data):
         at = _after_attribute(data, at)
-    return at != len(data) or at == _NUMBER
+    return at
 
 
 def _after_attribute(data: bytes, at: int) -> int:

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import click
+
 from carnet.errors import TokenError
 from carnet.files import write_private
-from softhsm.damage import ABOUT_THE_TOKEN, ends_too_early
+from softhsm.damage import ABOUT_THE_TOKEN, ends_the_process, ends_too_early
 from softhsm.places import configuration_file, token_directories
 
 _COPY = "token.kept"
@@ -20,6 +22,7 @@ _COPY = "token.kept"
 _GENERATION = 8
 """Bytes at the beginning that count the writings, and matter to nobody else."""
 _kept: set[Path] = set()
+_lost: list[str] = []
 
 
 def keep_tokens(*, again: bool = False) -> None:
@@ -27,21 +30,42 @@ def keep_tokens(*, again: bool = False) -> None:
 
     Once a process, before SoftHSM2 is loaded: to close such a file lets go of the locks
     that SoftHSM2 has on it in this process. `again`: after a PIN was changed, when no
-    session is open, so that the copy does not open under the old one. Raises TokenError
-    for a file that is damaged and has no copy.
+    session is open, so that the copy does not open under the old one.
+
+    A token whose file is damaged and has no copy is named on standard error where there
+    are others, which SoftHSM2 shows without it. Raises TokenError where there are none,
+    and for a file that SoftHSM2 would end this process at.
     """
     if os.name != "posix":
         return
     configuration = configuration_file().absolute()
     if not configuration.is_file() or (configuration in _kept and not again):
         return
-    for directory in token_directories():
-        if (directory / ABOUT_THE_TOKEN).is_file():
-            _keep(directory)
+    tokens = [place for place in token_directories() if (place / ABOUT_THE_TOKEN).is_file()]
+    lost = [_sentence(place) for place in tokens if not _keep(place)]
+    for directory in tokens:
+        _check_objects(directory)
+    if lost and len(lost) == len(tokens):
+        raise TokenError(lost[0])
+    _tell(lost)
     _kept.add(configuration)
 
 
-def _keep(directory: Path) -> None:
+def lost_tokens() -> list[str]:
+    """Return a sentence for each token that keep_tokens() found damaged and without a copy."""
+    return list(_lost)
+
+
+def _tell(lost: list[str]) -> None:
+    for sentence in lost:
+        if sentence not in _lost:
+            _lost.append(sentence)
+            with suppress(OSError):
+                click.echo(f"carnet: {sentence}", err=True)
+
+
+def _keep(directory: Path) -> bool:
+    """Copy the token's file, or put the copy back; False where there is nothing whole."""
     path, copy = directory / ABOUT_THE_TOKEN, directory / _COPY
     # Where this user may not write, or the disk is full, the token is used without.
     with suppress(OSError), _locked(path) as file:
@@ -52,12 +76,29 @@ def _keep(directory: Path) -> None:
                 write_private(copy, data)
         elif kept and not ends_too_early(kept):
             _put_back(file, kept)
-        elif len(list(directory.glob("*.object"))) > 1:
-            raise TokenError(
-                f"{path} is empty or cut short, and without it nothing on that token can be "
-                f"used; restore it from a backup, or have its pairs revoked and move its "
-                f"directory away."
-            )
+        else:
+            # One without objects has nothing to lose.
+            return len(list(directory.glob("*.object"))) == 1
+    return True
+
+
+def _sentence(directory: Path) -> str:
+    return (
+        f"{directory / ABOUT_THE_TOKEN} is empty or cut short, and without it nothing on that "
+        f"token can be used; restore it from a backup, or have its pairs revoked and move its "
+        f"directory away."
+    )
+
+
+def _check_objects(directory: Path) -> None:
+    for path in directory.glob("*.object"):
+        with suppress(OSError):
+            if ends_the_process(path.read_bytes()):
+                raise TokenError(
+                    f"{path} is garbled, and SoftHSM2 ends every program that uses any token in "
+                    f"{directory.parent}; restore it from a backup, or move it away"
+                    f"{' with its directory' if path.name == ABOUT_THE_TOKEN else ''}."
+                )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from carnet.wire.documents import Cover
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import couples_of
+from softhsm.kept import lost_tokens
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
@@ -56,6 +57,8 @@ class _Examination:
 
     def _look_at_module(self) -> str:
         self._module = load(self._config)
+        if lost := lost_tokens():
+            raise WarningError(" ".join(lost))
         return f"{self._module.path} is loaded"
 
     def _look_at_readers(self) -> str:

@@ -127,6 +127,36 @@ def test_the_doctor_names_a_token_that_was_emptied_and_what_to_do(minted):
     assert "Traceback" not in done.stderr
 
 
+def test_a_token_that_was_emptied_keeps_nobody_from_the_others(minted):
+    path = token_file(minted)
+    minted.token_init(label="bob")
+    path.with_name("token.kept").unlink()
+    path.write_bytes(b"")
+    done = minted.run("list", "--token", "bob", "--json", secrets=["pin"])
+    assert (done.returncode, json.loads(done.stdout)["pairs"]) == (0, [])
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"carnet: {path} is empty or cut short")
+    done = run([CARNET, "doctor", "--json"], minted.environment)
+    module, *_ = json.loads(done.stdout)
+    assert (module["part"], module["good"]) == ("module", False)
+    assert module["sentence"].startswith(f"{path} is empty or cut short")
+
+
+def test_an_object_at_which_softhsm_would_end_the_program_is_named(minted):
+    (path, *_) = object_files(minted, PUBLIC_KEY)
+    whole = path.read_bytes()
+    length = whole.index(CKA_LABEL) + len(CKA_LABEL)
+    path.write_bytes(whole[:length] + b"\xff" + whole[length + 1 :])
+    sentence = minted.refusal(4, "list", secrets=["pin"])
+    assert f"{path} is garbled" in sentence
+    assert f"any token in {path.parents[1]}; restore it from a backup, or move it away." in sentence
+    done = run([CARNET, "doctor", "--json"], minted.environment)
+    assert done.returncode == 4
+    assert f"{path} is garbled" in done.stdout
+    path.unlink()
+    minted.listed()
+
+
 def test_a_host_does_not_start_with_a_token_that_was_emptied(minted):
     path = token_file(minted)
     path.with_name("token.kept").unlink()
