@@ -13,8 +13,34 @@ import msgspec
 
 from carnet.errors import IPsecError
 from carnet.files import private_directory, write_private
+from carnet.ipsec.helper.messages import Spec
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
 
 _DIRECTORY = "owners"
+
+
+class Leading(msgspec.Struct, frozen=True):
+    """What of a tunnel becomes routes and policies of this machine: no word of it may change."""
+
+    objective: Objective
+    mode: Mode
+    ike_version: int
+    targets: frozenset[str]
+    networks: frozenset[str]
+    virtual_address: str | None
+
+
+def leading(spec: Spec) -> Leading:
+    """Return where that tunnel leads, and how."""
+    return Leading(
+        objective=spec.objective,
+        mode=spec.mode,
+        ike_version=spec.ike_version,
+        targets=frozenset(spec.remote_addresses),
+        networks=frozenset(spec.remote_networks),
+        virtual_address=spec.virtual_address,
+    )
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -22,6 +48,8 @@ class Holding(msgspec.Struct, frozen=True):
 
     uid: int
     networks: frozenset[str]
+    installed: Leading | None = None
+    """What the daemon was given last; None before that."""
 
 
 class Owners:
@@ -33,24 +61,32 @@ class Owners:
         self._lock = threading.Lock()
         private_directory(self._directory)
 
-    def claim(self, name: str, uid: int, networks: Iterable[str], *, taken: bool) -> None:
+    def claim(self, name: str, wanted: Holding, *, taken: bool) -> None:
         """Make a name, and the way to those networks, the caller's. Raises IPsecError.
 
         `taken` says that there is something of that name on this machine already: what has
-        no owner here is nobody's whom we know, and so not the caller's either.
+        no owner here is nobody's whom we know, and so not the caller's either. What was
+        there of the caller's stays: its networks, and what is installed unless that is new.
         """
         with self._lock:
-            holding = self._read(name)
-            if (holding is None and taken) or (holding is not None and holding.uid != uid):
+            before = self._read(name)
+            if (before is None and taken) or (before is not None and before.uid != wanted.uid):
                 raise IPsecError("There is a tunnel of that name already; connect again.")
-            wanted = frozenset(networks) | (holding.networks if holding else frozenset())
-            self._check(name, Holding(uid, wanted))
-            write_private(self._directory / name, msgspec.json.encode(Holding(uid, wanted)))
+            if before is not None:
+                networks = wanted.networks | before.networks
+                wanted = Holding(wanted.uid, networks, wanted.installed or before.installed)
+            self._check(name, wanted)
+            write_private(self._directory / name, msgspec.json.encode(wanted))
 
     def owns(self, uid: int, name: str) -> bool:
         """Tell whether a name is the caller's."""
         holding = self._read(name)
         return holding is not None and holding.uid == uid
+
+    def installed(self, uid: int, name: str) -> Leading | None:
+        """Return what the caller installed by that name; None if there is no such of hers."""
+        holding = self._read(name)
+        return holding.installed if holding is not None and holding.uid == uid else None
 
     def networks(self, name: str) -> frozenset[str]:
         """Return where a tunnel leads; nowhere if it is nobody's."""

@@ -1,6 +1,6 @@
 """Doing what a caller asks for, as far as it is hers to ask."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from helper_agent.config import HelperConfig
 from helper_agent.limits import check_block, check_servers, check_spec, hosts
-from helper_agent.owners import Owners
+from helper_agent.owners import Holding, Owners, leading
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
 
@@ -51,7 +51,8 @@ class Service:
         """Give the daemon a tunnel that is the caller's from now on."""
         spec = said.to_spec(call.spec)
         check_spec(call.spec, self._config, self._own_addresses())
-        self._claim(uid, spec.name, spec.remote_networks or hosts(spec.remote_addresses))
+        networks = spec.remote_networks or hosts(spec.remote_addresses)
+        self._claim(spec.name, Holding(uid, frozenset(networks), leading(call.spec)))
         try:
             self._driver.install(spec)
         except IPsecError:
@@ -61,16 +62,18 @@ class Service:
 
     def up(self, uid: int, call: said.Up) -> object:
         """Initiate what she has installed."""
+        spec = self._hers(uid, call.spec)
         try:
-            return self._driver.up(self._hers(uid, call.spec))
+            return self._driver.up(spec)
         except IPsecError:
             self._let_go(call.spec.name)
             raise
 
     def confirm(self, uid: int, call: said.Confirm) -> object:
         """Compare what stands with what she says was agreed."""
+        spec = self._hers(uid, call.spec)
         try:
-            return self._driver.confirm(self._hers(uid, call.spec))
+            return self._driver.confirm(spec)
         except IPsecError:
             self._let_go(call.spec.name)
             raise
@@ -118,7 +121,7 @@ class Service:
         """Hold packets back for a tunnel that is the caller's from now on."""
         check_block(call.block, self._config)
         userspace = self._driver.capabilities().userspace
-        self._claim(uid, call.block.name, call.block.networks)
+        self._claim(call.block.name, Holding(uid, frozenset(call.block.networks)))
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
         block.close(block.Closed(**parts, userspace=userspace))
         return None
@@ -171,14 +174,18 @@ class Service:
         self._let_go(call.name)
         return restored
 
-    def _claim(self, uid: int, name: str, networks: Iterable[str]) -> None:
+    def _claim(self, name: str, wanted: Holding) -> None:
         taken = name in self._driver.installed() or name in block.names()
-        self._owners.claim(name, uid, networks, taken=taken)
+        self._owners.claim(name, wanted, taken=taken)
 
     def _hers(self, uid: int, spec: said.Spec) -> TunnelSpec:
-        """Return a spec of what she has installed. Raises IPsecError if it is not hers."""
+        """Return a spec of what she has installed. Raises IPsecError if it is not that, or hers.
+
+        A driver makes routes and policies of the spec that it is to bring up: with another
+        one than was installed, they could lead past all that was checked.
+        """
         check_spec(spec, self._config, ())
-        if not self._owners.owns(uid, spec.name):
+        if self._owners.installed(uid, spec.name) != leading(spec):
             raise IPsecError(_NOT_HERS)
         return said.to_spec(spec)
 

@@ -287,6 +287,39 @@ def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
         assert "0.0.0.0/0" in refused(service, MALLORY, call)
 
 
+def test_nobody_has_another_s_tunnel_forgotten_before_it_is_installed(service, daemon, monkeypatch):
+    def install(tunnel):
+        for call in (say.Up, say.Confirm):
+            refused(service, MALLORY, call(spec=spec()))
+        Daemon.install(daemon, tunnel)
+
+    monkeypatch.setattr(daemon, "install", install)
+    service.obey(ALICE, say.Install(spec=spec()))
+    assert service.obey(ALICE, say.Installed()) == [NAME]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"remote_networks": ("10.20.0.0/16", "10.30.0.0/16")},
+        {"remote_networks": ("10.20.0.0/15",)},
+        {"virtual_address": "10.99.0.3"},
+        {"virtual_address": OWN_ADDRESS},
+        {"ike_version": 1},
+        {"objective": Objective.AH_ESP},
+        {"remote_addresses": ("198.51.100.3",)},
+    ],
+    ids=str,
+)
+def test_only_what_was_installed_is_brought_up(service, changes):
+    service.obey(ALICE, say.Install(spec=spec(name=OTHER, remote_networks=("10.30.0.0/16",))))
+    service.obey(MALLORY, say.Install(spec=spec()))
+    for call in (say.Up, say.Confirm):
+        refused(service, MALLORY, call(spec=spec(**changes)))
+    service.obey(MALLORY, say.Close(block=block_of()))
+    assert service.obey(MALLORY, say.Up(spec=spec())) == NAME
+
+
 @pytest.mark.parametrize(
     "changes",
     [
