@@ -93,15 +93,18 @@ class Owners:
         holding = self._read(name)
         return holding.networks if holding else frozenset()
 
+    def names(self) -> frozenset[str]:
+        """Return the names that are somebody's."""
+        return frozenset(path.name for path in self._directory.glob("carnet-*"))
+
     def forget(self, name: str) -> None:
         """Let a name go, of which nothing is left."""
         with self._lock:
             (self._directory / name).unlink(missing_ok=True)
 
     def _check(self, name: str, wanted: Holding) -> None:
-        others = {path.name: self._read(path.name) for path in self._directory.glob("carnet-*")}
-        others.pop(name, None)
-        held = [holding for holding in others.values() if holding is not None]
+        others = map(self._read, self.names() - {name})
+        held = [holding for holding in others if holding is not None]
         if sum(holding.uid == wanted.uid for holding in held) >= self._most:
             raise IPsecError(
                 f"You have {self._most} tunnels already; end one with `carnet disconnect`."

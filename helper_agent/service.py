@@ -34,6 +34,14 @@ class Service:
         self._own_addresses = own_addresses
         self._inside = inside
 
+    def sweep(self) -> None:
+        """Let go of what has an owner and nothing else: a helper that was killed left that.
+
+        Only before any caller is served: what is being installed looks the same.
+        """
+        for name in self._owners.names():
+            self._let_go(name)
+
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError."""
         return _DOERS[type(call)](self, uid, call)

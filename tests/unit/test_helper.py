@@ -19,7 +19,7 @@ from carnet.ipsec.helper.client import HelperDriver
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 from helper_agent.config import HelperConfig
-from helper_agent.owners import Owners
+from helper_agent.owners import Holding, Owners
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
 
@@ -225,6 +225,29 @@ def test_a_restart_forgets_nobody(service, daemon, tmp_path):
     again = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon)
     refused(again, MALLORY, say.Install(spec=spec()))
     assert len(again.obey(ALICE, say.Installed())) == 1
+
+
+def test_what_a_helper_that_was_killed_had_only_claimed_is_free_again(service, daemon, tmp_path):
+    owners = Owners(tmp_path, 2)
+    owners.claim(OTHER, Holding(ALICE, frozenset({"10.30.0.0/16"})), taken=False)
+    service.obey(ALICE, say.Install(spec=spec()))
+    again = Service(HelperConfig(), daemon, owners, frozenset, daemon)
+    theirs = spec(name="carnet-" + "0c" * 16, remote_networks=("10.30.0.0/16",))
+    refused(again, MALLORY, say.Install(spec=theirs))
+    again.sweep()
+    again.obey(MALLORY, say.Install(spec=theirs))
+    assert again.obey(ALICE, say.Installed()) == [NAME]
+
+
+def test_what_cannot_be_asked_for_is_not_swept(service, daemon, monkeypatch):
+    def silent():
+        raise IPsecError("The IPsec daemon does not answer.")
+
+    service.obey(ALICE, say.Install(spec=spec()))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(daemon, "installed", silent)
+        service.sweep()
+    assert service.obey(ALICE, say.Installed()) == [NAME]
 
 
 def test_what_is_gone_is_free_again(service, daemon):
