@@ -11,6 +11,7 @@ from lab.charon import Lane
 from lab.postgresql import postgres_machine
 from lab.template import Template, in_use
 from tests.guest import matrix
+from tests.guest.boots import order_of, scope_of
 from tests.guest.bridge import is_inside
 
 if not is_inside():  # where nothing uses it, and it takes long to load
@@ -49,10 +50,23 @@ def pytest_itemcollected(item):
 
 
 def pytest_collection_modifyitems(items):
-    """Refuse two tests of one node ID: xdist would run the first of them alone."""
+    """Refuse two tests of one node ID, of which xdist would run the first alone; sort them."""
     twice = [each for each, times in Counter(item.nodeid for item in items).items() if times > 1]
     if twice:
         raise pytest.UsageError(f"Each test needs a name of its own: {', '.join(twice)}")
+    items.sort(key=lambda item: order_of(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker whole files, and whole boots of guest kernels."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 (not loaded in a guest)
+
+    class ByBoot(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return scope_of(nodeid)
+
+    return ByBoot(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_runtest_logreport(report):

@@ -1,15 +1,16 @@
-"""Tests of this folder run in a guest kernel: one boot for all of a file, each reported here.
+"""Tests of this folder run in a guest kernel: one boot for some files, each reported here.
 
-Outside, an item's own protocol is replaced: the first of a file boots a guest that runs
-pytest on all that were selected of it, and each item then takes its reports from there,
-as they come. Inside, the reports are written down. What has no report has failed.
+Outside, an item's own protocol is replaced: the first of a boot (tests.guest.boots) boots a
+guest that runs pytest on all that were selected of it, and each item then takes its reports
+from there, as they come. Inside, the reports are written down. What has no report has failed.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,7 +19,7 @@ from lab.guest import OUT, Guest
 from lab.waiting import IN_GUEST, wait_until
 
 SECONDS = 600.0
-"""For all tests of one file, its boot included; what is not done by then has failed."""
+"""For one test and what comes before it, the boot included; by then it is done, or failed."""
 
 SOAK = "CARNET_SOAK"
 """Set in the environment of `make soak`, inside too."""
@@ -36,25 +37,24 @@ def is_inside() -> bool:
 
 
 class Group:
-    """The tests of one file, in one guest.
+    """The tests of some files, in one guest.
 
-    What the guest would be slow at, the file's own prepare_outside() may do beforehand: it
-    is given the directory that the guest has as OUT. A file that says SYSTEMD has systemd as
-    the guest's first process.
+    What the guest would be slow at, a file's own prepare_outside() may do beforehand: it is
+    given a directory that the guest has as prepared(). A file that says SYSTEMD has systemd
+    as the guest's first process.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
         selection = "\n".join(item.nodeid for item in items)
         soak = ["env", f"{SOAK}=1"] if SOAK in os.environ else []
         order = [*soak, sys.executable, "-m", "pytest", "-q", *_PLAIN]
-        module = items[0].module
-        prepare = getattr(module, "prepare_outside", None)
+        modules = list(dict.fromkeys(item.module for item in items))
         self._guest = Guest(
             [*order, f"@{OUT / _SELECTION}"],
             ROOT,
             {_SELECTION: selection},
-            prepare,
-            systemd=getattr(module, "SYSTEMD", False),
+            lambda directory: _prepare(directory, modules),
+            systemd=any(getattr(module, "SYSTEMD", False) for module in modules),
             place=int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
         )
         self._path = self._guest.directory / _REPORTS
@@ -94,6 +94,20 @@ class Group:
 
     def close(self) -> None:
         self._guest.close()
+
+
+def prepared(file: str) -> Path:
+    """Inside: return the directory that a file's prepare_outside() was given."""
+    return OUT / Path(file).stem
+
+
+def _prepare(directory: Path, modules: Iterable[ModuleType]) -> None:
+    for module in modules:
+        prepare = getattr(module, "prepare_outside", None)
+        if prepare is not None:
+            place = directory / Path(str(module.__file__)).stem
+            place.mkdir()
+            prepare(place)
 
 
 def _is_whole(reports: list[dict]) -> bool:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest.boots import scope_of
 from tests.guest.bridge import Group, is_inside, write_down
 from tests.lab.conftest import charons, client, lane, target, work_file, world
 
 __all__ = ["charons", "client", "lane", "target", "work_file", "world"]
 
 _HERE = Path(__file__).parent
-_groups: dict[Path, Group] = {}
+_groups: dict[str, Group] = {}
 
 
 def pytest_configure(config):
@@ -23,14 +24,15 @@ def pytest_runtest_protocol(item, nextitem):
         return None
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    if item.path not in _groups:
-        same = [each for each in item.session.items if each.path == item.path]
-        _groups[item.path] = Group([x for x in same if not x.get_closest_marker("outside")])
-    for report in _groups[item.path].reports_of(item):
+    boot = scope_of(item.nodeid)
+    if boot not in _groups:
+        same = [each for each in item.session.items if scope_of(each.nodeid) == boot]
+        _groups[boot] = Group([x for x in same if not x.get_closest_marker("outside")])
+    for report in _groups[boot].reports_of(item):
         hook.pytest_runtest_logreport(report=report)
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    if nextitem is None or nextitem.path != item.path:
-        _groups.pop(item.path).close()
+    if nextitem is None or scope_of(nextitem.nodeid) != boot:
+        _groups.pop(boot).close()
     # What a test of this file that ran outside has left set up for the next.
     item.session._setupstate.teardown_exact(nextitem)
     return True

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from socket import create_connection
 from subprocess import CompletedProcess
@@ -32,6 +33,7 @@ from lab.packets import Packet, read_packets
 from lab.pluto import Pluto
 from lab.template import Template, in_use
 from lab.world import World
+from tests.guest.bridge import prepared
 from tests.lab.offices import FILE, FILE_SERVER
 from tests.lab.ordinary_offices import OrdinaryAtWork
 from token_client.config import PATH_VARIABLE
@@ -240,17 +242,25 @@ def prepare_office(directory: Path, pairs: int) -> None:
 
 
 @contextmanager
-def open_office(lane: Lane) -> Iterator[OpenOffice]:
-    with unwatched_office(lane) as office, Capture(office.world.router) as office.capture:
+def open_office(lane: Lane, file: str) -> Iterator[OpenOffice]:
+    """Give the office that a test file has prepared, with a capture."""
+    made = unwatched_office(lane, prepared(file))
+    with made as office, Capture(office.world.router) as office.capture:
         yield office
 
 
+@cache
+def _template() -> Template:
+    """Return the one of this boot, which ends with the guest: it takes long to load."""
+    return Template(_LOADED)
+
+
 @contextmanager
-def unwatched_office(lane: Lane) -> Iterator[OpenOffice]:
+def unwatched_office(lane: Lane, place: Path = OUT) -> Iterator[OpenOffice]:
     """Give an office without a capture, for more traffic than one can follow."""
-    with World(ROUTED) as world, Template(_LOADED) as template, in_use(template):
+    with World(ROUTED) as world, in_use(_template()):
         office = OpenOffice(world, lane)
-        office.unpack(OUT / PACKED)
+        office.unpack(place / PACKED)
         for machine in (world.server, world.target):
             (machine.directory / "plan.txt").write_bytes(FILE)
             # In both IP versions, as Linux has it.

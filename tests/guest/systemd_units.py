@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.guest import OUT
 from lab.network import ROUTED
 from lab.template import Template, in_use
 from lab.world import World
+from tests.guest.bridge import prepared
 from tests.guest.offices import _LOADED, BY_VERSION, PACKED, OpenOffice, fetch, prepare_office
 from tests.guest.units import (
     WATCHDOG_SECONDS,
@@ -71,7 +71,7 @@ class UnitOffice(OpenOffice):
 def office(lane):
     with World(ROUTED) as world, Template(_LOADED) as template, in_use(template):
         made = UnitOffice(world, lane)
-        made.unpack(OUT / PACKED)
+        made.unpack(prepared(__file__) / PACKED)
         server = world.server
         (server.directory / "plan.txt").write_bytes(FILE)
         server.start(["python", str(FILE_SERVER), "::", "80", str(server.directory)])

@@ -19,5 +19,5 @@ def prepare_outside(directory):
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with open_office(lane) as made:
+    with open_office(lane, __file__) as made:
         yield made

@@ -12,7 +12,7 @@ def prepare_outside(directory):
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with open_office(lane) as made:
+    with open_office(lane, __file__) as made:
         yield made
 
 
