@@ -82,14 +82,22 @@ class Server:
         self._make_driver = make_driver
         self._open: Counter[int] = Counter()
         self._lock = threading.Lock()
+        self._stopped = False
 
     def serve(self) -> None:
-        """Take calls, for ever; returns when stop() was called."""
+        """Take calls until stop() is called.
+
+        Raises IPsecError if no more can be taken, so that a service manager starts it anew.
+        """
         while True:
             try:
                 connection, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._stopped:
+                    return
+                raise IPsecError(
+                    f"The helper can take no more calls ({error.strerror}); start it anew."
+                ) from error
             uid = _caller(connection)
             if not self._take_place(uid):
                 log.warning("too-many-connections", uid=uid)
@@ -99,6 +107,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no more calls."""
+        self._stopped = True
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()

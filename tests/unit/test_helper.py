@@ -435,6 +435,18 @@ def connect(service, daemon, tmp_path):
         yield made
 
 
+def test_a_helper_that_can_take_no_call_ends_as_a_failure(service, daemon, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        server = Server(listening, service, lambda: daemon)
+        listening.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(IPsecError, match="no more calls"):
+            server.serve()
+        server.stop()
+        server.serve()
+
+
 def ask(connect, data):
     with connect() as connection:
         connection.sendall(data)
