@@ -5,7 +5,6 @@ it, so several machines have readers side by side and nothing is left of them.
 """
 
 import json
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -125,15 +124,13 @@ class CardReaders:
 
     def freeze(self) -> None:
         """Let pcscd do nothing until thaw()."""
-        self._signal(signal.SIGSTOP)
+        if self._process:
+            self._process.freeze()
 
     def thaw(self) -> None:
         """Let pcscd go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
         if self._process:
-            self._process.signal(number)
+            self._process.thaw()
 
 
 def loopback(machine: Machine) -> None:

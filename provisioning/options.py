@@ -13,6 +13,7 @@ import platformdirs
 
 from carnet.console import read_secret, secret_options
 from carnet.pin import PinSource
+from carnet.token.frozen import unless_frozen
 from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
 from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
@@ -52,7 +53,8 @@ def open_module(path: str | None, *, prepare: bool = False) -> Module:
     if not (path or MODULE_VARIABLE in os.environ):
         _use_softhsm(prepare=prepare)
     keep_tokens()
-    return load_module(find_module(path))
+    with unless_frozen():
+        return load_module(find_module(path))
 
 
 def _use_softhsm(*, prepare: bool) -> None:

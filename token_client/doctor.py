@@ -12,6 +12,7 @@ from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.drivers import look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
+from carnet.token.frozen import unless_frozen
 from carnet.token.module import Module, Token
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
@@ -55,12 +56,14 @@ class _Examination:
         )
         return look_at(looks)
 
+    @unless_frozen()
     def _look_at_module(self) -> str:
         self._module = load(self._config)
         if lost := lost_tokens():
             raise WarningError(" ".join(lost))
         return f"{self._module.path} is loaded"
 
+    @unless_frozen()
     def _look_at_readers(self) -> str:
         readers = look_at_readers()
         if self._has_slots_of_its_own(readers or ()):
@@ -86,6 +89,7 @@ class _Examination:
             return False
         return not {reader.slot_name for reader in readers}.issuperset(names)
 
+    @unless_frozen()
     def _look_at_token(self) -> str:
         if self._module is None:
             raise TokenError("No token can be seen without the module; see to that first.")
@@ -98,6 +102,7 @@ class _Examination:
         check_pin_state(info, allow_final_try=False)
         return pin_state(info)
 
+    @unless_frozen()
     def _look_at_pairs(self) -> str:
         token = self._the_token()
         facts = read_facts(token, self._config)

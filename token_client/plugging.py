@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.errors import PinRefusedError, TokenError
 from carnet.pin import Credential, PinSource
+from carnet.token.frozen import unless_frozen
 from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from carnet.token.readers import Reader
@@ -57,7 +58,8 @@ class Plug:
             with suppress(TokenError):
                 return wait_for_token(self._path, selector, self._tell).info
         use_default()
-        return choose_token(load_module(self._path), selector).info
+        with unless_frozen():
+            return choose_token(load_module(self._path), selector).info
 
     def obtain_pin(self, source: PinSource) -> Credential:
         """Get the PIN for the token; raises TokenError, UsageError."""
@@ -76,7 +78,8 @@ class Plug:
         """Do something with the token; pulled meanwhile, it is taken back, and done again."""
         while True:
             failure: TokenError | None = None
-            presence, plugged = self._lookout.look(), self._lookout.reader
+            with unless_frozen():
+                presence, plugged = self._lookout.look(), self._lookout.reader
             if self._lookout.token:
                 try:
                     return work(self._lookout.token)

@@ -16,6 +16,7 @@ from carnet.cover import (
 )
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.data import read_all_data
+from carnet.token.frozen import unless_frozen
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
 from carnet.token.session import TokenSession, open_public_session
 from carnet.token.shown import ShownPair, public_keys, shown_pairs
@@ -72,6 +73,7 @@ def load(config: ClientConfig) -> Module:
     return load_module(find_module(config.module))
 
 
+@unless_frozen()
 def list_tokens(config: ClientConfig, tell: Callable[[str], None]) -> list[TokenFacts]:
     """Return the tokens that may hold key pairs; raises TokenError if the module fails.
 

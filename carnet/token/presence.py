@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from carnet.errors import TokenAwayError, TokenError
+from carnet.token.frozen import unless_frozen
 from carnet.token.module import Module, Token, load_module, patiently
 from carnet.token.readers import Reader, look_at_readers
 
@@ -41,7 +42,7 @@ def choose_token(module: Module, selector: str | None) -> Token:
 
     Raises TokenAwayError, TokenError.
     """
-    with saying_who_has_it(module):
+    with unless_frozen(), saying_who_has_it(module):
         return module.choose(selector)
 
 

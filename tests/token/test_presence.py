@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from smartcard import scard
 
+from carnet.token import frozen
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
@@ -124,6 +126,57 @@ def test_a_card_pulled_while_it_is_read_keeps_nobody_waiting(
     done = subprocess.run(listing, env=environment, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(json.loads(done.stdout)) <= 1
+
+
+IMPATIENT = """
+import sys
+from carnet.token import frozen
+frozen._PATIENCE_SECONDS, frozen._ANSWER_SECONDS = 0.2, 2.0
+from token_client.cli import main
+sys.argv = ["carnet", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["connect", "doctor", "tokens"])
+def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
+    pcscd: CardReaders, tmp_path: Path, command: str
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "XDG_RUNTIME_DIR": str(tmp_path),
+        "PCSCLITE_CSOCK_NAME": str(pcscd.socket),
+        "CARNET_PKCS11_MODULE": OPENSC,
+        "CARNET_PIN": "123456",
+    }
+    asking = [sys.executable, "-c", IMPATIENT, command]
+    pcscd.freeze()
+    try:
+        done = subprocess.run(asking, env=environment, capture_output=True, timeout=60, check=False)
+    finally:
+        pcscd.thaw()
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr.startswith(b"carnet: The smart-card service (pcscd) is there but does not")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_pcscd_that_answers_ends_no_command_that_takes_its_time(
+    pcscd: CardReaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a PIN pad: the service is asked, and the command goes on."""
+    asked = threading.Event()
+    answers = frozen._answers
+
+    def answered() -> bool:
+        try:
+            return answers()
+        finally:
+            asked.set()
+
+    monkeypatch.setattr(frozen, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(frozen, "_answers", answered)
+    with frozen.unless_frozen():
+        assert asked.wait(30)
 
 
 def test_without_pcscd_nobody_can_see(
