@@ -47,10 +47,12 @@ class Command:
 
 def main(control: int, modules: Sequence[str]) -> None:
     """Load the modules, and fork for every order that comes."""
+    gc.disable()
     for name in modules:
         import_module(name)
     gc.collect()
     gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = _order_of_this_process(control)
     if order is not None:
