@@ -6,6 +6,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +57,7 @@ def main(
     before, _ = report.stored(place)
     rows: list[Row] = []
     failed: list[str] = []
-    with Path(os.devnull).open("w") as nowhere, tempfile.TemporaryDirectory() as directory:
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(nowhere))
+    with _unlogged(), tempfile.TemporaryDirectory() as directory:
         plan = Plan(Path(directory), quick=quick, suites=suites)
         for name in names or (*TABLES, PAPER):
             found, curves, whole = _measure(plan, name)
@@ -74,6 +74,18 @@ def main(
     for sentence in worse:
         click.echo(f"bench: worse than before: {sentence}", err=True)
     sys.exit(1 if worse or failed else 0)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Let nothing be logged by what is measured in this process."""
+    before = structlog.get_config()
+    with Path(os.devnull).open("w") as nowhere:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(nowhere))
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
 
 
 def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve], bool]:

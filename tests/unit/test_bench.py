@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from bench import page, paper, report
@@ -96,6 +97,7 @@ def test_a_table_that_fails_keeps_the_rows_before_and_is_named(tmp_path, monkeyp
     assert done.exit_code == 1
     assert "bench: not measured whole: host" in done.stderr
     assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
+    structlog.get_logger().info("what comes after is logged again")
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
