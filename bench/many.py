@@ -72,18 +72,18 @@ class Many:
 
     def __init__(self, agent: Agent, client: StrongSwan) -> None:
         self._agent, self._client = agent, client
-        self._pair = SoftwareKey()
         self.live: list[bytes] = []
 
     async def open(self, *, up: bool) -> bytes:
         """Have a tunnel granted, and IKE negotiated for it where it shall live."""
         ephemeral, request_id = EphemeralKey.generate(), secrets.token_bytes(16)
         statement = make_statement(
-            self._pair, request_id=request_id, ephemeral_key=ephemeral.public, lifetime=_DAY
+            SoftwareKey(), request_id=request_id, ephemeral_key=ephemeral.public, lifetime=_DAY
         )
-        grant = (await self._agent.answer(statement, "office")).grant
+        answered = await self._agent.answer(statement, "office")
+        grant = answered.grant
         if grant is None:
-            raise RuntimeError("the Target grants no tunnel")
+            raise RuntimeError(f"the Target grants no tunnel: {answered.outcome}")
         if up:
             binding = SessionBinding(
                 request_id=request_id, user_id=_USER, target="work", objective_id=Objective.ESP
