@@ -66,12 +66,38 @@ def office_at_work(
         if not watched:
             office.leave_unwatched()
         office.set_up(pairs)
-        (world.server.directory / "plan.txt").write_bytes(FILE)
-        directory = str(world.server.directory)
-        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-        world.server.wait_for_port(80)
+        serve_file(world)
         office.start()
         yield office
+
+
+@contextmanager
+def split_office_at_work(lane: Lane, pairs: int = 0, *, watched: bool = False) -> Iterator[AtWork]:
+    """The same in custody `split`; without pairs where the token is another than SoftHSM2."""
+    with World() as world:
+        office = AtWork(world, lane)
+        if not watched:
+            office.leave_unwatched()
+        office.initialise_tokens()
+        office.certify()
+        office.configure()
+        office.fetch_host_keys()
+        if pairs:
+            assert office.mint(pairs, custody="split")["custody"] == "split"
+            office.carry_over()
+            assert office.import_batch()["new"] == pairs
+        office.admit()
+        serve_file(world)
+        office.start()
+        yield office
+
+
+def serve_file(world: World) -> None:
+    """Have FILE at FILE_URL, inside the work network."""
+    (world.server.directory / "plan.txt").write_bytes(FILE)
+    directory = str(world.server.directory)
+    world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
+    world.server.wait_for_port(80)
 
 
 def is_one_sentence(done) -> bool:

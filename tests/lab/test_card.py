@@ -7,12 +7,10 @@ import pytest
 
 from lab.fake_piv import DEFAULT_PIN
 from lab.http_client import request
-from lab.network import SERVER_ADDRESS
 from lab.office import HOST_KEYS, HOST_URL, USER, pipes
 from lab.readers import OPENSC, Card, CardReaders
 from lab.waiting import wait_until
-from lab.world import World
-from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, split_office_at_work
 
 PAIRS = 5
 STAYS = 1_000_000
@@ -22,18 +20,7 @@ GENERAL_AUTHENTICATE = "87"
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with World() as world:
-        office = AtWork(world, lane)
-        office.initialise_tokens()
-        office.certify()
-        office.configure()
-        office.fetch_host_keys()
-        office.admit()
-        (world.server.directory / "plan.txt").write_bytes(FILE)
-        directory = str(world.server.directory)
-        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-        world.server.wait_for_port(80)
-        office.start()
+    with split_office_at_work(lane, watched=True) as office:
         yield office
 
 

@@ -5,31 +5,14 @@ import json
 import pytest
 
 from lab.http_client import request
-from lab.network import SERVER_ADDRESS
-from lab.world import World
-from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork
+from tests.lab.offices import FILE, FILE_URL, split_office_at_work
 
 PAIRS = 6
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with World() as world:
-        office = AtWork(world, lane)
-        office.leave_unwatched()
-        office.initialise_tokens()
-        office.certify()
-        office.configure()
-        office.fetch_host_keys()
-        assert office.mint(PAIRS, custody="split")["custody"] == "split"
-        office.carry_over()
-        assert office.import_batch()["new"] == PAIRS
-        office.admit()
-        (world.server.directory / "plan.txt").write_bytes(FILE)
-        directory = str(world.server.directory)
-        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-        world.server.wait_for_port(80)
-        office.start()
+    with split_office_at_work(lane, PAIRS) as office:
         yield office
 
 

@@ -10,28 +10,14 @@ import shutil
 import pytest
 
 from lab.http_client import request
-from lab.network import SERVER_ADDRESS
 from lab.office import HOST_KEYS, HOST_URL, USER
 from lab.tpm import TPM2_PKCS11, Tpm
-from lab.world import World
-from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, AtWork, is_one_sentence
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, split_office_at_work
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with World() as world:
-        office = AtWork(world, lane)
-        office.leave_unwatched()
-        office.initialise_tokens()
-        office.certify()
-        office.configure()
-        office.fetch_host_keys()
-        office.admit()
-        (world.server.directory / "plan.txt").write_bytes(FILE)
-        directory = str(world.server.directory)
-        world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-        world.server.wait_for_port(80)
-        office.start()
+    with split_office_at_work(lane) as office:
         yield office
 
 
