@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Self
 
 import pkcs11
 from pkcs11 import Attribute, ObjectClass, _pkcs11
@@ -29,17 +29,23 @@ _CLASSES = (
 
 
 class _Search(_pkcs11.SearchIter):  # type: ignore[name-defined, misc]  # not in its stubs
-    """A search that gives the session free when it cannot begin.
+    """A search that gives the session free when it cannot begin, or is interrupted as it does.
 
     python-pkcs11's own would keep the session's lock until it is collected, then print
     a traceback.
     """
 
-    def _initiate(self) -> None:
+    def __enter__(self) -> Self:
         try:
-            super()._initiate()
+            super().__enter__()
+            return self  # noqa: TRY300  an interrupt is heard here, too
         except pkcs11.PKCS11Error:
             _pkcs11.OperationContext._finalize(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            raise
+        except BaseException:
+            # By then it may have begun at the token, or not.
+            with suppress(pkcs11.PKCS11Error):
+                self._finalize()
             raise
 
 

@@ -1,16 +1,29 @@
+import gc
 import inspect
+import linecache
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+from types import FrameType
+from typing import Any
 
 import pkcs11
 import pytest
 
 from carnet.errors import TokenAwayError, TokenError
+from carnet.token import session as session_module
 from carnet.token.data import write_data
 from carnet.token.module import Module, Token, TokenInfo
-from carnet.token.session import check_pin_state, open_public_session, open_session, wrong_pin
+from carnet.token.session import (
+    _Search,
+    check_pin_state,
+    open_public_session,
+    open_session,
+    wrong_pin,
+)
 from carnet.token.translation import translated
 from tests.token.helpers import PIN, SO_PIN
 
@@ -125,6 +138,33 @@ def test_a_session_that_ended_blocks_nobody(token: Token) -> None:
 
     Thread(target=search, daemon=True).start()
     assert failures.get(timeout=20)
+
+
+def interrupt_once_begun(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+    """Trace a search; interrupt it where it has just begun at the token."""
+    if frame.f_code is not vars(_Search)["__enter__"].__code__:
+        return None
+    line = linecache.getline(session_module.__file__, frame.f_lineno)
+    if event == "line" and line.strip().startswith("return self"):
+        raise KeyboardInterrupt
+    return interrupt_once_begun
+
+
+def test_a_search_that_is_interrupted_as_it_begins_is_over(
+    token: Token, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_public_session(token) as session:
+        before = sys.gettrace()
+        sys.settrace(interrupt_once_begun)
+        try:
+            with pytest.raises(KeyboardInterrupt) as caught:
+                session.find(pkcs11.ObjectClass.DATA, {})
+        finally:
+            sys.settrace(before)
+        assert session.find(pkcs11.ObjectClass.DATA, {}) == []
+    del caught
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
 
 
 PKCS11_ERRORS = [
