@@ -140,7 +140,7 @@ class Exchange:
             if self.session is not None:
                 self.remove_tunnel(step.RemoveTunnel())
             if self._up and isinstance(cut_off, KeyboardInterrupt):
-                raise KeyboardInterrupt(_CUT_OFF) from None
+                raise KeyboardInterrupt(CUT_OFF) from None
             raise
 
     def _perform(self, action: Action) -> Event | None:
@@ -405,7 +405,8 @@ class Exchange:
         )
 
 
-_CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
+CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
+"""What an interrupt's half sentence says of a tunnel that nobody would watch over."""
 
 
 def _check_request(request: Request) -> None:

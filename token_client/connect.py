@@ -173,13 +173,15 @@ def connect(
     config: ClientConfig,
     steps: Steps,
     *,
+    stands: Callable[[Session], None],
     nat: bool | None = None,
     allow_weak: bool = False,
 ) -> Connected:
     """Open a tunnel with the next key pair, or go on where an earlier run stopped.
 
-    `nat` is what check_nat() found; `allow_weak` accepts suites for benchmarks. Raises
-    NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
+    `stands` is called as soon as it does; `nat` is what check_nat() found; `allow_weak`
+    accepts suites for benchmarks. Raises NoKeyPairLeftError, RefusedError, IPsecError,
+    UnreachableError.
     """
     directory = memory_directory()
     store = PendingStore(directory, booklet.serial, booklet.vault)
@@ -211,10 +213,10 @@ def connect(
         exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
+    stands(exchange.session)
     _replace_older(means, exchange.session)
-    session = replace(exchange.session, pairs_left=len(_usable(means)))
-    means.sessions.keep(session)
-    return Connected(session, len(_usable(means)), steps.milliseconds)
+    left = len(_usable(means))
+    return Connected(replace(exchange.session, pairs_left=left), left, steps.milliseconds)
 
 
 def _restore_name_servers(driver: Driver) -> None:

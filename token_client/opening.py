@@ -13,9 +13,11 @@ from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, removal
-from token_client.agent import Wish
+from token_client.agent import CUT_OFF, Wish
+from token_client.closing import end_session
 from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
+from token_client.sessions import SessionStore
 from token_client.steps import Steps
 
 if TYPE_CHECKING:
@@ -61,11 +63,45 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     capabilities = connecting.check_means(means, order.option, order.networks)
     connecting.check_block(capabilities, order.option, config)
     credential = plug.obtain_pin(order.source)
-    with _alone(tell):
-        connected = plug.use(credential, partial(_attempt, means, capabilities, config, order))
-    if connected is not None:
-        shown = partial(show, connected, config, tell, as_json=order.as_json)
-        _watch(means, connected.session, config, shown, tell, foreground=order.foreground)
+    with _cared_for(means) as standing:
+        attempt = partial(_attempt, means, capabilities, config, order, standing)
+        with _alone(tell):
+            connected = plug.use(credential, attempt)
+        if connected is not None:
+            shown = partial(show, connected, config, tell, as_json=order.as_json)
+            watch = _stay if order.foreground else _leave
+            watch(means, connected.session, config, shown, tell, standing)
+
+
+@dataclass
+class _Standing:
+    """The tunnel that this command has brought up, as soon as it stands."""
+
+    session: "Session | None" = None
+    watched: bool = False
+    """Whether somebody watches over it by now."""
+
+    def stands(self, session: "Session") -> None:
+        """Remember it."""
+        self.session = session
+
+
+@contextlib.contextmanager
+def _cared_for(driver: "Driver") -> Iterator[_Standing]:
+    """Let an interrupt leave no tunnel that stands unwatched, or unmentioned.
+
+    Raises KeyboardInterrupt with the half sentence that says what became of it.
+    """
+    standing = _Standing()
+    try:
+        yield standing
+    except KeyboardInterrupt as interrupt:
+        if standing.session is None or interrupt.args:
+            raise
+        if standing.watched:
+            raise KeyboardInterrupt(_STANDS) from None
+        end_session(driver, SessionStore(memory_directory()), standing.session.name)
+        raise KeyboardInterrupt(CUT_OFF) from None
 
 
 @contextlib.contextmanager
@@ -97,6 +133,7 @@ def _attempt(
     capabilities: "Capabilities",
     config: "ClientConfig",
     order: Order,
+    standing: _Standing,
     booklet: "Booklet",
 ) -> "Connected | None":
     """Connect with the next pair of the booklet; in a dry run show the plan, and None."""
@@ -116,35 +153,45 @@ def _attempt(
         wish,
         config,
         Steps(quiet=order.as_json),
+        stands=standing.stands,
         nat=nat,
         allow_weak=order.allow_weak,
     )
 
 
-def _watch(
+def _leave(
     driver: "Driver",
     session: "Session",
     config: "ClientConfig",
     shown: Callable[[], None],
     tell: Tell,
-    *,
-    foreground: bool,
+    standing: _Standing,
 ) -> None:
-    """Have tunnel and token watched over, here until Ctrl-C or in the background; and show it.
+    """Have tunnel and token watched over in the background, and show the tunnel.
 
     What fails at showing, such as a pipe that was closed, leaves no tunnel unwatched.
     """
-    if not foreground:
-        from token_client import background  # noqa: PLC0415  one of the two, when it stands
+    from token_client import background  # noqa: PLC0415  one of the two, when it stands
 
-        watched = background.start(session, config)
-        if not watched:
-            background.look_once(driver, session, config, tell)
-        shown()
-        if not watched:
-            tell("There is no file system in memory here: nobody notices if the token is pulled.")
-        interruption.let_go(_STANDS)
-        return
+    watched = background.start(session, config)
+    if not watched:
+        background.look_once(driver, session, config, tell)
+    standing.watched = True
+    shown()
+    if not watched:
+        tell("There is no file system in memory here: nobody notices if the token is pulled.")
+    interruption.let_go(_STANDS)
+
+
+def _stay(
+    driver: "Driver",
+    session: "Session",
+    config: "ClientConfig",
+    shown: Callable[[], None],
+    tell: Tell,
+    _: _Standing,
+) -> None:
+    """Show the tunnel, and watch over it and the token until Ctrl-C, which ends it."""
     from token_client.foreground import stay  # noqa: PLC0415  likewise
 
     def begin() -> None:
