@@ -96,7 +96,7 @@ def _printable(text: str) -> str:
 
 
 class _HalfReadError(Exception):
-    """A token that is initialised told no serial number."""
+    """A token that is initialised told no serial number, or no label."""
 
 
 class Token:
@@ -125,7 +125,7 @@ class Token:
 
     def _whole_info(self) -> TokenInfo:
         info = TokenInfo.of(self.handle)
-        if info.initialised and not info.serial:
+        if info.initialised and not (info.serial and info.label):
             raise _HalfReadError
         return info
 
@@ -221,8 +221,8 @@ def patiently(look: Callable[[], T], *, while_raised: type[Exception] = TokenAwa
     """Look again for a moment as long as the token is away.
 
     SoftHSM2 shows no token whose file another program just writes, as with each login; of one
-    that it has shown before it fails to tell (CKR_GENERAL_ERROR), or leaves out the serial
-    number, and the label too.
+    that it has shown before it fails to tell (CKR_GENERAL_ERROR), or leaves out the
+    serial number or the label.
     """
     looks = Retrying(
         retry=retry_if_exception_type(while_raised),

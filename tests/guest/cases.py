@@ -77,6 +77,7 @@ def check(office: OpenOffice, case: Case) -> dict:
         facts = office.connect(*case.options)
         assert fetch(office.world.client, case.goal)
     assert (facts["virtual_address"] is None) is (case.mode != "tunnel")
-    assert seen.kinds(*case.ends) == {case.expected}
+    passed = seen.kinds(*case.ends)
+    assert passed == {case.expected}, passed
     assert seen.readable is (case.objective in ("native", "ah"))
     return facts

@@ -2,12 +2,13 @@
 
 import json
 import sqlite3
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from socket import create_connection
+from socket import SO_LINGER, SOL_SOCKET, create_connection
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -225,8 +226,10 @@ def _hers(addresses: Addresses) -> tuple[str, str]:
 
 
 def fetch(machine: Machine, address: str, seconds: float = 4) -> bool:
-    """Whether the file can be had from there."""
+    """Whether the file can be had from there; nothing of it is sent again later."""
     with machine.network(), suppress(OSError), create_connection((address, 80), seconds) as server:
+        # Ended at once: a FIN that is sent again after its tunnel would be refused by ICMP.
+        server.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         server.sendall(b"GET /plan.txt HTTP/1.0\r\n\r\n")
         with server.makefile("rb") as answer:
             return FILE in answer.read()
