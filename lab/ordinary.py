@@ -28,18 +28,33 @@ def admit(machine: Machine, *uids: int) -> None:
     for uid in uids:
         home = f"/run/user/{uid}"
         machine.run(["install", "-d", "-m", "0700", "-o", str(uid), "-g", str(uid), home])
-    for path in dict.fromkeys((sys.base_prefix, sys.prefix, str(_CHECKOUT))):
-        closed = _closed_parent(Path(path))
-        if closed is not None:
-            machine.run(["sh", "-ec", _OPENING, "sh", path, str(closed)])
+    for closed, paths in _behind_closed(_NEEDED).items():
+        machine.run(["sh", "-ec", _OPENING, "sh", str(closed), *map(str, paths)])
 
+
+_NEEDED = (Path(sys.base_prefix), Path(sys.prefix), _CHECKOUT)
 
 _OPENING = """
-mkdir -p /run/kept; mount --bind "$1" /run/kept
-mount -t tmpfs -o mode=0755 tmpfs "$2"
-mkdir -p "$1"; mount --bind /run/kept "$1"; umount /run/kept
+closed=$1; shift
+for path; do
+    mkdir -p "/run/kept$path"; mount --bind "$path" "/run/kept$path"
+done
+mount -t tmpfs -o mode=0755 tmpfs "$closed"
+for path; do
+    mkdir -p "$path"; mount --bind "/run/kept$path" "$path"; umount "/run/kept$path"
+done
 """
 """Have of a directory that only root enters nothing but what is needed, for this machine alone."""
+
+
+def _behind_closed(paths: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Return those that not everybody gets to, none of them within another, by what is closed."""
+    found: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        closed = _closed_parent(path)
+        if closed is not None and not any(other in path.parents for other in paths):
+            found.setdefault(closed, []).append(path)
+    return found
 
 
 def _closed_parent(path: Path) -> Path | None:
