@@ -50,7 +50,10 @@ def test_a_process_that_is_stopped_is_replaced_and_its_answer_is_the_same(fleet,
         let.set()
         taken_up = send_until_answered([quick.url], request)
         slow.signal(signal.SIGCONT)
-        assert first.result(PATIENCE).body == taken_up.body
+        woken = first.result(PATIENCE)
+        if woken.status == 503:  # it may have others ask again what it lost its lease of
+            woken = send_until_answered([slow.url], request)
+        assert woken.body == taken_up.body
     assert taken_up.status == 200
     assert open_grant(key, request, taken_up)
     assert len(fleet.gateway.driver.installs) == 1
