@@ -98,7 +98,8 @@ class Halves:
 class OneTimeKeys:
     """The one-time key pairs on a token, listed once: searching a token is slow.
 
-    A pair that another process stored meanwhile is looked for when it is asked for.
+    A pair that another process stored meanwhile is looked for when it is asked for, and so is
+    one of which only a half was there yet.
     Every method raises TokenError if the token fails; threads may share the object.
     """
 
@@ -155,8 +156,8 @@ class OneTimeKeys:
 
         Raises TokenAwayError where a half could not be seen, and may still be there.
         """
-        listed = self._known.pop(key_id, None)
-        if listed is not None and self._destroyed(listed):
+        listed = self._known.pop(key_id, Halves())
+        if listed.pair is not None and self._destroyed(listed):
             return True
         # What was listed is gone: an import of another process may have put it back since.
         return self._destroyed(self._look_for(key_id))
@@ -193,7 +194,9 @@ class OneTimeKeys:
         return halves.pair
 
     def _usable(self, key_id: bytes) -> tuple[Any, OneTimePair]:
-        halves = self._known.get(key_id) or self._look_for(key_id)
+        halves = self._known.get(key_id, Halves())
+        if halves.pair is None:
+            halves = self._look_for(key_id)
         if halves.pair is None:
             raise TokenError(f"The token does not hold key pair {key_id.hex()}; use another pair.")
         self._known[key_id] = halves

@@ -168,6 +168,39 @@ def test_a_pair_stored_after_the_listing_is_found(
     assert [one.key_id for one in booklet.pairs()] == [pair.key_id]
 
 
+@pytest.fixture
+def half_listed(
+    session: TokenSession, minter: WrappingKey, monkeypatch: pytest.MonkeyPatch
+) -> tuple[OneTimeKeys, bytes]:
+    """A listing that saw but the public half of a pair that was stored meanwhile; its key id."""
+    real, minted = OneTimeKeys._of_pairs, list[bytes]()
+
+    def of_pairs(self: OneTimeKeys, object_class: ObjectClass, template: dict) -> list:
+        if object_class is ObjectClass.PUBLIC_KEY and not minted:
+            minted.append(minter.mint_pair(pair_label(MINTED, 1), None).key_id)
+        return real(self, object_class, template)
+
+    monkeypatch.setattr(OneTimeKeys, "_of_pairs", of_pairs)
+    listed = OneTimeKeys(session)
+    assert listed.halves() == set(minted)
+    return listed, minted[0]
+
+
+def test_a_pair_stored_during_the_listing_is_usable(half_listed: tuple[OneTimeKeys, bytes]) -> None:
+    listed, key_id = half_listed
+    assert listed.sign(key_id, DIGEST)
+    assert listed.holds(key_id)
+
+
+def test_a_pair_stored_during_the_listing_is_destroyed_whole(
+    session: TokenSession, half_listed: tuple[OneTimeKeys, bytes]
+) -> None:
+    listed, key_id = half_listed
+    assert listed.destroy(key_id)
+    assert objects(session, ObjectClass.PRIVATE_KEY) == []
+    assert objects(session, ObjectClass.PUBLIC_KEY) == []
+
+
 def test_half_a_pair_is_none(session: TokenSession, minter: WrappingKey) -> None:
     for number in (1, 2):
         minter.mint_pair(pair_label(MINTED, number), None)
