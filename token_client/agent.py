@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,7 +12,6 @@ from carnet import crash, interruption
 from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
-from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import inside
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
 from carnet.token.onetime import OneTimePair
@@ -21,66 +19,16 @@ from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire import cbor
 from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
-from carnet.wire.messages import Grant, Refusal, Request, RequestInfo
+from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
-from token_client.booklet import Booklet
-from token_client.closing import Closing, release
+from token_client.closing import release
 from token_client.granted import refuse_another
-from token_client.host import HostSender
+from token_client.means import Means, Wish
 from token_client.nat import reachable_first
-from token_client.pending import Pending, PendingStore
-from token_client.sessions import Session, SessionStore
-from token_client.steps import OPENING, Steps
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asks for, whichever key pair carries it."""
-
-    target: str
-    objective_id: int
-    networks: tuple[str, ...] | None
-    """None: all that she may have; empty: Target alone."""
-    lifetime: int | None
-
-    def is_of(self, request: Request) -> bool:
-        """Tell whether an earlier request asked for the same."""
-        info = request.request_info
-        asked = Wish(info.target, request.objective_id, info.networks, info.lifetime)
-        return asked == self
-
-
-@dataclass(frozen=True)
-class Life:
-    """How a tunnel lives on when its peer is silent, as configured."""
-
-    resume: bool
-    """Whether it may come back with the same key pair."""
-    dead_peer_seconds: int
-    force_udp: bool
-    """UDP encapsulation, whatever Target says."""
-    dns: bool
-    """Whether the tunnel's name servers are used."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What an exchange uses."""
-
-    booklet: Booklet
-    driver: Driver
-    make_info: Callable[[Wish, bytes], RequestInfo]
-    sender: HostSender
-    store: PendingStore
-    sessions: SessionStore
-    steps: Steps
-    closing: Closing
-    hosts: tuple[str, ...]
-    """Where to ask later why the tunnel ended."""
-    life: Life
-    allow_weak: bool = False
-    """Whether Target may choose suites that are for benchmarks only."""
+from token_client.pending import Pending
+from token_client.sessions import Session
+from token_client.steps import OPENING
 
 
 class Exchange:
@@ -135,7 +83,10 @@ class Exchange:
         Ctrl-C waits until it is watched over.
         """
         try:
-            return run(step.machine(), event, self._perform)
+            state = run(step.machine(), event, self._perform)
+            if state is step.State.ESTABLISHED and self.session is not None:
+                self._means.stands(self.session)
+            return state  # noqa: TRY300  an interrupt is heard until here
         except (KeyboardInterrupt, OSError) as cut_off:
             if self.session is not None:
                 self.remove_tunnel(step.RemoveTunnel())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -23,11 +24,12 @@ from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
-from token_client.agent import Exchange, Life, Means, Wish
+from token_client.agent import Exchange
 from token_client.booklet import Booklet
 from token_client.closing import Closing, end_session
 from token_client.config import ClientConfig
 from token_client.host import HostSender, NotYetError
+from token_client.means import Life, Means, Wish
 from token_client.memory import memory_directory
 from token_client.nat import behind_nat
 from token_client.pending import PendingStore
@@ -184,28 +186,19 @@ def connect(
     UnreachableError.
     """
     directory = memory_directory()
-    store = PendingStore(directory, booklet.serial, booklet.vault)
-
-    def tell(error: NotYetError) -> None:
-        steps.note(f"no answer yet ({error.detail}), trying again")
-
     hosts = config.hosts or booklet.cover.hosts
     means = Means(
         booklet=booklet,
         driver=driver,
         make_info=_info_maker(capabilities, nat),
-        sender=HostSender(hosts, config.patience, tell),
-        store=store,
+        sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps)),
+        store=PendingStore(directory, booklet.serial, booklet.vault),
         sessions=SessionStore(directory),
         steps=steps,
-        life=Life(
-            resume=config.resume,
-            dead_peer_seconds=config.dead_peer_seconds,
-            force_udp=config.force_udp,
-            dns=config.dns,
-        ),
+        life=_life_of(config),
         closing=closing_for(capabilities, booklet, config),
         hosts=hosts,
+        stands=stands,
         allow_weak=allow_weak,
     )
     _restore_name_servers(driver)
@@ -213,10 +206,22 @@ def connect(
         exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
-    stands(exchange.session)
     _replace_older(means, exchange.session)
     left = len(_usable(means))
     return Connected(replace(exchange.session, pairs_left=left), left, steps.milliseconds)
+
+
+def _tell_of_silence(steps: Steps, error: NotYetError) -> None:
+    steps.note(f"no answer yet ({error.detail}), trying again")
+
+
+def _life_of(config: ClientConfig) -> Life:
+    return Life(
+        resume=config.resume,
+        dead_peer_seconds=config.dead_peer_seconds,
+        force_udp=config.force_udp,
+        dns=config.dns,
+    )
 
 
 def _restore_name_servers(driver: Driver) -> None:

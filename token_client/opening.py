@@ -13,8 +13,9 @@ from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, removal
-from token_client.agent import CUT_OFF, Wish
+from token_client.agent import CUT_OFF
 from token_client.closing import end_session
+from token_client.means import Wish
 from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
 from token_client.sessions import SessionStore

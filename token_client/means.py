@@ -1,0 +1,64 @@
+"""What the user asks for, and what an exchange uses to have it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from carnet.ipsec.driver import Driver
+from carnet.wire.messages import Request, RequestInfo
+from token_client.booklet import Booklet
+from token_client.closing import Closing
+from token_client.host import HostSender
+from token_client.pending import PendingStore
+from token_client.sessions import Session, SessionStore
+from token_client.steps import Steps
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asks for, whichever key pair carries it."""
+
+    target: str
+    objective_id: int
+    networks: tuple[str, ...] | None
+    """None: all that she may have; empty: Target alone."""
+    lifetime: int | None
+
+    def is_of(self, request: Request) -> bool:
+        """Tell whether an earlier request asked for the same."""
+        info = request.request_info
+        asked = Wish(info.target, request.objective_id, info.networks, info.lifetime)
+        return asked == self
+
+
+@dataclass(frozen=True)
+class Life:
+    """How a tunnel lives on when its peer is silent, as configured."""
+
+    resume: bool
+    """Whether it may come back with the same key pair."""
+    dead_peer_seconds: int
+    force_udp: bool
+    """UDP encapsulation, whatever Target says."""
+    dns: bool
+    """Whether the tunnel's name servers are used."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an exchange uses."""
+
+    booklet: Booklet
+    driver: Driver
+    make_info: Callable[[Wish, bytes], RequestInfo]
+    sender: HostSender
+    store: PendingStore
+    sessions: SessionStore
+    steps: Steps
+    closing: Closing
+    hosts: tuple[str, ...]
+    """Where to ask later why the tunnel ended."""
+    life: Life
+    stands: Callable[[Session], None]
+    """Is told of the tunnel when all is done: whoever called cares for it from then on."""
+    allow_weak: bool = False
+    """Whether Target may choose suites that are for benchmarks only."""
