@@ -23,6 +23,7 @@ class Background:
         self._waiting: set[str] = set()
         self._named: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     @property
     def failed(self) -> list[str]:
@@ -31,7 +32,12 @@ class Background:
         return sorted(ended | self._waiting)
 
     def start(self, name: str, work: Work) -> None:
-        """Do the work for ever, in a task; in the place of what has that name."""
+        """Do the work for ever, in a task; in the place of what has that name.
+
+        Once stop() was called nothing is started any more.
+        """
+        if self._stopping:
+            return
         if name in self._named:
             self._named[name].cancel()
         task = self._named[name] = asyncio.create_task(self.keep(name, work))
@@ -40,14 +46,16 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel all that was started, and wait until it has ended."""
+        self._stopping = True
         self._named.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def keep(self, name: str, work: Work) -> None:
-        """Do the work for ever; ends only when it is cancelled."""
-        while True:
+        """Do the work for ever; ends only when it is cancelled, whatever the work makes of that."""
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             try:
                 await work()
             except Exception:

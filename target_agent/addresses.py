@@ -57,7 +57,7 @@ class AddressPools:
     def __init__(self, networks: Iterable[str], taken: Iterable[str] = ()) -> None:
         listed = tuple(taken)
         self._pools = {ip_network(each).version: AddressPool(each, listed) for each in networks}
-        self._stranded: dict[str, str | None] = {}
+        self._stranded: dict[str, list[str | None]] = {}
 
     @property
     def versions(self) -> frozenset[int]:
@@ -81,8 +81,11 @@ class AddressPools:
                 pool.give_back(address)
 
     def strand(self, tunnel: str, address: str | None) -> None:
-        """Keep the address of a tunnel that the IKE daemon does not let go."""
-        self._stranded[tunnel] = address
+        """Keep the address of a tunnel that the IKE daemon does not let go.
+
+        There is one for each time that this was so.
+        """
+        self._stranded.setdefault(tunnel, []).append(address)
 
     @property
     def stranded(self) -> tuple[str, ...]:
@@ -92,4 +95,5 @@ class AddressPools:
     def free(self, tunnels: Iterable[str]) -> None:
         """Take back the addresses of such tunnels: they are swept."""
         for tunnel in tunnels:
-            self.give_back(self._stranded.pop(tunnel, None))
+            for address in self._stranded.pop(tunnel, ()):
+                self.give_back(address)

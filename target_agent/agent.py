@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 _TUNNELS = "tunnels"
 """Among what is done beside the requests: what follows from each tunnel's events."""
+_OUT_OF_SIGHT = "peer-lost"
+"""Why a tunnel ended that the IKE daemon has no more, where neither it nor this was restarted."""
 _FAILED = "failed"
 """Why a tunnel ended of which this agent failed to do something."""
 
@@ -157,6 +159,8 @@ class Agent:
                     self._differs.set()
                 raise
             else:
+                if answering.abandoned:
+                    self._differs.set()
                 self.metrics.count_request(answering.outcome)
                 return answering
             finally:
@@ -271,12 +275,14 @@ class Agent:
 
     async def _compare(self) -> None:
         self._differs.clear()
+        reason, self._reason = self._reason, _OUT_OF_SIGHT
         try:
-            await self._compare_with_daemon(frozenset(self._stranded), self._reason)
+            await self._compare_with_daemon(frozenset(self._stranded), reason)
         except IPsecError as error:
             # It went away again; when it comes back, this is done again.
             log.warning("ike-daemon-silent", reason=error.sentence)
         except Exception:
+            self._reason = reason
             self._differs.set()
             raise
         finally:

@@ -33,8 +33,8 @@ from target_agent.tunneling import tunneling_info
 log = structlog.get_logger()
 
 _USED_BEFORE = (
-    "This key pair was used before, for request {}; take another, and tell the operator of Host, "
-    "whose Key Database may have been put back."
+    "This key pair was used before{}; take another, and tell the operator of Host, whose Key "
+    "Database may have been put back."
 )
 
 
@@ -58,6 +58,8 @@ class Answering:
         self.outcome = "deferred"
         """For the metrics: what came of it."""
         self.timings: dict[str, float] = {}
+        self.abandoned = False
+        """Whether something may be left in the IKE daemon that only a sweep takes back."""
         self._log = log.bind(
             request_id=request_id.hex(), user_id=asking.statement.user_id, host=asking.host
         )
@@ -83,8 +85,11 @@ class Answering:
             return self._seen_before(record)
         earlier = await asyncio.to_thread(records.of_pair, self._asking.key_id)
         if earlier is not None:
-            # Host spends a pair once: it has forgotten, or there are two of it.
-            return self._denied(RefusalCode.EVIDENCE, _USED_BEFORE.format(earlier.request_id.hex()))
+            # Host spends a pair once: it has forgotten, or there are two of it. What another
+            # Host asked for is not told.
+            own = earlier.host == action.host
+            which = f", for request {earlier.request_id.hex()}" if own else ""
+            return self._denied(RefusalCode.EVIDENCE, _USED_BEFORE.format(which))
         return step.RequestNew(action.request, action.host)
 
     def _seen_before(self, record: TunnelRecord) -> Event:
@@ -223,6 +228,7 @@ class Answering:
         """Leave it to the next sweep to take it back; until then its address stays taken."""
         self._parts.pools.strand(tunnel_name(self.request_id), self._address)
         self._address = None
+        self.abandoned = True
 
     def _give_back_address(self) -> None:
         self._parts.pools.give_back(self._address)

@@ -97,6 +97,7 @@ class _Examination:
         info = self._token.info
         return f"{info.label}, serial {info.serial}, {info.model}"
 
+    @unless_frozen()
     def _look_at_pin(self) -> str:
         info = self._the_token().info
         check_pin_state(info, allow_final_try=False)

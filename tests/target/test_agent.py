@@ -141,6 +141,18 @@ def test_a_pair_that_was_used_opens_no_second_tunnel(with_agent, driver, ask):
     assert len(driver.installs) == 1
 
 
+def test_another_host_is_not_told_for_which_request_a_pair_was_used(with_agent, ask):
+    pair = SoftwareKey()
+
+    async def body(agent):
+        first = await agent.answer(ask(pair), "office")
+        return first, await agent.answer(ask(pair), "elsewhere")
+
+    first, refused = with_agent(body)
+    assert refusal_of(refused) is RefusalCode.EVIDENCE
+    assert first.request_id.hex() not in refused.answer.reason
+
+
 def test_a_pair_that_is_used_twice_at_once_opens_one_tunnel(with_agent, driver, ask):
     pair, both = SoftwareKey(), threading.Barrier(2, timeout=20)
     driver.before_install = both.wait

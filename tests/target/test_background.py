@@ -1,12 +1,15 @@
 """What a Target does beside its requests outlives mistakes that nobody expected."""
 
 import asyncio
+import threading
 
 import pytest
 from prometheus_client import generate_latest
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from carnet import background
+from carnet.errors import IPsecError
 from lab.waiting import wait_until
 from target_agent import agent as target
 from target_agent.agent import Ending
@@ -115,4 +118,40 @@ def test_what_a_request_that_failed_left_in_the_daemon_is_swept(
 
     with_agent(body)
     assert driver.swept == [spec.name for spec in driver.installs]
+    assert not driver.secrets
+
+
+def test_what_could_not_be_withdrawn_is_swept_with_every_address(
+    with_agent, ask, driver, monkeypatch
+):
+    """The record cannot be written, and the IKE daemon takes nothing back, two times."""
+    real, refused, may_sweep = driver.down, [], threading.Event()
+    real_sweep = driver.sweep
+
+    def fail(*_):
+        raise OperationalError("prepare", None, Exception("disk full"))
+
+    def down(name):
+        if len(refused) < 2:
+            refused.append(name)
+            raise IPsecError("The daemon does not take it; try again.")
+        real(name)
+
+    def sweep(keep):
+        may_sweep.wait(20)
+        return real_sweep(keep)
+
+    monkeypatch.setattr(Records, "prepare", fail)
+    monkeypatch.setattr(driver, "down", down)
+
+    async def body(agent):
+        monkeypatch.setattr(driver, "sweep", sweep)
+        statement = ask()
+        for _ in range(2):
+            assert (await agent.answer(statement, "office")).deferred
+        assert agent.addresses[4][0] == 2
+        may_sweep.set()
+        await asyncio.to_thread(wait_until, lambda: not agent.addresses[4][0], "both addresses")
+
+    with_agent(body)
     assert not driver.secrets
