@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pkcs11 import Attribute, ObjectClass
 
-from bench.rows.host import bare_pair, bare_request, module_with_tokens_in
+from bench.bare_token import bare_pair, bare_request, module_with_tokens_in
 from carnet.token.initialise import initialise_token
 from carnet.token.module import find_module, load_module
 from carnet.token.session import open_session

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from bench import host_process
+from bench.bare_token import bare_token, module_with_tokens_in
 from bench.comparison import Aim, Row, in_turn
 from bench.host_process import Where
 from bench.load import closed_loop
 from bench.plan import Plan
-from bench.rows.host import bare_token, module_with_tokens_in
 from lab.postgresql import PostgresServer, postgres_machine
 from tests.host.real_host import sealed
 from tests.unit.examples import SoftwareKey

@@ -1,0 +1,106 @@
+"""What more processes of one Host bring, on one token and one database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from bench import host_process, token_process
+from bench.comparison import Aim, Row, Spread, in_turn
+from bench.host_process import Where
+from bench.load import closed_loop
+from bench.plan import Plan
+from lab.postgresql import postgres_machine
+from tests.host.real_host import sealed
+
+GROUP = "Host"
+_PROCESSES = (2, 4)
+_CLIENTS = 16
+
+NewPlace = Callable[[], AbstractContextManager[Where]]
+"""Makes the place of a Host that there was not before."""
+
+
+def rows(plan: Plan) -> Iterator[Row]:
+    """Measure some processes against one, on both databases, and on the token alone."""
+    with postgres_machine() as machine:
+        server = machine.start()
+
+        @contextmanager
+        def in_sqlite() -> Iterator[Where]:
+            yield Where(plan.place())
+
+        @contextmanager
+        def in_postgresql() -> Iterator[Where]:
+            with server.database() as name:
+                yield Where(plan.place(), server.url(name), server.password_file)
+
+        for count in _PROCESSES:
+            yield _host(plan, count, "SQLite", in_sqlite)
+            yield _host(plan, count, "PostgreSQL", in_postgresql)
+            yield _token_alone(plan, count)
+
+
+def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
+    """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
+    rounds, size = plan.rounds(9), plan.size(96, 64)
+    name = f"{count} processes, {kind}, {_CLIENTS} Clients"
+    idle: dict[int, list[float]] = {1: [], count: []}
+
+    def rate(processes: int) -> float:
+        with new_place() as where, ExitStack() as stack:
+            bodies = [sealed(key) for key in host_process.filled(where, size)]
+            ports = [stack.enter_context(host_process.serving(where))[0] for _ in range(processes)]
+            before = _processor_times()
+            load = closed_loop(ports, bodies, _CLIENTS)
+            idle[processes].append(_idle_share(before, _processor_times()))
+            return load.rate
+
+    with plan.progress(name, rounds + 1) as advance:
+        ours, one = in_turn(lambda: rate(count), lambda: rate(1), rounds, advance)
+    percent = {processes: 100 * Spread.of(shares).median for processes, shares in idle.items()}
+    return Row(
+        group=GROUP,
+        name=name,
+        floor_name="one process",
+        unit="requests/s",
+        aim=Aim("more, until the token or the processors limit"),
+        ours=ours,
+        floor=one,
+        note=f"one SoftHSM2 token and one database for all, {size} pairs in each; the Clients "
+        f"are on the same processors, which were idle {percent[1]:.0f} % of the time with one "
+        f"process and {percent[count]:.0f} % with {count}",
+    )
+
+
+def _token_alone(plan: Plan, count: int) -> Row:
+    """Measure what more processes bring on the token itself: no Host's code is in it."""
+    rounds, size = plan.rounds(9), plan.size(96, 48)
+    with plan.progress(f"the token, {count} processes", rounds + 1) as advance:
+        ours, one = in_turn(
+            lambda: token_process.rate(plan.place(), count, size),
+            lambda: token_process.rate(plan.place(), 1, size),
+            rounds,
+            advance,
+        )
+    return Row(
+        group=GROUP,
+        name=f"the token alone, {count} processes",
+        floor_name="one process",
+        unit="requests/s",
+        aim=Aim("none: SoftHSM2's own"),
+        ours=ours,
+        floor=one,
+        note="the same operations in a bare loop in each process",
+    )
+
+
+def _processor_times() -> list[int]:
+    """Return what all processors did so far, by kind, in ticks (proc_stat(5))."""
+    total, _ = Path("/proc/stat").read_text().split("\n", 1)
+    return [int(field) for field in total.split()[1:9]]
+
+
+def _idle_share(before: list[int], after: list[int]) -> float:
+    spent = [late - early for early, late in zip(before, after, strict=True)]
+    _user, _nice, _system, idle, waiting, *_ = spent
+    return (idle + waiting) / max(1, sum(spent))
