@@ -15,6 +15,8 @@ from tests.host.real_host import sealed
 GROUP = "Host"
 _PROCESSES = (2, 4)
 _CLIENTS = 16
+_WARM_UP = 32
+"""Requests of each process before it is measured: the first ones take longer."""
 
 NewPlace = Callable[[], AbstractContextManager[Where]]
 """Makes the place of a Host that there was not before."""
@@ -34,7 +36,7 @@ def rows(plan: Plan) -> Iterator[Row]:
             with server.database() as name:
                 yield Where(plan.place(), server.url(name), server.password_file)
 
-        for count in _PROCESSES:
+        for count in _PROCESSES[:1] if plan.quick else _PROCESSES:
             yield _host(plan, count, "SQLite", in_sqlite)
             yield _host(plan, count, "PostgreSQL", in_postgresql)
             yield _token_alone(plan, count)
@@ -42,7 +44,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
     """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
-    rounds, size = plan.rounds(9), plan.size(96, 64)
+    rounds, size = plan.rounds(9), plan.size(192, 64)
     name = f"{count} processes, {kind}, {_CLIENTS} Clients"
     idle: dict[int, list[float]] = {1: [], count: []}
 
@@ -51,7 +53,7 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
             bodies = [sealed(key) for key in host_process.filled(where, size)]
             ports = [stack.enter_context(host_process.serving(where))[0] for _ in range(processes)]
             before = _processor_times()
-            load = closed_loop(ports, bodies, _CLIENTS)
+            load = closed_loop(ports, bodies[:size], _CLIENTS)
             idle[processes].append(_idle_share(before, _processor_times()))
             return load.rate
 
