@@ -43,14 +43,17 @@ class Aim:
     above: float | None = None
     """Ours is at most this much above the floor, in the row's unit."""
 
-    def is_met(self, ours: float, floor: float) -> bool:
-        """Tell whether two medians meet it; raises ValueError where nothing is aimed at."""
+    def is_met(self, ratio: float, above: float) -> bool:
+        """Tell whether these medians meet it; raises ValueError where nothing is aimed at.
+
+        `ratio` is that of ours to the floor, `above` what ours is above the floor.
+        """
         if self.most is not None:
-            return ours <= self.most * floor
+            return ratio <= self.most
         if self.least is not None:
-            return ours >= self.least * floor
+            return ratio >= self.least
         if self.above is not None:
-            return ours <= floor + self.above
+            return above <= self.above
         raise ValueError(f"Nothing is aimed at: {self.text}.")
 
     @property
@@ -87,7 +90,8 @@ class Row:
         """Whether the medians meet the aim; None where there is none."""
         if not self.aim.is_one:
             return None
-        return self.aim.is_met(Spread.of(self.ours).median, Spread.of(self.floor).median)
+        above = Spread.of(self.ours).median - Spread.of(self.floor).median
+        return self.aim.is_met(self.ratio.median, above)
 
     def facts(self) -> dict[str, Any]:
         """Return all of it as JSON has it, the single rounds included."""
