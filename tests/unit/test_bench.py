@@ -58,9 +58,9 @@ def test_an_aim_is_met_or_missed_by_the_medians(aim, ours, met):
 
 def test_a_ratio_is_aimed_at_within_the_rounds():
     # A slow machine in other rounds of one side than of the other is no merit.
-    ours, floor = (40, 45, 50, 60), (100, 60, 120, 70)
-    assert Spread.of(ours).median >= 0.46 * Spread.of(floor).median
-    assert row(ours, floor, Aim("at least 46 %", least=0.46)).is_met is False
+    ours, floor = (50, 60, 100), (110, 100, 300)
+    assert HALF.is_met(Spread.of(ours).median / Spread.of(floor).median, 0)
+    assert row(ours, floor, HALF).is_met is False
 
 
 def test_a_ratio_that_became_worse_is_found_in_the_direction_of_its_aim():
