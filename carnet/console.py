@@ -72,6 +72,9 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as interrupt:
         _complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
         sys.exit(INTERRUPTED)
+    if sys.stderr is not None:
+        with _heard_or_not():
+            sys.stderr.flush()
     sys.exit(status if isinstance(status, int) else 0)
 
 

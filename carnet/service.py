@@ -6,8 +6,9 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TextIO, cast
 
 import structlog
 from aiohttp import web
@@ -24,7 +25,8 @@ def start_log(form: LogForm = LogForm.JSON) -> None:
     """Write the log to standard error, a line for each event; never a secret in it.
 
     What libraries log takes the same form. Whoever works on a request binds its Request
-    ID as a context variable, and each of its lines has it.
+    ID as a context variable, and each of its lines has it. A line that standard error does
+    not take is lost, and nothing else with it.
     """
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -35,7 +37,7 @@ def start_log(form: LogForm = LogForm.JSON) -> None:
     structlog.configure(
         processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Output(sys.stderr))),
     )
     handler = logging.StreamHandler(sys.stderr)
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
@@ -45,6 +47,28 @@ def start_log(form: LogForm = LogForm.JSON) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _Output:
+    """Takes every line: the disk may be full, and whoever read the log may have gone.
+
+    Libraries' lines need none: `logging` lets no handler's failure reach who logs.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what can be written; a stream that is full keeps some for later."""
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.write(text)
+
+    def flush(self) -> None:
+        """Do the same with what is left."""
+        if self._stream is not None:
+            with suppress(OSError):
+                self._stream.flush()
 
 
 _RENDERING: dict[LogForm, list[Processor]] = {

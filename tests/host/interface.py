@@ -138,11 +138,7 @@ class Interface:
         """Start it, as an argument of the command `within` if there is one."""
         already = self.said().count('"event": "ready"')
         with self.log.open("ab") as log:
-            self.process = start(
-                [*within, _PLACE / "carnet-host", "--config", self.config, "serve",
-                 "--pin-file", self.directory / "pin"],
-                os.environ | extra, log,
-            )  # fmt: skip
+            self.begin(log, *within, **extra)
 
         def is_ready():
             if self.process.poll() is not None:
@@ -150,6 +146,14 @@ class Interface:
             return self.said().count('"event": "ready"') > already
 
         wait_until(is_ready, "carnet-host to be ready", 60)
+
+    def begin(self, log, *within, **extra):
+        """Do so, and wait for nothing; `log` is a file that it writes to."""
+        self.process = start(
+            [*within, _PLACE / "carnet-host", "--config", self.config, "serve",
+             "--pin-file", self.directory / "pin"],
+            os.environ | extra, log,
+        )  # fmt: skip
 
     def stop(self):
         if self.process is not None and self.process.poll() is None:

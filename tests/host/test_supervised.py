@@ -125,3 +125,15 @@ def test_it_says_that_it_stops(host, heard):
     host.stop()
     heard.until("STOPPING=1")
     assert host.process.returncode == 0
+
+
+def test_it_answers_and_ends_well_where_its_log_takes_nothing(host, heard):
+    """As on a disk that is full."""
+    host.stop()
+    with Path("/dev/full").open("wb") as full:
+        host.begin(full, *CONFINED, **heard.environment)
+    heard.until("READY=1")
+    sealed, _ = next_request(host)
+    assert [send(host, b"nothing"), send(host, sealed)] == [403, 200]
+    host.stop()
+    assert host.process.returncode == 0

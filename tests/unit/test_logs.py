@@ -32,6 +32,19 @@ except ValueError:
 """
 
 
+UNHEARD = """
+import logging, os, structlog
+from carnet.observation import LogForm
+from carnet.service import start_log
+start_log(LogForm("{form}"))
+for _ in range(100):
+    structlog.get_logger().info("opened", colour="blue" * 50)
+    logging.getLogger("asyncio").error("a library's words")
+print("went on", flush=True)
+os._exit(0)
+"""
+
+
 def said(script, form):
     done = subprocess.run(
         [sys.executable, "-c", script.format(form=form)], capture_output=True, text=True, check=True
@@ -56,6 +69,20 @@ def test_people_get_text():
     assert all("request_id=0badcafe" in line for line in lines)
     with pytest.raises(ValueError, match="line 1 column"):
         json.loads(lines[0])
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("into", ["2>/dev/full", "2>&-", "2> >(:)"])
+def test_whoever_logs_goes_on_where_the_log_takes_nothing(form, into):
+    """The disk is full, there is no standard error, or who read it has gone."""
+    script = UNHEARD.format(form=form)
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {into}', "bash", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "went on\n"
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
