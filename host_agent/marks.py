@@ -34,6 +34,11 @@ class Marks:
             raise
         self._witness.learn(head)
 
+    @property
+    def newest(self) -> int:
+        """The number of the record that the HSM remembers, as it was last seen; 0: of none."""
+        return self._witness.head.number if self._witness.head else 0
+
     async def keep(self, signed: bytes) -> None:
         """Keep a signed head, unless a newer one is kept already; raises TokenError."""
         await self._hsm.do(lambda session: keep_mark(session, signed))

@@ -97,8 +97,9 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
     Raises UsageError if the Key Database is older than the HSM knows, TokenError if the
     token fails.
     """
-    check_not_older(database, session)
-    _mark(database, session, agent, keep_mark)
+    seen = newest_seen(session)
+    check_holds(database, seen)
+    _mark(database, session, agent, keep_mark, seen.number if seen else 0)
 
 
 def keep_mark(session: TokenSession, signed: bytes) -> None:
@@ -119,10 +120,11 @@ def _mark(
     session: TokenSession,
     agent: str,
     write: Callable[[TokenSession, bytes], None],
+    marked: int | None = None,
 ) -> None:
     have_accounts_key(database, session)
     with transaction(database.engine) as connection:
-        head = next_head(connection, schema.audit, schema.audit_heads, agent)
+        head = next_head(connection, schema.audit, schema.audit_heads, agent, marked)
         if head is None:
             return
         signed = sign_document(head, lambda digest: sign_accounts(session, digest))

@@ -287,6 +287,7 @@ async def _serve(
             hsm.sign_head,
             marks.keep,
             marks.check,
+            lambda: marks.newest,
         )
         try:
             await service.take_up_unanswered()

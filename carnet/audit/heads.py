@@ -33,15 +33,22 @@ def heads_table(metadata: MetaData) -> Table:
 
 
 def next_head(
-    connection: Connection, table: Table, heads: Table, agent: str
+    connection: Connection, table: Table, heads: Table, agent: str, marked: int | None = None
 ) -> AccountsHead | None:
-    """Return the newest record as a head to be signed; None if it is signed already."""
+    """Return the newest record as a head to be signed; None if it is signed already.
+
+    `marked` is the number of the newest head that is also kept outside of the database, by
+    whoever does so: one that is behind signs, though another process may have signed.
+    """
     newest = connection.execute(
         select(table.c.number, table.c.digest, now().label("at"))
         .order_by(table.c.number.desc())
         .limit(1)
     ).first()
-    if newest is None or _is_signed(connection, heads, newest.number):
+    if newest is None:
+        return None
+    is_marked = marked is None or marked >= newest.number
+    if is_marked and _is_signed(connection, heads, newest.number):
         return None
     return AccountsHead(
         version=1, agent=agent, number=newest.number, digest=newest.digest, signed_at=newest.at

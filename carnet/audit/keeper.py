@@ -36,6 +36,8 @@ class HeadKeeper:
     """Is told of each signed head once it is durable."""
     check: Callable[[], Awaitable[None]] | None = None
     """Raises CarnetError where nothing of this database may be signed now; asked each time."""
+    marked: Callable[[], int] | None = None
+    """Tells up to which record `kept` was told of heads, by this process or another."""
 
     async def run(self) -> None:
         """Sign whenever there is something new to sign, for ever."""
@@ -67,7 +69,8 @@ class HeadKeeper:
 
     def _next(self) -> AccountsHead | None:
         with transaction(self.engine) as connection:
-            return next_head(connection, self.records, self.heads, self.agent)
+            marked = self.marked() if self.marked else None
+            return next_head(connection, self.records, self.heads, self.agent, marked)
 
     def _keep(self, number: int, signed: bytes) -> None:
         with transaction(self.engine) as connection:

@@ -1,10 +1,11 @@
-"""What the traveller's token does for a request, in a process that sees it."""
+"""What the traveller's token does for a request, and what an HSM remembers, in its own process."""
 
 import secrets
 
 from carnet.token.onetime import OneTimeKeys
 from carnet.wire.envelope import open_response, parse_envelope, seal_request
 from carnet.wire.suites import P256
+from host_agent.rollback import newest_seen
 from tests.provisioning import tokens
 from tests.unit.examples import make_request
 
@@ -26,3 +27,9 @@ def open_answer(pin, sealed, answer):
         key = OneTimeKeys(session).private_key(envelope.key_id)
         response = open_response(answer, envelope, key.pair.public_key, key)
         return response.request_id, response.session_key
+
+
+def mark(pin):
+    """Return the number of the record that an HSM remembers as the newest."""
+    with tokens._session(pin) as session:
+        return newest_seen(session).number

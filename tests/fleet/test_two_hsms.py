@@ -15,6 +15,7 @@ from tests.fleet.test_concurrency import accounts
 from tests.fleet.test_fleet import PATIENCE
 from tests.fleet.traveller import send_one, send_until_answered
 from tests.fleet.two_hsms import PAIRS, TwoHsms
+from tests.host.put_back import newest
 from tests.target.certificates import Authority
 
 
@@ -125,6 +126,16 @@ def test_what_the_first_left_the_second_takes_up_on_its_own_hsm(fleet, hosts):
     wait_until(lambda: owed(other) == set(), "the first to burn its copy", PATIENCE)
     assert key_id.hex() not in fleet.held(0) | fleet.held(1)
     assert send_one(dying.url, request).body == reply.body
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_an_hsm_remembers_what_the_other_one_has_signed(fleet):
+    """Or a database put back to before would be served where that one was the quicker."""
+    first, second = fleet.processes
+    assert first.run_with_pin("import", str(fleet.batches[0])).returncode == 0
+    second.start()
+    second.stop()
+    assert fleet.mark(1) == newest(fleet.place)
 
 
 def test_the_accounts_are_verified_by_the_keys_of_both(fleet, hosts, directory):

@@ -58,6 +58,10 @@ class TwoHsms(Fleet):
         place = self.workplace.traveller
         return self.workplace.on(place, on_token.open_answer, SECRETS["pin"], sealed, answer)
 
+    def mark(self, number):
+        """Return the number of the record that the HSM of that number remembers as the newest."""
+        return self.workplace.on(self.homes[number], on_token.mark, tokens.HOST_PIN)
+
     def held(self, number):
         """Return the key_ids of pairs of which the HSM of that number has anything at all."""
         home = self.homes[number]

@@ -5,7 +5,7 @@ from threading import Thread
 
 import pytest
 
-from carnet.audit.heads import next_head
+from carnet.audit.heads import keep_head, newest_head, next_head
 from carnet.database import transaction
 from carnet.errors import UsageError
 from carnet.token import longterm
@@ -101,6 +101,20 @@ def test_of_two_processes_that_sign_at_an_hsm_the_newer_mark_stays(tmp_path, ses
         advance_mark(database, session, "office")
         keep_mark(session, signed)
     assert newest_seen(session).number == slow.number + 1
+
+
+def test_an_hsm_remembers_what_another_hsm_of_the_same_host_has_signed(tmp_path, session):
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as database:
+        advance_mark(database, session, "office")
+        database.add_pairs([new_pair(SoftwareKey())])
+        with transaction(database.engine) as connection:
+            head = next_head(connection, schema.audit, schema.audit_heads, "office")
+            signed = sign_document(head, SoftwareKey().sign)
+            keep_head(connection, schema.audit_heads, head.number, signed)
+        advance_mark(database, session, "office")
+        with transaction(database.engine) as connection:
+            assert newest_head(connection, schema.audit_heads) == signed
+    assert newest_seen(session).number == head.number
 
 
 def test_no_mark_is_written_over_by_an_older_database(spent_since, session):
