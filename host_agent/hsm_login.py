@@ -26,10 +26,10 @@ def find_hsm(section: TokenSection) -> Token:
     return _module(section).choose(section.token)
 
 
-def _module(section: TokenSection) -> Module:
+def _module(section: TokenSection, *, again: bool = False) -> Module:
     if section.module is None:
         use_default()
-    keep_tokens()
+    keep_tokens(again=again)
     return load_module(find_module(section.module))
 
 
@@ -131,7 +131,9 @@ class HsmLogin:
         return self._open
 
     def _same_token(self) -> Token:
-        present = [(token, token.info) for token in _module(self._section).present()]
+        # Another program may have been killed meanwhile as SoftHSM2 wrote the token's file.
+        module = _module(self._section, again=True)
+        present = [(token, token.info) for token in module.present()]
         for token, info in present:
             if info.initialised and info.serial == self._serial:
                 return token

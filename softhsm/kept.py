@@ -29,8 +29,8 @@ def keep_tokens(*, again: bool = False) -> None:
     """Have a copy of each token's file; put it back where SoftHSM2 has left none to read.
 
     Once a process, before SoftHSM2 is loaded: to close such a file lets go of the locks
-    that SoftHSM2 has on it in this process. `again`: after a PIN was changed, when no
-    session is open, so that the copy does not open under the old one.
+    that SoftHSM2 has on it in this process. `again`, when no session is open: after a PIN
+    was changed, so that the copy does not open under the old one, or where a token is gone.
 
     A token whose file is damaged and has no copy is named on standard error where there
     are others, which SoftHSM2 shows without it. Raises TokenError where there are none,

@@ -6,6 +6,7 @@ C_Logout behind the Host's back, and by a lock on its files that makes it hang.
 
 import asyncio
 import ctypes
+import os
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from host_agent import hsm as service
 from host_agent.config import TokenSection
 from host_agent.hsm import HsmAwayError, HsmSilentError, open_hsm
 from host_agent.hsm_states import State
+from softhsm.places import directories_of
 from tests.host.elsewhere import NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
 from tests.token.helpers import PIN, SO_PIN, Pairing
 from tests.unit.examples import make_request
@@ -176,6 +178,22 @@ def test_a_token_that_is_taken_away_is_looked_for_until_it_is_back(office):
                 await works(hsm, office, 0)
             assert not back.is_set()
             office.put_back()
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+def test_a_token_whose_file_was_emptied_meanwhile_comes_back(office):
+    """By another program, which was killed as SoftHSM2 wrote it at a login."""
+    (place,) = directories_of(office.serial)
+
+    async def main():
+        async with at_service() as (hsm, back):
+            close_all_sessions(office)
+            os.truncate(place / "token.object", 0)
+            with pytest.raises(TokenError):
+                await works(hsm, office, 0)
             await until(back)
             await works(hsm, office, 0)
 
