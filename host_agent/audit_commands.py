@@ -12,6 +12,7 @@ from carnet.audit import commands as shared
 from carnet.audit import read
 from carnet.audit.heads import examine, newest_head
 from carnet.audit.showing import Choice
+from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import read_small
 from carnet.token.accounts import accounts_key, read_marks
@@ -50,7 +51,7 @@ def show(
     database_of = open_database(configuration.load(path))
     wanted = {_request_id(request_id)} if request_id else set()
     with database_of as database, database.begin() as connection:
-        with shared.readable():
+        with readable():
             hers = set(database.request_ids(user)) if user else set()
         choice = Choice(None if request_id else user, wanted or hers, event, until)
         shared.show_records(read(connection, schema.audit, since=since), choice, as_json=as_json)
@@ -85,7 +86,7 @@ def verify(
         with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
             trusted = [accounts_key(session)]
             kept += read_marks(session)
-    with open_database(config) as database, database.begin() as connection, shared.readable():
+    with open_database(config) as database, database.begin() as connection, readable():
         found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
     shared.report(found, as_json=as_json)
 
@@ -131,7 +132,7 @@ def explain_(path: Path, request_id: str, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
     wanted = _request_id(request_id)
     database_of = open_database(configuration.load(path))
-    with database_of as database, database.begin() as connection, shared.readable():
+    with database_of as database, database.begin() as connection, readable():
         chains = [
             list(explain(row, read(connection, schema.audit)))
             for row in database.requests_by_id(wanted)

@@ -5,21 +5,19 @@ import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from carnet import VERSION, console, crash, serials
 from carnet.arguments import REASON
 from carnet.config import parse_config
+from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from carnet.lazy import LazyGroup
 from host_agent import config as configuration
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
-
-if TYPE_CHECKING:
-    from host_agent.keydb import BatchKey
 
 
 @click.group(
@@ -161,41 +159,21 @@ def keys(path: Path, user: str | None, state: str | None, batches: bool, as_json
     Private keys whose destruction is still owed are listed one by one. What an import that
     was cut off left on an HSM is counted; import the batch again, or run `carnet-host sweep`.
     """
-    from carnet.wire.envelope import SPLIT
-    from host_agent.keydb import DESTRUCTION_OWED, OWED
+    from host_agent import listing
 
-    with open_database(configuration.load(path)) as database:
+    found: list[Any]
+    with open_database(configuration.load(path)) as database, readable():
         if batches:
-            _list_batches(database.batch_keys(), as_json)
-            return
-        if as_json:
-            pairs = [dict(row) for row in database.pairs(user, state)]
-            for pair in pairs:
-                del pair["public_key"]
-            console.print_json(pairs)
-            return
-        for count in database.count(user, state):
-            where = count.custody if count.custody == SPLIT else count.key_store
-            click.echo(f"{count.user_id}  {count.state}  {count.pairs}  {where}")
-        for row in database.pairs(user, OWED) if state in (None, OWED) else ():
-            click.echo(f"{row['user_id']}  {row['key_id'].hex()}  destruction owed")
-        for each in database.batch_keys() if user is None and state in (None, OWED) else ():
-            if each.state == DESTRUCTION_OWED:
-                click.echo(_of_batch(each))
-        for left in database.leftovers() if user is None and state is None else ():
-            click.echo(f"hsm {left.hsm_serial}  {left.keys} private keys  import not finished")
-
-
-def _list_batches(batch_keys: "list[BatchKey]", as_json: bool) -> None:
+            found = listing.batches(database) if as_json else listing.batch_lines(database)
+        elif as_json:
+            found = listing.pairs(database, user, state)
+        else:
+            found = list(listing.lines(database, user, state))
     if as_json:
-        console.print_json([{**vars(each), "state": each.state} for each in batch_keys])
+        console.print_json(found)
         return
-    for each in batch_keys:
-        click.echo(_of_batch(each))
-
-
-def _of_batch(key: "BatchKey") -> str:
-    return f"batch {key.batch_id.hex()}  token {key.token_serial}  {key.pairs} pairs  {key.state}"
+    for line in found:
+        click.echo(line)
 
 
 @cli.command()
@@ -225,7 +203,7 @@ def revoke(
     if token_serial is not None and not serials.is_own(token_serial):
         raise UsageError(serials.NOBODYS)
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
-    with open_database(configuration.load(path)) as database:
+    with open_database(configuration.load(path)) as database, readable():
         revoked = database.revoke(reason, **values)
         crash.reach("host.revoked")
         tunnels = database.revoke_tunnels(reason, **values)

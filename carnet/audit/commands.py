@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +12,7 @@ from carnet.audit import responsibility, showing
 from carnet.audit.chain import AuditRecord
 from carnet.audit.heads import Examination
 from carnet.console import print_json, print_table, require_output
+from carnet.database.reading import readable
 from carnet.durations import parse_duration
 from carnet.errors import CarnetError, UsageError
 from carnet.files import open_regular, read_small
@@ -58,22 +58,6 @@ witness_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A signed head that was kept elsewhere (`audit head`), to compare with.",
 )
-
-
-@contextmanager
-def readable() -> Iterator[None]:
-    """Say in one sentence that a value is of no kind that was ever written; raises CarnetError.
-
-    For what reads the database and nothing else: what it says must not be said of a mistake
-    in an argument, or of an output that takes nothing.
-    """
-    try:
-        yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CarnetError(
-            f"The database was changed: it holds what was never written ({error}); keep it, and "
-            f"compare it with a backup."
-        ) from error
 
 
 def show_records(records: Iterable[AuditRecord], choice: showing.Choice, *, as_json: bool) -> None:

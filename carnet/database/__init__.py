@@ -61,6 +61,12 @@ def _migrated(engine: Engine, package: str) -> Engine:
 
 
 def _cannot(place: Place, error: Exception) -> str:
+    cause = getattr(error, "orig", None)
+    if sqlite.is_busy(cause) or postgresql.is_busy(cause):
+        return (
+            f"The database {place} is being written by another program, such as an import of many "
+            f"pairs; wait until that is over, and try again."
+        )
     reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
     return f"Cannot use the database {place}: {str(reason).splitlines()[0]}; {place.advice}."
 

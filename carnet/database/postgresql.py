@@ -17,6 +17,9 @@ from carnet.files import read_private
 _LOCK = int.from_bytes(b"carnet")
 """The advisory lock of whoever may write; locks of other databases do not matter."""
 
+_LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's manual, appendix A."""
+
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
 _CONNECT = {
@@ -68,6 +71,11 @@ def connect_arguments(place: PostgresPlace) -> dict[str, Any]:
     if not (host in _LOCAL or host.startswith("/") or "sslmode" in place.url.query):
         arguments["sslmode"] = "verify-full"
     return arguments
+
+
+def is_busy(error: BaseException | None) -> bool:
+    """Tell whether a statement failed because others held the lock for too long."""
+    return getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 def _on_connect(connection: Any, _: Any) -> None:

@@ -72,13 +72,19 @@ def empty_log(engine: Engine) -> bool:
         raise DatabaseError(None, None, error) from error
 
 
+def is_busy(error: BaseException | None) -> bool:
+    """Tell whether a statement failed because others held the lock for too long."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & _PRIMARY in _IN_THE_WAY
+
+
 def _checkpoint(cursor: Any) -> bool:
     """Return whether somebody was in the way; raises sqlite3.Error."""
     cursor.execute("PRAGMA busy_timeout=0")
     try:
         busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & _PRIMARY not in _IN_THE_WAY:
+        if not is_busy(error):
             raise
         return True
     finally:

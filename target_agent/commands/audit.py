@@ -13,6 +13,7 @@ from carnet.audit.heads import examine, newest_head
 from carnet.audit.responsibility import Link
 from carnet.audit.showing import Choice
 from carnet.database import for_reading, transaction
+from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import read_small
 from target_agent.commands.local import REQUEST_ID, USER, Local, json_option, pass_local
@@ -55,7 +56,7 @@ def show(
 
 
 def _requests_of(engine: Engine, user: str) -> frozenset[bytes]:
-    with shared.readable():
+    with readable():
         return frozenset(each.request_id for each in Records(engine).all() if each.user_id == user)
 
 
@@ -76,7 +77,7 @@ def verify(
     """Check that no record was changed, moved, dropped or cut off."""
     kept = shared.read_witnesses(witnesses)
     keys = [_public_key(path) for path in (local.config.link.certificate, *certificates)]
-    with local.database() as engine, transaction(engine) as connection, shared.readable():
+    with local.database() as engine, transaction(engine) as connection, readable():
         found = examine(connection, audit_table, audit_heads, keys, kept)
     shared.report(found, as_json=as_json)
 
@@ -105,7 +106,7 @@ def head(local: Local) -> None:
 @pass_local
 def explain_(local: Local, request_id: bytes, as_json: bool) -> None:
     """Show the chain of responsibility, from the request to its tunnel."""
-    with local.database() as engine, shared.readable():
+    with local.database() as engine, readable():
         record = Records(engine).find(request_id)
         chain = _chain(engine, record) if record is not None else None
     if chain is None:

@@ -7,6 +7,7 @@ import click
 from rich.table import Column, Table
 
 from carnet.console import print_json, print_table
+from carnet.database.reading import readable
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Driver, TunnelStatus
@@ -51,7 +52,7 @@ def tunnels() -> None:
 @pass_local
 def list_(local: Local, everything: bool, as_json: bool) -> None:
     """List the tunnels that are prepared or established."""
-    with local.database() as engine:
+    with local.database() as engine, readable():
         records = Records(engine)
         found = records.all() if everything else records.live()
     live = _live(local, found)

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from carnet import audit
 from carnet.audit.chain import follow
+from carnet.database import postgresql, sqlite
 from carnet.errors import UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
@@ -88,6 +89,21 @@ def test_a_database_that_fails_later_is_said_in_one_sentence(place, database, pa
             again.unanswered()
 
     with pytest.raises(UsageError, match="Cannot use the database"):
+        use()
+
+
+def test_whoever_has_waited_too_long_for_an_import_is_told_to_wait_for_its_end(
+    place, database, pair, monkeypatch
+):
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0)
+    impatient = postgresql._SESSION.replace("'lock_timeout', '30s'", "'lock_timeout', '1ms'")
+    monkeypatch.setattr(postgresql, "_SESSION", impatient)
+
+    def use():
+        with KeyDatabase.opened(place) as again:
+            again.revoke("stolen", key_id=key_of(pair))
+
+    with database.engine.begin(), pytest.raises(UsageError, match=r"an import .* try again"):
         use()
 
 

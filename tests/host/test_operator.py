@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from carnet.audit.chain import follow
 from carnet.database.place import FilePlace
-from carnet.errors import UsageError
+from carnet.errors import CarnetError, UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
@@ -203,3 +203,13 @@ def test_init_writes_nothing_that_the_next_command_refuses(tmp_path, options):
             standalone_mode=False,
         )  # fmt: skip
     assert not path.exists()
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_database_that_was_changed_is_said_in_a_sentence(carnet_host, database, pair):
+    """SQLite keeps whatever it is given: a text where there were bytes."""
+    database.revoke("a test", key_id=id_of(pair))
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE key_pairs SET key_id = label")
+    with pytest.raises(CarnetError, match="it holds what was never written"):
+        carnet_host("keys")
