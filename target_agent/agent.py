@@ -298,15 +298,18 @@ class Agent:
         await self._feed_all((gone - up) | unfinished, Over(reason))
         await self._feed_all((up & self._live.keys()) - standing, CameUp())
         await self._let_through(statuses)
-        keep = frozenset(tunnel_name(each) for each in self._live)
         withheld = self._parts.pools.stranded
-        swept = await asyncio.to_thread(self._parts.driver.sweep, keep)
+        swept = await asyncio.to_thread(self._parts.driver.sweep, self._names_of_live)
         self._parts.pools.free(withheld)
-        # What was prepared while the sweep went on may have been swept with the rest.
+        # One of the same Request ID may have been prepared while what it left was swept.
         lost = {_request_id_of(name) for name in swept} & self._live.keys()
         await self._feed_all(lost, Over(reason))
         self._stranded -= stranded
         log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
+
+    def _names_of_live(self) -> frozenset[str]:
+        """Return the tunnels to be kept, from whichever thread; a copy cannot change meanwhile."""
+        return frozenset(map(tunnel_name, self._live.copy()))
 
     async def _let_through(self, statuses: list[TunnelStatus]) -> None:
         """Open the gate for the sessions that stand; it was shut when this service began."""

@@ -8,7 +8,7 @@ in clear; a sweep takes those away that nobody keeps.
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -62,16 +62,19 @@ def remove(esp_reqid: int) -> None:
 
     Raises IPsecError if the kernel keeps some.
     """
-    _remove(lambda policy: policy.reqid == esp_reqid)
+    _remove([policy for policy in _installed() if policy.reqid == esp_reqid])
 
 
-def sweep(keep: Iterable[int]) -> None:
-    """Take out those of every bundle but these, named by the request id of the ESP half.
+def sweep(keep: Callable[[], Collection[int]]) -> None:
+    """Take out every bundle but those of keep(), named by the request id of the ESP half.
+
+    That is asked once they are listed: what is tied together meanwhile stays.
 
     Raises IPsecError if the kernel keeps some.
     """
-    kept = set(keep)
-    _remove(lambda policy: policy.reqid not in kept)
+    installed = _installed()
+    kept = keep()
+    _remove([policy for policy in installed if policy.reqid not in kept])
 
 
 def directions(esp_reqid: int) -> frozenset[str]:
@@ -114,8 +117,7 @@ def _route(bundle: Bundle, here: str, there: str, interface: str) -> str:
     return f"route replace {there} dev {interface}{source} proto {protocol}"
 
 
-def _remove(is_meant: Callable[[_Policy], bool]) -> None:
-    doomed = list(filter(is_meant, _installed()))
+def _remove(doomed: Collection[_Policy]) -> None:
     if not doomed:
         return
     lines = [

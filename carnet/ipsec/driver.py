@@ -1,6 +1,6 @@
 """The one interface behind which each IPsec implementation stands."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -69,6 +69,10 @@ class TunnelEvent:
     change: Change
 
 
+Keep = Callable[[], frozenset[str]]
+"""Which tunnels are to be kept, at the moment of asking; asked from the sweep's thread."""
+
+
 class Driver(Protocol):
     """One IPsec implementation on this machine.
 
@@ -129,8 +133,11 @@ class Driver(Protocol):
     def installed(self) -> frozenset[str]:
         """Return the names of all that is ours in the daemon, live or waiting."""
 
-    def sweep(self, keep: frozenset[str]) -> list[str]:
-        """Remove whatever of ours is not to be kept; return the names removed."""
+    def sweep(self, keep: Keep) -> list[str]:
+        """Remove whatever of ours is not to be kept; return the names removed.
+
+        What is there is listed before `keep` is asked: what is installed meanwhile stays.
+        """
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.

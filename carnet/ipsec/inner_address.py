@@ -6,7 +6,7 @@ without a gateway: without the tunnel's policies, they lead nowhere.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -60,10 +60,14 @@ def remove(address: str) -> None:
         ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
-def sweep(keep: Iterable[str]) -> None:
-    """Take away the virtual addresses of ours but these, with their routes."""
-    kept = set(keep)
-    _remove(route for route in _installed() if route.source not in kept)
+def sweep(keep: Callable[[], Collection[str]]) -> None:
+    """Take away the virtual addresses of ours, with their routes, but those of keep().
+
+    That is asked once they are listed: what is set meanwhile stays.
+    """
+    installed = _installed()
+    kept = keep()
+    _remove(route for route in installed if route.source not in kept)
 
 
 def _remove(routes: Iterable[_Route]) -> None:

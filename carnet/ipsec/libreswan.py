@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -14,7 +14,7 @@ from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
-from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import interface_towards
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
@@ -197,15 +197,19 @@ class Libreswan:
         """Return the names of all that is ours in the daemon, whole or in pieces."""
         return frozenset(self._tunnels()) | self._tools.names()
 
-    def sweep(self, keep: frozenset[str]) -> list[str]:
+    def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
-        doomed = sorted(self.installed() - keep)
+        installed = self.installed()
+        doomed = sorted(installed - keep())
         for name in doomed:
             self.down(name)
-        heads = (self._head_of(name) for name in keep)
         leftovers.sweep(listener(self._socket), self._status())
-        inner_address.sweep(head.virtual_address for head in heads if head and head.virtual_address)
+        inner_address.sweep(lambda: self._addresses_of(keep()))
         return doomed
+
+    def _addresses_of(self, names: Iterable[str]) -> set[str]:
+        heads = map(self._head_of, names)
+        return {head.virtual_address for head in heads if head and head.virtual_address}
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.

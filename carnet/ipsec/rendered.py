@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from carnet.errors import IPsecError
-from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import TunnelSpec
 
 
@@ -57,7 +57,7 @@ class RenderingDriver:
         """Raise IPsecError."""
         self._refuse()
 
-    def sweep(self, keep: frozenset[str]) -> list[str]:
+    def sweep(self, keep: Keep) -> list[str]:
         """Raise IPsecError."""
         self._refuse()
 

@@ -27,7 +27,7 @@ from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
-from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
@@ -339,15 +339,19 @@ class StrongSwan:
         listed = self._connections().items()
         return {tunnel_of(name): connection["remote_addrs"] for name, connection in listed}
 
-    def sweep(self, keep: frozenset[str]) -> list[str]:
+    def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
-        doomed = sorted(self.installed() - keep)
+        installed = self.installed()
+        doomed = sorted(installed - keep())
         for name in doomed:
             self.down(name)
-        bundles.sweep(reqids(name)[0] for name in keep)
-        kept = {name: each for name, each in self._connections().items() if name in keep}
-        inner_address.sweep(_own_addresses(kept))
+        bundles.sweep(lambda: {reqids(name)[0] for name in keep()})
+        inner_address.sweep(lambda: self._own_addresses_of(keep()))
         return doomed
+
+    def _own_addresses_of(self, names: frozenset[str]) -> list[str]:
+        loaded = self._connections().items()
+        return _own_addresses({name: each for name, each in loaded if name in names})
 
     def installed(self) -> frozenset[str]:
         """Return the names of all that is ours in the daemon, whole or in pieces."""

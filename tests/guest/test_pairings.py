@@ -192,7 +192,7 @@ def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
     newer = fresh("10.99.0.8")
     connect(world, both, newer)
     with world.client.network():
-        assert both[0].sweep(frozenset({newer.name})) == [ends.name]
+        assert both[0].sweep(lambda: frozenset({newer.name})) == [ends.name]
     assert "10.99.0.7" not in addresses(world.client)
     assert keyed(world.client) == 2
     assert fetch(world.client, BY_VERSION[4].server)

@@ -265,9 +265,9 @@ def test_policies_outlive_the_daemon_and_are_swept(client, target):
     assert f"priority {bundle.PRIORITY}" in policies(client)
     client.charon.start()
     with inside(client):
-        client.driver.sweep(frozenset({ends.name}))
+        client.driver.sweep(lambda: frozenset({ends.name}))
         assert bundle.directions(reqids(ends.name)[0])
-        client.driver.sweep(frozenset())
+        client.driver.sweep(frozenset)
     assert f"priority {bundle.PRIORITY}" not in policies(client)
     end(target, ends.name)
 

@@ -68,13 +68,13 @@ def charons(world: World, lane: Lane) -> tuple[Gateway, Gateway]:
 @pytest.fixture
 def client(charons: tuple[Gateway, Gateway]) -> Iterator[Gateway]:
     yield charons[0]
-    charons[0].driver.sweep(frozenset())
+    charons[0].driver.sweep(frozenset)
 
 
 @pytest.fixture
 def target(charons: tuple[Gateway, Gateway]) -> Iterator[Gateway]:
     yield charons[1]
-    charons[1].driver.sweep(frozenset())
+    charons[1].driver.sweep(frozenset)
 
 
 @dataclass(frozen=True)

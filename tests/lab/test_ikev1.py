@@ -94,7 +94,7 @@ def test_what_a_client_has_set_herself_is_swept_after_her_daemon_was_killed(clie
     assert addresses_inside(client) == ["10.99.0.7"]
     client.charon.start()
     with client.machine.network():
-        client.driver.sweep(frozenset())
+        client.driver.sweep(frozenset)
     assert addresses_inside(client) == []
 
 

@@ -230,11 +230,18 @@ def test_sweep_removes_ours_and_keeps_the_rest(client, target):
     with client.session() as session:
         session.load_conn(foreign)
         session.load_shared({"id": f"{half.name}/ppk", "type": "ppk", "data": half.client.ppk})
-    assert client.driver.sweep(frozenset({kept.name})) == sorted([swept.name, half.name])
+    newest = two_ends(virtual_address="10.99.0.9")
+
+    def keep():
+        """Another is installed as soon as it was said what is to be kept."""
+        client.driver.install(newest.client)
+        return frozenset({kept.name})
+
+    assert client.driver.sweep(keep) == sorted([swept.name, half.name])
     assert [tunnel.name for tunnel in client.driver.status()] == [kept.name]
     with client.session() as session:
-        assert text(session.get_conns())["conns"] == [kept.name, "foreign"]
-        assert text(session.get_shared())["keys"] == [kept.name]
+        assert text(session.get_conns())["conns"] == [kept.name, "foreign", newest.name]
+        assert set(text(session.get_shared())["keys"]) == {kept.name, newest.name}
         session.unload_conn({"name": "foreign"})
 
 

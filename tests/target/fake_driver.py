@@ -120,7 +120,8 @@ class FakeDriver:
 
     def sweep(self, keep):
         self._answer("sweep")
-        doomed = sorted(set(self.specs) - keep)
+        installed = set(self.specs)
+        doomed = sorted(installed - keep())
         for name in doomed:
             self._drop(name)
         self.swept += doomed

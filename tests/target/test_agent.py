@@ -589,6 +589,31 @@ def test_a_tunnel_without_a_record_is_swept_at_the_start(with_agent, driver, ask
     assert driver.installs[0].psk != driver.installs[1].psk
 
 
+def test_a_tunnel_that_is_prepared_while_it_is_swept_stays(with_agent, driver, ask, monkeypatch):
+    """Whatever else is in the daemon is swept, just as the tunnel is being prepared."""
+    swept, real_sweep = threading.Event(), driver.sweep
+
+    async def body(agent):
+        def sweep(keep):
+            asking = asyncio.run_coroutine_threadsafe(agent.answer(ask(), "office"), loop)
+            assert asking.result(20).outcome == "granted"
+            done = real_sweep(keep)
+            swept.set()
+            return done
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(driver, "sweep", sweep)
+        driver.specs["carnet-left-behind"] = None
+        driver.close()  # it is watched anew, and swept
+        assert await asyncio.to_thread(swept.wait, 20)
+        (record,) = agent.records.live()
+        async with agent._comparing:
+            assert list(driver.specs) == [tunnel_name(record.request_id)]
+            assert agent.records.find(record.request_id).state == "prepared"
+
+    with_agent(body)
+
+
 def test_a_start_without_a_daemon_waits_for_it(with_agent, driver, ask):
     answering = with_agent(lambda agent: established(agent, driver, ask()))
     driver.crashes()

@@ -11,7 +11,7 @@ import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import Closed
-from carnet.ipsec.driver import Capabilities, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.place import DEFAULT_SOCKET
 from carnet.ipsec.inside.resolv_conf import ResolvConf
@@ -138,9 +138,10 @@ class HelperDriver:
         """Return the names of all that is the caller's."""
         return frozenset(self._link.ask(say.Installed(), list[str]))
 
-    def sweep(self, keep: frozenset[str]) -> list[str]:
+    def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of the caller's is not to be kept."""
-        doomed = sorted(self.installed() - keep)
+        installed = self.installed()
+        doomed = sorted(installed - keep())
         for name in doomed:
             self.down(name)
         return doomed
