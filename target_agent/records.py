@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import audit
-from carnet.database import transaction
+from carnet.database import for_reading, transaction
 from carnet.wire import cbor
 from carnet.wire.control import (
     MAX_CONTROL,
@@ -216,12 +216,12 @@ class Records:
             .order_by(tunnels.c.ended_number)
             .limit(MAX_ENDED)
         )
-        with transaction(self._engine) as connection:
+        with for_reading(self._engine).begin() as connection:
             return tuple(_ended(row) for row in connection.execute(query))
 
     def _read(self, *conditions: Any) -> list[TunnelRecord]:
         query = select(tunnels).where(*conditions).order_by(tunnels.c.answered_at)
-        with transaction(self._engine) as connection:
+        with for_reading(self._engine).begin() as connection:
             return [TunnelRecord(**row) for row in connection.execute(query).mappings()]
 
 

@@ -36,7 +36,14 @@ from carnet.ipsec.strongswan_limits import (
     carried,
     refuse_what_cannot_be_carried,
 )
-from carnet.ipsec.strongswan_parts import Part, is_ours, parts, reqids, tunnel_of
+from carnet.ipsec.strongswan_parts import (
+    Part,
+    connection_names,
+    is_ours,
+    parts,
+    reqids,
+    tunnel_of,
+)
 from carnet.ipsec.vici_link import (
     ANSWER_TIME_LIMIT,
     Events,
@@ -120,16 +127,15 @@ class StrongSwan:
             for connection in messages.connections(spec):
                 session.load_conn(connection)
 
-    def _awaited_in_main_mode(self) -> list[str]:
-        """Return which connections anybody may come by with IKEv1, ours or not."""
-        listed = self._connections().items()
+    def _awaited_in_main_mode(self, *names: str) -> list[str]:
+        """Return by which connections anybody may come with IKEv1: of these, or of all."""
+        listed = self._connections(*names).items()
         return [name for name, conn in listed if reports.is_open_main_mode(conn)]
 
-    def _connections(self, name: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return how the daemon lists its connections, by name, or the named one alone."""
-        wanted = {"ike": name} if name else {}
+    def _connections(self, *names: str) -> dict[str, dict[str, Any]]:
+        """Return how the daemon lists its connections, by name: these, or all."""
         with self._session() as session:
-            listed = [text(each) for each in session.list_conns(wanted)]
+            listed = [text(c) for each in _wanted(names) for c in session.list_conns(each)]
         return {name: connection for each in listed for name, connection in each.items()}
 
     def _session(self) -> AbstractContextManager[Session]:
@@ -219,7 +225,7 @@ class StrongSwan:
             tie = reports.bundle(spec, live)
             if tie is not None:
                 bundles.install(tie)
-            return reports.status(spec.name, live, self._peers().get(spec.name, ()))
+            return reports.status(spec.name, live, self._peers(spec.name).get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10).
@@ -227,7 +233,7 @@ class StrongSwan:
         An IKEv1 connection by which anybody may come goes too: the next one to come is
         another traveller, whom nothing but her key tells apart.
         """
-        awaited = self._awaited_in_main_mode()
+        awaited = self._awaited_in_main_mode(name)
         with open_session(self._socket) as session:
             _unload_keys(session, name)
             if name in awaited:
@@ -254,7 +260,7 @@ class StrongSwan:
             standing = self._parts_of(name)
         if not standing:
             raise IKESilentError("The tunnel went down again as it came back; try again.")
-        return reports.status(name, standing, self._peers().get(name, ()))
+        return reports.status(name, standing, self._peers(name).get(name, ()))
 
     def _come_back(self, name: str) -> None:
         if name not in self.resumable():
@@ -277,27 +283,29 @@ class StrongSwan:
         for address in _own_addresses(self._connections(name)):
             inner_address.remove(address)
         with open_session(self._socket) as session:
-            for connection in text(session.get_conns())["conns"]:
-                if tunnel_of(connection) == name:
-                    session.unload_conn({"name": connection})
-                    counters.forget(session, connection)
-                    crash.reach("ipsec.connection-unloaded")
+            loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
+            for connection in loaded:
+                session.unload_conn({"name": connection})
+                counters.forget(session, connection)
+                crash.reach("ipsec.connection-unloaded")
         # A listing may have missed it as its peer rekeyed: see _agreed_parts().
         self._end(name)
         with open_session(self._socket) as session:
-            if name in session.get_pools():
+            if name in session.get_pools({"name": name}):
                 _settling(retry_if_exception_type(CommandException))(
                     session.unload_pool, {"name": name}
                 )
                 crash.reach("ipsec.pool-unloaded")
             _unload_keys(session, name)
-        # Last, so that nothing of it leaves in clear while an SA of it is left.
-        bundles.remove(reqids(name)[0])
+        if name not in loaded:
+            # Last, so that nothing of it leaves in clear while an SA of it is left. A tunnel
+            # that is one connection has no policies of ours.
+            bundles.remove(reqids(name)[0])
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
-        names = (each for each, _ in self._list_sas() if tunnel_of(each) == name)
-        for part in dict.fromkeys(names):
+        listed = self._list_sas(*connection_names(name))
+        for part in dict.fromkeys(each for each, _ in listed):
             self._terminate(part)
 
     def _terminate(self, part: str) -> None:
@@ -334,9 +342,13 @@ class StrongSwan:
             for name, found in tunnels.items()
         ]
 
-    def _peers(self) -> dict[str, Sequence[str]]:
-        """Return at which addresses the peer of each tunnel is expected, as far as it is loaded."""
-        listed = self._connections().items()
+    def _peers(self, *tunnels: str) -> dict[str, Sequence[str]]:
+        """Return at which addresses the peer is expected, as far as it is loaded.
+
+        It is by tunnel: of these, or of all.
+        """
+        names = [name for tunnel in tunnels for name in connection_names(tunnel)]
+        listed = self._connections(*names).items()
         return {tunnel_of(name): connection["remote_addrs"] for name, connection in listed}
 
     def sweep(self, keep: Keep) -> list[str]:
@@ -399,8 +411,7 @@ class StrongSwan:
 
     def _parts_of(self, name: str) -> dict[str, Any]:
         """Return the newest live IKE_SAs of a tunnel, by connection name."""
-        settled = self._settled_sas()
-        return reports.newest_parts(item for item in settled if tunnel_of(item[0]) == name)
+        return reports.newest_parts(self._settled_sas(*connection_names(name)))
 
     def _agreed_parts(self, spec: TunnelSpec) -> dict[str, Any]:
         """Return _parts_of() a tunnel that came up, as soon as all parts agreed are up.
@@ -412,17 +423,24 @@ class StrongSwan:
         found: dict[str, Any] = _settling(incomplete)(self._parts_of, spec.name)
         return found
 
-    def _settled_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+    def _settled_sas(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
         """Return the IKE_SAs as _list_sas() does, none of them just handing over."""
-        return _settling(retry_if_result(reports.is_handing_over))(self._list_sas, name)
+        return _settling(retry_if_result(reports.is_handing_over))(self._list_sas, *names)
 
-    def _list_sas(self, name: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return the IKE_SAs, by connection name, in the order of their making."""
-        wanted = {"ike": name} if name else {}
+    def _list_sas(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return the IKE_SAs of these connections, or all, in the order of their making.
+
+        Those of one tunnel are asked for by name: of many, reading the report takes longest.
+        """
         with open_session(self._socket) as session:
-            reported = [text(sa) for sa in session.list_sas(wanted)]
+            reported = [text(sa) for each in _wanted(names) for sa in session.list_sas(each)]
         sas = [item for sa in reported for item in sa.items()]
         return sorted(sas, key=lambda item: int(item[1]["uniqueid"]))
+
+
+def _wanted(names: Sequence[str]) -> list[dict[str, str]]:
+    """Return what to list: one after the other of these connections, or all at once."""
+    return [{"ike": name} for name in names] or [{}]
 
 
 def _settling(condition: retry_base) -> Retrying:

@@ -59,6 +59,11 @@ def tunnel_of(name: str) -> str:
     return name.partition("/")[0]
 
 
+def connection_names(tunnel: str) -> tuple[str, ...]:
+    """Return the names that the connections of a tunnel, and their IKE_SAs, may have."""
+    return tuple(tunnel + part for part in ("", NATIVE, ESP_HALF, AH_HALF))
+
+
 def part_of(name: str) -> str:
     """Return which part of its tunnel a connection is."""
     return name.removeprefix(tunnel_of(name))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from vici import Session
 from vici.exception import CommandException, DeserializationException, SessionException
@@ -110,11 +110,12 @@ def text(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return text(value)
+    # Most of a message are octet strings.
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     if isinstance(value, list):
         return [_text_value(item) for item in value]
-    return cast("bytes", value).decode(errors="replace")
+    return text(value)
 
 
 def _connect(path: Path, seconds: float) -> socket.socket:

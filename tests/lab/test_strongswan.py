@@ -182,9 +182,9 @@ def missed_once(target, monkeypatch):
     listings = chain([[]], repeat(None))
     whole = target.driver._list_sas
 
-    def list_sas(name: str | None = None):
+    def list_sas(*names):
         missed = next(listings)
-        return whole(name) if missed is None else missed
+        return whole(*names) if missed is None else missed
 
     return lambda: monkeypatch.setattr(target.driver, "_list_sas", list_sas)
 
