@@ -70,16 +70,20 @@ def test_nothing_waits_where_nobody_interrupted():
 
 
 IN_A_FORK = """
-import os, signal, time
+import os, signal
 from carnet import interruption
 interruption.listen()
+told, tell = os.pipe()
+os.set_blocking(tell, False)
+# By this a signal wakes the main thread, whichever thread it came to.
+signal.set_wakeup_fd(tell)
 # There Python ignores what a signal's handler raises.
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
 try:
     if os.fork() == 0:
         os._exit(0)
     while True:
-        time.sleep(0.01)
+        os.read(told, 1)
 except KeyboardInterrupt:
     print("interrupted")
 """
