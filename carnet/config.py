@@ -5,14 +5,19 @@ import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from carnet.errors import UsageError
 from carnet.files import read_small
 
 T = TypeVar("T")
+
+_TEXT = "text, not an empty string"
+NotEmpty = Annotated[str, Meta(pattern=r"\S", description=_TEXT)]
+"""What means nothing where it is empty; whoever wants nothing leaves the line out."""
 
 _MAX_CONFIGURATION = 1024 * 1024
 """Bytes."""
@@ -74,13 +79,15 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
     base = path.resolve().parent
 
     def decode(type_: type[Any], value: Any) -> Any:
+        if value == "":
+            raise ValueError(f"expected {_TEXT}")
         if type_ is Path and isinstance(value, str):
             if "\0" in value:
                 raise ValueError("expected a path, got one with a null character")
             return base / value
         if isinstance(value, str) and hasattr(type_, "from_setting"):
             return type_.from_setting(value, base)
-        raise ValueError(f"expected `{type_.__name__}`, got `{type(value).__name__}`")
+        raise ValueError(f"expected `str`, got `{type(value).__name__}`")
 
     return decode
 
@@ -97,7 +104,8 @@ def _explain(path: Path, text: str, message: str, type_: type[Any]) -> str:
         what = f"unknown key `{unknown['key']}`"
     line = _line_of(text, keys)
     where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
-    return f"{path}, {where}: {what[0].lower()}{what[1:]}; correct it and try again."
+    what = what[0].lower() + what[1:].rstrip(".")
+    return f"{path}, {where}: {what}; correct it and try again."
 
 
 def _form(type_: type[Any], message: str) -> str:

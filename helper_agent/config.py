@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from carnet.config import Section, load_config
+from carnet.config import NotEmpty, Section, load_config
 
 DEFAULT_PATH = Path("/etc/carnet/helper.toml")
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
@@ -19,7 +19,7 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     directory: Path = Path("/run/carnet-helper")
     """Where it keeps whose each tunnel is; in memory, and root's alone."""
     socket: Path = Path("/run/carnet-helper/socket")
-    group: str = "carnet"
+    group: NotEmpty = "carnet"
     """Who may connect, beside root."""
     driver: Literal["strongswan", "libreswan"] = "strongswan"
     """Which IPsec implementation this machine has."""

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from carnet.config import Section, load_config
+from carnet.config import NotEmpty, Section, load_config
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.files import read_private
 from carnet.link import LinkSection
@@ -116,8 +116,8 @@ Limit = Annotated[str, Meta(pattern=_LIMIT, description="a limit such as 10/minu
 class TokenSection(Section, frozen=True, kw_only=True):
     """Which token is the HSM, and what is kept on it."""
 
-    token: str | None = None
-    module: str | None = None
+    token: NotEmpty | None = None
+    module: NotEmpty | None = None
     key_store: KeyStoreName = KeyStoreName.TOKEN
 
 
@@ -158,7 +158,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
 class InterfaceSection(Section, frozen=True, kw_only=True):
     """The officer's interface."""
 
-    listen: str
+    listen: NotEmpty
     port: Annotated[int, Meta(ge=1, le=65535)]
     certificate: Path
     key: Path
@@ -168,7 +168,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
     name: Name
-    listen: str
+    listen: NotEmpty
     port: Annotated[int, Meta(ge=1, le=65535)]
     directory: Path = Path("/var/lib/carnet-host")
     database: DatabaseSetting | None = None

@@ -6,12 +6,12 @@ It can only narrow or override what the cover on the token says.
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import platformdirs
 from msgspec import Meta, structs
 
-from carnet.config import Section, load_config
+from carnet.config import NotEmpty, Section, load_config
 from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.helper.place import find_helper
 from carnet.objectives import required_by
@@ -31,12 +31,24 @@ class OnRemoval(StrEnum):
     """The screen is locked, and the tunnel stays; it ends if the screen cannot be locked."""
 
 
+class Least(str):
+    """An IPsec option or a security objective, of which no less is accepted."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_setting(cls, text: str, _: Path) -> Self:
+        """Read it; raises ValueError if it names neither."""
+        required_by((text,))
+        return cls(text)
+
+
 class ClientConfig(Section, frozen=True, kw_only=True):
     """All of the file; every key may be left out."""
 
-    module: str | None = None
+    module: NotEmpty | None = None
     """PKCS#11 module; left out: CARNET_PKCS11_MODULE, else SoftHSM2."""
-    token: str | None = None
+    token: NotEmpty | None = None
     """Which token, by label or serial number."""
     hosts: tuple[Url, ...] = ()
     """Host addresses to use in place of the cover's."""
@@ -52,7 +64,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Libreswan's control socket."""
     helper: Path | None = None
     """carnet-helper's socket; left out: the usual one, if it is there and this is not root."""
-    minimum: tuple[str, ...] = ()
+    minimum: tuple[Least, ...] = ()
     """IPsec options and security objectives; what satisfies less is refused."""
     nat: bool | None = None
     """Whether this machine is behind NAT; left out: a Host is asked where it matters."""
@@ -78,10 +90,6 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Program and arguments that lock the screen, for `on_removal = "lock"`."""
     few_pairs: Annotated[int, Meta(ge=0)] = 5
     """A connection that leaves fewer key pairs than this warns of it."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a minimum that names no option and no security objective."""
-        required_by(self.minimum)
 
     @property
     def drivers(self) -> Choice:

@@ -55,6 +55,7 @@ def test_a_file_is_read_as_written(tmp_path):
         ('name = "x"\n[deep.deeper]\nkey = 1\n', "line 2: unknown key `deep`"),
         ('name = "x"\nlist = [\n  "a",\n  3,\n]\n', "line 4: expected `str`"),
         ('name = "x"\nplace = "a\\u0000b"\n', "line 2: expected a path"),
+        ('name = "x"\nplace = 3\n', "line 2: expected `str`, got `int`"),
         ('name = "x"\nlist = ' + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("", "missing required field `name`"),
         ("name = \n", "); correct it and try again."),
@@ -86,6 +87,39 @@ def test_a_string_of_another_form_is_told_which_form_is_meant(tmp_path):
     path.write_text('force_udp = true\nhosts = ["ftp://x"]\n')
     with pytest.raises(UsageError, match="line 2: expected http://… or https://…"):
         load_config(path, ClientConfig)
+
+
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [
+        (ClientConfig, 'token = ""\n'),
+        (ClientConfig, 'module = " "\n'),
+        (ClientConfig, 'vici = ""\n'),
+        (ClientConfig, 'minimum = ["esp", ""]\n'),
+        (HostConfig, '[token]\ntoken = ""\n'),
+        (HostConfig, '[token]\nmodule = ""\n'),
+        (HostConfig, 'database = ""\n'),
+        (TargetConfig, '[strongswan]\nsocket = ""\n'),
+        (HelperConfig, 'vici = ""\n'),
+    ],
+)
+def test_an_empty_string_is_said_with_its_line(tmp_path, type_, text):
+    path = tmp_path / "agent.toml"
+    path.write_text(f"\n{text}")
+    with pytest.raises(UsageError) as caught:
+        load_config(path, type_)
+    line = 1 + text.count("\n")
+    said = f"{path}, line {line}: expected text, not an empty string; correct it and try again."
+    assert caught.value.sentence == said
+
+
+def test_a_minimum_that_is_none_is_said_with_its_line(tmp_path):
+    path = tmp_path / "client.toml"
+    path.write_text('nat = true\nminimum = [\n  "O.Data_Exchange_Conf",\n  "espp",\n]\n')
+    with pytest.raises(UsageError) as caught:
+        load_config(path, ClientConfig)
+    said = "line 4: there is no objective 'espp'; choose one of native, ah, esp, ah+esp; correct"
+    assert said in caught.value.sentence
 
 
 @pytest.mark.parametrize("type_", [ClientConfig, HelperConfig, HostConfig, TargetConfig])
