@@ -6,9 +6,11 @@ Exit status 0 only if every claim of the closing table holds.
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
+from carnet import interruption
 from demo import stage
 from demo.proofs import Proofs
 from demo.scenes import Demonstration, keep_logs
@@ -20,14 +22,21 @@ from lab.world import World
 
 _LOGS = Path("demo-logs")
 _INTERRUPTED = 130
-_AGAIN_SECONDS = 0.05
 
 
 def main() -> int:
     """Play the demonstration; return the exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
-        signal.signal(number, _interrupt)
-    sys.unraisablehook = _interrupt_again
+    interruption.listen()
+    try:
+        return _tell_how_it_ends()
+    except BrokenPipeError:
+        # Nobody reads on, as behind `head`: what a program dies of that cares for nothing.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
+        raise
+
+
+def _tell_how_it_ends() -> int:
     proofs, made = Proofs(), list[Path]()
     try:
         _play(proofs, made)
@@ -62,7 +71,7 @@ def _see_nothing_left(proofs: Proofs, made: list[Path]) -> None:
 def _play(proofs: Proofs, made: list[Path]) -> None:
     """Play all scenes in a world of their own; add to `made` what must be gone afterwards."""
     lane = choose_lane()
-    with World() as world:
+    with World() as world, _cleared_in_peace():
         made += [world.directory, *(Path(f"/proc/{each.pid}") for each in world.machines)]
         office = Office(world, lane)
         try:
@@ -74,19 +83,13 @@ def _play(proofs: Proofs, made: list[Path]) -> None:
                 stage.tell(f"Logs and the capture are in {_LOGS}/.")
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _interrupt_again(ignored: "sys.UnraisableHookArgs") -> None:
-    """Interrupt once more, a moment later, where Python had to ignore it.
-
-    It does so in what it calls around a fork (os.register_at_fork), and in destructors.
-    """
-    if issubclass(ignored.exc_type, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-    else:
-        sys.__unraisablehook__(ignored)
+@contextmanager
+def _cleared_in_peace() -> Iterator[None]:
+    """Let every interrupt pass from the end of this on: what was made is to be taken away."""
+    try:
+        yield
+    finally:
+        interruption.over()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,14 @@ from demo.proofs import Proof
 _WIDTH = 110
 """Where nobody's terminal says otherwise."""
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
+
+class _Stage(Console):
+    def on_broken_pipe(self) -> None:
+        """Go on failing: whoever plays takes the stage down, and then ends."""
+        raise  # noqa: PLE0704  it is called where the error is caught
+
+
+console = _Stage(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
 
 _started = time.monotonic()
 

@@ -7,6 +7,7 @@ import pexpect
 
 from lab.machine import Machine
 
+_KIND = "xterm-256color"
 _COLUMNS = 100
 _SECONDS = 90
 _REPEAT = r"(?i)repeat[^:\r\n]*: "
@@ -18,6 +19,7 @@ class Terminal:
     `typed` is what to type at which prompt (regular expressions), as often as it is
     asked for; where a prompt asks to repeat, what was typed last. With `show`, what
     the command shows is shown here too; what is typed at a prompt that hides it is not.
+    Where that goes to no terminal, the command has one without colours and moving parts.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class Terminal:
         self._child = pexpect.spawn(
             "nsenter",
             machine.enter(argv),
-            env={**machine.environment(), "TERM": "xterm-256color"},
+            env={**machine.environment(), "TERM": _KIND if self._shown.fully else "dumb"},
             encoding="utf-8",
             timeout=_SECONDS,
             dimensions=(40, _COLUMNS),
@@ -77,11 +79,13 @@ class _Shown:
     def __init__(self, *, show: bool) -> None:
         self.parts: list[str] = []
         self._show = show
+        self.fully = not show or sys.stdout.isatty()
+        """Whether it is shown with all that a terminal can do, or is only kept."""
 
     def write(self, text: str) -> None:
         self.parts.append(text)
         if self._show:
-            sys.stdout.write(text)
+            sys.stdout.write(text if self.fully else text.replace("\r", ""))
 
     def flush(self) -> None:
         sys.stdout.flush()

@@ -24,14 +24,14 @@ def place():
         yield Path(path)
 
 
-def start_demo(place, *argv):
+def start_demo(place, *argv, stderr=subprocess.STDOUT):
     return subprocess.Popen(
         [sys.executable, *(argv or ("-m", "demo"))],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
     )
 
@@ -67,6 +67,8 @@ def test_every_claim_holds_and_nothing_is_left(place):
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert "FAILS" not in output
+    assert "\x1b" not in output
+    assert "\r" not in output
     assert output.count("holds") >= 20
     assert_nothing_left(place)
 
@@ -112,6 +114,51 @@ def test_interrupted_as_it_forks_it_ends_too(place):
     output, _ = process.communicate()
     assert process.returncode == 130, output
     assert "nothing is left behind" in output
+    assert_nothing_left(place)
+
+
+INTERRUPTED_AGAIN = """
+import os
+import signal
+import sys
+import demo.__main__
+from demo.scenes import Demonstration
+from lab.machine import Machine
+
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+def close(machine, close=Machine.close):
+    interrupt()
+    close(machine)
+    interrupt()
+
+Machine.close = close
+Demonstration.run = {scene}
+sys.exit(demo.__main__.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("scene", "status", "said"),
+    [
+        ("interrupt", 130, "Interrupted; nothing is left behind."),
+        ("lambda *_: None", 0, "6 machines and their directory: 0 still there"),
+    ],
+    ids=["from the beginning", "as it ends"],
+)
+def test_interrupted_again_and_again_it_clears_all_away(place, scene, status, said):
+    process = start_demo(place, "-c", INTERRUPTED_AGAIN.format(scene=scene))
+    output, _ = process.communicate()
+    assert (process.returncode, said in output) == (status, True), output
+    assert_nothing_left(place)
+
+
+def test_where_nobody_reads_on_it_clears_up_and_ends_as_programs_do(place):
+    process = start_demo(place, stderr=subprocess.PIPE)
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", -signal.SIGPIPE)
     assert_nothing_left(place)
 
 
