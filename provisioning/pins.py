@@ -20,7 +20,7 @@ from provisioning.options import (
     open_module,
     token_options,
 )
-from softhsm.kept import keep_tokens
+from softhsm.kept import kept_anew
 
 NEW_PIN_VARIABLE = "CARNET_NEW_PIN"
 
@@ -40,7 +40,8 @@ def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: An
     token = choose_token(open_module(access.module), access.selector)
     if officers:
         old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
-        pins.change_so_pin(token, old, new)
+        with kept_anew():
+            pins.change_so_pin(token, old, new)
     else:
         _change_users(token, access, sources)
     what = "SO PIN" if officers else "PIN"
@@ -71,7 +72,8 @@ def unblock(
         if by_puk:
             pins.unblock_with_puk(token, secret, new)
         else:
-            pins.unblock_with_so_pin(token, secret, new)
+            with kept_anew():
+                pins.unblock_with_so_pin(token, secret, new)
     _report(token, f"Token {token.info.label} is unblocked and has a new PIN.", as_json=as_json)
 
 
@@ -86,7 +88,8 @@ def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) ->
             f"change it with its vendor's own tool."
         )
     new = _read_new_pin("PIN", **sources)
-    pins.change_pin(token, credential.pin, new, allow_final_try=credential.allow_final_try)
+    with kept_anew():
+        pins.change_pin(token, credential.pin, new, allow_final_try=credential.allow_final_try)
 
 
 def _read_so_pin(what: str, *, so_pin_fd: int | None, so_pin_file: Path | None, **_: Any) -> str:
@@ -110,8 +113,6 @@ def _read_new_pin(what: str, *, new_pin_fd: int | None, new_pin_file: Path | Non
 
 
 def _report(token: Token, sentence: str, *, as_json: bool) -> None:
-    # The copy of a SoftHSM2 token is not to open under the PIN that was.
-    keep_tokens(again=True)
     info = token.info
     if as_json:
         print_json({"label": info.label, "serial": info.serial})

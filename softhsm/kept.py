@@ -5,6 +5,8 @@ a sync. It holds the key that all objects are encrypted with, itself under the P
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,8 +31,8 @@ def keep_tokens(*, again: bool = False) -> None:
     """Have a copy of each token's file; put it back where SoftHSM2 has left none to read.
 
     Once a process, before SoftHSM2 is loaded: to close such a file lets go of the locks
-    that SoftHSM2 has on it in this process. `again`, when no session is open: after a PIN
-    was changed, so that the copy does not open under the old one, or where a token is gone.
+    that SoftHSM2 has on it in this process. `again`, when no session is open: after the
+    token was initialised, or where it is gone.
 
     A token whose file is damaged and has no copy is named on standard error where there
     are others, which SoftHSM2 shows without it. Raises TokenError where there are none,
@@ -49,6 +51,28 @@ def keep_tokens(*, again: bool = False) -> None:
         raise TokenError(lost[0])
     _tell(lost)
     _kept.add(configuration)
+
+
+@contextmanager
+def kept_anew() -> Iterator[None]:
+    """Have the copies written anew after this, in which a PIN changes.
+
+    By a process that outlives this one: no copy is to open under the PIN that was because
+    this one was killed in between. Here no session must be open at the end.
+    """
+    configuration = configuration_file().absolute()
+    if os.name != "posix" or not configuration.is_file():
+        yield
+        return
+    # It waits for the end of its input: that comes with the end of this process, too.
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "softhsm.renewal"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        yield
 
 
 def lost_tokens() -> list[str]:
@@ -73,13 +97,21 @@ def _keep(directory: Path) -> bool:
         kept = copy.read_bytes() if copy.exists() else b""
         if not ends_too_early(data):
             if data[_GENERATION:] != kept[_GENERATION:]:
-                write_private(copy, data)
+                _renew(copy, data)
         elif kept and not ends_too_early(kept):
             _put_back(file, kept)
         else:
             # One without objects has nothing to lose.
             return len(list(directory.glob("*.object"))) == 1
     return True
+
+
+def _renew(copy: Path, data: bytes) -> None:
+    try:
+        write_private(copy, data)
+    except OSError:
+        # None at all rather than one that may open under a PIN that was.
+        copy.unlink(missing_ok=True)
 
 
 def _sentence(directory: Path) -> str:

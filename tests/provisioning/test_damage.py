@@ -1,17 +1,20 @@
 """Files of the token that are empty or cut short: said, and got rid of."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from lab.waiting import wait_until
 from tests.commands import run
 from tests.provisioning.test_crashes import in_batch, minted_whole
 from tests.provisioning.test_station import CONFIGURATION, HOST
 from tests.provisioning.workplace import SECRETS
 
 CARNET = Path(sys.executable).with_name("carnet")
+NEW = "415926535897"
 
 # As they stand in SoftHSM2's files: the value of CKA_CLASS, types with their kinds.
 DATA, PUBLIC_KEY, PRIVATE_KEY = (bytes.fromhex(f"{number:016}") for number in (0, 2, 3))
@@ -180,5 +183,48 @@ def test_the_copy_has_no_more_readers_than_the_file_and_follows_the_pin(minted):
     path = token_file(minted)
     copy = path.with_name("token.kept")
     assert copy.stat().st_mode & 0o777 == 0o600
-    minted.facts("change-pin", secrets=["pin", "new-pin"], new_pin="415926535897")
+    minted.facts("change-pin", secrets=["pin", "new-pin"], new_pin=NEW)
+    assert copy.read_bytes()[8:] == path.read_bytes()[8:]
+
+
+KILLED = """
+import os, signal, sys
+from carnet.token import pins
+from provisioning.entry import main
+
+def and_then_killed(change):
+    def change_and_die(*given, **named):
+        change(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return change_and_die
+
+pins.change_pin = and_then_killed(pins.change_pin)
+pins.unblock_with_so_pin = and_then_killed(pins.unblock_with_so_pin)
+del sys.argv[0]
+main()
+"""
+
+
+@pytest.mark.parametrize(("command", "by"), [("change-pin", "pin"), ("unblock", "so-pin")])
+def test_the_copy_follows_the_pin_also_where_the_command_is_killed_at_once(minted, command, by):
+    path = token_file(minted)
+    copy, before = path.with_name("token.kept"), minted.listed()["pairs"]
+    killed = [sys.executable, "-c", KILLED]
+    done = minted.run(command, secrets=[by, "new-pin"], before=killed, new_pin=NEW)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: copy.read_bytes()[8:] == path.read_bytes()[8:], "the copy to be renewed")
+    path.write_bytes(copy.read_bytes())  # what a thief would do who knows the old one
+    assert "PIN is wrong" in minted.refusal(4, "list", secrets=["pin"])
+    assert minted.facts("list", secrets=["pin"], pin=NEW)["pairs"] == before
+
+
+def test_a_copy_that_cannot_be_renewed_is_removed(minted):
+    path = token_file(minted)
+    copy = path.with_name("token.kept")
+    full = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+    full += ["-e", "inject=fsync:error=ENOSPC"]
+    done = minted.run("change-pin", secrets=["pin", "new-pin"], new_pin=NEW, before=full)
+    assert done.returncode == 0, done.stderr
+    assert not copy.exists()
+    minted.facts("list", secrets=["pin"], pin=NEW)
     assert copy.read_bytes()[8:] == path.read_bytes()[8:]
