@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
-from carnet.console import print_json
+from carnet.console import finish_output, print_json
 from carnet.errors import CarnetError
+from carnet.token.frozen import EXIT_STATUS, FROZEN, unless_frozen
 
 Looks = Iterable[tuple[str, Callable[[], str]]]
 """Parts by name, and what looks at each: it returns a sentence, or raises CarnetError."""
+Show = Callable[[list["Finding"]], int]
+"""What shows findings and returns the exit status."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,24 @@ class WarningError(CarnetError):
     exit_status = 0
 
 
-def look_at(parts: Looks) -> list[Finding]:
-    """Look at each part; one part's trouble hides no other's."""
-    return [_find(part, look) for part, look in parts]
+def look_at(parts: Looks, show: Show) -> list[Finding]:
+    """Look at each part; one part's trouble hides no other's.
+
+    But where one waits for a PC/SC service that stands still: then what was found is shown
+    up to there, and the process ends.
+    """
+    found: list[Finding] = []
+    for part, look in parts:
+        with unless_frozen(partial(_cut_short, found, part, show)):
+            found.append(_find(part, look))
+    return found
+
+
+def _cut_short(found: list[Finding], part: str, show: Show) -> int:
+    stuck = Finding(part, good=False, sentence=FROZEN, exit_status=EXIT_STATUS)
+    status = show([*found, stuck])
+    finish_output()
+    return status
 
 
 def show(findings: list[Finding], *, as_json: bool) -> int:

@@ -16,7 +16,7 @@ from cryptography import x509
 from carnet.database.place import FilePlace
 from carnet.errors import TokenError, UnreachableError, UsageError
 from carnet.files import read_small
-from carnet.findings import Finding, Looks, WarningError, look_at
+from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.interface import interface_name
 from carnet.link import LinkSection, client_context, server_context
 from carnet.token.module import Token
@@ -31,7 +31,7 @@ _WAIT_SECONDS = 5
 _HELLO = b"GET / HTTP/1.1\r\nHost: carnet\r\nConnection: close\r\n\r\n"
 
 
-def examine(path: Path) -> list[Finding]:
+def examine(path: Path, show: Show) -> list[Finding]:
     """Look at every part that the service needs; without a configuration, at that alone."""
     found: list[HostConfig] = []
 
@@ -39,8 +39,12 @@ def examine(path: Path) -> list[Finding]:
         found.append(load(path))
         return f"{path} is of Host {found[0].name}"
 
-    findings = look_at([("configuration", configuration)])
-    return findings + look_at(_Examination(found[0]).parts()) if found else findings
+    def parts() -> Looks:
+        yield "configuration", configuration
+        if found:
+            yield from _Examination(found[0]).parts()
+
+    return look_at(parts(), show)
 
 
 class _Examination:

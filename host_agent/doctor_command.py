@@ -1,5 +1,6 @@
 """`carnet-host doctor`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,4 +17,5 @@ def doctor(path: Path, as_json: bool) -> int:
 
     The exit status says whether `carnet-host serve` could work.
     """
-    return show(examine(path), as_json=as_json)
+    shown = partial(show, as_json=as_json)
+    return shown(examine(path, shown))

@@ -80,6 +80,7 @@ class Login:
         What it reads comes from the token: the module was started again before.
         """
         with (
+            unless_frozen(),
             saying_who_has_it(self.module),
             open_session(
                 self.module.choose(self.serial),

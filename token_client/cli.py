@@ -269,8 +269,8 @@ def doctor(token: str | None, cover: Path | None, officer: Path | None, as_json:
     from token_client import config as configuration
     from token_client.doctor import examine
 
-    findings = examine(configuration.load(cover=cover, officer=officer), token)
-    return show(findings, as_json=as_json)
+    shown = partial(show, as_json=as_json)
+    return shown(examine(configuration.load(cover=cover, officer=officer), token, shown))
 
 
 def _objective(

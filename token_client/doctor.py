@@ -7,12 +7,11 @@ the exit status, as it would there. No PIN is asked for and none is tried.
 import time
 
 from carnet.errors import IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
-from carnet.findings import Finding, Looks, WarningError, look_at
+from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.drivers import look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
-from carnet.token.frozen import unless_frozen
 from carnet.token.module import Module, Token
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
@@ -27,9 +26,9 @@ from token_client.memory import memory_directory
 from token_client.tokens import checked_cover, load, pin_state, read_facts
 
 
-def examine(config: ClientConfig, selector: str | None) -> list[Finding]:
-    """Look at every part that `carnet connect` needs; one part's trouble hides no other's."""
-    return _Examination(config, selector).run()
+def examine(config: ClientConfig, selector: str | None, show: Show) -> list[Finding]:
+    """Look at every part that `carnet connect` needs, as look_at() does."""
+    return look_at(_Examination(config, selector).parts(), show)
 
 
 class _Examination:
@@ -42,8 +41,8 @@ class _Examination:
         self._token: Token | None = None
         self._cover: Cover | None = None
 
-    def run(self) -> list[Finding]:
-        looks: Looks = (
+    def parts(self) -> Looks:
+        return (
             ("module", self._look_at_module),
             ("readers", self._look_at_readers),
             ("token", self._look_at_token),
@@ -54,16 +53,13 @@ class _Examination:
             ("clock", self._look_at_clock),
             ("memory", _look_at_memory),
         )
-        return look_at(looks)
 
-    @unless_frozen()
     def _look_at_module(self) -> str:
         self._module = load(self._config)
         if lost := lost_tokens():
             raise WarningError(" ".join(lost))
         return f"{self._module.path} is loaded"
 
-    @unless_frozen()
     def _look_at_readers(self) -> str:
         readers = look_at_readers()
         if self._has_slots_of_its_own(readers or ()):
@@ -89,7 +85,6 @@ class _Examination:
             return False
         return not {reader.slot_name for reader in readers}.issuperset(names)
 
-    @unless_frozen()
     def _look_at_token(self) -> str:
         if self._module is None:
             raise TokenError("No token can be seen without the module; see to that first.")
@@ -97,13 +92,11 @@ class _Examination:
         info = self._token.info
         return f"{info.label}, serial {info.serial}, {info.model}"
 
-    @unless_frozen()
     def _look_at_pin(self) -> str:
         info = self._the_token().info
         check_pin_state(info, allow_final_try=False)
         return pin_state(info)
 
-    @unless_frozen()
     def _look_at_pairs(self) -> str:
         token = self._the_token()
         facts = read_facts(token, self._config)

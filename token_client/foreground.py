@@ -9,7 +9,7 @@ from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
-from token_client.watch import Watch, lookout
+from token_client.watch import Ending, Watch, lookout
 
 
 def stay(
@@ -26,9 +26,16 @@ def stay(
     meant for it is held back then, until somebody ends the session.
     """
     sessions = SessionStore(memory_directory())
+
+    def give_up(ending: Ending) -> int:
+        with suppress(IPsecError):
+            end_session(driver, sessions, session.name)
+        tell(f"carnet: {ending.sentence}")
+        return (TokenError if ending.pulled else IPsecError).exit_status
+
     try:
         show()
-        ending = Watch(driver, session, lookout(config, session), config, tell).run()
+        ending = Watch(driver, session, lookout(config, session), config, tell, give_up).run()
     except BaseException:
         end_session(driver, sessions, session.name)
         raise

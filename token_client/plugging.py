@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from carnet.errors import PinRefusedError, TokenError
+from carnet.errors import CarnetError, PinRefusedError, TokenError
 from carnet.pin import Credential, PinSource
-from carnet.token.frozen import unless_frozen
+from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from carnet.token.readers import Reader
@@ -55,7 +55,7 @@ class Plug:
     def _find(self, selector: str | None) -> TokenInfo:
         while self._wait:
             # Between seeing it and asking it, it may be pulled.
-            with suppress(TokenError):
+            with suppress(TokenError), unless_frozen():
                 return wait_for_token(self._path, selector, self._tell).info
         use_default()
         with unless_frozen():
@@ -76,10 +76,19 @@ class Plug:
 
     def _at_hand(self, work: Callable[[Token], T]) -> T:
         """Do something with the token; pulled meanwhile, it is taken back, and done again."""
+        with unless_frozen(self._cannot_be_seen):
+            return self._until_done(work)
+
+    def _cannot_be_seen(self) -> int:
+        """Do what is done for a token that was pulled, before this process ends."""
+        with suppress(CarnetError):
+            self._pulled(self.serial)
+        return say_so()
+
+    def _until_done(self, work: Callable[[Token], T]) -> T:
         while True:
             failure: TokenError | None = None
-            with unless_frozen():
-                presence, plugged = self._lookout.look(), self._lookout.reader
+            presence, plugged = self._lookout.look(), self._lookout.reader
             if self._lookout.token:
                 try:
                     return work(self._lookout.token)

@@ -66,18 +66,20 @@ def work(
     Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
-    from token_client.watch import Watch, lookout  # noqa: PLC0415
+    from token_client.watch import Ending, Watch, lookout  # noqa: PLC0415
 
     def say(sentence: str) -> None:
         tell(sentence)
         announce(sentence)
 
-    ending = Watch(driver, session, lookout(config, session), config, say).run()
-    if not _is_recorded(session):
-        return  # `carnet disconnect`: she knows
-    say(ending.sentence)
-    if ending.pulled or ending.over:
-        _end(driver, session, ending.sentence)
+    def end(ending: Ending) -> int:
+        if _is_recorded(session):  # else `carnet disconnect`: she knows
+            say(ending.sentence)
+            if ending.pulled or ending.over:
+                _end(driver, session, ending.sentence)
+        return 0
+
+    end(Watch(driver, session, lookout(config, session), config, say, end).run())
 
 
 def _end(driver: Driver, session: Session, why: str) -> None:

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from carnet.durations import format_duration
 from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
+from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
@@ -30,6 +31,9 @@ from token_client.sessions import Session, SessionStore
 
 UNSEEN_SECONDS = 10.0
 """For how long the reader may be out of sight, as while pcscd restarts."""
+_UNSEEN = (
+    "cannot be seen, since the smart-card service does not answer or another program has the card"
+)
 
 
 class Event(Enum):
@@ -69,7 +73,15 @@ class Watch:
         lookout: Lookout,
         config: ClientConfig,
         tell: Callable[[str], None],
+        give_up: Callable[[Ending], int] = lambda _: say_so(),
     ) -> None:
+        """Watch over a session; `give_up` does what is done when run() returns.
+
+        Where the PC/SC service stands still and run() cannot return: on another thread, and
+        the process ends with the exit status that it returns.
+        """
+        self._give_up = give_up
+        self._ending: Ending | None = None
         self._driver = driver
         self._session = session
         self._lookout = lookout
@@ -96,12 +108,19 @@ class Watch:
                 self._events.put(Event.LOST)
             with (
                 mtu.kept(self._session, self._tell),
+                unless_frozen(self._cannot_look),
                 ReaderWatcher(lambda: self._events.put(Event.LOOK)),
             ):
-                return self._loop()
+                ending = self._ending = self._loop()
+            return ending
         finally:
             self._driver.close()
             following.join()
+
+    def _cannot_look(self) -> int | None:
+        """Take a token that nobody can look at for gone; None if the tunnel stays all the same."""
+        ending = self._ending or self._is_gone(_UNSEEN)
+        return None if ending is None else self._give_up(ending)
 
     def _follow(self, changes: Iterator[TunnelEvent]) -> None:
         for event in changes:
@@ -207,9 +226,7 @@ class Watch:
             self._unseen_since = now
         if now - self._unseen_since < UNSEEN_SECONDS:
             return None
-        return self._is_gone(
-            "cannot be seen, since the smart-card service is gone or another program has the card"
-        )
+        return self._is_gone(_UNSEEN)
 
     def _is_gone(self, how: str) -> Ending | None:
         """Do once what the configuration says."""

@@ -9,8 +9,15 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
+
+FROZEN = (
+    "The smart-card service (pcscd) is there but does not answer; restart it "
+    "(`systemctl restart pcscd`), and repeat the command."
+)
+EXIT_STATUS = 4
 
 _LIBRARY = "libpcsclite.so.1"
 _SYSTEM_SCOPE = 2
@@ -18,34 +25,55 @@ _PATIENCE_SECONDS = 10.0
 """After which the service is asked, and again each time."""
 _ANSWER_SECONDS = 20.0
 """It may have to be started, which systemd does at the first call."""
-_EXIT_STATUS = 4
-_SENTENCE = (
-    "carnet: The smart-card service (pcscd) is there but does not answer; restart it "
-    "(`systemctl restart pcscd`), and repeat the command."
-)
+_TOKENS = ("carnet.token.", "pkcs11.")
+"""Modules in whose calls a token is waited for."""
+_acting = threading.Lock()
+"""Held by the one that acts, where several watch over one wait."""
+
+
+def say_so() -> int:
+    """Say in one sentence that the service stands still; return the exit status."""
+    with suppress(OSError):
+        sys.stderr.write(f"carnet: {FROZEN}\n")
+        sys.stderr.flush()
+    return EXIT_STATUS
 
 
 @contextmanager
-def unless_frozen() -> Iterator[None]:
-    """End the process with one sentence, as a kill would, if the service stands still meanwhile.
+def unless_frozen(act: Callable[[], int | None] = say_so) -> Iterator[None]:
+    """End the process, as a kill would, where a token is waited for and the service stands still.
 
-    For what is over in an instant and leaves nothing half done.
+    For what may be ended so wherever it calls a token. `act` is called first, on another
+    thread while this one waits, and returns the exit status; or None, to go on waiting.
     """
     over = threading.Event()
-    threading.Thread(target=_watch, args=(over,), name="frozen", daemon=True).start()
+    watched = (over, threading.get_ident(), act)
+    threading.Thread(target=_watch, args=watched, name="frozen", daemon=True).start()
     try:
         yield
     finally:
         over.set()
 
 
-def _watch(over: threading.Event) -> None:
+def _watch(over: threading.Event, caller: int, act: Callable[[], int | None]) -> None:
     while not over.wait(_PATIENCE_SECONDS):
-        if not _answers() and not over.is_set():
-            with suppress(OSError):
-                sys.stderr.write(f"{_SENTENCE}\n")
-                sys.stderr.flush()
-            os._exit(_EXIT_STATUS)
+        if not _waits_for_token(caller) or _answers():
+            continue
+        with _acting:
+            if not over.is_set() and _waits_for_token(caller):
+                status = act()
+                if status is not None:
+                    os._exit(status)
+
+
+def _waits_for_token(thread: int) -> bool:
+    """Tell whether a thread is in a call that a token or its reader answers."""
+    frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  the only way
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(_TOKENS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _answers() -> bool:

@@ -132,16 +132,43 @@ IMPATIENT = """
 import sys
 from carnet.token import frozen
 frozen._PATIENCE_SECONDS, frozen._ANSWER_SECONDS = 0.2, 2.0
+"""
+COMMAND = """
 from token_client.cli import main
 sys.argv = ["carnet", *sys.argv[1:]]
 main()
 """
+KEY_IN_USE = """
+from contextlib import contextmanager
+from types import SimpleNamespace
+from carnet.token.readers import look_at_readers
+from token_client import plugging
+@contextmanager
+def standing_still(*_):
+    yield look_at_readers()
+plugging.open_booklet = standing_still
+plug = object.__new__(plugging.Plug)
+plug._lookout = SimpleNamespace(look=lambda: plugging.Presence.HERE, reader=None, token="token")
+plug._config, plug.serial, plug._pulled = None, "0123", lambda serial: print("pulled", serial, flush=True)
+plug.use(None, print)
+"""
+WATCH = """
+from tests.unit.test_watch import SESSION, FakeDriver
+from token_client import watch
+from token_client.config import ClientConfig, OnRemoval
+on_removal = OnRemoval(sys.argv[1])
+def told(sentence):
+    print("told", sentence, flush=True)
+def give_up(ending):
+    print("ended", ending.sentence, flush=True)
+    return 3
+config, driver = ClientConfig(on_removal=on_removal), FakeDriver()
+ending = watch.Watch(driver, SESSION, watch.lookout(config, SESSION), config, told, give_up).run()
+"""
 
 
-@pytest.mark.parametrize("command", ["connect", "doctor", "tokens"])
-def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
-    pcscd: CardReaders, tmp_path: Path, command: str
-) -> None:
+def asking(pcscd: CardReaders, tmp_path: Path, program: str, *arguments: str) -> list[str]:
+    """Return what runs an impatient program in an environment of its own."""
     environment = {
         "PATH": os.environ["PATH"],
         "XDG_RUNTIME_DIR": str(tmp_path),
@@ -149,15 +176,71 @@ def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
         "CARNET_PKCS11_MODULE": OPENSC,
         "CARNET_PIN": "123456",
     }
-    asking = [sys.executable, "-c", IMPATIENT, command]
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    return ["env", "-i", *variables, sys.executable, "-c", IMPATIENT + program, *arguments]
+
+
+@pytest.fixture
+def frozen_pcscd(pcscd: CardReaders) -> Iterator[CardReaders]:
     pcscd.freeze()
+    yield pcscd
+    pcscd.thaw()
+
+
+def ended(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("command", ["connect", "connect --wait", "tokens"])
+def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
+    frozen_pcscd: CardReaders, tmp_path: Path, command: str
+) -> None:
+    done = ended(asking(frozen_pcscd, tmp_path, COMMAND, *command.split()))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"carnet: {frozen.FROZEN}\n"
+
+
+def test_the_doctor_names_a_pcscd_that_stands_still(
+    frozen_pcscd: CardReaders, tmp_path: Path
+) -> None:
+    done = ended(asking(frozen_pcscd, tmp_path, COMMAND, "doctor", "--json"))
+    assert (done.returncode, done.stderr) == (4, "")
+    last = json.loads(done.stdout)[-1]
+    assert (last["good"], last["sentence"]) == (False, frozen.FROZEN)
+
+
+def test_a_key_in_use_does_not_wait_for_a_pcscd_that_stands_still(
+    frozen_pcscd: CardReaders, tmp_path: Path
+) -> None:
+    """The tunnels of its token are ended first, as if it were pulled."""
+    done = ended(asking(frozen_pcscd, tmp_path, KEY_IN_USE))
+    assert (done.returncode, done.stderr) == (4, f"carnet: {frozen.FROZEN}\n")
+    assert done.stdout == "pulled 0123\n"
+
+
+def test_a_tunnel_whose_token_nobody_can_look_at_is_ended(
+    frozen_pcscd: CardReaders, tmp_path: Path
+) -> None:
+    done = ended(asking(frozen_pcscd, tmp_path, WATCH, "end"))
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("ended Token alice cannot be seen, since the smart-card service")
+
+
+def test_a_tunnel_that_stays_without_its_token_outlives_a_pcscd_that_stands_still(
+    pcscd: CardReaders, tmp_path: Path
+) -> None:
+    pcscd.freeze()
+    watching = subprocess.Popen(
+        asking(pcscd, tmp_path, WATCH, "keep"), stdout=subprocess.PIPE, text=True
+    )
     try:
-        done = subprocess.run(asking, env=environment, capture_output=True, timeout=60, check=False)
+        assert watching.stdout is not None
+        assert "the tunnel to work stays, as configured" in watching.stdout.readline()
+        assert watching.poll() is None
     finally:
         pcscd.thaw()
-    assert (done.returncode, done.stdout) == (4, b"")
-    assert done.stderr.startswith(b"carnet: The smart-card service (pcscd) is there but does not")
-    assert done.stderr.count(b"\n") == 1
+        watching.kill()
+        watching.communicate()
 
 
 def test_a_pcscd_that_answers_ends_no_command_that_takes_its_time(
