@@ -14,6 +14,19 @@ def directories_of(serial: str) -> list[Path]:
     return [token for token in token_directories() if token.name.replace("-", "").endswith(serial)]
 
 
+def cannot_have(serial: str) -> bool:
+    """Tell whether a token is away for certain: its directory, or all of SoftHSM2's, is not there.
+
+    Where no configuration is named nobody knows; SoftHSM2 then takes the system's.
+    """
+    if CONFIGURATION_VARIABLE not in os.environ:
+        return False
+    try:
+        return not directories_of(serial)
+    except OSError:
+        return False
+
+
 def configuration_file() -> Path:
     """Return the configuration that SOFTHSM2_CONF names; there need not be one."""
     return Path(os.environ.get(CONFIGURATION_VARIABLE, ""))

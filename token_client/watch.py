@@ -21,6 +21,7 @@ from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default
+from softhsm.places import cannot_have
 from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
@@ -29,10 +30,12 @@ from token_client.removal import lock_screen
 from token_client.returning import bring_back
 from token_client.sessions import Session, SessionStore
 
+_SOFTHSM = "libsofthsm"
 UNSEEN_SECONDS = 10.0
 """For how long the reader may be out of sight, as while pcscd restarts."""
 _UNSEEN = (
-    "cannot be seen, since the smart-card service does not answer or another program has the card"
+    "cannot be seen, since the smart-card service is gone or stands still, or another program "
+    "has the card"
 )
 
 
@@ -60,7 +63,10 @@ class Ending:
 def lookout(config: ClientConfig, session: Session) -> Lookout:
     """Return what keeps an eye on a tunnel's token; raises TokenError without a module."""
     use_default()
-    return Lookout(find_module(config.module), session.token_serial, let_go=True)
+    module, serial = find_module(config.module), session.token_serial
+    if module.name.startswith(_SOFTHSM):
+        return Lookout(module, serial, let_go=True, is_away=cannot_have)
+    return Lookout(module, serial, let_go=True)
 
 
 class Watch:

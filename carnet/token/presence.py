@@ -5,7 +5,7 @@ is asked only when the reader reports another state than at the last look. A mod
 without readers, such as SoftHSM2, is started again and asked every time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -89,13 +89,22 @@ class Lookout:
     The module at `path` may come and go with the token, as SoftHSM2's configuration
     does with a memory stick. With `let_go` the module is stopped while the reader alone
     can tell, so that other programs may have the card for themselves; no session must
-    be open then.
+    be open then. `is_away` tells of a serial number whose token is away for certain, where
+    anybody can know: it is not looked for patiently then.
     """
 
-    def __init__(self, path: Path, serial: str, *, let_go: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        serial: str,
+        *,
+        let_go: bool = False,
+        is_away: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._path = path
         self._serial = serial
         self._let_go = let_go
+        self._is_away = is_away
         self._glance = Glance(path)
         self.reader: Reader | None = None
         """The reader that held the token at the last look, as it was then; None where the
@@ -133,7 +142,8 @@ class Lookout:
         self.token = self._find(restart=False)
         self.reader = _reader_of(self.token, readers)
         if self.reader is None:
-            self.token = self._find_again() if self._last is Presence.HERE else self._find()
+            expected = self._last is Presence.HERE and not self._is_away(self._serial)
+            self.token = self._find_again() if expected else self._find()
             self.reader = _reader_of(self.token, readers)
         if self.token is None and any(reader.held for reader in readers):
             return Presence.UNSEEN

@@ -11,14 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from smartcard import scard
 
-from carnet.token import frozen
+from carnet.token import frozen, presence
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
 from lab.readers import OPENSC, READERS, Card, CardReaders
 from lab.waiting import wait_until
+from softhsm.configuration import CONFIGURATION_VARIABLE
+from softhsm.places import cannot_have
+from tests.unit.test_watch import SESSION
+from token_client import watch
+from token_client.config import ClientConfig
 
 FIRST = "00112233445566770011223344556677"
 OTHER = "8899aabbccddeeff8899aabbccddeeff"
@@ -258,6 +264,7 @@ def test_a_pcscd_that_answers_ends_no_command_that_takes_its_time(
 
     monkeypatch.setattr(frozen, "_PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(frozen, "_answers", answered)
+    monkeypatch.setattr(frozen, "_waits_for_token", lambda _: True)
     with frozen.unless_frozen():
         assert asked.wait(30)
 
@@ -356,6 +363,37 @@ def test_a_token_of_softhsm_taken_away_and_put_back(
     (own,) = (place / "tokens").iterdir()
     shutil.rmtree(own)
     assert lookout.look() is Presence.GONE
+
+
+def test_a_token_whose_directory_is_gone_is_not_looked_for_patiently(
+    make_token: Callable[[str], Token], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[Callable[[], object]] = []
+
+    def patiently(find: Callable[[], object]) -> object:
+        times.append(find)
+        return really_patiently(find)
+
+    session = replace(SESSION, token_serial=make_token("traveller").info.serial)
+    lookout = watch.lookout(ClientConfig(), session)
+    really_patiently = presence.patiently
+    monkeypatch.setattr(presence, "patiently", patiently)
+    assert lookout.look() is Presence.HERE
+    (own,) = (directory / "softhsm" / "tokens").iterdir()
+    shutil.move(own, directory / "away")
+    assert lookout.look() is Presence.GONE
+    shutil.move(directory / "away", own)
+    assert lookout.look() is Presence.HERE
+    (directory / "softhsm" / "softhsm2.conf").unlink()
+    assert lookout.look() is Presence.GONE
+    assert len(times) == 1  # at the first look
+
+
+def test_where_no_configuration_is_named_no_token_is_away_for_certain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(CONFIGURATION_VARIABLE, raising=False)
+    assert not cannot_have("0123456789abcdef")
 
 
 @contextmanager
