@@ -2,8 +2,12 @@
 
 import errno
 import os
+import re
 import stat
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
@@ -13,6 +17,8 @@ from carnet.errors import UsageError
 MAX_SMALL = 64 * 1024
 """Bytes of a key, a certificate, a signed head; what is longer is none."""
 _OTHERS = 0o077
+_BEGINNING_SECONDS = 60.0
+"""By then a temporary file is locked, or nobody writes it."""
 _READING = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _READING |= getattr(os, _flag, 0)
@@ -51,17 +57,61 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    _remove_leftovers(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        crash.reach(f"files.synced {path.name.partition('-')[0]}")
-        Path(temporary).replace(path)
+        with _in_use(descriptor):
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            crash.reach(f"files.synced {path.name.partition('-')[0]}")
+            Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _in_use(descriptor: int) -> Iterator[None]:
+    """Hold a lock on a temporary file, also once it is closed; it goes with this process."""
+    locked = os.dup(descriptor)
+    try:
+        _lock(locked)
+        yield
+    finally:
+        os.close(locked)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock if nobody has it; False too where there are none, as on Windows."""
+    with suppress(ImportError, OSError):
+        import fcntl  # noqa: PLC0415  likewise
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writings of this file have left that were killed: nobody holds their locks."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name):
+                _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(path: Path) -> None:
+    with suppress(OSError):
+        descriptor = os.open(path, _READING | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            now = os.fstat(descriptor)
+            begun = now.st_size > 0 or time.time() - now.st_mtime > _BEGINNING_SECONDS
+            if stat.S_ISREG(now.st_mode) and begun and _lock(descriptor):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def read_small(path: Path, limit: int = MAX_SMALL) -> bytes:
