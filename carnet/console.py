@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PIN_VARIABLE = "CARNET_PIN"
+SO_PIN_VARIABLE = "CARNET_SO_PIN"
+NEW_PIN_VARIABLE = "CARNET_NEW_PIN"
+PASSPHRASE_VARIABLE = "CARNET_OFFICER_PASSPHRASE"  # noqa: S105 - names it, is none
+SECRET_VARIABLES = (PIN_VARIABLE, SO_PIN_VARIABLE, NEW_PIN_VARIABLE, PASSPHRASE_VARIABLE)
+_taken: dict[str, str] = {}
+"""What was in them when the command began."""
 _DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 _MAX_SECRET = 1024
 _NOBODYS_TERMINAL = 250
@@ -46,6 +53,7 @@ DURATION = Duration()
 
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command; an error for a person is one sentence on standard error."""
+    take_secrets()
     try:
         check_text()
         status = command.main(prog_name=name, standalone_mode=False)
@@ -96,6 +104,22 @@ def _said_by(interrupt: BaseException) -> Sequence[str]:
     """Return what it could not prevent any more, where that was said; click wraps it."""
     cause = interrupt.__cause__
     return cause.args if isinstance(cause, KeyboardInterrupt) else ()
+
+
+def take_secrets() -> None:
+    """Take all secrets out of the environment, whether they are asked for or not.
+
+    No child inherits one then, such as the agent that stays with a tunnel.
+    """
+    _taken.clear()
+    for variable in SECRET_VARIABLES:
+        if variable in os.environ:
+            _taken[variable] = os.environ.pop(variable)
+
+
+def has_secret(variable: str) -> bool:
+    """Tell whether a variable gives a secret that was not read yet."""
+    return variable in _taken or variable in os.environ
 
 
 def check_text() -> None:
@@ -202,11 +226,10 @@ def read_secret(
 ) -> str:
     """Return a secret: from descriptor, file, environment variable, else a prompt.
 
-    `option` is what its options begin with, as in `secret_options`. The variable is taken
-    out of the environment, so that no child inherits it.
+    `option` is what its options begin with, as in `secret_options`.
     Raises UsageError where there is neither a source nor a terminal to ask at.
     """
-    inherited = os.environ.pop(variable, None)
+    inherited = os.environ.pop(variable, _taken.pop(variable, None))
     if fd is not None:
         return _first_line(_read_descriptor(fd, what), what)
     if file is not None:

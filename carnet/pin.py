@@ -4,17 +4,14 @@ What the token tells of the tries left is said before the PIN is asked for. The 
 try needs an explicit yes. A PIN is never tried twice by itself.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-from carnet.console import has_terminal, read_secret
+from carnet.console import PIN_VARIABLE, has_secret, has_terminal, read_secret
 from carnet.token.module import TokenInfo
 from carnet.token.session import check_pin_state
-
-PIN_VARIABLE = "CARNET_PIN"
 
 _YES = "yes"
 
@@ -49,7 +46,7 @@ class PinSource:
         return Credential(pin=self._pin(info), allow_final_try=allowed)
 
     def _pin(self, info: TokenInfo) -> str | None:
-        given = self.fd is not None or self.file is not None or PIN_VARIABLE in os.environ
+        given = self.fd is not None or self.file is not None or has_secret(PIN_VARIABLE)
         if not given and info.protected_authentication_path:
             click.echo(f"Enter the PIN of token {info.label} on the reader's PIN pad.", err=True)
             return None

@@ -19,7 +19,7 @@ PIN = "the PIN of the HSM token"
 
 def read_pin(fd: int | None, file: Path | None) -> str:
     """Return the PIN; raises UsageError where there is no source of it."""
-    return console.read_secret(PIN, option="pin", fd=fd, file=file, variable="CARNET_PIN")
+    return console.read_secret(PIN, option="pin", fd=fd, file=file, variable=console.PIN_VARIABLE)
 
 
 def open_database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:

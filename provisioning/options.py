@@ -11,7 +11,7 @@ from typing import Any
 import click
 import platformdirs
 
-from carnet.console import read_secret, secret_options
+from carnet.console import PASSPHRASE_VARIABLE, read_secret, secret_options
 from carnet.pin import PinSource
 from carnet.token.frozen import unless_frozen
 from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
@@ -22,8 +22,6 @@ from softhsm import configuration
 from softhsm.kept import keep_tokens
 
 DIRECTORY_VARIABLE = "CARNET_OFFICER_DIR"
-SO_PIN_VARIABLE = "CARNET_SO_PIN"
-PASSPHRASE_VARIABLE = "CARNET_OFFICER_PASSPHRASE"  # noqa: S105 - names it, is none
 
 Command = Callable[..., Any]
 

@@ -6,14 +6,19 @@ from typing import Any
 
 import click
 
-from carnet.console import print_json, read_secret, secret_options
+from carnet.console import (
+    NEW_PIN_VARIABLE,
+    SO_PIN_VARIABLE,
+    print_json,
+    read_secret,
+    secret_options,
+)
 from carnet.errors import TokenError, UsageError
 from carnet.pin import PinSource
 from carnet.token import pins
 from carnet.token.module import Token
 from carnet.token.presence import choose_token
 from provisioning.options import (
-    SO_PIN_VARIABLE,
     TokenAccess,
     json_option,
     module_option,
@@ -21,8 +26,6 @@ from provisioning.options import (
     token_options,
 )
 from softhsm.kept import kept_anew
-
-NEW_PIN_VARIABLE = "CARNET_NEW_PIN"
 
 _SELECTOR = click.option(
     "--token", "selector", metavar="SELECTOR", help="The token's label or serial."

@@ -5,19 +5,18 @@ from typing import Any
 
 import click
 
-from carnet.console import print_json, read_secret, secret_options
+from carnet.console import (
+    PIN_VARIABLE,
+    SO_PIN_VARIABLE,
+    print_json,
+    read_secret,
+    secret_options,
+)
 from carnet.errors import TokenCannotError, TokenError, UsageError
-from carnet.pin import PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from provisioning.confirmation import confirm_by_label
-from provisioning.options import (
-    SO_PIN_VARIABLE,
-    Login,
-    json_option,
-    module_option,
-    open_module,
-)
+from provisioning.options import Login, json_option, module_option, open_module
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
 from softhsm.kept import keep_tokens
 

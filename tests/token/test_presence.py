@@ -155,7 +155,8 @@ def standing_still(*_):
 plugging.open_booklet = standing_still
 plug = object.__new__(plugging.Plug)
 plug._lookout = SimpleNamespace(look=lambda: plugging.Presence.HERE, reader=None, token="token")
-plug._config, plug.serial, plug._pulled = None, "0123", lambda serial: print("pulled", serial, flush=True)
+plug._config, plug.serial = None, "0123"
+plug._pulled = lambda serial: print("pulled", serial, flush=True)
 plug.use(None, print)
 """
 WATCH = """

@@ -1,6 +1,7 @@
 """Where a PIN comes from, and what is said before it is asked for."""
 
 import os
+import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,8 +9,9 @@ from dataclasses import replace
 import click
 import pytest
 
+from carnet.console import PIN_VARIABLE, SECRET_VARIABLES, read_secret, run_command
 from carnet.errors import TokenError, UsageError
-from carnet.pin import PIN_VARIABLE, PinSource
+from carnet.pin import PinSource
 from carnet.token import session
 from carnet.token.module import Token, TokenInfo
 from carnet.token.session import open_session
@@ -166,6 +168,36 @@ def test_a_locked_pin_is_not_asked_for(at_terminal):
     with pytest.raises(TokenError, match="is locked"):
         PinSource(allow_final_try=True).obtain(replace(INFO, pin_locked=True))
     assert terminal.asked == []
+
+
+@pytest.mark.parametrize("variable", SECRET_VARIABLES)
+def test_no_child_of_a_command_inherits_a_secret_and_the_command_has_it(variable, monkeypatch):
+    heard = []
+
+    @click.command()
+    def command():
+        heard.append(subprocess.run(["env"], capture_output=True, text=True, check=True).stdout)
+        heard.append(read_secret("it", option="it", fd=None, file=None, variable=variable))
+
+    monkeypatch.setattr(sys, "argv", ["carnet"])
+    monkeypatch.setenv(variable, "4711 4711")
+    with pytest.raises(SystemExit):
+        run_command(command, "carnet")
+    assert ("4711 4711" in heard[0], heard[1]) == (False, "4711 4711")
+
+
+def test_a_pin_in_the_environment_goes_before_the_pad_also_in_a_command(monkeypatch):
+    heard = []
+
+    @click.command()
+    def command():
+        heard.append(PinSource().obtain(PAD).pin)
+
+    monkeypatch.setattr(sys, "argv", ["carnet"])
+    monkeypatch.setenv(PIN_VARIABLE, "5678")
+    with pytest.raises(SystemExit):
+        run_command(command, "carnet")
+    assert heard == ["5678"]
 
 
 def test_no_pin_is_in_a_representation(at_terminal):
