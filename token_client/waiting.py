@@ -81,9 +81,9 @@ class _Wait:
             tokens = [(token, token.info) for token in present]
         except TokenError:
             return []  # a module that fails has none to show, as far as is known yet
-        initialised = [(token, info) for token, info in tokens if info.initialised]
-        self._pass_over([info for _, info in initialised if not self._fits(info)])
-        return [token for token, info in initialised if self._fits(info)]
+        usable = [each for each in tokens if each[1].initialised and each[1].login_required]
+        self._pass_over([info for _, info in usable if not self._fits(info)])
+        return [token for token, info in usable if self._fits(info)]
 
     def _fits(self, info: TokenInfo) -> bool:
         return self._selector is None or self._selector in (info.label, info.serial)

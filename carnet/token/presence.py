@@ -12,7 +12,7 @@ from pathlib import Path
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.frozen import unless_frozen
-from carnet.token.module import Module, Token, load_module, patiently
+from carnet.token.module import Module, Token, TokenInfo, load_module, patiently
 from carnet.token.readers import Reader, look_at_readers
 
 
@@ -167,10 +167,14 @@ class Lookout:
     def _find(self, *, restart: bool = True) -> Token | None:
         try:
             tokens = load_module(self._path).present(restart=restart)
-            return next((one for one in tokens if one.info.serial == self._serial), None)
+            return next((one for one in tokens if self._is_it(one.info)), None)
         except TokenError:
             # A module that fails has no token to show; the next look starts it again.
             return None
+
+    def _is_it(self, info: TokenInfo) -> bool:
+        # Another of the module's may have the same number, and keep nothing: NSS has two.
+        return info.serial == self._serial and info.login_required
 
 
 def _reader_of(token: Token | None, readers: tuple[Reader, ...]) -> Reader | None:

@@ -1,7 +1,7 @@
-"""A TPM as the traveller's token: no data objects for a cover, no ECDH, no wrapping.
+"""Tokens that store no cover: a TPM, which neither agrees nor wraps, and NSS's softoken.
 
 tpm2-pkcs11 and its resource manager are real, the TPM is swtpm's. The officer sits at the
-traveller's machine, since a TPM cannot be carried.
+traveller's machine, since neither can be carried.
 """
 
 import json
@@ -9,10 +9,15 @@ import shutil
 
 import pytest
 
+from carnet.token.cryptoki import PARAMETERS_VARIABLE
+from carnet.token.module import MODULE_VARIABLE
 from lab.http_client import request
 from lab.office import HOST_KEYS, HOST_URL, USER
 from lab.tpm import TPM2_PKCS11, Tpm
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, split_office_at_work
+from tests.provisioning.tokens import Database
+
+SOFTOKEN = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +27,44 @@ def office(lane):
 
 
 @pytest.fixture(scope="module")
-def at_the_tpm(office):
-    """A TPM that is initialised, and the officer beside it; return what reaches it."""
+def officer_beside(office):
     place, officer = office.world.client.directory, office.world.officer.directory
     shutil.copytree(officer / ".local/share/carnet/officer", place / "officer")
     shutil.copy(officer / HOST_KEYS, place / HOST_KEYS)
     shutil.copy(place / "officer" / "officer.crt", place / "officer.crt")
+
+
+@pytest.fixture(scope="module")
+def at_the_tpm(office, officer_beside):
+    """A TPM that is initialised; return what reaches it."""
     tpm = Tpm(office.world.client)
     reaches = {**tpm.environment_inside, "CARNET_PKCS11_MODULE": TPM2_PKCS11}
     office.command(
         office.world.client, "carnet-provision", "token-init", "--label", "alice", extra=reaches,
         given={"pin": office.secrets.pin, "so-pin": office.secrets.so_pin},
     )  # fmt: skip
+    return reaches
+
+
+INITIALISE = """
+import os, sys
+from pathlib import Path
+from carnet.token.initialise import initialise_token
+from carnet.token.module import load_module
+module = load_module(Path(sys.argv[1]))
+initialise_token(module, label="", so_pin="", pin=os.environ["PIN"], selector="2", force=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def at_softoken(office, officer_beside):
+    """A database of NSS's that has a PIN; return what reaches it."""
+    client = office.world.client
+    directory = client.directory / "nss"
+    directory.mkdir()
+    reaches = {MODULE_VARIABLE: SOFTOKEN, PARAMETERS_VARIABLE: Database(directory).parameters}
+    pin = {"PIN": office.secrets.pin}
+    office.command(client, "python", "-c", INITIALISE, SOFTOKEN, extra=reaches | pin)
     return reaches
 
 
@@ -113,6 +144,23 @@ def test_pairs_are_minted_on_the_tpm_and_their_cover_is_a_file(office, at_the_tp
         assert request(office.world.client, "GET", FILE_URL).body == FILE
         office.carnet("disconnect")
         assert listed(office, at_the_tpm, "alice.cover") == left
+
+
+@pytest.mark.parametrize("key_type", ["ec-p256", "rsa-2048"])
+def test_pairs_of_softoken_open_a_tunnel_where_an_unfit_token_is_accepted(
+    office, at_softoken, key_type
+):
+    """It keeps no officer's key either: her certificate is named beside the cover."""
+    order = ("--custody", "split", "--count", "1", "--key-type", key_type, "--accept-unfit-token")
+    files = {"out": f"{key_type}.batch", "cover": f"{key_type}.cover"}
+    provision(office, at_softoken, "mint", *order, **files)
+    assert imported(office, files["out"]) == 1
+    place = office.world.client.directory
+    named = ("--cover", str(place / files["cover"]), "--officer", str(place / "officer.crt"))
+    done = connect(office, at_softoken, *named)
+    assert done.returncode == 0, done.stderr
+    assert request(office.world.client, "GET", FILE_URL).body == FILE
+    assert listed(office, at_softoken, files["cover"]) == []
 
 
 def test_more_keys_than_the_tpm_holds_for_one_session(office, at_the_tpm):

@@ -24,7 +24,7 @@ class Module:
 
 
 def token(label):
-    info = SimpleNamespace(label=label, serial=label, initialised=True)
+    info = SimpleNamespace(label=label, serial=label, initialised=True, login_required=True)
     return SimpleNamespace(info=info)
 
 
