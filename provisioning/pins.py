@@ -42,9 +42,11 @@ def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: An
     """Give a token another PIN; key pairs stay."""
     token = choose_token(open_module(access.module), access.selector)
     if officers:
+        final = access.allow_final_try
+        pins.check_so_pin_state(token.info, allow_final_try=final)
         old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
         with kept_anew():
-            pins.change_so_pin(token, old, new)
+            pins.change_so_pin(token, old, new, allow_final_try=final)
     else:
         _change_users(token, access, sources)
     what = "SO PIN" if officers else "PIN"
@@ -55,6 +57,7 @@ def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: An
 @click.option("--puk", "by_puk", is_flag=True, help="By the card's PUK: it has no SO PIN.")
 @module_option
 @_SELECTOR
+@click.option("--allow-final-try", is_flag=True, help="Risk the last try of the SO PIN.")
 @secret_options("new-pin", "the new PIN")
 @secret_options("so-pin", "the SO PIN, or with --puk the PUK")
 @json_option
@@ -62,6 +65,7 @@ def unblock(
     module: str | None,
     selector: str | None,
     by_puk: bool,
+    allow_final_try: bool,
     as_json: bool,
     **sources: Any,
 ) -> None:
@@ -70,13 +74,15 @@ def unblock(
         token = choose_token(open_module(module), selector)
         if by_puk:
             pins.check_locked(token)
+        else:
+            pins.check_so_pin_state(token.info, allow_final_try=allow_final_try)
         secret = _read_so_pin("the PUK" if by_puk else "the SO PIN", **sources)
         new = _read_new_pin("PIN", **sources)
         if by_puk:
             pins.unblock_with_puk(token, secret, new)
         else:
             with kept_anew():
-                pins.unblock_with_so_pin(token, secret, new)
+                pins.unblock_with_so_pin(token, secret, new, allow_final_try=allow_final_try)
     _report(token, f"Token {token.info.label} is unblocked and has a new PIN.", as_json=as_json)
 
 

@@ -68,6 +68,9 @@ class TokenInfo:
     pin_locked: bool
     protected_authentication_path: bool
     """The PIN is entered on the reader's own PIN pad."""
+    so_pin_final_try: bool = False
+    """The next wrong SO PIN locks that, for ever on most tokens."""
+    so_pin_locked: bool = False
     login_required: bool = True
     """What it holds takes a login; one without keeps nothing, such as NSS's for software keys."""
 
@@ -86,6 +89,8 @@ class TokenInfo:
             pin_final_try=TokenFlag.USER_PIN_FINAL_TRY in flags,
             pin_locked=TokenFlag.USER_PIN_LOCKED in flags,
             protected_authentication_path=TokenFlag.PROTECTED_AUTHENTICATION_PATH in flags,
+            so_pin_final_try=TokenFlag.SO_PIN_FINAL_TRY in flags,
+            so_pin_locked=TokenFlag.SO_PIN_LOCKED in flags,
             login_required=TokenFlag.LOGIN_REQUIRED in flags,
         )
 

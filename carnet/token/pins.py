@@ -15,7 +15,7 @@ from pathlib import Path
 import pkcs11
 
 from carnet.errors import PinRefusedError, TokenError
-from carnet.token.module import Token
+from carnet.token.module import Token, TokenInfo
 from carnet.token.session import open_session
 from carnet.token.translation import translated
 
@@ -41,19 +41,22 @@ def change_pin(token: Token, old: str, new: str, *, allow_final_try: bool = Fals
         session.raw.set_pin(old, new)
 
 
-def change_so_pin(token: Token, old: str, new: str) -> None:
+def change_so_pin(token: Token, old: str, new: str, *, allow_final_try: bool = False) -> None:
     """Give the token another SO PIN; raises TokenError as unblock_with_so_pin() does."""
-    with _as_officer(token, old) as raw:
+    with _as_officer(token, old, allow_final_try=allow_final_try) as raw:
         raw.set_pin(old, new)
 
 
-def unblock_with_so_pin(token: Token, so_pin: str, pin: str) -> None:
+def unblock_with_so_pin(
+    token: Token, so_pin: str, pin: str, *, allow_final_try: bool = False
+) -> None:
     """Give a token a new PIN and all its tries, by the SO PIN (C_InitPIN).
 
-    Key pairs stay. Raises PinRefusedError if the SO PIN is wrong or locked, TokenError
-    if the token has none, or if it does not take the new PIN.
+    Key pairs stay. Raises PinRefusedError if the SO PIN is wrong or locked, or has only one
+    try left, unless `allow_final_try`; TokenError if the token has none, or if it does not
+    take the new PIN.
     """
-    with _as_officer(token, so_pin) as raw:
+    with _as_officer(token, so_pin, allow_final_try=allow_final_try) as raw:
         raw.init_pin(pin)
 
 
@@ -79,6 +82,20 @@ def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
                 f"Token {label} takes no PUK here, or its PUK is locked too; "
                 f"unblock it with its vendor's own tool."
             ) from error
+
+
+def check_so_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
+    """Raise PinRefusedError where trying an SO PIN is useless or could lock it."""
+    if info.so_pin_locked:
+        raise PinRefusedError(
+            f"The SO PIN of token {info.label} is locked, and nothing unblocks that; "
+            f"have the pairs revoked, and take a new token."
+        )
+    if info.so_pin_final_try and not allow_final_try:
+        raise PinRefusedError(
+            f"Token {info.label} leaves one try of the SO PIN, and a wrong one may make it "
+            f"useless for ever; make sure of it, then give it with --allow-final-try."
+        )
 
 
 def check_locked(token: Token) -> None:
@@ -110,8 +127,10 @@ def opensc_takes_puk() -> Iterator[None]:
 
 
 @contextmanager
-def _as_officer(token: Token, so_pin: str) -> Iterator[pkcs11.Session]:
-    label = token.info.label
+def _as_officer(token: Token, so_pin: str, *, allow_final_try: bool) -> Iterator[pkcs11.Session]:
+    info = token.info
+    label = info.label
+    check_so_pin_state(info, allow_final_try=allow_final_try)
     with token.module.in_use(), translated():
         try:
             session = token.handle.open(rw=True, so_pin=so_pin)

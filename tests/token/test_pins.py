@@ -1,5 +1,8 @@
 """Changing PINs and unblocking on SoftHSM2, which has an SO PIN and locks nothing."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from carnet.errors import TokenError
@@ -49,6 +52,36 @@ def test_the_so_pin_gives_a_new_pin(token: Token) -> None:
 def test_a_wrong_so_pin(token: Token) -> None:
     with pytest.raises(TokenError, match="SO PIN is wrong"):
         pins.unblock_with_so_pin(token, PIN, NEW)
+    log_in(token, PIN)
+
+
+@pytest.fixture
+def telling(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have tokens tell more of themselves: SoftHSM2 counts no tries."""
+    real = Token.info.fget
+    assert real is not None
+
+    def tell(**more: bool) -> None:
+        monkeypatch.setattr(Token, "info", property(lambda token: replace(real(token), **more)))
+
+    return tell
+
+
+def test_the_final_try_of_the_so_pin_is_kept_until_it_is_allowed(
+    token: Token, telling: Callable[..., None]
+) -> None:
+    telling(so_pin_final_try=True)
+    for change in (pins.unblock_with_so_pin, pins.change_so_pin):
+        with pytest.raises(TokenError, match="one try of the SO PIN"):
+            change(token, SO_PIN, NEW)
+    pins.unblock_with_so_pin(token, SO_PIN, NEW, allow_final_try=True)
+    log_in(token, NEW)
+
+
+def test_a_locked_so_pin_is_not_tried(token: Token, telling: Callable[..., None]) -> None:
+    telling(so_pin_locked=True)
+    with pytest.raises(TokenError, match="is locked, and nothing unblocks that"):
+        pins.unblock_with_so_pin(token, SO_PIN, NEW, allow_final_try=True)
     log_in(token, PIN)
 
 
