@@ -4,7 +4,6 @@ import secrets
 import signal
 import socket
 import subprocess
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -82,13 +81,19 @@ class Capture:
         if kind is None and "\n0 packets dropped by kernel" not in self._tcpdump.output():
             raise LabError(f"The capture is not complete: {self._tcpdump.output()}")
 
-    def flush(self) -> None:
-        """Return when everything that passed before this call is in the file."""
-        mark = secrets.token_hex(16)
+    def flush(self) -> int:
+        """Return when everything that passed before this call is in the file.
+
+        Returns where in the file it ends: after it there may be more, the last packet of
+        which is half written.
+        """
+        mark = secrets.token_hex(16).encode()
         written = self.path.stat().st_size
         with self._machine.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-            own.sendto(mark.encode(), ("127.0.0.1", _DISCARD_PORT))
-        wait_until(lambda: mark.encode() in self._tail(written), "the capture's own mark")
+            own.sendto(mark, ("127.0.0.1", _DISCARD_PORT))
+        wait_until(lambda: mark in self._tail(written), "the capture's own mark")
+        # It is all that its packet carries, and so the end of it.
+        return written + self._tail(written).index(mark) + len(mark)
 
     def _tail(self, start: int) -> bytes:
         with self.path.open("rb") as file:
@@ -97,24 +102,29 @@ class Capture:
 
     def between(self, one: str, other: str) -> dict[str, int]:
         """Count the packets between two addresses, by kind; `other` are all the rest."""
-        pair = f"host {one} and host {other}"
-        counts = {kind: self.count(f"{pair} and {which}") for kind, which in KINDS.items()}
-        counts[OTHER] = self.count(pair) - sum(counts.values())
+        pair, seen = f"host {one} and host {other}", self._whole_packets()
+        counts = {kind: _count(seen, f"{pair} and {which}") for kind, which in KINDS.items()}
+        counts[OTHER] = _count(seen, pair) - sum(counts.values())
         return counts
 
     def count(self, expression: str = "") -> int:
         """Count the packets that one of tcpdump's filter expressions selects."""
-        return count_packets(self.path, expression)
+        return _count(self._whole_packets(), expression)
+
+    def _whole_packets(self) -> bytes:
+        """Return the file, without what is half written while the capture goes on."""
+        end = self.flush() if self._tcpdump.running else None
+        return self.path.read_bytes()[:end]
 
 
-def count_packets(path: Path, expression: str) -> int:
-    """Count the packets of a capture file that a filter expression selects."""
+def _count(capture: bytes, expression: str) -> int:
     done = subprocess.run(
-        ["tcpdump", "-n", "-Z", "root", "--count", "-r", str(path), expression],
+        ["tcpdump", "-n", "-Z", "root", "--count", "-r", "-", expression],
+        input=capture,
         capture_output=True,
-        text=True,
         check=False,
     )
     if done.returncode:
-        raise LabError(f"tcpdump cannot read the capture back: {done.stderr.strip()}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise LabError(f"tcpdump cannot read the capture back: {said}")
     return int(done.stdout.split()[0])

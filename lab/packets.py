@@ -7,15 +7,16 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 
-_FILE_HEADER = 24
+from lab.errors import LabError
+
 _RECORD = struct.Struct("<IIII")
 _SLL2 = 20
 _ETHERTYPES = {0x0800: 4, 0x86DD: 6}
 _IPV4, _IPV6 = 4, 6
 _NAMES = {1: "ICMP", 4: "IPv4", 6: "TCP", 17: "UDP", 41: "IPv6", 50: "ESP", 51: "AH", 58: "ICMPv6"}
 _IKE_PORTS = {500, 4500}
+_BROKEN = "This piece of a capture does not begin or end with a packet."
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,21 @@ class Packet:
         return {self.source, self.destination} == {one, other}
 
 
-def read_packets(path: Path, start: int = _FILE_HEADER) -> Iterator[Packet]:
-    """Yield the IP packets of a capture file from an offset on, at which a record begins."""
-    data = path.read_bytes()
-    place = max(start, _FILE_HEADER)
-    while place + _RECORD.size <= len(data):
-        _, _, length, _ = _RECORD.unpack_from(data, place)
-        frame = data[place + _RECORD.size : place + _RECORD.size + length]
-        place += _RECORD.size + length
+def read_packets(records: bytes) -> Iterator[Packet]:
+    """Yield the IP packets of a piece of a capture file, from one record's begin to another's.
+
+    Raises LabError if the piece is none: what it says would be nothing, or wrong.
+    """
+    place = 0
+    while place < len(records):
+        begin = place + _RECORD.size
+        if begin > len(records):
+            raise LabError(_BROKEN)
+        _, _, length, _ = _RECORD.unpack_from(records, place)
+        place = begin + length
+        if place > len(records):
+            raise LabError(_BROKEN)
+        frame = records[begin:place]
         if len(frame) > _SLL2 and int.from_bytes(frame[:2], "big") in _ETHERTYPES:
             yield _packet(frame[_SLL2:])
 

@@ -5,14 +5,20 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from socket import AF_INET, SOCK_DGRAM, socket
 from subprocess import PIPE
+from threading import Event, Thread
 
 import pytest
 
+from lab.capture import Capture
 from lab.charon import VICI, Charon
 from lab.errors import LabError
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS
+from lab.packets import read_packets
 from lab.waiting import wait_until
 from lab.world import World
 
@@ -192,3 +198,38 @@ def test_a_command_that_takes_too_long_is_ended(world):
         lambda: not any(b"sleep" in path.read_bytes() for path in commands.glob("[0-9]*/cmdline")),
         "sleep to end",
     )
+
+
+@contextmanager
+def chatter(machine):
+    """Long datagrams from one end of the machine to itself, all the while."""
+    over = Event()
+    with machine.network():
+        own = socket(AF_INET, SOCK_DGRAM)
+
+    def talk():
+        with own:
+            while not over.wait(0.001):
+                for _ in range(4):
+                    own.sendto(bytes(7000), ("127.0.0.1", 9))
+
+    talking = Thread(target=talk)
+    talking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        talking.join()
+
+
+def test_a_capture_is_cut_between_packets_while_more_come(world):
+    """A long packet is written in pieces, and the file may end with one of them."""
+    with Capture(world.router) as capture, chatter(world.router):
+        cuts = [capture.flush() for _ in range(12)]
+        assert capture.count("udp and greater 7000") > 0
+    written = capture.path.read_bytes()
+    for begin, end in pairwise(cuts):
+        kinds = {packet.kind for packet in read_packets(written[begin:end])}
+        assert "UDP" in kinds
+    with pytest.raises(LabError, match="does not begin or end with a packet"):
+        list(read_packets(written[cuts[0] : cuts[1] - 1]))
