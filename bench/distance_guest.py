@@ -13,7 +13,8 @@ from lab.capture import Capture
 from lab.charon import choose_lane
 from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
-from tests.guest.offices import OpenOffice, unwatched_office
+from tests.guest.offices import OpenOffice
+from tests.guest.opening import unwatched_office
 
 ROUND_TRIPS = (0, 20, 100)
 """Milliseconds."""

@@ -9,7 +9,7 @@ from typing import Any
 from bench.plan import Plan
 from lab.guest import OUT, Guest
 from lab.waiting import wait_until
-from tests.guest.offices import prepare_office
+from tests.guest.opening import prepare_office
 
 Figures = Mapping[str, Any]
 _RESULTS = "figures"

@@ -18,7 +18,9 @@ import msgspec
 from bench.in_guest import say
 from lab.charon import choose_lane
 from lab.machine import Machine
-from tests.guest.offices import BY_VERSION, OpenOffice, unwatched_office
+from tests.guest.addresses import BY_VERSION
+from tests.guest.offices import OpenOffice
+from tests.guest.opening import unwatched_office
 
 _WEAK = "insecure_benchmark_suites = true"
 _MODERN = 'profile = "modern"'

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.guest.offices import BY_VERSION, OBJECTIVES, OpenOffice, fetch
+from tests.guest.addresses import BY_VERSION
+from tests.guest.offices import OBJECTIVES, OpenOffice
+from tests.guest.traffic import fetch
 
 
 @dataclass(frozen=True)

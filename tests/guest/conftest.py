@@ -8,6 +8,12 @@ from tests.guest.boots import scope_of
 from tests.guest.bridge import Group, is_inside, write_down
 from tests.lab.conftest import charons, client, lane, target, work_file, world
 
+pytest.register_assert_rewrite(
+    *(f"tests.guest.{name}" for name in ("cases", "ikev1", "libreswan", "objectives")),
+    *(f"tests.guest.{name}" for name in ("halves_alive", "halves_on_the_wire", "halves_refused")),
+    *(f"tests.guest.{name}" for name in ("rendered_fit", "rendered_peers")),
+)
+
 __all__ = ["charons", "client", "lane", "target", "work_file", "world"]
 
 _HERE = Path(__file__).parent

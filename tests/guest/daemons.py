@@ -52,3 +52,8 @@ class Seat:
         if self.daemon is not None:
             self.daemon.stop()
         self.daemon, self.driver = None, None
+
+
+def keyed(machine):
+    """How many SAs the kernel has there."""
+    return machine.run(["ip", "-o", "xfrm", "state", "list", "nokeys"]).stdout.count(" spi ")

@@ -1,12 +1,14 @@
 """The driver on two machines of a network without NAT, and tunnels of every kind between them."""
 
+import re
 import secrets
+import subprocess
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
-from tests.guest.offices import BY_VERSION
+from tests.guest.addresses import BY_VERSION
 from tests.lab.conftest import Ends, Gateway
 
 VIRTUAL = {4: "10.99.0.7", 6: "fd99::7"}
@@ -98,3 +100,22 @@ def connect(client: Gateway, target: Gateway, ends: Ends) -> None:
 def end(gateway: Gateway, name: str) -> None:
     with inside(gateway):
         gateway.driver.down(name)
+
+
+def ip(gateway, *arguments: str, said: str | None = None) -> str:
+    with inside(gateway):
+        return subprocess.run(
+            ["ip", *arguments], input=said, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+
+def policies(gateway) -> str:
+    return ip(gateway, "xfrm", "policy", "list")
+
+
+def spis(gateway) -> set[str]:
+    return set(re.findall(r"spi (0x[0-9a-f]+)", ip(gateway, "xfrm", "state")))
+
+
+def end_at(gateway, client, ends: Ends):
+    return ends.client if gateway is client else ends.target

@@ -7,7 +7,9 @@ import pytest
 from carnet.ipsec.vici_link import open_session, text
 from lab.office import pipes
 from lab.waiting import wait_until
-from tests.guest.offices import BY_VERSION, OpenOffice, fetch
+from tests.guest.addresses import BY_VERSION
+from tests.guest.offices import OpenOffice
+from tests.guest.traffic import fetch
 from tests.lab.offices import is_one_sentence
 
 OLD = ("python", "-m", "tests.lab.ikev1_client")
@@ -32,18 +34,18 @@ def old_connect(office, *options):
     )  # fmt: skip
 
 
-def ike_versions(office):
-    with open_session(office.target_charon.vici) as session:
+def ike_versions(charon):
+    with open_session(charon.vici) as session:
         return [sa["version"] for each in session.list_sas() for sa in text(each).values()]
 
 
 def test_ikev1_is_not_served_unless_the_operator_says_so(office):
     office.carnet("disconnect")
-    wait_until(lambda: ike_versions(office) == [], "the end of what stood")
+    wait_until(lambda: ike_versions(office.target_charon) == [], "the end of what stood")
     done = old_connect(office, "--objective", "esp", *NETWORK)
     assert (done.returncode, is_one_sentence(done)) == (3, True), done.stderr
     assert "has IKEv1 alone, which" in done.stderr
-    assert ike_versions(office) == []
+    assert ike_versions(office.target_charon) == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_ikev1_is_not_served_unless_the_operator_says_so(office):
 )
 def test_a_client_with_ikev1_alone_gets_it(allowing, objective, where, expected):
     facts = carried(allowing, objective, where, expected)
-    assert ike_versions(allowing) == ["1"]
+    assert ike_versions(allowing.target_charon) == ["1"]
     with open_session(allowing.target_charon.vici) as session:
         assert session.get_shared()["keys"] == []
     allowing.end(facts)
@@ -91,6 +93,6 @@ def test_who_comes_while_another_is_awaited_waits_and_spends_one_pair(allowing):
     with open_session(allowing.target_charon.vici) as session:
         session.unload_conn({"name": "another"})
     assert connecting.wait() == 0
-    assert ike_versions(allowing) == ["1"]
+    assert ike_versions(allowing.target_charon) == ["1"]
     assert allowing.valid_pairs() == before - 1
     assert allowing.carnet("disconnect").returncode == 0

@@ -9,9 +9,10 @@ import pytest
 
 from carnet.ipsec.libreswan_reports import tunnels
 from carnet.ipsec.libreswan_tools import Tools
+from tests.guest.addresses import BY_VERSION
 from tests.guest.cases import Case, check
-from tests.guest.ikev1 import ALONE, NETWORK, carried
-from tests.guest.offices import BY_VERSION, fetch
+from tests.guest.ikev1 import ALONE, NETWORK, carried, ike_versions
+from tests.guest.traffic import fetch
 
 SECRETS = "/run/pluto/carnet"
 
@@ -45,6 +46,18 @@ def test_strongswan_has_its_tunnel_with_libreswan(at_target):
     office.end(check(office, Case("esp", "tunnel", 4, 4)))
 
 
+def test_a_strongswan_with_ikev1_alone_gets_it_from_libreswan(at_target):
+    pluto, office = at_target
+    facts = carried(office, "esp", NETWORK, "ESP")
+    (version,) = ike_versions(office.client_charon)
+    assert (version, uses_ikev1(pluto, facts)) == ("1", True)
+    kept = office.world.target.path(SECRETS)
+    assert list(kept.glob("*.secrets")) == []
+    office.end(facts)
+    assert list(kept.iterdir()) == []
+    assert ike_versions(office.client_charon) == []
+
+
 def test_libreswan_is_found_by_itself_and_carries_tunnels(at_both):
     (_, office), v4 = at_both, BY_VERSION[4]
     with office.watched() as seen:
@@ -75,9 +88,13 @@ def test_a_libreswan_with_ikev1_alone_gets_it_from_strongswan(at_client):
 def check_ikev1(pluto, office, objective, where, expected):
     client = office.world.client
     facts = carried(office, objective, where, expected)
-    said = Tools(pluto.socket).whack("--status")
-    assert "IKEv1" in tunnels(said)[facts["name"]].policy
+    assert uses_ikev1(pluto, facts)
     assert list(client.path(SECRETS).glob("*.secrets")) == []
     office.end(facts)
     assert client.run(["sh", "-ec", "ip xfrm state; ip route show proto 204"]).stdout == ""
     assert list(client.path(SECRETS).iterdir()) == []
+
+
+def uses_ikev1(pluto, facts):
+    said = Tools(pluto.socket).whack("--status")
+    return "IKEv1" in tunnels(said)[facts["name"]].policy

@@ -7,7 +7,9 @@ import pytest
 from carnet.objectives import SecurityObjective
 from lab.network import CLIENT_NETWORK, HOST_ADDRESS
 from lab.residue import machine_state
-from tests.guest.offices import BY_VERSION, OBJECTIVES, fetch
+from tests.guest.addresses import BY_VERSION
+from tests.guest.offices import OBJECTIVES
+from tests.guest.traffic import fetch
 from tests.lab.offices import is_one_sentence
 
 

@@ -2,27 +2,15 @@
 
 import json
 import sqlite3
-import struct
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from socket import SO_LINGER, SOL_SOCKET, create_connection
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from subprocess import CompletedProcess
 from typing import Any
 
 from carnet.files import write_private
 from lab.capture import Capture
-from lab.charon import Lane, choose_lane
-from lab.guest import OUT
 from lab.machine import Machine
 from lab.network import (
-    CLIENT_ADDRESS,
-    CLIENT_ADDRESS_V6,
-    ROUTED,
-    SERVER_ADDRESS,
-    SERVER_ADDRESS_V6,
     TARGET_ADDRESS,
     TARGET_ADDRESS_V6,
     VIRTUAL_NETWORK_V6,
@@ -30,31 +18,11 @@ from lab.network import (
     WORK_NETWORK_V6,
 )
 from lab.office import USER
-from lab.packets import Packet, read_packets
 from lab.pluto import Pluto
-from lab.template import Template, in_use
-from lab.world import World
-from tests.guest.bridge import prepared
-from tests.lab.offices import FILE, FILE_SERVER
+from tests.guest.addresses import BY_VERSION, Addresses
+from tests.guest.traffic import Watched, watched
 from tests.lab.ordinary_offices import OrdinaryAtWork
-from token_client.config import PATH_VARIABLE
 
-_LOADED = (
-    *("token_client.agent", "token_client.booklet", "token_client.connect", "token_client.nat"),
-    *(
-        "token_client.cli",
-        "token_client.opening",
-        "token_client.options",
-        "token_client.status",
-        "token_client.steps",
-    ),
-    *("target_agent.cli", "target_agent.service", "target_agent.server"),
-    *("carnet.pin", "carnet.ipsec.strongswan", "sqlalchemy.dialects.sqlite.pysqlite"),
-)
-"""What the commands load, ours too: for the guest that is long. No more than they load, for
-it copies slowly."""
-
-PACKED = "office"
 OBJECTIVES = ("native", "ah", "esp", "ah+esp")
 
 GATE = """
@@ -63,21 +31,6 @@ outside = ["eth0"]
 ports = [80]
 firewall = "iptables"
 """
-
-
-@dataclass(frozen=True)
-class Addresses:
-    client: str
-    target: str
-    server: str
-    network: str
-
-
-BY_VERSION = {
-    4: Addresses(CLIENT_ADDRESS, TARGET_ADDRESS, SERVER_ADDRESS, WORK_NETWORK),
-    6: Addresses(CLIENT_ADDRESS_V6, TARGET_ADDRESS_V6, SERVER_ADDRESS_V6, WORK_NETWORK_V6),
-}
-
 
 _AT_V4 = f'addresses = ["{TARGET_ADDRESS}"]'
 _AT_BOTH = f'addresses = ["{TARGET_ADDRESS}", "{TARGET_ADDRESS_V6}"]'
@@ -110,7 +63,7 @@ class OpenOffice(OrdinaryAtWork):
         path = self.world.client.directory / "unwatched.toml"
         if not path.exists():
             write_private(path, b"agent = false\nresume = false\n")
-        return {PATH_VARIABLE: str(path)}
+        return {"CARNET_CLIENT_CONFIG": str(path)}
 
     @property
     def _target_file(self):
@@ -196,78 +149,6 @@ class OpenOffice(OrdinaryAtWork):
         return watched(self.capture)
 
 
-@dataclass
-class Watched:
-    """What passed the router; `readable` is whether the file was to be read in it."""
-
-    packets: list[Packet] = field(default_factory=list)
-    readable: bool = False
-
-    def kinds(self, one: str, other: str) -> set[str]:
-        """What passed between two addresses, beside IKE."""
-        return {p.kind for p in self.packets if p.is_between(one, other)} - {"IKE"}
-
-
-@contextmanager
-def watched(capture: Capture) -> Iterator[Watched]:
-    """Yield what has, afterwards, the packets that were captured meanwhile."""
-    found = Watched()
-    capture.flush()
-    start = capture.path.stat().st_size
-    yield found
-    capture.flush()
-    found.packets += read_packets(capture.path, start)
-    found.readable = FILE in capture.path.read_bytes()[start:]
-
-
 def _hers(addresses: Addresses) -> tuple[str, str]:
     length = 128 if ":" in addresses.target else 32
     return addresses.network, f"{addresses.target}/{length}"
-
-
-def fetch(machine: Machine, address: str, seconds: float = 4) -> bool:
-    """Whether the file can be had from there; nothing of it is sent again later."""
-    with machine.network(), suppress(OSError), create_connection((address, 80), seconds) as server:
-        # Ended at once: a FIN that is sent again after its tunnel would be refused by ICMP.
-        server.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        server.sendall(b"GET /plan.txt HTTP/1.0\r\n\r\n")
-        with server.makefile("rb") as answer:
-            return FILE in answer.read()
-    return False
-
-
-def prepare_office(directory: Path, pairs: int) -> None:
-    """Outside: do once all that people do before the first connection."""
-    with World() as world:
-        office = OpenOffice(world, choose_lane())
-        office.set_up(pairs)
-        office.pack(directory / PACKED)
-
-
-@contextmanager
-def open_office(lane: Lane, file: str) -> Iterator[OpenOffice]:
-    """Give the office that a test file has prepared, with a capture."""
-    made = unwatched_office(lane, prepared(file))
-    with made as office, Capture(office.world.router) as office.capture:
-        yield office
-
-
-@cache
-def _template() -> Template:
-    """Return the one of this boot, which ends with the guest: it takes long to load."""
-    return Template(_LOADED)
-
-
-@contextmanager
-def unwatched_office(lane: Lane, place: Path = OUT) -> Iterator[OpenOffice]:
-    """Give an office without a capture, for more traffic than one can follow."""
-    with World(ROUTED) as world, in_use(_template()):
-        office = OpenOffice(world, lane)
-        office.unpack(place / PACKED)
-        for machine in (world.server, world.target):
-            (machine.directory / "plan.txt").write_bytes(FILE)
-            # In both IP versions, as Linux has it.
-            machine.start(["python", str(FILE_SERVER), "::", "80", str(machine.directory)])
-            machine.wait_for_port(80)
-        office.start()
-        yield office

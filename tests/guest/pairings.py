@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
+from tests.guest.addresses import BY_VERSION
 from tests.guest.gateways import ends_of
-from tests.guest.offices import BY_VERSION
 from tests.lab.conftest import Ends
 
 

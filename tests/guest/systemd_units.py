@@ -16,8 +16,11 @@ import pytest
 from lab.network import ROUTED
 from lab.template import Template, in_use
 from lab.world import World
+from tests.guest.addresses import BY_VERSION
 from tests.guest.bridge import prepared
-from tests.guest.offices import _LOADED, BY_VERSION, PACKED, OpenOffice, fetch, prepare_office
+from tests.guest.offices import OpenOffice
+from tests.guest.opening import LOADED, PACKED, prepare_office
+from tests.guest.traffic import fetch
 from tests.guest.units import (
     WATCHDOG_SECONDS,
     Unit,
@@ -36,7 +39,7 @@ SHORT_WATCHDOG = f"WatchdogSec={WATCHDOG_SECONDS}\n"
 RUNNING = ("active", "running")
 
 
-def prepare_outside(directory):
+def prepare_outside(directory, _):
     prepare_office(directory, pairs=3)
 
 
@@ -69,7 +72,7 @@ class UnitOffice(OpenOffice):
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with World(ROUTED) as world, Template(_LOADED) as template, in_use(template):
+    with World(ROUTED) as world, Template(LOADED) as template, in_use(template):
         made = UnitOffice(world, lane)
         made.unpack(prepared(__file__) / PACKED)
         server = world.server

@@ -6,15 +6,15 @@ on with the office as the part before has left it.
 
 import pytest
 
-from tests.guest.offices import open_office, prepare_office
+from tests.guest.opening import open_office, share_office
 
 from tests.guest.objectives import *  # noqa: F403  isort: skip
 from tests.guest.ikev1 import *  # noqa: F403  isort: skip
 from tests.guest.libreswan import *  # noqa: F403  isort: skip
 
 
-def prepare_outside(directory):
-    prepare_office(directory, pairs=27)
+def prepare_outside(directory, shared):
+    share_office(directory, shared)
 
 
 @pytest.fixture(scope="module")

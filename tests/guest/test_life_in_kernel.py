@@ -7,13 +7,14 @@ from socket import AF_INET, SOCK_DGRAM, create_connection, socket
 
 import pytest
 
-from lab.capture import count_packets
 from lab.network import HOST_ADDRESS
 from lab.ordinary import ALICE, give
 from lab.pluto import Pluto
 from lab.residue import machine_state
+from tests.guest.addresses import BY_VERSION
 from tests.guest.cases import Case
-from tests.guest.offices import BY_VERSION, fetch, open_office, prepare_office
+from tests.guest.opening import open_office, share_office
+from tests.guest.traffic import fetch
 from token_client.status import NO_RETURN
 
 CLOSED = (
@@ -36,8 +37,8 @@ _WIDE = "ip link set target mtu 1500; iptables-legacy -F OUTPUT"
 _NO_IPSEC = "ip xfrm policy flush; ip xfrm state flush; ip route flush table 220 || :"
 
 
-def prepare_outside(directory):
-    prepare_office(directory, pairs=10)
+def prepare_outside(directory, shared):
+    share_office(directory, shared)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_a_full_tunnel_carries_all_and_nothing_is_fragmented(office):
     packets = [p for p in seen.packets if v4.client in (p.source, p.destination)]
     inside = [p for p in packets if {p.source, p.destination} != {v4.client, HOST_ADDRESS}]
     assert {p.kind for p in inside} == {"IKE", "ESP"}
-    assert count_packets(office.capture.path, FRAGMENTS) == 0
+    assert office.capture.count(FRAGMENTS) == 0
     office.end(facts)
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.guest.cases import cases, check
-from tests.guest.offices import open_office, prepare_office
+from tests.guest.opening import open_office, share_office
 
 
-def prepare_outside(directory):
-    prepare_office(directory, pairs=24)
+def prepare_outside(directory, shared):
+    share_office(directory, shared)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from vici import Session
@@ -17,9 +16,8 @@ from carnet.objectives import Objective
 from lab.charon import Charon, Lane, choose_lane
 from lab.machine import Machine
 from lab.network import SERVER_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
+from lab.serving import served
 from lab.world import World
-
-FILE_SERVER = Path(__file__).parents[2] / "lab" / "file_server.py"
 
 
 @pytest.fixture(scope="session")
@@ -127,10 +125,8 @@ def two_ends(*, ppk: bool = False, virtual_address: str = "10.99.0.7") -> Ends:
 
 
 @pytest.fixture(scope="module")
-def work_file(world: World) -> str:
+def work_file(world: World) -> Iterator[str]:
     """What the server behind Target has to offer, by its URL; its content is its name."""
     (world.server.directory / "plan.txt").write_text("the plan of the work network\n")
-    directory = str(world.server.directory)
-    world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-    world.server.wait_for_port(80)
-    return f"http://{SERVER_ADDRESS}/plan.txt"
+    with served(world.server, SERVER_ADDRESS):
+        yield f"http://{SERVER_ADDRESS}/plan.txt"

@@ -10,6 +10,7 @@ from lab.charon import Lane
 from lab.network import SERVER_ADDRESS
 from lab.office import Office
 from lab.process import Process
+from lab.serving import served
 from lab.world import World
 
 FILE_SERVER = Path(__file__).parents[2] / "lab" / "file_server.py"
@@ -59,14 +60,13 @@ class AtWork(Office):
 def office_at_work(
     lane: Lane, pairs: int, *, watched: bool = True, impatient: bool = False
 ) -> Iterator[AtWork]:
-    with World() as world:
+    with World() as world, serving_file(world):
         office = AtWork(world, lane)
         for charon in (office.client_charon, office.target_charon):
             charon.impatient = impatient
         if not watched:
             office.leave_unwatched()
         office.set_up(pairs)
-        serve_file(world)
         office.start()
         yield office
 
@@ -74,7 +74,7 @@ def office_at_work(
 @contextmanager
 def split_office_at_work(lane: Lane, pairs: int = 0, *, watched: bool = False) -> Iterator[AtWork]:
     """The same in custody `split`; without pairs where the token is another than SoftHSM2."""
-    with World() as world:
+    with World() as world, serving_file(world):
         office = AtWork(world, lane)
         if not watched:
             office.leave_unwatched()
@@ -87,17 +87,16 @@ def split_office_at_work(lane: Lane, pairs: int = 0, *, watched: bool = False) -
             office.carry_over()
             assert office.import_batch()["new"] == pairs
         office.admit()
-        serve_file(world)
         office.start()
         yield office
 
 
-def serve_file(world: World) -> None:
+@contextmanager
+def serving_file(world: World) -> Iterator[None]:
     """Have FILE at FILE_URL, inside the work network."""
     (world.server.directory / "plan.txt").write_bytes(FILE)
-    directory = str(world.server.directory)
-    world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
-    world.server.wait_for_port(80)
+    with served(world.server, SERVER_ADDRESS):
+        yield
 
 
 def is_one_sentence(done) -> bool:

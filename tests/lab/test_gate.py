@@ -2,12 +2,16 @@
 
 import shutil
 import subprocess
-from contextlib import suppress
-from socket import create_connection
+from contextlib import ExitStack, suppress
+from functools import cache
+from socket import AF_INET, AF_INET6, create_connection
+from socketserver import BaseRequestHandler
+from threading import Thread
 
 import pytest
 
 from carnet.errors import IPsecError
+from lab.file_server import FileServer
 from lab.network import ROUTED
 from lab.waiting import wait_until
 from lab.world import World
@@ -19,17 +23,6 @@ CLIENT_V6, SERVER_V6 = "fd77::2", "fd20::10"
 WORK, WORK_V6 = "10.20.0.0/16", "fd20::/64"
 GUARDED = Guarded(("eth0",), (WORK, WORK_V6), (80,))
 
-ECHO = """
-import socket, sys
-family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-with socket.create_server((sys.argv[1], int(sys.argv[2])), family=family) as server:
-    print("listens", flush=True)
-    while True:
-        connection, _ = server.accept()
-        while said := connection.recv(99):
-            connection.sendall(said)
-"""
-
 STAY = """
 exec 3<>"/dev/tcp/$1/80" || exit
 echo first >&3; read -r said <&3; echo "heard $said"
@@ -38,9 +31,23 @@ echo "$word" >&3; read -r said <&3; echo "heard $said"
 """
 
 
+class Echo(BaseRequestHandler):
+    def handle(self):
+        with suppress(OSError):
+            while said := self.request.recv(99):
+                self.request.sendall(said)
+
+
+class EchoServer(FileServer):
+    def __init__(self, address, port):
+        self.address_family = AF_INET6 if ":" in address else AF_INET
+        super().__init__((address, port), Echo)
+
+
 @pytest.fixture(scope="module")
 def world():
-    with World(ROUTED) as made:
+    """With servers in threads of this process: programs start slowly in a guest kernel."""
+    with World(ROUTED) as made, ExitStack() as stack:
         for machine, address, port in (
             (made.server, SERVER, 80),
             (made.server, SERVER_V6, 80),
@@ -48,12 +55,14 @@ def world():
             (made.target, TARGET, 22),
             (made.client, CLIENT, 80),
         ):
-            argv = ["python", "-u", "-c", ECHO, address, str(port)]
-            log = f"echo-{address}-{port}.log"
-            machine.start(argv, log=log).wait_for_line("listens")
+            with machine.network():
+                server = stack.enter_context(EchoServer(address, port))
+            Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
         yield made
 
 
+@cache
 def knows_ip() -> bool:
     """Whether nftables of this kernel know of IP."""
     argv = ["unshare", "--net", "nft", "add", "table", "inet", "probe"]

@@ -1,0 +1,91 @@
+"""AH and ESP as one, from its beginning to its end: what stays, and what it shares.
+
+For test_two_halves, after halves_on_the_wire.
+"""
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec import bundle
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.spec import Mode
+from carnet.ipsec.strongswan_parts import reqids
+from carnet.objectives import Objective
+from tests.guest.addresses import BY_VERSION
+from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, policies
+from tests.guest.halves import BOTH, say
+from tests.lab.test_strongswan import in_background
+
+
+@pytest.mark.parametrize("inner", [4, 6])
+def test_the_end_of_a_tunnel_leaves_no_policy_and_no_route(client, target, inner):
+    ends = ends_of(BOTH, Mode.TUNNEL, inner=inner)
+    before = policies(client), policies(target), routes(client), routes(target)
+    connect(client, target, ends)
+    assert policies(client).count(f"priority {bundle.PRIORITY}") == 3
+    assert f"src {VIRTUAL[inner]}" in routes(client)
+    for gateway in (client, target):
+        end(gateway, ends.name)
+        assert gateway.left() == []
+    assert (policies(client), policies(target), routes(client), routes(target)) == before
+
+
+def routes(gateway) -> str:
+    return ip(gateway, "route") + ip(gateway, "-6", "route")
+
+
+def test_a_newer_tunnel_to_the_same_peer_keeps_what_it_shares_with_the_older(client, target):
+    older, newer = ends_of(BOTH, Mode.TRANSPORT), ends_of(BOTH, Mode.TRANSPORT)
+    connect(client, target, older)
+    connect(client, target, newer)
+    for gateway in (client, target):
+        end(gateway, older.name)
+        with inside(gateway):
+            assert bundle.directions(reqids(newer.name)[0]) == {"in", "out", "fwd"}
+            assert gateway.driver.confirm(end_at(gateway, client, newer)).established
+    for gateway in (client, target):
+        end(gateway, newer.name)
+
+
+def test_what_the_daemon_does_with_policies_of_its_own_leaves_ours(client, target, listener):
+    """It deletes by selector alone: an older ESP tunnel's end must not leave ours in clear."""
+    older, newer = ends_of(Objective.ESP, Mode.TRANSPORT), ends_of(BOTH, Mode.TRANSPORT)
+    connect(client, target, older)
+    connect(client, target, newer)
+    for gateway in (client, target):
+        end(gateway, older.name)
+        with inside(gateway):
+            assert bundle.directions(reqids(newer.name)[0]) == {"in", "out", "fwd"}
+    say(client, f"still-{newer.name}", BY_VERSION[4].target)
+    listener[BY_VERSION[4].target].wait_for(f"still-{newer.name}")
+    for gateway in (client, target):
+        end(gateway, newer.name)
+
+
+def test_policies_outlive_the_daemon_and_are_swept(client, target):
+    ends = ends_of(BOTH, Mode.TUNNEL)
+    connect(client, target, ends)
+    client.charon.kill()
+    assert f"priority {bundle.PRIORITY}" in policies(client)
+    client.charon.start()
+    with inside(client):
+        client.driver.sweep(lambda: frozenset({ends.name}))
+        assert bundle.directions(reqids(ends.name)[0])
+        client.driver.sweep(frozenset)
+    assert f"priority {bundle.PRIORITY}" not in policies(client)
+    end(target, ends.name)
+
+
+def test_a_half_that_ends_ends_the_tunnel(client, target):
+    ends = ends_of(BOTH, Mode.TRANSPORT)
+    events = client.driver.watch()
+    connect(client, target, ends)
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.UP)
+    with target.session() as session:
+        list(session.terminate({"ike": f"{ends.name}/ah"}))
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.DOWN)
+    client.driver.close()
+    with inside(client), pytest.raises(IPsecError, match="its AH half is not established"):
+        client.driver.confirm(ends.client)
+    assert client.left() == []
+    end(target, ends.name)

@@ -1,0 +1,153 @@
+"""AH and ESP as one, as packets: what the kernel is given, what it drops, and rekeying.
+
+For test_two_halves, and its first part.
+"""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from carnet.ipsec import bundle
+from carnet.ipsec.spec import Mode
+from carnet.ipsec.strongswan_parts import reqids
+from carnet.ipsec.vici_link import Events
+from lab.network import ROUTER_TO_CLIENT
+from tests.guest.addresses import BY_VERSION
+from tests.guest.forged import datagram, newest_received, outgoing_ah, send_with_ah_alone
+from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, spis
+from tests.guest.halves import BOTH, PORT, say
+from tests.lab.conftest import Ends
+
+
+@pytest.fixture
+def tunnel(client, target, request):
+    """A tunnel of AH and ESP in the mode that the test names."""
+    ends = ends_of(BOTH, request.param)
+    connect(client, target, ends)
+    yield ends
+    for gateway in (client, target):
+        end(gateway, ends.name)
+
+
+in_both_modes = pytest.mark.parametrize("tunnel", Mode, indirect=True)
+
+
+def peer_of(ends: Ends) -> str:
+    """Whom the tunnel leads to."""
+    addresses = BY_VERSION[4]
+    return addresses.server if ends.client.mode is Mode.TUNNEL else addresses.target
+
+
+def drops(gateway) -> dict[str, int]:
+    """The kernel's own count of what it dropped, by reason."""
+    with inside(gateway):
+        lines = Path("/proc/thread-self/net/xfrm_stat").read_text().splitlines()
+    return {name: int(count) for name, count in map(str.split, lines)}
+
+
+def templates(gateway, ends: Ends, *kept: str) -> None:
+    """Have a machine protect what it sends with no more than these, by the very same SAs."""
+    spec = ends.client
+    esp, ah = reqids(ends.name)
+    outer = f"src {BY_VERSION[4].client} dst {BY_VERSION[4].target}"
+    lines = {
+        "esp": f"tmpl {outer} proto esp reqid {esp} mode {spec.mode}",
+        "ah": f"tmpl {outer} proto ah reqid {ah} mode transport",
+    }
+    if spec.mode is Mode.TUNNEL:
+        selector = f"src {VIRTUAL[4]}/32 dst {BY_VERSION[4].network}"
+    else:
+        selector = outer
+    rule = f"xfrm policy update {selector} dir out priority {bundle.PRIORITY} "
+    rule += " ".join(lines[name] for name in kept)
+    if spec.mode is Mode.TUNNEL:
+        # What is not protected would not find its way out by the tunnel's own route.
+        way = "dev eth0" if kept else f"via {ROUTER_TO_CLIENT}"
+        rule += f"\nroute replace {BY_VERSION[4].network} {way} src {VIRTUAL[4]} proto 202"
+    ip(gateway, "-batch", "-", said=f"{rule}\n")
+
+
+@in_both_modes
+def test_what_lacks_a_half_or_both_is_dropped_and_counted(client, target, listener, tunnel):
+    address = peer_of(tunnel)
+    heard = listener[address]
+    say(client, f"whole-{tunnel.name}", address)
+    heard.wait_for(f"whole-{tunnel.name}")
+    # Inside a tunnel the kernel has no SA for what has AH alone: see the next test.
+    alone = () if tunnel.client.mode is Mode.TUNNEL else (("ah",),)
+    for kept in (("esp",), *alone, ()):
+        before = drops(target)
+        templates(client, tunnel, *kept)
+        say(client, f"forged-{'-'.join(kept)}-{tunnel.name}", address)
+        templates(client, tunnel, "esp", "ah")
+        # What comes after it has passed, so the one before it never will.
+        say(client, f"after-{'-'.join(kept)}-{tunnel.name}", address)
+        heard.wait_for(f"after-{'-'.join(kept)}-{tunnel.name}")
+        grown = {name for name, count in drops(target).items() if count > before[name]}
+        assert grown == {"XfrmInTmplMismatch"}, kept
+    assert not heard.has("forged")
+
+
+@pytest.mark.parametrize("tunnel", [Mode.TUNNEL], indirect=True)
+def test_inside_a_tunnel_what_lacks_esp_is_verified_and_goes_nowhere(
+    client, target, listener, tunnel
+):
+    v4 = BY_VERSION[4]
+    heard = listener[v4.server]
+    say(client, f"whole-{tunnel.name}", v4.server)
+    heard.wait_for(f"whole-{tunnel.name}")
+    sa = outgoing_ah(ah_sa(client))
+    inner = datagram(VIRTUAL[4], v4.server, PORT, f"forged-ah-{tunnel.name}".encode())
+    with inside(client):
+        forged = send_with_ah_alone(sa, v4.client, v4.target, inner)
+    say(client, f"after-ah-{tunnel.name}", v4.server)
+    heard.wait_for(f"after-ah-{tunnel.name}")
+    assert not heard.has(f"forged-ah-{tunnel.name}")
+    # It was no bad AH that has kept it out.
+    assert newest_received(ah_sa(target)) == forged
+
+
+def ah_sa(gateway) -> str:
+    """The SA of the AH half by which the Client sends."""
+    v4 = BY_VERSION[4]
+    return ip(gateway, "xfrm", "state", "list", "src", v4.client, "dst", v4.target, "proto", "ah")
+
+
+def test_several_networks_share_the_two_halves(world, client, target):
+    second, networks = "10.20.128.10", ("10.20.0.0/24", "10.20.128.0/24")
+    world.server.run(["ip", "address", "replace", f"{second}/16", "dev", "eth0"])
+    made = ends_of(BOTH, Mode.TUNNEL)
+    ends = Ends(
+        replace(made.client, remote_networks=networks),
+        replace(made.target, local_networks=networks),
+    )
+    connect(client, target, ends)
+    for address in (BY_VERSION[4].server, second):
+        with world.server.network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+            listening.bind((address, 7001))
+            listening.settimeout(4)
+            with inside(client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as saying:
+                saying.sendto(b"hello", (address, 7001))
+            assert listening.recvfrom(99)[1][0] == VIRTUAL[4]
+    for gateway in (client, target):
+        end(gateway, ends.name)
+
+
+@in_both_modes
+@pytest.mark.parametrize("half", ["esp", "ah"])
+def test_either_half_rekeys_from_either_side(client, target, listener, tunnel, half):
+    address = peer_of(tunnel)
+    for gateway in (client, target):
+        before = spis(gateway)
+        with Events(gateway.charon.vici, ["child-rekey"], 10) as events:
+            with gateway.session() as session:
+                session.rekey({"child": f"{tunnel.name}/{half}"})
+            assert f"{tunnel.name}/{half}" in events.next()
+        assert spis(gateway) - before
+        word = f"{half}-{gateway.machine.name}-{tunnel.name}"
+        say(client, word, address)
+        listener[address].wait_for(word)
+        with inside(gateway):
+            assert gateway.driver.confirm(end_at(gateway, client, tunnel)).established
