@@ -5,16 +5,18 @@ algorithms, addresses, identity and mode, and what comes up must carry packets.
 """
 
 import socket
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 
 from carnet.ipsec import racoon_files
+from carnet.ipsec.vici_link import text
 from carnet.ipsec.windows_script import beginning
 from carnet.objectives import Objective
 from target_agent.proposals import IKEV1_PROFILES, Profile
+from tests.guest.addresses import BY_VERSION
 from tests.guest.gateways import VIRTUAL, end, ends_of, inside
-from tests.guest.offices import BY_VERSION
 from tests.lab.conftest import Ends
 from tests.lab.test_ikev1 import await_standing
 from tests.unit.powershell import commands
@@ -33,43 +35,63 @@ GROUPS = {
 CIPHERS = {"aes 256": "aes256", "AES256": "aes256", "AESGCM256": "aes256gcm16"}
 
 
+@dataclass(frozen=True)
+class Peer:
+    """What such an implementation was told, in strongSwan's words."""
+
+    address: str
+    key: bytes
+    ike: Sequence[str]
+    mode: str
+    suites: Mapping[str, str]
+    """By protocol; of two, which are one bundle, the inner one first."""
+    near: str
+    far: str
+
+
 def ends(objective, mode):
-    """Both ends of a tunnel as Target offers it to whoever has IKEv1 alone."""
+    """Both ends of a tunnel as Target offers it to whoever has IKEv1 alone.
+
+    AH with ESP it offers to nobody; what it would propose are its suites of each.
+    """
     made = ends_of(objective, mode, ppk=False)
     proposed = {
         "ike_version": 1,
         "ike_proposals": OFFERED.ike,
-        "esp_proposals": OFFERED.esp if objective is Objective.ESP else (),
-        "ah_proposals": OFFERED.ah if objective is Objective.AH else (),
+        "esp_proposals": () if objective is Objective.AH else OFFERED.esp,
+        "ah_proposals": () if objective is Objective.ESP else OFFERED.ah,
     }
     return Ends(replace(made.client, **proposed), replace(made.target, **proposed))
 
 
 def as_racoon(spec):
-    """What racoon.conf, psk.txt and the policies come to, in strongSwan's words."""
+    """What racoon.conf, psk.txt and the policies come to."""
     files = racoon_files.files(spec, HERE, racoon_files.hexadecimal(spec.psk))
     conf = parse_conf(files.racoon_conf)
     address, key = files.psk_txt.split()
     (sainfo,) = conf.find_data("sainfo")
     (out, _) = parse_setkey(files.setkey).find_data("add")
-    (rule,) = out.find_data("rule")
+    rules = [[str(each) for each in rule.children[:2]] for rule in out.find_data("rule")]
     ike = [
         f"{CIPHERS[words(each, 'encryption')[0]]}-{words(each, 'hash')[0]}"
         f"-{GROUPS[words(each, 'group')[0]]}"
         for each in conf.find_data("proposal")
     ]
     integrity = words(sainfo, "integrity")[0].removeprefix("hmac_")
-    cipher = CIPHERS.get(words(sainfo, "encryption")[0], "")
-    suite = "-".join(filter(None, (cipher, integrity, GROUPS[words(sainfo, "group")[0]])))
+    ciphers = {"esp": CIPHERS.get(words(sainfo, "encryption")[0], ""), "ah": ""}
+    group = GROUPS[words(sainfo, "group")[0]]
+    suites = {
+        protocol: "-".join(filter(None, (ciphers[protocol], integrity, group)))
+        for protocol, _ in rules
+    }
     near, far = (
         "/".join(filter(None, each.children)) for each in list(out.find_data("selector"))[:2]
     )
-    protocol, mode = rule.children[:2]
-    return address, bytes.fromhex(key[2:]), ike, str(protocol), str(mode), suite, near, far
+    return Peer(address, bytes.fromhex(key[2:]), ike, rules[0][1], suites, near, far)
 
 
 def as_windows(spec):
-    """What the cmdlets come to, in strongSwan's words; the key comes beside the script."""
+    """What the cmdlets come to; the key comes beside the script."""
     found = {each.name: each for each in commands(beginning(spec))}
     main = [x for x in commands(beginning(spec)) if x.name == "New-NetIPsecMainModeCryptoProposal"]
     ike = [
@@ -83,30 +105,42 @@ def as_windows(spec):
     protocol, mode = quick.value("-Encapsulation").lower(), rule.value("-Mode").lower()
     integrity = quick.value("-AHHash" if protocol == "ah" else "-ESPHash").lower()
     cipher = CIPHERS.get(quick.value("-Encryption"), "")
-    parts = (cipher, "" if "gmac" in integrity else integrity, GROUPS[group])
+    suite = "-".join(
+        filter(None, (cipher, "" if "gmac" in integrity else integrity, GROUPS[group]))
+    )
     near = rule.value("-LocalAddress") if mode == "tunnel" else HERE
     far = rule.value("-RemoteAddress")
     address = found["New-NetIPsecMainModeRule"].value("-RemoteAddress")
-    return address, spec.psk, ike, protocol, mode, "-".join(filter(None, parts)), near, far
+    return Peer(address, spec.psk, ike, mode, {protocol: suite}, near, far)
+
+
+def connection(name, peer):
+    """The connection of such a peer."""
+    child = {"mode": peer.mode}
+    child |= {f"{protocol}_proposals": [suite] for protocol, suite in peer.suites.items()}
+    if peer.mode == "tunnel":
+        child |= {"local_ts": [peer.near], "remote_ts": [peer.far]}
+    return {
+        "version": "1",
+        "remote_addrs": [peer.address],
+        "proposals": peer.ike,
+        # Both name themselves by their addresses, and take no other name from Target.
+        "local": {"auth": "psk", "id": HERE},
+        "remote": {"auth": "psk", "id": peer.address},
+        "children": {name: child},
+    }
+
+
+def load(gateway, name, key, connection):
+    owners = [HERE, BY_VERSION[4].target]
+    with gateway.session() as session:
+        session.load_shared({"id": name, "type": "IKE", "data": key, "owners": owners})
+        session.load_conn({name: connection})
 
 
 def initiate(client, name, peer):
-    address, key, ike, protocol, mode, suite, near, far = peer
-    child = {"mode": mode, f"{protocol}_proposals": [suite]}
-    if mode == "tunnel":
-        child |= {"local_ts": [near], "remote_ts": [far]}
-    connection = {
-        "version": "1",
-        "remote_addrs": [address],
-        "proposals": ike,
-        # Both name themselves by their addresses, and take no other name from Target.
-        "local": {"auth": "psk", "id": HERE},
-        "remote": {"auth": "psk", "id": address},
-        "children": {name: child},
-    }
+    load(client, name, peer.key, connection(name, peer))
     with client.session() as session:
-        session.load_shared({"id": name, "type": "IKE", "data": key, "owners": [HERE, address]})
-        session.load_conn({name: connection})
         list(session.initiate({"ike": name, "child": name, "timeout": "9000"}))
 
 
@@ -135,6 +169,23 @@ def fits(world, client, target, peer, both):
     assert status.bytes_out > 0
     for gateway in (client, target):
         end(gateway, both.name)
+
+
+def protocols_of(client, target, name, peer):
+    """Bring up the tunnel of such a peer with a Target of just its words; return what protects.
+
+    Of what Target itself would load nothing is needed: it has no words for a bundle.
+    """
+    mirrored = connection(name, replace(peer, near=peer.far, far=peer.near))
+    mirrored |= {"remote_addrs": [HERE], "local": mirrored["remote"], "remote": mirrored["local"]}
+    load(target, name, peer.key, mirrored)
+    initiate(client, name, peer)
+    await_standing(target, name)
+    with target.session() as session:
+        sas = [text(each)[name] for each in session.list_sas({"ike": name})]
+    for gateway in (client, target):
+        end(gateway, name)
+    return [child["protocol"] for each in sas for child in each["child-sas"].values()]
 
 
 def echoes(world, machine, source, goal):

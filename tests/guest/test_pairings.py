@@ -15,26 +15,19 @@ from lab.network import ROUTED
 from lab.pluto import SOCKET as PLUTO
 from lab.waiting import wait_until
 from lab.world import World
-from tests.guest.daemons import Seat
+from tests.guest.addresses import BY_VERSION
+from tests.guest.daemons import Seat, keyed
 from tests.guest.gateways import ends_of
-from tests.guest.offices import BY_VERSION, fetch, watched
 from tests.guest.pairings import PAIRINGS, Pairing
-from tests.guest.rendered_peers import as_racoon, as_windows, fits, own_address
-from tests.guest.rendered_peers import ends as rendered_ends
-from tests.lab.conftest import Ends, Gateway
-from tests.lab.offices import FILE, FILE_SERVER
+from tests.guest.traffic import fetch, serving, watched
+from tests.lab.conftest import Ends
 
-__all__ = ["own_address"]
+from tests.guest.rendered_fit import *  # noqa: F403  isort: skip
 
 
 @pytest.fixture(scope="module")
 def world():
-    with World(ROUTED) as made:
-        for machine in (made.server, made.target):
-            (machine.directory / "plan.txt").write_bytes(FILE)
-            # In both IP versions, as Linux has it.
-            machine.start(["python", str(FILE_SERVER), "::", "80", str(machine.directory)])
-            machine.wait_for_port(80)
+    with World(ROUTED) as made, serving(made.server, made.target):
         yield made
 
 
@@ -202,11 +195,6 @@ def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
     assert keyed(world.client) == 0
 
 
-def keyed(machine):
-    """How many SAs the kernel has there."""
-    return machine.run(["ip", "-o", "xfrm", "state", "list", "nokeys"]).stdout.count(" spi ")
-
-
 def chosen_at(seat):
     """Which driver a machine's commands find by themselves."""
     sockets = {
@@ -223,28 +211,3 @@ def end(world, here, there, ends):
             driver.down(ends.name)
             assert driver.installed() == frozenset()
             assert driver.status() == []
-
-
-@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
-def test_what_is_rendered_and_what_libreswan_offers_fit_together(world, seats, own_address, peer):
-    gateways = take(seats, "strongswan", "libreswan")
-    fits(world, *gateways, peer, rendered_ends(Objective.ESP, Mode.TUNNEL))
-
-
-@pytest.mark.parametrize("mode", Mode)
-@pytest.mark.parametrize("objective", [Objective.ESP, Objective.AH])
-@pytest.mark.parametrize("peer", [as_racoon, as_windows], ids=["racoon", "windows"])
-def test_what_is_rendered_and_what_strongswan_offers_fit_together(
-    world, seats, own_address, peer, objective, mode
-):
-    gateways = take(seats, "strongswan", "strongswan")
-    fits(world, *gateways, peer, rendered_ends(objective, mode))
-
-
-def take(seats, *names):
-    """Have these daemons run, Client's and Target's; return where, and the ways to them."""
-    drivers = [seat.take(name) for seat, name in zip(seats, names, strict=True)]
-    return [
-        Gateway(seat.machine, seat.daemon, driver)
-        for seat, driver in zip(seats, drivers, strict=True)
-    ]
