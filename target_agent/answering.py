@@ -118,12 +118,25 @@ class Answering:
         try:
             capabilities = await asyncio.to_thread(parts.driver.capabilities)
             terms = authorize(request, member, self._carriage(capabilities))
+            if capabilities.userspace:
+                await asyncio.to_thread(self._check_reach, terms)
         except IPsecError as error:
             return step.NotInstalled(error.sentence)
         except AccessDeniedError as error:
             return self._denied(error.code, error.reason)
         self.entries = terms.entries
         return step.Authorized(request, terms)
+
+    def _check_reach(self, terms: Terms) -> None:
+        """Refuse here what the IKE daemon would, without a word of why."""
+        out_of_reach = self._parts.reach.out_of_reach(terms.networks)
+        if out_of_reach:
+            raise AccessDeniedError(
+                RefusalCode.CANNOT_CARRY,
+                f"{self._parts.config.name} has no address of its own in"
+                f" {', '.join(out_of_reach)}, which its userspace ESP takes; ask for a wider"
+                " network (--network), or its operator.",
+            )
 
     def _carriage(self, capabilities: Capabilities) -> Carriage:
         parts, tunnels = self._parts, self._parts.config.tunnels

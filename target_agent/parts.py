@@ -12,6 +12,7 @@ from target_agent.config import TargetConfig
 from target_agent.gate import Gate
 from target_agent.members import Members
 from target_agent.metrics import TargetMetrics
+from target_agent.reach import Reach
 from target_agent.records import Records
 
 Later = Callable[[float, bytes, Event], asyncio.TimerHandle]
@@ -34,3 +35,4 @@ class Parts:
     later: Later
     feed_at: FeedAt
     metrics: TargetMetrics = field(default_factory=TargetMetrics)
+    reach: Reach = field(default_factory=Reach)

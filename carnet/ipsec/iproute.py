@@ -29,3 +29,14 @@ def interface_towards(local_address: str, remote_address: str) -> str:
             f"There is no way from {local_address} to {remote_address} any more;"
             " check the network, and connect again."
         ) from error
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Return all addresses of this machine; raises IPsecError if it does not tell them."""
+    try:
+        listed = json.loads(ip("-json", "address", "show").stdout)
+    except ValueError as error:
+        raise IPsecError("The program ip does not list the machine's addresses.") from error
+    # An interface that went meanwhile is an empty object.
+    found = (at for each in listed for at in each.get("addr_info", ()))
+    return tuple(at["local"] for at in found if "local" in at)

@@ -8,6 +8,7 @@ from rich.table import Table
 from carnet.console import print_json, print_table
 from carnet.durations import format_duration
 from carnet.errors import UsageError
+from carnet.ipsec.driver import Driver
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from target_agent.access import AccessEntry, Member
@@ -24,6 +25,7 @@ from target_agent.commands.local import (
 from target_agent.config import TargetConfig
 from target_agent.control import Operator, Order
 from target_agent.members import Members, as_facts
+from target_agent.reach import Reach
 from target_agent.records import Records
 
 
@@ -54,6 +56,8 @@ def add(
     """Let USER (like alice@office) have tunnels with an objective to networks."""
     for network in networks:
         _check_behind(network, local.config)
+    if objective is Objective.ESP:
+        _check_reach(networks, make_driver(local.config))
     entries = [AccessEntry(objective, network, lifetime) for network in networks]
     with local.database() as engine:
         Members(engine).add(user, entries)
@@ -72,6 +76,18 @@ def _check_behind(network: str, config: TargetConfig) -> None:
         raise UsageError(
             f"{network} is not behind {config.name}; name one of its networks"
             f" ({', '.join(config.tunnels.networks)}), a part of one, or its own address."
+        )
+
+
+def _check_reach(networks: tuple[str, ...], driver: Driver) -> None:
+    """Refuse what the IKE daemon would, as far as it answers: no key pair is spent here."""
+    if not driver.answers() or not driver.capabilities().userspace:
+        return
+    out_of_reach = Reach().out_of_reach(networks)
+    if out_of_reach:
+        raise UsageError(
+            f"This machine has no address in {', '.join(out_of_reach)}, which strongSwan's"
+            " userspace ESP takes; give it one there, or name a wider network."
         )
 
 

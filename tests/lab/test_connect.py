@@ -12,9 +12,10 @@ import pytest
 from carnet.ipsec.vici_link import open_session
 from lab.capture import Capture
 from lab.charon import Lane
+from lab.errors import LabError
 from lab.http_client import request
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, TARGET_ADDRESS
-from lab.office import HOST_PORT, HOST_URL, files_below, pipes
+from lab.office import HOST_PORT, HOST_URL, USER, files_below, pipes
 from lab.terminal import type_in
 from lab.wiretap import overheard
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
@@ -22,7 +23,7 @@ from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=32) as made:
+    with office_at_work(lane, pairs=33) as made:
         yield made
 
 
@@ -231,6 +232,18 @@ def test_neighbouring_networks_are_asked_for_as_one(office):
     done = office.carnet("connect", "--network", "10.20.0.0/17", "--network", "10.20.128.0/17")
     assert done.returncode == 0, done.stderr
     assert fetch(office).body == FILE
+
+
+def test_a_part_of_a_network_without_an_address_of_target_s_is_refused(office, lane):
+    """As userspace ESP would, in the middle of IKE."""
+    if lane is Lane.KERNEL:
+        pytest.skip("the kernel's ESP carries it")
+    part = ("--network", "10.20.7.0/24")
+    done = office.carnet("connect", *part)
+    assert (done.returncode, is_one_sentence(done)) == (3, True), done.stderr
+    assert "no address of its own in 10.20.7.0/24" in done.stderr
+    with pytest.raises(LabError, match=r"no address in 10\.20\.7\.0/24"):
+        office.target("users", "add", USER, "--objective", "esp", "--lifetime", "8h", *part)
 
 
 @pytest.mark.parametrize("options", [("--lifetime", "400d"), ("--nonsense",)])

@@ -22,6 +22,7 @@ class FakeDriver:
         self.running = True
         self.objectives = objectives
         self.ppk = ppk
+        self.userspace = False
         self.specs = {}
         self.installs = []
         self.secrets = set()
@@ -50,7 +51,11 @@ class FakeDriver:
             objectives=self.objectives,
             modes=tuple(Mode),
             ppk=self.ppk,
+            userspace=self.userspace,
         )
+
+    def answers(self):
+        return self.running
 
     def install(self, spec):
         self.before_install()

@@ -17,7 +17,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import RefusalCode
 from carnet.wire.session_key import SessionBinding
 from lab.waiting import wait_until
-from target_agent import alarm
+from target_agent import alarm, reach
 from target_agent.agent import Ending
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
@@ -61,6 +61,27 @@ def test_a_member_gets_a_tunnel_that_only_she_can_open(with_agent, driver, ask):
     assert (spec.psk, spec.ppk) == (opened.psk, opened.ppk)
     assert spec.local_networks == ("10.20.0.0/16",)
     assert set(answering.timings) == {"step4", "step5"}
+
+
+def test_userspace_esp_leads_where_target_has_an_address_alone(
+    with_agent, driver, ask, monkeypatch
+):
+    has = ["127.0.0.1", "10.99.0.1"]
+    monkeypatch.setattr(reach, "own_addresses", lambda: tuple(has))
+    driver.userspace = True
+
+    async def body(agent):
+        refused = await agent.answer(ask(), "office")
+        has.append("10.20.3.4")
+        reached = await agent.answer(ask(), "office")
+        has.clear()
+        return refused, reached, await agent.answer(ask(), "office")
+
+    refused, *reached = with_agent(body)
+    assert refusal_of(refused) is RefusalCode.CANNOT_CARRY
+    assert "no address of its own in 10.20.0.0/16" in refused.answer.reason
+    assert all(isinstance(each.answer, TunnelGrant) for each in reached)
+    assert len(driver.installs) == 2
 
 
 def test_the_record_is_written_before_the_answer_and_has_no_secret(

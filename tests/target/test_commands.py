@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
-from target_agent import cli
+from target_agent import cli, reach
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import load
@@ -133,6 +133,19 @@ def test_users_are_added_listed_and_removed(run):
 def test_what_is_not_behind_target_cannot_be_granted(run):
     wider = [*GRANT[:3], "10.0.0.0/8", *GRANT[4:]]
     assert "not behind work" in refused(run, "users", "add", ALICE, *wider).sentence
+
+
+@pytest.mark.usefixtures("target")
+def test_what_userspace_esp_does_not_reach_cannot_be_granted_for_it(run, driver, monkeypatch):
+    monkeypatch.setattr(reach, "own_addresses", lambda: ("10.20.0.1",))
+    driver.userspace = True
+    part = [*GRANT[:3], "10.20.7.0/24", *GRANT[4:]]
+    assert "no address in 10.20.7.0/24" in refused(run, "users", "add", ALICE, *part).sentence
+    run("users", "add", ALICE, *GRANT)
+    driver.userspace = False
+    run("users", "add", ALICE, *part)
+    driver.userspace, driver.running = True, False
+    run("users", "add", ALICE, *part)
 
 
 @pytest.mark.parametrize(
