@@ -1,0 +1,52 @@
+"""A session without IPsec by the whole protocol, with nftables as Target's gate.
+
+It takes no ESP: so a kernel will do that has none, and strongSwan without its own, which
+would pretend to NAT. The guest's kernel has ESP, and no nftables that know IP.
+"""
+
+import pytest
+
+from carnet.objectives import Objective
+from lab.charon import Lane
+from lab.network import CLIENT_ADDRESS, ROUTED
+from lab.world import World
+from target_agent.firewall.nft import TABLE
+from tests.guest.addresses import BY_VERSION
+from tests.guest.offices import OpenOffice
+from tests.guest.traffic import fetch, serving
+
+
+class GatedOffice(OpenOffice):
+    def configure(self):
+        super().configure()
+        self.reconfigure_file('firewall = "iptables"', 'firewall = "nft"')
+
+    def admit(self, **_):
+        self.admit_to(Objective.NATIVE.label, BY_VERSION[4].network)
+
+
+@pytest.fixture(scope="module")
+def office():
+    with World(ROUTED) as world, serving(world.server, world.target):
+        made = GatedOffice(world, Lane.KERNEL)
+        made.set_up(1)
+        made.start()
+        yield made
+
+
+def opened(office):
+    listed = office.world.target.run(["nft", "list", "set", "inet", TABLE, "open4"]).stdout
+    return listed.partition("elements = ")[2].split("}")[0]
+
+
+def test_the_gate_is_open_to_what_was_granted_and_closes_with_the_session(office):
+    client, v4 = office.world.client, BY_VERSION[4]
+    assert opened(office) == ""
+    assert not fetch(client, v4.server, 1)
+    facts = office.connect("--objective", "native", "--network", v4.network)
+    assert opened(office) == f"{{ {CLIENT_ADDRESS} . {v4.network} "
+    assert fetch(client, v4.server)
+    assert not fetch(client, v4.target, 1)
+    office.end(facts)
+    assert opened(office) == ""
+    assert not fetch(client, v4.server, 1)
