@@ -26,17 +26,23 @@ _UNSHARE = (
 )
 
 _KEEPER = """set -e
-hostname "$1"; shift
-mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs /run
-mkdir -p -m 0755 /run/user
-mkdir -m 0700 "/run/user/$(id -u)"
-for hidden; do mount -t tmpfs -o ro,mode=0700,size=4k tmpfs "$hidden"; done
+umask 022
+hostname "$1"
+mount --all --fstab "/proc/self/fd/$2"
+mkdir -p -m 0700 "/run/user/$3"
 echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6
 echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
 echo ready
 exec cat
 """
-"""A private /run, nothing of the others' directories, and no IPv6 chatter."""
+"""A private /run, nothing of the others' directories, and no IPv6 chatter.
+
+With few programs: machines are made by the hundred, and in a slow kernel.
+"""
+
+# The source is nothing that may be mounted there already, which mount(8) would leave as it is.
+_OWN_RUN = "machine /run tmpfs mode=0755,nosuid,nodev"
+_HIDDEN = "machine {} tmpfs ro,mode=0700,size=4k"
 
 _PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -54,6 +60,19 @@ def _enter_network(namespace: int) -> None:
         raise LabError(f"A machine's network cannot be entered ({reason}); run this as root.")
 
 
+def _hidden(directory: Path) -> str:
+    """Return the line of fstab(5) that hides a directory."""
+    return _HIDDEN.format(str(directory).replace(" ", r"\040"))
+
+
+def _table(lines: Sequence[str]) -> IO[str]:
+    """Return a file in memory, which mount(8) reads by a name: it reads no pipe."""
+    table = os.fdopen(os.memfd_create("fstab"), "w")
+    table.write("".join(f"{line}\n" for line in lines))
+    table.flush()
+    return table
+
+
 def _private_log(path: Path | None) -> IO[str]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.fdopen(os.open(path or os.devnull, flags, 0o600), "a")
@@ -65,13 +84,16 @@ class Machine:
     def __init__(self, name: str, directory: Path, hidden: Sequence[Path] = ()) -> None:
         self.name = name
         self.directory = directory
-        self._keeper = subprocess.Popen(
-            [*_UNSHARE, "sh", "-c", _KEEPER, "keeper", name, *map(str, hidden)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with _table([_OWN_RUN, *map(_hidden, hidden)]) as table:
+            argv = ["sh", "-c", _KEEPER, "keeper", name, str(table.fileno()), str(os.geteuid())]
+            self._keeper = subprocess.Popen(
+                [*_UNSHARE, *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[table.fileno()],
+            )
         self._pid: int | None = None
 
     @property

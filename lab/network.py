@@ -167,10 +167,10 @@ def address_commands(plan: Plan, machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def setting_lines(plan: Plan, machine: str) -> str:
-    """Return a machine's kernel settings, a path below /proc/sys and a value on each line."""
-    settings = dict(plan.settings.get(machine, {}))
+def settings(plan: Plan, machine: str) -> dict[str, str]:
+    """Return a machine's kernel settings, by their paths below /proc/sys."""
+    own = dict(plan.settings.get(machine, {}))
     if machine in plan.machines_with_ipv6:
-        settings = {"net/ipv6/conf/all/disable_ipv6": "0"} | settings
-        settings |= {"net/ipv6/conf/default/disable_ipv6": "0"}
-    return "".join(f"{path} {value}\n" for path, value in settings.items())
+        own = {"net/ipv6/conf/all/disable_ipv6": "0"} | own
+        own |= {"net/ipv6/conf/default/disable_ipv6": "0"}
+    return own

@@ -15,16 +15,10 @@ from lab.network import (
     Plan,
     address_commands,
     link_commands,
-    setting_lines,
+    settings,
 )
 from lab.privilege import require_root
 from lab.scratch import Scratch
-
-_SET_UP = """
-while read -r path value && [ "$path" ]; do echo "$value" > "/proc/sys/$path" || exit; done
-exec ip -batch -
-"""
-"""Settings by line, an empty line, and commands for `ip`: one program, for a slow kernel."""
 
 _NFT_KNOWS_IP = "nft add table ip carnet_lab"
 
@@ -63,8 +57,10 @@ class World:
             self._machines[name] = Machine(name, directories[name], hidden)
         self._lay_cables()
         for name, machine in self._machines.items():
-            settings, addresses = setting_lines(self.plan, name), address_commands(self.plan, name)
-            machine.run(["sh", "-c", _SET_UP], stdin=f"{settings}\n{addresses}")
+            with machine.network():
+                for path, value in settings(self.plan, name).items():
+                    machine.path(f"/proc/sys/{path}").write_text(value)
+                _ip(address_commands(self.plan, name))
         if self.plan.hides_client:
             self._hide_client(self._machines["router"])
 
@@ -78,15 +74,8 @@ class World:
     def _lay_cables(self) -> None:
         """Make the veth pairs; from outside, where the machines' process ids mean something."""
         pids = {name: machine.pid for name, machine in self._machines.items()}
-        done = subprocess.run(
-            ["nsenter", f"--target={pids['router']}", "--net", "ip", "-batch", "-"],
-            input=link_commands(self.plan, pids),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise LabError(f"The machines cannot be linked: {done.stderr.strip()}")
+        with self._machines["router"].network():
+            _ip(link_commands(self.plan, pids))
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -109,3 +98,12 @@ class World:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _ip(commands: str) -> None:
+    """Have `ip` do that in this thread's network; raise LabError if it does not."""
+    done = subprocess.run(
+        ["ip", "-batch", "-"], input=commands, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise LabError(f"The machines cannot be linked: {done.stderr.strip()}")
