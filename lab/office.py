@@ -18,13 +18,11 @@ import click
 from click.testing import CliRunner
 
 from carnet.files import private_directory
-from host_agent.cli import cli as host_command
 from lab.charon import Charon, Lane
 from lab.machine import Machine
 from lab.network import HOST_ADDRESS, TARGET_ADDRESS, VIRTUAL_NETWORK, WORK_NETWORK
 from lab.process import Process
 from lab.world import World
-from target_agent.cli import cli as target_command
 
 USER = "alice@office"
 HOST_PORT = 8470
@@ -284,13 +282,15 @@ class Office:
 
     def pairs(self) -> list[dict[str, Any]]:
         """Return the Host's Key Database, pair by pair in the order of use."""
-        return _facts(host_command, *self._host_argv()[1:], "keys", "--json")
+        from host_agent.cli import cli  # noqa: PLC0415  long to load, and not for every office
+
+        return _facts(cli, *self._host_argv()[1:], "keys", "--json")
 
     def tunnels(self) -> list[dict[str, Any]]:
         """Return the Target's records of tunnels, ended and refused ones included."""
-        return _facts(
-            target_command, *self._target_argv()[1:], "tunnels", "list", "--all", "--json"
-        )
+        from target_agent.cli import cli  # noqa: PLC0415  see pairs()
+
+        return _facts(cli, *self._target_argv()[1:], "tunnels", "list", "--all", "--json")
 
     def _host_argv(self) -> list[str]:
         return ["carnet-host", "--config", str(self.world.host.directory / "etc" / "host.toml")]

@@ -8,7 +8,6 @@ import pytest
 
 from carnet.ipsec.kernel import kernel_has_esp
 from lab.charon import Lane
-from lab.postgresql import postgres_machine
 from lab.template import Template, in_use
 from tests.guest import matrix
 from tests.guest.boots import order_of, scope_of
@@ -112,5 +111,7 @@ def commands_by_themselves():
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL server of this test process's own, which syncs to disk."""
+    from lab.postgresql import postgres_machine  # noqa: PLC0415  long to load, in a guest above all
+
     with postgres_machine() as machine:
         yield machine.start()

@@ -25,9 +25,9 @@ SOAK = "CARNET_SOAK"
 """Set in the environment of `make soak`, inside too."""
 
 ROOT = Path(__file__).parents[2]
-_UNUSED = ("cacheprovider", "xdist", "schemathesis", "hypothesispytest", "anyio")
-_PLAIN = [part for name in _UNUSED for part in ("-p", f"no:{name}")]
-"""Inside, what is not needed is not even loaded: the guest takes long for that."""
+_PLUGINS = ("-p", "pytest_timeout", "-p", "no:cacheprovider", "-p", "no:doctest")
+_NO_OTHERS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"
+"""Inside, what is not needed is not even looked for: the guest takes long for that."""
 _REPORTS = "reports"
 _SELECTION = "selection"
 
@@ -40,20 +40,21 @@ class Group:
     """The tests of some files, in one guest.
 
     What the guest would be slow at, a file's own prepare_outside() may do beforehand: it is
-    given a directory that the guest has as prepared(). A file that says SYSTEMD has systemd
-    as the guest's first process.
+    given a directory that the guest has as prepared(), and one that all of a run have in
+    common, if there is one. A file that says SYSTEMD has systemd as the guest's first process.
     """
 
     def __init__(self, items: list[pytest.Item]) -> None:
         selection = "\n".join(item.nodeid for item in items)
-        soak = ["env", f"{SOAK}=1"] if SOAK in os.environ else []
-        order = [*soak, sys.executable, "-m", "pytest", "-q", *_PLAIN]
+        soak = [f"{SOAK}=1"] if SOAK in os.environ else []
+        order = ["env", _NO_OTHERS, *soak, sys.executable, "-m", "pytest", "-q", *_PLUGINS]
         modules = list(dict.fromkeys(item.module for item in items))
+        shared = _shared(items[0].config)
         self._guest = Guest(
             [*order, f"@{OUT / _SELECTION}"],
             ROOT,
             {_SELECTION: selection},
-            lambda directory: _prepare(directory, modules),
+            lambda directory: _prepare(directory, modules, shared),
             systemd=any(getattr(module, "SYSTEMD", False) for module in modules),
             place=int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
         )
@@ -101,13 +102,20 @@ def prepared(file: str) -> Path:
     return OUT / Path(file).stem
 
 
-def _prepare(directory: Path, modules: Iterable[ModuleType]) -> None:
+def _shared(config: pytest.Config) -> Path | None:
+    """Return a directory that all workers of a run have in common; None where there are none."""
+    if not hasattr(config, "workerinput"):
+        return None
+    return Path(config.getoption("basetemp")).parent / "guests"
+
+
+def _prepare(directory: Path, modules: Iterable[ModuleType], shared: Path | None) -> None:
     for module in modules:
         prepare = getattr(module, "prepare_outside", None)
         if prepare is not None:
             place = directory / Path(str(module.__file__)).stem
             place.mkdir()
-            prepare(place)
+            prepare(place, shared)
 
 
 def _is_whole(reports: list[dict]) -> bool:
