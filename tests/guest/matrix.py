@@ -28,12 +28,12 @@ def collect(report) -> None:
 def write() -> None:
     """Write those tables anew that this run has seen all of."""
     for name, rows in _rows.items():
-        expected = _expected(name)
-        if rows == set(expected):
-            refresh(DOCUMENT, name, expected)
+        if rows == set(expected(name)):
+            refresh(DOCUMENT, name, expected(name))
 
 
-def _expected(name: str) -> list[Row]:
+def expected(name: str) -> list[Row]:
+    """Return the lines of a table, once each was seen."""
     from tests.guest.cases import cases  # noqa: PLC0415  needed after a whole run only
     from tests.guest.pairings import PAIRINGS  # noqa: PLC0415
 

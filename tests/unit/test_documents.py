@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.guest import matrix
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((*ROOT.glob("docs/*.md"), ROOT / "README.md"))
 
@@ -34,3 +36,11 @@ def test_every_complaint_about_tokens_is_answered():
     rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
     assert [int(row[0]) for row in rows] == list(range(1, 14))
     assert [row[0] for row in rows if "test" not in row[3]] == []
+
+
+@pytest.mark.parametrize("name", ["matrix", "pairings"])
+def test_the_tables_of_ipsec_are_those_that_a_whole_run_writes(name, tmp_path):
+    again = tmp_path / "IPSEC.md"
+    again.write_text(matrix.DOCUMENT.read_text())
+    matrix.refresh(again, name, matrix.expected(name))
+    assert again.read_text() == matrix.DOCUMENT.read_text()
