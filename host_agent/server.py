@@ -23,21 +23,20 @@ from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
 from carnet.background import Background
-from carnet.doors import Connection, DoorRules
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
-from carnet.link import client_context, read_at_most
+from carnet.link import client_context
 from carnet.observers import observable
 from carnet.service import Care, serve_until_stopped, serving
 from carnet.token.session import TokenSession
-from carnet.wire.cbor import MAX_MESSAGE
 from carnet.wire.envelope import parse_envelope
-from carnet.wire.fault import Fault, WireError
+from carnet.wire.fault import WireError
 from carnet.wire.suites import numbers_of
 from host_agent import endings, officer_interface, schema
 from host_agent.admission import Admission
-from host_agent.config import HostConfig, LimitsSection
+from host_agent.config import HostConfig
+from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
 from host_agent.hsm import HsmAwayError, open_hsm
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
@@ -48,7 +47,7 @@ from host_agent.marks import Marks
 from host_agent.metrics import HostMetrics
 from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
-from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
+from host_agent.outcome import Busy
 from host_agent.reloading import Reloading, follow_targets
 from host_agent.rollback import Witness, check_holds, have_accounts_key, newest_seen
 from host_agent.split_batch import missing_host_keys
@@ -57,16 +56,10 @@ from host_agent.target_link import TargetLink
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 60
-BODY_SECONDS = 10
-"""In which a request must have arrived."""
-CONNECTION_SECONDS = 60
-"""In which a connection must have had its answer, and have taken it."""
-RETRY_AFTER_SECONDS = "2"
 _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
 _REQUEST_ID_LENGTH = 16
-_ADDRESS_PATH = "/v1/address"
 
 
 class HostService:
@@ -90,12 +83,12 @@ class HostService:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one sealed request, or a question for the address that is seen here."""
-        if _is_address_question(request):
+        if is_address_question(request):
             return self._tell_address(request.remote or "")
         if (request.method, request.raw_path) == ("POST", _ENDINGS_PATH):
             return await self._tell_ending(request)
         try:
-            envelope = parse_envelope(await _read_body(request, _PATH))
+            envelope = parse_envelope(await read_body(request, _PATH))
         except (WireError, OSError, web.RequestPayloadError) as error:
             log.info("rejected", reason=str(error) or type(error).__name__)
             self.parts.metrics.count_request("rejected")
@@ -103,19 +96,19 @@ class HostService:
         exchange = Exchange(self.parts, envelope, request.remote or "")
         self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up: the pair may be spent already.
-        return _http(await asyncio.shield(exchange.outcome))
+        return answer_to(await asyncio.shield(exchange.outcome))
 
     def _tell_address(self, address: str) -> web.StreamResponse:
         """Tell a Client where it is seen, from which it knows whether there is NAT."""
         seconds = self.parts.admission.look(address)
         if seconds is not None:
-            return _http(Busy(seconds))
+            return answer_to(Busy(seconds))
         return FixedAnswer(HTTPStatus.OK, {"Content-Type": "text/plain"}, address.encode("ascii"))
 
     async def _tell_ending(self, request: web.BaseRequest) -> web.StreamResponse:
         """Tell the traveller what Target has signed for her of her tunnel's end."""
         try:
-            request_id = await _read_body(request, _ENDINGS_PATH)
+            request_id = await read_body(request, _ENDINGS_PATH)
         except (WireError, OSError, web.RequestPayloadError) as error:
             log.info("rejected", reason=str(error) or type(error).__name__)
             return the_one_answer()
@@ -123,9 +116,9 @@ class HostService:
             return the_one_answer()
         seconds = self.parts.admission.look(request.remote or "")
         if seconds is not None:
-            return _http(Busy(seconds))
+            return answer_to(Busy(seconds))
         outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
-        return _http(outcome)
+        return answer_to(outcome)
 
     async def take_up_unanswered(self, older_than: int = 0) -> None:
         """Go on with requests of so many seconds that a crash or a silent Target left.
@@ -338,68 +331,3 @@ async def _officers_door(config: HostConfig, interface: OfficerInterface) -> Asy
             yield
     finally:
         await interface.stop()
-
-
-def door_rules(section: LimitsSection) -> DoorRules:
-    """Return what strangers who connect may do."""
-    return DoorRules(
-        refusal=the_one_answer,
-        connections=section.connections,
-        per_address=section.connections_per_address,
-        idle_seconds=BODY_SECONDS,
-        life_seconds=CONNECTION_SECONDS,
-    )
-
-
-def the_one_answer() -> FixedAnswer:
-    """Return what strangers get, whatever it was that they did wrong."""
-    return FixedAnswer(HTTPStatus.FORBIDDEN)
-
-
-def _is_address_question(request: web.BaseRequest) -> bool:
-    """Whether it is exactly that: no body, nothing asked for and nothing expected besides."""
-    return (
-        (request.method, request.raw_path) == ("GET", _ADDRESS_PATH)
-        and not request.body_exists
-        and "Expect" not in request.headers
-    )
-
-
-async def _read_body(request: web.BaseRequest, path: str) -> bytes:
-    """Return the body of what may be sent to that path.
-
-    Raises WireError for another path, method or expectation, TimeoutError and
-    RequestPayloadError for a body that does not come, or not whole.
-    """
-    if (request.method, request.rel_url.raw_path) != ("POST", path):
-        raise WireError(Fault.FRAMING, "another path or method")
-    if "Expect" in request.headers:
-        raise WireError(Fault.FRAMING, "an expectation")
-    async with asyncio.timeout(BODY_SECONDS):
-        body = await read_at_most(request.content, MAX_MESSAGE)
-    if isinstance(request.protocol, Connection):
-        request.protocol.heard = True
-    return body
-
-
-def _http(outcome: Outcome) -> web.StreamResponse:
-    match outcome:
-        case Answered(response, timing):
-            headers = {"Server-Timing": timing} if timing else {}
-            return _last(
-                web.Response(body=response, content_type="application/cbor", headers=headers)
-            )
-        case Later(reason):
-            headers = {"Retry-After": RETRY_AFTER_SECONDS, "Carnet-Reason": reason}
-            return FixedAnswer(HTTPStatus.SERVICE_UNAVAILABLE, headers)
-        case Busy(seconds):
-            return FixedAnswer(HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(seconds)})
-        case Rejected():
-            return the_one_answer()
-
-
-def _last(response: web.Response) -> web.Response:
-    """Have the connection end with this answer, and tell nobody what serves here."""
-    response.force_close()
-    response.headers["Server"] = "carnet"
-    return response

@@ -28,11 +28,12 @@ from carnet.wire.keys import key_id_of
 from carnet.wire.suites import P256
 from host_agent.admission import Admission
 from host_agent.config import LimitsSection, TargetSection, TokenSection
+from host_agent.door import door_rules
 from host_agent.exchange import Parts
 from host_agent.hsm import open_hsm
 from host_agent.keydb import KeyDatabase, NewPair
 from host_agent.leases import Leases
-from host_agent.server import HostService, door_rules
+from host_agent.server import HostService
 from host_agent.target_link import TargetLink
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.unit.examples import SoftwareKey, make_request

@@ -15,7 +15,7 @@ from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.keys import key_id_of
 from carnet.wire.suites import RSA, RSA_SHA1
-from host_agent import server
+from host_agent import door
 from host_agent.keydb import PairState
 from tests.host.real_host import RealHost, http, new_module, read_all, sealed, spoiled, status_of
 from tests.unit.examples import SoftwareKey
@@ -251,7 +251,7 @@ def test_strange_http_gets_the_one_answer_even_with_a_request_that_is_good(
 
 
 def test_a_body_that_does_not_come_gets_the_one_answer(host, monkeypatch, token_calls):
-    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(door, "BODY_SECONDS", 0.05)
     with host.connect() as connection:
         connection.sendall(http(UNKNOWN)[:-1])
         assert read_all(connection) == ONE_ANSWER
