@@ -62,10 +62,13 @@ class PostgresServer:
         return psycopg.connect(self.url(database), password=password, autocommit=True)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """Make a database, yield its name, and drop it with all that is connected to it."""
+    def database(self, like: str = "template1") -> Iterator[str]:
+        """Make a database, yield its name, and drop it with all that is connected to it.
+
+        It has what is in the database `like`, to which nobody is connected.
+        """
         name = f"test_{secrets.token_hex(6)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
         try:
             yield name
         finally:

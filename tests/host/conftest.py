@@ -1,6 +1,7 @@
 """A Key Database of the test's own, on SQLite and on PostgreSQL, with two pairs of alice in it."""
 
 import functools
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -25,23 +26,56 @@ MOVED_CLOCK = """
     CREATE FUNCTION moved.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql AS
         'SELECT pg_catalog.statement_timestamp() + make_interval(secs => seconds)
          FROM moved.shift';
-    DO $$ BEGIN EXECUTE format(
-        'ALTER DATABASE %I SET search_path = public, moved, pg_catalog', current_database());
-    END $$;
 """
-"""The database's clock, which a test may move: it is found before PostgreSQL's own."""
+"""The database's clock, which a test may move, where it is found before PostgreSQL's own."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
-    """Where a Key Database of the test's own shall be."""
+    """Where a Key Database of the test's own shall be, or is, without anything in it."""
+    is_made = "database" in request.fixturenames
     if request.param == "sqlite":
-        yield FilePlace(tmp_path / "keys.sqlite")
+        made = FilePlace(tmp_path / "keys.sqlite")
+        if is_made:
+            shutil.copy(request.getfixturevalue("empty_file"), made.path)
+        yield made
         return
     server = request.getfixturevalue("postgresql")
-    with server.database() as name:
-        server.execute(MOVED_CLOCK, name)
+    like = request.getfixturevalue("empty_database" if is_made else "moved_clock")
+    with server.database(like) as name:
+        find_moved_clock(server, name)
         yield postgres_place(server, name)
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory):
+    """A Key Database for copies: to make one anew takes longer."""
+    path = tmp_path_factory.mktemp("empty") / "keys.sqlite"
+    with KeyDatabase.opened(FilePlace(path)):
+        return path
+
+
+@pytest.fixture(scope="session")
+def moved_clock(postgresql):
+    """A database that has the clock and nothing else, likewise."""
+    with postgresql.database() as name:
+        postgresql.execute(MOVED_CLOCK, name)
+        yield name
+
+
+@pytest.fixture(scope="session")
+def empty_database(postgresql, moved_clock):
+    """A Key Database, likewise."""
+    with postgresql.database(moved_clock) as name:
+        find_moved_clock(postgresql, name)
+        with KeyDatabase.opened(postgres_place(postgresql, name)):
+            pass
+        yield name
+
+
+def find_moved_clock(server, name):
+    """Have a database's own clock found first; that is no part of what it is made like."""
+    server.execute(f"ALTER DATABASE {name} SET search_path = public, moved, pg_catalog")
 
 
 def postgres_place(server, name):
