@@ -130,7 +130,7 @@ class Daemon:
 @pytest.fixture
 def daemon(monkeypatch):
     made = Daemon()
-    monkeypatch.setattr(block, "_filters", (made,))
+    monkeypatch.setattr(block, "_here", block._PacketFilters((made,)))
     return made
 
 

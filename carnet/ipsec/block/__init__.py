@@ -6,6 +6,8 @@ packet filter. It is there before the tunnel, needs no process to stay, and goes
 session or by hand.
 """
 
+from dataclasses import dataclass
+
 from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import Closed, PacketFilter
 from carnet.ipsec.block.iptables import Iptables
@@ -13,24 +15,32 @@ from carnet.ipsec.block.nft import Nft
 
 __all__ = ["Closed", "close", "find_filter", "lift", "names"]
 
-_filters: tuple[PacketFilter, ...] = (Nft(), Iptables())
-"""In the order in which they are tried."""
+
+@dataclass
+class _PacketFilters:
+    """Those of this machine, in the order in which they are tried."""
+
+    all: tuple[PacketFilter, ...]
+    working: PacketFilter | None = None
+    """The one that was found to work: to ask takes as long as to tell."""
+
+
+_here = _PacketFilters((Nft(), Iptables()))
 
 
 def use(instead: PacketFilter) -> None:
     """Have this process tell another packet filter: one that has the privileges."""
-    global _filters  # noqa: PLW0603  one machine, one way to its packet filter
-    _filters = (instead,)
+    _here.all, _here.working = (instead,), None
 
 
 def is_possible() -> bool:
-    """Tell whether there is a packet filter here that takes a block."""
-    return _working() is not None
+    """Look whether there is a packet filter here that takes a block."""
+    return _look() is not None
 
 
 def find_filter() -> PacketFilter:
-    """Return the packet filter of this machine; raises IPsecError where there is none."""
-    found = _working()
+    """Look for the packet filter of this machine; raises IPsecError where there is none."""
+    found = _look()
     if found is not None:
         return found
     raise IPsecError(
@@ -41,13 +51,13 @@ def find_filter() -> PacketFilter:
 
 def close(closed: Closed) -> None:
     """Put a session's block into the kernel. Raises IPsecError."""
-    find_filter().close(closed)
+    (_here.working or find_filter()).close(closed)
 
 
 def lift(name: str) -> None:
     """Take a tunnel's block out, wherever it is; none is no error. Raises IPsecError."""
     found = _working()
-    if found is not None and name in found.names():
+    if found is not None:
         found.lift(name)
 
 
@@ -58,5 +68,10 @@ def names() -> frozenset[str]:
 
 
 def _working() -> PacketFilter | None:
-    """Return the first that works; asking the older iptables would already load its modules."""
-    return next((each for each in _filters if each.works()), None)
+    return _here.working or _look()
+
+
+def _look() -> PacketFilter | None:
+    """Find the first that works; asking the older iptables would already load its modules."""
+    _here.working = next((each for each in _here.all if each.works()), None)
+    return _here.working

@@ -15,7 +15,9 @@ _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 _HOOKS = ("OUTPUT", "FORWARD")
 _PREFIX = "CARNET-BLOCK-"
 
-_LEADING = re.compile(rf'--comment "?(?P<name>[\w-]+)"? -j {_PREFIX}')
+_LEADING = re.compile(
+    rf'^-A (?P<hook>\w+) .*--comment "?(?P<name>[\w-]+)"? -j {_PREFIX}', re.MULTILINE
+)
 
 _TUNNELLED = {False: "-m policy --dir out --pol ipsec", True: "-o ipsec+"}
 """See carnet.ipsec.block.nft."""
@@ -34,31 +36,54 @@ class Iptables:
     def close(self, closed: Closed) -> None:
         """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError."""
         for version, program in _PROGRAMS.items():
-            if not of_version(version, closed.networks):
-                continue
-            rules = "\n".join(["*filter", *_chain(version, closed), "COMMIT", ""])
-            tell([f"{program}-restore", "--noflush", "--wait"], rules)
-            for hook in _HOOKS:
-                rule = f"{hook} {_lead(closed.name)}"
-                tell(["sh", "-c", f"{program} -w -C {rule} 2>&- || {program} -w -I {rule}"])
+            if of_version(version, closed.networks):
+                led = _hooks_to(closed.name, _rules_of(program))
+                leads = (f"-I {hook} {_lead(closed.name)}" for hook in _HOOKS if hook not in led)
+                tell(_restoring(program), _lines(*_chain(version, closed), *leads))
 
     def lift(self, name: str) -> None:
-        """Take the session's chains out. Raises IPsecError if some stays."""
+        """Take the session's chains out, if there are some. Raises IPsecError if one stays."""
         chain = _chain_name(name)
         for program in _PROGRAMS.values():
-            leads = [f"{program} -w -D {hook} {_lead(name)}" for hook in _HOOKS]
-            answers(["sh", "-c", "; ".join([*leads, f"{program} -w -F {chain}"])])
-            answers([program, "-w", "-X", chain])
-        if name in self.names():
-            raise IPsecError(
-                "iptables keeps the block against packets in clear; run this as root, or"
-                f" take the chain {chain} out by hand."
-            )
+            rules = _rules_of(program)
+            if f"-N {chain}\n" in rules:
+                leads = (f"-D {hook} {_lead(name)}" for hook in _hooks_to(name, rules))
+                lines = _lines(*leads, f"-F {chain}", f"-X {chain}")
+                if answers(_restoring(program), lines) is None:
+                    _see_gone(chain, _rules_of(program))
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a chain."""
-        listed = (answers([program, "-S"]) or "" for program in _PROGRAMS.values())
+        listed = (_rules_of(program) for program in _PROGRAMS.values())
         return frozenset(found["name"] for text in listed for found in _LEADING.finditer(text))
+
+
+def _rules_of(program: str) -> str:
+    """Return what the program lists of its table filter; nothing where it cannot be asked."""
+    return answers([program, "-S"]) or ""
+
+
+def _hooks_to(name: str, rules: str) -> list[str]:
+    """Return the kernel's own chains that lead to the session's, as often as they do."""
+    return [found["hook"] for found in _LEADING.finditer(rules) if found["name"] == name]
+
+
+def _see_gone(chain: str, rules: str) -> None:
+    """Raise IPsecError if a chain is still there."""
+    if f"-N {chain}\n" in rules:
+        raise IPsecError(
+            "iptables keeps the block against packets in clear; run this as root, or"
+            f" take the chain {chain} out by hand."
+        )
+
+
+def _restoring(program: str) -> list[str]:
+    return [f"{program}-restore", "--noflush", "--wait"]
+
+
+def _lines(*rules: str) -> str:
+    """Return what changes the table filter in one step."""
+    return "\n".join(["*filter", *rules, "COMMIT", ""])
 
 
 def _chain_name(name: str) -> str:

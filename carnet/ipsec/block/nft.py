@@ -74,9 +74,11 @@ class Nft:
         tell(["nft", "-f", "-"], anew)
 
     def lift(self, name: str) -> None:
-        """Delete the session's table. Raises IPsecError."""
+        """Delete the session's table, if there is one. Raises IPsecError."""
         table = _table(name)
-        tell(["nft", "-f", "-"], f"add table inet {table}\ndelete table inet {table}\n")
+        if name in self.names():
+            # Somebody else may be faster, and then too there is one to delete.
+            tell(["nft", "-f", "-"], f"add table inet {table}\ndelete table inet {table}\n")
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a table."""

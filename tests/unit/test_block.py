@@ -1,0 +1,60 @@
+"""The block against packets in clear: when its packet filter is looked for."""
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec import block
+
+NAME = "carnet-0123456789abcdef"
+BLOCK = block.Closed(name=NAME, networks=(), targets=(), hosts=(), userspace=False)
+
+
+class PacketFilter:
+    """One that counts how often it is looked at."""
+
+    looks = 0
+    there = True
+
+    def __init__(self):
+        self.blocks = set()
+
+    def works(self):
+        self.looks += 1
+        return self.there
+
+    def close(self, closed):
+        self.blocks.add(closed.name)
+
+    def lift(self, name):
+        self.blocks.discard(name)
+
+    def names(self):
+        return frozenset(self.blocks)
+
+
+@pytest.fixture
+def filters(monkeypatch):
+    """Two that work; the first is the one to use."""
+    made = PacketFilter(), PacketFilter()
+    monkeypatch.setattr(block, "_here", block._PacketFilters(made))
+    return made
+
+
+def test_the_first_that_works_is_looked_for_once(filters):
+    first, second = filters
+    first.there = False
+    block.close(BLOCK)
+    assert block.names() == second.blocks == {NAME}
+    block.lift(NAME)
+    assert (first.looks, second.looks) == (1, 1)
+    assert second.blocks == set()
+
+
+def test_whether_a_block_can_be_had_is_looked_at_anew(filters):
+    assert block.is_possible()
+    for each in filters:
+        each.there = False
+    assert not block.is_possible()
+    with pytest.raises(IPsecError, match="--no-block"):
+        block.find_filter()
+    assert block.names() == frozenset()
