@@ -13,6 +13,9 @@ BOOTS = (
 )
 """Files by name, in their order."""
 
+EARLY = ("tests/unit/test_vectors.py",)
+"""Long files that would come last by their names: one worker alone would be at them in the end."""
+
 _FOLDER = "tests/guest/"
 _PLACES = {
     f"{_FOLDER}{name}.py": (number, place)
@@ -34,4 +37,5 @@ def scope_of(nodeid: str) -> str:
 
 def order_of(nodeid: str) -> tuple[int, int]:
     """Sort tests by this, and those of each boot are together, and before all others."""
-    return _PLACES.get(file_of(nodeid), (len(BOOTS), 0))
+    file = file_of(nodeid)
+    return _PLACES.get(file, (len(BOOTS), int(file not in EARLY)))
