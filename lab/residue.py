@@ -36,9 +36,10 @@ _VOLATILE = (
     (re.compile(r" expires \d+sec"), ""),
     (re.compile(r"^# .* on .*\n", re.MULTILINE), ""),
     (re.compile(r"^\*\w+\n(:[A-Z]+ ACCEPT \[packets\]\n)+COMMIT\n", re.MULTILINE), ""),
+    (re.compile(r"^\d+: (?=ipsec)", re.MULTILINE), ""),
 )
-"""What changes by itself: remaining times, counters of packets, the time of a look; and tables
-without rules, which are there once somebody has looked for some."""
+"""What changes by itself: remaining times, counters of packets, the time of a look, the number of
+charon's device; and tables without rules, which are there once somebody has looked for some."""
 
 
 def machine_state(charon: Charon) -> list[str]:

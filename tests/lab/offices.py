@@ -1,7 +1,7 @@
 """An office at work, shared by a test module, and how tests look at it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class AtWork(Office):
         write_private(path, text.encode())
         return {"CARNET_CLIENT_CONFIG": str(path)}
 
+    def change_target_file(self, old: str, new: str) -> None:
+        """Change Target's configuration, for its next start."""
+        path = self.world.target.directory / "etc" / "target.toml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
     def leave_unwatched(self) -> None:
         """Have no agent stay with a tunnel, where the tests are of something else."""
         directory = self.world.client.directory / ".config" / "carnet"
@@ -58,8 +64,14 @@ class AtWork(Office):
 
 @contextmanager
 def office_at_work(
-    lane: Lane, pairs: int, *, watched: bool = True, impatient: bool = False
+    lane: Lane,
+    pairs: int,
+    *,
+    watched: bool = True,
+    impatient: bool = False,
+    at_target: Mapping[str, str] | None = None,
 ) -> Iterator[AtWork]:
+    """Give an office; `at_target` is what to put into the place of what in Target's file."""
     with World() as world, serving_file(world):
         office = AtWork(world, lane)
         for charon in (office.client_charon, office.target_charon):
@@ -67,6 +79,8 @@ def office_at_work(
         if not watched:
             office.leave_unwatched()
         office.set_up(pairs)
+        for old, new in (at_target or {}).items():
+            office.change_target_file(old, new)
         office.start()
         yield office
 

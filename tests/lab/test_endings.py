@@ -1,26 +1,35 @@
 """How tunnels end: whoever ends them, nothing is left at either end, and she is told why."""
 
 import json
+import signal
 
 import pytest
 
 from lab.http_client import request
-from lab.network import HOST_ADDRESS
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS
 from lab.office import HOST_PORT, USER
 from lab.residue import machine_state
 from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
+from tests.lab.test_plugging import agents, signal_inside, watchers
 
 WAIT = 40
-REVOKED = "its key pair was revoked at the Host"
-BY_OPERATOR = "Target's operator ended it"
-REMOVED = "Target has you no longer as a member"
-EXPIRED = "its time is over"
+ENDED = "The tunnel to work has ended: {}."
+REVOKED = "its key pair was revoked at the Host; ask the operator there"
+BY_OPERATOR = "Target's operator ended it; ask there before you connect again"
+REMOVED = "Target has you no longer as a member; ask its operator"
+EXPIRED = "its time is over; run `carnet connect` for a new one"
+PULLED = (
+    "Token alice was pulled out, so the tunnel to work was ended; plug it in and run"
+    " `carnet connect` for a new one."
+)
+NAME_SERVER = f"nameserver {SERVER_ADDRESS}"
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=32) as made:
+    named = {"dns = []": f'dns = ["{SERVER_ADDRESS}"]'}
+    with office_at_work(lane, pairs=20, at_target=named) as made:
         # What charon's first tunnel makes and keeps: its device.
         assert made.carnet("connect").returncode == 0
         end(made)
@@ -103,7 +112,7 @@ def test_a_pulled_token_and_her_own_command_leave_nothing(office, plugged_in):
     pull_the_token(office, pulled)
     ended_at_target(office, pulled)
     wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
-    assert record(office)["ended"].startswith("Token alice was pulled out")
+    assert record(office)["ended"] == PULLED
     assert states(office) == before
 
 
@@ -111,6 +120,7 @@ def test_her_own_command_leaves_nothing(office):
     before = states(office)
     assert office.carnet("connect").returncode == 0
     established(office)
+    assert NAME_SERVER in states(office)[0]
     end(office)
     assert states(office) == before
 
@@ -121,7 +131,7 @@ def test_who_stays_in_the_foreground_is_told_why(office):
     process.wait_for_line("until Ctrl-C")
     revoke_at_host(office, established(office))
     assert process.wait() == 5
-    assert f"The tunnel to work has ended: {REVOKED}" in process.output()
+    assert ENDED.format(REVOKED) in process.output()
     assert states(office) == before
 
 
@@ -181,7 +191,64 @@ def test_nothing_is_left_and_she_is_told_why(office, way, lifetime, why):
     assert states(office)[1] != before[1] or lifetime != "8h"
     way(office, request_id)
     wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
-    assert why in record(office)["ended"]
-    assert f"ended: The tunnel to work has ended: {why}" in office.carnet("status").stdout
+    assert record(office)["ended"] == ENDED.format(why)
+    assert f"  ended: {ENDED.format(why)}\n" in office.carnet("status").stdout
     ended_at_target(office, request_id)
     assert states(office) == before
+
+
+def kill_her_agent(office):
+    for pid, _ in watchers(office):
+        signal_inside(office, pid, signal.SIGKILL)
+    wait_until(lambda: agents(office) == [], "the end of her agent")
+
+
+def kill_her_daemon(office):
+    office.client_charon.kill()
+    office.client_charon.start()
+
+
+def kill_target_s_agent(office):
+    office.target_agent.kill()
+
+
+def kill_target_s_daemon(office):
+    office.target_charon.kill()
+    office.target_charon.start()
+
+
+def nothing(office):
+    """What comes next is what she does."""
+
+
+def start_target_s_agent(office):
+    office.target_agent = office.serve_target()
+
+
+def ask_target_to_end_it(office):
+    """Nothing tells Target that her daemon is gone."""
+    office.target("tunnels", "end", USER)
+
+
+KILLED = [
+    (kill_her_agent, nothing),
+    (kill_target_s_agent, start_target_s_agent),
+    (kill_her_daemon, ask_target_to_end_it),
+    (kill_target_s_daemon, nothing),
+]
+
+
+@pytest.mark.parametrize(("kill", "then"), KILLED, ids=[kill.__name__ for kill, _ in KILLED])
+def test_whatever_is_killed_nothing_is_left_once_she_has_ended_it(office, kill, then):
+    """The next command, or the next start, finds the rest; the last of this file."""
+    if kill in (kill_her_daemon, kill_target_s_daemon):
+        kill(office)  # one that was just started, as there will be in the end
+    before = states(office)
+    assert office.carnet("connect").returncode == 0
+    request_id = established(office)
+    kill(office)
+    assert office.carnet("disconnect").returncode == 0
+    then(office)
+    ended_at_target(office, request_id)
+    assert states(office) == before
+    wait_until(lambda: agents(office) == [], "the end of her agent")

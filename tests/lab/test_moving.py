@@ -44,13 +44,9 @@ ip route change $route table 220
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=4, watched=False) as made:
+    short = {"# mtu = 1400": f"mtu = {MTU}"}
+    with office_at_work(lane, pairs=4, watched=False, at_target=short) as made:
         (made.world.server.directory / "big.bin").write_bytes(BIG)
-        path = made.world.target.directory / "etc" / "target.toml"
-        assert "# mtu = 1400" in path.read_text()
-        path.write_text(path.read_text().replace("# mtu = 1400", f"mtu = {MTU}"))
-        made.target_agent.stop()
-        made.target_agent = made.serve_target()
         made.world.router.run(["sh", "-ec", ANOTHER_NETWORK])
         yield made
 

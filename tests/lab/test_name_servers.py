@@ -10,12 +10,8 @@ RESOLV_CONF = "/etc/resolv.conf"
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=12, watched=False) as made:
-        path = made.world.target.directory / "etc" / "target.toml"
-        assert "dns = []" in path.read_text()
-        path.write_text(path.read_text().replace("dns = []", f'dns = ["{SERVER_ADDRESS}"]'))
-        made.target_agent.stop()
-        made.target_agent = made.serve_target()
+    named = {"dns = []": f'dns = ["{SERVER_ADDRESS}"]'}
+    with office_at_work(lane, pairs=12, watched=False, at_target=named) as made:
         yield made
 
 

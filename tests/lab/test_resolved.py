@@ -38,11 +38,8 @@ print(here.restore_servers("carnet-x"), here.whose_servers())
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=3, watched=False) as made:
-        path = made.world.target.directory / "etc" / "target.toml"
-        path.write_text(path.read_text().replace("dns = []", f'dns = ["{SERVER_ADDRESS}"]'))
-        made.target_agent.stop()
-        made.target_agent = made.serve_target()
+    named = {"dns = []": f'dns = ["{SERVER_ADDRESS}"]'}
+    with office_at_work(lane, pairs=3, watched=False, at_target=named) as made:
         server = [sys.executable, name_server.__file__, SERVER_ADDRESS, ANSWER]
         made.world.server.start(server, log="dns.log")
         made.resolved = Resolved(made.world.client)

@@ -23,8 +23,8 @@ SOON = "dead_peer_seconds = 1\n"
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=16, impatient=True) as made:
-        reconfigure(made, "dead_peer_seconds = 30", "dead_peer_seconds = 1")
+    quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1"}
+    with office_at_work(lane, pairs=16, impatient=True, at_target=quick) as made:
         yield made
 
 
@@ -38,9 +38,7 @@ def released(office):
 
 
 def reconfigure(office, old, new):
-    path = office.world.target.directory / "etc" / "target.toml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    office.change_target_file(old, new)
     office.target_agent.stop()
     office.target_agent = office.serve_target()
 
