@@ -2,23 +2,34 @@
 
 import json
 import signal
+import threading
+from collections import Counter
+from contextlib import closing, contextmanager
+from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from carnet.ipsec.vici_link import open_session, text
+from lab.network import HOST_ADDRESS
+from lab.office import HOST_PORT
 from lab.terminal import Terminal
 from lab.waiting import wait_until
 from tests import observers
 from tests.lab.offices import office_at_work
+from tests.lab.test_connect import eavesdrop
 from tests.notified import manager
 
 CAP_NET_ADMIN = 12
+RELOADED = '"event": "reloaded"'
+RELOADS = 5
+LIMIT = '# per_address = "60/10 second"'
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=12) as made:
+    with office_at_work(lane, pairs=15) as made:
         yield made
 
 
@@ -174,6 +185,77 @@ def test_where_there_is_no_screen_what_is_new_is_shown(office, connected):
     watching.wait_for_line("work  alice@office  esp")
     watching.signal(signal.SIGTERM)
     assert watching.wait() == 0
+
+
+@contextmanager
+def again_and_again(work):
+    """Do something in a thread of its own, as often as it can be done; yield what it returned."""
+    over, returned = threading.Event(), []
+
+    def repeat():
+        while not over.is_set():
+            returned.append(work())
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield returned
+    finally:
+        over.set()
+        thread.join()
+
+
+def reload_both(office):
+    """Have both agents read their configuration again, and wait until they have."""
+    for agent in (office.host_agent, office.target_agent):
+        reload(agent)
+
+
+def reload(agent):
+    seen = agent.output().count(RELOADED)
+    agent.signal(signal.SIGHUP)
+    agent.wait_for(lambda: agent.output().count(RELOADED) > seen, "its new configuration")
+
+
+def outcomes(*observed):
+    """Return how often requests came out how, at Host and Target."""
+    found = [observers.metrics(path) for path in observed]
+    return [Counter({k[1]: n for k, n in x.items() if "requests_total" in k[0]}) for x in found]
+
+
+def send(office, body):
+    """Send the Host a request; return the status and the body of its answer."""
+    address = HOST_ADDRESS, HOST_PORT
+    with office.world.client.network(), closing(HTTPConnection(*address, timeout=30)) as host:
+        host.request("POST", "/v1/requests", body)
+        answer = host.getresponse()
+        return answer.status, answer.read()
+
+
+def test_no_request_is_dropped_while_both_read_their_configuration_again(office, host, target):
+    """The same bytes to the Host as fast as it answers, and new tunnels through both."""
+    heard = eavesdrop(office)
+    config = office.world.host.directory / "etc" / "host.toml"
+    assert LIMIT in config.read_text()
+    config.write_text(config.read_text().replace(LIMIT, 'per_address = "100000/second"'))
+    reload_both(office)
+    before = outcomes(host, target)
+    with (
+        again_and_again(partial(reload_both, office)) as reloads,
+        again_and_again(partial(send, office, heard.request)) as answers,
+    ):
+        for _ in range(2):
+            assert office.carnet("connect").returncode == 0
+        wait_until(lambda: len(reloads) >= RELOADS, "some reloads")
+    assert set(answers) == {(200, heard.answer)}
+    came = [Counter(granted=2, repeated=len(answers)), Counter(granted=2)]
+
+    def counted():
+        now = outcomes(host, target)
+        return [each - then for each, then in zip(now, before, strict=True)]
+
+    wait_until(lambda: counted() == came, "what came of all of them, and of nothing else")
+    office.carnet("disconnect")
 
 
 def test_target_tells_a_service_manager_and_reads_its_configuration_again(office, tmp_path):
