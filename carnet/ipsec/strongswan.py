@@ -25,6 +25,7 @@ from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
+from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
@@ -278,7 +279,12 @@ class StrongSwan:
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""
-        self._end(name)
+        try:
+            self._end(name)
+        except IPsecError:
+            # A daemon that is gone for good takes nothing out of the kernel any more.
+            leftovers.remove(name)
+            raise
         crash.reach("ipsec.terminated")
         for address in _own_addresses(self._connections(name)):
             inner_address.remove(address)
@@ -297,9 +303,11 @@ class StrongSwan:
                 )
                 crash.reach("ipsec.pool-unloaded")
             _unload_keys(session, name)
+        if not loaded:
+            leftovers.remove(name, self._pairs)
         if name not in loaded:
-            # Last, so that nothing of it leaves in clear while an SA of it is left. A tunnel
-            # that is one connection has no policies of ours.
+            # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
+            # connection, of that name, has no policies of ours.
             bundles.remove(reqids(name)[0])
 
     def _end(self, name: str) -> None:
@@ -307,6 +315,12 @@ class StrongSwan:
         listed = self._list_sas(*connection_names(name))
         for part in dict.fromkeys(each for each, _ in listed):
             self._terminate(part)
+
+    def _pairs(self) -> set[tuple[str, str]]:
+        """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""
+        # One listing may miss one that is rekeyed: see _agreed_parts().
+        listed = [*self._list_sas(), *self._list_sas()]
+        return {(sa["local-host"], sa["remote-host"]) for _, sa in listed}
 
     def _terminate(self, part: str) -> None:
         """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""

@@ -180,7 +180,9 @@ def _child(part: Part) -> Message:
     if part.remote_selectors:
         child["remote_ts"] = list(part.remote_selectors)
     if part.reqid is not None:
-        child |= {"reqid": str(part.reqid), "policies": "no"}
+        child["reqid"] = str(part.reqid)
+    if part.tied:
+        child["policies"] = "no"
     elif part.mode == Mode.TRANSPORT:
         child |= {"mark_in": _NOBODYS_MARK, "mark_out": _NOBODYS_MARK}
     return child

@@ -48,7 +48,9 @@ class Part:
     takes_address: bool
     """Whether the Client's virtual address belongs to this IKE_SA."""
     reqid: int | None
-    """None: the daemon's own, and its own policies with it."""
+    """None: the daemon's own."""
+    tied: bool
+    """Whether its policies are ours, which tie it to the other half."""
     psk: bytes = field(repr=False)
     ppk: bytes | None = field(repr=False)
     ppk_id: str | None
@@ -87,9 +89,33 @@ def reqids(name: str) -> tuple[int, int]:
     makes them this machine's own: a Client chooses the Request ID in the name, and could
     otherwise choose one that meets another tunnel's. Far above those that charon counts.
     """
-    digest = hashlib.sha256(_BOOT_ID.read_bytes() + name.encode()).digest()
+    digest = hashlib.sha256(_boot_id() + name.encode()).digest()
     esp = 1 << 30 | int.from_bytes(digest[:4], "big") >> 3 << 1
     return esp, esp + 1
+
+
+def is_of_client(reqid: int) -> bool:
+    """Tell of a tunnel with one SA, by its request id, whether this is the Client's end."""
+    return reqid % 2 == 0
+
+
+def _boot_id() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes()
+    except OSError:  # not Linux: there it is only shown
+        return b""
+
+
+def _reqid(spec: TunnelSpec) -> int | None:
+    """Return the request id of a tunnel with one SA: of the two, one for each end.
+
+    In transport mode it is the daemon's: two tunnels between the same two hosts have the
+    same policies, and charon takes these for one request id only.
+    """
+    client, target = reqids(spec.name)
+    if spec.mode is Mode.TRANSPORT:
+        return None
+    return client if spec.role is Role.CLIENT else target
 
 
 def parts(spec: TunnelSpec) -> tuple[Part, ...]:
@@ -113,7 +139,8 @@ def _part(spec: TunnelSpec, suffix: str, protocol: str) -> Part:
         local_selectors=spec.local_networks if protocol else (),
         remote_selectors=spec.remote_networks if protocol else (),
         takes_address=spec.mode is Mode.TUNNEL,
-        reqid=reqids(spec.name)[0] if tied else None,
+        reqid=reqids(spec.name)[0] if tied else _reqid(spec),
+        tied=tied,
         psk=spec.psk,
         ppk=spec.ppk,
         ppk_id=spec.ppk_id,
@@ -159,6 +186,7 @@ def _ah_half(spec: TunnelSpec) -> Part:
         remote_selectors=selectors,
         takes_address=False,
         reqid=reqids(spec.name)[1],
+        tied=True,
         psk=half.psk,
         ppk=half.ppk,
         ppk_id=half.ppk_id,

@@ -217,7 +217,9 @@ def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) ->
         f"its {protocol} algorithms were not proposed": is_proposed(suite(child), part.proposals),
         "its mode is another": child.get("mode", "").lower() == part.mode,
         "its networks are others": _selectors_fit(spec, part, ike_sa, child),
-        "its halves are not tied together": part.reqid in (None, int(child.get("reqid", 0))),
+        "its halves are not tied together": (
+            not part.tied or part.reqid == int(child.get("reqid", 0))
+        ),
     }
     return [shortfall for shortfall, holds in checks.items() if not holds]
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
+from lab.machine import Machine
 from tests.guest.addresses import BY_VERSION
 from tests.lab.conftest import Ends, Gateway
 
 VIRTUAL = {4: "10.99.0.7", 6: "fd99::7"}
 AH = ("sha256-x25519",)
 ESP = ("aes256gcm16-x25519",)
+_LOOK = "ip xfrm state; ip xfrm policy; ip address; ip route show table all"
 
 
 def inside(gateway: Gateway) -> AbstractContextManager[None]:
@@ -51,7 +53,7 @@ def ends_of(
     )
     if objective is Objective.AH_ESP:
         client = replace(client, ah_half=_half(session, ppk=ppk))
-    return Ends(client, _other_end(client))
+    return Ends(client, other_end(client))
 
 
 def _half(session: str, *, ppk: bool) -> AhHalf:
@@ -64,7 +66,8 @@ def _half(session: str, *, ppk: bool) -> AhHalf:
     )
 
 
-def _other_end(client: TunnelSpec) -> TunnelSpec:
+def other_end(client: TunnelSpec) -> TunnelSpec:
+    """Return the Target's end of the same tunnel."""
     half = client.ah_half
     if half is not None:
         half = replace(
@@ -119,3 +122,8 @@ def spis(gateway) -> set[str]:
 
 def end_at(gateway, client, ends: Ends):
     return ends.client if gateway is client else ends.target
+
+
+def in_kernel(machine: Machine) -> str:
+    """Return all that a tunnel has in a machine's kernel, or could leave there."""
+    return machine.run(["sh", "-c", _LOOK]).stdout

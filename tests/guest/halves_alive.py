@@ -12,7 +12,17 @@ from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan_parts import reqids
 from carnet.objectives import Objective
 from tests.guest.addresses import BY_VERSION
-from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, policies
+from tests.guest.gateways import (
+    VIRTUAL,
+    connect,
+    end,
+    end_at,
+    ends_of,
+    in_kernel,
+    inside,
+    ip,
+    policies,
+)
 from tests.guest.halves import BOTH, say
 from tests.lab.test_strongswan import in_background
 
@@ -60,6 +70,23 @@ def test_what_the_daemon_does_with_policies_of_its_own_leaves_ours(client, targe
     listener[BY_VERSION[4].target].wait_for(f"still-{newer.name}")
     for gateway in (client, target):
         end(gateway, newer.name)
+
+
+@pytest.mark.parametrize(
+    ("objective", "mode"),
+    [(Objective.ESP, Mode.TUNNEL), (Objective.ESP, Mode.TRANSPORT), (BOTH, Mode.TUNNEL)],
+)
+def test_what_a_daemon_that_was_killed_leaves_goes_with_the_tunnel(client, target, objective, mode):
+    """SAs with their keys, policies, routes and the address: the next daemon knows of none."""
+    before = [in_kernel(gateway.machine) for gateway in (client, target)]
+    ends = ends_of(objective, mode)
+    connect(client, target, ends)
+    for gateway, then in zip((client, target), before, strict=True):
+        gateway.charon.kill()
+        gateway.charon.start()
+        assert in_kernel(gateway.machine) != then
+        end(gateway, ends.name)
+    assert [in_kernel(gateway.machine) for gateway in (client, target)] == before
 
 
 def test_policies_outlive_the_daemon_and_are_swept(client, target):

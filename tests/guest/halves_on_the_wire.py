@@ -4,6 +4,7 @@ For test_two_halves, and its first part.
 """
 
 import socket
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,19 @@ from carnet.ipsec import bundle
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan_parts import reqids
 from carnet.ipsec.vici_link import Events
+from carnet.objectives import Objective
+from lab.capture import Capture
 from lab.network import ROUTER_TO_CLIENT
 from tests.guest.addresses import BY_VERSION
 from tests.guest.forged import datagram, newest_received, outgoing_ah, send_with_ah_alone
 from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, spis
 from tests.guest.halves import BOTH, PORT, say
 from tests.lab.conftest import Ends
+
+MOST_NETWORKS = 32
+"""That a tunnel leads to (docs/PROTOCOL.md)."""
+IKE_FRAGMENT = "udp port 500 and udp[24] = 53 or udp port 4500 and udp[8:4] = 0 and udp[28] = 53"
+"""IKE's next payload is an encrypted fragment (RFC 7383 section 2.5)."""
 
 
 @pytest.fixture
@@ -131,6 +139,32 @@ def test_several_networks_share_the_two_halves(world, client, target):
             with inside(client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as saying:
                 saying.sendto(b"hello", (address, 7001))
             assert listening.recvfrom(99)[1][0] == VIRTUAL[4]
+    for gateway in (client, target):
+        end(gateway, ends.name)
+
+
+@contextmanager
+def without_fragments(router):
+    """Have a router let no fragment of IP pass."""
+    rule = ["FORWARD", "-f", "-j", "DROP"]
+    router.run(["iptables-legacy", "-A", *rule])
+    try:
+        yield
+    finally:
+        router.run(["iptables-legacy", "-D", *rule])
+
+
+def test_large_ike_messages_pass_where_fragments_of_ip_do_not(world, client, target):
+    """Those of many networks are longer than a packet, and IKE divides them itself."""
+    networks = tuple(f"fd20:0:0:{number:x}::/64" for number in range(MOST_NETWORKS))
+    made = ends_of(Objective.ESP, Mode.TUNNEL, inner=6)
+    ends = Ends(
+        replace(made.client, remote_networks=networks),
+        replace(made.target, local_networks=networks),
+    )
+    with without_fragments(world.router), Capture(world.router) as capture:
+        connect(client, target, ends)
+    assert capture.count(IKE_FRAGMENT) > 0
     for gateway in (client, target):
         end(gateway, ends.name)
 

@@ -9,7 +9,7 @@ from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words, weak_words
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
-from carnet.ipsec.strongswan_parts import parts, reqids, tunnel_of
+from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
     event,
     is_handing_over,
@@ -360,6 +360,16 @@ def test_without_ipsec_there_is_no_child():
 def test_request_ids_are_of_one_tunnel():
     assert len({*reqids("carnet-7"), *reqids("carnet-8")}) == 4
     assert all(1 << 30 <= each < 1 << 32 for each in reqids("carnet-7"))
+
+
+def test_each_end_of_a_tunnel_with_one_sa_has_a_request_id_of_its_own():
+    """By which the kernel's part of it is found, also by who comes after a crash."""
+    ends = [one_connection(spec)["children"]["carnet-7"] for spec in (CLIENT, TARGET)]
+    assert tuple(int(each["reqid"]) for each in ends) == reqids("carnet-7")
+    assert [is_of_client(int(each["reqid"])) for each in ends] == [True, False]
+    assert not any("policies" in each for each in ends)
+    between_hosts = replace(CLIENT, mode=Mode.TRANSPORT, virtual_address=None, remote_networks=())
+    assert "reqid" not in one_connection(between_hosts)["children"]["carnet-7"]
 
 
 def test_two_whole_halves_have_no_shortfall():
