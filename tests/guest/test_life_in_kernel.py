@@ -1,7 +1,9 @@
 """A tunnel's life where the kernel has ESP and AH: closed, in UDP, for everything."""
 
 import json
+import signal
 import subprocess
+import time
 from contextlib import contextmanager, suppress
 from socket import AF_INET, SOCK_DGRAM, create_connection, socket
 
@@ -11,16 +13,20 @@ from lab.network import HOST_ADDRESS
 from lab.ordinary import ALICE, give
 from lab.pluto import Pluto
 from lab.residue import machine_state
+from lab.waiting import wait_until
 from tests.guest.addresses import BY_VERSION
 from tests.guest.cases import Case
+from tests.guest.gateways import in_kernel
 from tests.guest.opening import open_office, share_office
 from tests.guest.traffic import fetch
+from tests.lab.test_plugging import agents, signal_inside, watchers
 from token_client.status import NO_RETURN
 
 CLOSED = (
     Case("esp", "tunnel", 4, 4),
     Case("ah", "transport", 6, 6),
 )
+HOUR = 3600
 EVERYTHING = "0.0.0.0/0"
 ELSEWHERE = "192.0.2.7"
 LONG = 1 << 20
@@ -155,6 +161,74 @@ def test_nothing_leaves_in_clear_when_the_kernel_has_lost_its_ipsec(office, case
     with office.watched() as seen:
         fetch(client, goal, 1)
     assert [p for p in seen.packets if p.destination == goal and p.layers == ("TCP",)]
+
+
+def test_a_new_tunnel_is_not_led_astray_by_what_a_killed_daemon_left(office):
+    """Nor is anything of either left when that is over, at either end."""
+    v4 = BY_VERSION[4]
+    office.be_found_at(4)
+    options = ("--objective", "esp", "--network", v4.network)
+    ends = office.client_charon, office.target_charon
+    before = [in_kernel(each.machine) for each in ends]
+    lost = office.connect(*options)
+    for each in ends:
+        each.kill()
+        each.start()
+    request_id = lost["name"].removeprefix("carnet-")
+    office.target_agent.wait_for_line(f'"{request_id}".*ike-daemon-restarted.*"event": "ended"')
+    facts = office.connect(*options)
+    assert fetch(office.world.client, v4.server)
+    office.end(facts)
+    assert [in_kernel(each.machine) for each in ends] == before
+
+
+@contextmanager
+def asleep(office, seconds):
+    """Have the traveller's machine sleep so long: it stands still, and the time of day goes on.
+
+    So does Target's, which does not sleep; no other clock of either does.
+    """
+    watching = [pid for pid, _ in watchers(office)]
+    office.client_charon.freeze()
+    for pid in watching:
+        signal_inside(office, pid, signal.SIGSTOP)
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
+    try:
+        yield
+    finally:
+        office.client_charon.thaw()
+        for pid in watching:
+            signal_inside(office, pid, signal.SIGCONT)
+
+
+def test_the_sleep_of_a_laptop_counts_at_both_ends(office):
+    """It wakes while its session lives, and again when that is over."""
+    network, server = BY_VERSION[4].network, BY_VERSION[4].server
+    office.be_found_at(4)
+    options = ("--objective", "esp", "--network", network, "--lifetime", "2h")
+    facts = office.connect(*options, extra=office.configure_client(""))
+    request_id, pairs = facts["name"].removeprefix("carnet-"), office.valid_pairs()
+    with asleep(office, HOUR):
+        pass
+    assert fetch(office.world.client, server)
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (tunnel["up"], tunnel["name"]) == (True, facts["name"])
+    assert 0 < tunnel["seconds_left"] <= HOUR
+    with asleep(office, HOUR):
+        office.target_agent.wait_for_line(f'"{request_id}".*"reason": "expired".*"event": "ended"')
+
+    record = office.world.client.path(f"/run/user/0/carnet/session-{facts['name']}.json")
+
+    def why():
+        return json.loads(record.read_bytes())["ended"]
+
+    wait_until(why, "her agent to say why")
+    assert why() == (
+        "The tunnel to work has ended: its time is over; run `carnet connect` for a new one."
+    )
+    assert office.valid_pairs() == pairs
+    wait_until(lambda: agents(office) == [], "the end of her agent")
+    assert office.carnet("disconnect").returncode == 0
 
 
 def test_an_ordinary_user_has_her_tunnels_in_the_kernel_s_ipsec(office):
