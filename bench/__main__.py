@@ -61,19 +61,32 @@ def main(
         plan = Plan(Path(directory), quick=quick, suites=suites)
         for name in names or (*TABLES, PAPER):
             found, curves, whole = _measure(plan, name)
-            if not whole:
-                failed.append(name)
             rows += found
             if only_print:
                 click.echo(report.as_json(found, curves, quick=quick))
             else:
-                report.update(place, found, curves, quick=quick)
+                all_of_it = whole and not suites
+                whole &= _stored(place, found, curves, quick=quick, whole=all_of_it)
+            if not whole:
+                failed.append(name)
     for name in failed:
         click.echo(f"bench: not measured whole: {name}", err=True)
     worse = regressions(before, rows)
     for sentence in worse:
         click.echo(f"bench: worse than before: {sentence}", err=True)
     sys.exit(1 if worse or failed else 0)
+
+
+def _stored(
+    place: Path, rows: list[Row], curves: list[paper.Curve], *, quick: bool, whole: bool
+) -> bool:
+    """Put them into the report; False, and the reason is shown, where that fails."""
+    try:
+        report.update(place, rows, curves, quick=quick, whole=whole)
+    except Exception:  # noqa: BLE001  whatever it is, other tables are wanted
+        traceback.print_exc()
+        return False
+    return True
 
 
 @contextmanager

@@ -86,6 +86,11 @@ class Row:
         return Spread.of([ours / floor for ours, floor in pairs])
 
     @property
+    def more_is_better(self) -> bool:
+        """Whether a greater ratio is the better one: where a least one is aimed at, or of rates."""
+        return self.aim.least is not None or self.unit.endswith("/s")
+
+    @property
     def is_met(self) -> bool | None:
         """Whether the medians meet the aim; None where there is none."""
         if not self.aim.is_one:
@@ -104,7 +109,7 @@ class Row:
                 "floor": Spread.of(self.floor).median,
             },
             "ratio": asdict(self.ratio),
-            "more_is_better": self.aim.least is not None,
+            "more_is_better": self.more_is_better,
             "met": self.is_met,
         }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.comparison import Row
-from bench.paper import PAPER_THROUGHPUT, Curve
+from bench.paper import PAPER_PEAK, PAPER_THROUGHPUT, Curve
 
 TABLE_5, FIGURE_4 = "table-5", "figure-4"
 
@@ -61,6 +61,13 @@ def _lines(axes: Any, curves: Sequence[Curve]) -> None:
         (line,) = axes.plot(
             curve.sizes, [each.median for each in curve.sent], label=f"{curve.suite}, sender"
         )
+        axes.fill_between(
+            curve.sizes,
+            [each.low for each in curve.sent],
+            [each.high for each in curve.sent],
+            color=line.get_color(),
+            alpha=0.2,
+        )
         axes.plot(
             curve.sizes,
             [each.median for each in curve.received],
@@ -68,7 +75,9 @@ def _lines(axes: Any, curves: Sequence[Curve]) -> None:
             color=line.get_color(),
             label=f"{curve.suite}, receiver",
         )
-        axes.axvline(curve.peak, color=line.get_color(), linewidth=0.7)
+    for peak in sorted({curve.peak for curve in curves}):
+        axes.axvline(peak, color="black", linewidth=0.7, label=f"greatest drop, {peak}")
+    axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
     axes.set_xlabel("bytes in a UDP datagram")
     axes.set_ylabel("Mbit/s")
     axes.legend()

@@ -11,8 +11,7 @@ TOLERANCE = 1.25
 def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
     """Return a sentence for each row whose ratio became worse than both runs' spread allows.
 
-    A row is worse in the direction away from its aim: where it aims at a least ratio, a
-    smaller one is worse, elsewhere a greater one.
+    Where more is better a smaller ratio is worse, elsewhere a greater one.
     """
     older = {(row.group, row.name): row for row in before}
     found = []
@@ -28,6 +27,6 @@ def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
 
 def _is_worse(last: Row, row: Row) -> bool:
     was, is_ = last.ratio, row.ratio
-    if row.aim.least is not None:
+    if row.more_is_better:
         return is_.median * TOLERANCE < was.median and is_.high < was.low
     return is_.median > was.median * TOLERANCE and is_.low > was.high

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 
 from bench.comparison import Row, Spread
@@ -16,7 +17,7 @@ from bench.paper import Curve
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _MACHINE = (
-    "Written by {kind}, measured from {first} to {last}: {processors} processors, kernel {kernel}, "
+    "{kind} of each table, from {first} to {last}: {processors} processors, kernel {kernel}, "
     "Python {python}.\n"
 )
 _READING = (
@@ -24,6 +25,11 @@ _READING = (
     "the quartiles in brackets; the ratio is that of ours to the floor within a round.\n"
 )
 _WORDS = {True: "met", False: "**missed**", None: ""}
+
+
+class _Stored(msgspec.Struct):
+    rows: list[Row]
+    curves: list[Curve]
 
 
 def facts(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def markdown(
 ) -> str:
     """Return the report's text."""
     machine = run["machine"]
-    kind = "a quick run" if run["quick"] else "a whole run"
+    kind = "Quick runs" if run["quick"] else "Whole runs"
     parts = [
         "# What Carnet takes, next to its floors\n",
         _MACHINE.format(kind=kind, **_span(rows), **machine),
@@ -66,10 +72,23 @@ def reading(rows: Sequence[Row]) -> str:
     return "Measured from {first} to {last}. ".format(**_span(rows)) + _READING
 
 
-def update(directory: Path, rows: Sequence[Row], curves: Sequence[Curve], *, quick: bool) -> None:
-    """Put rows and curves into the report that is there, in place of older ones."""
+def update(
+    directory: Path,
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+    *,
+    quick: bool,
+    whole: bool = True,
+) -> None:
+    """Put rows and curves into the report that is there, in place of older ones.
+
+    `whole`: they are all that there are of their tables.
+    """
     older_rows, older_curves = stored(directory)
-    write(directory, replaced(older_rows, rows), curves or older_curves, quick=quick)
+    lines = {curve.suite: curve for curve in (*older_curves, *curves)}
+    if whole and curves:
+        lines = {curve.suite: curve for curve in curves}
+    write(directory, replaced(older_rows, rows, whole=whole), tuple(lines.values()), quick=quick)
 
 
 def write(
@@ -78,8 +97,11 @@ def write(
     """Write both forms into the directory, and the pictures."""
     directory.mkdir(parents=True, exist_ok=True)
     run = facts(rows, curves, quick=quick)
+    # First, and at once: whatever comes after may fail, and may be interrupted.
+    new = directory / "report.json.new"
+    new.write_text(json.dumps(run, indent=1) + "\n")
+    new.replace(directory / "report.json")
     pictures = draw(directory, rows, curves)
-    (directory / "report.json").write_text(json.dumps(run, indent=1) + "\n")
     (directory / "report.md").write_text(markdown(rows, curves, pictures, run))
 
 
@@ -89,16 +111,31 @@ def as_json(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -
 
 
 def stored(directory: Path) -> tuple[list[Row], list[Curve]]:
-    """Return the rows and curves of the report that is stored there; none where there is none."""
+    """Return the rows and curves of the report that is stored there; none where there is none.
+
+    Raises click.ClickException for a file that is no report.
+    """
     path = directory / "report.json"
     if not path.exists():
         return [], []
-    run = json.loads(path.read_text())
-    return msgspec.convert(run["rows"], list[Row]), msgspec.convert(run["curves"], list[Curve])
+    try:
+        run = msgspec.json.decode(path.read_bytes(), type=_Stored)
+    except (msgspec.DecodeError, OSError) as error:
+        raise click.ClickException(
+            f"{path} is no report ({error}); put the repository's back, or remove it."
+        ) from error
+    return run.rows, run.curves
 
 
-def replaced(before: Sequence[Row], now: Sequence[Row]) -> list[Row]:
-    """Return the rows of both, in the order of the older; groups measured anew replace theirs."""
+def replaced(before: Sequence[Row], now: Sequence[Row], *, whole: bool = True) -> list[Row]:
+    """Return the rows of both, in the order of the older; groups measured anew replace theirs.
+
+    Where they are not whole, each row replaces the one of its name alone.
+    """
+    if not whole:
+        rows = {(row.group, row.name): row for row in (*before, *now)}
+        groups = dict.fromkeys(group for group, _ in rows)
+        return [row for group in groups for row in rows.values() if row.group == group]
     anew = {row.group: [each for each in now if each.group == row.group] for row in now}
     groups = dict.fromkeys(row.group for row in (*before, *now))
     old = {group: [row for row in before if row.group == group] for group in groups}
@@ -114,10 +151,12 @@ def _span(rows: Sequence[Row]) -> dict[str, str]:
 def peak(curve: Curve) -> str:
     """Say where the throughput drops, and why there."""
     place = curve.sizes.index(curve.peak)
+    sent, next_sent = (curve.sent[each].median for each in (place, place + 1))
     return (
         f"{curve.suite}: the sender's greatest drop from one size to the next comes after "
-        f"{curve.peak} bytes, with {curve.sent[place].median:.0f} Mbit/s sent and "
-        f"{curve.received[place].median:.0f} received. Up to {curve.fits} bytes a datagram fits "
+        f"{curve.peak} bytes, with {sent:.1f} Mbit/s sent and "
+        f"{curve.received[place].median:.1f} received: {100 * (1 - next_sent / sent):.1f} % less "
+        f"are sent at {curve.sizes[place + 1]} bytes. Up to {curve.fits} bytes a datagram fits "
         f"into one packet with what the suite adds; a larger one is sent in fragments, each "
         f"with the cost of a packet, until there is enough in them again.\n"
     )

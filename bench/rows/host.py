@@ -1,7 +1,7 @@
 """What a Host carries, next to the token operations of its requests in a bare loop."""
 
 from collections.abc import Iterator
-from functools import partial
+from contextlib import contextmanager
 
 from bench import host_process
 from bench.bare_token import bare_token, module_with_tokens_in
@@ -14,96 +14,60 @@ from tests.host.real_host import sealed
 
 GROUP = processes.GROUP
 _CLIENTS = (1, 8, 64)
-_FEW, _WARM_UP = 96, 32
-"""Pairs on a token that has no more than a round uses up; and those used before it is measured."""
+_LOAD = 0.8
+"""Of what one process carries, while the latencies are measured."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure requests a second, latencies under load, and what more processes bring."""
+    measured = plan.size(96, 64)
     for clients in _CLIENTS:
-        yield _rate(plan, clients)
-    yield _rate_with_few_pairs(plan)
+        yield _rate(plan, clients, measured, left=0)
+    yield _rate(plan, 8, measured, left=plan.size(900, 300))
     yield _latency(plan)
     yield from processes.rows(plan)
 
 
-def _rate(plan: Plan, clients: int) -> Row:
-    rounds, size = plan.rounds(9), plan.size(96, 64)
-    count = (rounds + 1) * size
-    where = Where(plan.place())
-    bodies = _bodies(where, count)
-    with (
-        bare_token(module_with_tokens_in(plan.place()), count) as floor,
-        host_process.serving(where) as (port, _),
-        plan.progress(f"Host, {clients} Clients", rounds + 1) as advance,
-    ):
-        ours, bare = in_turn(
-            lambda: closed_loop([port], _take(bodies, size), clients).rate,
-            partial(floor, size),
-            rounds,
-            advance,
-        )
-    return _of_one_process(
-        f"one process, {clients} Clients in a closed loop",
-        ours,
-        bare,
-        f"agree, sign, and destroy both halves, for each request; SQLite, SoftHSM2; "
-        f"{count - size} pairs on the token, then ever fewer",
-    )
-
-
-def _rate_with_few_pairs(plan: Plan) -> Row:
-    """Measure where SoftHSM2 takes least: what is ours weighs most."""
-    rounds = plan.rounds(9)
+def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
+    """Measure so many requests; so many more pairs are on the token, and stay there."""
+    rounds, name = plan.rounds(9), f"one process, {clients} Clients in a closed loop"
+    if left:
+        name += f", {left} pairs more on the token"
 
     def ours() -> float:
-        where = Where(plan.place())
-        bodies = _bodies(where, _FEW + _WARM_UP)
-        with host_process.serving(where) as (port, _):
-            closed_loop([port], _take(bodies, _WARM_UP), 8)
-            return closed_loop([port], _take(bodies, _FEW), 8).rate
+        with _new_host(plan, measured, left=left) as (port, bodies):
+            return closed_loop([port], bodies, clients).rate
 
     def bare() -> float:
-        with bare_token(module_with_tokens_in(plan.place()), _FEW) as floor:
-            return floor(_FEW)
+        with bare_token(module_with_tokens_in(plan.place()), measured + left) as floor:
+            return floor(measured)
 
-    with plan.progress("Host, few pairs", rounds + 1) as advance:
-        measured, floors = in_turn(ours, bare, rounds, advance)
-    return _of_one_process(
-        f"one process, 8 Clients, {_FEW} pairs on the token",
-        measured,
-        floors,
-        f"a new Host each round; {_FEW} pairs on its token, then ever fewer",
-    )
-
-
-def _of_one_process(name: str, ours: tuple[float, ...], floor: tuple[float, ...], note: str) -> Row:
+    with plan.progress(name, rounds + 1) as advance:
+        rates, floors = in_turn(ours, bare, rounds, advance)
     return Row(
         group=GROUP,
         name=name,
         floor_name="the same token operations in a bare loop",
         unit="requests/s",
         aim=Aim("at least half", least=0.5),
-        ours=ours,
-        floor=floor,
-        note=note,
+        ours=rates,
+        floor=floors,
+        note=f"agree, sign, and destroy both halves, for each of {measured} requests; a new "
+        f"token each time, SQLite, SoftHSM2",
     )
 
 
 def _latency(plan: Plan) -> Row:
     """Measure p99 against p50 at four fifths of the rate that one process carries."""
-    rounds, size = plan.rounds(9), plan.size(200, 100)
-    directory = plan.place()
-    bodies = _bodies(Where(directory), (rounds + 2) * size)
+    rounds, measured = plan.rounds(9), plan.size(192, 96)
     loads: list[Load] = []
-    with (
-        host_process.serving(Where(directory)) as (port, _),
-        plan.progress("Host at 80 % load", rounds) as advance,
-    ):
-        closed_loop([port], _take(bodies, size), 8)
-        rate = 0.8 * closed_loop([port], _take(bodies, size), 8).rate
+    with plan.progress("Host at 80 % load", rounds) as advance:
         for _ in range(rounds):
-            loads.append(open_loop(port, _take(bodies, size), rate))
+            # The rate of a Host that uses up as many pairs, so that both tokens take as long.
+            with _new_host(plan, measured) as (port, bodies):
+                rate = _LOAD * closed_loop([port], bodies, 8).rate
+            with _new_host(plan, measured) as (port, bodies):
+                loads.append(open_loop(port, bodies, rate))
             advance()
     return Row(
         group=GROUP,
@@ -113,15 +77,16 @@ def _latency(plan: Plan) -> Row:
         aim=Aim("at most 5 times", most=5),
         ours=tuple(load.percentile(99) for load in loads),
         floor=tuple(load.median for load in loads),
-        note=f"{rate:.0f} requests a second, each counted from when it was due",
+        note=f"{measured} requests a round, each counted from when it was due, at four fifths of "
+        f"what another new Host carried just before",
     )
 
 
-def _bodies(where: Where, count: int) -> Iterator[bytes]:
-    """Fill a Host with so many pairs; return a request of each."""
-    keys = host_process.filled(where, count)
-    return iter([sealed(key) for key in keys])
-
-
-def _take(bodies: Iterator[bytes], count: int) -> list[bytes]:
-    return [next(bodies) for _ in range(count)]
+@contextmanager
+def _new_host(plan: Plan, measured: int, left: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+    """Serve a Host that is warm; give its port, and a request of so many of its pairs."""
+    where = Where(plan.place())
+    keys = host_process.filled(where, measured + processes.WARM_UP + left)
+    with host_process.serving(where) as (port, _):
+        closed_loop([port], [sealed(key) for key in keys[measured + left :]], 8)
+        yield port, [sealed(key) for key in keys[:measured]]

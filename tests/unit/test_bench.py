@@ -70,6 +70,36 @@ def test_a_ratio_that_became_worse_is_found_in_the_direction_of_its_aim():
     assert regressions(slower, before) == ["a table, a rate: 2.00 of the floor, where it was 4.00."]
 
 
+def test_a_rate_without_an_aim_is_worse_where_it_is_less():
+    before, slower = (
+        replace(row((each,) * 3, (1, 1, 1), Aim("to be seen")), unit="requests/s")
+        for each in (4, 2)
+    )
+    assert regressions([slower], [before]) == []
+    assert regressions([before], [slower]) == [
+        "a table, a row: 2.00 of the floor, where it was 4.00."
+    ]
+
+
+def test_a_table_that_is_not_whole_leaves_the_rows_that_it_has_not(tmp_path):
+    older = [row((2,), (1,), name=name) for name in ("one", "two")]
+    report.write(tmp_path, older, quick=False)
+    anew = row((3,), (1,), name="two")
+    report.update(tmp_path, [anew], [], quick=False, whole=False)
+    assert report.stored(tmp_path)[0] == [older[0], anew]
+    report.update(tmp_path, [anew], [], quick=False)
+    assert report.stored(tmp_path)[0] == [anew]
+
+
+@pytest.mark.parametrize("text", ['{"quick": true, "ro', "{}"])
+def test_what_is_no_report_is_one_sentence_before_anything_is_measured(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    done = CliRunner().invoke(main, ["--table", "commands", "--out", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is no report" in done.stderr
+    assert (tmp_path / "report.json").read_text() == text
+
+
 def test_what_both_runs_spread_over_is_no_regression():
     before = [row((2, 4, 6), (1, 1, 1))]
     assert regressions(before, [row((4, 6, 8), (1, 1, 1))]) == []
