@@ -59,7 +59,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         status = command.main(prog_name=name, standalone_mode=False)
         finish_output()
     except CarnetError as error:
-        _complain(f"{name}: {error.sentence}")
+        complain(f"{name}: {error.sentence}")
         sys.exit(error.exit_status)
     except click.exceptions.NoArgsIsHelpError as error:
         with _heard_or_not():
@@ -67,7 +67,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         message = " ".join(error.format_message().split()).rstrip(".?")
-        _complain(f"{name}: {message}; `{name} --help` tells more.")
+        complain(f"{name}: {message}; `{name} --help` tells more.")
         sys.exit(error.exit_code)
     except OSError as error:
         with suppress(OSError):
@@ -75,10 +75,10 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         where = error.filename or "the output"
         reason = error.strerror or error
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
-        _complain(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.")
+        complain(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.")
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt) as interrupt:
-        _complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
+        complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
         sys.exit(INTERRUPTED)
     if sys.stderr is not None:
         with _heard_or_not():
@@ -86,7 +86,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _complain(sentence: str) -> None:
+def complain(sentence: str) -> None:
+    """Say what is wrong on standard error, where anybody hears it."""
     with _heard_or_not():
         click.echo(sentence, err=True)
 

@@ -221,10 +221,15 @@ def agent(tunnel: str | None, worker: bool) -> None:
     sessions = SessionStore(memory_directory()).choose(tunnel)
     if len(sessions) != 1:
         raise UsageError("Say which tunnel to watch over; `carnet status` shows those there are.")
+
+    def work() -> None:
+        now = configuration.load()
+        supervising.work(_driver(now), sessions[0], now, _tell)
+
     if worker:
-        supervising.work(_driver(config), sessions[0], config, _tell)
+        work()
     else:
-        supervising.supervise(_driver(config), sessions[0], config)
+        supervising.supervise(work, _driver(config), sessions[0], config)
 
 
 @cli.command()

@@ -1,20 +1,26 @@
 """The background agent at its work, which token_client.background started.
 
 It is two processes. The worker loads the PKCS#11 module, which may crash, and runs the
-loop of token_client.watch; the supervisor starts it again.
+loop of token_client.watch; the supervisor starts it again. The worker is forked, which takes
+less than half of the time that another program would take to begin: the supervisor has no
+threads, and loads no module.
 """
 
-import subprocess
+import os
+import signal
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
-from carnet.errors import UsageError
+from carnet.console import complain
+from carnet.entry import INTERRUPTED
+from carnet.errors import CarnetError, UsageError
 from carnet.ipsec.driver import Driver
-from token_client.background import command_of
 from token_client.closing import release
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
@@ -23,18 +29,19 @@ from token_client.sessions import Session, SessionStore
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
 _IN_A_ROW_SECONDS = 60.0
-_WORKER = "--worker"
 
 
-def supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
+def supervise(
+    work: Callable[[], None], driver: Driver, session: Session, config: ClientConfig
+) -> None:
     """Keep a worker running until it is done; raises IPsecError.
 
-    One that crashes again and again watches over nothing: what happens then is what
-    happens when the token is pulled. Where another supervisor is at work, this one has
-    nothing to do.
+    `work` is what it does, with a driver and a configuration of its own. One that crashes
+    again and again watches over nothing: what happens then is what happens when the token
+    is pulled. Where another supervisor is at work, this one has nothing to do.
     """
     with suppress(Timeout), _watched_by_this_process(session):
-        _supervise(driver, session, config)
+        _supervise(work, driver, session, config)
 
 
 def _watched_by_this_process(session: Session) -> FileLock:
@@ -45,9 +52,11 @@ def _watched_by_this_process(session: Session) -> FileLock:
     return FileLock(directory / f"agent-{session.name}.lock", timeout=0, mode=0o600)
 
 
-def _supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
+def _supervise(
+    work: Callable[[], None], driver: Driver, session: Session, config: ClientConfig
+) -> None:
     crashes: list[float] = []
-    while subprocess.call([*command_of(session.name), _WORKER], stdin=subprocess.DEVNULL):
+    while _forked(work):
         if not _is_recorded(session):
             return  # `carnet disconnect` was faster than the worker
         now = time.monotonic()
@@ -56,6 +65,38 @@ def _supervise(driver: Driver, session: Session, config: ClientConfig) -> None:
             if config.on_removal is not OnRemoval.KEEP:
                 _end(driver, session, "What watched over its token failed again and again.")
             return
+
+
+def _forked(work: Callable[[], None]) -> int:
+    """Have another process do it; return its exit status, negative if a signal ended it."""
+    child = os.fork()
+    if child == 0:
+        _be_worker(work)
+    try:
+        _, status = os.waitpid(child, 0)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    return os.waitstatus_to_exitcode(status)
+
+
+def _be_worker(work: Callable[[], None]) -> NoReturn:
+    """Work, and end without what the supervisor does at its end, such as giving up its lock."""
+    status = 1
+    try:
+        work()
+        status = 0
+    except CarnetError as error:
+        complain(f"carnet: {error.sentence}")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(status)
 
 
 def work(

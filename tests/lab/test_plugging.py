@@ -90,15 +90,16 @@ def records(office):
 
 def agents(office):
     """Return the background agents' processes: the machine's process id, whether worker."""
-    found = []
+    parents = {}
     for process in office.world.client.path("/proc").iterdir():
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
+            if b"agent" in words and b"token_client" in words:
+                after_its_name = (process / "stat").read_text().rpartition(")")[2].split()
+                parents[int(process.name)] = int(after_its_name[1])
+        except (OSError, ValueError, IndexError):
             continue
-        if b"agent" in words and b"token_client" in words:
-            found.append((int(process.name), b"--worker" in words))
-    return sorted(found)
+    return sorted((pid, parent in parents) for pid, parent in parents.items())
 
 
 def kill_worker(office, number):
