@@ -123,7 +123,7 @@ def import_(
         pin = read_pin(pin_fd, pin_file)
         with (
             open_database(config) as database,
-            importing.alone(config),
+            importing.alone(database),
             importing.OwnHsmToken(config, pin) as hsm,
         ):
             store = importing.store_for(batch, database, config)

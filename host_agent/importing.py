@@ -14,11 +14,9 @@ from functools import partial
 from itertools import chain
 from typing import Protocol, Self, TypeVar
 
-from filelock import FileLock, Timeout
-
 from carnet import crash
+from carnet.database import alone as alone_at
 from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
-from carnet.files import private_directory
 from carnet.portions import batched
 from carnet.progress import Advance, Bars
 from carnet.token.nameless import sweep_nameless
@@ -78,16 +76,16 @@ class OwnHsmToken:
 
 
 @contextmanager
-def alone(config: HostConfig) -> Iterator[None]:
-    """Be the only import on this machine: two would put the same keys on the HSM twice.
+def alone(database: KeyDatabase) -> Iterator[None]:
+    """Be the only import of this Host: two would put the same keys on an HSM twice.
 
-    Raises UsageError if another one runs.
+    Of two copies of a key, a process that knows of one would burn one. Raises UsageError if
+    another one runs.
     """
-    try:
-        with FileLock(private_directory(config.directory) / "import.lock", timeout=0, mode=0o600):
-            yield
-    except Timeout as error:
-        raise UsageError("Another import runs; wait until it is over.") from error
+    with alone_at(database.engine, "import") as is_alone:
+        if not is_alone:
+            raise UsageError("Another import runs; wait until it is over.")
+        yield
 
 
 def store_for(batch: BatchFile, database: KeyDatabase, config: HostConfig) -> KeyStore:

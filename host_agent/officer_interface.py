@@ -181,7 +181,7 @@ class OfficerInterface:
     def _import(self, spool: FileIO, token: _ServiceToken) -> Received:
         batch = open_batch(spool, "The batch", self._config)
         crash.reach("interface.verified")
-        with alone(self._config):
+        with alone(self._database):
             store = store_for(batch, self._database, self._config)
             if remark := other_store(batch, store, self._config):
                 log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)

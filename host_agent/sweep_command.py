@@ -35,7 +35,7 @@ def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_j
     pin = read_pin(pin_fd, pin_file)
     with (
         open_database(config) as database,
-        alone(config),
+        alone(database),
         hsm_session(config, pin) as session,
     ):
         # In an older one, pairs that are valid would be unknown.

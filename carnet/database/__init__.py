@@ -103,6 +103,21 @@ def check_writable(engine: Engine) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
 
+@contextmanager
+def alone(engine: Engine, word: str) -> Iterator[bool]:
+    """Be the only one, of all processes that use the database, who does what the word means.
+
+    Gives whether that is so; a process that ends has let go of it. The word has up to seven
+    letters. Raises SQLAlchemyError, OSError.
+    """
+    if engine.dialect.name == "postgresql":
+        taken = postgresql.alone(for_reading(engine), word)
+    else:
+        taken = sqlite.alone(engine, word)
+    with taken as is_alone:
+        yield is_alone
+
+
 def forget_deleted(engine: Engine) -> bool:
     """Have the database's own files keep nothing that was deleted; False if not just now.
 

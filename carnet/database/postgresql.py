@@ -5,10 +5,12 @@ each statement sees what was committed before it. A stricter level would take it
 snapshot before the lock is had, and then fail for what others wrote meanwhile.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from carnet.database.place import PostgresPlace
 from carnet.database.sql import READING
@@ -35,11 +37,18 @@ _CONNECT = {
 _SESSION = """
     SELECT set_config('lock_timeout', '30s', false),
            set_config('idle_in_transaction_session_timeout', '30s', false),
+           set_config('tcp_keepalives_idle', '5', false),
+           set_config('tcp_keepalives_interval', '2', false),
+           set_config('tcp_keepalives_count', '3', false),
            set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                WHEN 'off' THEN 'on' WHEN 'local' THEN 'on'
                ELSE current_setting('synchronous_commit') END, false)
 """
-"""Nobody waits, or keeps others waiting, for ever; a commit is on disk before it is told."""
+"""Nobody waits, or keeps others waiting, for ever, a machine that died neither; a commit is on
+disk before it is told."""
+
+_TRY = text("SELECT pg_try_advisory_lock(:number)")
+_LET_GO = text("SELECT pg_advisory_unlock(:number)")
 
 _PROMISES = "SELECT current_setting('fsync'), pg_is_in_recovery()"
 
@@ -71,6 +80,24 @@ def connect_arguments(place: PostgresPlace) -> dict[str, Any]:
     if not (host in _LOCAL or host.startswith("/") or "sslmode" in place.url.query):
         arguments["sslmode"] = "verify-full"
     return arguments
+
+
+@contextmanager
+def alone(engine: Engine, word: str) -> Iterator[bool]:
+    """Take a lock that is this connection's; gives whether nobody had it.
+
+    `engine` begins no transactions by itself. Raises SQLAlchemyError.
+    """
+    number = {"number": int.from_bytes(word.encode())}
+    with engine.connect() as connection:
+        is_alone = bool(connection.scalar(_TRY, number))
+        try:
+            yield is_alone
+        finally:
+            try:
+                connection.execute(_LET_GO, number)
+            except SQLAlchemyError:
+                connection.invalidate()
 
 
 def is_busy(error: BaseException | None) -> bool:

@@ -2,11 +2,12 @@
 
 import sqlite3
 import time
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
@@ -70,6 +71,16 @@ def empty_log(engine: Engine) -> bool:
     except sqlite3.Error as error:
         # The driver's own errors: nothing of SQLAlchemy stands between, as it does elsewhere.
         raise DatabaseError(None, None, error) from error
+
+
+@contextmanager
+def alone(engine: Engine, word: str) -> Iterator[bool]:
+    """Take a lock beside the file; gives whether nobody had it. Raises OSError."""
+    try:
+        with FileLock(f"{engine.url.database}.{word}", timeout=0, mode=0o600):
+            yield True
+    except Timeout:
+        yield False
 
 
 def is_busy(error: BaseException | None) -> bool:

@@ -3,6 +3,7 @@
 import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from secrets import token_bytes
 from threading import Barrier
 
@@ -19,6 +20,7 @@ from carnet.errors import UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
+from host_agent.importing import alone
 from host_agent.keydb import (
     ANSWER_KEPT,
     LEASE_SECONDS,
@@ -27,6 +29,7 @@ from host_agent.keydb import (
     PairState,
     pairs,
 )
+from lab.waiting import wait_until
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -127,6 +130,30 @@ def test_an_error_of_the_database_shows_nothing_of_what_was_stored(database, pai
     with pytest.raises(sqlalchemy.exc.SQLAlchemyError) as caught:
         database.store_response(key_of(pair), "granted", b"a sealed response")
     assert "a sealed response" not in str(caught.value)
+
+
+def test_of_all_processes_one_imports_at_a_time(database, other_process):
+    with alone(database), pytest.raises(UsageError, match="Another import runs"):
+        alone(other_process).__enter__()
+    with alone(other_process):
+        pass
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_an_import_whose_connection_broke_keeps_nobody_out(database, other_process):
+    def may_import():
+        with suppress(UsageError), alone(database):
+            return True
+
+    with alone(other_process):
+        assert not may_import()
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d"
+                " ON d.oid = l.database AND d.datname = current_database()"
+                " WHERE l.locktype = 'advisory' AND l.pid <> pg_backend_pid()"
+            )
+        wait_until(may_import, "the server to let go")
 
 
 def test_the_first_response_stands(database, pair):
