@@ -12,7 +12,7 @@ import json
 import socket
 import sys
 import threading
-from typing import Any
+from typing import Any, BinaryIO
 
 from lab.fake_piv import ATR, FakePIV
 
@@ -53,8 +53,8 @@ class Slot:
     def _answer(self, line: socket.socket) -> None:
         """Answer the reader until the line is cut."""
         with line.makefile("rb") as received, contextlib.suppress(OSError):
-            while header := received.read(_HEADER):
-                message = received.read(int.from_bytes(header, "big"))
+            while header := _read(line, received, _HEADER):
+                message = _read(line, received, int.from_bytes(header, "big"))
                 answer = self._reply(message)
                 if self.leaves_after is not None and len(message) > 1:
                     self.leaves_after -= 1
@@ -72,6 +72,16 @@ class Slot:
             self._card.reset()
             return None
         return ATR if message[0] == _SEND_ATR else None
+
+
+def _read(line: socket.socket, received: BinaryIO, size: int) -> bytes:
+    """Return so many bytes, and have what comes acknowledged at once.
+
+    vpcd sends a command's length by itself, and the rest once that was acknowledged, which
+    the kernel would put off for 40 ms each time.
+    """
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    return received.read(size)
 
 
 def obey(line: str, card: FakePIV, slot: Slot) -> Any:
