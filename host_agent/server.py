@@ -23,7 +23,7 @@ from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
 from carnet.background import Background
-from carnet.errors import TokenError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context
@@ -302,7 +302,19 @@ async def _serve(
 
 
 def _check_hsm(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
-    """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot."""
+    """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot.
+
+    TokenAwayError where the database fails: the login is tried again.
+    """
+    try:
+        _compare(database, witness, session)
+    except SQLAlchemyError as error:
+        raise TokenAwayError(
+            "The Key Database, with which the HSM is compared, does not answer; it is tried again."
+        ) from error
+
+
+def _compare(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
     witness.learn(newest_seen(session))
     check_holds(database, witness.head)
     have_accounts_key(database, session)

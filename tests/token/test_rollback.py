@@ -7,13 +7,14 @@ import pytest
 
 from carnet.audit.heads import keep_head, newest_head, next_head
 from carnet.database import transaction
-from carnet.errors import UsageError
+from carnet.errors import TokenAwayError, UsageError
 from carnet.token import longterm
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
 from host_agent import schema
 from host_agent.keydb import KeyDatabase
 from host_agent.rollback import (
+    Witness,
     accept_older,
     advance_mark,
     check_not_older,
@@ -21,6 +22,7 @@ from host_agent.rollback import (
     keep_mark,
     newest_seen,
 )
+from host_agent.server import _check_hsm
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -122,6 +124,15 @@ def test_no_mark_is_written_over_by_an_older_database(spent_since, session):
     with KeyDatabase.opened(spent_since[1]) as older, pytest.raises(UsageError, match="older than"):
         advance_mark(older, session, "office")
     assert newest_seen(session) == seen
+
+
+def test_a_login_while_the_database_is_away_is_tried_again(tmp_path, session):
+    """As where PostgreSQL and HSM go at the same time."""
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as database:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE key_pairs RENAME TO away")
+        with pytest.raises(TokenAwayError, match="does not answer"):
+            _check_hsm(database, Witness(database.engine), session)
 
 
 def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
