@@ -9,6 +9,7 @@ import click
 from cryptography.hazmat.primitives import serialization
 
 from carnet import console
+from carnet.token.frozen import unless_frozen
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import HostConfig
 from host_agent.hsm_login import find_hsm
@@ -30,7 +31,7 @@ def open_database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
 @contextmanager
 def hsm_session(config: HostConfig, pin: str) -> Iterator[TokenSession]:
     """Log in to the HSM token; raises TokenError."""
-    with open_session(find_hsm(config.token), pin, writable=True) as session:
+    with unless_frozen(), open_session(find_hsm(config.token), pin, writable=True) as session:
         yield session
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 FROZEN = (
@@ -34,9 +35,14 @@ _acting = threading.Lock()
 def say_so() -> int:
     """Say in one sentence that the service stands still; return the exit status."""
     with suppress(OSError):
-        sys.stderr.write(f"carnet: {FROZEN}\n")
+        sys.stderr.write(f"{_command()}: {FROZEN}\n")
         sys.stderr.flush()
     return EXIT_STATUS
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("carnet") else "carnet"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from lab.readers import OPENSC, READERS, Card, CardReaders
 from lab.waiting import wait_until
 from softhsm.configuration import CONFIGURATION_VARIABLE
 from softhsm.places import cannot_have
+from tests.provisioning.test_station import CONFIGURATION
 from tests.unit.test_watch import SESSION
 from token_client import watch
 from token_client.config import ClientConfig
@@ -144,6 +145,11 @@ from token_client.cli import main
 sys.argv = ["carnet", *sys.argv[1:]]
 main()
 """
+HOST_COMMAND = """
+from host_agent.cli import main
+sys.argv = ["carnet-host", *sys.argv[1:]]
+main()
+"""
 KEY_IN_USE = """
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -205,6 +211,15 @@ def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
     done = ended(asking(frozen_pcscd, tmp_path, COMMAND, *command.split()))
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == f"carnet: {frozen.FROZEN}\n"
+
+
+def test_a_command_of_the_host_ends_too(frozen_pcscd: CardReaders, tmp_path: Path) -> None:
+    path = tmp_path / "host.toml"
+    path.write_text(CONFIGURATION.replace('token = "hsm"', f'module = "{OPENSC}"'))
+    named = ("--config", str(path), "transport-key")
+    done = ended(asking(frozen_pcscd, tmp_path, HOST_COMMAND, *named))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"carnet-host: {frozen.FROZEN}\n"
 
 
 def test_the_doctor_names_a_pcscd_that_stands_still(
