@@ -55,7 +55,8 @@ class TargetLink:
     def __init__(self, targets: Mapping[str, TargetSection], context: ssl.SSLContext) -> None:
         self.targets = targets
         self._context = context
-        self._session = aiohttp.ClientSession()
+        # Each Target is always being asked for tunnels that ended, beside the requests.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def close(self) -> None:
         """Close the connections."""
