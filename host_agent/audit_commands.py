@@ -24,6 +24,10 @@ from host_agent.rollback import accept_older
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
+_OTHER_KEYS = (
+    "of a Host with several HSMs give the keys of all by --key, each from `carnet-host audit key`"
+)
+
 
 @click.group()
 def audit() -> None:
@@ -88,7 +92,7 @@ def verify(
             kept += read_marks(session)
     with open_database(config) as database, database.begin() as connection, readable():
         found = examine(connection, schema.audit, schema.audit_heads, trusted, kept)
-    shared.report(found, as_json=as_json)
+    shared.report(found, other_keys=_OTHER_KEYS, as_json=as_json)
 
 
 @audit.command()

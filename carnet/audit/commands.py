@@ -10,7 +10,7 @@ import click
 
 from carnet.audit import responsibility, showing
 from carnet.audit.chain import AuditRecord
-from carnet.audit.heads import Examination
+from carnet.audit.heads import BY_NO_KEY, Examination
 from carnet.console import print_json, print_table, require_output
 from carnet.database.reading import readable
 from carnet.durations import parse_duration
@@ -108,10 +108,19 @@ def _read(path: Path) -> bytes:
     return read_small(path)
 
 
-def report(examination: Examination, *, as_json: bool) -> None:
-    """Say what was found; raises CarnetError where the accounts are broken."""
+def report(examination: Examination, *, other_keys: str, as_json: bool) -> None:
+    """Say what was found; raises CarnetError where the accounts are broken.
+
+    `other_keys` says how to give keys that may be missing.
+    """
     if as_json:
         print_json({**vars(examination), "whole": examination.broken_at is None})
+    if examination.reason == BY_NO_KEY:
+        raise CarnetError(
+            f"The head of record {examination.broken_at} is by no key of these accounts that was "
+            f"given: {other_keys}; if it is by none of them the accounts were changed, so keep "
+            f"this database, and compare it with a backup."
+        )
     if examination.broken_at is not None:
         raise CarnetError(
             f"The accounts were changed at record {examination.broken_at}: {examination.reason};"

@@ -21,6 +21,9 @@ from carnet.wire.fault import WireError
 from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256
 
+BY_NO_KEY = "its signed head is by no key of these accounts"
+"""A reason for accounts that do not hold, or for having been given too few keys."""
+
 
 def heads_table(metadata: MetaData) -> Table:
     """Return the definition of the table of signed heads."""
@@ -104,7 +107,7 @@ def examine(
     for number, signed in [*((row.number, row.signed) for row in stored), *_numbered(witnesses)]:
         head = _verified(signed, trusted)
         if head is None or head.number != number:
-            return Examination(0, 0, number, "its signed head is by no key of these accounts")
+            return Examination(0, 0, number, BY_NO_KEY)
         claims[number].append(head)
     return _compare(connection, table, claims)
 

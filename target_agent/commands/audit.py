@@ -22,6 +22,8 @@ from target_agent.records import Records, TunnelRecord
 from target_agent.schema import audit as audit_table
 from target_agent.schema import audit_heads
 
+_OTHER_KEYS = "give the link's certificates before this one by --certificate"
+
 
 @click.group()
 def audit() -> None:
@@ -79,7 +81,7 @@ def verify(
     keys = [_public_key(path) for path in (local.config.link.certificate, *certificates)]
     with local.database() as engine, transaction(engine) as connection, readable():
         found = examine(connection, audit_table, audit_heads, keys, kept)
-    shared.report(found, as_json=as_json)
+    shared.report(found, other_keys=_OTHER_KEYS, as_json=as_json)
 
 
 def _public_key(path: Path) -> bytes:

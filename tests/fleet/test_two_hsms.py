@@ -146,3 +146,6 @@ def test_the_accounts_are_verified_by_the_keys_of_both(fleet, hosts, directory):
         keys += ["--key", str(directory / f"accounts-{number}.pem")]
         (directory / f"accounts-{number}.pem").write_text(host.run_with_pin("audit", "key").stdout)
     assert json.loads(hosts[0].run("audit", "verify", *keys, "--json"))["whole"]
+    of_one = hosts[1].run_with_pin("audit", "verify")
+    assert of_one.returncode == 1
+    assert "of a Host with several HSMs give the keys of all by --key" in of_one.stderr

@@ -304,7 +304,9 @@ def test_heads_under_an_earlier_certificate_are_verified_with_it(run, target, li
     earlier = tmp_path / "earlier.crt"
     earlier.write_bytes(target.link.certificate.read_bytes())
     link()
-    assert "no key of these accounts" in refused(run, "audit", "verify").sentence
+    said = refused(run, "audit", "verify").sentence
+    assert "no key of these accounts that was given" in said
+    assert "by --certificate; if it is by none of them the accounts were changed" in said
     assert "signed up to record 3" in run("audit", "verify", "--certificate", str(earlier))
 
 
