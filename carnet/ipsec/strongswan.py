@@ -1,22 +1,14 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_base,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_delay,
-    wait_fixed,
-)
+from tenacity import retry_if_exception_type
 from vici import Session
 from vici.exception import CommandException
 
@@ -37,6 +29,7 @@ from carnet.ipsec.strongswan_limits import (
     carried,
     refuse_what_cannot_be_carried,
 )
+from carnet.ipsec.strongswan_listing import Listing, own_addresses, settling
 from carnet.ipsec.strongswan_parts import (
     Part,
     connection_names,
@@ -65,10 +58,6 @@ so that a network that has come back is found out soon."""
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
 
-SETTLE_TIME_LIMIT = 2.0
-"""Seconds for what the daemon does within milliseconds, yet not in one step: a rekeyed
-IKE_SA handing over to its successor, the lease of an ended one coming back."""
-
 _USERSPACE_ESP = "kernel-libipsec"
 
 
@@ -83,10 +72,11 @@ class StrongSwan:
 
     def __init__(self, socket: Path | None = None, ike_time_limit: float = IKE_TIME_LIMIT) -> None:
         self._socket = socket or find_socket()
+        self._listed = Listing(self._socket)
         self._ike_time_limit = ike_time_limit
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
-        self._turn = Turn(self._awaited_in_main_mode, "it has come")
+        self._turn = Turn(self._listed.awaited_in_main_mode, "it has come")
 
     def answers(self) -> bool:
         """Tell whether the daemon accepts this user at its socket."""
@@ -127,17 +117,6 @@ class StrongSwan:
                 crash.reach("ipsec.pool-loaded")
             for connection in messages.connections(spec):
                 session.load_conn(connection)
-
-    def _awaited_in_main_mode(self, *names: str) -> list[str]:
-        """Return by which connections anybody may come with IKEv1: of these, or of all."""
-        listed = self._connections(*names).items()
-        return [name for name, conn in listed if reports.is_open_main_mode(conn)]
-
-    def _connections(self, *names: str) -> dict[str, dict[str, Any]]:
-        """Return how the daemon lists its connections, by name: these, or all."""
-        with self._session() as session:
-            listed = [text(c) for each in _wanted(names) for c in session.list_conns(each)]
-        return {name: connection for each in listed for name, connection in each.items()}
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._socket)
@@ -216,7 +195,7 @@ class StrongSwan:
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
         """
         with all_or_nothing(self.down, spec.name):
-            live = self._agreed_parts(spec)
+            live = self._listed.agreed_parts(spec)
             found = reports.shortfalls(spec, live)
             if found:
                 raise IPsecError(
@@ -226,7 +205,7 @@ class StrongSwan:
             tie = reports.bundle(spec, live)
             if tie is not None:
                 bundles.install(tie)
-            return reports.status(spec.name, live, self._peers(spec.name).get(spec.name, ()))
+            return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10).
@@ -234,7 +213,7 @@ class StrongSwan:
         An IKEv1 connection by which anybody may come goes too: the next one to come is
         another traveller, whom nothing but her key tells apart.
         """
-        awaited = self._awaited_in_main_mode(name)
+        awaited = self._listed.awaited_in_main_mode(name)
         with open_session(self._socket) as session:
             _unload_keys(session, name)
             if name in awaited:
@@ -255,13 +234,13 @@ class StrongSwan:
         Raises IKESilentError if the peer does not answer, and the tunnel may be resumed
         later; IKERefusedError if it never can be.
         """
-        standing = self._parts_of(name)
+        standing = self._listed.parts_of(name)
         if not any(reports.is_up(part, sa) for part, sa in standing.items()):
             self._come_back(name)
-            standing = self._parts_of(name)
+            standing = self._listed.parts_of(name)
         if not standing:
             raise IKESilentError("The tunnel went down again as it came back; try again.")
-        return reports.status(name, standing, self._peers(name).get(name, ()))
+        return reports.status(name, standing, self._listed.peers(name).get(name, ()))
 
     def _come_back(self, name: str) -> None:
         if name not in self.resumable():
@@ -269,7 +248,7 @@ class StrongSwan:
                 "The IPsec daemon has no pre-shared key of this tunnel any more;"
                 " run `carnet connect` for a new one, with the next key pair."
             )
-        if self._list_sas(name):
+        if self._listed.sas(name):
             self._terminate(name)
         self._start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
         with open_session(self._socket) as session:
@@ -286,7 +265,7 @@ class StrongSwan:
             leftovers.remove(name)
             raise
         crash.reach("ipsec.terminated")
-        for address in _own_addresses(self._connections(name)):
+        for address in own_addresses(self._listed.connections(name)):
             inner_address.remove(address)
         with open_session(self._socket) as session:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
@@ -294,11 +273,11 @@ class StrongSwan:
                 session.unload_conn({"name": connection})
                 counters.forget(session, connection)
                 crash.reach("ipsec.connection-unloaded")
-        # A listing may have missed it as its peer rekeyed: see _agreed_parts().
+        # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
         self._end(name)
         with open_session(self._socket) as session:
             if name in session.get_pools({"name": name}):
-                _settling(retry_if_exception_type(CommandException))(
+                settling(retry_if_exception_type(CommandException))(
                     session.unload_pool, {"name": name}
                 )
                 crash.reach("ipsec.pool-unloaded")
@@ -312,27 +291,27 @@ class StrongSwan:
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
-        listed = self._list_sas(*connection_names(name))
+        listed = self._listed.sas(*connection_names(name))
         for part in dict.fromkeys(each for each, _ in listed):
             self._terminate(part)
 
     def _pairs(self) -> set[tuple[str, str]]:
         """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""
-        # One listing may miss one that is rekeyed: see _agreed_parts().
-        listed = [*self._list_sas(), *self._list_sas()]
+        # One listing may miss one that is rekeyed: see Listing.agreed_parts().
+        listed = [*self._listed.sas(), *self._listed.sas()]
         return {(sa["local-host"], sa["remote-host"]) for _, sa in listed}
 
     def _terminate(self, part: str) -> None:
         """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
         order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
-        if not self._list_sas(part):
+        if not self._listed.sas(part):
             return
         with open_session(self._socket) as session:
             try:
                 list(session.terminate(order))
             except CommandException as error:
                 # It may have ended by itself, or ended without the peer's consent.
-                if self._list_sas(part):
+                if self._listed.sas(part):
                     raise IPsecError(
                         f"The tunnel {tunnel_of(part)} cannot be ended;"
                         " restart the strongSwan daemon."
@@ -341,11 +320,11 @@ class StrongSwan:
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""
         tunnels: dict[str, dict[str, dict[str, Any]]] = {}
-        for part, sa in self._settled_sas():
+        for part, sa in self._listed.settled_sas():
             if is_ours(part) and reports.is_live(sa):
                 tunnels.setdefault(tunnel_of(part), {})[part] = sa
         # Connections are as many as tunnels, and to list them takes as long.
-        peers = {} if all(map(reports.tells_its_role, tunnels.values())) else self._peers()
+        peers = {} if all(map(reports.tells_its_role, tunnels.values())) else self._listed.peers()
         with open_session(self._socket) as session:
             rekeyed = counters.rekeyings(session)
         return [
@@ -356,15 +335,6 @@ class StrongSwan:
             for name, found in tunnels.items()
         ]
 
-    def _peers(self, *tunnels: str) -> dict[str, Sequence[str]]:
-        """Return at which addresses the peer is expected, as far as it is loaded.
-
-        It is by tunnel: of these, or of all.
-        """
-        names = [name for tunnel in tunnels for name in connection_names(tunnel)]
-        listed = self._connections(*names).items()
-        return {tunnel_of(name): connection["remote_addrs"] for name, connection in listed}
-
     def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""
         installed = self.installed()
@@ -372,16 +342,12 @@ class StrongSwan:
         for name in doomed:
             self.down(name)
         bundles.sweep(lambda: {reqids(name)[0] for name in keep()})
-        inner_address.sweep(lambda: self._own_addresses_of(keep()))
+        inner_address.sweep(lambda: self._listed.own_addresses_of(keep()))
         return doomed
-
-    def _own_addresses_of(self, names: frozenset[str]) -> list[str]:
-        loaded = self._connections().items()
-        return _own_addresses({name: each for name, each in loaded if name in names})
 
     def installed(self) -> frozenset[str]:
         """Return the names of all that is ours in the daemon, whole or in pieces."""
-        names = {name for name, _ in self._list_sas()}
+        names = {name for name, _ in self._listed.sas()}
         with open_session(self._socket) as session:
             names |= set(text(session.get_conns())["conns"])
             names |= set(session.get_pools())
@@ -422,58 +388,6 @@ class StrongSwan:
         """Show what install() would load, as swanctl.conf(5) has it, secrets masked."""
         refuse_what_cannot_be_carried(spec)
         return messages.render(spec)
-
-    def _parts_of(self, name: str) -> dict[str, Any]:
-        """Return the newest live IKE_SAs of a tunnel, by connection name."""
-        return reports.newest_parts(self._settled_sas(*connection_names(name)))
-
-    def _agreed_parts(self, spec: TunnelSpec) -> dict[str, Any]:
-        """Return _parts_of() a tunnel that came up, as soon as all parts agreed are up.
-
-        A listing may miss a tunnel that is rekeyed meanwhile: the old IKE_SA is gone, and its
-        successor is entered where the daemon has looked already.
-        """
-        incomplete = retry_if_result(lambda live: bool(reports.missing_parts(spec, live)))
-        found: dict[str, Any] = _settling(incomplete)(self._parts_of, spec.name)
-        return found
-
-    def _settled_sas(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return the IKE_SAs as _list_sas() does, none of them just handing over."""
-        return _settling(retry_if_result(reports.is_handing_over))(self._list_sas, *names)
-
-    def _list_sas(self, *names: str) -> list[tuple[str, dict[str, Any]]]:
-        """Return the IKE_SAs of these connections, or all, in the order of their making.
-
-        Those of one tunnel are asked for by name: of many, reading the report takes longest.
-        """
-        with open_session(self._socket) as session:
-            reported = [text(sa) for each in _wanted(names) for sa in session.list_sas(each)]
-        sas = [item for sa in reported for item in sa.items()]
-        return sorted(sas, key=lambda item: int(item[1]["uniqueid"]))
-
-
-def _wanted(names: Sequence[str]) -> list[dict[str, str]]:
-    """Return what to list: one after the other of these connections, or all at once."""
-    return [{"ike": name} for name in names] or [{}]
-
-
-def _settling(condition: retry_base) -> Retrying:
-    """Look or try again as long as the daemon has not settled; then take it as it is."""
-    return Retrying(
-        retry=condition,
-        stop=stop_after_delay(SETTLE_TIME_LIMIT),
-        wait=wait_fixed(0.02),
-        retry_error_callback=_as_it_is,
-    )
-
-
-def _as_it_is(state: RetryCallState) -> Any:
-    return state.outcome.result() if state.outcome else None
-
-
-def _own_addresses(connections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the virtual addresses that Clients have set by themselves."""
-    return [each for listed in connections.values() for each in reports.own_address(listed)]
 
 
 def _unload_keys(session: Session, name: str) -> None:

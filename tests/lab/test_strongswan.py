@@ -180,13 +180,14 @@ def missed_once(target, monkeypatch):
     Of some thousand listings while charon rekeys, one has neither IKE_SA in it.
     """
     listings = chain([[]], repeat(None))
-    whole = target.driver._list_sas
+    listing = target.driver._listed
+    whole = listing.sas
 
-    def list_sas(*names):
+    def sas(*names):
         missed = next(listings)
         return whole(*names) if missed is None else missed
 
-    return lambda: monkeypatch.setattr(target.driver, "_list_sas", list_sas)
+    return lambda: monkeypatch.setattr(listing, "sas", sas)
 
 
 def test_a_tunnel_that_a_listing_missed_stands(client, target, missed_once):
