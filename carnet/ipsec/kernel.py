@@ -4,8 +4,16 @@ import re
 import subprocess
 from collections.abc import Sequence
 
-_NAMESPACES = (("unshare", "--user", "--map-root-user", "--net"), ("unshare", "--net"))
-"""Thrown away with the probe in it: the machine's own state is never touched."""
+_NAMESPACES = (
+    ("unshare", "--user", "--map-root-user", "--net"),
+    ("unshare", "--user", "--keep-caps", "--net"),
+    ("unshare", "--net"),
+)
+"""Thrown away with the probe in it: the machine's own state is never touched.
+
+A root without CAP_SETFCAP, as carnet-helper is, may map itself into none (user_namespaces(7)),
+and needs capset(2) for the second; most services may not call that.
+"""
 
 _ESP, _AH = "esp", "ah"
 _TRANSFORMS = {
