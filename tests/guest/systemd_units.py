@@ -6,18 +6,26 @@ By `make systemd`: services in a guest kernel start too slowly for `make test`.
 import grp
 import json
 import os
+import secrets
 import signal
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab.network import ROUTED
+from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.helper.client import HelperDriver, HelperFilter, HelperInside
+from carnet.ipsec.spec import Mode
+from carnet.ipsec.strongswan import StrongSwan
+from carnet.objectives import Objective
+from lab.network import CLIENT_ADDRESS, ROUTED
 from lab.template import Template, in_use
 from lab.world import World
 from tests.guest.addresses import BY_VERSION
 from tests.guest.bridge import prepared
+from tests.guest.gateways import ends_of, other_end
 from tests.guest.offices import OpenOffice
 from tests.guest.opening import LOADED, PACKED, prepare_office
 from tests.guest.traffic import fetch
@@ -37,6 +45,11 @@ PIN = Path("/etc/carnet/hsm.pin")
 HELPER_SOCKET = Path("/run/carnet-helper/socket")
 SHORT_WATCHDOG = f"WatchdogSec={WATCHDOG_SECONDS}\n"
 RUNNING = ("active", "running")
+FOR_IPTABLES = """CapabilityBoundingSet=CAP_NET_RAW
+RestrictAddressFamilies=AF_INET AF_INET6
+Environment=XTABLES_LOCKFILE=/run/carnet-helper/xtables.lock
+"""
+"""What the helper needs besides, where a kernel's nftables know no IP, as the guest's do not."""
 
 
 def prepare_outside(directory, _):
@@ -171,14 +184,58 @@ def call_helper(what):
         return json.loads(connection.recv(1 << 17))
 
 
-def test_the_helper_reaches_the_ike_daemon_and_comes_back_when_it_is_killed(office):
-    """Beside strongSwan, which is Target's here; nobody has a tunnel through it."""
+@pytest.fixture(scope="module")
+def helper(office):
+    """Beside strongSwan, which is Target's here."""
     config = Path("/etc/carnet/helper.toml")
-    config.write_text("tunnels_per_user = 2\n")
-    helper = Unit("carnet-helper", office.world.target, config)
+    config.write_text("tunnels_per_user = 2\nname_servers = true\n")
+    made = Unit("carnet-helper", office.world.target, config, FOR_IPTABLES)
     run("systemd-sysusers")
     run("systemctl", "daemon-reload")
-    helper.do("start")
+    made.do("start")
+    return made
+
+
+def to_the_traveller():
+    """A tunnel the other way round, which leads to the machine of the traveller."""
+    session = secrets.token_hex(16)
+    return replace(
+        ends_of(Objective.ESP, Mode.TUNNEL).client,
+        name=f"carnet-{session}",
+        remote_addresses=(CLIENT_ADDRESS,),
+        local_identity=f"c-{session}.carnet",
+        remote_identity=f"t-{session}.carnet",
+        ppk_id=f"p-{session}.carnet",
+        remote_networks=("10.30.0.0/16",),
+        virtual_address="10.98.0.7",
+    )
+
+
+def test_a_tunnel_comes_up_through_the_helper_as_its_unit_confines_it(office, helper):
+    """With a block, an MTU, and no mount: that the unit does not allow."""
+    spec, machine = to_the_traveller(), office.world.target
+    peer = StrongSwan(office.client_charon.vici)
+    peer.install(other_end(spec))
+    driver, closing, inside = (
+        way(HELPER_SOCKET) for way in (HelperDriver, HelperFilter, HelperInside)
+    )
+    facts = {"networks": spec.remote_networks, "targets": spec.remote_addresses, "hosts": ()}
+    closing.close(Closed(name=spec.name, **facts, userspace=False))
+    driver.install(spec)
+    assert driver.up(spec).ppk
+    inside.fit(spec.name, spec.virtual_address, 1300)
+    assert "mtu 1300" in machine.run(["ip", "route", "show", "table", "220"]).stdout
+    assert "mount" in inside.use_servers(spec.name, ["10.30.0.1"])
+    assert (driver.installed(), closing.names()) == ({spec.name}, {spec.name})
+    driver.down(spec.name)
+    closing.lift(spec.name)
+    assert (driver.installed(), closing.names()) == (frozenset(), frozenset())
+    assert "10.98.0.7" not in machine.run(["sh", "-c", "ip address; ip xfrm policy"]).stdout
+    with office.world.client.network():
+        peer.down(spec.name)
+
+
+def test_the_helper_reaches_the_ike_daemon_and_comes_back_when_it_is_killed(helper):
     made = HELPER_SOCKET.stat()
     assert stat.S_IMODE(made.st_mode) == 0o660
     assert made.st_gid == grp.getgrnam("carnet").gr_gid
