@@ -15,6 +15,9 @@ from carnet.token.frozen import unless_frozen
 from carnet.token.module import Module, Token, TokenInfo, load_module, patiently
 from carnet.token.readers import Reader, look_at_readers
 
+_DOUBTS = 20
+"""So often a card that came and is no token that is known is looked at again."""
+
 
 class Presence(StrEnum):
     """What a look for a token found."""
@@ -111,6 +114,7 @@ class Lookout:
         module has none. Pulled and plugged in again it is another value."""
         self.token: Token | None = None
         """The token, where the last look found it here."""
+        self._doubts = 0
         self._last = Presence.HERE
         """Until the first look it is taken to be there, so that it is looked for patiently."""
 
@@ -133,9 +137,22 @@ class Lookout:
             if now is None or not now.occupied:
                 self.reader = None
                 return Presence.GONE
-        elif not changed and self._last is not Presence.UNSEEN:
+        elif not changed and self._last is not Presence.UNSEEN and not self._in_doubt():
             return self._last
+        if changed:
+            self._doubts = _DOUBTS
         return self._ask(readers or ())
+
+    def _in_doubt(self) -> bool:
+        """Tell whether a card may be the token that could not be read when it came.
+
+        That it can be read now is no change at its reader.
+        """
+        occupied = any(reader.occupied for reader in self._glance.readers or ())
+        if self._last is Presence.HERE or not occupied or not self._doubts:
+            return False
+        self._doubts -= 1
+        return True
 
     def _ask(self, readers: tuple[Reader, ...]) -> Presence:
         """Ask the module; what it sees by itself counts where the token has a reader."""

@@ -78,6 +78,32 @@ def test_a_card_pulled_and_plugged_in_again(
     assert "restarted" not in asked
 
 
+def test_a_card_that_could_not_be_read_as_it_came_is_looked_at_again(
+    opensc: Module, cards: tuple[Card, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards[0].become(FIRST)
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    assert lookout.look() is Presence.GONE
+    insert(cards[0])
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(Module, "present", lambda *_, **__: [])
+        assert lookout.look() is Presence.GONE
+    assert lookout.look() is Presence.HERE
+
+
+def test_another_card_is_not_looked_at_for_ever(
+    opensc: Module, cards: tuple[Card, Card], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_DOUBTS", 2)
+    cards[0].become(OTHER)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    assert [lookout.look() for _ in range(4)] == [Presence.GONE] * 4
+    asked.clear()
+    assert lookout.look() is Presence.GONE
+    assert asked == []
+
+
 def test_a_card_at_rest_is_left_alone(
     opensc: Module, cards: tuple[Card, Card], asked: list[str]
 ) -> None:
