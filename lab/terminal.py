@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+import click
 import pexpect
 
 from lab.machine import Machine
@@ -19,7 +20,8 @@ class Terminal:
     `typed` is what to type at which prompt (regular expressions), as often as it is
     asked for; where a prompt asks to repeat, what was typed last. With `show`, what
     the command shows is shown here too; what is typed at a prompt that hides it is not.
-    Where that goes to no terminal, the command has one without colours and moving parts.
+    Where that goes to no terminal, the command has one without moving parts, and whole lines
+    are shown without colours.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Terminal:
     def finish(self) -> int:
         """Answer prompts until the command ends; return its exit status."""
         self._answer_prompts(pexpect.EOF)
+        self._shown.end()
         self._child.close()
         return self._child.exitstatus if self._child.exitstatus is not None else -1
 
@@ -81,11 +84,25 @@ class _Shown:
         self._show = show
         self.fully = not show or sys.stdout.isatty()
         """Whether it is shown with all that a terminal can do, or is only kept."""
+        self._line = ""
 
     def write(self, text: str) -> None:
         self.parts.append(text)
-        if self._show:
-            sys.stdout.write(text if self.fully else text.replace("\r", ""))
+        if self._show and self.fully:
+            sys.stdout.write(text)
+        elif self._show:
+            *lines, self._line = (self._line + text).split("\n")
+            sys.stdout.writelines(f"{_plain(line)}\n" for line in lines)
+
+    def end(self) -> None:
+        """Show what came last without the end of a line."""
+        if self._line:
+            self.write("\n")
 
     def flush(self) -> None:
         sys.stdout.flush()
+
+
+def _plain(line: str) -> str:
+    # A terminal writes each line's end by two characters.
+    return click.unstyle(line).replace("\r", "")
