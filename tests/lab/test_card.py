@@ -35,16 +35,24 @@ def readers(office, reader_socket):
     readers.stop()
 
 
-def insert(card):
+def is_in():
+    return any(reader.occupied for reader in look_at_readers() or ())
+
+
+def insert(office, card):
+    """Put the card in, once it was seen to be out, and return when a command can read it."""
+    card.remove()
+    wait_until(lambda: not is_in(), "the empty reader")
     card.insert()
-    wait_until(lambda: any(one.occupied for one in look_at_readers() or ()), "the card to be seen")
+    extra = {"CARNET_PKCS11_MODULE": OPENSC}
+    wait_until(lambda: "alice" in office.carnet("tokens", extra=extra).stdout, "the card's token")
 
 
 @pytest.fixture(scope="module")
 def card(office, readers):
     """Alice's card, in the traveller's reader; it has a key more than is adopted."""
     card = Card(office.world.client, 0, "alice", PAIRS + 1)
-    insert(card)
+    insert(office, card)
     yield card
     card.remove()
 
@@ -163,15 +171,15 @@ def test_a_card_that_only_signs_keeps_no_request(office, configured):
 
 
 @pytest.fixture
-def whole_card(card):
+def whole_card(office, card):
     """The card, which stays once it is inserted, whatever a test had it do."""
     yield card
-    put_back(card)
+    put_back(office, card)
 
 
-def put_back(card):
+def put_back(office, card):
     card.leave_after(STAYS)
-    insert(card)
+    insert(office, card)
 
 
 @pytest.mark.parametrize("count", [16, 17, 46])
@@ -183,7 +191,7 @@ def test_a_card_pulled_while_it_is_read_is_waited_for(office, whole_card, config
             log=f"wait-{count}.log", extra=configured, pass_fds=fds,
         )  # fmt: skip
     connecting.wait_for_line("plug it in")
-    put_back(whole_card)
+    put_back(office, whole_card)
     assert connecting.wait() == 0, connecting.output()
     assert "00000000" not in connecting.output()
 
