@@ -18,6 +18,7 @@ from lab.network import (
     WORK_NETWORK_V6,
 )
 from lab.office import USER
+from lab.ordinary import GROUP
 from lab.pluto import Pluto
 from tests.guest.addresses import BY_VERSION, Addresses
 from tests.guest.traffic import Watched, watched
@@ -42,6 +43,11 @@ class OpenOffice(OrdinaryAtWork):
     outer = 4
     profile = 'profile = "modern"'
     capture: Capture
+    confined = (
+        *("setpriv", f"--regid={GROUP}", "--clear-groups", "--inh-caps=-all"),
+        *("--bounding-set=-all,+net_admin,+net_raw", "--no-new-privs", "--"),
+    )
+    """With the group and the capability of its unit, and what iptables needs."""
 
     def configure(self) -> None:
         super().configure()

@@ -15,6 +15,8 @@ class OrdinaryAtWork(AtWork):
 
     helper: Process
     user: int | None = None
+    confined: Sequence[str] = ()
+    """What runs the helper, and takes from it what it shall not have."""
 
     def become_ordinary(self, *others: int) -> None:
         """Give the traveller's things to a user of the machine, and have root run the helper."""
@@ -26,8 +28,9 @@ class OrdinaryAtWork(AtWork):
         self.start_helper()
         self.user = ALICE
 
-    def start_helper(self, text: str = ALLOWED, before: Sequence[str] = ()) -> None:
+    def start_helper(self, text: str = ALLOWED, before: Sequence[str] | None = None) -> None:
         """Start the helper with these lines in its configuration, by what runs `before` it."""
+        before = self.confined if before is None else before
         config = self.world.client.path("/run/helper.toml")
         config.write_text(f'group = "{GROUP}"\nvici = "/run/charon.vici"\n{text}')
         config.chmod(0o600)
