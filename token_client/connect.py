@@ -202,7 +202,6 @@ def connect(
         allow_weak=allow_weak,
     )
     _restore_name_servers(driver)
-    _clear_what_is_gone(means)
     with _keeping_pairs_left(means):
         exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
@@ -230,18 +229,6 @@ def _restore_name_servers(driver: Driver) -> None:
     name = inside().whose_servers()
     if name is not None and all(live.name != name for live in driver.status()):
         inside().restore_servers(name)
-
-
-def _clear_what_is_gone(means: Means) -> None:
-    """Have nothing in the kernel of tunnels that the IPsec daemon has lost, as when it was killed.
-
-    A route of such a one would lead packets past the new tunnel. What is meant for it is held
-    back as before. Raises IPsecError.
-    """
-    installed = means.driver.installed()
-    for session in means.sessions.all():
-        if session.name not in installed and not session.ended:
-            means.driver.down(session.name)
 
 
 def _usable(means: Means) -> list[OneTimePair]:
