@@ -179,7 +179,10 @@ def test_a_new_tunnel_is_not_led_astray_by_what_a_killed_daemon_left(office):
     facts = office.connect(*options)
     assert fetch(office.world.client, v4.server)
     office.end(facts)
-    assert [in_kernel(each.machine) for each in ends] == before
+    # What killed daemons have left in the tests before may be gone by now.
+    for each, then in zip(ends, before, strict=True):
+        now = in_kernel(each.machine).splitlines()
+        assert [line for line in now if line not in then.splitlines()] == []
 
 
 @contextmanager
@@ -220,7 +223,9 @@ def test_the_sleep_of_a_laptop_counts_at_both_ends(office):
     record = office.world.client.path(f"/run/user/0/carnet/session-{facts['name']}.json")
 
     def why():
-        return json.loads(record.read_bytes())["ended"]
+        # Her agent takes it away with the block, and then writes it anew with the reason.
+        with suppress(FileNotFoundError):
+            return json.loads(record.read_bytes())["ended"]
 
     wait_until(why, "her agent to say why")
     assert why() == (
