@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from carnet.errors import TokenError
+from carnet.errors import CarnetError, TokenError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
@@ -19,20 +19,26 @@ from token_client.sessions import Session, SessionStore
 def start(session: Session, config: ClientConfig) -> bool:
     """Start the agent for a tunnel and return at once; False if it has nowhere to look.
 
-    None starts where the configuration wants none.
+    None starts where the configuration wants none. Raises CarnetError if it cannot.
     """
     if not config.agent:
         return True
     if memory_directory() is None:
         return False
-    subprocess.Popen(
-        command_of(session.name),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
+    try:
+        subprocess.Popen(
+            command_of(session.name),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CarnetError(
+            f"The agent that watches over the tunnel cannot be started ({error.strerror}); end "
+            f"other programs, or have none by `agent = false` in client.toml."
+        ) from error
     return True
 
 

@@ -46,7 +46,8 @@ class Connected:
     """A tunnel that stands."""
 
     session: Session
-    pairs_left: int
+    pairs_left: int | None
+    """None where the token does not tell."""
     milliseconds: dict[int, float]
 
     @property
@@ -207,7 +208,7 @@ def connect(
     if state is not State.ESTABLISHED or exchange.session is None:
         raise _explain(exchange, state, wish)
     _replace_older(means, exchange.session)
-    left = len(_usable(means))
+    left = _pairs_left(means)
     return Connected(replace(exchange.session, pairs_left=left), left, steps.milliseconds)
 
 
@@ -243,8 +244,18 @@ def _keeping_pairs_left(means: Means) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(TokenError, OSError):
-            means.sessions.keep_pairs_left(means.booklet.serial, len(_usable(means)))
+        left = _pairs_left(means)
+        if left is not None:
+            with suppress(OSError):
+                means.sessions.keep_pairs_left(means.booklet.serial, left)
+
+
+def _pairs_left(means: Means) -> int | None:
+    """Return how many there are; no reason to fail, where the token does not tell."""
+    try:
+        return len(_usable(means))
+    except TokenError:
+        return None
 
 
 def _replace_older(means: Means, session: Session) -> None:

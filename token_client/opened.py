@@ -46,11 +46,14 @@ def show(
         f"Connected to {session.target}: {_where(session)}, "
         f"{format_duration(connected.seconds)} long."
     )
-    click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+    if left is None:
+        click.echo("How many key pairs are left the token did not tell; `carnet tokens` asks it.")
+    else:
+        click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
     if session.clock_behind:
         off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
         tell(f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it.")
-    if left < config.few_pairs:
+    if left is not None and left < config.few_pairs:
         tell("Few key pairs are left; ask the security officer for a new booklet in time.")
 
 

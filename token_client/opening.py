@@ -64,7 +64,7 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     capabilities = connecting.check_means(means, order.option, order.networks)
     connecting.check_block(capabilities, order.option, config)
     credential = plug.obtain_pin(order.source)
-    with _cared_for(means) as standing:
+    with _cared_for(means, tell) as standing:
         attempt = partial(_attempt, means, capabilities, config, order, standing)
         with _alone(tell):
             connected = plug.use(credential, attempt)
@@ -81,6 +81,8 @@ class _Standing:
     session: "Session | None" = None
     watched: bool = False
     """Whether somebody watches over it by now."""
+    stayed_with: bool = False
+    """Whether this command itself does, and takes it out whatever happens."""
 
     def stands(self, session: "Session") -> None:
         """Remember it."""
@@ -88,10 +90,11 @@ class _Standing:
 
 
 @contextlib.contextmanager
-def _cared_for(driver: "Driver") -> Iterator[_Standing]:
-    """Let an interrupt leave no tunnel that stands unwatched, or unmentioned.
+def _cared_for(driver: "Driver", tell: Tell) -> Iterator[_Standing]:
+    """Let no interrupt and no error leave a tunnel that stands unwatched, or unmentioned.
 
-    Raises KeyboardInterrupt with the half sentence that says what became of it.
+    Raises KeyboardInterrupt with the half sentence that says what became of it; an error is
+    raised as it was, when that was told.
     """
     standing = _Standing()
     try:
@@ -103,6 +106,17 @@ def _cared_for(driver: "Driver") -> Iterator[_Standing]:
             raise KeyboardInterrupt(_STANDS) from None
         end_session(driver, SessionStore(memory_directory()), standing.session.name)
         raise KeyboardInterrupt(CUT_OFF) from None
+    except Exception:
+        if standing.session is None or standing.stayed_with:
+            raise
+        if not standing.watched:
+            end_session(driver, SessionStore(memory_directory()), standing.session.name)
+        tell(_sentence(_STANDS if standing.watched else CUT_OFF))
+        raise
+
+
+def _sentence(half: str) -> str:
+    return f"{half[0].upper()}{half[1:]}."
 
 
 @contextlib.contextmanager
@@ -190,7 +204,7 @@ def _stay(
     config: "ClientConfig",
     shown: Callable[[], None],
     tell: Tell,
-    _: _Standing,
+    standing: _Standing,
 ) -> None:
     """Show the tunnel, and watch over it and the token until Ctrl-C, which ends it."""
     from token_client.foreground import stay  # noqa: PLC0415  likewise
@@ -200,5 +214,6 @@ def _stay(
         tell("The tunnel stands until Ctrl-C.")
         interruption.let_go(_STANDS)
 
+    standing.stayed_with = True
     with contextlib.suppress(KeyboardInterrupt):
         stay(driver, session, config, tell, begin)

@@ -26,6 +26,18 @@ def interrupt_twice():
     interrupt()
 def close():
     raise BrokenPipeError
+def have_no_process():
+    from types import SimpleNamespace
+    from token_client import background
+    def start(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    background.subprocess = SimpleNamespace(Popen=start, DEVNULL=None)
+def fail_to_list():
+    from carnet.errors import TokenError
+    from token_client.booklet import Booklet
+    def usable(_):
+        raise TokenError("The token failed.")
+    Booklet.usable = usable
 def pull():
     plug = Path.home() / ".local/share/carnet/softhsm"
     tokens = plug.resolve() / "tokens"
@@ -422,6 +434,32 @@ def test_an_output_that_takes_nothing_leaves_no_tunnel_unwatched(office):
         argv = ["sh", "-c", 'exec "$@" >/dev/full', "sh", "carnet", "connect", "--json", *options]
         done = office.world.client.run(argv, pass_fds=fds, check=False)
     assert done.returncode == 1
+    assert "The tunnel stands already, and `carnet disconnect` ends it." in done.stderr
+    assert worker(office)
+
+
+@pytest.mark.usefixtures("nothing_pending")
+def test_an_agent_that_cannot_be_started_leaves_no_tunnel(office):
+    done = connect_and(office, "client.burned", "have_no_process", "")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "The tunnel that stood was ended, and its key pair opens no other.",
+        (
+            "carnet: The agent that watches over the tunnel cannot be started (Resource "
+            "temporarily unavailable); end other programs, or have none by `agent = false` in "
+            "client.toml."
+        ),
+    ]
+    assert records(office) == []
+    assert not carries(office)
+
+
+@pytest.mark.usefixtures("nothing_pending")
+def test_a_token_that_does_not_tell_what_is_left_costs_no_tunnel(office):
+    done = connect_and(office, "client.burned", "fail_to_list", "")
+    assert done.returncode == 0, done.stderr
+    assert "How many key pairs are left the token did not tell" in done.stdout
+    assert carries(office)
     assert worker(office)
 
 
