@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pkcs11 import Attribute, KeyType, ObjectClass
+from pkcs11.exceptions import ObjectHandleInvalid
 from pkcs11.types import DecryptMixin, DeriveMixin
 
 from carnet.errors import UsageError
@@ -101,15 +102,24 @@ def import_batch(batch, last_day):
 
 
 def everything(pin):
-    """Return what is on the token: by class, each object's CKA_ID (or label) and label."""
+    """Return what is on the token: by class, each object's CKA_ID (or label) and label.
+
+    What another process destroys meanwhile is not on it any more.
+    """
     with _session(pin) as session:
         return {
-            each.name: sorted(
-                (bytes(found[Attribute.ID]).hex() if each in KEYS else "", found[Attribute.LABEL])
-                for found in session.find(each, {Attribute.TOKEN: True})
-            )
+            each.name: sorted(_names(session.find(each, {Attribute.TOKEN: True}), each))
             for each in (*KEYS, ObjectClass.SECRET_KEY, ObjectClass.DATA)
         }
+
+
+def _names(objects, class_):
+    for found in objects:
+        with suppress(ObjectHandleInvalid):
+            yield (
+                bytes(found[Attribute.ID]).hex() if class_ in KEYS else "",
+                found[Attribute.LABEL],
+            )
 
 
 def sign_with_all(pin):
