@@ -16,7 +16,13 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from carnet.background import Background
-from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
+from carnet.errors import (
+    CarnetError,
+    KeyNotSeenError,
+    PinRefusedError,
+    TokenAwayError,
+    TokenError,
+)
 from carnet.exchange.machine import Action, Event
 from carnet.token.accounts import sign_accounts
 from carnet.token.host_keys import HostKeys
@@ -120,7 +126,7 @@ class Hsm:
             with (half or OnToken(envelope.key_id)).opened(held) as key:
                 return open_request(envelope, public_key, key)
 
-        return await self._use(work)
+        return await self._use_key(lambda: self._login.use(work))
 
     async def seal_response(
         self, response: Response, envelope: Envelope, public_key: bytes, half: Half | None = None
@@ -131,7 +137,7 @@ class Hsm:
             with (half or OnToken(envelope.key_id)).opened(held) as key:
                 return seal_response(response, envelope, public_key, key)
 
-        return await self._use(work)
+        return await self._use_key(lambda: self._login.use(work))
 
     async def open_split_request(
         self, envelope: Envelope, public_key: bytes, host_key_id: bytes
@@ -167,7 +173,12 @@ class Hsm:
 
         Raises TokenError if the token fails, or is away with the key.
         """
-        await self._use(lambda held: held.pairs.destroy(key_id))
+
+        def work(held: HeldKeys) -> bool:
+            return held.pairs.destroy(key_id)
+
+        if not await self._use(work):
+            await self._anew(lambda: self._login.use(work))
 
     async def destroy_batch_key(self, kek_id: bytes) -> tuple[str, bool]:
         """Destroy the key of a batch; return the token's serial number, and whether it was there.
@@ -178,7 +189,8 @@ class Hsm:
         def work(held: HeldKeys) -> tuple[str, bool]:
             return held.serial, held.batches.destroy(kek_id)
 
-        return await self._use(work)
+        found = await self._use(work)
+        return found if found[1] else await self._anew(lambda: self._login.use(work))
 
     async def batch_keys(self) -> HeldBatchKeys:
         """Return the keys of batches that the token holds; raises TokenError if it is away."""
@@ -281,7 +293,19 @@ class Hsm:
         return await self._in_turn(lambda: self._login.use(work))
 
     async def _use_host_keys(self, work: Callable[[HostKeys], T]) -> T:
-        return await self._in_turn(lambda: self._login.use_host_keys(work))
+        return await self._use_key(lambda: self._login.use_host_keys(work))
+
+    async def _use_key(self, use: Callable[[], T]) -> T:
+        """Use a key that should be there; where it is not seen, look again."""
+        try:
+            return await self._in_turn(use)
+        except KeyNotSeenError:
+            return await self._anew(use)
+
+    async def _anew(self, use: Callable[[], T]) -> T:
+        """Do it in a fresh login, which shows what other processes stored."""
+        await self._in_turn(self._login.renew_unless_fresh, IMPORT_SECONDS)
+        return await self._in_turn(use)
 
     async def _in_turn(self, work: Callable[[], T], seconds: int = OPERATION_SECONDS) -> T:
         """Do one operation at a time, so that each is timed by itself."""

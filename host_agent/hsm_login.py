@@ -1,5 +1,6 @@
 """Logging in to the HSM token, and in again when it was away; everything here blocks."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TypeVar
@@ -16,6 +17,11 @@ from softhsm.configuration import use_default
 from softhsm.kept import keep_tokens
 
 T = TypeVar("T")
+
+FRESH_SECONDS = 10
+"""For how long after a login what it did not show is believed not to be there."""
+FRESH_SHARE = 10
+"""The same, in times of what the login took: no more than this share is spent on logins."""
 
 
 def find_hsm(section: TokenSection) -> Token:
@@ -56,6 +62,7 @@ class HsmLogin:
         self._closing = ExitStack()
         self._open: HeldKeys | None = None
         self._host_keys: HostKeys | None = None
+        self._fresh_until = 0.0
 
     @property
     def serial(self) -> str | None:
@@ -69,6 +76,7 @@ class HsmLogin:
         where the token is not there, or another one is in its place; TokenError, and
         what the check of a new session raises.
         """
+        began = time.monotonic()
         self.log_out()
         token = find_hsm(self._section) if self._serial is None else self._same_token()
         session = self._closing.enter_context(open_session(token, self._pin, writable=True))
@@ -76,6 +84,8 @@ class HsmLogin:
         serial = token.info.serial
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
         self._serial = serial
+        ended = time.monotonic()
+        self._fresh_until = ended + max(FRESH_SECONDS, FRESH_SHARE * (ended - began))
         return serial
 
     def renew(self) -> None:
@@ -84,6 +94,16 @@ class HsmLogin:
             self.log_in()
         except CarnetError as error:
             raise HsmLostError(error.sentence) from error
+
+    def renew_unless_fresh(self) -> None:
+        """Log in anew unless that was done just now; raises as renew() does.
+
+        For a key that was not seen: SoftHSM2, when it writes right after another process
+        did, takes over the other's count of changes without looking at them, and shows none
+        of them before the next change or login.
+        """
+        if time.monotonic() >= self._fresh_until:
+            self.renew()
 
     def log_out(self) -> None:
         """Close the session; one that is gone already is closed."""

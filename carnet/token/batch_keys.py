@@ -16,7 +16,7 @@ import pkcs11
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, ObjectClass
 
-from carnet.errors import TokenError
+from carnet.errors import KeyNotSeenError, TokenError
 from carnet.token import keys
 from carnet.token.ec_type import EcType
 from carnet.token.pair_type import PairType
@@ -90,11 +90,12 @@ class BatchKeys:
     ) -> Iterator[UnwrappedKey]:
         """Unwrap a pair's private key for as long as this lasts.
 
-        Raises TokenError if there is no such KEK, or the key does not unwrap under it.
+        Raises KeyNotSeenError if there is no such KEK, TokenError if the key does not unwrap
+        under it.
         """
         objects = self._objects(kek_id)
         if not objects:
-            raise TokenError(
+            raise KeyNotSeenError(
                 "The HSM does not hold the key of this pair's batch; import the batch on it."
             )
         type_, _ = keys.type_and_key(public_key)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 
-from carnet.errors import TokenCannotError, TokenError
+from carnet.errors import KeyNotSeenError, TokenCannotError, TokenError
 from carnet.token import keys, longterm
 from carnet.token.ec_type import EcType
 from carnet.token.session import TokenSession
@@ -25,7 +25,7 @@ _LABEL = re.compile(r"carnet host (seal|sign) (ec-p256|ec-p384) (\d{4})")
 _LAST_GENERATION = 9999
 
 
-class UnknownHostKeyError(TokenError):
+class UnknownHostKeyError(KeyNotSeenError):
     """The HSM holds no key of the Host of that name, or not the one that belongs to it."""
 
 

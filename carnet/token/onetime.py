@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, ObjectClass
 
 from carnet import crash
-from carnet.errors import TokenError
+from carnet.errors import KeyNotSeenError, TokenError
 from carnet.token import keys
 from carnet.token.ec_type import EcType
 from carnet.token.rsa_type import RsaType
@@ -100,7 +100,8 @@ class OneTimeKeys:
 
     A pair that another process stored meanwhile is looked for when it is asked for, and so is
     one of which only a half was there yet.
-    Every method raises TokenError if the token fails; threads may share the object.
+    Every method raises TokenError if the token fails, those that use a pair KeyNotSeenError
+    if it is not there; threads may share the object.
     """
 
     def __init__(self, session: TokenSession) -> None:
@@ -113,7 +114,7 @@ class OneTimeKeys:
         return sorted(pairs, key=lambda pair: pair.label)
 
     def private_key(self, key_id: bytes) -> OneTimePrivateKey:
-        """Return the private half of a pair as one object; raises TokenError if there is none."""
+        """Return the private half of a pair as one object; raises KeyNotSeenError."""
         return OneTimePrivateKey(self, self._usable(key_id)[1])
 
     def sign(self, key_id: bytes, digest: bytes) -> bytes:
@@ -198,7 +199,9 @@ class OneTimeKeys:
         if halves.pair is None:
             halves = self._look_for(key_id)
         if halves.pair is None:
-            raise TokenError(f"The token does not hold key pair {key_id.hex()}; use another pair.")
+            raise KeyNotSeenError(
+                f"The token does not hold key pair {key_id.hex()}; use another pair."
+            )
         self._known[key_id] = halves
         return halves.private[0], halves.pair
 

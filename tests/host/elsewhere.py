@@ -45,6 +45,19 @@ async def main():
 asyncio.run(main())
 """
 
+ANOTHER_PAIR = """
+import sys
+from carnet.token.module import find_module, load_module
+from carnet.token.session import open_session
+from tests.token.helpers import Pairing
+
+traveller, host, pin = sys.stdin.read().splitlines()
+choose = load_module(find_module(None)).choose
+with open_session(choose(traveller), pin, writable=True) as carried:
+    with open_session(choose(host), pin, writable=True) as hsm:
+        Pairing(carried, hsm).share(4)
+"""
+
 NEW_PIN = """
 import sys
 import pkcs11

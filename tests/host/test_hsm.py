@@ -12,24 +12,27 @@ import sys
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from carnet.errors import PinRefusedError, TokenError
+from carnet.errors import KeyNotSeenError, PinRefusedError, TokenError
+from carnet.token.data import write_data
 from carnet.token.module import Module
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
 from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.suites import P256
 from host_agent import hsm as service
+from host_agent import hsm_login
 from host_agent.config import TokenSection
 from host_agent.hsm import HsmAwayError, HsmSilentError, open_hsm
 from host_agent.hsm_states import State
 from softhsm.places import directories_of
-from tests.host.elsewhere import NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
+from tests.host.elsewhere import ANOTHER_PAIR, NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
 from tests.token.helpers import PIN, SO_PIN, Pairing
 from tests.unit.examples import make_request
 
@@ -48,6 +51,7 @@ class Office:
 
     module: Module
     tokens: Path
+    traveller: str
     serial: str
     requests: list[Any]
 
@@ -64,6 +68,16 @@ class Office:
             token.rename(self.tokens.with_name(f"not-{token.name}"))
         self.tokens.rmdir()
         self.away.rename(self.tokens)
+
+    def another_pair(self):
+        """Have another process mint one pair more and import it."""
+        elsewhere(ANOTHER_PAIR, self.traveller, self.serial, PIN)
+
+    def request_under_it(self):
+        """Return a request under the pair that came last."""
+        with open_session(self.module.choose(self.traveller), PIN, writable=False) as carried:
+            booklet = OneTimeKeys(carried)
+            return sealed(booklet.private_key(booklet.pairs()[-1].key_id))
 
     def held(self):
         """What is on the token, asked of it when nobody else is logged in."""
@@ -82,7 +96,7 @@ def office(directory, module, make_token):
         key_ids = [pairing.share(number) for number in range(4)]
         booklet = OneTimeKeys(carried)
         requests = [sealed(booklet.private_key(key_id)) for key_id in key_ids]
-    return Office(module, directory / "softhsm" / "tokens", serial, requests)
+    return Office(module, directory / "softhsm" / "tokens", traveller, serial, requests)
 
 
 def sealed(key):
@@ -233,6 +247,45 @@ def test_a_key_is_not_said_to_be_destroyed_while_nobody_can_see_it(office, lose)
 
     asyncio.run(main())
     assert office.held() == [envelope.key_id for envelope, _ in office.requests[1:]]
+
+
+async def unseen(hsm, office):
+    """Return a request under a pair that another process stored just before the Host wrote.
+
+    SoftHSM2 does not show that pair then, however often it is searched.
+    """
+
+    def write(session):
+        write_data(session, "a mark", b"2", private=True, stands=lambda _: office.another_pair())
+
+    await hsm.do(partial(write_data, label="a mark", value=b"1", private=True))
+    await hsm.do(write)
+    return office.request_under_it()
+
+
+def test_a_pair_stored_just_before_the_host_wrote_is_seen_in_the_next_login(office, monkeypatch):
+    async def main():
+        async with at_service() as (hsm, _):
+            office.requests.append(await unseen(hsm, office))
+            with pytest.raises(KeyNotSeenError):  # no login after the other for what is not there
+                await works(hsm, office, -1)
+            monkeypatch.setattr(hsm._login, "_fresh_until", 0)
+            await works(hsm, office, -1)
+
+    asyncio.run(main())
+
+
+def test_a_pair_stored_just_before_the_host_wrote_is_destroyed(office, monkeypatch):
+    monkeypatch.setattr(hsm_login, "FRESH_SECONDS", 0)
+    monkeypatch.setattr(hsm_login, "FRESH_SHARE", 0)
+
+    async def main():
+        async with at_service() as (hsm, _):
+            request, _ = await unseen(hsm, office)
+            await hsm.destroy(request.key_id)
+
+    asyncio.run(main())
+    assert office.held() == [envelope.key_id for envelope, _ in office.requests]
 
 
 @pytest.mark.parametrize("labelled", ["like ours", "by our serial number"])
