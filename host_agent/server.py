@@ -38,7 +38,8 @@ from host_agent.admission import Admission
 from host_agent.config import HostConfig
 from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
-from host_agent.hsm import HsmAwayError, open_hsm
+from host_agent.hsm import open_hsm
+from host_agent.hsm_service import HsmAwayError
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.wrapped import sweep_wrapped

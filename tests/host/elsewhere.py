@@ -24,7 +24,8 @@ initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin
 
 SERVING = """
 import asyncio, sys
-from host_agent import hsm as service
+from host_agent import hsm_service as service
+from host_agent.hsm import open_hsm
 from host_agent.config import TokenSection
 
 service.OPERATION_SECONDS = 0.5
@@ -32,7 +33,7 @@ service.log.info = service.log.warning = lambda *_, **__: None
 
 async def main():
     pin = sys.stdin.readline().strip()
-    async with service.open_hsm(TokenSection(token="host"), pin) as hsm:
+    async with open_hsm(TokenSection(token="host"), pin) as hsm:
         print("in service", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         try:

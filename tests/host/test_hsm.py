@@ -26,10 +26,11 @@ from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
 from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.suites import P256
-from host_agent import hsm as service
 from host_agent import hsm_login
+from host_agent import hsm_service as service
 from host_agent.config import TokenSection
-from host_agent.hsm import HsmAwayError, HsmSilentError, open_hsm
+from host_agent.hsm import open_hsm
+from host_agent.hsm_service import HsmAwayError, HsmSilentError
 from host_agent.hsm_states import State
 from softhsm.places import directories_of
 from tests.host.elsewhere import ANOTHER_PAIR, NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked

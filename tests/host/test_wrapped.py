@@ -31,7 +31,8 @@ from carnet.wire.suites import P256, P384, RSA_SHA1
 from host_agent import schema
 from host_agent.config import TokenSection
 from host_agent.exchange import Parts, destroy_key
-from host_agent.hsm import HsmAwayError, open_hsm
+from host_agent.hsm import open_hsm
+from host_agent.hsm_service import HsmAwayError
 from host_agent.importing import other_store, store_for, wrapped_onto_hsm
 from host_agent.keydb import KeyDatabase, KeyStoreName, WrappedKey
 from host_agent.keystore.store import kek_id_of
