@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from carnet import background
 from carnet.wire.control import EndedTunnels
-from host_agent import accounts, hsm, reloading, server
+from host_agent import accounts, hsm, hsm_service, reloading, server
 from host_agent.exchange import Parts
 from host_agent.keydb import ListPlace
 from host_agent.leases import Leases
@@ -125,7 +125,7 @@ class Login:
 
 
 def test_the_hsm_is_looked_at_again_after_a_look_that_failed(monkeypatch):
-    monkeypatch.setattr(hsm, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(hsm_service, "WATCH_SECONDS", 0)
     monkeypatch.setattr(background, "RESTART_SECONDS", 0)
     counted = []
 
