@@ -83,7 +83,7 @@ diagrams: $(STAMP) ## Draw the state machines of docs/diagrams.md anew
 	@$(RUN)/python -m tools.diagrams
 
 lock: ## Pin the Python packages anew (needs uv)
-	echo 'setuptools>=80' | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
+	printf 'pip>=25.1\nsetuptools>=80\n' | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header \
 		--universal --python-version 3.11 --upgrade --output-file requirements-build.lock -
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal \
 		--python-version 3.11 --extra develop --upgrade --output-file requirements.lock pyproject.toml

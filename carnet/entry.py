@@ -20,21 +20,58 @@ def enter(module: str, name: str) -> "NoReturn":
 
     The version is told without an import of it: it is asked by scripts, often.
     """
-    if sys.argv[1:] == ["--version"] and _tell_version(name):
-        sys.exit(0)
     try:
-        __import__(module)
-        sys.modules[module].main()
+        if sys.argv[1:] == ["--version"] and _tell_version(name):
+            sys.exit(0)
+        _run(module, name)
     except KeyboardInterrupt:
-        if sys.stderr is not None:
-            sys.stderr.write(f"{name}: interrupted.\n")
+        _say_interrupted(name)
         sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _run(module: str, name: str) -> None:
+    try:
+        _load(module, name)
+        sys.modules[module].main()
     finally:
         # As Python ends it would be killed by a signal, whatever it has done.
         from carnet.interruption import over  # noqa: PLC0415  the version needs none
 
         over()
-    sys.exit(0)
+
+
+def _load(module: str, name: str) -> None:
+    """Import a module; an interrupt meanwhile ends the process, which has done nothing yet.
+
+    One that is raised would now and then be lost: in a callback of the import system, or as
+    an object is taken apart, Python prints what is raised, and goes on.
+    """
+    import os  # noqa: PLC0415  at the top an interrupt of these imports would be a traceback
+    import signal  # noqa: PLC0415
+
+    def end(*_: object) -> None:
+        _say_interrupted(name)
+        os._exit(INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        __import__(module)  # ignored, as by nohup
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        __import__(module)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _say_interrupted(name: str) -> None:
+    """Say it where anybody hears it; what does not, changes nothing of the exit status."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(f"{name}: interrupted.\n")
+            sys.stderr.flush()
+    except OSError:
+        pass
 
 
 def _tell_version(name: str) -> bool:

@@ -5,9 +5,9 @@ user namespace where one is not root, and as it is where one is.
 """
 
 import os
-import subprocess
 import sys
 
+from carnet.entry import INTERRUPTED
 from lab.errors import LabError
 
 _WAYS_TO_ROOT = (
@@ -40,6 +40,8 @@ def require_tun() -> None:
 
 
 def _way_to_root() -> tuple[str, ...]:
+    import subprocess  # noqa: PLC0415  root needs none, and is with the command at once
+
     for way in _WAYS_TO_ROOT:
         probe = subprocess.run([*way, "--net", "true"], capture_output=True, check=False)
         if probe.returncode == 0:
@@ -48,7 +50,10 @@ def _way_to_root() -> tuple[str, ...]:
 
 
 def main(argv: list[str]) -> None:
-    """Replace this process by the command, as root or as root of a user namespace."""
+    """Replace this process by the command, as root or as root of a user namespace.
+
+    An interrupt ends it as it would end the command: nothing was begun.
+    """
     if os.geteuid() != 0:
         argv = [*_way_to_root(), "--", *argv]
         print("Not root: the lab runs in a user namespace of its own.", file=sys.stderr)
@@ -56,4 +61,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

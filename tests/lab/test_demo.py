@@ -74,12 +74,11 @@ def test_every_claim_holds_and_nothing_is_left(place):
 
 
 FEW_PAIRS = """
-import sys
-import demo.__main__
+import demo.playing
 import demo.scenes
 
 demo.scenes.PAIRS = 2
-sys.exit(demo.__main__.main())
+demo.playing.main()
 """
 
 
@@ -100,12 +99,11 @@ def test_interrupted_it_leaves_nothing(place, number, status):
 SIGNALLED_AS_IT_FORKS = """
 import os
 import signal
-import sys
-import demo.__main__
+import demo.playing
 
 # There Python ignores what a signal's handler raises.
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
-sys.exit(demo.__main__.main())
+demo.playing.main()
 """
 
 
@@ -120,8 +118,7 @@ def test_interrupted_as_it_forks_it_ends_too(place):
 INTERRUPTED_AGAIN = """
 import os
 import signal
-import sys
-import demo.__main__
+import demo.playing
 from demo.scenes import Demonstration
 from lab.machine import Machine
 
@@ -135,7 +132,7 @@ def close(machine, close=Machine.close):
 
 Machine.close = close
 Demonstration.run = {scene}
-sys.exit(demo.__main__.main())
+demo.playing.main()
 """
 
 
@@ -163,8 +160,7 @@ def test_where_nobody_reads_on_it_clears_up_and_ends_as_programs_do(place):
 
 
 BROKEN = """
-import sys
-import demo.__main__
+import demo.playing
 from demo.scenes import Demonstration
 from lab.errors import LabError
 
@@ -172,7 +168,7 @@ def run(self, lane):
     {scene}
 
 Demonstration.run = run
-sys.exit(demo.__main__.main())
+demo.playing.main()
 """
 
 

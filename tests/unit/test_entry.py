@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import distribution, version
 from pathlib import Path
 
@@ -53,31 +54,70 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path, monkeypatch, caps
 
 
 INTERRUPTING = """
-import _signal as signal, sys
-expected, module = {"carnet", "carnet.entry", sys.argv[1], sys.argv[1].split(".")[0]}, sys.argv[1]
+import _signal as signal, runpy, sys
 class Interrupting:
     def find_spec(name, path=None, target=None):
-        if name not in expected:
+        if name not in EXPECTED:
             sys.meta_path.remove(Interrupting)
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Interrupting)
-__import__(module)
-sys.modules[module].main()
+exec(compile(PROGRAM, "program", "exec"), {"__name__": "__main__"})
 """
 
 
-@pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_an_interrupt_at_the_first_import_of_a_command_is_one_line(package):
+def interrupted_at_its_first_import(program, *expected):
+    """Run a program; what is expected of it to import is what leads to enter()."""
+    named = f"PROGRAM, EXPECTED = {program!r}, {('carnet', 'carnet.entry', *expected)!r}\n"
     # -S: nothing that an installation loads by itself is there already.
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", INTERRUPTING, f"{package}.entry"],
+    return subprocess.run(
+        [sys.executable, "-S", "-c", named + INTERRUPTING],
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_an_interrupt_at_the_first_import_of_a_command_is_one_line(package):
+    script = Path(sysconfig.get_path("scripts"), PACKAGES[package]).read_text()
+    done = interrupted_at_its_first_import(script, package, f"{package}.entry")
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == f"{PACKAGES[package]}: interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "said"), [("demo", "make demo: interrupted.\n"), ("lab.privilege", "")]
+)
+def test_an_interrupt_before_the_demonstration_begins_is_no_traceback(module, said):
+    # Not root: then even the way to it needs imports.
+    run = "import os; os.geteuid = lambda: 1\n"
+    run += f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    leading = ("lab", "lab.errors", "demo", "demo.__main__", module)
+    done = interrupted_at_its_first_import(run, *leading)
+    assert (done.returncode, done.stderr) == (130, said)
+
+
+LOST = """
+import signal, sys
+from carnet.entry import enter
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        Interrupted()
+
+sys.meta_path.insert(0, Finder)
+enter("colorsys", "carnet")
+"""
+
+
+def test_an_interrupt_during_the_imports_is_not_lost_where_python_ignores_what_is_raised():
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "carnet: interrupted.\n")
 
 
 @pytest.mark.parametrize(
