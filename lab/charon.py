@@ -6,10 +6,9 @@ from enum import Enum
 from pathlib import Path
 
 from carnet.ipsec.kernel import kernel_has_esp
-from lab.errors import LabError
+from lab.daemon import Daemon
 from lab.machine import Machine
 from lab.privilege import require_tun
-from lab.process import Process
 
 VICI = "/run/charon.vici"
 """The daemon's socket, as the machine itself sees it."""
@@ -95,8 +94,10 @@ _TOKENS = """
         }}"""
 
 
-class Charon:
+class Charon(Daemon):
     """The daemon of one machine: start(), then stop() or kill(), and start() again."""
+
+    name = "charon"
 
     def __init__(
         self,
@@ -107,24 +108,16 @@ class Charon:
         module: Path | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> None:
+        super().__init__(machine)
         self.impatient = impatient
         self._module = module
         self._extra = dict(extra or {})
-        self.machine = machine
         self.lane = lane
-        self._process: Process | None = None
 
     @property
     def vici(self) -> Path:
         """The VICI socket, as reached from outside the machine."""
         return self.machine.path(VICI)
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id, as seen from outside the machine."""
-        if self._process is None:
-            raise LabError(f"No charon was started on {self.machine.name}.")
-        return self._process.pid
 
     def start(self) -> None:
         """Start the daemon and return when its VICI socket answers."""
@@ -143,23 +136,3 @@ class Charon:
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.vici)) == 0
-
-    def stop(self) -> None:
-        """End the daemon in good order: it tells its peers."""
-        if self._process:
-            self._process.stop()
-
-    def freeze(self) -> None:
-        """Stop the daemon where it is, as a machine that falls asleep does, until thaw()."""
-        if self._process:
-            self._process.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        if self._process:
-            self._process.thaw()
-
-    def kill(self) -> None:
-        """End the daemon as a crash would."""
-        if self._process:
-            self._process.kill()

@@ -7,9 +7,7 @@ import socket
 from pathlib import Path
 
 from carnet.ipsec.libreswan_tools import DEFAULT_SOCKET, DIRECTORY, LIBEXEC
-from lab.errors import LabError
-from lab.machine import Machine
-from lab.process import Process
+from lab.daemon import Daemon
 
 SOCKET = str(DEFAULT_SOCKET)
 """The daemon's socket, as the machine itself sees it."""
@@ -22,24 +20,15 @@ _CONFIGURATION = """config setup
 """
 
 
-class Pluto:
+class Pluto(Daemon):
     """The daemon of one machine: start(), then stop() or kill(), and start() again."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self._process: Process | None = None
+    name = "pluto"
 
     @property
     def socket(self) -> Path:
         """The daemon's socket, as reached from outside the machine."""
         return self.machine.path(SOCKET)
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id, as seen from outside the machine."""
-        if self._process is None:
-            raise LabError(f"No pluto was started on {self.machine.name}.")
-        return self._process.pid
 
     def start(self) -> None:
         """Start the daemon and return when it listens for IKE."""
@@ -74,13 +63,3 @@ class Pluto:
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
-
-    def stop(self) -> None:
-        """End the daemon in good order: it tells its peers."""
-        if self._process:
-            self._process.stop()
-
-    def kill(self) -> None:
-        """End the daemon as a crash would."""
-        if self._process:
-            self._process.kill()

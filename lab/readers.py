@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lab.daemon import Daemon
 from lab.errors import LabError
 from lab.machine import Machine
-from lab.process import Process
 
 READERS = ("Virtual PCD 00 00", "Virtual PCD 00 01")
 """What PC/SC calls the two readers; card 0 goes into the first, card 1 into the second."""
@@ -74,12 +74,13 @@ class Card:
         return told["done"]
 
 
-class CardReaders:
+class CardReaders(Daemon):
     """pcscd of one machine: start(), then stop() or kill(), and start() again."""
 
+    name = "pcscd"
+
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self._process: Process | None = None
+        super().__init__(machine)
         self._configuration = machine.directory / "reader.conf.d"
         self._configuration.mkdir(mode=0o700)
         machine.path(_SOCKET).parent.mkdir()
@@ -88,13 +89,6 @@ class CardReaders:
     def socket(self) -> Path:
         """The socket of pcscd, as reached from outside the machine."""
         return self.machine.path(_SOCKET)
-
-    @property
-    def pid(self) -> int:
-        """The daemon's process id, as seen from outside the machine."""
-        if self._process is None:
-            raise LabError(f"No pcscd was started on {self.machine.name}.")
-        return self._process.pid
 
     def start(self, *, readers: bool = True) -> None:
         """Start pcscd and return when it answers; with its two readers, or with none."""
@@ -111,26 +105,6 @@ class CardReaders:
         if readers:
             for number in range(len(READERS)):
                 self.machine.wait_for_port(_FIRST_PORT + number)
-
-    def stop(self) -> None:
-        """End pcscd in good order."""
-        if self._process:
-            self._process.stop()
-
-    def kill(self) -> None:
-        """End pcscd as a crash would."""
-        if self._process:
-            self._process.kill()
-
-    def freeze(self) -> None:
-        """Let pcscd do nothing until thaw()."""
-        if self._process:
-            self._process.freeze()
-
-    def thaw(self) -> None:
-        """Let pcscd go on."""
-        if self._process:
-            self._process.thaw()
 
 
 def loopback(machine: Machine) -> None:
