@@ -12,7 +12,7 @@ from carnet import interruption
 from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
-from token_client import plugging, removal
+from token_client import plugging, preflight, removal
 from token_client.agent import CUT_OFF
 from token_client.closing import end_session
 from token_client.means import Wish
@@ -61,8 +61,8 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     """
     pulled = partial(removal.end_unless_kept, means, config)
     plug = plugging.Plug(config, order.token, wait=order.wait, tell=tell, pulled=pulled)
-    capabilities = connecting.check_means(means, order.option, order.networks)
-    connecting.check_block(capabilities, order.option, config)
+    capabilities = preflight.check_means(means, order.option, order.networks)
+    preflight.check_block(capabilities, order.option, config)
     credential = plug.obtain_pin(order.source)
     with _cared_for(means, tell) as standing:
         attempt = partial(_attempt, means, capabilities, config, order, standing)
@@ -152,12 +152,12 @@ def _attempt(
     booklet: "Booklet",
 ) -> "Connected | None":
     """Connect with the next pair of the booklet; in a dry run show the plan, and None."""
-    target = connecting.choose_target(booklet, order.target)
+    target = preflight.choose_target(booklet, order.target)
     wish = Wish(target, int(order.option), order.networks, order.lifetime)
     if order.dry_run:
-        show_plan(connecting.plan(booklet, capabilities, wish, config), as_json=order.as_json)
+        show_plan(preflight.plan(booklet, capabilities, wish, config), as_json=order.as_json)
         return None
-    nat = connecting.check_nat(booklet, wish, config)
+    nat = preflight.check_nat(booklet, wish, config)
     if not order.as_json:
         user_id = booklet.cover.user_id
         click.echo(f"Connecting {user_id} to {wish.target} by {order.option.label}")

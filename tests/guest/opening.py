@@ -20,7 +20,12 @@ from tests.guest.offices import OpenOffice
 from tests.guest.traffic import serving
 
 LOADED = (
-    *("token_client.agent", "token_client.booklet", "token_client.connect", "token_client.nat"),
+    *(
+        "token_client.agent",
+        "token_client.booklet",
+        "token_client.connect",
+        "token_client.preflight",
+    ),
     *(
         "token_client.cli",
         "token_client.opening",

@@ -22,8 +22,8 @@ from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
 from token_client.cli import cli
 from token_client.config import PATH_VARIABLE
-from token_client.connect import check_means
 from token_client.options import describe, facts
+from token_client.preflight import check_means
 
 NOWHERE = dict.fromkeys(DriverName, Path("/nowhere/socket"))
 
