@@ -15,6 +15,7 @@ from carnet.console import (
 from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
+from carnet.token.pins import check_so_pin_state
 from provisioning.confirmation import confirm_by_label
 from provisioning.options import Login, json_option, module_option, open_module
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
@@ -26,6 +27,7 @@ from softhsm.kept import keep_tokens
 @click.option("--serial", help="The token to take  [default: a blank one].")
 @click.option("--force", is_flag=True, help="Wipe a token that is initialised already.")
 @click.option("--confirm", "typed", metavar="LABEL", help="The label of the token to be wiped.")
+@click.option("--allow-final-try", is_flag=True, help="Risk the last try of its SO PIN.")
 @module_option
 @secret_options("pin", "the PIN")
 @secret_options("so-pin", "the SO PIN")
@@ -36,6 +38,7 @@ def token_init(
     serial: str | None,
     force: bool,
     typed: str | None,
+    allow_final_try: bool,
     module: str | None,
     accept_unfit: bool,
     as_json: bool,
@@ -48,11 +51,18 @@ def token_init(
     old = _token_to_wipe(loaded, label, serial)
     if old is not None:
         _check_wiping(old, typed, force=force)
+        check_so_pin_state(old, allow_final_try=allow_final_try)
     so_pin, pin = _read_pins(**sources, wiping=old is not None)
     selector = old.serial if old else serial
     try:
         serial = initialise_token(
-            loaded, label=label, so_pin=so_pin, pin=pin, selector=selector, force=force
+            loaded,
+            label=label,
+            so_pin=so_pin,
+            pin=pin,
+            selector=selector,
+            force=force,
+            allow_final_try=allow_final_try,
         )
     except TokenCannotError as error:
         raise TokenCannotError(

@@ -69,7 +69,9 @@ class _TokenInfo(_Packed):
 
     _fields_ = (
         ("texts", ctypes.c_ubyte * 96),
-        ("flags_sessions_and_pins", ctypes.c_ulong * 7),
+        ("flags_and_sessions", ctypes.c_ulong * 5),
+        ("longest_pin", ctypes.c_ulong),
+        ("shortest_pin", ctypes.c_ulong),
         ("total_public_memory", ctypes.c_ulong),
         ("free_public_memory", ctypes.c_ulong),
         ("total_private_memory", ctypes.c_ulong),
@@ -203,10 +205,19 @@ class Cryptoki(_pkcs11.lib):
 
     def free_memory(self, slot_id: int) -> int | None:
         """Return the bytes that are left for private objects; None if the token does not tell."""
-        info = _TokenInfo()
-        _check("C_GetTokenInfo", self._functions.C_GetTokenInfo(slot_id, ctypes.byref(info)))
+        info = self._token_info(slot_id)
         total, free = info.total_private_memory, info.free_private_memory
         return free if _LEAST_MEMORY <= total < _UNAVAILABLE and free <= total else None
+
+    def longest_pin(self, slot_id: int) -> int | None:
+        """Return how many bytes a user's PIN has at most; None if the token does not tell."""
+        longest = self._token_info(slot_id).longest_pin
+        return longest if 0 < longest < _UNAVAILABLE else None
+
+    def _token_info(self, slot_id: int) -> _TokenInfo:
+        info = _TokenInfo()
+        _check("C_GetTokenInfo", self._functions.C_GetTokenInfo(slot_id, ctypes.byref(info)))
+        return info
 
     def reinitialize(self) -> None:
         """Start the module again; also where it did not come up the last time."""

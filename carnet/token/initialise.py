@@ -5,6 +5,7 @@ import pkcs11
 from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.module import Module, Token
+from carnet.token.pins import check_so_pin_state
 from carnet.token.translation import translated
 
 
@@ -16,6 +17,7 @@ def initialise_token(
     pin: str,
     selector: str | None = None,
     force: bool = False,
+    allow_final_try: bool = False,
 ) -> str:
     """Initialise a token, set its PIN and return its serial number.
 
@@ -23,9 +25,13 @@ def initialise_token(
     `force` wipes a token that is initialised already, which wants its own SO PIN: the
     selected one, or the one of that label. One that has no PIN, since its initialising
     was cut off, is taken without it. Raises TokenError if no token may be taken, if a
-    PIN does not suit it, or if a session is open on it.
+    PIN does not suit it, or if a session is open on it; PinRefusedError if its SO PIN is
+    locked, or has only one try left, unless `allow_final_try`.
     """
     token = _choose(module, label, selector, force=force)
+    info = token.info
+    if info.initialised:
+        check_so_pin_state(info, allow_final_try=allow_final_try)
     with module.in_use(), translated():
         _init_token(module, token, so_pin, label)
         crash.reach("token.initialised")

@@ -135,6 +135,20 @@ class Token:
         return info
 
     @property
+    def longest_pin(self) -> int | None:
+        """How many bytes a user's PIN has at most; None if the token does not tell.
+
+        An SO PIN may be longer: a SmartCard-HSM's has 16 digits, its PIN 15 (OpenSC).
+        Raises TokenError if it is gone.
+        """
+
+        def told() -> int | None:
+            return self.module.library.longest_pin(self.slot_id)
+
+        with translated():
+            return patiently(told, while_raised=pkcs11.GeneralError)
+
+    @property
     def handle(self) -> pkcs11.Token:
         """The token as python-pkcs11 has it, read anew. Raises TokenError if it is gone."""
         with translated():

@@ -113,14 +113,17 @@ def open_session(
 
     The PIN is tried once. Without one it is asked for by the reader's PIN pad, where
     there is one. A process has one login a token: threads share the session. Raises
-    PinRefusedError: PIN wrong, locked, not set or of a length the token does not take;
-    only one try left, unless `allow_final_try`. Raises TokenAwayError if the token is gone.
+    PinRefusedError: PIN wrong, locked, not set or of a length the token does not take (one
+    longer than it says is not tried); only one try left, unless `allow_final_try`. Raises
+    TokenAwayError if the token is gone.
     """
     info = token.info
     check_pin_state(info, allow_final_try=allow_final_try)
     credential = PROTECTED_AUTH if pin is None else pin
     if not (pin or (pin is None and info.protected_authentication_path)):
         raise TokenError(f"Token {info.label} wants a PIN; give it one.")
+    if pin:
+        _check_length(token, info, pin)
     with (
         token.module.in_use(),
         _closing(_log_in(token, info, credential, writable=writable)) as raw,
@@ -170,6 +173,16 @@ def wrong_pin(info: TokenInfo) -> str:
     if info.pin_count_low:
         return f"The PIN is wrong; check it well, for too many wrong ones lock token {info.label}."
     return f"The PIN is wrong; check it and try token {info.label} again."
+
+
+def _check_length(token: Token, info: TokenInfo, pin: str) -> None:
+    """Raise PinRefusedError for a PIN that is none of this token's, and would cost a try."""
+    longest = token.longest_pin
+    if longest is not None and len(pin.encode()) > longest:
+        raise PinRefusedError(
+            f"The PIN is longer than any of token {info.label} can be ({longest} bytes), and was "
+            f"not tried; give the right one."
+        )
 
 
 def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool) -> pkcs11.Session:

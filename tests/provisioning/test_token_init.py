@@ -53,6 +53,16 @@ def test_wiping_wants_the_tokens_so_pin(ready):
     assert len(ready.listed()["pairs"]) == 3
 
 
+def test_wiping_wants_a_yes_to_the_last_try_of_the_so_pin(ready):
+    given = ready.traveller, tokens.wipe_at_the_final_try, SECRETS["so-pin"], SECRETS["pin"]
+    ready.on(ready.traveller, tokens.replace_public, "kept", b"here")
+    refused, _ = ready.on(*given)
+    assert "give it with --allow-final-try" in refused
+    assert ready.on(ready.traveller, tokens.read_public, "kept") == [b"here", None]
+    _, said = ready.on(*given, "--allow-final-try")
+    assert "Token alice is initialised" in said
+
+
 def test_the_two_pins_differ(workplace):
     command = ("token-init", "--label", "alice")
     assert "same" in workplace.refusal(2, *command, secrets=BOTH, so_pin=SECRETS["pin"])

@@ -3,20 +3,22 @@
 import hashlib
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from click.testing import CliRunner
 from pkcs11 import Attribute, KeyType, ObjectClass
 from pkcs11.exceptions import ObjectHandleInvalid
 from pkcs11.types import DecryptMixin, DeriveMixin
 
+from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import UsageError
 from carnet.token import keys
 from carnet.token.cryptoki import PARAMETERS_VARIABLE, Cryptoki
 from carnet.token.data import read_data, write_data
 from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.room import room_on
 from carnet.token.session import open_public_session, open_session
@@ -25,6 +27,7 @@ from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
 from provisioning.suitability import check_room
+from provisioning.tokens import token_init
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.batches import pem_of
 from tests.token.helpers import verify
@@ -177,6 +180,15 @@ def initialise_database(path, pin):
     """Give the database's token a PIN; its SO PIN is empty."""
     module = load_module(Path(path))
     initialise_token(module, label="alice", so_pin="", pin=pin, selector="2", force=True)
+
+
+def wipe_at_the_final_try(so_pin, pin, *options):
+    """Run `token-init --force` for a token that leaves one try of its SO PIN; return its result."""
+    real = Token.info.fget
+    Token.info = property(lambda token: replace(real(token), so_pin_final_try=True))
+    wipe = ["--label", "alice", "--force", "--confirm", "alice", *options]
+    done = CliRunner().invoke(token_init, wipe, env={SO_PIN_VARIABLE: so_pin, PIN_VARIABLE: pin})
+    return str(done.exception), done.output
 
 
 def room(pin, free):

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import TokenError
+from carnet.errors import PinRefusedError, TokenError
 from carnet.token import pins
+from carnet.token.initialise import initialise_token
 from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
@@ -75,6 +76,18 @@ def test_the_final_try_of_the_so_pin_is_kept_until_it_is_allowed(
         with pytest.raises(TokenError, match="one try of the SO PIN"):
             change(token, SO_PIN, NEW)
     pins.unblock_with_so_pin(token, SO_PIN, NEW, allow_final_try=True)
+    log_in(token, NEW)
+
+
+def test_wiping_a_token_keeps_the_final_try_of_the_so_pin_too(
+    token: Token, telling: Callable[..., None]
+) -> None:
+    again = {"label": "traveller", "so_pin": SO_PIN, "pin": NEW, "force": True}
+    telling(so_pin_final_try=True)
+    with pytest.raises(PinRefusedError, match="one try of the SO PIN"):
+        initialise_token(token.module, **again)
+    log_in(token, PIN)
+    initialise_token(token.module, **again, allow_final_try=True)
     log_in(token, NEW)
 
 

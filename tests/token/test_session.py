@@ -1,3 +1,4 @@
+import ctypes
 import gc
 import inspect
 import linecache
@@ -13,8 +14,9 @@ from typing import Any
 import pkcs11
 import pytest
 
-from carnet.errors import TokenAwayError, TokenError
+from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token import session as session_module
+from carnet.token.cryptoki import Cryptoki, _TokenInfo
 from carnet.token.data import write_data
 from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.session import (
@@ -63,6 +65,23 @@ def test_no_pin_is_no_try(token: Token, pin: str | None) -> None:
     with pytest.raises(TokenError, match="wants a PIN"):
         log_in(token, pin)
     assert not token.info.pin_count_low
+
+
+@pytest.mark.parametrize("pin", ["x" * 256, "é" * 128])
+def test_a_pin_longer_than_any_of_the_token_is_no_try(token: Token, pin: str) -> None:
+    with pytest.raises(PinRefusedError, match="longer than any of token traveller"):
+        log_in(token, pin)
+    assert not token.info.pin_count_low
+
+
+@pytest.mark.parametrize("told", [0, ctypes.c_ulong(-1).value])
+def test_where_a_token_does_not_tell_how_long_its_pin_is_every_pin_is_tried(
+    token: Token, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    info = _TokenInfo(longest_pin=told)
+    monkeypatch.setattr(Cryptoki, "_token_info", lambda *_: info)
+    assert token.longest_pin is None
+    log_in(token, PIN)
 
 
 def test_a_token_without_pin(module: Module) -> None:
