@@ -114,6 +114,7 @@ def test_the_login_goes_through_the_pad(monkeypatch):
 
     class Found(Token):
         info = PAD
+        longest_pin = 8
 
     def log_in(_, __, credential, **_options):
         used.append(credential)
