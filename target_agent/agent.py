@@ -41,6 +41,10 @@ _FAILED = "failed"
 """Why a tunnel ended of which this agent failed to do something."""
 
 
+_COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
+"""Its SA was seen up, and it is on its way to where a record says so."""
+
+
 class Ending(Enum):
     """What came of the wish to end a tunnel."""
 
@@ -289,7 +293,7 @@ class Agent:
             self._looked.set()
 
     async def _compare_with_daemon(self, stranded: frozenset[bytes], reason: str) -> None:
-        standing = self._in_state(State.ESTABLISHED)
+        standing = self._in_state(State.ESTABLISHED, *_COMING_UP)
         unfinished = self._in_state(State.ENDING, State.CLOSING)
         statuses = await asyncio.to_thread(self._parts.driver.status)
         up = {_request_id_of(each.name) for each in statuses if each.established}

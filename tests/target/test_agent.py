@@ -414,7 +414,7 @@ def test_a_tunnel_that_nobody_initiates_is_withdrawn(with_agent, driver, ask, co
 
 def test_a_session_ends_when_its_time_is_over(with_agent, driver, ask):
     async def body(agent):
-        await established(agent, driver, ask(lifetime=2))
+        await established(agent, driver, ask(lifetime=4))
         return await end_of(agent)
 
     assert with_agent(body).reason == "expired"
@@ -508,6 +508,34 @@ def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent,
         return await established(agent, driver, ask())
 
     assert name_of(with_agent(body)) in driver.specs
+
+
+def test_a_tunnel_that_the_daemon_loses_as_it_is_recorded_ends(
+    with_agent, driver, ask, monkeypatch
+):
+    """The daemon goes after it has confirmed the tunnel, and is back before that is recorded."""
+    recording, go_on = threading.Event(), threading.Event()
+
+    async def body(agent):
+        establish = agent.records.establish
+
+        def late(request_id):
+            recording.set()
+            assert go_on.wait(20)
+            establish(request_id)
+
+        monkeypatch.setattr(agent.records, "establish", late)
+        answering = await agent.answer(ask(), "office")
+        driver.comes_up(name_of(answering))
+        assert await asyncio.to_thread(recording.wait, 20)
+        looks = driver.calls.count("installed")
+        driver.crashes()
+        driver.starts()
+        await until(lambda: driver.calls.count("installed") > looks, "the comparison")
+        go_on.set()
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "ike-daemon-restarted"
 
 
 def test_what_cannot_be_removed_ends_when_the_daemon_is_back(with_agent, driver, ask):
