@@ -154,20 +154,20 @@ class HsmService:
         self.require()
         await self._in_turn(self._login.check)
 
-    async def _in_turn(self, work: Callable[[], T], seconds: int = OPERATION_SECONDS) -> T:
+    async def _in_turn(self, work: Callable[[], T], seconds: float | None = None) -> T:
         """Do one operation at a time, so that each is timed by itself."""
         self.waiting += 1
         try:
             async with self._turn:
                 self.require()
-                return await self._timed(work, seconds)
+                return await self._timed(work, seconds or OPERATION_SECONDS)
         except TokenError as error:
             self.on_error(_KINDS.get(type(error), "failed"))
             raise
         finally:
             self.waiting -= 1
 
-    async def _timed(self, work: Callable[[], T], seconds: int) -> T:
+    async def _timed(self, work: Callable[[], T], seconds: float) -> T:
         try:
             async with asyncio.timeout(seconds):
                 return await self._worker.call(work)
@@ -175,7 +175,7 @@ class HsmService:
             self._handle(states.Lost(error.sentence))
             raise
         except TimeoutError as error:
-            silence = f"The HSM has not answered for {seconds} seconds."
+            silence = f"The HSM has not answered for {seconds:g} seconds."
             self._handle(states.Lost(silence))
             raise HsmSilentError(silence) from error
 
