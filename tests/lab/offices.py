@@ -11,6 +11,7 @@ from lab.network import SERVER_ADDRESS
 from lab.office import Office
 from lab.process import Process
 from lab.serving import served
+from lab.waiting import wait_until
 from lab.world import World
 
 FILE_SERVER = Path(__file__).parents[2] / "lab" / "file_server.py"
@@ -48,6 +49,20 @@ class AtWork(Office):
         path = self.world.client.directory / "client.toml"
         write_private(path, text.encode())
         return {"CARNET_CLIENT_CONFIG": str(path)}
+
+    def disconnect(self) -> None:
+        """End what the traveller has, and return when Target has recorded the end of it."""
+        self.carnet("disconnect")
+        wait_until(lambda: self.live_tunnels() == [], "the end at Target")
+
+    def start_target_charon(self) -> None:
+        """Start Target's daemon, and return when Target's agent watches it and has compared."""
+        compared = self._times_compared()
+        self.target_charon.start()
+        self.target_agent.wait_for(lambda: self._times_compared() > compared, "its daemon")
+
+    def _times_compared(self) -> int:
+        return self.target_agent.output().count('"event": "ike-daemon-compared"')
 
     def change_target_file(self, old: str, new: str) -> None:
         """Change Target's configuration, for its next start."""

@@ -25,7 +25,7 @@ def office(lane):
 @pytest.fixture(autouse=True)
 def disconnected(office):
     yield
-    office.carnet("disconnect")
+    office.disconnect()
 
 
 @pytest.fixture
@@ -90,13 +90,15 @@ def test_a_target_without_charon_is_said_and_costs_nothing(office, impatient, on
     assert done.returncode == 6
     assert is_one_sentence(done)
     assert "cannot prepare a tunnel" in done.stderr
-    office.target_charon.start()
+    office.start_target_charon()
     connect_and_fetch(office)
 
 
 def test_charon_killed_at_target_ends_the_tunnel_in_the_accounts(office):
     connect_and_fetch(office)
-    request_id = office.live_tunnels()[0]["request_id"]
+    (tunnel,) = office.live_tunnels()
+    request_id = tunnel["request_id"]
+    office.target_agent.wait_for_line(f'"{request_id}".*"event": "established"')
     office.target_charon.kill()
     office.target_charon.start()
     office.target_agent.wait_for_line(f'"{request_id}".*ike-daemon-restarted.*"event": "ended"')
