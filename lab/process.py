@@ -87,7 +87,7 @@ class Process:
         self.signal(signal.SIGSTOP)
         # nsenter does as its child does: one that is continued too early would stop later,
         # and then keep the machine from ending.
-        wait_until(self._is_stopped, f"{self.name} to stop")
+        wait_until(self.is_stopped, f"{self.name} to stop")
 
     def thaw(self) -> None:
         """Let the program go on; where there is nsenter, that continues it."""
@@ -95,7 +95,8 @@ class Process:
         with suppress(ProcessLookupError):
             os.kill(self._started.pid, signal.SIGCONT)
 
-    def _is_stopped(self) -> bool:
+    def is_stopped(self) -> bool:
+        """Whether the program stands still, and so does nsenter where there is one."""
         status = Path(f"/proc/{self._started.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0] == "T"
 

@@ -223,8 +223,10 @@ class Interface:
 
     def spooled(self):
         """Return what the process has open in the Host's directory without a name."""
-        open_ = Path(f"/proc/{self.process.pid}/fd")
-        targets = [str(each.readlink()) for each in open_.iterdir() if each.is_symlink()]
+        targets = []
+        for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed just now
+                targets.append(str(each.readlink()))
         state = str(self.directory / "state")
         return [each for each in targets if each.startswith(state) and "(deleted)" in each]
 

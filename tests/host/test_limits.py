@@ -10,6 +10,7 @@ from carnet.errors import UsageError
 from host_agent import config
 from host_agent.admission import Admission, Place
 from host_agent.config import LimitsSection
+from lab.waiting import wait_until
 from tests.host.real_host import http, sealed, spoiled, status_of
 from tests.host.test_strangers import ONE_ANSWER
 from tests.unit.examples import SoftwareKey
@@ -87,6 +88,7 @@ def test_when_the_token_has_enough_to_do_everybody_is_put_off_alike(make_host, p
     with host:
         answered = sealed(pairs[0])
         assert status_of(host.post(answered)) == 200
+        wait_until(lambda: "record_destroyed" in host.database.calls, "the burn after the answer")
         assert host.post(spoiled(sealed(pairs[1])), "127.0.0.2") == ONE_ANSWER
         looked_up, asked = len(host.database.calls), len(host.hsm.calls)
         for request, address in zip(kinds(pairs, answered).values(), addresses(), strict=False):

@@ -1,7 +1,6 @@
 """A machine that has no file system in memory: no record, no agent, and no tunnel left behind."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -61,11 +60,6 @@ def put_back(office):
     office.plug_in(office.world.client)
 
 
-def is_stopped(process):
-    status = Path(f"/proc/{process.pid}/stat").read_text()
-    return status.rpartition(")")[2].split()[0] == "T"
-
-
 def test_it_is_said_that_nobody_watches(office):
     done = office.carnet("connect")
     assert done.returncode == 0
@@ -97,7 +91,7 @@ def test_a_token_pulled_as_the_tunnel_comes_up_ends_it(office):
             log="stopped.log",
             pass_fds=fds,
         )
-    wait_until(lambda: is_stopped(process), "the tunnel to come up", 60)
+    wait_until(process.is_stopped, "the tunnel to come up", 60)
     assert carries(office)
     pull(office)
     process.thaw()

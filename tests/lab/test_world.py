@@ -17,6 +17,7 @@ from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADD
 from lab.packets import read_packets
 from lab.waiting import wait_until
 from lab.world import World
+from tests.lab.test_connect import content
 
 MAKER = """
 import sys
@@ -191,7 +192,7 @@ def test_a_command_that_takes_too_long_is_ended(world):
         world.officer.run(["sleep", "1000"], seconds=0.2)
     commands = world.officer.path("proc")
     wait_until(
-        lambda: not any(b"sleep" in path.read_bytes() for path in commands.glob("[0-9]*/cmdline")),
+        lambda: not any(b"sleep" in content(path) for path in commands.glob("[0-9]*/cmdline")),
         "sleep to end",
     )
 
