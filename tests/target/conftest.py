@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import secrets
 import socket
 from pathlib import Path
@@ -34,10 +36,25 @@ def _quick_retries(monkeypatch):
     monkeypatch.setattr(live, "REMOVE_AGAIN_SECONDS", 0.01)
 
 
+_LOWEST = 10_000
+
+
+@functools.cache
+def _ports():
+    """The ports that the kernel gives to no connection by itself, in turn from any one of them."""
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    ports = range(_LOWEST, int(first))
+    begin = secrets.randbelow(len(ports))
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that is free, and that no connection has by the time it is listened at."""
+    for port in _ports():
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there are always more")
 
 
 @pytest.fixture
