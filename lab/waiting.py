@@ -1,6 +1,5 @@
 """Waiting for what other processes bring about."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -12,11 +11,8 @@ STEP = 0.02
 IN_GUEST = "CARNET_IN_GUEST"
 """Set in the environment of what runs in a guest kernel (lab.guest)."""
 
-TIME_LIMIT = 60.0 if IN_GUEST in os.environ else 15.0
-"""Seconds after which whatever has not happened will not happen.
-
-A guest has one processor, which is slow.
-"""
+TIME_LIMIT = 60.0
+"""Seconds after which whatever has not happened will not happen, on a busy machine too."""
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = TIME_LIMIT) -> None:
