@@ -9,7 +9,7 @@ from carnet.exchange import client as step
 from token_client.agent import Exchange
 from token_client.pending import PendingStore
 
-OWN, STALE, OTHER = (bytes([number]) * 16 for number in range(3))
+OWN, STALE, OTHER, LONG_GONE = (bytes([number]) * 16 for number in range(4))
 
 
 class StubbornKeys:
@@ -18,6 +18,9 @@ class StubbornKeys:
     def __init__(self, *stubborn):
         self.stubborn = stubborn
         self.destroyed = []
+
+    def listed(self):
+        return frozenset({OWN, STALE, OTHER})
 
     def destroy(self, key_id):
         if key_id in self.stubborn:
@@ -62,3 +65,9 @@ def test_nothing_is_left_aside_where_all_are_destroyed(exchange_with):
     means.store.set_aside(OTHER)
     exchange.settle_others(step.SettleOthers(()))
     assert means.store.aside() == frozenset()
+
+
+def test_what_the_token_does_not_hold_is_not_looked_for(exchange_with):
+    exchange, means = exchange_with(StubbornKeys())
+    exchange.settle_others(step.SettleOthers((LONG_GONE, STALE)))
+    assert means.booklet.keys.destroyed == [STALE]
