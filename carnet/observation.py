@@ -41,9 +41,31 @@ class Place:
         return cls(address=str(ip_address(split.hostname)), port=split.port)
 
 
+class PlaceSetting:
+    """A Place as a configuration file has it; no dataclass, which would be read as a table."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @classmethod
+    def from_setting(cls, text: str, base: Path) -> Self:
+        """Read it; raises ValueError."""
+        return cls(Place.from_setting(text, base))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlaceSetting) and other.place == self.place
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
+
 class ObservationSection(Section, frozen=True, kw_only=True):
     """How the service is seen from outside."""
 
-    listen: Place | None = None
+    listen: PlaceSetting | None = None
     """Left out: a Unix socket in the service's directory."""
     log: LogForm = LogForm.JSON
+
+    def place(self, default: Place) -> Place:
+        """Return where observers come in."""
+        return self.listen.place if self.listen else default

@@ -186,7 +186,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     def observers(self) -> ObserversPlace:
         """Where the service is seen from outside; processes in one directory differ by port."""
         default = ObserversPlace(path=self.directory / f"observers-{self.port}.sock")
-        return self.observation.listen or default
+        return self.observation.place(default)
 
     @property
     def key_database(self) -> Place:

@@ -188,7 +188,7 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     @property
     def observers(self) -> Place:
         """Where the service is seen from outside."""
-        return self.observation.listen or Place(path=self.directory / "observers.sock")
+        return self.observation.place(Place(path=self.directory / "observers.sock"))
 
     @property
     def control_socket(self) -> Path:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from carnet.observation import Place
+from carnet.config import parse_config
+from carnet.observation import ObservationSection, Place
 
 BASE = Path("/etc/carnet")
 
@@ -21,6 +22,15 @@ BASE = Path("/etc/carnet")
 )
 def test_a_place_is_a_socket_an_address_or_nowhere(text, place):
     assert Place.from_setting(text, BASE) == place
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9470", "./seen.sock", "off"])
+def test_a_configuration_file_names_the_place(text):
+    file = BASE / "host.toml"
+    section, again = (parse_config(file, f'listen = "{text}"', ObservationSection) for _ in "12")
+    assert section.place(Place(path=BASE)) == Place.from_setting(text, BASE)
+    assert section == again
+    assert parse_config(file, "", ObservationSection).place(Place(path=BASE)) == Place(path=BASE)
 
 
 @pytest.mark.parametrize("text", ["", "9470", "127.0.0.1", "host:9470", "127.0.0.1:70000", "::1:9"])
