@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
@@ -46,6 +46,21 @@ class Worker:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Do it on a thread of its own; return its result, or raise what it raised.
+
+    Raises TimeoutError if it takes longer. The thread goes on with it, and does not keep
+    the process from ending.
+    """
+    done: SimpleQueue[Future[T]] = SimpleQueue()
+    Thread(target=lambda: done.put(_outcome(work)), name="within", daemon=True).start()
+    try:
+        outcome = done.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"It took longer than {seconds:g} seconds.") from None
+    return outcome.result()
 
 
 def _outcome(work: Callable[[], T]) -> "Future[T]":

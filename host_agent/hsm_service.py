@@ -24,12 +24,20 @@ T = TypeVar("T")
 
 OPERATION_SECONDS = 10
 """After which an HSM that does not answer is taken for lost."""
+START_SECONDS = 30
+"""After which the first login, if it still goes on, no longer keeps the Host from serving."""
 IMPORT_SECONDS = 120
 """The same, for one operation of an import: some list all keys, which takes long where many are."""
 WATCH_SECONDS = 5
 """Between looks at an HSM of which nobody asks anything."""
 RETRY_SECONDS = 5
 """Between attempts to log in again, at most."""
+
+
+_SILENT_AT_START = (
+    f"The HSM has not answered for {START_SECONDS} seconds; where it is a smart card, and its "
+    f"service (pcscd) stands still, restart that (`systemctl restart pcscd`)."
+)
 
 
 class HsmAwayError(TokenError):
@@ -60,6 +68,8 @@ class HsmService:
         self._machine = states.machine()
         self._turn = asyncio.Lock()
         self._lost = asyncio.Event()
+        self._logging_in: asyncio.Task[str] | None = None
+        """The login that goes on; there is never a second one, which could try the PIN again."""
         self._told: str | None = None
         self.on_return: Callable[[], None] = lambda: None
         self.on_error: Callable[[str], None] = lambda _: None
@@ -82,17 +92,31 @@ class HsmService:
             raise HsmAwayError(f"The HSM is {self.state}; the log says why.")
 
     async def start(self) -> None:
-        """Log in for the first time; an HSM that is not there is waited for.
+        """Log in for the first time; an HSM that is not there, or is silent, is waited for.
 
         Raises CarnetError where waiting would not help: the PIN, the module, the choice,
         a Key Database older than the token knows.
         """
         try:
-            serial = await self._worker.call(self._login.log_in)
+            async with asyncio.timeout(START_SECONDS):
+                serial = await self._log_in()
+        except TimeoutError:
+            self._handle(states.StillAway(_SILENT_AT_START))
         except TokenAwayError as error:
             self._handle(states.StillAway(error.sentence))
         else:
             self._handle(states.LoggedIn(serial))
+
+    async def _log_in(self) -> str:
+        """Log in, or wait for the login that goes on; return the token's serial number."""
+        if self._logging_in is None:
+            self._logging_in = asyncio.create_task(self._worker.call(self._login.log_in))
+        task = self._logging_in
+        try:
+            return await asyncio.shield(task)
+        finally:
+            if task.done():
+                self._logging_in = None
 
     async def supervise(self) -> None:
         """Log in again whenever the HSM was lost, until the PIN is refused."""
@@ -122,7 +146,7 @@ class HsmService:
 
     async def _log_in_again(self) -> None:
         try:
-            serial = await self._worker.call(self._login.log_in)
+            serial = await self._log_in()
         except PinRefusedError as error:
             self.on_error("pin-refused")
             self._handle(states.PinRefused(error.sentence))

@@ -47,11 +47,17 @@ def look_once(
 ) -> None:
     """Do for a tunnel that nobody will watch over what watching it would do now.
 
-    Raises TokenError if its token was pulled and the configuration ends the tunnel then.
+    A token that cannot be looked at in time, as while the PC/SC service stands still, is
+    taken for gone. Raises TokenError if it is, and the configuration ends the tunnel then.
     """
-    from token_client.watch import Watch, lookout  # noqa: PLC0415 - seldom needed here
+    from carnet.worker import within  # noqa: PLC0415 - all of it seldom needed here
+    from token_client.watch import UNSEEN_SECONDS, Watch, lookout  # noqa: PLC0415
 
-    ending = Watch(driver, session, lookout(config, session), config, tell).look()
+    watch = Watch(driver, session, lookout(config, session), config, tell)
+    try:
+        ending = within(UNSEEN_SECONDS, watch.look)
+    except TimeoutError:
+        ending = watch.give_up_looking()
     if ending is not None:
         end_session(driver, SessionStore(memory_directory()), session.name)
         raise TokenError(ending.sentence)

@@ -125,8 +125,12 @@ class Watch:
 
     def _cannot_look(self) -> int | None:
         """Take a token that nobody can look at for gone; None if the tunnel stays all the same."""
-        ending = self._ending or self._is_gone(_UNSEEN)
+        ending = self._ending or self.give_up_looking()
         return None if ending is None else self._give_up(ending)
+
+    def give_up_looking(self) -> Ending | None:
+        """Take the token for gone, since nobody can look at it; return as look() does."""
+        return self._is_gone(_UNSEEN)
 
     def _follow(self, changes: Iterator[TunnelEvent]) -> None:
         for event in changes:

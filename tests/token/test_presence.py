@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from smartcard import scard
 
-from carnet.token import frozen, presence
+from carnet.token import presence
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
@@ -22,7 +21,6 @@ from lab.readers import OPENSC, READERS, Card, CardReaders
 from lab.waiting import wait_until
 from softhsm.configuration import CONFIGURATION_VARIABLE
 from softhsm.places import cannot_have
-from tests.provisioning.test_station import CONFIGURATION
 from tests.unit.test_watch import SESSION
 from token_client import watch
 from token_client.config import ClientConfig
@@ -159,156 +157,6 @@ def test_a_card_pulled_while_it_is_read_keeps_nobody_waiting(
     done = subprocess.run(listing, env=environment, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(json.loads(done.stdout)) <= 1
-
-
-IMPATIENT = """
-import sys
-from carnet.token import frozen
-frozen._PATIENCE_SECONDS, frozen._ANSWER_SECONDS = 0.2, 2.0
-"""
-COMMAND = """
-from token_client.cli import main
-sys.argv = ["carnet", *sys.argv[1:]]
-main()
-"""
-HOST_COMMAND = """
-from host_agent.cli import main
-sys.argv = ["carnet-host", *sys.argv[1:]]
-main()
-"""
-KEY_IN_USE = """
-from contextlib import contextmanager
-from types import SimpleNamespace
-from carnet.token.readers import look_at_readers
-from token_client import plugging
-@contextmanager
-def standing_still(*_):
-    yield look_at_readers()
-plugging.open_booklet = standing_still
-plug = object.__new__(plugging.Plug)
-plug._lookout = SimpleNamespace(look=lambda: plugging.Presence.HERE, reader=None, token="token")
-plug._config, plug.serial = None, "0123"
-plug._pulled = lambda serial: print("pulled", serial, flush=True)
-plug.use(None, print)
-"""
-WATCH = """
-from tests.unit.test_watch import SESSION, FakeDriver
-from token_client import watch
-from token_client.config import ClientConfig, OnRemoval
-on_removal = OnRemoval(sys.argv[1])
-def told(sentence):
-    print("told", sentence, flush=True)
-def give_up(ending):
-    print("ended", ending.sentence, flush=True)
-    return 3
-config, driver = ClientConfig(on_removal=on_removal), FakeDriver()
-ending = watch.Watch(driver, SESSION, watch.lookout(config, SESSION), config, told, give_up).run()
-"""
-
-
-def asking(pcscd: CardReaders, tmp_path: Path, program: str, *arguments: str) -> list[str]:
-    """Return what runs an impatient program in an environment of its own."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "XDG_RUNTIME_DIR": str(tmp_path),
-        "PCSCLITE_CSOCK_NAME": str(pcscd.socket),
-        "CARNET_PKCS11_MODULE": OPENSC,
-        "CARNET_PIN": "123456",
-    }
-    variables = [f"{name}={value}" for name, value in environment.items()]
-    return ["env", "-i", *variables, sys.executable, "-c", IMPATIENT + program, *arguments]
-
-
-@pytest.fixture
-def frozen_pcscd(pcscd: CardReaders) -> Iterator[CardReaders]:
-    pcscd.freeze()
-    yield pcscd
-    pcscd.thaw()
-
-
-def ended(argv: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.mark.parametrize("command", ["connect", "connect --wait", "tokens"])
-def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
-    frozen_pcscd: CardReaders, tmp_path: Path, command: str
-) -> None:
-    done = ended(asking(frozen_pcscd, tmp_path, COMMAND, *command.split()))
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == f"carnet: {frozen.FROZEN}\n"
-
-
-def test_a_command_of_the_host_ends_too(frozen_pcscd: CardReaders, tmp_path: Path) -> None:
-    path = tmp_path / "host.toml"
-    path.write_text(CONFIGURATION.replace('token = "hsm"', f'module = "{OPENSC}"'))
-    named = ("--config", str(path), "transport-key")
-    done = ended(asking(frozen_pcscd, tmp_path, HOST_COMMAND, *named))
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == f"carnet-host: {frozen.FROZEN}\n"
-
-
-def test_the_doctor_names_a_pcscd_that_stands_still(
-    frozen_pcscd: CardReaders, tmp_path: Path
-) -> None:
-    done = ended(asking(frozen_pcscd, tmp_path, COMMAND, "doctor", "--json"))
-    assert (done.returncode, done.stderr) == (4, "")
-    last = json.loads(done.stdout)[-1]
-    assert (last["good"], last["sentence"]) == (False, frozen.FROZEN)
-
-
-def test_a_key_in_use_does_not_wait_for_a_pcscd_that_stands_still(
-    frozen_pcscd: CardReaders, tmp_path: Path
-) -> None:
-    """The tunnels of its token are ended first, as if it were pulled."""
-    done = ended(asking(frozen_pcscd, tmp_path, KEY_IN_USE))
-    assert (done.returncode, done.stderr) == (4, f"carnet: {frozen.FROZEN}\n")
-    assert done.stdout == "pulled 0123\n"
-
-
-def test_a_tunnel_whose_token_nobody_can_look_at_is_ended(
-    frozen_pcscd: CardReaders, tmp_path: Path
-) -> None:
-    done = ended(asking(frozen_pcscd, tmp_path, WATCH, "end"))
-    assert done.returncode == 3, done.stderr
-    assert done.stdout.startswith("ended Token alice cannot be seen, since the smart-card service")
-
-
-def test_a_tunnel_that_stays_without_its_token_outlives_a_pcscd_that_stands_still(
-    pcscd: CardReaders, tmp_path: Path
-) -> None:
-    pcscd.freeze()
-    watching = subprocess.Popen(
-        asking(pcscd, tmp_path, WATCH, "keep"), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert watching.stdout is not None
-        assert "the tunnel to work stays, as configured" in watching.stdout.readline()
-        assert watching.poll() is None
-    finally:
-        pcscd.thaw()
-        watching.kill()
-        watching.communicate()
-
-
-def test_a_pcscd_that_answers_ends_no_command_that_takes_its_time(
-    pcscd: CardReaders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As at a PIN pad: the service is asked, and the command goes on."""
-    asked = threading.Event()
-    answers = frozen._answers
-
-    def answered() -> bool:
-        try:
-            return answers()
-        finally:
-            asked.set()
-
-    monkeypatch.setattr(frozen, "_PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(frozen, "_answers", answered)
-    monkeypatch.setattr(frozen, "_waits_for_token", lambda _: True)
-    with frozen.unless_frozen():
-        assert asked.wait(30)
 
 
 def test_without_pcscd_nobody_can_see(
