@@ -167,6 +167,7 @@ def test_a_card_in_service_is_lost_with_pcscd_and_comes_back_with_it(
         ),
         ("keep", "Token alice cannot be seen, {why}; the tunnel to work stays, as configured."),
     ],
+    ids=["end", "keep"],
 )
 def test_a_look_at_the_token_of_a_tunnel_that_nobody_watches_takes_an_end(
     frozen_pcscd: CardReaders, tmp_path: Path, on_removal: str, said: str
