@@ -72,7 +72,7 @@ class AdoptedKeys(OneTimeKeys):
         for key in signing_keys(self._session):
             pair = self._wanted.get(keys.key_id(key.public_key))
             if pair is not None and template.get(Attribute.ID, pair.key_id) == pair.key_id:
-                found[pair.key_id] = Halves([key.private], [key.public], pair)
+                found[pair.key_id] = Halves([key.private], [key.public], pair=pair)
         self._session.check()
         return found
 

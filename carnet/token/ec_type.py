@@ -61,9 +61,10 @@ class EcType(PairType):
 
     def read(self, public: Any) -> ec.EllipticCurvePublicKey:
         """Return the key in a public key object; raises ValueError if not on this curve."""
-        if public[Attribute.EC_PARAMS] != self.parameters:
+        told = public.get_attributes((Attribute.EC_PARAMS, Attribute.EC_POINT))
+        point = told.get(Attribute.EC_POINT)
+        if told.get(Attribute.EC_PARAMS) != self.parameters or point is None:
             raise ValueError(f"This key is not of {self.name}.")
-        point = public[Attribute.EC_POINT]
         # Some modules leave out the OCTET STRING that CKA_EC_POINT should be wrapped in.
         header = bytes((_OCTET_STRING, self.point_size))
         wrapped = len(point) > self.point_size

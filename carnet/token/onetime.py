@@ -32,6 +32,7 @@ _LABEL = re.compile(r"carnet \d{8}T\d{6}Z \d{4}")
 _LAST_NUMBER = 9999
 KEY_TYPES = (KeyType.EC, KeyType.RSA)
 """Of the objects that can be halves of a pair."""
+_NAMES = (Attribute.LABEL, Attribute.ID)
 
 
 def pair_label(minted: datetime, number: int) -> str:
@@ -92,6 +93,8 @@ class Halves:
 
     private: list[Any] = field(default_factory=list)
     public: list[Any] = field(default_factory=list)
+    label: str = ""
+    """The private one's."""
     pair: OneTimePair | None = None
 
 
@@ -187,7 +190,7 @@ class OneTimeKeys:
     def add(self, private: Any, public: Any) -> OneTimePair:
         """Take in a pair that was just stored through this session."""
         with translated():
-            halves = Halves([private], [public])
+            halves = Halves([private], [public], private[Attribute.LABEL])
             halves.pair = _pair(private[Attribute.ID], halves)
             if halves.pair is None:
                 raise TokenError("The token did not keep the key pair as it was stored; try again.")
@@ -211,9 +214,11 @@ class OneTimeKeys:
     def _search(self, template: dict[Attribute, Any]) -> dict[bytes, Halves]:
         found: dict[bytes, Halves] = defaultdict(Halves)
         with translated():
-            for key_id, private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
-                found[key_id].private.append(private)
-            for key_id, public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
+            for key_id, label, private in self._of_pairs(ObjectClass.PRIVATE_KEY, template):
+                halves = found[key_id]
+                halves.private.append(private)
+                halves.label = halves.label or label
+            for key_id, _, public in self._of_pairs(ObjectClass.PUBLIC_KEY, template):
                 found[key_id].public.append(public)
             for key_id, halves in found.items():
                 with unless_gone(*halves.private, *halves.public):
@@ -223,15 +228,19 @@ class OneTimeKeys:
 
     def _of_pairs(
         self, object_class: ObjectClass, template: dict[Attribute, Any]
-    ) -> list[tuple[bytes, Any]]:
-        """Return the halves of one-time pairs with their key ids."""
-        halves: list[tuple[bytes, Any]] = []
-        for key_type in KEY_TYPES:
-            wanted = {Attribute.KEY_TYPE: key_type, **template}
-            for half in self._session.find(object_class, wanted):
-                with unless_gone(half):
-                    if is_pair_label(half[Attribute.LABEL]):
-                        halves.append((half[Attribute.ID], half))
+    ) -> list[tuple[bytes, str, Any]]:
+        """Return the halves of one-time pairs with their key ids and labels.
+
+        With one search and one look at each: at every search, and at every look at an object,
+        SoftHSM2 reads files. A key that no pair can be of is no half of a whole one.
+        """
+        halves: list[tuple[bytes, str, Any]] = []
+        for half in self._session.find(object_class, template):
+            with unless_gone(half):
+                told = half.get_attributes(_NAMES)
+                label = told.get(Attribute.LABEL, "")
+                if is_pair_label(label):
+                    halves.append((told[Attribute.ID], label, half))
         return halves
 
 
@@ -268,7 +277,7 @@ def _pair(key_id: bytes, halves: Halves) -> OneTimePair | None:
         if read and keys.key_id(read[1]) == key_id and keys.is_whole(halves.private[0], read[0]):
             return OneTimePair(
                 key_id=key_id,
-                label=halves.private[0][Attribute.LABEL],
+                label=halves.label,
                 public_key=read[1],
                 key_type=read[0].name,
                 not_after=public[Attribute.END_DATE],
