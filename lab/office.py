@@ -102,7 +102,7 @@ class Office:
     def certify(self) -> None:
         """Make the officer's key, and the certificates of the Host-Target link."""
         officer, known = self.world.officer, {"passphrase": self.secrets.passphrase}
-        self.command(officer, "carnet-provision", "init", given=known)
+        self.make_officer()
         for role, name, machine in (
             ("host", "office", self.world.host),
             ("target", "work", self.world.target),
@@ -113,6 +113,11 @@ class Office:
                 given=known,
             )  # fmt: skip
             shutil.copytree(out, machine.directory / "etc")
+
+    def make_officer(self) -> None:
+        """Make the officer's key and certificate."""
+        known = {"passphrase": self.secrets.passphrase}
+        self.command(self.world.officer, "carnet-provision", "init", given=known)
 
     def configure(self) -> None:
         """Write the configuration files of Host and Target, and fetch the transport key."""

@@ -18,7 +18,7 @@ class TwoHsms(Fleet):
 
     def __init__(self, directory, place, authority, gateway):
         self.workplace = Workplace(directory / "station")
-        self.workplace.init()
+        self.workplace.make_officer()
         self.workplace.token_init()
         self.homes = [tokens.Home(directory / name) for name in ("hsm-a", "hsm-b")]
         super().__init__(directory, place, authority, SimpleNamespace(configuration=""), gateway)

@@ -25,10 +25,10 @@ from host_agent.keydb import KeyDatabase
 from lab.errors import LabError
 from lab.waiting import wait_until
 from provisioning.authority import Role, agent_certificate
-from provisioning.officer import create_officer
 from tests.commands import run, start
 from tests.host.batches import label, sealing_key, split_batch
 from tests.host.real_host import PIN, SO_PIN, new_module, read_all
+from tests.officers import make_officer
 from tests.target.conftest import free_port
 
 PASSPHRASE = "staple battery horse correct"
@@ -67,9 +67,7 @@ class Interface:
 
     def __init__(self, directory, place, database, monkeypatch):
         self.directory, self.place = directory, place
-        self.officer = create_officer(
-            directory / "officer", PASSPHRASE, "officer", timedelta(days=9)
-        )
+        self.officer = make_officer(directory / "officer", PASSPHRASE)
         for role, name in ((Role.HOST, "host"), (Role.INTERFACE, "interface")):
             self.certify(role, name, "office")
         self.module = new_module(directory, monkeypatch)

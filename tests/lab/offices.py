@@ -25,6 +25,13 @@ class AtWork(Office):
     host_agent: Process
     target_agent: Process
 
+    def make_officer(self) -> None:
+        """Without the command: see make_officer()."""
+        from tests.officers import make_officer  # noqa: PLC0415  long to load, in a guest above all
+
+        home = self.world.officer.directory
+        make_officer(home / ".local" / "share" / "carnet" / "officer", self.secrets.passphrase)
+
     def start(self) -> None:
         self.client_charon.start()
         self.target_charon.start()
