@@ -18,9 +18,11 @@ def answer(query: bytes, address: str) -> bytes:
 
 
 def serve(here: str, address: str) -> None:
-    """Serve until killed."""
+    """Serve until killed; says `listening` when queries reach it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((here, 53))
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
         while True:
             query, who = server.recvfrom(512)
             server.sendto(answer(query, address), who)

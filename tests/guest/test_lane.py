@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.outside
 
+BOOTED = 240
+"""Seconds in which a guest has booted, also where others do so at the same time."""
+
 MAKER = """
 import sys
 from pathlib import Path
@@ -29,7 +32,7 @@ sys.stdin.read()
 
 def test_a_command_that_fails_is_a_failure_with_its_output():
     with Guest(["sh", "-c", "echo the reason; exit 3"], ROOT) as guest:
-        assert guest.wait(60) == 3
+        assert guest.wait(BOOTED) == 3
         assert guest.said() == "the reason"
         directory = guest.directory
     assert not directory.exists()
@@ -51,12 +54,12 @@ def test_a_guest_that_ends_without_a_result_is_a_failure(end):
         Guest(end, ROOT) as guest,
         pytest.raises(LabError, match="ended before its command did"),
     ):
-        guest.wait(60)
+        guest.wait(BOOTED)
 
 
 def test_a_guest_that_takes_too_long_is_ended():
     with Guest(["sleep", "1000"], ROOT) as guest:
-        wait_until((guest.directory / "started").exists, "the guest's command", 60)
+        wait_until((guest.directory / "started").exists, "the guest's command", BOOTED)
         with pytest.raises(LabError, match="still waiting for the guest kernel"):
             guest.wait(0.1)
         handle = os.pidfd_open(guest.pid)
@@ -74,7 +77,7 @@ def test_a_maker_that_is_killed_leaves_no_guest_behind():
     ) as maker:
         directory, pid = maker.stdout.readline().split()
         handle = os.pidfd_open(int(pid))
-        wait_until((Path(directory) / "started").exists, "the guest's command", 60)
+        wait_until((Path(directory) / "started").exists, "the guest's command", BOOTED)
         maker.send_signal(signal.SIGKILL)
     assert select.select([handle], [], [], 10)[0], "the guest kernel lives on"
     os.close(handle)

@@ -41,7 +41,7 @@ def office(lane):
     named = {"dns = []": f'dns = ["{SERVER_ADDRESS}"]'}
     with office_at_work(lane, pairs=3, watched=False, at_target=named) as made:
         server = [sys.executable, name_server.__file__, SERVER_ADDRESS, ANSWER]
-        made.world.server.start(server, log="dns.log")
+        made.world.server.start(server, log="dns.log").wait_for_line("listening")
         made.resolved = Resolved(made.world.client)
         made.resolved.start()
         made.world.client.run(["sh", "-ec", TOLD])
