@@ -64,11 +64,20 @@ class Agent:
         self, config: TargetConfig, driver: Driver, engine: Engine, gate: Gate | None = None
     ) -> None:
         self.records = Records(engine)
+        self._watched = asyncio.Event()
         open_records = self.records.live()
         taken = [each.virtual_address for each in open_records if each.virtual_address]
         pools = AddressPools(config.tunnels.pools, taken)
         self._parts = Parts(
-            config, driver, Members(engine), self.records, pools, gate, self._later, self._feed_at
+            config,
+            driver,
+            Members(engine),
+            self.records,
+            pools,
+            gate,
+            self._later,
+            self._feed_at,
+            self._watched,
         )
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
@@ -230,12 +239,14 @@ class Agent:
         """Have what is live compared with what the IKE daemon has."""
         self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
         self._daemon_seen = True
+        self._watched.set()
         self._differs.set()
 
     def daemon_silent(self, sentence: str) -> None:
         """Say so; requests are deferred until it answers."""
         log.warning("ike-daemon-silent", reason=sentence)
         self.metrics.count_daemon_error()
+        self._watched.clear()
         self._daemon_seen = True
         self._looked.set()
 
@@ -243,6 +254,7 @@ class Agent:
         """Remember what was prepared: the pre-shared keys went with the daemon."""
         log.warning("ike-daemon-gone")
         self.metrics.count_daemon_error()
+        self._watched.clear()
         self._stranded |= self._in_state(State.PREPARED)
 
     def happened(self, event: TunnelEvent) -> None:
@@ -268,6 +280,7 @@ class Agent:
         try:
             await self._watcher.watch()
         finally:
+            self._watched.clear()
             self._looked.set()
 
     async def _keep_compared(self) -> None:

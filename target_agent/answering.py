@@ -32,6 +32,10 @@ from target_agent.tunneling import tunneling_info
 
 log = structlog.get_logger()
 
+WATCHED_SECONDS = 3.0
+"""For which a daemon that answers may not be watched yet: some attempts at it."""
+
+_UNWATCHED = "What happens in the IKE daemon cannot be heard yet; try again."
 _USED_BEFORE = (
     "This key pair was used before{}; take another, and tell the operator of Host, whose Key "
     "Database may have been put back."
@@ -155,7 +159,13 @@ class Answering:
         )
 
     async def install(self, action: do.InstallTunnel[Terms]) -> Event:
-        """Step 5: a fresh session key, and this side of the tunnel in the IKE daemon."""
+        """Step 5: a fresh session key, and this side of the tunnel in the IKE daemon.
+
+        Not while nobody hears what happens there: a tunnel that came up and went meanwhile
+        would be taken for one that is waited for.
+        """
+        if not await self._is_watched():
+            return step.NotInstalled(_UNWATCHED)
         parts, address = self._parts, None
         if action.terms.mode is Mode.TUNNEL:
             address = parts.pools.take_for(action.terms.networks)
@@ -176,6 +186,14 @@ class Answering:
             return step.NotInstalled(error.sentence)
         crash.reach("target.installed")
         return step.TunnelInstalled(self.grant)
+
+    async def _is_watched(self) -> bool:
+        """Wait a moment for it: the IKE daemon may have started just now."""
+        try:
+            async with asyncio.timeout(WATCHED_SECONDS):
+                return await self._parts.watched.wait()
+        except TimeoutError:
+            return False
 
     def _give_to_daemon(self, request: Request, info: TunnelingInfo, lifetime: int) -> TunnelGrant:
         """Make the secrets and hand them over; nothing here keeps them."""

@@ -34,5 +34,7 @@ class Parts:
     """None: no tunnels without IPsec."""
     later: Later
     feed_at: FeedAt
+    watched: asyncio.Event
+    """Set while it is heard what happens in the IKE daemon."""
     metrics: TargetMetrics = field(default_factory=TargetMetrics)
     reach: Reach = field(default_factory=Reach)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from carnet.audit import read
 from carnet.audit.chain import follow
 from carnet.database import transaction
+from carnet.errors import IPsecError
 from carnet.tunnel import tunnel_name
 from carnet.wire import cbor
 from carnet.wire.control import TunnelGrant, TunnelRefusal
@@ -243,6 +244,32 @@ def test_a_daemon_that_is_down_defers_and_nothing_is_recorded(with_agent, driver
     assert deferred.deferred
     assert recorded == []
     assert isinstance(granted.answer, TunnelGrant)
+
+
+def test_nothing_is_prepared_while_nobody_hears_what_the_daemon_does(
+    with_agent, driver, ask, monkeypatch
+):
+    """As in the second after it has started: the tunnel could come up and go unheard."""
+
+    def unheard():
+        raise IPsecError("It does not let itself be watched; try again.")
+
+    async def body(agent):
+        statement = ask()
+        with monkeypatch.context() as patch:
+            patch.setattr(driver, "watch", unheard)
+            driver.close()
+            await until(lambda: not agent._parts.watched.is_set(), "the end of the watch")
+            with monkeypatch.context() as impatient:
+                impatient.setattr("target_agent.answering.WATCHED_SECONDS", 0.05)
+                deferred = await agent.answer(statement, "office")
+            assert (bool(deferred.deferred), driver.installs) == (True, [])
+            waiting = asyncio.create_task(agent.answer(statement, "office"))
+            await asyncio.sleep(0)
+        return await waiting
+
+    assert isinstance(with_agent(body).answer, TunnelGrant)
+    assert len(driver.installs) == 1
 
 
 def test_a_daemon_that_fails_at_the_install_gives_the_address_back(with_agent, driver, ask, config):
