@@ -45,6 +45,7 @@ FOREIGN = (
     *("limits.strategies", "msgspec.json", "msgspec.toml", "platformdirs"),
     *("pkcs11._pkcs11", "pkcs11.attributes", "pkcs11.util.ec"),
     *("psycopg", "rich.console", "rich.progress", "rich.table", "smartcard.scard"),
+    *("cryptography.hazmat.backends.openssl.backend", "_strptime"),
     *("sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite"),
     *("structlog", "tenacity", "tomlkit", "vici"),
 )

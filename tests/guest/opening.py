@@ -20,21 +20,13 @@ from tests.guest.offices import OpenOffice
 from tests.guest.traffic import serving
 
 LOADED = (
-    *(
-        "token_client.agent",
-        "token_client.booklet",
-        "token_client.connect",
-        "token_client.preflight",
-    ),
-    *(
-        "token_client.cli",
-        "token_client.opening",
-        "token_client.options",
-        "token_client.status",
-        "token_client.steps",
-    ),
-    *("target_agent.cli", "target_agent.service", "target_agent.server"),
-    *("carnet.pin", "carnet.ipsec.strongswan", "sqlalchemy.dialects.sqlite.pysqlite"),
+    *("token_client.agent", "token_client.background", "token_client.booklet"),
+    *("token_client.cli", "token_client.connect", "token_client.entry", "token_client.opening"),
+    *("token_client.options", "token_client.preflight", "token_client.status"),
+    *("token_client.steps", "target_agent.cli", "target_agent.entry", "target_agent.server"),
+    *("target_agent.service", "carnet.pin", "carnet.ipsec.strongswan", "smartcard.System"),
+    *("sqlalchemy.dialects.sqlite.pysqlite", "cryptography.hazmat.backends.openssl.backend"),
+    *("_strptime", "pkgutil"),
 )
 """What the commands load, ours too: for the guest that is long. No more than they load, for
 it copies slowly."""
