@@ -13,7 +13,7 @@ BOOTS = (
 )
 """Files by name, in their order."""
 
-EARLY = ("tests/unit/test_vectors.py",)
+EARLY = ("tests/token/test_stress.py", "tests/unit/test_vectors.py")
 """Long files that would come last by their names: one worker alone would be at them in the end."""
 
 _FOLDER = "tests/guest/"
