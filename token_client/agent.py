@@ -255,7 +255,10 @@ class Exchange:
     def _use_name_servers(self, servers: tuple[str, ...]) -> None:
         if not servers or not self._means.life.dns:
             return
-        trouble = inside().use_servers(self._name, servers)
+        try:
+            trouble = inside().use_servers(self._name, servers)
+        except IPsecError as error:
+            trouble = error.sentence.rstrip(".")
         if trouble is not None:
             self._means.steps.note(f"the tunnel's name servers are not used ({trouble})")
 

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from carnet import crash
+from carnet.errors import IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.ipsec.inside import inside
@@ -63,12 +64,24 @@ def end_session(driver: Driver, sessions: SessionStore, name: str) -> None:
 def release(sessions: SessionStore, name: str) -> None:
     """Restore name servers, lift a session's block and forget it, its tunnel being gone.
 
-    Raises IPsecError.
+    Raises IPsecError; the session is then known as ever, for another try.
     """
-    inside().restore_servers(name)
-    block.lift(name)
+    try:
+        _restore_servers(name)
+        block.lift(name)
+    except IPsecError as error:
+        raise IPsecError(
+            f"{error.sentence.rstrip('.')}: the tunnel is down, and what goes with it, such as"
+            f" its block against packets in clear, stays until `carnet disconnect` ends it."
+        ) from error
     crash.reach("client.released")
     sessions.drop(name)
+
+
+def _restore_servers(name: str) -> None:
+    inside().restore_servers(name)
+    if inside().whose_servers() == name:
+        raise IPsecError("The tunnel's name servers cannot be taken away now")
 
 
 def _numbers(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -28,8 +28,11 @@ def stay(
     sessions = SessionStore(memory_directory())
 
     def give_up(ending: Ending) -> int:
-        with suppress(IPsecError):
+        try:
             end_session(driver, sessions, session.name)
+        except IPsecError as error:
+            tell(f"carnet: {error.sentence}")
+            return error.exit_status
         tell(f"carnet: {ending.sentence}")
         return (TokenError if ending.pulled else IPsecError).exit_status
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
-from carnet.errors import CarnetError, UsageError
+from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.closing import release
 from token_client.config import ClientConfig, OnRemoval
@@ -29,6 +29,7 @@ from token_client.sessions import Session, SessionStore
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
 _IN_A_ROW_SECONDS = 60.0
+_PAUSE_SECONDS = 1.0
 
 
 def supervise(
@@ -63,13 +64,20 @@ def _supervise(
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
         if len(crashes) >= _CRASHES:
             if config.on_removal is not OnRemoval.KEEP:
-                _end(driver, session, "What watched over its token failed again and again.")
+                _give_up(driver, session)
             return
 
 
 def _forked(work: Callable[[], None]) -> int:
-    """Have another process do it; return its exit status, negative if a signal ended it."""
-    child = os.fork()
+    """Have another process do it; return its exit status, negative if a signal ended it.
+
+    Where the machine starts none, that is one that failed, a while later.
+    """
+    try:
+        child = os.fork()
+    except OSError:
+        time.sleep(_PAUSE_SECONDS)
+        return CarnetError.exit_status
     if child == 0:
         _be_worker(work)
     try:
@@ -115,12 +123,26 @@ def work(
 
     def end(ending: Ending) -> int:
         if _is_recorded(session):  # else `carnet disconnect`: she knows
-            say(ending.sentence)
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence)
+            say(ending.sentence)
         return 0
 
     end(Watch(driver, session, lookout(config, session), config, say, end).run())
+
+
+def _give_up(driver: Driver, session: Session) -> None:
+    """End what nobody watches over; where that fails, say so. Raises IPsecError."""
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+
+    try:
+        _end(driver, session, "What watched over its token failed again and again.")
+    except IPsecError as error:
+        announce(
+            f"Nobody watches over the tunnel to {session.target} any more, and it could not be "
+            f"ended whole: {error.sentence}"
+        )
+        raise
 
 
 def _end(driver: Driver, session: Session, why: str) -> None:

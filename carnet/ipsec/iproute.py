@@ -1,20 +1,18 @@
 """iproute2: what the drivers have it do, and ask it."""
 
 import json
-import subprocess
 
 from carnet.errors import IPsecError
+from carnet.ipsec import programs
 
 
-def ip(*arguments: str, said: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run `ip` with these arguments and this input; raises IPsecError where it is missing.
+def ip(*arguments: str, said: str = "") -> programs.Done:
+    """Run `ip` with these arguments and this input; raises IPsecError where that is impossible.
 
     It may fail: the caller looks.
     """
     try:
-        return subprocess.run(
-            ["ip", *arguments], input=said, capture_output=True, text=True, check=False
-        )
+        return programs.run(["ip", *arguments], said)
     except FileNotFoundError as error:
         raise IPsecError("The program ip is missing; install the package iproute2.") from error
 

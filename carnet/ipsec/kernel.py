@@ -1,8 +1,9 @@
 """What the kernel of this machine can carry, by asking it."""
 
 import re
-import subprocess
 from collections.abc import Sequence
+
+from carnet.ipsec import programs
 
 _NAMESPACES = (
     ("unshare", "--user", "--map-root-user", "--net"),
@@ -53,17 +54,11 @@ def _takes(protocol: str) -> bool:
 def _taken_in(namespace: Sequence[str], protocols: Sequence[str]) -> list[str]:
     """Return the protocols of the SAs that the kernel takes in such a namespace, if it takes all.
 
-    None where that cannot be found out.
+    None where that cannot be found out. Raises IPsecError.
     """
     lines = [_ADD.format(each, _TRANSFORMS[each]) for each in protocols]
     try:
-        probe = subprocess.run(
-            [*namespace, "ip", "-batch", "-"],
-            input="".join([*lines, _LIST]),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        probe = programs.run([*namespace, "ip", "-batch", "-"], "".join([*lines, _LIST]))
     except FileNotFoundError:
         return []
     return _TAKEN.findall(probe.stdout)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from carnet.errors import IPsecError
 from carnet.files import write_private
+from carnet.ipsec import programs
 
 LIBEXEC = Path("/usr/libexec/ipsec")
 DEFAULT_SOCKET = Path("/run/pluto/pluto.ctl")
@@ -151,6 +152,8 @@ class Tools:
             ) from error
         except PermissionError as error:
             raise IPsecError(_ROOT_ONLY) from error
+        except OSError as error:
+            raise programs.cannot_start(program, error) from error
         except subprocess.TimeoutExpired as error:
             raise IPsecError(
                 f"The Libreswan daemon takes over {seconds:g} seconds to answer; see its log."

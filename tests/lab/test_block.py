@@ -116,6 +116,47 @@ def test_the_end_of_the_session_lifts_the_block(office):
     assert found[0] > 0
 
 
+NO_PROGRAMS = """
+import errno, os, subprocess
+
+def refuse(*_):
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+subprocess._fork_exec = os.fork = refuse
+"""
+DISCONNECT = """
+from token_client import config, status
+from token_client.closing import end_session
+from token_client.cli import _driver
+from token_client.memory import memory_directory
+from token_client.sessions import SessionStore
+from carnet.errors import IPsecError
+
+driver, sessions = _driver(config.load()), SessionStore(memory_directory())
+(session,) = sessions.all()
+try:
+    end_session(driver, sessions, session.name)
+except IPsecError as error:
+    print(error.sentence)
+"""
+
+
+def test_where_no_program_can_be_started_nothing_is_said_to_be_gone_that_stays(office):
+    connect(office)
+    run_main = "from token_client.entry import main; main()"
+    client = office.world.client
+    done = client.run(["python", "-c", NO_PROGRAMS + run_main, "disconnect"], check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "cannot start nft now (Resource temporarily unavailable)" in done.stderr
+    assert [(each["up"], each["closed"]) for each in status(office)] == [(True, True)]
+    # As the agent and `carnet connect --foreground` end it, the tunnel is down at once.
+    done = client.run(["python", "-c", NO_PROGRAMS + DISCONNECT])
+    assert "stays until `carnet disconnect` ends it" in done.stdout
+    assert [(each["up"], each["closed"]) for each in status(office)] == [(False, True)]
+    assert office.carnet("disconnect").returncode == 0
+    assert status(office) == []
+
+
 def test_release_lifts_it_also_without_a_daemon(office):
     connect(office)
     with charon_killed(office), clear_packets(office) as found:

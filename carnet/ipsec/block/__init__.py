@@ -62,7 +62,7 @@ def lift(name: str) -> None:
 
 
 def names() -> frozenset[str]:
-    """Return the tunnels that have a block on this machine."""
+    """Return the tunnels that have a block on this machine. Raises IPsecError."""
     found = _working()
     return found.names() if found is not None else frozenset()
 

@@ -1,15 +1,15 @@
 """Running a packet filter's own program."""
 
-import subprocess
 from collections.abc import Sequence
 
 from carnet.errors import IPsecError
+from carnet.ipsec import programs
 
 
 def answers(argv: Sequence[str], rules: str = "") -> str | None:
-    """Return what a program prints; None if it is missing or fails."""
+    """Return what a program prints; None if it is missing or fails. Raises IPsecError."""
     try:
-        done = subprocess.run(argv, input=rules, capture_output=True, text=True, check=False)
+        done = programs.run(argv, rules)
     except OSError:
         return None
     return None if done.returncode else done.stdout
@@ -18,7 +18,7 @@ def answers(argv: Sequence[str], rules: str = "") -> str | None:
 def tell(argv: Sequence[str], rules: str = "") -> None:
     """Give a program its rules; raises IPsecError if it does not take them all."""
     try:
-        done = subprocess.run(argv, input=rules, capture_output=True, text=True, check=False)
+        done = programs.run(argv, rules)
     except OSError as error:
         raise IPsecError(
             f"The program {argv[0]} cannot be run ({error.strerror}); install it."

@@ -16,7 +16,10 @@ class Inside(Protocol):
         """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
-        """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""
+        """Have names looked up at a tunnel's servers; return why that cannot be had, if so.
+
+        Raises IPsecError.
+        """
 
     def follow_servers(self, name: str) -> None:
         """Have a tunnel's servers go with it to another interface, if they are used at all."""
@@ -25,7 +28,10 @@ class Inside(Protocol):
         """Return the tunnel whose servers are used; None where there is none."""
 
     def restore_servers(self, name: str) -> bool:
-        """Put back what there was before that tunnel's; tell whether there was anything to."""
+        """Put back what there was before that tunnel's; tell whether there was anything to.
+
+        Raises IPsecError where nothing can be tried.
+        """
 
 
 class NameServers(Protocol):

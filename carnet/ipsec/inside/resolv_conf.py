@@ -6,10 +6,11 @@ a crash as well, and a machine that is started anew has no trace of it.
 """
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from carnet.ipsec import programs
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -55,9 +56,9 @@ class ResolvConf:
 
 
 def run(*command: str) -> str | None:
-    """Run a command; return what it says where it fails."""
+    """Run a command; return what it says where it fails. Raises IPsecError."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = programs.run(command)
     except OSError as error:
         return f"{command[0]}: {error.strerror}"
     return done.stderr.strip() or f"{command[0]} fails" if done.returncode else None

@@ -7,7 +7,6 @@ wants of it, and not what NetworkManager has once told it.
 """
 
 import json
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from carnet.files import write_private
+from carnet.ipsec import programs
 from carnet.ipsec.inside.resolv_conf import RESOLV_CONF, run
 from carnet.ipsec.iproute import ip
 
@@ -114,8 +114,7 @@ def _link(interface: str) -> _Link | None:
 def _said(what: str, interface: str) -> tuple[str, ...] | None:
     """Return the words after "Link 2 (eth0):"."""
     with suppress(OSError):
-        asked = ["resolvectl", what, interface]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        done = programs.run(["resolvectl", what, interface])
         if not done.returncode:
             return tuple(done.stdout.partition("):")[2].split())
     return None

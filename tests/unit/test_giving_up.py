@@ -1,0 +1,69 @@
+"""What the background agent does, and says, where it cannot do what it should."""
+
+import errno
+import os
+
+import pytest
+
+from carnet.errors import IPsecError
+from tests.unit.test_sessions import a_session
+from token_client import announce, supervising, watch
+from token_client.config import ClientConfig
+from token_client.watch import Ending
+
+PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
+NOT_NOW = "This machine cannot start nft now."
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is announced; the session is one that this machine knows of."""
+    heard = []
+    monkeypatch.setattr(announce, "announce", heard.append)
+    monkeypatch.setattr(supervising, "_is_recorded", lambda _: True)
+    return heard
+
+
+def refuse(*_):
+    raise IPsecError(NOT_NOW)
+
+
+class AtOnce:
+    """A watch over a token that was pulled."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def run(self):
+        return PULLED
+
+
+def test_a_tunnel_that_cannot_be_ended_is_not_said_to_be(said, monkeypatch):
+    monkeypatch.setattr(supervising, "_end", refuse)
+    monkeypatch.setattr(watch, "Watch", AtOnce)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    with pytest.raises(IPsecError, match=NOT_NOW):
+        supervising.work(None, a_session(), ClientConfig(), said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, ends):
+    def no_fork():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    ended = []
+    monkeypatch.setattr(os, "fork", no_fork)
+    monkeypatch.setattr(supervising, "_PAUSE_SECONDS", 0)
+    end = (lambda *asked: ended.append(asked)) if ends else refuse
+    monkeypatch.setattr(supervising, "_end", end)
+    if ends:
+        supervising._supervise(lambda: None, None, a_session(), ClientConfig())
+        assert [why for *_, why in ended] == ["What watched over its token failed again and again."]
+        assert said == []
+    else:
+        with pytest.raises(IPsecError):
+            supervising._supervise(lambda: None, None, a_session(), ClientConfig())
+        (sentence,) = said
+        assert "could not be ended whole" in sentence
+        assert NOT_NOW in sentence
