@@ -95,7 +95,7 @@ class _Survey:
         self._ways_out: list[str] = []
         self._signing: list[str] = []
         self._oaep: dict[str, list[str]] = {}
-        self._kept: list[str] = []
+        self._kept: dict[str, tuple[Any, Any]] = {}
 
     def try_keys(self, session: TokenSession) -> None:
         self._session = session
@@ -139,9 +139,8 @@ class _Survey:
         return type_.generate(self._session, type_.use, public, private)
 
     def _makes(self, type_: PairType) -> str:
-        for half in self._made(type_, stored=True):
-            keys.destroy(half)
-        self._kept.append(type_.name)
+        """Make one, which is there for what follows, up to its last use: RSA takes long to make."""
+        self._kept[type_.name] = self._made(type_, stored=True)
         return ""
 
     def _makes_for_session(self, type_: PairType) -> str:
@@ -152,7 +151,7 @@ class _Survey:
     def _keys_of(self, type_: PairType) -> list[tuple[Any, Any]]:
         """Return pairs of a type: one made for this, or those that are on the token anyway."""
         if type_.name in self._kept:
-            return [self._made(type_, stored=True)]
+            return [self._kept[type_.name]]
         found = []
         for private in self._session.find(
             ObjectClass.PRIVATE_KEY, {Attribute.KEY_TYPE: type_.key_type}
@@ -172,11 +171,8 @@ class _Survey:
                 works += bool(use(public, private))
         if not works:
             return None
-        for public, private in pairs:
+        for _, private in pairs:
             self._ways_out += ways_out_of(self._session, private)
-            if type_.name in self._kept:
-                keys.destroy(private)
-                keys.destroy(public)
         return "" if works == len(pairs) else f" with {works} of {len(pairs)} keys"
 
     def _signs(self, type_: PairType) -> str | None:
