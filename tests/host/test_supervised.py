@@ -16,7 +16,7 @@ from tests.host.real_host import http, read_all, status_of
 from tests.host.test_observers import next_request
 from tests.notified import manager
 
-CONFINED = sys.executable, "-m", "tests.confined", "none"
+CONFINED = sys.executable, "-m", "tests.confined", "carnet-host"
 
 
 @pytest.fixture(scope="module")

@@ -106,15 +106,9 @@ def test_she_has_the_tunnel_s_name_servers_and_mtu(office):
 
 AS_ITS_UNIT = (
     *("unshare", "--mount", "--propagation=slave", "setpriv", f"--regid={GROUP}"),
-    *(
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all,+net_admin",
-        "--no-new-privs",
-        "--",
-    ),
+    *("--clear-groups", "--", "python", "-m", "tests.confined", "carnet-helper"),
 )
-"""With its group, its one capability, and mounts of its own."""
+"""With its group, its one capability, its system calls, and mounts of its own."""
 
 
 @pytest.mark.parametrize(

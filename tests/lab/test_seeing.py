@@ -265,9 +265,9 @@ def test_target_tells_a_service_manager_and_reads_its_configuration_again(office
     assert office.carnet("connect").returncode == 0
     office.target_agent.stop()
     with manager(tmp_path) as heard:
-        confined = ["python", "-m", "tests.confined", "net_admin", *office._target_argv(), "serve"]
+        confined = ["python", "-m", "tests.confined", "carnet-target"]
         office.target_agent = office.world.target.start(
-            confined,
+            [*confined, *office._target_argv(), "serve"],
             log="carnet-target.log",
             extra={**heard.environment, "WATCHDOG_USEC": "200000"},
         )

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_who_asks_the_kernel_what_it_carries_may_have_the_namespaces_for_it(unit
     allowed = [line for line in unit.read_text().splitlines() if "RestrictNamespaces" in line][-1]
     probes = unit.stem != "carnet-host"
     assert (allowed == "RestrictNamespaces=user net") is probes
+
+
+def test_a_root_with_the_helper_s_capability_and_calls_may_try_in_namespaces():
+    """By capset(2), which the other units' filters refuse: so it is known that they bite."""
+    probe = ["unshare", "--user", "--keep-caps", "--net", "ip", "link", "set", "lo", "up"]
+    done = {
+        agent: subprocess.run(
+            [sys.executable, "-m", "tests.confined", agent, *probe],
+            capture_output=True, text=True, check=False,
+        )
+        for agent in ("carnet-helper", "carnet-target")
+    }  # fmt: skip
+    assert (done["carnet-helper"].returncode, done["carnet-helper"].stderr) == (0, "")
+    assert "capset failed: Operation not permitted" in done["carnet-target"].stderr
 
 
 def test_systemd_finds_nothing_wrong(unit):
