@@ -13,8 +13,14 @@ BOOTS = (
 )
 """Files by name, in their order."""
 
-EARLY = ("tests/token/test_stress.py", "tests/unit/test_vectors.py")
-"""Long files that would come last by their names: one worker alone would be at them in the end."""
+EARLY = (
+    *("tests/token/test_stress.py", "tests/token/test_presence.py"),
+    *("tests/unit/test_vectors.py", "tests/unit/test_host_sender.py"),
+)
+"""Long files that would come last by their names: one worker alone would be at them in the end.
+
+Those that mostly wait do so while guests have the processors.
+"""
 
 _FOLDER = "tests/guest/"
 _PLACES = {
