@@ -29,6 +29,7 @@ _taken: dict[str, str] = {}
 """What was in them when the command began."""
 _DESCRIPTOR = click.IntRange(0, 2**31 - 1)
 _MAX_SECRET = 1024
+_OUTPUTS = (1, 2)
 _NOBODYS_TERMINAL = 250
 """Columns where no terminal says how many it has."""
 
@@ -251,6 +252,10 @@ def read_secret(
 
 
 def _read_descriptor(fd: int, what: str) -> bytes:
+    if fd in _OUTPUTS:
+        raise UsageError(
+            f"File descriptor {fd} is this command's own output; give {what} by another, such as 3."
+        )
     try:
         with os.fdopen(fd, "rb") as file:
             line = file.readline(_MAX_SECRET + 1)

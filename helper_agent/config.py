@@ -2,14 +2,30 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from msgspec import Meta
 
 from carnet.config import NotEmpty, Section, load_config
 
 DEFAULT_PATH = Path("/etc/carnet/helper.toml")
-_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+
+
+class Network(str):
+    """A network in CIDR notation."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_setting(cls, text: str, _: Path) -> Self:
+        """Read it. Raises ValueError for one that is none."""
+        ip_network(text)
+        return cls(text)
+
+
+_PRIVATE = tuple(
+    map(Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
+)
 """Networks that are nobody's on the Internet (RFC 1918, RFC 6598, RFC 4193)."""
 
 
@@ -25,19 +41,14 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     """Which IPsec implementation this machine has."""
     vici: Path | None = None
     """strongSwan's VICI socket."""
-    networks: tuple[str, ...] = _PRIVATE
+    networks: tuple[Network, ...] = _PRIVATE
     """Networks that tunnels of ordinary users may lead to, or to parts of them: what leads
     into one user's tunnel is led there for all users of this machine."""
-    targets: tuple[str, ...] = ("0.0.0.0/0", "::/0")
+    targets: tuple[Network, ...] = (Network("0.0.0.0/0"), Network("::/0"))
     """Networks that Targets may be in."""
     name_servers: bool = False
     """Whether the name servers of an ordinary user's tunnel are used, by all of this machine."""
     tunnels_per_user: Annotated[int, Meta(ge=1, le=64)] = 4
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a network that is none."""
-        for network in (*self.networks, *self.targets):
-            ip_network(network)
 
 
 def load(path: Path) -> HelperConfig:

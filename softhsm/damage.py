@@ -13,6 +13,8 @@ from softhsm.places import directories_of
 
 ABOUT_THE_TOKEN = "token.object"  # noqa: S105  a file's name
 _NUMBER = 8
+_SERIAL_NUMBER = 0x8000534A
+"""CKA_OS_TOKENSERIAL (SoftHSMv2, src/lib/object_store/OSAttributes.h)."""
 _VALUE_SIZES: dict[int, Callable[[int], int]] = {
     1: lambda _: 1,  # boolean
     2: lambda _: _NUMBER,  # unsigned long
@@ -51,6 +53,17 @@ def ends_the_process(data: bytes) -> bool:
     bytes as a value is said to have, it calls exit(5).
     """
     return _end(data) >= _BEYOND_MEMORY
+
+
+def serial_in(data: bytes) -> bytes:
+    """Return the serial number in the content of a token's own file; nothing where it has none."""
+    at = _NUMBER
+    while at < len(data):
+        value, end = at + 2 * _NUMBER, _after_attribute(data, at)
+        if _number(data, at) == _SERIAL_NUMBER:
+            return data[value + _NUMBER : end]
+        at = end
+    return b""
 
 
 def _end(data: bytes) -> int:

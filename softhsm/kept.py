@@ -16,7 +16,7 @@ import click
 
 from carnet.errors import TokenError
 from carnet.files import write_private
-from softhsm.damage import ABOUT_THE_TOKEN, ends_the_process, ends_too_early
+from softhsm.damage import ABOUT_THE_TOKEN, ends_the_process, ends_too_early, serial_in
 from softhsm.places import configuration_file, token_directories
 
 _COPY = "token.kept"
@@ -36,7 +36,7 @@ def keep_tokens(*, again: bool = False) -> None:
 
     A token whose file is damaged and has no copy is named on standard error where there
     are others, which SoftHSM2 shows without it. Raises TokenError where there are none,
-    and for a file that SoftHSM2 would end this process at.
+    and for a file, or two of one token, that SoftHSM2 would end this process at.
     """
     if os.name != "posix":
         return
@@ -47,6 +47,7 @@ def keep_tokens(*, again: bool = False) -> None:
     lost = [_sentence(place) for place in tokens if not _keep(place)]
     for directory in tokens:
         _check_objects(directory)
+    _check_serials(tokens)
     if lost and len(lost) == len(tokens):
         raise TokenError(lost[0])
     _tell(lost)
@@ -131,6 +132,21 @@ def _check_objects(directory: Path) -> None:
                     f"{directory.parent}; restore it from a backup, or move it away"
                     f"{' with its directory' if path.name == ABOUT_THE_TOKEN else ''}."
                 )
+
+
+def _check_serials(tokens: list[Path]) -> None:
+    """Raise TokenError where two tokens have one serial number: SoftHSM2 makes slots of it."""
+    known: dict[bytes, Path] = {}
+    for directory in sorted(tokens):
+        with suppress(OSError):
+            serial = serial_in((directory / ABOUT_THE_TOKEN).read_bytes())
+            if serial and serial in known:
+                raise TokenError(
+                    f"{known[serial]} and {directory} are one token, of serial number "
+                    f"{serial.decode(errors='replace')}, and SoftHSM2 ends every program that "
+                    f"finds both; move the copy away."
+                )
+            known[serial] = directory
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
 from token_client.closing import release
-from token_client.granted import refuse_another
+from token_client.granted import believable, refuse_another
 from token_client.means import Means, Wish
 from token_client.nat import reachable_first
 from token_client.pending import Pending
@@ -165,6 +165,12 @@ class Exchange:
             with self._means.steps.part(9):
                 refuse_another(action.grant.tunneling_info, self._request)
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
+                self._clock_behind = believable(
+                    self._clock_behind,
+                    info.expires,
+                    self._request.request_info.lifetime,
+                    time.time(),
+                )
                 lifetime = max(1, info.expires - int(time.time()))
                 request_id = self._request.request_id
                 info = replace(

@@ -178,6 +178,7 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
 def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
     pending = means.store.find()
     if pending is None:
+        _tell_what_was_dropped(means)
         return None
     pair = next(p for p in means.booklet.keys.pairs() if p.key_id == pending.key_id)
     exchange = Exchange(means, wish, pair)
@@ -187,6 +188,17 @@ def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
         means.store.drop()
         return None
     return exchange, state
+
+
+def _tell_what_was_dropped(means: Means) -> None:
+    """Say so of a request that cannot be read, unless its pair is burned: then it was settled."""
+    dropped = means.store.unreadable
+    on_token = {pair.key_id for pair in means.booklet.keys.pairs()} if dropped else set()
+    if dropped is not None and (not dropped or dropped & on_token):
+        means.steps.note(
+            "what was kept of an earlier request is damaged and was dropped: its key pair may be "
+            "spent, which the Host's next answer says; `carnet tokens` shows how many are left"
+        )
 
 
 def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:

@@ -5,6 +5,11 @@ from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
 from carnet.wire.messages import Request, TunnelingInfo
 
+_LONGEST_SECONDS = 366 * 86400
+"""No session lives longer (carnet.wire.fields.Seconds)."""
+_APART = 3600
+"""Seconds by which the clocks of Host and Target may differ."""
+
 
 def refuse_another(info: TunnelingInfo, request: Request) -> None:
     """Refuse Tunneling Info that grants another thing than the request asks for.
@@ -23,6 +28,17 @@ def refuse_another(info: TunnelingInfo, request: Request) -> None:
     ):
         if differs:
             raise IPsecError(f"Target granted {what}; nothing is up.")
+
+
+def believable(clock_behind: int, expires: int, lifetime: int | None, now: float) -> int:
+    """Return by how much the clock is behind, 0 where Target's word says that it cannot be.
+
+    Who carried the answer may have written its date; Target has signed when the session
+    ends (`expires`), which is not over yet, and not longer from now than its lifetime.
+    """
+    by_host = now + clock_behind
+    begins = expires - (lifetime or _LONGEST_SECONDS)
+    return clock_behind if begins - _APART <= by_host <= expires + _APART else 0
 
 
 def _mode(info: TunnelingInfo) -> Mode:

@@ -234,7 +234,8 @@ def _clock_behind(date: str) -> int:
     0 where it is none, or so near that the way here may explain it.
     """
     try:
-        ahead = int(parsedate_to_datetime(date).timestamp() - time.time())
+        told = parsedate_to_datetime(date)
+        ahead = int(told.timestamp() - time.time()) if told.tzinfo else 0
     except (ValueError, OverflowError):
         return 0
     return ahead if abs(ahead) > _CLOCK_TOLERANCE_SECONDS else 0

@@ -64,6 +64,8 @@ class PendingStore:
         self._pending = _path(directory, "pending", serial)
         self._aside = _path(directory, "aside", serial)
         self._spent = _path(directory, "spent", serial)
+        self.unreadable: frozenset[bytes] | None = None
+        """What find() dropped as it could not be read, by its pair where that can; else None."""
 
     def keep(self, pending: Pending) -> bool:
         """Keep a request for the next run; False where there is no place, or no key for it."""
@@ -86,12 +88,15 @@ class PendingStore:
         """Return the request that is kept; None if there is none, or it is too old to use."""
         if self._pending is None or not self._pending.exists():
             return None
+        pairs: frozenset[bytes] = frozenset()
         try:
             outside = cbor.unpack(self._pending.read_bytes(), _Outside, _MAX_PENDING)
+            pairs = frozenset({outside.key_id})
             inside = self._open(outside)
             ephemeral = EphemeralKey(inside.ephemeral_secret)
         except (WireError, TokenError, ValueError):
             # Not ours, or its pair is gone: nothing that could be gone on with.
+            self.unreadable = pairs
             self.drop()
             return None
         age = _now() - inside.kept_at

@@ -64,6 +64,15 @@ def test_the_network_pulled_for_ten_seconds_during_step_1(office, one_pair):
     assert connecting.wait(60) == 0, connecting.output()
 
 
+def test_a_kept_request_that_is_damaged_is_said_to_be_dropped(office):
+    office.start_connect(extra={"CARNET_CRASH_AT": "client.prepared"}).wait(60)
+    (kept,) = office.world.client.path("/run/user/0/carnet").glob("pending-*")
+    kept.write_bytes(kept.read_bytes()[:-9])
+    done = office.carnet("connect")
+    assert done.returncode == 0, done.stderr
+    assert "an earlier request is damaged and was dropped: its key pair may be spent" in done.stdout
+
+
 def test_a_host_that_is_away_is_said_and_costs_nothing(office, impatient, one_pair):
     office.host_agent.stop()
     done = office.carnet("connect", extra=impatient)

@@ -1,6 +1,7 @@
 """Files of the token that are empty or cut short: said, and got rid of."""
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_an_object_at_which_softhsm_would_end_the_program_is_named(minted):
     assert done.returncode == 4
     assert f"{path} is garbled" in done.stdout
     path.unlink()
+    minted.listed()
+
+
+def test_a_copy_of_a_token_beside_it_is_named(minted):
+    directory = token_file(minted).parent
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    sentence = minted.refusal(4, "list", secrets=["pin"])
+    assert f"{directory} and {copy} are one token" in sentence
+    assert "move the copy away" in sentence
+    shutil.rmtree(copy)
     minted.listed()
 
 

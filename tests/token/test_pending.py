@@ -70,6 +70,18 @@ def test_no_secret_stands_in_the_file(
     assert b"the request's bytes" not in written
 
 
+def test_what_cannot_be_read_is_known_by_its_pair(
+    session: TokenSession, pair: OneTimePair, tmp_path: Path
+) -> None:
+    kept(session, tmp_path, pair, b"request")
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for data, pairs in ((whole[:-9], set()), (whole[:-9] + bytes(9), {pair.key_id})):
+        file.write_bytes(data)
+        store = PendingStore(tmp_path, "serial", PairVault(OneTimeKeys(session), suite_of))
+        assert (store.find(), store.unreadable) == (None, pairs)
+
+
 def test_without_its_pair_it_is_dropped(
     session: TokenSession, pair: OneTimePair, tmp_path: Path
 ) -> None:

@@ -122,6 +122,16 @@ def test_a_minimum_that_is_none_is_said_with_its_line(tmp_path):
     assert said in caught.value.sentence
 
 
+@pytest.mark.parametrize("key", ["networks", "targets"])
+@pytest.mark.parametrize("bad", ['"10.0.0.1/8"', '"work"', "8"])
+def test_a_network_of_the_helper_that_is_none_is_said_with_its_line(tmp_path, key, bad):
+    path = tmp_path / "helper.toml"
+    path.write_text(f'group = "carnet"\n{key} = [\n  "10.0.0.0/8",\n  {bad},\n]\n')
+    with pytest.raises(UsageError) as caught:
+        load_config(path, HelperConfig)
+    assert f"{path}, line 4: " in caught.value.sentence
+
+
 @pytest.mark.parametrize("type_", [ClientConfig, HelperConfig, HostConfig, TargetConfig])
 def test_every_form_that_a_string_must_have_is_described(type_):
     kinds = list(_parts(type_info(type_)))

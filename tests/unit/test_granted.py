@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from carnet.errors import IPsecError
 from carnet.wire.messages import ClientDriver
 from tests.unit.examples import make_request, make_tunneling_info
-from token_client.granted import refuse_another
+from token_client.granted import believable, refuse_another
 
 NETWORKS = ("10.20.0.0/16",)
 GRANTED = make_tunneling_info(networks=NETWORKS)
@@ -49,3 +49,14 @@ def test_an_older_ike_than_this_machine_has_is_refused(drivers):
 def test_another_thing_than_was_asked_for_is_refused(changes, what):
     with pytest.raises(IPsecError, match=f"granted {what}.*nothing is up"):
         refuse_another(replace(GRANTED, **changes), with_ike((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("behind", "lifetime", "believed"),
+    [(0, None, True), (40_000, 28_800, False), (20_000, 28_800, True), (-20_000, None, True),
+     (-366 * 86400, None, False), (-20_000, 28_800, False), (2**38, None, False)],
+)  # fmt: skip
+def test_a_date_that_targets_word_contradicts_says_nothing_of_the_clock(behind, lifetime, believed):
+    now = 1_000_000_000
+    found = believable(behind, now + 28_800, lifetime, now)
+    assert found == (behind if believed else 0)

@@ -105,7 +105,10 @@ def test_the_clock_is_compared_with_the_hosts(behind):
     assert abs(delivery.clock_behind - behind) < 60
 
 
-@pytest.mark.parametrize("date", ["", "today", "Mon, 01 Jan 99999 00:00:00 GMT", "Tue, 15 Nov"])
+@pytest.mark.parametrize(
+    "date",
+    ["", "today", "Tue, 15 Nov 1994 08:12:31", "Mon, 01 Jan 99999 00:00:00 GMT", "Tue, 15 Nov"],
+)
 def test_a_date_that_is_none_says_nothing_of_the_clock(date):
     with answering((200, {"Date": date})) as (url, _):
         delivery = HostSender((url,), 5, lambda _: None).send(b"sealed")

@@ -64,6 +64,13 @@ def descriptor(pin: str) -> int:
     return reading
 
 
+@pytest.mark.parametrize("fd", [1, 2])
+def test_a_secret_does_not_come_by_the_outputs(fd):
+    with pytest.raises(UsageError, match="such as 3"):
+        PinSource(fd=fd).obtain(INFO)
+    os.fstat(fd)
+
+
 def test_each_source_gives_the_pin(tmp_path, monkeypatch, at_terminal):
     terminal = at_terminal("from the prompt")
     file = tmp_path / "pin"
