@@ -202,15 +202,18 @@ def _tell_what_was_dropped(means: Means) -> None:
 
 
 def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:
-    """Return the next pair in order of use; those set aside by earlier runs come last."""
-    aside = means.store.aside()
+    """Return the next pair in order of use; those set aside come last, each in its turn.
+
+    Else those that the Host does not know would keep a good one behind them for ever.
+    """
+    turns = {key_id: turn for turn, key_id in enumerate(means.store.aside(), 1)}
     untried = [pair for pair in _usable(means) if pair.key_id not in tried]
     if not untried:
         raise NoKeyPairLeftError(
             f"No usable key pair is left on token {means.booklet.label}; "
             f"ask the security officer for a new booklet."
         )
-    return min(untried, key=lambda pair: pair.key_id in aside)
+    return min(untried, key=lambda pair: turns.get(pair.key_id, 0))
 
 
 def _info_maker(

@@ -7,6 +7,7 @@ pairs were set aside.
 
 import hashlib
 import time
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,33 +117,34 @@ class PendingStore:
         if self._pending is not None:
             self._pending.unlink(missing_ok=True)
 
-    def aside(self) -> frozenset[bytes]:
-        """Return the pairs that were set aside."""
+    def aside(self) -> tuple[bytes, ...]:
+        """Return the pairs that were set aside, the one that was longest ago first."""
         return _read_names(self._aside)
 
     def spent(self) -> frozenset[bytes]:
         """Return the pairs that are spent and still on a token which destroys nothing."""
-        return _read_names(self._spent)
+        return frozenset(_read_names(self._spent))
 
     def remember_spent(self, key_id: bytes) -> None:
         """Pass over a pair from now on, as long as this machine runs."""
-        _write_names(self._spent, self.spent() | {key_id})
+        _write_names(self._spent, sorted(self.spent() | {key_id}))
 
     def set_aside(self, key_id: bytes) -> None:
-        """Take another pair before this one, until the Host says what it is."""
-        _write_names(self._aside, self.aside() | {key_id})
+        """Take every other pair before this one, until the Host says what it is."""
+        others = (each for each in self.aside() if each != key_id)
+        _write_names(self._aside, (*others, key_id))
 
     def leave_aside(self, key_ids: AbstractSet[bytes]) -> None:
         """Leave no others set aside than these: the Host has said which pairs are invalid."""
         if key_ids:
-            _write_names(self._aside, key_ids)
+            _write_names(self._aside, sorted(key_ids))
         elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
 
 
 def spent_here(directory: Path | None, serial: str) -> frozenset[bytes]:
     """Return the pairs of a token that this machine knows to be spent, without its PIN."""
-    return _read_names(_path(directory, "spent", serial))
+    return frozenset(_read_names(_path(directory, "spent", serial)))
 
 
 def _path(directory: Path | None, what: str, serial: str) -> Path | None:
@@ -150,19 +152,18 @@ def _path(directory: Path | None, what: str, serial: str) -> Path | None:
     return directory / f"{what}-{name}" if directory else None
 
 
-def _read_names(path: Path | None) -> frozenset[bytes]:
+def _read_names(path: Path | None) -> tuple[bytes, ...]:
     if path is None or not path.exists():
-        return frozenset()
+        return ()
     try:
-        names = cbor.unpack(path.read_bytes(), _Aside, _MAX_ASIDE)
+        return cbor.unpack(path.read_bytes(), _Aside, _MAX_ASIDE).key_ids
     except WireError:
-        return frozenset()
-    return frozenset(names.key_ids)
+        return ()
 
 
-def _write_names(path: Path | None, key_ids: AbstractSet[bytes]) -> None:
+def _write_names(path: Path | None, key_ids: Iterable[bytes]) -> None:
     if path is not None:
-        write_private(path, cbor.pack(_Aside(key_ids=tuple(sorted(key_ids)))))
+        write_private(path, cbor.pack(_Aside(key_ids=tuple(key_ids))))
 
 
 def _info(key_id: bytes) -> bytes:

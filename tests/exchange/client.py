@@ -56,7 +56,8 @@ class Client:
         """Go to another machine: what was in memory is no more."""
         self.stop()
         self.pending: Pending | None = None
-        self.aside: set[bytes] = set()
+        self.aside: list[bytes] = []
+        """Pairs set aside, the one that was longest ago first."""
         self.up: set[bytes] = set()
         self.secrets: set[bytes] = set()
         """Request IDs of which this machine's IKE daemon has the pre-shared keys."""
@@ -82,13 +83,20 @@ class Client:
             untried = [key_id for key_id in self.keys if key_id not in tried]
             if not untried or len(tried) == MAX_SET_ASIDE:
                 break
-            key_id = min(untried, key=lambda each: each in self.aside)
+            key_id = min(untried, key=self._turn)
             tried.add(key_id)
             exchange = ClientExchange(self, key_id, attempts)
             state = await exchange.run(step.PairChosen(key_id))
             if state is step.State.GIVEN_UP:
                 break
         self.outcome = state
+
+    def set_aside(self, key_id: bytes) -> None:
+        """Take every other pair before this one."""
+        self.aside = [each for each in self.aside if each != key_id] + [key_id]
+
+    def _turn(self, key_id: bytes) -> int:
+        return self.aside.index(key_id) if key_id in self.aside else -1
 
     async def _resume(self, attempts: list[int]) -> step.State | None:
         pending = self._find_pending()
@@ -102,7 +110,7 @@ class Client:
         if pending is None or pending.key_id not in self.keys:
             self.pending = None
         elif self.world.now - pending.kept_at >= KEPT_SECONDS:
-            self.aside.add(pending.key_id)
+            self.set_aside(pending.key_id)
             self.pending = self.world.witness.unsettled = None
         return self.pending
 
@@ -266,7 +274,7 @@ class ClientExchange:
         self._client.pending = None
 
     def set_pair_aside(self, _: step.SetPairAside) -> None:
-        self._client.aside.add(self._key_id)
+        self._client.set_aside(self._key_id)
         self._settled()
 
     def remove_tunnel(self, _: step.RemoveTunnel) -> None:
