@@ -8,6 +8,7 @@ Policy is Target's: the request must open, and the access control list refuse it
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,18 @@ FILES = sorted(HERE.glob("*/*.json"))
 EC_BY_LENGTH = {32: P256, 48: P384}
 
 
+@cache
+def rsa_key(private):
+    """Read a key that many vectors have in common: to try it for validity takes longest here."""
+    return load_der_private_key(private, None)
+
+
 def key_of(inputs):
     """The private key of a vector: a scalar on a curve, or PKCS #8."""
     private = inputs["private_key"]
     suite = EC_BY_LENGTH.get(len(private), RSA)
     if suite is RSA:
-        return SoftwareKey(RSA, load_der_private_key(private, None))
+        return SoftwareKey(RSA, rsa_key(private))
     return SoftwareKey(suite, ec.derive_private_key(int.from_bytes(private, "big"), suite.curve))
 
 
