@@ -32,12 +32,20 @@ def initialise_token(
     info = token.info
     if info.initialised:
         check_so_pin_state(info, allow_final_try=allow_final_try)
+    _check_length(token, pin)
     with module.in_use(), translated():
         _init_token(module, token, so_pin, label)
         crash.reach("token.initialised")
         with token.handle.open(rw=True, so_pin=so_pin) as session:
             session.init_pin(pin)
         return token.info.serial
+
+
+def _check_length(token: Token, pin: str) -> None:
+    """Raise TokenError for a PIN that the token would refuse once it is wiped."""
+    longest = token.longest_pin
+    if longest is not None and len(pin.encode()) > longest:
+        raise TokenError(f"The PIN is longer than {longest} bytes; choose a shorter one.")
 
 
 def _init_token(module: Module, token: Token, so_pin: str, label: str) -> None:

@@ -77,6 +77,14 @@ def test_a_pin_too_short_is_named_as_such(module: Module) -> None:
         initialise_token(module, label="traveller", so_pin=SO_PIN, pin="1")
 
 
+@pytest.mark.usefixtures("token")
+def test_a_pin_too_long_wipes_nothing(module: Module) -> None:
+    with pytest.raises(TokenError, match="longer than 255 bytes"):
+        initialise_token(module, label="traveller", so_pin=SO_PIN, pin="x" * 256, force=True)
+    with open_session(module.choose("traveller"), PIN, writable=False):
+        pass
+
+
 def test_a_label_too_long_is_refused(module: Module) -> None:
     with pytest.raises(TokenError, match="at most 32 bytes"):
         initialise_token(module, label="ü" * 17, so_pin=SO_PIN, pin=PIN)
