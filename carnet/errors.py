@@ -43,6 +43,10 @@ class TokenAwayError(TokenError):
     """The token, or the way to it, is gone; it may come back."""
 
 
+class NoTokenError(TokenAwayError):
+    """The module shows no token at all."""
+
+
 class KeyNotSeenError(TokenError):
     """The token shows no such key; one that another process stored may show at the next login."""
 

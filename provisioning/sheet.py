@@ -33,6 +33,8 @@ class Sheet:
     """Last day of the first that expires; None: none does."""
     contact: str | None
     """Whom to call, in the officer's words; None: a line to write it on."""
+    module: str | None
+    """The PKCS#11 module as commands have to name it; None: they find it by themselves."""
     cover_file: str | None
     """The name of the file that the cover is in; None: it is on the token."""
     printed: date
@@ -51,6 +53,8 @@ def sheet_of(
     cover: Cover | None,
     pairs: list[OneTimePair],
     contact: str | None,
+    *,
+    module: str | None,
     cover_file: str | None = None,
 ) -> Sheet:
     """Return the sheet of a token; raises TokenError if there is nothing on it to be used."""
@@ -72,6 +76,7 @@ def sheet_of(
         pairs=len(usable),
         not_after=min((pair.not_after for pair in usable if pair.not_after), default=None),
         contact=contact,
+        module=module,
         cover_file=cover_file,
         printed=today,
     )
@@ -116,16 +121,19 @@ def _token(sheet: Sheet) -> Section:
 
 def _connecting(sheet: Sheet) -> Section:
     files: tuple[str, ...] = ()
-    options = ""
+    needed, options = "Carnet and strongSwan", ""
+    if sheet.module:
+        needed = f"Carnet, strongSwan and the token's PKCS#11 module ({sheet.module})"
+        options = f" --module {shlex.quote(sheet.module)}"
     if sheet.cover_file:
         cover = shlex.quote(sheet.cover_file)
         files = (f"Take {cover} and {CERTIFICATE_FILE} along; neither is secret.",)
-        options = f" --cover {cover} --officer {CERTIFICATE_FILE}"
+        options += f" --cover {cover} --officer {CERTIFICATE_FILE}"
     return Section(
         "How to connect",
         (
             *files,
-            "1. On a machine with Carnet and strongSwan, plug the token in.",
+            f"1. On a machine with {needed}, plug the token in.",
             f"2. Run `carnet doctor{options}`. It says what is not right, and what to do.",
             f"3. Run `carnet connect {sheet.targets[0]}{options}`, and type your PIN when it asks.",
             "4. When you leave, pull the token out, or run `carnet disconnect`: the tunnel ends.",

@@ -8,6 +8,7 @@ import click
 from carnet.console import print_json
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
+from carnet.token.module import name_to_give
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from provisioning.covered import check_finished, cover_option, read_covered
@@ -67,13 +68,22 @@ def _by_token(session: TokenSession, contact: str | None) -> Sheet:
             f"A mint on token {label} was cut off; mint again, which destroys its pairs first, "
             f"before you hand the token out."
         )
-    return sheet_of(session.token.info, read_cover(session), pairs, contact)
+    module = name_to_give(session.token.module.path)
+    return sheet_of(session.token.info, read_cover(session), pairs, contact, module=module)
 
 
 def _by_file(session: TokenSession, path: Path, directory: Path, contact: str | None) -> Sheet:
     file, booklet = read_covered(session, path, directory)
     check_finished(session, path)
-    return sheet_of(session.token.info, file.cover, booklet.pairs(), contact, path.name)
+    module = name_to_give(session.token.module.path)
+    return sheet_of(
+        session.token.info,
+        file.cover,
+        booklet.pairs(),
+        contact,
+        module=module,
+        cover_file=path.name,
+    )
 
 
 def _rendered(made: Sheet, out: Path) -> bytes:

@@ -213,6 +213,7 @@ class Exchange:
             clock_behind=self._clock_behind,
             token_label=self._means.booklet.label,
             token_serial=self._means.booklet.serial,
+            module=self._means.module,
             hosts=self._means.hosts,
             officer_key=self._means.booklet.officer_key.hex(),
         )

@@ -23,11 +23,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
-def _cover_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the files of a token that stores no cover."""
+def _reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the module of a token, and the files of one that stores no cover."""
     officer = click.option("--officer", type=_FILE, help="The security officer's certificate.")
     cover = click.option("--cover", type=_FILE, help="The cover of a token that stores none.")
-    return cover(officer(command))
+    module = click.option(
+        "--module",
+        metavar="PATH",
+        help="The token's PKCS#11 module  [default: CARNET_PKCS11_MODULE, else SoftHSM2].",
+    )
+    return cover(officer(module(command)))
 
 
 @click.group(help="Carnet: a tunnel into your work network, opened by the token in your hand.")
@@ -62,7 +67,7 @@ def cli() -> None:
     metavar="NAME",
     help="Which IPsec implementation; with --dry-run, show what it would be told.",
 )
-@_cover_options
+@_reach_options
 @click.option("--allow-final-try", is_flag=True, help="Risk the last PIN try.")
 @click.option(
     "--insecure-benchmark-suites",
@@ -86,6 +91,7 @@ def connect(
     driver: str | None,
     cover: Path | None,
     officer: Path | None,
+    module: str | None,
     allow_final_try: bool,
     insecure_benchmark_suites: bool,
     pin_fd: int | None,
@@ -102,6 +108,7 @@ def connect(
     config = configuration.load(
         cover=cover,
         officer=officer,
+        module=module,
         driver=_driver_named(driver),
         block=False if no_block else None,
     )
@@ -233,18 +240,19 @@ def agent(tunnel: str | None, worker: bool) -> None:
 
 
 @cli.command()
-@_cover_options
+@_reach_options
 @_json_option
-def tokens(cover: Path | None, officer: Path | None, as_json: bool) -> None:
+def tokens(cover: Path | None, officer: Path | None, module: str | None, as_json: bool) -> None:
     """List the tokens that are plugged in, as far as they tell without a PIN."""
     from token_client import config as configuration
     from token_client.tokens import describe, facts, list_tokens
 
-    found = list_tokens(configuration.load(cover=cover, officer=officer), _tell)
+    config = configuration.load(cover=cover, officer=officer, module=module)
+    found = list_tokens(config, _tell)
     if as_json:
         console.print_json([facts(token) for token in found])
     elif not found:
-        click.echo("No token is plugged in.")
+        click.echo("No token is seen; `carnet doctor` tells more.")
     for token in () if as_json else found:
         click.echo(describe(token))
 
@@ -266,16 +274,23 @@ def objectives(as_json: bool) -> None:
 
 @cli.command()
 @_token_option
-@_cover_options
+@_reach_options
 @_json_option
-def doctor(token: str | None, cover: Path | None, officer: Path | None, as_json: bool) -> int:
+def doctor(
+    token: str | None,
+    cover: Path | None,
+    officer: Path | None,
+    module: str | None,
+    as_json: bool,
+) -> int:
     """Say what is right, and what to do where something is not."""
     from carnet.findings import show
     from token_client import config as configuration
     from token_client.doctor import examine
 
     shown = partial(show, as_json=as_json)
-    return shown(examine(configuration.load(cover=cover, officer=officer), token, shown))
+    config = configuration.load(cover=cover, officer=officer, module=module)
+    return shown(examine(config, token, shown))
 
 
 def _objective(

@@ -18,6 +18,7 @@ from carnet.errors import (
 from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.ipsec.inside import inside
+from carnet.token.module import find_module
 from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client.agent import Exchange
@@ -83,6 +84,7 @@ def connect(
         life=_life_of(config),
         closing=closing_for(capabilities, booklet, config),
         hosts=hosts,
+        module=str(find_module(config.module)) if config.module else None,
         stands=stands,
         allow_weak=allow_weak,
     )

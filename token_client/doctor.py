@@ -6,13 +6,20 @@ the exit status, as it would there. No PIN is asked for and none is tried.
 
 import time
 
-from carnet.errors import IPsecError, NoKeyPairLeftError, TokenError, UnreachableError
+from carnet.errors import (
+    IPsecError,
+    NoKeyPairLeftError,
+    NoTokenError,
+    TokenAwayError,
+    TokenError,
+    UnreachableError,
+)
 from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.drivers import look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
-from carnet.token.module import Module, Token
+from carnet.token.module import MODULE_VARIABLE, Module, Token
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
 from carnet.wire.documents import Cover
@@ -79,18 +86,38 @@ class _Examination:
         return f"{len(readers)} with {occupied} cards: {', '.join(r.name for r in readers)}"
 
     def _has_slots_of_its_own(self, readers: tuple[Reader, ...]) -> bool:
+        return not {reader.slot_name for reader in readers}.issuperset(self._slot_names())
+
+    def _slot_names(self) -> list[str]:
         try:
-            names = self._module.slot_names() if self._module else []
+            return self._module.slot_names() if self._module else []
         except TokenError:
-            return False
-        return not {reader.slot_name for reader in readers}.issuperset(names)
+            return []
 
     def _look_at_token(self) -> str:
         if self._module is None:
             raise TokenError("No token can be seen without the module; see to that first.")
-        self._token = self._module.choose(self._selector)
+        try:
+            self._token = self._module.choose(self._selector)
+        except TokenAwayError as error:
+            raise TokenError(self._why_away(error)) from error
         info = self._token.info
         return f"{info.label}, serial {info.serial}, {info.model}"
+
+    def _why_away(self, error: TokenAwayError) -> str:
+        """Say of a card that another module may know that its module is to be named."""
+        names = self._slot_names()
+        others = (one for one in look_at_readers() or () if one.slot_name not in names)
+        reader = next((one.name for one in others if one.occupied), None)
+        if reader is not None and self._module is not None:
+            return (
+                f"{self._module.path.name} does not know the card in {reader}; name the card's own "
+                f"module, such as opensc-pkcs11.so, with --module, in {MODULE_VARIABLE}, or as "
+                f"`module` in client.toml."
+            )
+        if isinstance(error, NoTokenError):
+            return "No token was found; insert it, or have the security officer initialise one."
+        return error.sentence
 
     def _look_at_pin(self) -> str:
         info = self._the_token().info

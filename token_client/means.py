@@ -58,6 +58,8 @@ class Means:
     hosts: tuple[str, ...]
     """Where to ask later why the tunnel ended."""
     life: Life
+    module: str | None
+    """The PKCS#11 module, where it was named."""
     stands: Callable[[Session], None]
     """Is told of the tunnel when all is done: whoever called cares for it from then on."""
     allow_weak: bool = False

@@ -37,6 +37,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     token_label: str
     token_serial: str
     """Which token it stands on: the agent watches for its removal."""
+    module: str | None = None
+    """Through which PKCS#11 module, where that was named; it is watched through the same."""
     hosts: tuple[str, ...] = ()
     """Where to ask why it ended."""
     officer_key: str = ""

@@ -1,6 +1,7 @@
 """The PKCS#11 module of this process and the tokens that it sees."""
 
 import os
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pkcs11
 from pkcs11 import TokenFlag
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from carnet.errors import TokenAwayError, TokenError
+from carnet.errors import NoTokenError, TokenAwayError, TokenError
 from carnet.token.cryptoki import Cryptoki
 from carnet.token.translation import translated
 
@@ -31,24 +32,56 @@ _KNOWN_MODULES = (
     "/usr/local/lib/softhsm/libsofthsm2.so",
     "/opt/homebrew/lib/softhsm/libsofthsm2.so",
 )
+_LIBRARIES = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/opt/homebrew/lib",
+    "/Library/OpenSC/lib",
+)
+"""Where systems install modules, in them or in their pkcs11/; Debian has one more (Multiarch)."""
 
 
 def find_module(path: str | None) -> Path:
     """Return the PKCS#11 module to load.
 
     That is the given path, else the one in the environment's CARNET_PKCS11_MODULE,
-    else SoftHSM2 where distributions install it. Raises TokenError if there is none.
+    else SoftHSM2 where distributions install it. A file's name alone is looked for where
+    systems install modules, and nowhere else: not in whatever directory one happens to be.
+    Raises TokenError if there is none.
     """
     named = path or os.environ.get(MODULE_VARIABLE)
-    for candidate in (named,) if named else _KNOWN_MODULES:
+    for candidate in _candidates(named) if named else _KNOWN_MODULES:
         if Path(candidate).is_file():
             return Path(candidate).resolve()
     if named:
-        raise TokenError(f"There is no PKCS#11 module at {named}; correct the path.")
+        advice = "correct the path" if _has_place(named) else "install it, or give its whole path"
+        raise TokenError(f"There is no PKCS#11 module at {named}; {advice}.")
     raise TokenError(
         f"No PKCS#11 module was found; install SoftHSM2 (package softhsm2), "
         f"or name your token's module in {MODULE_VARIABLE}."
     )
+
+
+def _candidates(named: str) -> list[Path]:
+    if _has_place(named):
+        return [Path(named)]
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    libraries = [Path("/usr/lib", multiarch)] if multiarch else []
+    libraries += map(Path, _LIBRARIES)
+    return [place / named for library in libraries for place in (library, library / "pkcs11")]
+
+
+def _has_place(named: str) -> bool:
+    return Path(named).name != named
+
+
+def name_to_give(path: Path) -> str | None:
+    """Return how another machine's find_module() is told of this module; None if it needs none."""
+    if path in {Path(known).resolve() for known in _KNOWN_MODULES}:
+        return None
+    found = any(each.is_file() and each.resolve() == path for each in _candidates(path.name))
+    return path.name if found else str(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +290,7 @@ def choose_among(present: list[Token], selector: str | None) -> Token:
     infos = ((token, token.info) for token in present)
     tokens = [token for token, info in infos if info.initialised and info.login_required]
     if not tokens:
-        raise TokenAwayError(
+        raise NoTokenError(
             "No token was found; insert it, see what `carnet doctor` finds, or have the security "
             "officer initialise one."
         )

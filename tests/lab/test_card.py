@@ -1,7 +1,9 @@
 """A PIV card that only signs, from its slots to the tunnel: OpenSC is real, the card a fake."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -128,10 +130,13 @@ def test_a_tunnel_costs_the_card_one_operation(office, card, adopted):
 def test_a_spent_pair_that_cannot_be_destroyed_is_passed_over(office, configured):
     """It is named on the command line what the file names: no configuration is needed."""
     place = office.world.client.directory
-    files = ("--cover", str(place / "alice.cover"), "--officer", str(place / "officer.crt"))
-    extra = office.configure_client(f'module = "{OPENSC}"\nagent = false\n')
-    done = connect(office, *files, extra=extra)
+    named = ("--module", Path(OPENSC).name)
+    named += ("--cover", str(place / "alice.cover"), "--officer", str(place / "officer.crt"))
+    extra = office.configure_client("agent = false\n")
+    done = connect(office, *named, extra=extra)
     assert done.returncode == 0, done.stderr
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    assert tunnel["module"] == str(Path(OPENSC).resolve())
     assert "set aside" not in done.stdout
     assert len(office.spent_pairs()) == 2
 
@@ -219,13 +224,33 @@ def test_a_cover_that_is_not_the_officers_is_refused(office, adopted):
     assert "with --officer" in done.stderr
 
 
-def test_the_sheet_of_a_card_says_which_files_go_with_it(office, adopted):
+def test_a_card_that_the_module_does_not_know_is_named_by_the_doctor(office, adopted):
+    done = office.carnet("doctor", "--json")
+    said = {one["part"]: one for one in json.loads(done.stdout)}["token"]
+    assert (done.returncode, said["exit_status"]) == (4, 4)
+    assert "does not know the card in Virtual PCD 00 00; name the card's own" in said["sentence"]
+    assert "--module" in said["sentence"]
+    assert "doctor" not in said["sentence"]
+
+
+def test_the_commands_on_the_sheet_of_a_card_connect_as_they_are_printed(office, adopted):
+    forget_what_is_spent(office)
     place = office.world.client.directory
     sheet = ("carnet-provision", "sheet", "--module", OPENSC, "--directory", str(place))
     cover = ("--cover", str(place / "alice.cover"))
     shown = office.command(office.world.client, *sheet, *cover, given={"pin": DEFAULT_PIN}).stdout
     assert f"Key pairs   {PAIRS}, each" in shown
-    assert "`carnet connect work --cover alice.cover --officer officer.crt`" in shown
+    doctor, connect = re.findall("`(carnet (?:doctor|connect) .*?)`", shown)
+    here = f'cd "{place}" && exec'
+
+    def type_in(command, *options, given=None):
+        argv = ("sh", "-c", f'{here} {command} "$@"', "sh", *options)
+        return office.command(office.world.client, *argv, given=given, check=False)
+
+    done = type_in(doctor)
+    assert (done.returncode, f"{PAIRS} left, for {USER}" in done.stdout) == (0, True), done.stdout
+    done = type_in(connect, "--dry-run", given={"pin": DEFAULT_PIN})
+    assert (done.returncode, USER in done.stdout) == (0, True), done.stderr
 
 
 def test_the_doctor_looks_at_the_cover_file(office, adopted):

@@ -8,7 +8,14 @@ from pkcs11 import _pkcs11
 
 from carnet.errors import TokenError
 from carnet.token.initialise import initialise_token
-from carnet.token.module import MODULE_VARIABLE, Module, Token, find_module, load_module
+from carnet.token.module import (
+    MODULE_VARIABLE,
+    Module,
+    Token,
+    find_module,
+    load_module,
+    name_to_give,
+)
 from carnet.token.session import open_session
 from tests.token.helpers import PIN, SO_PIN
 
@@ -49,6 +56,24 @@ def test_the_path_given_goes_before_the_environment(
     monkeypatch.setenv(MODULE_VARIABLE, str(directory / "environment.so"))
     assert find_module(str(directory / "given.so")) == directory / "given.so"
     assert find_module(None) == directory / "environment.so"
+
+
+def test_a_name_alone_is_looked_for_where_systems_install_modules_and_not_here(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = directory / "lib" / "pkcs11" / "named.so"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr("carnet.token.module._LIBRARIES", (str(directory / "lib"),))
+    monkeypatch.chdir(directory)
+    Path("named.so").touch()
+    with pytest.raises(TokenError, match=r"no PKCS#11 module at named\.so; install it"):
+        find_module("named.so")
+    assert find_module("./named.so") == directory / "named.so"
+    installed.touch()
+    assert find_module("named.so") == installed
+    assert name_to_give(installed) == "named.so"
+    assert name_to_give(directory / "named.so") == str(directory / "named.so")
+    assert name_to_give(find_module(None)) is None
 
 
 def test_no_module_anywhere_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

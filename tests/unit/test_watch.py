@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from token_client import watch
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Told
 from token_client.sessions import Session
-from token_client.watch import Watch
+from token_client.watch import Watch, lookout
 
 SESSION = Session(
     name="carnet-1",
@@ -253,3 +254,12 @@ def test_what_target_signed_is_why_it_ended(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=True))
     ending, _ = run(HERE)
     assert (ending.sentence, ending.over) == ("work says why.", True)
+
+
+def test_a_tunnel_is_watched_through_the_module_that_it_came_by(tmp_path):
+    for name in ("named.so", "other.so"):
+        (tmp_path / name).touch()
+    config = ClientConfig(module=str(tmp_path / "other.so"))
+    for named in (str(tmp_path / "named.so"), None):
+        seen = lookout(config, replace(SESSION, module=named))
+        assert seen._path == tmp_path / (Path(named).name if named else "other.so")
