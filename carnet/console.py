@@ -28,6 +28,12 @@ SECRET_VARIABLES = (PIN_VARIABLE, SO_PIN_VARIABLE, NEW_PIN_VARIABLE, PASSPHRASE_
 _taken: dict[str, str] = {}
 """What was in them when the command began."""
 _DESCRIPTOR = click.IntRange(0, 2**31 - 1)
+_NO_THREAD = "can't start new thread"
+"""Python's words where the system starts none: there is no type of error for it."""
+_AT_ITS_LIMIT = (
+    "This machine starts no thread or program more for this user; end other programs, or raise "
+    "the limit of processes, and try again."
+)
 _MAX_SECRET = 1024
 _OUTPUTS = (1, 2)
 _NOBODYS_TERMINAL = 250
@@ -77,6 +83,11 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         reason = error.strerror or error
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
         complain(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.")
+        sys.exit(1)
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        complain(f"{name}: {_AT_ITS_LIMIT}")
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")

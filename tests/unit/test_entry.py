@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 from importlib.metadata import distribution, version
 from pathlib import Path
 
+import click
 import pytest
 
 from carnet import interruption
+from carnet.console import run_command
 from carnet.entry import enter
 
 PACKAGES = {
@@ -191,3 +194,21 @@ def test_the_officers_command_waits_for_nothing_that_it_does_not_need():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert {"pkcs11", "aiohttp", "fpdf", "rich"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_system_that_starts_no_thread_is_one_sentence(monkeypatch, capsys):
+    @click.command()
+    def command():
+        before = threading.stack_size(2**46)  # more than there is: the system starts none
+        try:
+            threading.Thread(target=print).start()
+        finally:
+            threading.stack_size(before)
+
+    monkeypatch.setattr(sys, "argv", ["carnet"])
+    with pytest.raises(SystemExit) as caught:
+        run_command(command, "carnet")
+    said = capsys.readouterr().err
+    assert (caught.value.code, said.count("\n")) == (1, 1)
+    assert said.startswith("carnet: This machine starts no thread or program more")
