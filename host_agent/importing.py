@@ -1,13 +1,15 @@
 """Taking a batch of key pairs in: what the HSM holds of it first, then the Key Database.
 
 A pair that the Key Database knows stays as it is, whatever became of it: importing
-a batch twice changes nothing, and what is spent stays spent. Whoever is interrupted
+a batch twice changes nothing, and what is spent stays spent. Another batch that brings it
+anew is refused where it is no more what that batch says. Whoever is interrupted
 imports the batch again. In custody `split` nothing goes onto the HSM; it is asked all the
 same whether it holds the Host's key that the batch is for, and whether the Key Database is
 the newest, in which spent pairs are known as such. Of several Hosts with an HSM each, each
 imports the batch that was made for its own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -129,12 +131,15 @@ def take_in(
     then. `received` says that the
     officer sent it, for the accounts. Raises UsageError if the Key Database is older than
     the HSM knows, RefusedError if the batch was made for another Host, cannot be used by
-    this HSM, or was changed since it was opened; TokenError if the HSM fails.
+    this HSM, brings pairs that are spent or another's, or was changed since it was opened;
+    TokenError if the HSM fails.
     """
     hsm.use(partial(check_not_older, database))
-    if batch.head.custody == SPLIT:
+    split = batch.head.custody == SPLIT
+    if split:
         hsm.use(partial(check_split_batch, batch.head))
-    else:
+    _check_pairs_stand(batch, database)
+    if not split:
         with bars("Unwrapping", batch.count) as advance:
             key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
         check_kept(batch, key_ids, hsm, database, store)
@@ -271,6 +276,20 @@ def _try(intake: Intake, pair: BatchPair) -> None:
         intake.try_pair(pair)
     except TokenCannotError as error:
         raise RefusedError(f"This Host's HSM cannot serve the batch: {error}") from error
+
+
+def _check_pairs_stand(batch: BatchFile, database: KeyDatabase) -> None:
+    """Refuse the batch where it brings pairs that are known to be no such pairs any more."""
+    found: Counter[str] = Counter()
+    for some in batched(batch.pairs(), _AT_ONCE):
+        like = _new_pair(batch.head, some[0])
+        found.update(database.at_odds(like, [id_of(pair) for pair in some]))
+    if found:
+        words = ", ".join(f"{number} already {word}" for word, number in sorted(found.items()))
+        raise RefusedError(
+            f"The batch is refused whole: of its {batch.count} key pairs {found.total()} cannot "
+            f"be used ({words}); have new keys made and mint or adopt these."
+        )
 
 
 def _wanted(batch: BatchFile, database: KeyDatabase, store: KeyStore) -> Iterator[list[BatchPair]]:

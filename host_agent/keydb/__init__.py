@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from carnet.database import opened_database
 from carnet.database.place import Place
 from host_agent.keydb.ended import Ended, ListPlace
+from host_agent.keydb.known import Known
 from host_agent.keydb.pairs import OWED
 from host_agent.keydb.records import (
     DESTRUCTION_OWED,
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 
-class KeyDatabase(Wrapped, Requests, Ended, Unfinished):
+class KeyDatabase(Wrapped, Requests, Ended, Unfinished, Known):
     """One open Key Database; its methods may be called from any thread."""
 
     @classmethod

@@ -114,15 +114,37 @@ def test_a_split_batch_is_taken_in_once_and_as_such(office):
 def test_a_pair_that_is_known_stays_as_it_is(office):
     batch = office.batch(3)
     office.take_in(batch)
+    more = office.batch((*batch.pairs, *split_pairs(2)), not_after=2_000_000_000)
+    assert office.take_in(more) == {"user_id": "alice@office", "pairs": 5, "new": 2}
     revoked = key_id_of(batch.pairs[1].public_key)
     with KeyDatabase.opened(office.place) as database:
         assert database.revoke("lost", key_id=revoked) == [revoked]
         # Nothing of it is on the HSM, so that no destruction of it is owed.
         assert database.keys_to_destroy() == []
-    more = office.batch((*batch.pairs, *split_pairs(2)))
-    assert office.take_in(more) == {"user_id": "alice@office", "pairs": 5, "new": 2}
+    assert office.take_in(batch) == {"user_id": "alice@office", "pairs": 3, "new": 0}
     with KeyDatabase.opened(office.place) as database:
         assert database.find_pair(revoked).state is PairState.INVALID
+        assert database.find_pair(key_id_of(batch.pairs[0].public_key)).not_after is None
+
+
+def test_a_batch_that_brings_anew_what_cannot_be_used_is_refused_whole(office):
+    """With pairs that are spent, or past their last day, or another's; new ones do not help."""
+    batch, past = office.batch(3), office.batch(1, not_after=1)
+    for each in (batch, past):
+        office.take_in(each)
+    with KeyDatabase.opened(office.place) as database:
+        database.revoke("lost", key_id=key_id_of(batch.pairs[1].public_key))
+    pairs = (*batch.pairs, *past.pairs, *split_pairs(1))
+    changed = {
+        "of its 5 key pairs 2 cannot be used (1 already expired, 1 already revoked);": {},
+        "4 cannot be used (4 already another user's);": {"user_id": "bob@office"},
+        "4 cannot be used (4 already another token's);": {"token_serial": "2"},
+    }
+    for reason, changes in changed.items():
+        office.write(office.batch(pairs, **changes))
+        done = office.import_again()
+        assert (done.returncode, done.stdout, reason in done.stderr) == (3, "", True), done.stderr
+    assert office.count() == 4
 
 
 def test_the_accounts_have_each_pair_once_and_hold(office):

@@ -5,6 +5,7 @@ import shlex
 import socket
 
 import pytest
+from msgspec import structs
 
 from carnet import audit
 from carnet.interface import BATCHES, PAIRS
@@ -83,6 +84,13 @@ def answered(interface, batch):
         return status_of(read_all(connection))
 
 
+def check_that_spent_ones_come_in_no_other_batch(interface, batch):
+    """As the batch that brought them they may come again."""
+    assert json.loads(post(interface, batch).body)["new"] == 0
+    refused = post(interface, structs.replace(batch, batch_id=bytes(16)))
+    assert (refused.status, b"(1 already spent)" in refused.body) == (422, True), refused.body
+
+
 @sqlite_is_enough
 def test_paired_keys_get_onto_the_hsm_that_serves_meanwhile(interface):
     interface.start()
@@ -92,6 +100,7 @@ def test_paired_keys_get_onto_the_hsm_that_serves_meanwhile(interface):
     assert json.loads(post(interface, second).body)["new"] == 4
     assert json.loads(post(interface, second).body)["new"] == 0
     assert answered(interface, second) == 200
+    check_that_spent_ones_come_in_no_other_batch(interface, second)
     assert "hsm-lost" not in interface.said()
     with interface.session("hsm") as session:
         kept = {pair.key_id for pair in OneTimeKeys(session).pairs()}
@@ -117,6 +126,7 @@ def test_wrapped_keys_are_recorded_and_unwrapped_by_the_process_that_took_them(i
     assert json.loads(post(interface, batch).body)["new"] == 3
     assert json.loads(post(interface, batch).body)["new"] == 0
     assert answered(interface, batch) == 200
+    check_that_spent_ones_come_in_no_other_batch(interface, batch)
     with interface.session("hsm") as session:
         assert OneTimeKeys(session).pairs() == []
         assert BatchKeys(session).held() == {kek_id_of(batch)}
