@@ -256,9 +256,22 @@ def read_secret(
             f"There is no terminal to ask for {what} at; give it by --{option}-fd or "
             f"--{option}-file, or in {variable}."
         )
-    answer: str = click.prompt(
-        what[0].upper() + what[1:], hide_input=True, confirmation_prompt=confirm, err=True
-    )
+    return _ask_secret(what, option=option, confirm=confirm)
+
+
+def _ask_secret(what: str, *, option: str, confirm: bool) -> str:
+    """Ask for a secret; UsageError for one that is no text, of which the error shows nothing."""
+    try:
+        answer: str = click.prompt(
+            what[0].upper() + what[1:], hide_input=True, confirmation_prompt=confirm, err=True
+        )
+        answer.encode()
+    except UnicodeError:
+        click.echo(err=True)  # the prompt's line is not ended
+        raise UsageError(
+            f"What was typed for {what} is no text in the terminal's character set, and was not "
+            f"tried; type it anew, or give it by --{option}-fd or --{option}-file."
+        ) from None
     return answer
 
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import click
+import pexpect
 import pytest
 
 from carnet.console import PIN_VARIABLE, SECRET_VARIABLES, read_secret, run_command
@@ -206,6 +207,31 @@ def test_a_pin_in_the_environment_goes_before_the_pad_also_in_a_command(monkeypa
     with pytest.raises(SystemExit):
         run_command(command, "carnet")
     assert heard == ["5678"]
+
+
+ASKING = """
+import sys, click
+from carnet.console import run_command
+from carnet.pin import PinSource
+from tests.unit.test_pin import INFO
+sys.argv = ["carnet"]
+run_command(click.command()(lambda: print("tried", PinSource().obtain(INFO).pin)), "carnet")
+"""
+
+
+def test_bytes_at_the_prompt_that_are_no_text_are_one_sentence_and_no_try():
+    child = pexpect.spawn(
+        sys.executable, ["-c", ASKING], env=os.environ | {"LC_ALL": "C.UTF-8"}, timeout=90
+    )
+    child.expect("The PIN of token alice: ")
+    child.waitnoecho()
+    child.send(b"p\xe4ss12\n")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == UsageError.exit_status
+    (sentence,) = child.before.decode().split("\r\n")[1:-1]
+    assert sentence.startswith("carnet: What was typed for the PIN of token alice is no text")
+    assert "0xe4" not in sentence
 
 
 def test_no_pin_is_in_a_representation(at_terminal):
