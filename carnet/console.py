@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -61,6 +62,7 @@ DURATION = Duration()
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command; an error for a person is one sentence on standard error."""
     take_secrets()
+    _take_every_letter()
     try:
         check_text()
         status = command.main(prog_name=name, standalone_mode=False)
@@ -96,6 +98,19 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         with _heard_or_not():
             sys.stderr.flush()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _take_every_letter() -> None:
+    """Have no letter fail that the character set of a terminal lacks, or that is none in it.
+
+    A label may have any; a command that has done its work must not fail as it says so. What
+    is typed is kept as it is, to be refused by whoever asked: nothing takes its place.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def complain(sentence: str) -> None:
@@ -190,9 +205,12 @@ def require_output() -> None:
 
 
 def print_json(facts: object) -> None:
-    """Print facts for scripts, bytes as hexadecimal; raises UsageError where nobody can read."""
+    """Print facts for scripts, in ASCII, bytes as hexadecimal.
+
+    Raises UsageError where nobody can read.
+    """
     require_output()
-    click.echo(json.dumps(facts, default=_plain, ensure_ascii=False))
+    click.echo(json.dumps(facts, default=_plain))
 
 
 def print_table(table: "Table") -> None:

@@ -1,5 +1,6 @@
 """Odd words on a command line, and an output that is closed: one sentence each, no traceback."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from carnet import console
 from carnet.audit import commands as shared
 from carnet.audit.showing import Choice
-from carnet.errors import UsageError
+from carnet.errors import TokenError, UsageError
 
 BIN = Path(sys.executable).parent
 NO_TEXT = b"x\xff"
@@ -45,6 +46,42 @@ def test_bytes_that_are_no_text_are_a_mistake_of_whoever_wrote_them(argv):
     assert done.stderr.startswith(f"{program}: ")
     assert "no text in UTF-8" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+SAYING = """
+import sys, click
+from rich.table import Table
+from carnet import console
+from carnet.errors import TokenError
+
+def say():
+    table = Table(LABEL)
+    table.add_row(LABEL)
+    click.echo(LABEL)
+    console.print_table(table)
+    console.print_json({"label": LABEL})
+    raise TokenError(LABEL)
+
+LABEL = "\u0645\u0631 \xf6"
+sys.argv = ["carnet"]
+console.run_command(click.command()(say), "carnet")
+"""
+
+
+def test_a_letter_that_a_character_set_lacks_is_no_failure():
+    done = subprocess.run(
+        [sys.executable, "-c", SAYING],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        encoding="latin-1",
+        check=False,
+    )
+    shown = r"\u0645\u0631 " + "\xf6"
+    assert (done.returncode, done.stderr) == (TokenError.exit_status, f"carnet: {shown}\n")
+    first, *table, facts = done.stdout.splitlines()
+    assert first == shown
+    assert sum(shown in line for line in table) == 2
+    assert facts == r'{"label": "\u0645\u0631 \u00f6"}'
 
 
 @pytest.mark.parametrize(
