@@ -46,6 +46,9 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     into one user's tunnel is led there for all users of this machine."""
     targets: tuple[Network, ...] = (Network("0.0.0.0/0"), Network("::/0"))
     """Networks that Targets may be in."""
+    virtual_addresses: tuple[Network, ...] = _PRIVATE
+    """Networks that the addresses of their tunnels may be in: such an address is this
+    machine's while the tunnel stands, for all users."""
     name_servers: bool = False
     """Whether the name servers of an ordinary user's tunnel are used, by all of this machine."""
     tunnels_per_user: Annotated[int, Meta(ge=1, le=64)] = 4

@@ -5,28 +5,47 @@ tunnel, or held back, is so for all. So the networks are limited to what the ope
 and an address that means something on this machine is nobody's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from carnet.errors import IPsecError
 from carnet.ipsec.helper.messages import Block, Spec
 from carnet.ipsec.spec import Mode
+from carnet.ipsec.surroundings import Surroundings
 from helper_agent.config import HelperConfig
 
 _REFUSED = "carnet-helper does not {what}; ask the operator of this machine, or use another one."
 Net = IPv4Network | IPv6Network
 
 
-def check_spec(spec: Spec, config: HelperConfig, own: Iterable[str]) -> None:
-    """Raise IPsecError for a tunnel that an ordinary user may not have.
-
-    `own` are this machine's addresses.
-    """
+def check_spec(spec: Spec, config: HelperConfig) -> None:
+    """Raise IPsecError for a tunnel that an ordinary user may not have."""
     _check_targets(spec.remote_addresses, config)
     alone = hosts(spec.remote_addresses) if spec.mode is Mode.TRANSPORT else []
     _check_networks(spec.remote_networks, alone, config)
-    if spec.virtual_address is not None:
-        _check_virtual(spec.virtual_address, own)
+
+
+def check_virtual(
+    spec: Spec, config: HelperConfig, own: Iterable[str], around: Callable[[int], Surroundings]
+) -> None:
+    """Raise IPsecError for an address that means something to this machine, or may.
+
+    `own` are the machine's addresses, and `around` tells what it reaches, by IP version. What
+    it reaches by its default route nobody knows: so the operator says where to choose from.
+    """
+    if spec.virtual_address is None:
+        return
+    number = _number(spec.virtual_address)
+    allowed = [ip_network(each) for each in config.virtual_addresses]
+    taken = {*own, *map(_text_of, spec.remote_addresses)}
+    if str(number) in taken or not any(number in each for each in allowed):
+        raise _refuse(f"take {number} as the address of a tunnel")
+    found = around(number.version)
+    what, network = found.meaning(number), found.leads_to(number)
+    if what is None and network is not None:
+        what = f"in {network}, a network that this machine reaches otherwise"
+    if what is not None:
+        raise _refuse(f"take {number} as the address of a tunnel, since it is {what}")
 
 
 def check_block(block: Block, config: HelperConfig) -> None:
@@ -69,15 +88,6 @@ def _check_networks(networks: Iterable[str], alone: list[str], config: HelperCon
             raise _refuse(f"lead {text} into tunnels of ordinary users")
 
 
-def _check_virtual(address: str, own: Iterable[str]) -> None:
-    number = _number(address)
-    special = (
-        number.is_loopback or number.is_multicast or number.is_unspecified or number.is_link_local
-    )
-    if special or str(number) in own:
-        raise _refuse(f"take {address} as the address of a tunnel")
-
-
 def hosts(addresses: Iterable[str]) -> list[str]:
     """Return addresses as networks. Raises IPsecError."""
     return [str(ip_network(_number(address))) for address in addresses]
@@ -92,6 +102,10 @@ def _number(text: str) -> IPv4Address | IPv6Address:
         return ip_address(text)
     except ValueError as error:
         raise _refuse(f"know {text!r} for an address") from error
+
+
+def _text_of(address: str) -> str:
+    return str(_number(address))
 
 
 def _network(text: str) -> Net:

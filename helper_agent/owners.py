@@ -110,7 +110,7 @@ class Owners:
                 f"You have {self._most} tunnels already; end one with `carnet disconnect`."
             )
         for holding in held:
-            if holding.uid != wanted.uid and _overlap(holding.networks, wanted.networks):
+            if holding.uid != wanted.uid and _collide(holding, wanted):
                 raise IPsecError(
                     "Another user of this machine has a tunnel that leads there; her packets"
                     " and yours would mix. Name other networks with --network, or wait."
@@ -121,6 +121,24 @@ class Owners:
             return msgspec.json.decode((self._directory / name).read_bytes(), type=Holding)
         except (OSError, msgspec.MsgspecError):
             return None
+
+
+def _collide(one: Holding, other: Holding) -> bool:
+    """Tell whether what is sent into one tunnel, or to its Target, would go elsewhere."""
+    return (
+        _overlap(one.networks, other.networks)
+        or _overlap(_ends(one, targets=False), other.networks | _ends(other))
+        or _overlap(_ends(other, targets=False), one.networks | _ends(one))
+    )
+
+
+def _ends(holding: Holding, *, targets: bool = True) -> frozenset[str]:
+    """Return the address inside the tunnel, and those that it leads to outside."""
+    leads = holding.installed
+    if leads is None:
+        return frozenset()
+    inner = frozenset(filter(None, (leads.virtual_address,)))
+    return inner | leads.targets if targets else inner
 
 
 def _overlap(some: Iterable[str], others: Iterable[str]) -> bool:

@@ -10,8 +10,9 @@ from carnet.ipsec.driver import Driver, TunnelEvent
 from carnet.ipsec.helper import messages as said
 from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
+from carnet.ipsec.surroundings import Surroundings, look_around
 from helper_agent.config import HelperConfig
-from helper_agent.limits import check_block, check_servers, check_spec, hosts
+from helper_agent.limits import check_block, check_servers, check_spec, check_virtual, hosts
 from helper_agent.owners import Holding, Owners, leading
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
@@ -27,12 +28,14 @@ class Service:
         owners: Owners,
         own_addresses: Callable[[], frozenset[str]],
         inside: Inside,
+        around: Callable[[int], Surroundings] = look_around,
     ) -> None:
         self._config = config
         self._driver = driver
         self._owners = owners
         self._own_addresses = own_addresses
         self._inside = inside
+        self._around = around
 
     def sweep(self) -> None:
         """Let go of what has an owner and nothing else: a helper that was killed left that.
@@ -58,7 +61,8 @@ class Service:
     def install(self, uid: int, call: said.Install) -> object:
         """Give the daemon a tunnel that is the caller's from now on."""
         spec = said.to_spec(call.spec)
-        check_spec(call.spec, self._config, self._own_addresses())
+        check_spec(call.spec, self._config)
+        check_virtual(call.spec, self._config, self._own_addresses(), self._around)
         networks = spec.remote_networks or hosts(spec.remote_addresses)
         self._claim(spec.name, Holding(uid, frozenset(networks), leading(call.spec)))
         try:
@@ -192,7 +196,7 @@ class Service:
         A driver makes routes and policies of the spec that it is to bring up: with another
         one than was installed, they could lead past all that was checked.
         """
-        check_spec(spec, self._config, ())
+        check_spec(spec, self._config)
         if self._owners.installed(uid, spec.name) != leading(spec):
             raise IPsecError(_NOT_HERS)
         return said.to_spec(spec)

@@ -22,8 +22,8 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
-from token_client.closing import release
-from token_client.granted import believable, refuse_another
+from token_client.closing import numbers_of, release
+from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means, Wish
 from token_client.nat import reachable_first
 from token_client.pending import Pending
@@ -164,6 +164,9 @@ class Exchange:
         try:
             with self._means.steps.part(9):
                 refuse_another(action.grant.tunneling_info, self._request)
+                stands = self._stands()
+                if not stands:
+                    refuse_what_is_here(info, numbers_of(self._means.hosts))
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
                 self._clock_behind = believable(
                     self._clock_behind,
@@ -190,7 +193,7 @@ class Exchange:
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
                 self._means.closing.close(self._name, info)
-                if not self._stands():
+                if not stands:
                     self._means.driver.install(self._spec)
         except (WireError, IPsecError) as error:
             return self._failed(error, action.grant)

@@ -84,6 +84,11 @@ def _restore_servers(name: str) -> None:
         raise IPsecError("The tunnel's name servers cannot be taken away now")
 
 
+def numbers_of(hosts: Iterable[str]) -> frozenset[str]:
+    """Return the addresses of Hosts, given by their URLs, as numbers."""
+    return frozenset(number for number, _ in _places(hosts))
+
+
 def _numbers(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return addresses as numbers, host names looked up; what has none is left out."""
     found = (number for address in addresses for number in _look_up(address, None))

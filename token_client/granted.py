@@ -1,7 +1,11 @@
 """What Target grants, held against what was asked for: nothing is downgraded."""
 
+from collections.abc import Callable, Collection
+from ipaddress import ip_address
+
 from carnet.errors import IPsecError
 from carnet.ipsec.spec import Mode
+from carnet.ipsec.surroundings import Surroundings, look_around
 from carnet.objectives import Objective
 from carnet.wire.messages import Request, TunnelingInfo
 
@@ -39,6 +43,31 @@ def believable(clock_behind: int, expires: int, lifetime: int | None, now: float
     by_host = now + clock_behind
     begins = expires - (lifetime or _LONGEST_SECONDS)
     return clock_behind if begins - _APART <= by_host <= expires + _APART else 0
+
+
+def refuse_what_is_here(
+    info: TunnelingInfo,
+    hosts: Collection[str],
+    around: Callable[[int], Surroundings] = look_around,
+) -> None:
+    """Refuse an address inside the tunnel by which this machine reaches something already.
+
+    `hosts` are the numbers of its Hosts; `around` tells what it is in, by IP version. Raises
+    IPsecError.
+    """
+    if info.virtual_address is None:
+        return
+    address = ip_address(info.virtual_address)
+    what = around(address.version).meaning(address)
+    if address in map(ip_address, info.target_addresses):
+        what = "Target's own"
+    elif address in map(ip_address, hosts):
+        what = "a Host's"
+    if what is not None:
+        raise IPsecError(
+            f"Target granted {address} as this machine's address inside the tunnel, which is "
+            f"{what}; nothing is up: tell Target's operator, or use another network."
+        )
 
 
 def _mode(info: TunnelingInfo) -> Mode:

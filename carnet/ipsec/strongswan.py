@@ -139,14 +139,22 @@ class StrongSwan:
         """
         with all_or_nothing(self.down, spec.name):
             if messages.sets_its_address(spec):
-                # At no interface of the way to Target: charon's own routes lead there.
-                inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
+                self._set_its_address(spec)
             for part in parts(spec):
                 self._initiate(part)
                 crash.reach("ipsec.initiated")
                 if part.ppk is not None:
                     self._rekey_ike(part.name)
         return self.confirm(spec)
+
+    def _set_its_address(self, spec: TunnelSpec) -> None:
+        """Set the address inside once the peer has proved itself: it is the whole machine's.
+
+        At no interface of the way to Target: charon's own routes lead there. It has to be
+        there before charon makes them, with the SAs that carry packets.
+        """
+        self._start(spec.name, has_child=False, seconds=self._ike_time_limit)
+        inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
 
     def _initiate(self, part: Part) -> None:
         self._start(part.name, has_child=bool(part.protocol), seconds=self._ike_time_limit)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from carnet.errors import IPsecError
+from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.strongswan import StrongSwan
 from lab.capture import Capture
@@ -148,10 +149,13 @@ def test_a_connection_of_somebody_else_is_not_given_our_traveller(target):
             session.unload_conn({"name": "foreign"})
 
 
-def test_another_key_makes_no_tunnel_and_leaves_nothing(client, target):
-    ends = ends_of()
+def test_another_key_makes_no_tunnel_and_leaves_nothing(client, target, monkeypatch):
+    """Nor is the address inside ever set, for whoever else is on this machine."""
+    ends, set_here = ends_of(), []
+    monkeypatch.setattr(inner_address, "install", lambda *given: set_here.append(given))
     install(client, target, Ends(ends.client, replace(ends.target, psk=b"?" * 32)))
     impatient = StrongSwan(client.charon.vici, ike_time_limit=1.0)
     with pytest.raises(IPsecError):
         impatient.up(ends.client)
+    assert set_here == []
     assert client.left() == []

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab.http_client import request
-from lab.network import SERVER_ADDRESS
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS, VIRTUAL_NETWORK
 from lab.ordinary import ALICE, GROUP, MALLORY, as_user, environment
 from lab.residue import machine_state
 from lab.waiting import wait_until
@@ -168,6 +168,27 @@ def test_her_agent_ends_it_when_target_does(office):
     wait_until(record, "her agent to say why", 40)
     assert "Target's operator ended it" in record()
     assert machine_state(office.client_charon) == before
+
+
+def test_no_address_by_which_the_machine_reaches_something_becomes_a_tunnel_s(office):
+    """Whatever Target has to give: packets to the Host would come back to this machine."""
+    path = office.world.target.directory / "etc" / "target.toml"
+    before = machine_state(office.client_charon), path.read_text()
+    office.change_target_file(VIRTUAL_NETWORK, f"{HOST_ADDRESS}/32")
+    again(office)
+    done = office.carnet("connect")
+    assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
+    assert f"granted {HOST_ADDRESS} as this machine's address inside the tunnel" in done.stderr
+    assert "a Host's; nothing is up" in done.stderr
+    assert machine_state(office.client_charon) == before[0]
+    path.write_text(before[1])
+    again(office)
+
+
+def again(office):
+    """Start Target anew, with its configuration as it is now."""
+    office.target_agent.stop()
+    office.target_agent = office.serve_target()
 
 
 def test_who_is_not_of_the_group_cannot_call(office):

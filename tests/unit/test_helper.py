@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
+from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
@@ -17,8 +18,9 @@ from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.client import HelperDriver
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
-from helper_agent.config import HelperConfig
+from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import Holding, Owners
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
@@ -27,6 +29,12 @@ ALICE, MALLORY = 1001, 1002
 NAME = "carnet-" + "0a" * 16
 OTHER = "carnet-" + "0b" * 16
 OWN_ADDRESS = "192.168.7.7"
+AROUND = Surroundings(
+    on_link=(ip_network("192.168.7.0/24"),),
+    beyond=(ip_network("10.50.0.0/16"),),
+    gateways=frozenset({ip_address("10.1.1.1")}),
+    name_servers=frozenset({ip_address("10.1.1.53")}),
+)
 
 SPEC = TunnelSpec(
     name=NAME,
@@ -50,6 +58,10 @@ SPEC = TunnelSpec(
     force_udp=False,
     lifetime=3600,
 )
+
+
+AWAY = {"remote_networks": ("10.30.0.0/16",), "virtual_address": "10.98.0.2"}
+"""Of a tunnel that has nothing to do with that one."""
 
 
 class Daemon:
@@ -138,7 +150,9 @@ def daemon(monkeypatch):
 def service(tmp_path, daemon):
     config = HelperConfig(tunnels_per_user=2, name_servers=True)
     owners = Owners(tmp_path, 2)
-    return Service(config, daemon, owners, lambda: frozenset({OWN_ADDRESS}), daemon)
+    return Service(
+        config, daemon, owners, lambda: frozenset({OWN_ADDRESS}), daemon, lambda _: AROUND
+    )
 
 
 def spec(**changes):
@@ -222,7 +236,9 @@ def test_a_tunnel_that_root_made_is_nobody_else_s(service, daemon):
 
 def test_a_restart_forgets_nobody(service, daemon, tmp_path):
     service.obey(ALICE, say.Install(spec=spec()))
-    again = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon)
+    again = Service(
+        HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon, lambda _: AROUND
+    )
     refused(again, MALLORY, say.Install(spec=spec()))
     assert len(again.obey(ALICE, say.Installed())) == 1
 
@@ -231,8 +247,8 @@ def test_what_a_helper_that_was_killed_had_only_claimed_is_free_again(service, d
     owners = Owners(tmp_path, 2)
     owners.claim(OTHER, Holding(ALICE, frozenset({"10.30.0.0/16"})), taken=False)
     service.obey(ALICE, say.Install(spec=spec()))
-    again = Service(HelperConfig(), daemon, owners, frozenset, daemon)
-    theirs = spec(name="carnet-" + "0c" * 16, remote_networks=("10.30.0.0/16",))
+    again = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: AROUND)
+    theirs = spec(name="carnet-" + "0c" * 16, **AWAY)
     refused(again, MALLORY, say.Install(spec=theirs))
     again.sweep()
     again.obey(MALLORY, say.Install(spec=theirs))
@@ -288,9 +304,6 @@ def test_a_user_has_few_tunnels(service):
         {"remote_addresses": ("224.0.0.1",)},
         {"remote_addresses": ("0.0.0.0",)},  # noqa: S104
         {"remote_addresses": ("gateway.example.org",)},
-        {"virtual_address": OWN_ADDRESS},
-        {"virtual_address": "127.0.0.1"},
-        {"virtual_address": "169.254.1.1"},
         {"esp_proposals": ("aes256gcm16, dns = x",)},
         {"mode": Mode.TRANSPORT, "virtual_address": None, "remote_networks": ("8.8.8.8/32",)},
     ],
@@ -301,6 +314,53 @@ def test_what_is_outside_the_limits_is_refused(service, daemon, changes):
     refused(service, MALLORY, say.Confirm(spec=spec(**changes)))
     assert daemon.tunnels == {}
     assert service.obey(MALLORY, say.Installed()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (OWN_ADDRESS, "tunnel;"),
+        ("127.0.0.1", "tunnel;"),
+        ("169.254.1.1", "tunnel;"),
+        ("203.0.113.2", "tunnel;"),  # the Host, say
+        ("10.66.0.2", "tunnel;"),  # its own Target
+        ("192.168.7.8", "192.168.7.0/24, a network that this machine is in"),
+        ("10.50.3.4", "10.50.0.0/16, a network that this machine reaches otherwise"),
+        ("10.1.1.1", "the gateway of this machine"),
+        ("10.1.1.53", "a name server of this machine"),
+    ],
+)
+def test_no_tunnel_has_an_address_that_means_something_here(service, daemon, address, why):
+    theirs = spec(virtual_address=address, remote_addresses=("10.66.0.2",))
+    assert why in refused(service, MALLORY, say.Install(spec=theirs))
+    assert daemon.tunnels == {}
+    assert service.obey(MALLORY, say.Installed()) == []
+
+
+def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_path):
+    config = HelperConfig(virtual_addresses=(Network("203.0.113.0/24"),))
+    around = lambda _: AROUND  # noqa: E731
+    service = Service(config, daemon, Owners(tmp_path, 2), frozenset, daemon, around)
+    refused(service, MALLORY, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Install(spec=spec(virtual_address="203.0.113.2")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"virtual_address": "10.20.9.9"},  # in her networks
+        {"virtual_address": SPEC.virtual_address},
+        {"virtual_address": "10.77.0.1"},  # her Target
+        {"remote_networks": ("10.99.0.0/16",)},  # where her own address is
+    ],
+    ids=str,
+)
+def test_no_tunnel_has_an_address_that_means_something_to_another_s(service, changes):
+    hers = spec(remote_addresses=("10.77.0.1",))
+    service.obey(ALICE, say.Install(spec=hers))
+    theirs = say.Install(spec=spec(name=OTHER, **AWAY | changes))
+    assert "Another user" in refused(service, MALLORY, theirs)
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
 
 
 def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
@@ -335,7 +395,7 @@ def test_nobody_has_another_s_tunnel_forgotten_before_it_is_installed(service, d
     ids=str,
 )
 def test_only_what_was_installed_is_brought_up(service, changes):
-    service.obey(ALICE, say.Install(spec=spec(name=OTHER, remote_networks=("10.30.0.0/16",))))
+    service.obey(ALICE, say.Install(spec=spec(name=OTHER, **AWAY)))
     service.obey(MALLORY, say.Install(spec=spec()))
     for call in (say.Up, say.Confirm):
         refused(service, MALLORY, call(spec=spec(**changes)))
@@ -373,7 +433,7 @@ def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     refused(service, MALLORY, say.Servers(name=NAME, servers=SERVERS))
     assert service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS)) is None
-    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, remote_networks=("10.30.0.0/16",))))
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
     refused(service, MALLORY, say.Servers(name=OTHER, servers=("10.30.0.1",)))
     assert service.obey(MALLORY, say.Restore(name=NAME)) is False
     service.obey(MALLORY, say.Follow(name=NAME))
@@ -401,7 +461,9 @@ def test_no_name_server_is_outside_her_tunnel(service, daemon, server):
 
 
 def test_name_servers_are_left_alone_unless_the_operator_wants_them(daemon, tmp_path):
-    service = Service(HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon)
+    service = Service(
+        HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon, lambda _: AROUND
+    )
     service.obey(ALICE, say.Install(spec=spec()))
     assert "name_servers" in refused(service, ALICE, say.Servers(name=NAME, servers=SERVERS))
     assert daemon.servers is None

@@ -1,0 +1,124 @@
+"""What an address means to this machine already, before it becomes its own in a tunnel.
+
+An address that is set here is this machine's for all its users: what they send there comes
+back to whoever listens, whether the tunnel stands or not. So none may be set by which this
+machine reaches something else.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from carnet.errors import IPsecError
+from carnet.ipsec.bundle import ROUTE_PROTOCOL
+from carnet.ipsec.inner_address import PROTOCOL
+from carnet.ipsec.iproute import ip
+
+_RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+"""The second one names the servers that systemd-resolved asks."""
+_OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
+_HALF = 1
+"""The prefix length of half of all addresses: two such routes are a default route."""
+
+_Listed = dict[str, Any]
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where this machine's packets go without our tunnels, and what it cannot do without."""
+
+    on_link: tuple[Network, ...] = ()
+    """Networks that it is in."""
+    beyond: tuple[Network, ...] = ()
+    """Networks that it has a route to, besides its default route."""
+    gateways: frozenset[Address] = frozenset()
+    name_servers: frozenset[Address] = frozenset()
+
+    def meaning(self, address: Address) -> str | None:
+        """Return what it is here, to be said after "is"; None if it is nothing."""
+        if _is_special(address):
+            return "no address of one machine"
+        if address in self.gateways:
+            return "the gateway of this machine"
+        if address in self.name_servers:
+            return "a name server of this machine"
+        inside = next((each for each in self.on_link if address in each), None)
+        return f"in {inside}, a network that this machine is in" if inside else None
+
+    def leads_to(self, address: Address) -> Network | None:
+        """Return the network by which it is reached; None where the default route leads there."""
+        return next((each for each in (*self.on_link, *self.beyond) if address in each), None)
+
+
+def look_around(version: int) -> Surroundings:
+    """Return what there is of one IP version, but for our own tunnels. Raises IPsecError.
+
+    Elsewhere than on Linux that is not known here, and nothing is returned.
+    """
+    if sys.platform != "linux":
+        return Surroundings()
+    listed = ip("-json", "-N", f"-{version}", "route", "show")
+    try:
+        routes = [each for each in json.loads(listed.stdout or "[]") if each.get("dst")]
+        return _sort([each for each in routes if each.get("protocol") not in _OURS], version)
+    except (ValueError, AttributeError) as error:
+        raise IPsecError("The program ip does not list the machine's routes.") from error
+
+
+def _sort(routes: list[_Listed], version: int) -> Surroundings:
+    on_link: list[Network] = []
+    beyond: list[Network] = []
+    gateways: set[Address] = set()
+    for route in routes:
+        ways = [route, *route.get("nexthops", ())]
+        through = {str(way["gateway"]) for way in ways if "gateway" in way}
+        through |= {str(way["via"]["host"]) for way in ways if isinstance(way.get("via"), dict)}
+        gateways |= {ip_address(each) for each in through}
+        network = _network(str(route["dst"]), version)
+        if network.prefixlen > _HALF:
+            (beyond if through else on_link).append(network)
+    return Surroundings(
+        on_link=tuple(on_link),
+        beyond=tuple(beyond),
+        gateways=frozenset(gateways),
+        name_servers=frozenset(_name_servers()),
+    )
+
+
+def _network(text: str, version: int) -> Network:
+    everywhere = "0.0.0.0/0" if version == 4 else "::/0"  # noqa: PLR2004
+    return ip_network(everywhere if text == "default" else text)
+
+
+def _name_servers() -> Iterable[Address]:
+    for path in _RESOLVER_FILES:
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        for keyword, *values in filter(None, map(str.split, lines)):
+            if keyword == "nameserver" and values:
+                yield from _numbers(values[:1])
+
+
+def _numbers(texts: Iterable[str]) -> Iterable[Address]:
+    for text in texts:
+        try:
+            yield ip_address(text.partition("%")[0])
+        except ValueError:
+            continue
+
+
+def _is_special(address: Address) -> bool:
+    return (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_link_local
+    )
