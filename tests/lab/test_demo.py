@@ -62,6 +62,7 @@ def read_until(process, words):
     pytest.fail(f"the demonstration ended without {words!r}")
 
 
+@pytest.mark.timeout(900)  # all of it, which takes minutes where others work too
 def test_every_claim_holds_and_nothing_is_left(place):
     process = start_demo(place)
     output, _ = process.communicate()
