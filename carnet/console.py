@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from carnet.durations import parse_duration
+from carnet.durations import LONGEST_SECONDS, format_duration, parse_duration
 from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, UsageError
 
@@ -51,9 +51,13 @@ class Duration(click.ParamType[int]):
         if isinstance(value, int):
             return value
         try:
-            return parse_duration(value)
+            seconds = parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if seconds > LONGEST_SECONDS:
+            longest = format_duration(LONGEST_SECONDS)
+            self.fail(f"{value!r} is longer than {longest}, the longest there is.", param, ctx)
+        return seconds
 
 
 DURATION = Duration()

@@ -2,6 +2,8 @@
 
 import re
 
+LONGEST_SECONDS = 366 * 86400
+"""Of a session's lifetime, and of any other duration in a message."""
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _PART = re.compile(r"([0-9]{1,9})([dhms])")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")

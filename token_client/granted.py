@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
+from carnet.durations import LONGEST_SECONDS
 from carnet.errors import IPsecError
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.surroundings import Surroundings, look_around
 from carnet.objectives import Objective
 from carnet.wire.messages import Request, TunnelingInfo
 
-_LONGEST_SECONDS = 366 * 86400
-"""No session lives longer (carnet.wire.fields.Seconds)."""
 _APART = 3600
 """Seconds by which the clocks of Host and Target may differ."""
 
@@ -41,7 +40,7 @@ def believable(clock_behind: int, expires: int, lifetime: int | None, now: float
     ends (`expires`), which is not over yet, and not longer from now than its lifetime.
     """
     by_host = now + clock_behind
-    begins = expires - (lifetime or _LONGEST_SECONDS)
+    begins = expires - (lifetime or LONGEST_SECONDS)
     return clock_behind if begins - _APART <= by_host <= expires + _APART else 0
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from carnet.durations import LONGEST_SECONDS
+
 RequestId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 KeyId = Annotated[bytes, Meta(min_length=16, max_length=16)]
 UserId = Annotated[
@@ -36,7 +38,7 @@ Text = Annotated[str, Meta(max_length=400, pattern=r"\A[^\x00-\x1f\x7f-\x9f\u202
 """A sentence for a person; without control characters, since terminals obey those."""
 PublicKey = Annotated[bytes, Meta(min_length=32, max_length=1024)]
 """DER SubjectPublicKeyInfo."""
-Seconds = Annotated[int, Meta(ge=1, le=366 * 86400)]
+Seconds = Annotated[int, Meta(ge=1, le=LONGEST_SECONDS)]
 Time = Annotated[int, Meta(ge=0, le=2**40)]
 """Seconds since 1970, UTC."""
 ObjectiveId = Annotated[int, Meta(ge=1, le=4)]

@@ -27,6 +27,14 @@ def test_the_officer_gives_a_reason_or_nothing_is_asked(reason):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_lifetime_longer_than_any_says_which_is_the_longest():
+    argv = [BIN / "carnet", "connect", "--lifetime", "9999h"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == USAGE
+    assert "'9999h' is longer than 366d, the longest there is; `carnet --help`" in done.stderr
+    assert console.DURATION.convert("366d", None, None) == 366 * 86400
+
+
 @pytest.mark.parametrize(
     "argv",
     [
