@@ -11,6 +11,7 @@ import click
 
 from carnet.console import PIN_VARIABLE, has_secret, has_terminal, read_secret
 from carnet.token.module import TokenInfo
+from carnet.token.profiles import may_lock
 from carnet.token.session import check_pin_state
 
 _YES = "yes"
@@ -51,9 +52,8 @@ class PinSource:
             click.echo(f"Enter the PIN of token {info.label} on the reader's PIN pad.", err=True)
             return None
         if not given and info.pin_count_low and not info.pin_final_try:
-            click.echo(
-                f"A wrong PIN was entered at token {info.label} before; too many lock it.", err=True
-            )
+            warning = "; too many lock it" if may_lock(info) else ""
+            click.echo(f"A wrong PIN was entered at token {info.label} before{warning}.", err=True)
         return read_secret(
             f"the PIN of token {info.label}",
             option="pin",

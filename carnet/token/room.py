@@ -29,7 +29,7 @@ def room_on(session: TokenSession, type_: PairType) -> Room:
     """Return for how many pairs of this type there is room; raises TokenError."""
     info = session.token.info
     profile = profile_of(info)
-    if profile is not None:
+    if profile is not None and profile.places is not None:
         taken = len(session.find(ObjectClass.PRIVATE_KEY, {Attribute.TOKEN: True}))
         return Room(max(0, profile.places - taken), counted=True)
     with translated():

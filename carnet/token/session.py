@@ -13,6 +13,7 @@ from pkcs11.types import PROTECTED_AUTH
 
 from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token.module import Token, TokenInfo
+from carnet.token.profiles import may_lock
 from carnet.token.translation import GONE, translated
 
 _BATCH = 1
@@ -170,7 +171,7 @@ def wrong_pin(info: TokenInfo) -> str:
         )
     if info.pin_final_try:
         return f"The PIN is wrong and one try is left; the next wrong one locks {info.label}."
-    if info.pin_count_low:
+    if info.pin_count_low and may_lock(info):
         return f"The PIN is wrong; check it well, for too many wrong ones lock token {info.label}."
     return f"The PIN is wrong; check it and try token {info.label} again."
 

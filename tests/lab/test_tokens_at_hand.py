@@ -39,7 +39,7 @@ def test_a_wrong_pin_is_said_and_tried_once(office):
     assert_said(office.carnet("connect", pin="00000000"), 4, "PIN is wrong")
     said = office.carnet("tokens")
     assert "mistyped before" in said.stdout
-    assert_said(office.carnet("connect", pin="00000000"), 4, "PIN is wrong", "lock")
+    assert_said(office.carnet("connect", pin="00000000"), 4, "PIN is wrong", "check it")
     office.carnet("connect", "--dry-run")
     assert "PIN set" in office.carnet("tokens").stdout
 

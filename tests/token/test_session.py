@@ -52,7 +52,7 @@ def log_in(token: Token, pin: str | None) -> None:
 
 def test_a_wrong_pin_is_tried_once_and_said_so(token: Token) -> None:
     assert not token.info.pin_count_low
-    with pytest.raises(TokenError, match="too many wrong ones lock token traveller") as caught:
+    with pytest.raises(TokenError, match="check it and try token traveller again") as caught:
         log_in(token, WRONG)
     assert WRONG not in repr(caught.value) + repr(caught.value.__cause__)
     assert token.info.pin_count_low

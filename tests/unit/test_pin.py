@@ -15,7 +15,7 @@ from carnet.errors import TokenError, UsageError
 from carnet.pin import PinSource
 from carnet.token import session
 from carnet.token.module import Token, TokenInfo
-from carnet.token.session import open_session
+from carnet.token.session import open_session, wrong_pin
 
 INFO = TokenInfo(
     label="alice",
@@ -147,6 +147,16 @@ def test_a_wrong_pin_before_is_said_before_the_prompt(at_terminal, capsys):
     at_terminal("1234")
     PinSource().obtain(replace(INFO, pin_count_low=True))
     assert "too many lock it" in capsys.readouterr().err
+    assert "too many wrong ones lock token alice" in wrong_pin(replace(INFO, pin_count_low=True))
+
+
+def test_no_lock_is_told_of_where_none_is(at_terminal, capsys):
+    """SoftHSM2 takes the right PIN after any number of wrong ones (tests/token/test_pins.py)."""
+    at_terminal("1234")
+    soft = replace(INFO, pin_count_low=True, manufacturer="SoftHSM project", model="SoftHSM v2")
+    PinSource().obtain(soft)
+    assert "before.\n" in capsys.readouterr().err
+    assert "lock" not in wrong_pin(soft)
 
 
 def test_the_final_try_takes_a_typed_yes(at_terminal):
