@@ -114,12 +114,13 @@ def _remove_unlocked(path: Path) -> None:
             os.close(descriptor)
 
 
-def read_small(path: Path, limit: int = MAX_SMALL) -> bytes:
+def read_small(path: Path, limit: int = MAX_SMALL, *, again: bool = False) -> bytes:
     """Return the content of a file that somebody named; OSError if it has more than `limit` bytes.
 
-    It may be a device or a pipe, which has no size and need not end.
+    It may be a device or a pipe, which has no size and need not end; but not where it will
+    be read `again`, which has to be a regular file.
     """
-    with path.open("rb") as file:
+    with open_regular(path) if again else path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

@@ -30,6 +30,10 @@ from token_client.config import ClientConfig
 from token_client.custody import Messages, PairedMessages, SplitMessages
 from token_client.vault import PairVault, TokenVault, Vault
 
+UNNAMED_OFFICER = (
+    "The token does not say who its security officer is; name her certificate with --officer."
+)
+
 
 @dataclass(frozen=True)
 class Booklet:
@@ -121,17 +125,14 @@ def _open(
 
 def _read_file(path: Path, session: TokenSession, officer_key: bytes | None) -> CoverFile:
     if officer_key is None:
-        raise UsageError(
-            "The token does not say who its security officer is; name her certificate with "
-            "--officer."
-        )
+        raise UsageError(UNNAMED_OFFICER)
     return read_cover_file(read_cover_bytes(path), officer_key, session.token.info.serial)
 
 
 def read_cover_bytes(path: Path) -> bytes:
     """Return what stands in a cover file; raises UsageError."""
     try:
-        return read_small(path, MAX_COVER_FILE)
+        return read_small(path, MAX_COVER_FILE, again=True)
     except OSError as error:
         raise UsageError(f"Cannot read {path} ({error.strerror}); correct the path.") from error
 
@@ -153,7 +154,7 @@ def pinned_key(config: ClientConfig) -> bytes | None:
     from cryptography import x509  # noqa: PLC0415  takes long, and few configurations name one
 
     try:
-        key = x509.load_pem_x509_certificate(read_small(certificate)).public_key()
+        key = x509.load_pem_x509_certificate(read_small(certificate, again=True)).public_key()
     except (OSError, ValueError) as error:
         raise UsageError(
             f"Cannot read the officer's certificate {certificate}; correct the path."

@@ -13,13 +13,15 @@ from carnet.errors import (
     TokenAwayError,
     TokenError,
     UnreachableError,
+    UsageError,
 )
 from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.ipsec.driver import Capabilities
-from carnet.ipsec.drivers import look_around
+from carnet.ipsec.drivers import find_driver, look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from carnet.token.module import MODULE_VARIABLE, Module, Token
+from carnet.token.profiles import profile_of
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
 from carnet.wire.documents import Cover
@@ -27,6 +29,7 @@ from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import couples_of
 from softhsm.kept import lost_tokens
+from token_client.booklet import UNNAMED_OFFICER
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
@@ -142,6 +145,9 @@ class _Examination:
             raise NoKeyPairLeftError("No key pair is left; ask the officer for a new booklet.")
         until = f", the first until {facts.oldest_expiry}" if facts.oldest_expiry else ""
         if self._config.cover is not None and self._config.officer is None:
+            profile = profile_of(token.info)
+            if profile is not None and not profile.keeps_data:
+                raise UsageError(UNNAMED_OFFICER)
             raise WarningError(
                 f"{facts.pairs_left} left{until}, by a cover file that cannot be verified, unless "
                 f"the token names its officer; name her certificate with --officer."
@@ -176,7 +182,9 @@ class _Examination:
         sightings = list(look_around(self._config.drivers))
         found = next((s.found for s in sightings if isinstance(s.found, Capabilities)), None)
         if found is None:
-            raise IPsecError(" ".join(filter(None, (s.trouble for s in sightings))))
+            meant = find_driver(self._config.drivers).name
+            trouble = {str(sighting.name): sighting.trouble for sighting in sightings}
+            raise IPsecError(trouble.get(meant) or str(sightings[0].trouble))
         if Objective.ESP not in found.objectives:
             raise IPsecError(
                 f"{found.driver} {found.version} runs but cannot carry ESP; "

@@ -269,7 +269,7 @@ def test_the_doctor_looks_at_the_cover_file(office, adopted):
     assert "name the file" in said()[1]
     assert said("--cover", str(good), *officer) == (0, f"{PAIRS} left, for {USER}")
     status, sentence = said("--cover", str(good))
-    assert (status, "a cover file that cannot be verified" in sentence) == (0, True)
+    assert (status, "name her certificate with --officer" in sentence) == (2, True)
     for content, options in (
         (good.read_bytes().replace(b"alice@", b"malic@"), officer),
         (good.read_bytes()[:-1], ()),

@@ -134,6 +134,8 @@ def test_no_ipsec_daemon(office):
     status, findings = examine(office)
     office.client_charon.start()
     assert (status, bad(findings)) == (5, ["IPsec"])
+    said = findings["IPsec"]["sentence"]
+    assert (said.startswith("The strongSwan daemon"), "racoon" in said) == (True, False)
 
 
 def test_no_host(office):

@@ -18,6 +18,7 @@ from provisioning.host_file import read_host_keys, read_transport_key
 from provisioning.host_interface import HostInterface
 from provisioning.leftover import _is_left, may_be_left
 from provisioning.reading_back import check_file
+from token_client.booklet import pinned_key, read_cover_bytes
 from token_client.config import ClientConfig
 
 ENDLESS = Path("/dev/zero")
@@ -32,6 +33,14 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MARGIN, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_pipe_is_no_cover_and_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        read_cover_bytes(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="officer's certificate"):
+        pinned_key(ClientConfig(officer=tmp_path / "pipe"))
 
 
 def secret(**source):
