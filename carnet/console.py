@@ -90,14 +90,14 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         advice = "make room" if error.errno == errno.ENOSPC else "correct its place and rights"
         complain(f"{name}: Cannot use {where}: {reason}; {advice}, and try again.")
         sys.exit(1)
+    except (click.Abort, KeyboardInterrupt) as interrupt:  # Abort is a RuntimeError, too
+        complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
+        sys.exit(INTERRUPTED)
     except RuntimeError as error:
         if str(error) != _NO_THREAD:
             raise
         complain(f"{name}: {_AT_ITS_LIMIT}")
         sys.exit(1)
-    except (click.Abort, KeyboardInterrupt) as interrupt:
-        complain(f"{name}: {'; '.join(['interrupted', *_said_by(interrupt)])}.")
-        sys.exit(INTERRUPTED)
     if sys.stderr is not None:
         with _heard_or_not():
             sys.stderr.flush()

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from carnet import console
 from carnet.audit import commands as shared
 from carnet.audit.showing import Choice
+from carnet.entry import INTERRUPTED
 from carnet.errors import TokenError, UsageError
 
 BIN = Path(sys.executable).parent
@@ -54,6 +56,17 @@ def test_bytes_that_are_no_text_are_a_mistake_of_whoever_wrote_them(argv):
     assert done.stderr.startswith(f"{program}: ")
     assert "no text in UTF-8" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_no_at_a_prompt_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["carnet"])
+    monkeypatch.setattr(console, "has_terminal", lambda: True)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
+    command = click.Command("carnet", callback=lambda: console.confirm("Really?", yes=False))
+    with pytest.raises(SystemExit) as caught:
+        console.run_command(command, "carnet")
+    assert caught.value.code == INTERRUPTED
+    assert capsys.readouterr().err.splitlines()[-1] == "carnet: interrupted."
 
 
 SAYING = """
