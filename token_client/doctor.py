@@ -118,8 +118,11 @@ class _Examination:
                 f"module, such as opensc-pkcs11.so, with --module, in {MODULE_VARIABLE}, or as "
                 f"`module` in client.toml."
             )
-        if isinstance(error, NoTokenError):
-            return "No token was found; insert it, or have the security officer initialise one."
+        if isinstance(error, NoTokenError) and self._module is not None:
+            return (
+                f"{self._module.path.name} shows no token; insert it, name its own module with "
+                f"--module if it has another, or have the security officer initialise one."
+            )
         return error.sentence
 
     def _look_at_pin(self) -> str:

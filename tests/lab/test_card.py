@@ -231,6 +231,8 @@ def test_a_card_that_the_module_does_not_know_is_named_by_the_doctor(office, ado
     assert "does not know the card in Virtual PCD 00 00; name the card's own" in said["sentence"]
     assert "--module" in said["sentence"]
     assert "doctor" not in said["sentence"]
+    assert "`carnet doctor` tells more" in office.carnet("tokens").stdout
+    assert "see what `carnet doctor` finds" in office.carnet("connect").stderr
 
 
 def test_the_commands_on_the_sheet_of_a_card_connect_as_they_are_printed(office, adopted):
