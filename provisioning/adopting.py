@@ -15,6 +15,7 @@ from carnet.errors import TokenCannotError, TokenError
 from carnet.token import keys
 from carnet.token.adopted import FoundKey, signing_keys
 from carnet.token.onetime import OneTimeKeys, pair_label
+from carnet.token.pulled import saying_if_pulled
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 from carnet.wire.cover_file import pack_cover_file
@@ -31,6 +32,8 @@ from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.order import MintOrder
 from provisioning.sessions import Sessions
+
+_REPEAT = "nothing of it is adopted: insert it again and repeat the command."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +63,18 @@ class Adoption:
         not serve; UsageError where the files cannot be written.
         """
         journal, files = FileJournal(self.cover), BatchFiles()
-        with Sessions(login, writable=False) as sessions:
+        token = login.module.choose(login.serial)
+        with (
+            saying_if_pulled(token, _REPEAT) as pulled,
+            Sessions(login, writable=False) as sessions,
+        ):
             self._clear(sessions.current, journal)
             choice = choose(sessions.current, self.order.key_type, None, self.order.custody)
             now = datetime.now(UTC).replace(microsecond=0)
             moment = moment_after(OneTimeKeys(sessions.current).pairs(), now)
             pairs = tuple(self._proved(sessions, moment, on_pair))
             session = sessions.current
+            label = session.token.info.label
             end = End(self.order.host_key(choice), None)
             batch = batch_of(session, self.order, choice, now, end, pairs)
             journal.begin(session, prefix_of(moment))
@@ -77,7 +85,7 @@ class Adoption:
                 files.remove()
                 journal.finish(session)
                 raise
-            label = session.token.info.label
+            pulled.then = f"{self.cover} and its batch are written all the same."
         return Adopted(batch=batch, choice=choice, token_label=label)
 
     def _clear(self, session: TokenSession, journal: FileJournal) -> None:

@@ -16,7 +16,7 @@ from carnet.console import (
 from carnet.errors import TokenError, UsageError
 from carnet.pin import PinSource
 from carnet.token import pins
-from carnet.token.module import Token
+from carnet.token.module import Token, TokenInfo
 from carnet.token.presence import choose_token
 from provisioning.options import (
     TokenAccess,
@@ -41,16 +41,17 @@ _SELECTOR = click.option(
 def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: Any) -> None:
     """Give a token another PIN; key pairs stay."""
     token = choose_token(open_module(access.module), access.selector)
+    info = token.info
     if officers:
         final = access.allow_final_try
-        pins.check_so_pin_state(token.info, allow_final_try=final)
+        pins.check_so_pin_state(info, allow_final_try=final)
         old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
         with kept_anew():
             pins.change_so_pin(token, old, new, allow_final_try=final)
     else:
         _change_users(token, access, sources)
     what = "SO PIN" if officers else "PIN"
-    _report(token, f"The {what} of token {token.info.label} is changed.", as_json=as_json)
+    _report(info, f"The {what} of token {info.label} is changed.", as_json=as_json)
 
 
 @click.command()
@@ -72,10 +73,11 @@ def unblock(
     """Give a token a new PIN and all its tries; key pairs stay."""
     with pins.opensc_takes_puk() if by_puk else nullcontext():
         token = choose_token(open_module(module), selector)
+        info = token.info
         if by_puk:
             pins.check_locked(token)
         else:
-            pins.check_so_pin_state(token.info, allow_final_try=allow_final_try)
+            pins.check_so_pin_state(info, allow_final_try=allow_final_try)
         secret = _read_so_pin("the PUK" if by_puk else "the SO PIN", **sources)
         new = _read_new_pin("PIN", **sources)
         if by_puk:
@@ -83,7 +85,7 @@ def unblock(
         else:
             with kept_anew():
                 pins.unblock_with_so_pin(token, secret, new, allow_final_try=allow_final_try)
-    _report(token, f"Token {token.info.label} is unblocked and has a new PIN.", as_json=as_json)
+    _report(info, f"Token {info.label} is unblocked and has a new PIN.", as_json=as_json)
 
 
 def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) -> None:
@@ -121,8 +123,7 @@ def _read_new_pin(what: str, *, new_pin_fd: int | None, new_pin_file: Path | Non
     return new
 
 
-def _report(token: Token, sentence: str, *, as_json: bool) -> None:
-    info = token.info
+def _report(info: TokenInfo, sentence: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"label": info.label, "serial": info.serial})
     else:

@@ -15,6 +15,7 @@ from carnet.pin import Credential, PinSource
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
+from carnet.token.pulled import NOTICED_SECONDS
 from carnet.token.readers import Reader
 from softhsm.configuration import use_default
 from token_client.booklet import Booklet, open_booklet
@@ -22,9 +23,6 @@ from token_client.config import ClientConfig
 from token_client.waiting import wait_for_token
 
 T = TypeVar("T")
-
-_NOTICED_SECONDS = 1.0
-"""Within which the PC/SC service notices that a card was pulled: it looks every 0.4 s."""
 
 
 class Plug:
@@ -111,7 +109,7 @@ class Plug:
             retry=retry_if_result(
                 lambda found: found is Presence.HERE and self._lookout.reader == plugged
             ),
-            stop=stop_after_delay(_NOTICED_SECONDS if plugged else 0),
+            stop=stop_after_delay(NOTICED_SECONDS if plugged else 0),
             wait=wait_fixed(0.05),
             retry_error_callback=lambda _: Presence.HERE,
         )

@@ -16,9 +16,18 @@ import pkcs11
 
 from carnet.errors import PinRefusedError, TokenError
 from carnet.token.module import Token, TokenInfo
+from carnet.token.pulled import saying_if_pulled
 from carnet.token.session import open_session
 from carnet.token.translation import translated
 
+_AS_IT_WAS = "its {} is as it was; insert it again and repeat the command."
+_MAY_BE_CHANGED = (
+    "insert it again, and try the new {0} first, which it may have taken already, then the old one."
+)
+_MAY_BE_UNBLOCKED = (
+    "insert it again, and try the new PIN, which it may have taken already; if it is locked "
+    "still, repeat the command."
+)
 _OPENSC_VARIABLE = "OPENSC_CONF"
 _TAKE_PUK = """app opensc-pkcs11 {
     pkcs11 {
@@ -35,15 +44,21 @@ def change_pin(token: Token, old: str, new: str, *, allow_final_try: bool = Fals
     and if the token does not take the new one; the old one is right then as before.
     """
     with (
+        saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled,
         open_session(token, old, writable=True, allow_final_try=allow_final_try) as session,
         translated(),
     ):
+        pulled.then = _MAY_BE_CHANGED.format("PIN")
         session.raw.set_pin(old, new)
 
 
 def change_so_pin(token: Token, old: str, new: str, *, allow_final_try: bool = False) -> None:
     """Give the token another SO PIN; raises TokenError as unblock_with_so_pin() does."""
-    with _as_officer(token, old, allow_final_try=allow_final_try) as raw:
+    with (
+        saying_if_pulled(token, _AS_IT_WAS.format("SO PIN")) as pulled,
+        _as_officer(token, old, allow_final_try=allow_final_try) as raw,
+    ):
+        pulled.then = _MAY_BE_CHANGED.format("SO PIN")
         raw.set_pin(old, new)
 
 
@@ -56,7 +71,11 @@ def unblock_with_so_pin(
     try left, unless `allow_final_try`; TokenError if the token has none, or if it does not
     take the new PIN.
     """
-    with _as_officer(token, so_pin, allow_final_try=allow_final_try) as raw:
+    with (
+        saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled,
+        _as_officer(token, so_pin, allow_final_try=allow_final_try) as raw,
+    ):
+        pulled.then = _MAY_BE_UNBLOCKED
         raw.init_pin(pin)
 
 
@@ -67,21 +86,27 @@ def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
     use up a try of it. Raises TokenError if it is not locked, PinRefusedError if the
     PUK is wrong, or if the module does not take one.
     """
-    check_locked(token)
-    label = token.info.label
-    with token.module.in_use(), translated(), token.handle.open(rw=True) as raw:
-        try:
-            raw.set_pin(puk, pin)
-        except pkcs11.PinIncorrect as error:
-            raise PinRefusedError(
-                f"The PUK is wrong; make sure of it, for too many wrong ones make "
-                f"token {label} useless for ever."
-            ) from error
-        except pkcs11.PinLocked as error:
-            raise PinRefusedError(
-                f"Token {label} takes no PUK here, or its PUK is locked too; "
-                f"unblock it with its vendor's own tool."
-            ) from error
+    with saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled:
+        check_locked(token)
+        label = token.info.label
+        with token.module.in_use(), translated(), token.handle.open(rw=True) as raw:
+            pulled.then = _MAY_BE_UNBLOCKED
+            _set_pin_by_puk(raw, label, puk, pin)
+
+
+def _set_pin_by_puk(raw: pkcs11.Session, label: str, puk: str, pin: str) -> None:
+    try:
+        raw.set_pin(puk, pin)
+    except pkcs11.PinIncorrect as error:
+        raise PinRefusedError(
+            f"The PUK is wrong; make sure of it, for too many wrong ones make "
+            f"token {label} useless for ever."
+        ) from error
+    except pkcs11.PinLocked as error:
+        raise PinRefusedError(
+            f"Token {label} takes no PUK here, or its PUK is locked too; "
+            f"unblock it with its vendor's own tool."
+        ) from error
 
 
 def check_so_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
@@ -100,11 +125,12 @@ def check_so_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
 
 def check_locked(token: Token) -> None:
     """Raise TokenError unless the PIN is locked."""
-    info = token.info
-    if not info.pin_locked:
-        raise TokenError(
-            f"The PIN of token {info.label} is not locked; change it with the PIN that it has."
-        )
+    with saying_if_pulled(token, _AS_IT_WAS.format("PIN")):
+        info = token.info
+        if not info.pin_locked:
+            raise TokenError(
+                f"The PIN of token {info.label} is not locked; change it with the PIN that it has."
+            )
 
 
 @contextmanager

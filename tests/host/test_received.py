@@ -35,6 +35,8 @@ def interface(tmp_path, place, monkeypatch):
         yield made
 
 
+SIGNS = "87"
+"""The instruction GENERAL AUTHENTICATE."""
 sqlite_is_enough = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
 
@@ -157,35 +159,39 @@ def test_the_host_hears_of_a_burn_at_once_or_by_the_command_that_is_said(interfa
 
 @pytest.fixture
 def card(tmp_path):
-    """A fake PIV card with two keys to be adopted; return what reaches it, and its options."""
+    """A fake PIV card with two keys to be adopted; return it, what reaches it, its options."""
     (tmp_path / "readers").mkdir()
     machine = Machine("readers", tmp_path / "readers")
     try:
         loopback(machine)
         readers = CardReaders(machine)
         readers.start()
-        Card(machine, 0, "alice", 2).insert()
+        card = Card(machine, 0, "alice", 2)
+        card.insert()
         (tmp_path / "card-pin").touch(mode=0o600)
         (tmp_path / "card-pin").write_text(DEFAULT_PIN)
         reaches = {"PCSCLITE_CSOCK_NAME": str(readers.socket)}
-        yield reaches, ("--module", OPENSC, "--pin-file", tmp_path / "card-pin")
+        yield card, reaches, ("--module", OPENSC, "--pin-file", tmp_path / "card-pin")
     finally:
         machine.close()
 
 
 @sqlite_is_enough
 def test_the_host_hears_of_a_burn_that_a_card_does_not_carry_out(interface, card):
-    reaches, options = card
+    card, reaches, options = card
     host_keys, cover = interface.directory / "host-keys.pem", interface.directory / "cover"
     with interface.session("hsm") as session:
         host_keys.write_bytes(pem_of(make_host_keys(session)))
     adopt = ("adopt", "--user", "alice@office", "--count", "2", "--host-keys", host_keys,
              "--host-url", "http://host.example", "--target", "work",
              "--out", interface.directory / "batch", "--cover-out", cover)  # fmt: skip
-    wait_until(
-        lambda: interface.provision(*adopt, *options, **reaches).returncode == 0,
-        "the card in its reader",
-    )
+
+    def adopting():
+        for file in (interface.directory / "batch", cover):
+            file.unlink(missing_ok=True)
+        return interface.provision(*adopt, *options, **reaches)
+
+    wait_until(lambda: adopting().returncode == 0, "the card in its reader")
     interface.start()
     sent = interface.provision("send", interface.directory / "batch", *interface.host)
     assert sent.returncode == 0, sent.stderr
@@ -195,6 +201,15 @@ def test_the_host_hears_of_a_burn_that_a_card_does_not_carry_out(interface, card
     assert "2 key pairs stay on token alice, which destroys no keys" in done.stdout
     assert "The Host was told, and made 2 of them invalid" in done.stdout
     assert interface.counts() == {"revoked": 2}
+
+    # Of two more adoptions the second has its card pulled as it proves the first key.
+    card.seen()
+    assert adopting().returncode == 0
+    card.leave_after([each[2:4] for each in card.seen()].index(SIGNS))
+    done = adopting()
+    assert done.returncode == 4
+    assert "Token alice was pulled out, in the middle; nothing of it is adopted" in done.stderr
+    assert not cover.exists()
 
 
 @sqlite_is_enough

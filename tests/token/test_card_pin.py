@@ -17,7 +17,7 @@ from tests.token.test_presence import insert, remove
 
 WRONG = "000000"
 NEW = "135790"
-CHANGE, UNBLOCK = "0024", "002c"
+VERIFY, CHANGE, UNBLOCK = "0020", "0024", "002c"
 
 
 @pytest.fixture
@@ -139,6 +139,44 @@ def test_a_card_without_so_pin_says_so(token: Token, cards: tuple[Card, Card]) -
     lock(token)
     with pytest.raises(TokenError, match="knows no SO PIN"):
         pins.unblock_with_so_pin(token, DEFAULT_PUK, NEW)
+
+
+FOR_GOOD = 1_000_000
+
+
+@pytest.mark.parametrize(("count", "then"), [(0, "is as it was"), (1, "try the new PIN first")])
+def test_a_card_pulled_while_its_pin_is_changed_is_called_that(
+    token: Token, cards: tuple[Card, Card], count: int, then: str
+) -> None:
+    """It takes the command, and leaves before it answers."""
+    pins.change_pin(token, DEFAULT_PIN, NEW)
+    cards[0].seen()
+    pins.change_pin(token, NEW, DEFAULT_PIN)
+    commands = [each[:4] for each in cards[0].seen()]
+    at = (commands.index(VERIFY), commands.index(CHANGE))[count]
+    cards[0].leave_after(at)
+    try:
+        with pytest.raises(TokenError, match=f"alice was pulled out, in the middle; .*{then}"):
+            pins.change_pin(token, DEFAULT_PIN, NEW)
+    finally:
+        cards[0].leave_after(FOR_GOOD)
+
+
+@pytest.mark.usefixtures("puk_allowed")
+def test_a_card_pulled_while_it_is_unblocked_is_called_that(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    lock(token)
+    cards[0].seen()
+    pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    count = [each[:4] for each in cards[0].seen()].index(UNBLOCK)
+    lock(token)
+    cards[0].leave_after(count)
+    try:
+        with pytest.raises(TokenError, match=r"alice was pulled out, .* try the new PIN, which it"):
+            pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    finally:
+        cards[0].leave_after(FOR_GOOD)
 
 
 def test_a_session_on_a_card_that_was_pulled_is_over(
