@@ -1,6 +1,11 @@
-"""A progress bar on standard error, where a person sees it."""
+"""A progress bar on standard error, where a person sees it.
+
+It is drawn by who moves it: a thread of its own might still be there as Python ends, after
+an interrupt for one.
+"""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -16,6 +21,8 @@ class Advance(Protocol):
         """Move it."""
 
 
+_REDRAWN_SECONDS = 0.1
+"""At the soonest; a step may take much less."""
 Bars = Callable[[str, int], AbstractContextManager[Advance]]
 """What makes a bar: what is done, and how many steps there are."""
 
@@ -26,9 +33,20 @@ def progress_bar(what: str, total: int, *, wanted: bool | None) -> Iterator[Adva
     console = Console(stderr=True, force_terminal=wanted or None)
     shown = sys.stderr.isatty() if wanted is None else wanted
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda steps=1: progress.advance(task, steps)
+    bar = Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not shown, auto_refresh=False
+    )
+    with bar as progress:
+        task, drawn = progress.add_task(what, total=total), 0.0
+
+        def advance(steps: int = 1) -> None:
+            nonlocal drawn
+            progress.advance(task, steps)
+            if shown and time.monotonic() - drawn >= _REDRAWN_SECONDS:
+                progress.refresh()
+                drawn = time.monotonic()
+
+        yield advance
 
 
 @contextmanager

@@ -26,6 +26,8 @@ _PATIENCE_SECONDS = 10.0
 """After which the service is asked, and again each time."""
 _ANSWER_SECONDS = 20.0
 """It may have to be started, which systemd does at the first call."""
+_OVER_SECONDS = 1.0
+"""For which who watched is waited for: longer only where it just asks the service."""
 _TOKENS = ("carnet.token.", "pkcs11.")
 """Modules in whose calls a token is waited for."""
 _acting = threading.Lock()
@@ -54,11 +56,14 @@ def unless_frozen(act: Callable[[], int | None] = say_so) -> Iterator[None]:
     """
     over = threading.Event()
     watched = (over, threading.get_ident(), act)
-    threading.Thread(target=_watch, args=watched, name="frozen", daemon=True).start()
+    watcher = threading.Thread(target=_watch, args=watched, name="frozen", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         over.set()
+        # Python may end next, and no thread is to wake up as it does.
+        watcher.join(_OVER_SECONDS)
 
 
 def _watch(over: threading.Event, caller: int, act: Callable[[], int | None]) -> None:

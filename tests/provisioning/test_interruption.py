@@ -106,7 +106,7 @@ def test_the_officer_interrupts_it_or_her_terminal_closes(ready, number):
         until_some_are_minted(process)
         process.send_signal(number)
         _, rest = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, rest
     assert rest.endswith("carnet-provision: interrupted.\n")
     nothing_is_left(ready)
 
@@ -117,8 +117,8 @@ def test_a_second_mint_on_the_same_token_is_refused_and_leaves_the_first_alone(r
         assert "Another mint" in ready.refusal(2, *ready.order(out="second"), secrets=BOTH)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.communicate()
-    assert process.returncode == 130
+        _, said = process.communicate()
+    assert process.returncode == 130, said
     nothing_is_left(ready)
     ready.mint()
 

@@ -41,6 +41,7 @@ class Workplace:
         self.environment = {
             "XDG_RUNTIME_DIR": str(runtime),
             "PATH": os.environ["PATH"],
+            "PYTHONFAULTHANDLER": "1",
             "HOME": str(directory / "home"),
             "CARNET_OFFICER_DIR": str(directory / "officer"),
             "CARNET_SOFTHSM_DIR": str(self.traveller.directory),

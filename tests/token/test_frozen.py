@@ -44,6 +44,13 @@ def frozen_pcscd(pcscd: CardReaders) -> Iterator[CardReaders]:
     pcscd.thaw()
 
 
+def test_who_watches_over_a_wait_is_gone_when_it_is_over() -> None:
+    for _ in range(20):
+        with frozen.unless_frozen():
+            pass
+        assert "frozen" not in [thread.name for thread in threading.enumerate()]
+
+
 @pytest.mark.parametrize("command", ["connect", "connect --wait", "tokens"])
 def test_a_pcscd_that_stands_still_keeps_nobody_waiting(
     frozen_pcscd: CardReaders, tmp_path: Path, command: str
