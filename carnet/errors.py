@@ -69,6 +69,10 @@ class IKERefusedError(IPsecError):
     """The peer answered IKE, and said no."""
 
 
+class HelperAwayError(IPsecError):
+    """carnet-helper cannot be called: what becomes of its tunnels is not known, they may stand."""
+
+
 class UnreachableError(CarnetError):
     """The other side does not answer; the request may be sent again."""
 

@@ -157,6 +157,7 @@ class Server:
         threading.Thread(target=_close_with, args=(connection, driver), daemon=True).start()
         try:
             connection.sendall(said.answer_of(None))
+            log.info("watching", uid=uid)
             for event in events:
                 connection.sendall(said.answer_of(event))
         finally:

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.ipsec.inside import inside
@@ -70,7 +70,8 @@ def release(sessions: SessionStore, name: str) -> None:
         _restore_servers(name)
         block.lift(name)
     except IPsecError as error:
-        raise IPsecError(
+        kind = HelperAwayError if isinstance(error, HelperAwayError) else IPsecError
+        raise kind(
             f"{error.sentence.rstrip('.')}: the tunnel is down, and what goes with it, such as"
             f" its block against packets in clear, stays until `carnet disconnect` ends it."
         ) from error

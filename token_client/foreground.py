@@ -8,6 +8,7 @@ from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
+from token_client.patience import until_the_helper_is_back
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Ending, Watch, lookout
 
@@ -27,9 +28,15 @@ def stay(
     """
     sessions = SessionStore(memory_directory())
 
+    def end() -> None:
+        until_the_helper_is_back(lambda: end_session(driver, sessions, session.name), away=say)
+
+    def say() -> None:
+        tell("carnet-helper is away; the tunnel ends as soon as it is started.")
+
     def give_up(ending: Ending) -> int:
         try:
-            end_session(driver, sessions, session.name)
+            end()
         except IPsecError as error:
             tell(f"carnet: {error.sentence}")
             return error.exit_status
@@ -43,7 +50,7 @@ def stay(
         end_session(driver, sessions, session.name)
         raise
     if ending.pulled or ending.over:
-        end_session(driver, sessions, session.name)
+        end()
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)

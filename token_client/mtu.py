@@ -6,9 +6,9 @@ whoever watches over the tunnel hears of routes and looks.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from carnet.errors import IPsecError
+from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
 from token_client.sessions import Session
@@ -39,9 +39,12 @@ def kept(session: Session, tell: Callable[[str], None]) -> Iterator[None]:
 
 def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) -> None:
     try:
-        fit(session)
-        while changes.wait():
+        # While the helper is away: whoever watches over the tunnel sees to it afterwards.
+        with suppress(HelperAwayError):
             fit(session)
-            inside().follow_servers(session.name)
+        while changes.wait():
+            with suppress(HelperAwayError):
+                fit(session)
+                inside().follow_servers(session.name)
     except IPsecError as error:
         tell(error.sentence)

@@ -146,11 +146,33 @@ def _give_up(driver: Driver, session: Session) -> None:
 
 
 def _end(driver: Driver, session: Session, why: str) -> None:
-    driver.down(session.name)
-    recorded, store = _is_recorded(session), SessionStore(memory_directory())
-    release(store, session.name)
+    recorded, store = _end_whole(driver, session), SessionStore(memory_directory())
     if recorded:
         store.keep(replace(session, ended=why))
+
+
+def _end_whole(driver: Driver, session: Session) -> bool:
+    """End a tunnel, as soon as the helper is there; tell whether it was still recorded."""
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+    from token_client.patience import until_the_helper_is_back  # noqa: PLC0415 - likewise
+
+    told: list[str] = []
+
+    def tell() -> None:
+        if not told:
+            told.append(
+                f"The tunnel to {session.target} is to end, and carnet-helper is away; it ends as "
+                f"soon as that is started (systemctl start carnet-helper)."
+            )
+            announce(*told)
+
+    def end() -> bool:
+        driver.down(session.name)
+        recorded = _is_recorded(session)
+        release(SessionStore(memory_directory()), session.name)
+        return recorded
+
+    return until_the_helper_is_back(end, away=tell)
 
 
 def _is_recorded(session: Session) -> bool:

@@ -9,12 +9,13 @@ the background agent in a process of its own.
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import HelperAwayError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import find_module
@@ -26,6 +27,7 @@ from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
 from token_client.memory import memory_directory
+from token_client.patience import until_the_helper_is_back
 from token_client.removal import lock_screen
 from token_client.returning import bring_back
 from token_client.sessions import Session, SessionStore
@@ -48,6 +50,8 @@ class Event(Enum):
     """Target is silent."""
     DOWN = auto()
     """The tunnel, or the daemon that carries it, is gone."""
+    ANEW = auto()
+    """Whoever tells of the tunnel was away, and tells again."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Watch:
         self._tell = tell
         self._announced = False
         self._events: SimpleQueue[Event] = SimpleQueue()
+        self._finished = threading.Event()
         self._gone = False
         """The token was pulled, and that was acted upon."""
         self._unseen_since: float | None = None
@@ -104,14 +109,14 @@ class Watch:
 
     def run(self) -> Ending:
         """Return when the tunnel has to end, or went down; raises IPsecError."""
-        changes = self._driver.watch()
+        changes = self._listen()
         following = threading.Thread(target=self._follow, args=(changes,), daemon=True)
         following.start()
         try:
-            if not self._stands():
-                if self._session.name not in self._driver.resumable():
-                    return self._went_down()
-                self._events.put(Event.LOST)
+            with suppress(HelperAwayError):
+                gone = self._ask()
+                if gone is not None:
+                    return gone
             with (
                 mtu.kept(self._session, self._tell),
                 unless_frozen(self._cannot_look),
@@ -120,6 +125,7 @@ class Watch:
                 ending = self._ending = self._loop()
             return ending
         finally:
+            self._finished.set()
             self._driver.close()
             following.join()
 
@@ -132,15 +138,52 @@ class Watch:
         """Take the token for gone, since nobody can look at it; return as look() does."""
         return self._is_gone(_UNSEEN)
 
-    def _follow(self, changes: Iterator[TunnelEvent]) -> None:
+    def _follow(self, changes: Iterator[TunnelEvent] | None) -> None:
+        """Have the loop hear of the tunnel, until it is down or the daemon is gone.
+
+        The end of what carnet-helper tells is neither: it is called until it answers again.
+        """
+        with suppress(IPsecError):
+            while True:
+                try:
+                    self._hear(changes)
+                    break
+                except HelperAwayError:
+                    changes = until_the_helper_is_back(self._driver.watch, self._finished)
+                if self._finished.is_set():
+                    self._driver.close()
+                self._events.put(Event.ANEW)
+        self._events.put(Event.DOWN)
+
+    def _listen(self) -> Iterator[TunnelEvent] | None:
+        """Return what happens from now on; None where the helper is away. Raises IPsecError."""
+        with suppress(HelperAwayError):
+            return self._driver.watch()
+        return None
+
+    def _hear(self, changes: Iterator[TunnelEvent] | None) -> None:
+        """Return when the tunnel is down; raises HelperAwayError if nobody tells of it."""
+        if changes is None:
+            raise HelperAwayError("carnet-helper does not answer.")
         for event in changes:
             if event.name != self._session.name:
                 continue
             if event.change is Change.DOWN:
-                break
+                return
             if event.change is Change.LOST:
                 self._events.put(Event.LOST)
-        self._events.put(Event.DOWN)
+
+    def _ask(self) -> Ending | None:
+        """Ask what has become of the tunnel while nobody watched; return why it has ended.
+
+        Raises IPsecError.
+        """
+        if self._stands():
+            return None
+        if self._session.name not in self._driver.resumable():
+            return self._went_down()
+        self._events.put(Event.LOST)
+        return None
 
     def _stands(self) -> bool:
         """Tell whether the tunnel is up: it may have gone before it was watched."""
@@ -153,10 +196,20 @@ class Watch:
             if event is Event.DOWN:
                 return self._went_down()
             self._lost = self._lost or event is Event.LOST
-            ending = self.look() or self._look_at_the_clock()
+            ending = self._ask_anew() if event is Event.ANEW else None
+            ending = ending or self.look() or self._look_at_the_clock()
             ending = ending or (self._come_back() if self._lost else None)
             if ending is not None:
                 return ending
+
+    def _ask_anew(self) -> Ending | None:
+        """Ask as the helper is back; where it, or its daemon, goes again, that is told."""
+        with suppress(IPsecError):
+            ending = self._ask()
+            if ending is None:
+                mtu.fit(self._session)
+            return ending
+        return None
 
     def _come_back(self) -> Ending | None:
         """Try once to negotiate anew, while the session lives; return why it cannot be."""
@@ -164,6 +217,8 @@ class Watch:
             return self._went_down()
         try:
             bring_back(self._driver, self._session)
+        except HelperAwayError:
+            return None
         except IKESilentError:
             if not self._lost_told:
                 self._tell(

@@ -142,7 +142,8 @@ class Driver(Protocol):
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
-        Returns when the daemon goes away or close() is called.
+        Returns when the daemon goes away or close() is called; raises HelperAwayError where
+        it is no daemon that goes, but whoever tells of it.
         """
 
     def close(self) -> None:

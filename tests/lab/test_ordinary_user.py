@@ -1,6 +1,7 @@
 """`carnet` without privileges: what she can do through carnet-helper, and another user cannot."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.lab.offices import FILE, FILE_SERVER, FILE_URL, is_one_sentence
 from tests.lab.ordinary_offices import ALLOWED, OrdinaryAtWork
 from tests.lab.test_endings import ended_at_target, established
 
+WATCHING = '"event": "watching"'
 SOCKET = "/run/carnet-helper/socket"
 MTU = 1300
 OURS = ["nameserver " + SERVER_ADDRESS]
@@ -145,15 +147,36 @@ def test_another_user_neither_sees_nor_ends_it(office):
     assert request(office.world.client, "GET", FILE_URL).body == FILE
 
 
+@contextmanager
+def watched(office):
+    """Wait until her agent has called the helper anew."""
+    before = office.helper, office.helper.output().count(WATCHING)
+    yield
+    helper, times = office.helper, before[1] if office.helper is before[0] else 0
+    helper.wait_for(lambda: helper.output().count(WATCHING) > times, "her agent to call")
+
+
 def test_the_helper_s_restart_forgets_nobody_s_tunnel(office):
-    assert office.carnet("connect").returncode == 0
+    """It is watched over as before, too."""
+    before = machine_state(office.client_charon)
+    with watched(office):
+        assert office.carnet("connect").returncode == 0
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
-    office.helper.kill()
-    office.start_helper()
+    with watched(office):
+        office.helper.kill()
+        office.start_helper()
     send(office, {"call": "down", "name": tunnel["name"]})
     (after,) = json.loads(office.carnet("status", "--json").stdout)
-    assert (after["up"], after["closed"]) == (True, True)
-    assert office.carnet("disconnect").stdout == "Ended the tunnel to work.\n"
+    assert (after["up"], after["closed"], after["ended"]) == (True, True, None)
+    office.pull_out(office.world.client)
+
+    def ended():
+        return json.loads(office.carnet("status", "--json").stdout)[0]["ended"]
+
+    wait_until(ended, "her agent to end it", 40)
+    office.plug_in(office.world.client)
+    assert "was pulled out" in ended()
+    assert machine_state(office.client_charon) == before
 
 
 def test_her_agent_ends_it_when_target_does(office):

@@ -8,11 +8,12 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
 
-from carnet.errors import IPsecError, UsageError
+from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.helper import messages as say
@@ -584,6 +585,36 @@ def test_secrets_are_kept_only_where_the_daemon_s_driver_can_resume(
 def test_who_calls_is_what_the_kernel_says(connect, service):
     ask(connect, WELL)
     assert service.obey(os.getuid(), say.Installed()) == [NAME]
+
+
+def test_the_end_of_what_the_helper_tells_is_not_the_end_of_a_tunnel(connect, tmp_path):
+    ask(connect, WELL)
+    events = HelperDriver(tmp_path / "socket").watch()
+    assert next(events) == TunnelEvent(NAME, Change.DOWN)
+    with pytest.raises(HelperAwayError, match="hangs up"):
+        next(events)
+
+
+def test_a_watch_that_was_closed_just_ends(connect, daemon, tmp_path, monkeypatch):
+    ask(connect, WELL)
+    ended = threading.Event()
+    monkeypatch.setattr(daemon, "watch", lambda: iter(ended.wait, True))
+    monkeypatch.setattr(daemon, "close", ended.set)
+    driver = HelperDriver(tmp_path / "socket")
+    events = driver.watch()
+    driver.close()
+    assert list(events) == []
+    assert ended.wait(30)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED, errno.EACCES])
+def test_a_helper_that_cannot_be_called_is_away(monkeypatch, tmp_path, number):
+    def connect(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "socket", lambda *_: MagicMock(connect=connect))
+    with pytest.raises(HelperAwayError):
+        HelperDriver(tmp_path / "socket").watch()
 
 
 def test_one_user_has_few_connections(connect):

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from carnet.errors import IKERefusedError, IKESilentError
+from carnet.errors import HelperAwayError, IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
-from token_client import watch
+from token_client import announce, patience, supervising, watch
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Told
-from token_client.sessions import Session
+from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 
 SESSION = Session(
@@ -164,6 +164,99 @@ def test_where_it_is_not_to_come_back_nothing_is_tried():
     ending, _ = resuming(driver, resume=False)
     assert "went down" in ending.sentence
     assert driver.outcomes == [None]
+
+
+AWAY = HelperAwayError("carnet-helper does not answer.")
+
+
+class HelpedDriver(FakeDriver):
+    """The helper goes at once; what each call of it raises until it is back is scripted."""
+
+    def __init__(self, *outcomes: Exception, stands: bool) -> None:
+        super().__init__(stands=True)
+        self.outcomes = list(outcomes)
+        self.after = stands
+        self.gone = self.back = False
+
+    def watch(self):
+        if self.gone:
+            if self.outcomes:
+                raise self.outcomes.pop(0)
+            self.stands, self.back = self.after, True
+        return self.events()
+
+    def events(self):
+        if not self.gone:
+            self.gone = True
+            raise AWAY
+        self.down.wait()
+        yield TunnelEvent("carnet-2", Change.DOWN)
+
+
+@pytest.fixture
+def soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+
+
+class PulledOnceBack:
+    """The token is here, until the helper is there again."""
+
+    def __init__(self, driver: HelpedDriver) -> None:
+        self.driver = driver
+
+    def look(self) -> Presence:
+        return GONE if self.driver.back else HERE
+
+
+@pytest.mark.usefixtures("soon_back")
+def test_a_helper_that_goes_and_comes_back_ends_no_watch():
+    driver, told = HelpedDriver(AWAY, AWAY, stands=True), []
+    script = PulledOnceBack(driver)
+    ending = Watch(driver, SESSION, script, ClientConfig(), told.append).run()
+    assert (ending.pulled, told) == (True, [])
+
+
+@pytest.mark.usefixtures("soon_back")
+@pytest.mark.parametrize(
+    ("outcome", "stands"), [(AWAY, False), (IPsecError("The daemon is gone."), True)], ids=str
+)
+def test_what_went_while_the_helper_was_away_is_found_out(outcome, stands):
+    driver = HelpedDriver(outcome, stands=stands)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
+    assert "went down" in ending.sentence
+
+
+def test_a_token_is_looked_at_while_the_helper_stays_away():
+    driver = HelpedDriver(*[AWAY] * 1000, stands=True)
+    script = Script(driver, HERE, HERE, GONE, GONE)
+    assert Watch(driver, SESSION, script, ClientConfig(), str).run().pulled
+
+
+@pytest.mark.usefixtures("soon_back")
+def test_a_helper_that_is_away_at_the_begin_is_waited_for():
+    driver = HelpedDriver(AWAY, AWAY, stands=True)
+    driver.gone = True
+    script = PulledOnceBack(driver)
+    assert Watch(driver, SESSION, script, ClientConfig(), str).run().pulled
+
+
+@pytest.mark.usefixtures("soon_back")
+def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatch, tmp_path):
+    store, said, outcomes = SessionStore(tmp_path), [], [AWAY, AWAY]
+
+    def down(_):
+        if outcomes:
+            raise outcomes.pop(0)
+
+    store.keep(SESSION)
+    monkeypatch.setattr(supervising, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(supervising, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(announce, "announce", said.append)
+    supervising._end(SimpleNamespace(down=down), SESSION, "Token alice was pulled out.")
+    (known,) = store.all()
+    assert (known.ended, outcomes) == ("Token alice was pulled out.", [])
+    assert len(said) == 1
+    assert "carnet-helper is away" in said[0]
 
 
 def test_a_pulled_token_ends_it():

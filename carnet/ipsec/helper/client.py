@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from carnet.errors import IPsecError
+from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.helper import messages as say
@@ -57,13 +57,13 @@ class _Link:
             raise self._silent(ConnectionResetError("it hangs up"))
         return say.result_of(data, type_)
 
-    def _silent(self, error: OSError) -> IPsecError:
+    def _silent(self, error: OSError) -> HelperAwayError:
         if isinstance(error, PermissionError):
-            return IPsecError(
+            return HelperAwayError(
                 f"You may not use {self._path}; have the operator of this machine add you to its "
                 f"group, and log in anew."
             )
-        return IPsecError(
+        return HelperAwayError(
             f"carnet-helper does not answer at {self._path} ({error.strerror or error}); start it "
             f"(systemctl start carnet-helper), or run this as root."
         )
@@ -147,16 +147,20 @@ class HelperDriver:
         return doomed
 
     def watch(self) -> Iterator[TunnelEvent]:
-        """Yield what happens to the caller's tunnels from this call on."""
+        """Yield what happens to the caller's tunnels from this call on.
+
+        Raises HelperAwayError as the helper goes, unless close() was called.
+        """
         connection = self._link.open(say.Watch())
+        with self._lock:
+            self._watching.add(connection)
         try:
             self._link.receive(connection, None)
             connection.settimeout(None)
         except BaseException:
+            self._is_watching(connection)
             connection.close()
             raise
-        with self._lock:
-            self._watching.add(connection)
         return self._events(connection)
 
     def _events(self, connection: socket.socket) -> Iterator[TunnelEvent]:
@@ -164,11 +168,18 @@ class HelperDriver:
             while True:
                 yield self._link.receive(connection, TunnelEvent)
         except IPsecError:
-            return
+            if self._is_watching(connection):
+                raise
         finally:
-            with self._lock:
-                self._watching.discard(connection)
+            self._is_watching(connection)
             connection.close()
+
+    def _is_watching(self, connection: socket.socket) -> bool:
+        """Tell whether nobody has called close() for it, and see that it is no more watched."""
+        with self._lock:
+            watching = connection in self._watching
+            self._watching.discard(connection)
+        return watching
 
     def close(self) -> None:
         """End every watch()."""
@@ -176,6 +187,7 @@ class HelperDriver:
             for connection in self._watching:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+            self._watching.clear()
 
     def render(self, spec: TunnelSpec) -> str:
         """Show what the helper would be asked for, secrets masked."""
