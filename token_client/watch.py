@@ -15,7 +15,7 @@ from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
-from carnet.errors import HelperAwayError, IKESilentError, IPsecError
+from carnet.errors import HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import find_module
@@ -33,6 +33,10 @@ from token_client.returning import bring_back
 from token_client.sessions import Session, SessionStore
 
 _SOFTHSM = "libsofthsm"
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 10.0
+"""Between two tries to come back; each may leave Target with half a negotiation, and of
+those a daemon takes few from one address."""
 UNSEEN_SECONDS = 10.0
 """For how long the reader may be out of sight, as while pcscd restarts."""
 _UNSEEN = (
@@ -106,6 +110,8 @@ class Watch:
         self._lost = False
         """Target was silent, and the tunnel has not come back yet."""
         self._lost_told = False
+        self._pause = FIRST_PAUSE_SECONDS
+        self._next_try = 0.0
 
     def run(self) -> Ending:
         """Return when the tunnel has to end, or went down; raises IPsecError."""
@@ -198,7 +204,7 @@ class Watch:
             self._lost = self._lost or event is Event.LOST
             ending = self._ask_anew() if event is Event.ANEW else None
             ending = ending or self.look() or self._look_at_the_clock()
-            ending = ending or (self._come_back() if self._lost else None)
+            ending = ending or (self._come_back() if self._may_try_now() else None)
             if ending is not None:
                 return ending
 
@@ -211,25 +217,34 @@ class Watch:
             return ending
         return None
 
+    def _may_try_now(self) -> bool:
+        return self._lost and time.monotonic() >= self._next_try
+
     def _come_back(self) -> Ending | None:
-        """Try once to negotiate anew, while the session lives; return why it cannot be."""
+        """Try once to negotiate anew, while the session lives; return why it never can be.
+
+        Only a refusal is the end of it: Target may be silent, or half silent, for long.
+        """
         if not self._config.resume:
             return self._went_down()
         try:
             bring_back(self._driver, self._session)
         except HelperAwayError:
             return None
-        except IKESilentError:
+        except IKERefusedError as error:
+            return self._went_down(error.sentence)
+        except IPsecError:
+            self._next_try = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             if not self._lost_told:
                 self._tell(
                     f"Target {self._session.target} is silent; the tunnel comes back with it."
                 )
             self._lost_told = True
             return None
-        except IPsecError as error:
-            return self._went_down(error.sentence)
         self._tell(f"The tunnel to {self._session.target} is back.")
         self._lost = self._lost_told = False
+        self._pause = FIRST_PAUSE_SECONDS
         return None
 
     def _next(self) -> Event:

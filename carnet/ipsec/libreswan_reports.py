@@ -13,6 +13,7 @@ from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import libreswan_algorithms as algorithms
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.libreswan_conf import Head
+from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4500
 from carnet.ipsec.spec import NAME_PREFIX, Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed
 from carnet.objectives import Objective
@@ -273,9 +274,19 @@ def not_up(said: str) -> IPsecError:
     for pattern, sentence in _FAILURES:
         if re.search(pattern, said):
             return IKERefusedError(sentence)
-    if re.search(r"sent .* request|retransmission", said):
-        return IKESilentError(_NO_ANSWER)
+    if re.search(r"sent .*request|retransmission", said):
+        return IKESilentError(_silence(said))
     return IPsecError("The IKE negotiation failed for a reason that only pluto's log tells.")
+
+
+def _silence(said: str) -> str:
+    """Return what to say of requests without an answer, by the last of them."""
+    if "COOKIE" in said and "sent IKE_AUTH" not in said:
+        return BUSY
+    if "sent IKE_AUTH" not in said:
+        return NO_ANSWER
+    floated = re.search(r"sent IKE_AUTH request to \S+:4500\b", said)
+    return NO_ANSWER_ON_4500 if floated else HALF_AN_ANSWER
 
 
 _FAILURES = (
@@ -293,8 +304,4 @@ _FAILURES = (
             " (NO_PROPOSAL_CHOSEN); connect again, and ask its operator if that does not help."
         ),
     ),
-)
-_NO_ANSWER = (
-    "Target does not answer IKE on UDP ports 500 and 4500;"
-    " check that this network lets them through, and try again."
 )

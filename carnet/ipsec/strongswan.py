@@ -22,6 +22,7 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.main_mode import Turn
+from carnet.ipsec.silence import HALF_AN_ANSWER
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
@@ -262,7 +263,12 @@ class StrongSwan:
         with open_session(self._socket) as session:
             has_ppk = messages.ppk_key_id(name) in text(session.get_shared())["keys"]
         if has_ppk:
-            self._rekey_ike(name)
+            try:
+                self._rekey_ike(name)
+            except IPsecError as error:
+                # Only its successor is protected by the PPK: it is to come back whole, or not yet.
+                self._terminate(name)
+                raise IKESilentError(HALF_AN_ANSWER) from error
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""

@@ -13,8 +13,9 @@ import pytest
 from carnet.ipsec.vici_link import open_session
 from lab.capture import Capture
 from lab.http_client import request
+from lab.network import TARGET_ADDRESS
 from lab.waiting import wait_until
-from tests.lab.offices import FILE, FILE_URL, office_at_work
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 from tests.lab.test_block import CLEAR, try_in_clear
 from tests.lab.test_plugging import agents, signal_inside, watchers
 
@@ -93,6 +94,33 @@ def network_gone(office):
         cable(office, "up")
 
 
+BLOCK = """
+add table ip blocked
+add chain ip blocked forward {{ type filter hook forward priority -10; }}
+add rule ip blocked forward ip daddr {} udp dport 4500 counter drop
+add rule ip blocked forward udp sport 4500 drop
+"""
+
+
+@contextmanager
+def half_the_network(router):
+    """IKE begins, on UDP port 500, and does not go on."""
+    router.run(["nft", "-f", "-"], stdin=BLOCK.format(TARGET_ADDRESS))
+    try:
+        yield
+    finally:
+        router.run(["nft", "delete", "table", "ip", "blocked"])
+
+
+def has_dropped(router):
+    return "counter packets 0 " not in router.run(["nft", "list", "table", "ip", "blocked"]).stdout
+
+
+def has_no_sa(charon):
+    with open_session(charon.vici) as session:
+        return not any(session.list_sas())
+
+
 def secrets_at(charon):
     with open_session(charon.vici) as session:
         return session.get_shared()["keys"]
@@ -118,6 +146,31 @@ def test_the_network_gone_for_long_costs_no_key_pair_and_nothing_leaves_in_clear
     office.carnet("disconnect")
     office.target_agent.wait_for_line(f'"{session}".*"event": "ended"')
     assert secrets_at(office.client_charon) == secrets_at(office.target_charon) == []
+
+
+def test_a_network_that_comes_back_by_halves_costs_nothing_either(office, session):
+    pairs, router = office.valid_pairs(), office.world.router
+    with half_the_network(router):
+        with network_gone(office):
+            pass
+        wait_until(partial(has_dropped, router), "a try to come back")
+        charon = office.client_charon
+        wait_until(partial(has_no_sa, charon), "the try to be given up")
+    wait_until(partial(stands, office), "the tunnel to come back")
+    assert fetches(office)
+    assert office.valid_pairs() == pairs
+
+
+def test_a_network_that_takes_half_of_ike_costs_one_pair_and_is_named(office):
+    pairs = office.valid_pairs()
+    with half_the_network(office.world.router):
+        for _ in range(2):
+            done = office.carnet("connect", extra=office.configure_client(SOON))
+            assert done.returncode == 5
+            assert is_one_sentence(done)
+            assert "not on UDP port 4500" in done.stderr
+    connect(office)
+    assert office.valid_pairs() == pairs - 1
 
 
 def test_a_laptop_that_slept_comes_back(office, session):

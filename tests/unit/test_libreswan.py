@@ -328,6 +328,21 @@ def test_nat_is_found_where_it_breaks_the_tunnel():
 
 
 @pytest.mark.parametrize(
+    ("last", "sentence"),
+    [
+        ("", "does not answer IKE on UDP ports 500"),
+        ("received anti-DDOS COOKIE notify response", "half a minute"),
+        ("sent IKE_AUTH request {cipher=AES_GCM_16_256}", "then fell silent"),
+        ("sent IKE_AUTH request to 198.51.100.2:4500", "not on UDP port 4500"),
+    ],
+)
+def test_of_a_silence_is_said_when_it_began(last, sentence):
+    error = not_up(f"181 #1: sent IKE_SA_INIT request to 198.51.100.2:500\n{last}")
+    assert isinstance(error, IKESilentError)
+    assert sentence in error.sentence
+
+
+@pytest.mark.parametrize(
     ("said", "kind"),
     [
         (

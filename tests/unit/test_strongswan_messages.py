@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words, weak_words
@@ -460,6 +460,24 @@ def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
     assert event({"carnet-7/native": CHILDLESS | DELETED}) == down
 
 
+_INIT = (
+    "generating IKE_SA_INIT request 0 [ SA KE No ]",
+    "parsed IKE_SA_INIT response 0 [ SA KE No ]",
+    "generating IKE_AUTH request 1 [ IDi AUTH ]",
+)
+_AUTH = ("sending packet: from 192.0.2.7[4500] to 198.51.100.2[4500] (300 bytes)",)
+_AUTH_FROM_4500 = (
+    *_AUTH,
+    "received packet: from 198.51.100.2[4500] to 192.0.2.7[4500] (300 bytes)",
+    "parsed IKE_AUTH response 1 [ IDr AUTH ]",
+)
+_COOKIE = (
+    "generating IKE_SA_INIT request 0 [ SA KE No ]",
+    "parsed IKE_SA_INIT response 0 [ N(COOKIE) ]",
+    "generating IKE_SA_INIT request 0 [ N(COOKIE) SA KE No ]",
+)
+
+
 @pytest.mark.parametrize(
     ("log", "said"),
     [
@@ -469,6 +487,10 @@ def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
         (["sending packet", "retransmit 1 of request"], "does not answer IKE on UDP ports 500"),
         (["received packet", "something new"], "look there"),
         ([], "does not answer"),
+        (["received packet", *_INIT, *_AUTH, "retransmit 1 of request"], "not on UDP port 4500"),
+        ([*_AUTH_FROM_4500, "generating IKE_AUTH request 2 [ AUTH ]"], "then fell silent"),
+        ([*_INIT, "parsed IKE_AUTH response 1 [ EF(1/2) ]", "received packet"], "fell silent"),
+        (["received packet", *_COOKIE, "retransmit 1 of request"], "try again in half a minute"),
     ],
 )
 def test_failures_are_told_apart(log, said):
@@ -477,7 +499,17 @@ def test_failures_are_told_apart(log, said):
 
 def test_silence_is_told_apart_from_a_no():
     assert isinstance(not_up(["sending packet"]), IKESilentError)
+    assert isinstance(not_up(["received packet", *_INIT, *_AUTH]), IKESilentError)
+    assert isinstance(not_up(["received packet", *_COOKIE]), IKESilentError)
     assert not isinstance(not_up(["sending packet", "received packet"]), IKESilentError)
+
+
+@pytest.mark.parametrize(
+    "last",
+    ["generating INFORMATIONAL request 2 [ N(AUTH_FAILED) ]", "received TS_UNACCEPTABLE notify"],
+)
+def test_a_no_stays_one_whatever_is_sent_after_it(last):
+    assert isinstance(not_up(["received packet", *_INIT, *_AUTH, last]), IKERefusedError)
 
 
 def test_with_ikev1_the_status_is_told_while_there_is_no_ipsec_sa_yet():

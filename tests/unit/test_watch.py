@@ -81,6 +81,8 @@ class Script:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(watch, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(watch, "LONGEST_PAUSE_SECONDS", 0.002)
 
 
 def run(*found: Presence, on_removal: OnRemoval = OnRemoval.END):
@@ -157,6 +159,24 @@ def test_a_tunnel_that_was_lost_is_resumed_until_target_answers():
 def test_a_tunnel_that_target_does_not_take_back_is_over():
     ending, told = resuming(SilentDriver(SILENT, IKERefusedError("No."), None))
     assert (ending.sentence, ending.pulled, len(told)) == ("No.", False, 1)
+
+
+def test_what_is_no_refusal_does_not_end_the_trying():
+    driver = SilentDriver(IPsecError("Only the log tells."), SILENT, None)
+    assert resuming(driver)[1][-1] == "The tunnel to work is back."
+
+
+def test_tries_to_come_back_are_made_ever_more_seldom(monkeypatch: pytest.MonkeyPatch):
+    driver = SilentDriver()
+    watching = Watch(driver, SESSION, Always(), ClientConfig(), str)
+    monkeypatch.setattr(watch, "LONGEST_PAUSE_SECONDS", 0.005)
+    now, pauses = 100.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(5):
+        driver.outcomes = [SILENT, None]
+        assert watching._come_back() is None
+        pauses.append(round(watching._next_try - now, 3))
+    assert pauses == [0.001, 0.002, 0.004, 0.005, 0.005]
 
 
 def test_where_it_is_not_to_come_back_nothing_is_tried():

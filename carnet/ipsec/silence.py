@@ -1,0 +1,18 @@
+"""What is said of a Target that does not answer IKE, or not to the end."""
+
+NO_ANSWER = (
+    "Target does not answer IKE on UDP ports 500 and 4500;"
+    " check that this network lets them through, and try again."
+)
+NO_ANSWER_ON_4500 = (
+    "Target answers IKE on UDP port 500, and not on UDP port 4500;"
+    " check that this network lets UDP port 4500 through, and try again."
+)
+HALF_AN_ANSWER = (
+    "Target began to answer IKE and then fell silent;"
+    " check that this network lets UDP ports 500 and 4500 through, and try again."
+)
+BUSY = (
+    "Target has begun too many negotiations, and does not go on with this one (COOKIE);"
+    " try again in half a minute."
+)
