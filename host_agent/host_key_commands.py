@@ -26,7 +26,7 @@ from host_agent.local import PIN, hsm_session, open_database, read_pin
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @console.secret_options("pin", PIN)
-@click.option("--json", "as_json", is_flag=True, help="With --list, print the facts as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, the keys in PEM.")
 @click.pass_obj
 def host_keys(
     path: Path,
@@ -45,7 +45,7 @@ def host_keys(
     pin = read_pin(pin_fd, pin_file)
     if not listing and destroy is None:
         with hsm_session(config, pin) as session:
-            _print_keys(make_host_keys(session, anew=anew))
+            _print_keys(make_host_keys(session, anew=anew), as_json=as_json)
         return
     with open_database(config) as database, hsm_session(config, pin) as session:
         couples = HostKeys(session).couples()
@@ -61,6 +61,9 @@ def host_keys(
         )
         crash.reach("host.generation-revoked")
         destroy_host_keys(session, destroy)
+    if as_json:
+        console.print_json({"generation": destroy, "revoked": revoked})
+        return
     click.echo(
         f"Generation {destroy} of the Host's keys is destroyed; {len(revoked)} valid key pairs "
         f"that needed it are revoked."
@@ -96,17 +99,26 @@ def _generations(couples: list[HostCouple], in_use: Mapping[bytes, int]) -> list
     ]
 
 
-def _print_keys(couples: list[HostCouple]) -> None:
-    keys = public_keys(couples)
-    for key in keys:
-        pem = serialization.load_der_public_key(key).public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        click.echo(pem.decode(), nl=False)
+def _print_keys(couples: list[HostCouple], *, as_json: bool) -> None:
+    keys, generation = public_keys(couples), couples[0].generation
+    pems = [_pem(key) for key in keys]
+    if as_json:
+        facts = {"generation": generation, "fingerprint": fingerprint(keys), "keys": pems}
+        console.print_json(facts)
+        return
+    click.echo("".join(pems), nl=False)
     click.echo(
-        f"SHA-256 fingerprint of generation {couples[0].generation}, to compare with the officer: "
+        f"SHA-256 fingerprint of generation {generation}, to compare with the officer: "
         f"{fingerprint(keys)}",
         err=True,
+    )
+
+
+def _pem(key: bytes) -> str:
+    return (
+        serialization.load_der_public_key(key)
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
     )
 
 

@@ -134,6 +134,13 @@ def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[Found
             f"Token {session.token.info.label} has {len(found)} keys {pattern!r} of type "
             f"{order.key_type} that sign; order no more, or have keys made on it first."
         )
+    for key in found[: order.count]:
+        if key.asks_each_time:
+            raise TokenCannotError(
+                f"Key {key.label!r} wants the PIN anew for each signature "
+                f"(CKA_ALWAYS_AUTHENTICATE), which cannot be given to it here; make keys without "
+                f"that, or leave it out by --label."
+            )
     return found[: order.count]
 
 

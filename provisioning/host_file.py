@@ -21,6 +21,11 @@ _MOST_KEYS = 8
 def read_transport_key(path: Path) -> bytes:
     """Return the Host's transport key, a DER SubjectPublicKeyInfo on P-256; raises UsageError."""
     data = _read(path)
+    if len(_PEM.findall(data)) > 1:
+        raise UsageError(
+            f"{path} holds several keys, as `carnet-host host-keys` prints for custody split; give "
+            f"the one that `carnet-host transport-key` prints."
+        )
     load = load_pem_public_key if data.lstrip().startswith(b"-----") else load_der_public_key
     try:
         key = load(data)

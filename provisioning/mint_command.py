@@ -26,6 +26,7 @@ from provisioning.order import MintOrder
 from provisioning.order_options import FILE, compared, custody_options, order_of, order_options
 from provisioning.output import check_writable, done_all_the_same
 from provisioning.suitability import accept_option, check_fitness, check_room, tried_by
+from softhsm.durable import saying_when_full
 
 
 @click.command("mint")
@@ -68,7 +69,7 @@ def mint_command(
     login = access.login()
     type_ = keys.TYPES[placed.key_type]
     with alone_on(login.serial):
-        with login.session(writable=True) as session:
+        with login.session(writable=True) as session, saying_when_full(login.serial):
             room = check_room(session, placed.count, type_, yes=yes)
             ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
             keeping.check(session, placed.key_type, placed.count)

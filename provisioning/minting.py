@@ -73,8 +73,9 @@ class _Mint:
                 make_way(path, officer, recovered.prefixes)
             older = keeping.older(session, officer, order.user_id, recovered.prefixes)
             draft = draft_of(session, order, older)
-            keeping.begin(session, draft.prefix)
-            sync_token(session.token.info.serial)
+            with saying_when_full(self.login.serial):
+                keeping.begin(session, draft.prefix)
+                sync_token(session.token.info.serial)
             with (
                 undone_on_failure(sessions, keeping, draft.prefix, self.files.remove),
                 saying_when_full(self.login.serial),

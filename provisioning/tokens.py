@@ -45,8 +45,11 @@ def token_init(
     **sources: Any,
 ) -> None:
     """Initialise a token: its label, SO PIN and PIN; then try to take a key out of it."""
-    if not (label and label.isprintable()):
-        raise UsageError("A label is at least one letter, and letters alone; choose another.")
+    if not (label and label.isprintable() and label == label.strip()):
+        raise UsageError(
+            "A label is at least one letter, has letters alone, and no blank before or behind "
+            "them; choose another."
+        )
     loaded = open_module(module, prepare=True)
     old = _token_to_wipe(loaded, label, serial)
     if old is not None:

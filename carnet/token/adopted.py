@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import pkcs11
 from pkcs11 import Attribute, ObjectClass
 from pkcs11.types import SignMixin
 
@@ -31,6 +32,8 @@ class FoundKey:
     """DER SubjectPublicKeyInfo."""
     private: Any
     public: Any
+    asks_each_time: bool = False
+    """It wants the PIN anew for each signature (CKA_ALWAYS_AUTHENTICATE)."""
 
 
 def signing_keys(session: TokenSession, pattern: str = "*") -> list[FoundKey]:
@@ -87,4 +90,12 @@ def _found(private: Any, public: Any | None) -> FoundKey | None:
         public_key=read[1],
         private=private,
         public=public,
+        asks_each_time=_asks_each_time(private),
     )
+
+
+def _asks_each_time(private: Any) -> bool:
+    try:
+        return bool(private[Attribute.ALWAYS_AUTHENTICATE])
+    except (pkcs11.AttributeTypeInvalid, pkcs11.FunctionFailed):
+        return False

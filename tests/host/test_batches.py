@@ -147,6 +147,18 @@ def test_a_batch_that_brings_anew_what_cannot_be_used_is_refused_whole(office):
     assert office.count() == 4
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_the_hosts_keys_are_told_as_json_too(office):
+    told, facts = (
+        office.run("host-keys", "--pin-file", office.pin_file, *how) for how in ((), ("--json",))
+    )
+    said = json.loads(facts.stdout)
+    assert (said["generation"], "".join(said["keys"])) == (1, told.stdout)
+    assert said["fingerprint"] in told.stderr
+    destroy = ("host-keys", "--destroy", "1", "--yes", "--pin-file", office.pin_file, "--json")
+    assert json.loads(office.run(*destroy).stdout) == {"generation": 1, "revoked": []}
+
+
 def test_the_accounts_have_each_pair_once_and_hold(office):
     batch = office.batch(1500)
     office.take_in(batch)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -223,6 +224,12 @@ def test_a_disk_that_is_full_is_called_that(ready):
         sentence = ready.refusal(4, *ready.order(count=200), secrets=BOTH)
         assert "is full; make room in" in sentence
         nothing_is_left(ready)
+        with suppress(OSError), (token / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        assert "is full; make room in" in ready.refusal(4, *ready.order(), secrets=BOTH)
+        (token / "filler").unlink()
+        ready.mint()
     finally:
         subprocess.run(["umount", str(token)], check=True)
 

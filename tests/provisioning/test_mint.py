@@ -4,7 +4,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from carnet.errors import TokenError
 from carnet.token.onetime import OneTimePair
@@ -181,7 +186,9 @@ def test_a_wrong_order_is_refused_before_any_secret_is_read(ready, changed, says
 
 def test_what_is_no_transport_key_is_refused(ready):
     private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     for key, says in (
+        (pem + pem, "holds several keys, as `carnet-host host-keys` prints"),
         (b"nothing", "no public key"),
         (private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "no public key"),
         (encode_public_key(ec.generate_private_key(ec.SECP384R1()).public_key()), "not on P-256"),

@@ -126,6 +126,16 @@ def test_what_a_custody_does_not_take_is_refused(ready):
     assert ready.listed()["pairs"] == []
 
 
+def test_keys_that_want_the_pin_for_each_signature_are_not_adopted(ready):
+    ready.on(ready.traveller, tokens.make_key_that_asks, SECRETS["pin"], "asks")
+    order = order_of(ready, count=1)
+    where = order.index("--custody")
+    adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "asks"]
+    adopt += ["--cover-out", ready.directory / "cover"]
+    said = ready.refusal(4, *adopt, secrets=BOTH)
+    assert "Key 'asks' wants the PIN anew for each signature" in said
+
+
 @pytest.mark.parametrize("sync", [2, 3, 4], ids=["the batch is there", "no cover yet", "both are"])
 def test_an_interrupted_adoption_leaves_no_file_and_can_be_repeated(ready, sync):
     mint(ready, out="first")

@@ -68,7 +68,7 @@ def test_the_two_pins_differ(workplace):
     assert "same" in workplace.refusal(2, *command, secrets=BOTH, so_pin=SECRETS["pin"])
 
 
-@pytest.mark.parametrize("label", ["", "a\x1b[31m", "two\nlines"])
+@pytest.mark.parametrize("label", ["", " ", "alice ", "a\x1b[31m", "two\nlines"])
 def test_a_label_that_cannot_be_read_aloud_is_refused(workplace, label):
     sentence = workplace.refusal(2, "token-init", "--label", label, secrets=["pin", "so-pin"])
     assert "choose another" in sentence

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from click.testing import CliRunner
-from pkcs11 import Attribute, KeyType, ObjectClass
+from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11.exceptions import ObjectHandleInvalid
 from pkcs11.types import DecryptMixin, DeriveMixin
+from pkcs11.util.ec import encode_named_curve_parameters
 
 from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import UsageError
@@ -84,6 +85,24 @@ def pair_uses(pin):
             for each in found
             if is_pair_label(each[Attribute.LABEL])
         ]
+
+
+def make_key_that_asks(pin, label):
+    """Make a key that wants the PIN anew for each signature."""
+    asks = {Attribute.ALWAYS_AUTHENTICATE: True, Attribute.SIGN: True}
+    with _session(pin) as session:
+        curve = session.raw.create_domain_parameters(
+            KeyType.EC,
+            {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+            local=True,
+        )
+        curve.generate_keypair(
+            store=True,
+            label=label,
+            id=b"asks",
+            capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
+            private_template=asks,
+        )
 
 
 def import_batch(batch, last_day):
