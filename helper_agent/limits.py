@@ -48,6 +48,11 @@ def check_virtual(
         raise _refuse(f"take {number} as the address of a tunnel, since it is {what}")
 
 
+def check_networks(networks: Iterable[str], config: HelperConfig) -> None:
+    """Raise IPsecError for networks that tunnels of ordinary users may not lead to."""
+    _check_networks(networks, [], config)
+
+
 def check_block(block: Block, config: HelperConfig) -> None:
     """Raise IPsecError for a block that an ordinary user may not have."""
     _check_targets(block.targets, config)

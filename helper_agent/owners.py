@@ -78,6 +78,11 @@ class Owners:
             self._check(name, wanted)
             write_private(self._directory / name, msgspec.json.encode(wanted))
 
+    def check(self, wanted: Holding) -> None:
+        """Refuse what claim() would refuse to a new name. Raises IPsecError."""
+        with self._lock:
+            self._check("", wanted)
+
     def owns(self, uid: int, name: str) -> bool:
         """Tell whether a name is the caller's."""
         holding = self._read(name)

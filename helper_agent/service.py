@@ -1,7 +1,9 @@
 """Doing what a caller asks for, as far as it is hers to ask."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from carnet.errors import IPsecError
@@ -12,7 +14,14 @@ from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
 from helper_agent.config import HelperConfig
-from helper_agent.limits import check_block, check_servers, check_spec, check_virtual, hosts
+from helper_agent.limits import (
+    check_block,
+    check_networks,
+    check_servers,
+    check_spec,
+    check_virtual,
+    hosts,
+)
 from helper_agent.owners import Holding, Owners, leading
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
@@ -36,14 +45,20 @@ class Service:
         self._own_addresses = own_addresses
         self._inside = inside
         self._around = around
+        self._lock = threading.Lock()
+        self._making: Counter[str] = Counter()
+        """What has an owner, and perhaps nothing else yet."""
 
     def sweep(self) -> None:
-        """Let go of what has an owner and nothing else: a helper that was killed left that.
+        """Let all go that has an owner and nothing else.
 
-        Only before any caller is served: what is being installed looks the same.
+        A helper that was killed left that, or the daemon could not be asked as it went. No
+        name becomes anybody's meanwhile.
         """
-        for name in self._owners.names():
-            self._let_go(name)
+        with self._lock, suppress(IPsecError):
+            idle = {name for name in self._owners.names() if not self._making[name]}
+            for name in idle - self._left() if idle else ():
+                self._owners.forget(name)
 
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError."""
@@ -58,18 +73,25 @@ class Service:
         """Tell what daemon and kernel can carry."""
         return self._driver.capabilities()
 
+    def may(self, uid: int, call: said.May) -> object:
+        """Refuse now what would be refused to a tunnel to these networks."""
+        check_networks(call.networks, self._config)
+        self.sweep()
+        self._owners.check(Holding(uid, frozenset(call.networks)))
+        return None
+
     def install(self, uid: int, call: said.Install) -> object:
         """Give the daemon a tunnel that is the caller's from now on."""
         spec = said.to_spec(call.spec)
         check_spec(call.spec, self._config)
         check_virtual(call.spec, self._config, self._own_addresses(), self._around)
         networks = spec.remote_networks or hosts(spec.remote_addresses)
-        self._claim(spec.name, Holding(uid, frozenset(networks), leading(call.spec)))
-        try:
-            self._driver.install(spec)
-        except IPsecError:
-            self._let_go(spec.name)
-            raise
+        with self._claimed(spec.name, Holding(uid, frozenset(networks), leading(call.spec))):
+            try:
+                self._driver.install(spec)
+            except IPsecError:
+                self._let_go(spec.name)
+                raise
         return None
 
     def up(self, uid: int, call: said.Up) -> object:
@@ -133,9 +155,9 @@ class Service:
         """Hold packets back for a tunnel that is the caller's from now on."""
         check_block(call.block, self._config)
         userspace = self._driver.capabilities().userspace
-        self._claim(call.block.name, Holding(uid, frozenset(call.block.networks)))
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
-        block.close(block.Closed(**parts, userspace=userspace))
+        with self._claimed(call.block.name, Holding(uid, frozenset(call.block.networks))):
+            block.close(block.Closed(**parts, userspace=userspace))
         return None
 
     def lift(self, uid: int, call: said.Lift) -> object:
@@ -186,9 +208,23 @@ class Service:
         self._let_go(call.name)
         return restored
 
-    def _claim(self, name: str, wanted: Holding) -> None:
-        taken = name in self._driver.installed() or name in block.names()
-        self._owners.claim(name, wanted, taken=taken)
+    @contextmanager
+    def _claimed(self, name: str, wanted: Holding) -> Iterator[None]:
+        """Make a name hers, and what of it is made in here. Raises IPsecError."""
+        self.sweep()
+        with self._lock:
+            self._making[name] += 1
+        try:
+            taken = name in self._driver.installed() or name in block.names()
+            self._owners.claim(name, wanted, taken=taken)
+            yield
+        finally:
+            with self._lock:
+                self._making[name] -= 1
+
+    def _left(self) -> frozenset[str | None]:
+        """Return the names of all that is left. Raises IPsecError."""
+        return self._driver.installed() | block.names() | {self._inside.whose_servers()}
 
     def _hers(self, uid: int, spec: said.Spec) -> TunnelSpec:
         """Return a spec of what she has installed. Raises IPsecError if it is not that, or hers.
@@ -204,13 +240,13 @@ class Service:
     def _let_go(self, name: str) -> None:
         """Let a name go if nothing is left of it; what cannot be asked may have something."""
         with suppress(IPsecError):
-            left = self._driver.installed() | block.names() | {self._inside.whose_servers()}
-            if name not in left:
+            if name not in self._left():
                 self._owners.forget(name)
 
 
 _DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
     said.Capabilities: Service.capabilities,
+    said.May: Service.may,
     said.Install: Service.install,
     said.Up: Service.up,
     said.Confirm: Service.confirm,

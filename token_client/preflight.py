@@ -3,7 +3,7 @@
 from typing import Any
 
 from carnet.errors import IPsecError, UsageError
-from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.driver import Bounded, Capabilities, Driver
 from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
 from token_client.booklet import Booklet
@@ -62,6 +62,9 @@ def check_means(
         )
     if capabilities.single_network and objective is not Objective.NATIVE:
         _check_single(driver, networks)
+    if isinstance(driver, Bounded):
+        # Without IPsec Target itself may be named as a network, which only Target can say.
+        driver.check_limits((objective is not Objective.NATIVE and networks) or ())
     return capabilities
 
 

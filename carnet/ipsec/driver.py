@@ -1,9 +1,9 @@
 """The one interface behind which each IPsec implementation stands."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
@@ -71,6 +71,17 @@ class TunnelEvent:
 
 Keep = Callable[[], frozenset[str]]
 """Which tunnels are to be kept, at the moment of asking; asked from the sweep's thread."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A driver whose tunnels have limits that somebody has set."""
+
+    def check_limits(self, networks: Sequence[str]) -> None:
+        """Refuse, before a key pair is spent, what install() would refuse.
+
+        `networks` are those wanted, none where that is for Target to say. Raises IPsecError.
+        """
 
 
 class Driver(Protocol):

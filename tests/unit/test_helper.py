@@ -15,7 +15,7 @@ import pytest
 
 from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block
-from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.client import HelperDriver
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
@@ -25,6 +25,7 @@ from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import Holding, Owners
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
+from token_client.preflight import check_means
 
 ALICE, MALLORY = 1001, 1002
 NAME = "carnet-" + "0a" * 16
@@ -250,8 +251,6 @@ def test_what_a_helper_that_was_killed_had_only_claimed_is_free_again(service, d
     service.obey(ALICE, say.Install(spec=spec()))
     again = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: AROUND)
     theirs = spec(name="carnet-" + "0c" * 16, **AWAY)
-    refused(again, MALLORY, say.Install(spec=theirs))
-    again.sweep()
     again.obey(MALLORY, say.Install(spec=theirs))
     assert again.obey(ALICE, say.Installed()) == [NAME]
 
@@ -275,6 +274,63 @@ def test_what_is_gone_is_free_again(service, daemon):
     service.obey(ALICE, say.Lift(name=NAME))
     service.obey(MALLORY, say.Install(spec=spec()))
     assert set(daemon.tunnels) == {NAME}
+
+
+def test_what_went_while_the_daemon_was_away_is_free_again(service, daemon, monkeypatch):
+    """As by `carnet disconnect --release`: its block is lifted then, and the daemon's part goes."""
+
+    def away(*_):
+        raise IPsecError("The IPsec daemon does not answer.")
+
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Close(block=block_of()))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(daemon, "installed", away)
+        meanwhile.setattr(daemon, "down", away)
+        refused(service, ALICE, say.Down(name=NAME))
+        service.obey(ALICE, say.Lift(name=NAME))
+        refused(service, MALLORY, say.May(networks=("10.20.0.0/16",)))
+    refused(service, MALLORY, say.May(networks=("10.20.0.0/16",)))  # the daemon still has it
+    daemon.tunnels.clear()
+    service.obey(MALLORY, say.May(networks=("10.20.0.0/16",)))
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER)))
+    for number in range(2):
+        made = spec(name=f"carnet-{number:032x}", **AWAY)
+        service.obey(ALICE, say.Install(spec=made))
+
+
+def test_what_is_being_made_is_not_free(service, daemon, monkeypatch):
+    def install(tunnel):
+        service.obey(MALLORY, say.May(networks=()))
+        Daemon.install(daemon, tunnel)
+
+    monkeypatch.setattr(daemon, "install", install)
+    service.obey(ALICE, say.Install(spec=spec()))
+    assert service.obey(ALICE, say.Installed()) == [NAME]
+
+
+def test_what_is_outside_the_limits_is_refused_before_anything_is_made(service, daemon):
+    refused(service, MALLORY, say.May(networks=("8.8.8.0/24",)))
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.May(networks=("10.20.0.0/16",)))
+    assert "Another user" in refused(service, MALLORY, say.May(networks=("10.20.3.0/24",)))
+    service.obey(ALICE, say.Install(spec=spec(name=OTHER)))
+    assert "already" in refused(service, ALICE, say.May(networks=()))
+    service.obey(MALLORY, say.May(networks=()))
+    assert set(daemon.tunnels) == {NAME, OTHER}
+
+
+def test_connect_asks_for_the_limits_before_a_key_pair_is_spent(monkeypatch):
+    driver, asked = HelperDriver(), []
+    found = Capabilities(
+        driver="helper", version="1", ike_versions=(2,), objectives=tuple(Objective),
+        modes=tuple(Mode), ppk=True,
+    )  # fmt: skip
+    monkeypatch.setattr(driver, "capabilities", lambda: found)
+    monkeypatch.setattr(driver, "check_limits", asked.append)
+    for networks in (("10.20.0.0/16",), None):
+        check_means(driver, Objective.ESP, networks)
+    assert asked == [("10.20.0.0/16",), ()]
 
 
 @pytest.mark.parametrize("network", ["10.20.0.0/16", "10.0.0.0/8", "10.20.3.0/24"])

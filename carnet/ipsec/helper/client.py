@@ -97,6 +97,10 @@ class HelperDriver:
         found: Capabilities = self._link.ask(say.Capabilities(), Capabilities)
         return found
 
+    def check_limits(self, networks: Sequence[str]) -> None:
+        """Refuse what the helper would refuse to a tunnel to these networks."""
+        self._link.ask(say.May(networks=tuple(networks)))
+
     def install(self, spec: TunnelSpec) -> None:
         """Give the daemon the tunnel and its secrets."""
         self._link.ask(say.Install(spec=say.to_message(spec)))

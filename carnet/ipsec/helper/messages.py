@@ -133,6 +133,12 @@ class Capabilities(Call, frozen=True, kw_only=True):
     """Driver.capabilities()."""
 
 
+class May(Call, frozen=True, kw_only=True):
+    """Bounded.check_limits()."""
+
+    networks: Networks
+
+
 class Install(Call, frozen=True, kw_only=True):
     """Driver.install()."""
 
@@ -240,7 +246,7 @@ class Restore(Call, frozen=True, kw_only=True):
 
 
 AnyCall = (
-    Capabilities | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Down
+    Capabilities | May | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Down
     | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
     | Whose | Restore
 )  # fmt: skip
