@@ -5,6 +5,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+RECORD = "session-"
+"""How the name of a tunnel's record begins."""
 _MEMORY = frozenset({"tmpfs", "ramfs"})
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -17,16 +19,36 @@ def memory_directory() -> Path | None:
     """
     if not hasattr(os, "getuid"):
         return None
-    for parent, name in _candidates():
-        if parent.is_dir() and _is_memory(parent):
-            directory = parent / name
-            try:
-                directory.mkdir(mode=0o700, exist_ok=True)
-            except OSError:
-                continue
-            if _is_ours(directory):
-                return directory
-    return None
+    places = [parent / name for parent, name in _candidates() if _can_hold(parent)]
+    # The sort is stable: of those that are alike, the first.
+    return next(filter(_is_made, sorted(places, key=_emptiness)), None)
+
+
+def _can_hold(parent: Path) -> bool:
+    return parent.is_dir() and _is_memory(parent)
+
+
+def _emptiness(directory: Path) -> int:
+    """Return what to look at first: records are found where they are.
+
+    Which candidates there are depends on whether the user has logged in.
+    """
+    if not (directory.is_dir() and _is_ours(directory)):
+        return 2
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except OSError:
+        return 2
+    return 0 if any(name.startswith(RECORD) for name in names) else 1 if names else 2
+
+
+def _is_made(directory: Path) -> bool:
+    """Make a directory of ours where there is none; tell whether it is one."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    return _is_ours(directory)
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:

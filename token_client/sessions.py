@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from carnet.errors import UsageError
 from carnet.files import write_private
+from token_client.memory import RECORD
 
-_PREFIX = "session-"
 GRACE_SECONDS = 5
 """For which Target is let go first, whose word it is that the time is over."""
 SOON_SECONDS = 300
@@ -80,7 +80,7 @@ class SessionStore:
         """Return the records, oldest first."""
         if self._directory is None:
             return []
-        found = (_read(path) for path in self._directory.glob(f"{_PREFIX}*.json"))
+        found = (_read(path) for path in self._directory.glob(f"{RECORD}*.json"))
         seen = [self._with_pairs_left(session) for session in found if session]
         return sorted(seen, key=lambda session: session.established_at)
 
@@ -129,7 +129,7 @@ class SessionStore:
     def _path(self, name: str) -> Path:
         if self._directory is None:
             raise ValueError("there is no directory to keep records in")
-        return self._directory / f"{_PREFIX}{name}.json"
+        return self._directory / f"{RECORD}{name}.json"
 
 
 def _read(path: Path) -> Session | None:

@@ -23,6 +23,7 @@ from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.closing import release
 from token_client.config import ClientConfig, OnRemoval
+from token_client.known import is_known, is_recorded
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -58,7 +59,7 @@ def _supervise(
 ) -> None:
     crashes: list[float] = []
     while _forked(work):
-        if not _is_recorded(session):
+        if not is_known(driver, session):
             return  # `carnet disconnect` was faster than the worker
         now = time.monotonic()
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
@@ -122,7 +123,7 @@ def work(
         announce(sentence)
 
     def end(ending: Ending) -> int:
-        if _is_recorded(session):  # else `carnet disconnect`: she knows
+        if is_known(driver, session):  # else `carnet disconnect`: she knows
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence)
             say(ending.sentence)
@@ -168,13 +169,8 @@ def _end_whole(driver: Driver, session: Session) -> bool:
 
     def end() -> bool:
         driver.down(session.name)
-        recorded = _is_recorded(session)
+        recorded = is_recorded(session)
         release(SessionStore(memory_directory()), session.name)
         return recorded
 
     return until_the_helper_is_back(end, away=tell)
-
-
-def _is_recorded(session: Session) -> bool:
-    """Tell whether this machine still knows of the tunnel."""
-    return any(one.name == session.name for one in SessionStore(memory_directory()).all())

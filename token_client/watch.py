@@ -26,11 +26,12 @@ from softhsm.places import cannot_have
 from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import TIME_IS_OVER, why_ended
+from token_client.known import is_known
 from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.removal import lock_screen
 from token_client.returning import bring_back
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import Session
 
 _SOFTHSM = "libsofthsm"
 FIRST_PAUSE_SECONDS = 1.0
@@ -265,9 +266,7 @@ class Watch:
 
     def _is_asked_for(self) -> bool:
         """Tell whether anybody still wants to know: not after `carnet disconnect`."""
-        directory = memory_directory()
-        known = SessionStore(directory).all()
-        return directory is None or any(one.name == self._session.name for one in known)
+        return memory_directory() is None or is_known(self._driver, self._session)
 
     def _look_at_the_clock(self) -> Ending | None:
         """Announce the end of the session once; see to it, where Target did not."""

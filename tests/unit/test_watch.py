@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from carnet.errors import HelperAwayError, IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
-from token_client import announce, patience, supervising, watch
+from token_client import announce, known, patience, supervising, watch
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Told
 from token_client.sessions import Session, SessionStore
@@ -52,6 +52,9 @@ class FakeDriver:
         return [SimpleNamespace(name="carnet-1", established=True)] if self.stands else []
 
     def resumable(self):
+        return frozenset()
+
+    def installed(self):
         return frozenset()
 
     def resume(self, name):
@@ -269,14 +272,38 @@ def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatc
             raise outcomes.pop(0)
 
     store.keep(SESSION)
-    monkeypatch.setattr(supervising, "memory_directory", lambda: tmp_path)
+    for module in (supervising, known):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(supervising, "release", lambda sessions, name: sessions.drop(name))
     monkeypatch.setattr(announce, "announce", said.append)
     supervising._end(SimpleNamespace(down=down), SESSION, "Token alice was pulled out.")
-    (known,) = store.all()
-    assert (known.ended, outcomes) == ("Token alice was pulled out.", [])
+    (record,) = store.all()
+    assert (record.ended, outcomes) == ("Token alice was pulled out.", [])
     assert len(said) == 1
     assert "carnet-helper is away" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "has", "wanted"),
+    [(True, (), True), (False, ("carnet-1",), True), (False, ("carnet-2",), False)],
+)
+def test_a_record_that_is_gone_is_told_from_a_disconnect(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, recorded, has, wanted
+):
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    if recorded:
+        SessionStore(tmp_path).keep(SESSION)
+    assert known.is_known(SimpleNamespace(installed=lambda: frozenset(has)), SESSION) is wanted
+
+
+def test_a_daemon_that_does_not_answer_may_have_the_tunnel(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    def installed():
+        raise IPsecError("It does not answer.")
+
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    assert known.is_known(SimpleNamespace(installed=installed), SESSION)
 
 
 def test_a_pulled_token_ends_it():

@@ -1,0 +1,29 @@
+"""Whether a session is still meant to live: by its record, or where that is gone, by the daemon.
+
+A record in memory may go while its tunnel stands: the directory with the user's last logout,
+or a file that was damaged. `carnet disconnect` takes the tunnel out of the daemon before it
+drops the record, so one that the daemon still has was not ended by her.
+"""
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Driver
+from token_client.memory import memory_directory
+from token_client.sessions import Session, SessionStore
+
+
+def is_recorded(session: Session) -> bool:
+    """Tell whether there is a record of the session."""
+    return any(one.name == session.name for one in SessionStore(memory_directory()).all())
+
+
+def is_known(driver: Driver, session: Session) -> bool:
+    """Tell whether the session has a record, or the daemon a tunnel of its name.
+
+    A daemon that does not answer may have one.
+    """
+    if is_recorded(session):
+        return True
+    try:
+        return session.name in driver.installed()
+    except IPsecError:
+        return True
