@@ -67,6 +67,12 @@ def adopt_command(
     with progress_bar("Adopting", placed.count, wanted=progress) as advance:
         adopted = adoption.adopt(login, advance)
     with done_all_the_same(f"{placed.batch_files[0]} and {cover_out} are written"):
+        for name, count in adopted.before.items():
+            click.echo(
+                f"carnet-provision: {count} of these keys are pairs in {name} already; the Host "
+                f"refuses this batch where one of them is spent, or another user's.",
+                err=True,
+            )
         if as_json:
             print_json(_facts(adopted, placed, cover_out))
         else:
@@ -86,6 +92,7 @@ def _facts(adopted: Adopted, order: MintOrder, cover: Path) -> dict[str, Any]:
         "batch_id": batch.batch_id,
         "cover": cover,
         "not_after": order.last_day,
+        "adopted_before": adopted.before,
         **compared(order),
     }
 

@@ -20,6 +20,7 @@ from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 from carnet.wire.cover_file import pack_cover_file
 from carnet.wire.documents import Batch, BatchPair
+from provisioning.adopted_before import adopted_before
 from provisioning.batch_files import BatchFiles
 from provisioning.choice import Choice, choose
 from provisioning.documents import batch_of, cover_of
@@ -43,6 +44,8 @@ class Adopted:
     batch: Batch
     choice: Choice
     token_label: str
+    before: dict[str, int]
+    """How many of the keys were adopted before, by the name of the cover file that says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,8 @@ class Adoption:
                 journal.finish(session)
                 raise
             pulled.then = f"{self.cover} and its batch are written all the same."
-        return Adopted(batch=batch, choice=choice, token_label=label)
+        before = adopted_before(self.cover, (pair.public_key for pair in pairs), self.officer)
+        return Adopted(batch=batch, choice=choice, token_label=label, before=before)
 
     def _clear(self, session: TokenSession, journal: FileJournal) -> None:
         """Take away what an adoption left that was cut off."""

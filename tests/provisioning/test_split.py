@@ -1,5 +1,7 @@
 """`mint --custody split`, on real tokens: nothing of a private key is in the batch, nor can be."""
 
+import json
+
 import pytest
 
 from carnet.wire.documents import Batch, Cover, verify_document
@@ -124,6 +126,20 @@ def test_what_a_custody_does_not_take_is_refused(ready):
     said = ready.refusal(2, *order_of(ready, key_type="ec-p384"), secrets=BOTH)
     assert "no keys for suite p-384" in said
     assert ready.listed()["pairs"] == []
+
+
+def test_keys_that_another_cover_file_lists_are_said_to_be_adopted_before(ready):
+    mint(ready, out="minted")
+    done = []
+    for name in ("first", "second"):
+        order = order_of(ready, out=name)
+        where = order.index("--custody")
+        adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "*", "--json"]
+        cover = ["--cover-out", ready.directory / f"{name}.cover"]
+        done.append(ready.run(*adopt, *cover, secrets=BOTH))
+    assert [json.loads(each.stdout)["adopted_before"] for each in done] == [{}, {"first.cover": 2}]
+    assert done[0].stderr == ""
+    assert "2 of these keys are pairs in first.cover already" in done[1].stderr
 
 
 def test_keys_that_want_the_pin_for_each_signature_are_not_adopted(ready):
