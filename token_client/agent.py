@@ -22,6 +22,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
+from token_client.clock import lifetime_from
 from token_client.closing import numbers_of, release
 from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means, Wish
@@ -168,13 +169,14 @@ class Exchange:
                 if not stands:
                     refuse_what_is_here(info, numbers_of(self._means.hosts))
                 opened = self._ephemeral.open(action.grant.session_key, self._binding())
+                asked = self._request.request_info.lifetime
                 self._clock_behind = believable(
                     self._clock_behind,
                     info.expires,
-                    self._request.request_info.lifetime,
+                    asked,
                     time.time(),
                 )
-                lifetime = max(1, info.expires - int(time.time()))
+                lifetime = lifetime_from(time.time(), info.expires, self._clock_behind, asked)
                 request_id = self._request.request_id
                 info = replace(
                     info,

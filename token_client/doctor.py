@@ -30,6 +30,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.split import couples_of
 from softhsm.kept import lost_tokens
 from token_client.booklet import UNNAMED_OFFICER
+from token_client.clock import slowness
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
@@ -200,13 +201,11 @@ class _Examination:
         """Judge by the booklet: Host tells strangers nothing, the time of day included."""
         if self._cover is None:
             return "nothing here tells whether it is right"
-        minted = self._cover.issued_at
-        if time.time() < minted:
-            raise WarningError(
-                f"This machine's clock is slow: the booklet was minted at {format_moment(minted)}, "
-                f"and it is not that late here yet; set it."
-            )
-        return f"later than the booklet ({format_moment(minted)}), and nothing here tells more"
+        slow = slowness(self._cover, time.time())
+        if slow is not None:
+            raise WarningError(slow)
+        minted = format_moment(self._cover.issued_at)
+        return f"later than the booklet ({minted}), and nothing here tells more"
 
     def _the_token(self) -> Token:
         if self._token is None:

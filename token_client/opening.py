@@ -1,6 +1,7 @@
 """One `carnet connect`: from the token in its reader to a tunnel that is watched over."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, preflight, removal
 from token_client.agent import CUT_OFF
+from token_client.clock import slowness
 from token_client.closing import end_session
 from token_client.means import Wish
 from token_client.memory import memory_directory
@@ -157,6 +159,9 @@ def _attempt(
     if order.dry_run:
         show_plan(preflight.plan(booklet, capabilities, wish, config), as_json=order.as_json)
         return None
+    slow = slowness(booklet.cover, time.time())
+    if slow is not None:
+        click.echo(slow, err=True)
     nat = preflight.check_nat(booklet, wish, config)
     if not order.as_json:
         user_id = booklet.cover.user_id

@@ -214,6 +214,24 @@ def again(office):
     office.target_agent = office.serve_target()
 
 
+SLOW_CLOCK = """
+import sys, time
+tells = time.time
+time.time = lambda: tells() - 10 * 365 * 86400
+from token_client.cli import main
+main()
+"""
+
+
+def test_a_clock_that_is_years_behind_keeps_her_out_of_nothing(office):
+    given = {"pin": office.secrets.pin}
+    slow = ("python", "-c", SLOW_CLOCK, "connect")
+    done = office.command(office.world.client, *slow, given=given, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "clock is slow: the booklet was minted at" in done.stderr.splitlines()[0]
+    assert office.carnet("disconnect").returncode == 0
+
+
 def test_who_is_not_of_the_group_cannot_call(office):
     done = office.as_mallory("carnet", "status", member=False)
     assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
