@@ -5,14 +5,13 @@ there is no secret in them. They stay when the IKE daemon goes, so that nothing 
 in clear; a sweep takes those away that nobody keeps.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
 
 from carnet.errors import IPsecError
+from carnet.ipsec import routes
 from carnet.ipsec.iproute import interface_towards, ip
 from carnet.ipsec.spec import Mode, Role
 
@@ -53,8 +52,10 @@ def install(bundle: Bundle) -> None:
     lines = [line for here, there in bundle.selectors for line in _policies(bundle, here, there)]
     if bundle.mode is Mode.TUNNEL:
         interface = interface_towards(bundle.local_address, bundle.remote_address)
-        lines += [_route(bundle, here, there, interface) for here, there in bundle.selectors]
-    _batch(lines)
+        for here, there in bundle.selectors:
+            lines += _route(bundle, here, there, interface)
+    # Several networks of Target's are one route to the Client.
+    _batch(dict.fromkeys(lines))
 
 
 def remove(esp_reqid: int) -> None:
@@ -110,11 +111,10 @@ def _policy(
     )
 
 
-def _route(bundle: Bundle, here: str, there: str, interface: str) -> str:
-    """Return a route without a gateway: without its policy, it leads nowhere."""
-    source = f" src {here.partition('/')[0]}" if bundle.role is Role.CLIENT else ""
-    protocol = ROUTE_PROTOCOL[bundle.role]
-    return f"route replace {there} dev {interface}{source} proto {protocol}"
+def _route(bundle: Bundle, here: str, there: str, interface: str) -> list[str]:
+    """Return what sets a route without a gateway: without its policy, it leads nowhere."""
+    source = here.partition("/")[0] if bundle.role is Role.CLIENT else None
+    return routes.additions(there, interface, source, ROUTE_PROTOCOL[bundle.role])
 
 
 def _remove(doomed: Collection[_Policy]) -> None:
@@ -141,16 +141,11 @@ def _route_deletions(policy: _Policy) -> Iterable[str]:
     """Yield what removes the route beside an outgoing policy.
 
     The Client's has her virtual address as its source, which it loses in IPv6 when the
-    address goes first. Another tunnel's to the same network may have replaced it, with an
-    address of its own, and stays.
+    address goes first. Another tunnel's to the same network has an address of its own, and
+    stays.
     """
-    family = f"-{ip_network(policy.destination).version}"
     own = (None, policy.source.partition("/")[0])
-    listed = ip("-json", "-N", family, "route", "show", "exact", policy.destination)
-    for route in json.loads(listed.stdout or "[]"):
-        protocol = route.get("protocol")
-        if protocol in _OWN_PROTOCOLS and route.get("prefsrc") in own:
-            yield f"route delete {policy.destination} dev {route['dev']} proto {protocol}"
+    return routes.deletions(policy.destination, _OWN_PROTOCOLS, own)
 
 
 def _installed() -> list[_Policy]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from carnet.errors import IPsecError
+from carnet.ipsec import routes
 from carnet.ipsec.iproute import ip
 
 PROTOCOL = 204
@@ -32,10 +33,8 @@ def install(virtual_address: str, networks: Iterable[str], interface: str) -> No
     address = ip_address(virtual_address)
     nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
     lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
-    lines += [
-        f"route replace {network} dev {interface} src {address} proto {PROTOCOL}"
-        for network in networks
-    ]
+    for network in dict.fromkeys(networks):
+        lines += routes.additions(network, interface, str(address), PROTOCOL)
     done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
         why = " ".join(done.stderr.split()) or "no reason"
@@ -47,7 +46,7 @@ def install(virtual_address: str, networks: Iterable[str], interface: str) -> No
 def remove(address: str) -> None:
     """Take away a virtual address and its routes; none is no error.
 
-    A newer tunnel to the same network has taken its route over, and that stays.
+    Another tunnel's to the same network stays.
     """
     _remove(route for route in _installed() if route.source == address)
     listed = ip("-json", "address", "show", "to", address)
@@ -70,13 +69,13 @@ def sweep(keep: Callable[[], Collection[str]]) -> None:
     _remove(route for route in installed if route.source not in kept)
 
 
-def _remove(routes: Iterable[_Route]) -> None:
+def _remove(found: Iterable[_Route]) -> None:
     """Remove routes first: in IPv6 an address that goes leaves them without a source."""
-    doomed = list(routes)
+    doomed = list(found)
     if not doomed:
         return
     lines = [
-        f"route delete {route.destination} dev {route.interface} proto {PROTOCOL}"
+        routes.deletion(route.destination, route.interface, route.source, str(PROTOCOL))
         for route in doomed
     ]
     ends = dict.fromkeys((route.source, route.interface) for route in doomed)

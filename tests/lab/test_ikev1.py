@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from carnet.errors import IPsecError
-from carnet.ipsec import inner_address
+from carnet.ipsec import bundle, inner_address
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan import StrongSwan
 from lab.capture import Capture
-from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
+from lab.network import CLIENT_ADDRESS, CLIENT_NETWORK, TARGET_ADDRESS
 from lab.waiting import wait_until
 
 from .conftest import Ends, started, two_ends
@@ -96,6 +97,78 @@ def test_what_a_client_has_set_herself_is_swept_after_her_daemon_was_killed(clie
     client.charon.start()
     with client.machine.network():
         client.driver.sweep(frozenset)
+    assert addresses_inside(client) == []
+
+
+def routes_of(gateway, version=4) -> str:
+    return gateway.machine.run(["ip", f"-{version}", "route"]).stdout
+
+
+def first_to(gateway, network) -> str:
+    return gateway.machine.run(["ip", "route", "show", "exact", network]).stdout.splitlines()[0]
+
+
+def test_a_network_inside_that_is_the_one_at_home_leaves_its_route_in_its_place(client):
+    before = routes_of(client)
+    with client.machine.network():
+        for virtual in ("10.99.0.7", "10.99.0.7", "10.99.0.8"):
+            inner_address.install(virtual, [CLIENT_NETWORK], "lo")
+        assert "10.99.0.8" in first_to(client, CLIENT_NETWORK)
+        assert set(before.splitlines()) < set(routes_of(client).splitlines())
+        inner_address.remove("10.99.0.7")
+        assert "10.99.0.8" in first_to(client, CLIENT_NETWORK)
+        inner_address.sweep(frozenset)
+    assert routes_of(client) == before
+    assert addresses_inside(client) == []
+
+
+@pytest.fixture
+def at_home_with_ipv6(client):
+    """The network at home is one that the kernel itself has a route to."""
+    setting = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+    client.machine.run(["sh", "-c", f"echo 0 > {setting}"])
+    client.machine.run(["ip", "address", "add", "fd55::1/64", "dev", "lo"])
+    yield "fd55::/64"
+    client.machine.run(["sh", "-c", f"echo 1 > {setting}"])
+
+
+def test_so_it_is_with_ipv6(client, at_home_with_ipv6):
+    before = routes_of(client, 6)
+    with client.machine.network():
+        inner_address.install("fd99::7", [at_home_with_ipv6], "lo")
+        route = client.machine.run(["ip", "route", "get", "fd55::2"]).stdout
+        assert "src fd99::7" in route
+        assert set(before.splitlines()) < set(routes_of(client, 6).splitlines())
+        inner_address.remove("fd99::7")
+    assert routes_of(client, 6) == before
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_what_ties_ah_and_esp_together_leaves_other_routes_in_their_place(
+    client, monkeypatch, role
+):
+    """Only its routes: the policies take a kernel that has IPsec."""
+    monkeypatch.setattr(bundle, "_policies", lambda *_: ())
+    here, before = ("10.99.0.7/32", CLIENT_NETWORK), routes_of(client)
+    tie = bundle.Bundle(
+        role=role,
+        mode=Mode.TUNNEL,
+        ah_mode=Mode.TRANSPORT,
+        local_address=CLIENT_ADDRESS,
+        remote_address=TARGET_ADDRESS,
+        esp_reqid=1,
+        ah_reqid=2,
+        selectors=(here, ("10.99.0.8/32", here[1])) if role is Role.TARGET else (here,),
+    )
+    with client.machine.network():
+        inner_address.install("10.99.0.7", [], "lo")
+        bundle.install(tie)
+        bundle.install(tie)
+        assert f"proto {bundle.ROUTE_PROTOCOL[role]}" in first_to(client, CLIENT_NETWORK)
+        for line in bundle._route_deletions(bundle._Policy("out", *here, 1)):
+            client.machine.run(["ip", *line.split()])
+        assert routes_of(client) == before
+        inner_address.remove("10.99.0.7")
     assert addresses_inside(client) == []
 
 
