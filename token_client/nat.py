@@ -11,7 +11,10 @@ from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from token_client.host import connected
+
 _SECONDS = 5
+"""For one Host, from the first packet to the last byte."""
 _MOST = 64
 """Bytes of an answer that are looked at; an address has 45 at most."""
 
@@ -30,16 +33,10 @@ def behind_nat(hosts: tuple[str, ...]) -> bool | None:
 
 
 def _seen_elsewhere(host: str) -> bool:
-    url = urlsplit(host)
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=_SECONDS)
-    try:
-        connection.connect()
+    with connected(host, _SECONDS) as connection:
         own = ip_address(connection.sock.getsockname()[0])
-        connection.request("GET", url.path.rstrip("/") + "/v1/address")
+        connection.request("GET", urlsplit(host).path.rstrip("/") + "/v1/address")
         seen = ip_address(connection.getresponse().read(_MOST).decode("ascii").strip())
-    finally:
-        connection.close()
     return seen != own
 
 

@@ -1,15 +1,17 @@
 """The Client and a Host that is busy: it waits, but not for as long as anybody likes."""
 
 import http.server
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 
 import pytest
 import tenacity
 
 from carnet.exchange.client import AnswerArrived, NoAnswer, UnsealedNo
+from token_client import nat
 from token_client.host import LONGEST_WAIT_SECONDS, HostSender
 
 
@@ -39,6 +41,34 @@ def answering(*answers):
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def dripping(answer):
+    """Serve one answer, a byte at a time and never whole within a second; yields the URL."""
+    pace = threading.Event()
+
+    def drip(listening):
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            for _ in range(200):
+                connection.sendall(b"a")
+                pace.wait(0.01)
+            connection.sendall(b"\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        pace.set()
+        thread.join()
+
+
+def test_a_host_that_answers_by_drips_does_not_say_whether_there_is_nat(monkeypatch):
+    monkeypatch.setattr(nat, "_SECONDS", 0.2)
+    with dripping(b"192.0.2.1") as url:
+        assert nat.behind_nat((url,)) is None
 
 
 @pytest.fixture
