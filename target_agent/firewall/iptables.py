@@ -53,8 +53,6 @@ def _gate(version: int, openings: Iterable[Opening]) -> Iterator[str]:
     yield f":{GATE} - [0:0]"
     yield f"-A {GATE} {_WITH_IPSEC}"
     yield f"-A {GATE} {_REPLIES}"
-    if version == 6:  # noqa: PLR2004
-        yield f"-A {GATE} {_NOT_YET_VERIFIED}"
     for opening in openings:
         if ip_network(opening.network).version == version:
             yield f"-A {GATE} -s {opening.source} -d {opening.network} -j RETURN"
@@ -63,6 +61,8 @@ def _gate(version: int, openings: Iterable[Opening]) -> Iterator[str]:
 
 def _ways_to_the_gate(version: int, guarded: Guarded) -> Iterator[str]:
     ports = ",".join(map(str, guarded.ports))
+    if version == 6:  # noqa: PLR2004
+        yield f"-A {_HOOKS['INPUT']} {_NOT_YET_VERIFIED}"
     for interface in guarded.outside:
         for network in guarded.networks:
             if ip_network(network).version == version:

@@ -1,7 +1,8 @@
 """The gate in nftables: one table of its own, its openings a set each for IPv4 and IPv6.
 
-In IPv6 a packet filter looks past AH for the ports, before the kernel has verified it. It
-comes again without AH, and with IPsec, or not at all: so it is let by the first time.
+In IPv6 a packet filter looks past AH for the ports, before the kernel has verified it. What
+is for this machine comes again without AH, and with IPsec, or not at all: so it is let by the
+first time. What is to be forwarded is verified by nobody here, and is not.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,6 @@ table inet {table} {{
     set open6 {{ type ipv6_addr . ipv6_addr; flags interval; {open6} }}
     chain gate {{
         meta ipsec exists return
-        ip6 nexthdr ah return
         ct direction reply ct state established,related return
         ip saddr . ip daddr @open4 return
         ip6 saddr . ip6 daddr @open6 return
@@ -35,6 +35,7 @@ table inet {table} {{
     }}
     chain input {{
         type filter hook input priority filter - 5; policy accept;
+        ip6 nexthdr ah return
         iifname @outside meta l4proto {{ tcp, udp }} th dport @ports jump gate
     }}
 }}

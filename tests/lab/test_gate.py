@@ -1,10 +1,19 @@
 """The gate in a packet filter of a real kernel: what is closed, and to whom it opens."""
 
 import shutil
+import struct
 import subprocess
 from contextlib import ExitStack, suppress
 from functools import cache
-from socket import AF_INET, AF_INET6, create_connection
+from socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_AH,
+    IPPROTO_UDP,
+    SOCK_RAW,
+    create_connection,
+    socket,
+)
 from socketserver import BaseRequestHandler
 from threading import Thread
 
@@ -110,6 +119,26 @@ def test_it_opens_for_both_ip_versions_and_for_target_itself(world, gate):
     assert reaches(world.client, SERVER_V6)
     assert reaches(world.client, TARGET)
     assert not reaches(world.client, SERVER)
+
+
+def say_in_ah(machine, word: bytes) -> None:
+    """Send UDP in an AH that no SA is of."""
+    head = struct.pack(">BBHII", IPPROTO_UDP, 4, 0, 7, 1) + bytes(12)
+    udp = struct.pack(">HHHH", 80, 80, 8 + len(word), 0) + word
+    with machine.network(), socket(AF_INET6, SOCK_RAW, IPPROTO_AH) as saying:
+        saying.sendto(head + udp, (SERVER_V6, 0))
+
+
+def test_ah_that_nobody_has_verified_opens_nothing(world, gate):
+    with world.server.network():
+        hearing = socket(AF_INET6, SOCK_RAW, IPPROTO_AH)
+    with hearing:
+        hearing.settimeout(20)
+        say_in_ah(world.client, b"forged")
+        gate.open("carnet-1", CLIENT_V6, (WORK_V6,))
+        # What comes after it has passed, so the one before it never will.
+        say_in_ah(world.client, b"granted")
+        assert hearing.recv(99).endswith(b"granted")
 
 
 def test_sessions_from_one_address_do_not_close_each_other(world, gate):
