@@ -41,6 +41,10 @@ class Manager:
         """Say that it lets its requests end."""
         self._tell("STOPPING=1")
 
+    def alive(self) -> None:
+        """Say that it is well."""
+        self._tell("WATCHDOG=1")
+
     async def keep_alive(self, failed: Callable[[], list[str]]) -> None:
         """Say in each third of a period that it is well, unless something has failed; for ever.
 
@@ -53,7 +57,7 @@ class Manager:
             if names := failed():
                 log.critical("watchdog-unfed", failed=names)
             else:
-                self._tell("WATCHDOG=1")
+                self.alive()
             await asyncio.sleep(self.watchdog_seconds / 3)
 
     def _tell(self, *assignments: str) -> None:

@@ -54,7 +54,8 @@ def serve(path: Path) -> None:
         signal.signal(number, lambda *_: server.stop())
     structlog.get_logger().info("ready", socket=str(settings.socket))
     manager.ready()
-    server.serve()
+    period = manager.watchdog_seconds
+    server.serve(manager.alive, period and period / 3)
 
 
 def main() -> None:

@@ -84,14 +84,19 @@ class Server:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def serve(self) -> None:
-        """Take calls until stop() is called.
+    def serve(self, alive: Callable[[], None] = lambda: None, every: float | None = None) -> None:
+        """Take calls until stop() is called, and say so: each time, and at least so often.
 
-        Raises IPsecError if no more can be taken, so that a service manager starts it anew.
+        `every` is in seconds. Raises IPsecError if no more can be taken, so that a service
+        manager starts it anew.
         """
         while True:
+            alive()
             try:
+                self._listening.settimeout(every)
                 connection, _ = self._listening.accept()
+            except TimeoutError:
+                continue
             except OSError as error:
                 if self._stopped:
                     return

@@ -227,6 +227,9 @@ def test_a_tunnel_comes_up_through_the_helper_as_its_unit_confines_it(office, he
     assert "mtu 1300" in machine.run(["ip", "route", "show", "table", "220"]).stdout
     assert "mount" in inside.use_servers(spec.name, ["10.30.0.1"])
     assert (driver.installed(), closing.names()) == ({spec.name}, {spec.name})
+    helper.do("stop")
+    helper.do("start")  # whose the tunnel is, is known as ever
+    assert (driver.installed(), closing.names()) == ({spec.name}, {spec.name})
     driver.down(spec.name)
     closing.lift(spec.name)
     assert (driver.installed(), closing.names()) == (frozenset(), frozenset())
@@ -241,6 +244,7 @@ def test_the_helper_reaches_the_ike_daemon_and_comes_back_when_it_is_killed(help
     assert made.st_gid == grp.getgrnam("carnet").gr_gid
     nothing = {"result": [], "error": None, "sentence": ""}
     assert call_helper("status") == nothing
+    assert helper.says("WatchdogUSec") != ["0"]
     helper.do("kill", "--signal=KILL")
     helper.wait_for(["1", *RUNNING], "to be back", "NRestarts", "ActiveState", "SubState")
     assert call_helper("status") == nothing

@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
+from queue import SimpleQueue
 from unittest.mock import MagicMock
 
 import msgspec
@@ -527,12 +528,12 @@ def test_name_servers_are_left_alone_unless_the_operator_wants_them(daemon, tmp_
 
 
 @contextmanager
-def serving(service, daemon, path):
+def serving(service, daemon, path, *alive):
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(path))
     listening.listen()
     server = Server(listening, service, lambda: daemon)
-    thread = threading.Thread(target=server.serve)
+    thread = threading.Thread(target=server.serve, args=alive)
     thread.start()
     try:
         yield lambda: connected(path)
@@ -564,6 +565,14 @@ def test_a_helper_that_can_take_no_call_ends_as_a_failure(service, daemon, tmp_p
             server.serve()
         server.stop()
         server.serve()
+
+
+def test_a_helper_says_that_it_is_well_for_as_long_as_it_takes_calls(service, daemon, tmp_path):
+    told, path = SimpleQueue(), tmp_path / "socket"
+    with serving(service, daemon, path, lambda: told.put(None), 0.001) as made:
+        for _ in range(3):
+            told.get(timeout=60)
+        assert json.loads(ask(made, WELL))["error"] is None
 
 
 def ask(connect, data):
