@@ -1,23 +1,32 @@
 """`carnet status --watch`: the tunnels of this machine, looked at again every second."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from carnet.console import print_json
+from carnet.console import complain, print_json
+from carnet.errors import IPsecError
 from token_client.status import TunnelState, describe, facts
 
 SECONDS = 1.0
 
 
-def looks(look: Callable[[], list[TunnelState]]) -> Iterator[list[TunnelState]]:
-    """Yield what is found every second, for ever; raises IPsecError."""
+def looks(look: Callable[[], list[TunnelState]]) -> Iterator[list[TunnelState] | str]:
+    """Yield what is found every second, for ever; why nothing is to be had, as a sentence.
+
+    Raises IPsecError at the first look. A daemon that goes afterwards may come back.
+    """
+    yield look()
     while True:
-        yield look()
         time.sleep(SECONDS)
+        try:
+            found: list[TunnelState] | str = look()
+        except IPsecError as error:
+            found = error.sentence
+        yield found
 
 
 def watch(look: Callable[[], list[TunnelState]], *, as_json: bool) -> None:
@@ -26,8 +35,7 @@ def watch(look: Callable[[], list[TunnelState]], *, as_json: bool) -> None:
     Where there is no screen, a tunnel is shown again when there is something new.
     """
     if as_json:
-        for states in looks(look):
-            print_json([facts(state) for state in states])
+        _write(looks(look))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -42,6 +50,21 @@ def watch(look: Callable[[], list[TunnelState]], *, as_json: bool) -> None:
             live.update(Text(described(states)), refresh=True)
 
 
-def described(states: list[TunnelState]) -> str:
-    """Return all tunnels as lines for a person."""
+def _write(found: Iterable[list[TunnelState] | str]) -> None:
+    """Write a line for each look; why there is none goes to standard error, once."""
+    said = None
+    for states in found:
+        if isinstance(states, str):
+            if states != said:
+                complain(f"carnet: {states}")
+            said = states
+        else:
+            print_json([facts(state) for state in states])
+            said = None
+
+
+def described(states: list[TunnelState] | str) -> str:
+    """Return all tunnels as lines for a person, or why they cannot be told."""
+    if isinstance(states, str):
+        return states
     return "\n".join(map(describe, states)) or "No tunnel; `carnet connect` opens one."

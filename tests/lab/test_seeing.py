@@ -175,6 +175,22 @@ def test_watching_follows_what_happens_until_it_is_interrupted(office):
     assert {len(states) for states in lines} == {0, 1}
 
 
+def test_watching_outlives_the_ike_daemon(office):
+    argv = ["carnet", "status", "--watch"]
+    watching = office.world.client.start(argv, log="outliving.log")
+    try:
+        watching.wait_for_line("^No tunnel")
+        office.client_charon.stop()
+        try:
+            watching.wait_for_line("strongSwan")
+        finally:
+            office.client_charon.start()
+        watching.wait_for(lambda: watching.output().count("No tunnel") == 2, "the daemon again")
+    finally:
+        watching.signal(signal.SIGINT)
+        assert watching.wait() == 0
+
+
 def test_people_watch_on_a_screen(office, connected):
     screen = Terminal(office.world.client, ["carnet", "status", "--watch"], {})
     screen.type_until("work  alice@office  esp")
