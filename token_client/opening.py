@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from carnet import interruption
+from carnet.errors import IPsecError
 from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
@@ -17,6 +18,7 @@ from token_client import plugging, preflight, removal
 from token_client.agent import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
+from token_client.known import is_known
 from token_client.means import Wish
 from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
@@ -197,10 +199,22 @@ def _leave(
     if not watched:
         background.look_once(driver, session, config, tell)
     standing.watched = True
+    _refuse_what_was_ended(driver, session, standing)
     shown()
     if not watched:
         tell("There is no file system in memory here: nobody notices if the token is pulled.")
     interruption.let_go(_STANDS)
+
+
+def _refuse_what_was_ended(driver: "Driver", session: "Session", standing: _Standing) -> None:
+    """Show no tunnel that `carnet disconnect` has ended as it came up. Raises IPsecError."""
+    if memory_directory() is None or is_known(driver, session):
+        return
+    standing.session = None
+    raise IPsecError(
+        f"The tunnel to {session.target} was ended as it came up, by another command;"
+        " run `carnet connect` for a new one."
+    )
 
 
 def _stay(

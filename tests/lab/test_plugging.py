@@ -38,6 +38,9 @@ def fail_to_list():
     def usable(_):
         raise TokenError("The token failed.")
     Booklet.usable = usable
+def disconnect():
+    import subprocess
+    subprocess.run(["carnet", "disconnect"], check=True)
 def pull():
     plug = Path.home() / ".local/share/carnet/softhsm"
     tokens = plug.resolve() / "tokens"
@@ -382,6 +385,18 @@ def test_a_token_pulled_once_the_tunnel_stands_leaves_it_as_configured(office):
     assert done.returncode == 0, done.stderr
     assert f"{office.valid_pairs()} key pairs left" in done.stdout
     assert carries(office)
+
+
+def test_what_another_command_ends_as_it_comes_up_is_not_said_to_stand(office):
+    done = connect_and(office, "client.done", "disconnect", "")
+    assert done.returncode == 5
+    assert "Connected to" not in done.stdout
+    assert done.stderr.endswith(
+        "carnet: The tunnel to work was ended as it came up, by another command;"
+        " run `carnet connect` for a new one.\n"
+    )
+    assert not carries(office)
+    wait_until(lambda: agents(office) == [], "the end of the agent")
 
 
 def test_a_token_pulled_once_the_tunnel_stands_is_noticed_by_the_agent(office):
