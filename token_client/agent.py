@@ -214,6 +214,7 @@ class Exchange:
             ppk=info.ppk_id is not None,
             established_at=self._now(),
             expires=info.expires,
+            dns=info.dns if self._means.life.dns else (),
             mtu=info.mtu,
             clock_behind=self._clock_behind,
             token_label=self._means.booklet.label,

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
@@ -67,7 +68,7 @@ def release(sessions: SessionStore, name: str) -> None:
     Raises IPsecError; the session is then known as ever, for another try.
     """
     try:
-        _restore_servers(name)
+        restored = _restore_servers(name)
         block.lift(name)
     except IPsecError as error:
         kind = HelperAwayError if isinstance(error, HelperAwayError) else IPsecError
@@ -77,12 +78,27 @@ def release(sessions: SessionStore, name: str) -> None:
         ) from error
     crash.reach("client.released")
     sessions.drop(name)
+    if restored:
+        _use_those_of_an_older_one(sessions)
 
 
-def _restore_servers(name: str) -> None:
-    inside().restore_servers(name)
+def _use_those_of_an_older_one(sessions: SessionStore) -> None:
+    """Have names looked up through what is left, the newest first, as before the one that ended.
+
+    Where that fails now, nothing is lost but that.
+    """
+    left = [each for each in sessions.all() if each.dns and each.ended is None]
+    if left:
+        with suppress(IPsecError):
+            inside().use_servers(left[-1].name, left[-1].dns)
+
+
+def _restore_servers(name: str) -> bool:
+    """Tell whether there was anything to restore; raises IPsecError."""
+    restored = inside().restore_servers(name)
     if inside().whose_servers() == name:
         raise IPsecError("The tunnel's name servers cannot be taken away now")
+    return restored
 
 
 def numbers_of(hosts: Iterable[str]) -> frozenset[str]:

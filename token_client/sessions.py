@@ -30,6 +30,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970, UTC, by the Host's clock."""
     expires: int
     """Seconds since 1970, UTC."""
+    dns: tuple[str, ...] = ()
+    """Target's name servers, where they are to be used."""
     mtu: int | None = None
     """Bytes that a packet inside the tunnel may have, as Target says."""
     clock_behind: int = 0

@@ -57,6 +57,35 @@ def test_a_second_tunnel_takes_the_place_of_the_first(office):
     assert resolv_conf(office) != first
 
 
+OF_TWO = """
+from msgspec.structs import replace
+from carnet.ipsec import inside
+from token_client.closing import release
+from token_client.memory import memory_directory
+from token_client.sessions import SessionStore
+store = SessionStore(memory_directory())
+here = inside.Here(memory_directory())
+inside.use(here)
+(older,) = store.all()
+newer = replace(older, name="carnet-newer", established_at=older.established_at + 1)
+store.keep(newer)
+assert here.use_servers(newer.name, ["192.0.2.53"]) is None
+print(here.whose_servers(), older.name)
+release(store, newer.name)
+print(here.whose_servers(), older.name)
+"""
+"""A second tunnel, to another Target, as far as name servers go: it comes, and ends."""
+
+
+def test_where_the_newer_of_two_tunnels_ends_the_older_s_servers_are_used_again(office):
+    connect(office)
+    said = office.world.client.run(["python", "-c", OF_TWO]).stdout.splitlines()
+    names = [line.split() for line in said]
+    assert names[0][0] == "carnet-newer"
+    assert names[1][0] == names[1][1] != "carnet-newer"
+    assert uses_the_tunnel_s(office)
+
+
 def test_after_a_crash_they_are_found_and_restored(office):
     dying = office.start_connect(extra={"CARNET_CRASH_AT": "client.burned"})
     dying.wait(60)
