@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from carnet.errors import IPsecError
+from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, TunnelEvent
 from carnet.ipsec.helper import messages as said
@@ -130,7 +130,15 @@ class Service:
         """Negotiate anew what is hers."""
         if not self._owners.owns(uid, call.name):
             raise IPsecError(_NOT_HERS)
-        return self._driver.resume(call.name)
+        status, installed = self._driver.resume(call.name), self._owners.installed(uid, call.name)
+        if installed is None or status.virtual_address != installed.virtual_address:
+            self._driver.down(call.name)
+            self._let_go(call.name)
+            raise IKERefusedError(
+                "The tunnel came back with another address inside, so it was ended;"
+                " run `carnet connect` for a new one, with the next key pair."
+            )
+        return status
 
     def down(self, uid: int, call: said.Down) -> object:
         """End what is hers; of another's she is told what she is told where there is none."""

@@ -144,6 +144,7 @@ class StrongSwan:
             for part in parts(spec):
                 self._initiate(part)
                 crash.reach("ipsec.initiated")
+                self._refuse_another_address(spec, part)
                 if part.ppk is not None:
                     self._rekey_ike(part.name)
         return self.confirm(spec)
@@ -156,6 +157,18 @@ class StrongSwan:
         """
         self._start(spec.name, has_child=False, seconds=self._ike_time_limit)
         inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
+
+    def _refuse_another_address(self, spec: TunnelSpec, part: Part) -> None:
+        """See at once, and not with all the rest, that Target assigned what it had granted.
+
+        It is the machine's by then, and whoever drags the rest out would have it be so.
+        """
+        given = {each for _, sa in self._listed.sas(part.name) for each in sa.get("local-vips", ())}
+        if given - {spec.virtual_address}:
+            raise IPsecError(
+                "Target assigned another virtual address than it granted, so the tunnel was"
+                " ended; ask the operator of Target."
+            )
 
     def _initiate(self, part: Part) -> None:
         self._start(part.name, has_child=bool(part.protocol), seconds=self._ike_time_limit)

@@ -124,6 +124,15 @@ def test_ends_that_differ_make_no_tunnel_and_leave_nothing(client, target, chang
     assert client.left() == []
 
 
+def test_another_address_is_gone_before_anything_else_is_negotiated(client, target, monkeypatch):
+    ends, rekeyed = two_ends(ppk=True), []
+    monkeypatch.setattr(client.driver, "_rekey_ike", rekeyed.append)
+    install(client, target, Ends(ends.client, replace(ends.target, virtual_address="10.99.0.8")))
+    with pytest.raises(IPsecError, match="another virtual address"):
+        client.driver.up(ends.client)
+    assert (client.left(), rekeyed) == ([], [])
+
+
 def test_a_client_without_the_ppk_is_refused(client, target):
     ends = two_ends(ppk=True)
     install(client, target, Ends(replace(ends.client, ppk=None, ppk_id=None), ends.target))

@@ -76,6 +76,7 @@ class Daemon:
         self.ended: list[str] = []
         self.fitted: list[tuple[str, str, int]] = []
         self.servers: tuple[str, tuple[str, ...]] | None = None
+        self.gives = SPEC.virtual_address
 
     def capabilities(self):
         return type("Found", (), {"userspace": False})
@@ -105,6 +106,7 @@ class Daemon:
 
     def resume(self, name):
         self.ended.append(f"another negotiation of {name}")
+        return replace(self.tunnels[name], virtual_address=self.gives)
 
     def watch(self):
         return iter([TunnelEvent(name, Change.DOWN) for name in (NAME, OTHER)])
@@ -474,6 +476,16 @@ def test_only_what_was_installed_is_brought_up(service, changes):
 def test_no_block_holds_back_what_is_outside_the_limits(service, daemon, changes):
     refused(service, MALLORY, say.Close(block=block_of(**changes)))
     assert daemon.blocks == {}
+
+
+def test_a_tunnel_that_comes_back_with_another_address_is_ended(service, daemon):
+    """Its Target, which may be a user's own, would choose what the machine answers to."""
+    service.obey(MALLORY, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Resume(name=NAME))
+    assert set(daemon.tunnels) == {NAME}
+    daemon.gives = "203.0.113.2"
+    assert "another address" in refused(service, MALLORY, say.Resume(name=NAME))
+    assert daemon.tunnels == {}
 
 
 SERVERS = ("10.20.0.10",)
