@@ -46,7 +46,7 @@ class OrdinaryOffice(OrdinaryAtWork):
 def office(lane):
     with World() as world:
         made = OrdinaryOffice(world, lane)
-        made.set_up(11)
+        made.set_up(13)
         (world.server.directory / "plan.txt").write_bytes(FILE)
         directory = str(world.server.directory)
         world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
@@ -206,6 +206,8 @@ def test_no_address_by_which_the_machine_reaches_something_becomes_a_tunnel_s(of
     assert machine_state(office.client_charon) == before[0]
     path.write_text(before[1])
     again(office)
+    # The same again would be the same request, with the same answer.
+    assert office.carnet("connect", "--lifetime", "1h").returncode == 0
 
 
 def again(office):
