@@ -185,7 +185,7 @@ def test_watching_outlives_the_ike_daemon(office):
             watching.wait_for_line("strongSwan")
         finally:
             office.client_charon.start()
-        watching.wait_for(lambda: watching.output().count("No tunnel") == 2, "the daemon again")
+        watching.wait_for(lambda: watching.output().count("No tunnel") >= 2, "the daemon again")
     finally:
         watching.signal(signal.SIGINT)
         assert watching.wait() == 0
