@@ -104,6 +104,9 @@ class Public(dict):
         super().__init__(zip(named, (first, second), strict=True))
         self.key_type = key_type
 
+    def get_attributes(self, named):
+        return {each: self[each] for each in named}
+
 
 _HALVES = {
     KeyType.EC: (Attribute.EC_PARAMS, Attribute.EC_POINT),

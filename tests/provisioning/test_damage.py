@@ -163,7 +163,7 @@ def test_an_object_at_which_softhsm_would_end_the_program_is_named(minted):
 
 def test_a_copy_of_a_token_beside_it_is_named(minted):
     directory = token_file(minted).parent
-    copy = directory.with_name("copy")
+    copy = directory.with_name(f"{directory.name}-copy")
     shutil.copytree(directory, copy)
     sentence = minted.refusal(4, "list", secrets=["pin"])
     assert f"{directory} and {copy} are one token" in sentence

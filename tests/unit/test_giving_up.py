@@ -20,7 +20,7 @@ def said(monkeypatch):
     """What is announced; the session is one that this machine knows of."""
     heard = []
     monkeypatch.setattr(announce, "announce", heard.append)
-    monkeypatch.setattr(supervising, "_is_recorded", lambda _: True)
+    monkeypatch.setattr(supervising, "is_known", lambda *_: True)
     return heard
 
 
