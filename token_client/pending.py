@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from carnet.errors import TokenError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.files import write_private
 from carnet.wire import cbor
 from carnet.wire.fault import WireError
@@ -86,7 +86,10 @@ class PendingStore:
         return True
 
     def find(self) -> Pending | None:
-        """Return the request that is kept; None if there is none, or it is too old to use."""
+        """Return the request that is kept; None if there is none, or it is too old to use.
+
+        Raises TokenAwayError: what only the token opens stays for the next run.
+        """
         if self._pending is None or not self._pending.exists():
             return None
         pairs: frozenset[bytes] = frozenset()
@@ -95,6 +98,8 @@ class PendingStore:
             pairs = frozenset({outside.key_id})
             inside = self._open(outside)
             ephemeral = EphemeralKey(inside.ephemeral_secret)
+        except TokenAwayError:
+            raise  # it may come back, and then this is of use
         except (WireError, TokenError, ValueError):
             # Not ours, or its pair is gone: nothing that could be gone on with.
             self.unreadable = pairs

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from carnet.errors import TokenError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.token import keys
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
@@ -148,3 +148,19 @@ def test_a_token_that_only_signs_keeps_nothing(session: TokenSession, tmp_path: 
     assert not split_store(session, tmp_path).keep(asked)
     assert list(tmp_path.iterdir()) == []
     assert split_store(session, tmp_path).find() is None
+
+
+class PulledVault:
+    """A token that was pulled before it could open anything."""
+
+    def open(self, *_: object) -> bytes:
+        raise TokenAwayError("The token is gone; insert it again.")
+
+
+def test_a_token_that_is_pulled_meanwhile_costs_no_request(
+    session: TokenSession, pair: OneTimePair, tmp_path: Path
+) -> None:
+    kept(session, tmp_path, pair, b"request")
+    with pytest.raises(TokenAwayError):
+        PendingStore(tmp_path, "serial", PulledVault()).find()  # type: ignore[arg-type]
+    assert found_again(session, tmp_path) is not None
