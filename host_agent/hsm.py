@@ -1,7 +1,7 @@
 """What the Host asks of its HSM token: all private-key operations of the steps."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -23,7 +23,7 @@ from carnet.wire.messages import Response
 from carnet.worker import Worker
 from host_agent.config import TokenSection
 from host_agent.hsm_login import HsmLogin
-from host_agent.hsm_service import IMPORT_SECONDS, HsmService
+from host_agent.hsm_service import IMPORT_SECONDS, OPERATION_SECONDS, HsmService
 from host_agent.keystore.halves import Half, HeldKeys, OnToken
 
 T = TypeVar("T")
@@ -40,6 +40,22 @@ class HeldBatchKeys:
 
 class Hsm(HsmService):
     """The HSM token and the keys on it; get one from open_hsm()."""
+
+    def __init__(self, login: HsmLogin, worker: Worker) -> None:
+        super().__init__(login, worker)
+        self._imports = 0
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Have no key that is not seen renew the login meanwhile.
+
+        An import has agreed on keys in the session that there is.
+        """
+        self._imports += 1
+        try:
+            yield
+        finally:
+            self._imports -= 1
 
     async def open_request(
         self, envelope: Envelope, public_key: bytes, half: Half | None = None
@@ -159,8 +175,13 @@ class Hsm(HsmService):
 
     async def _anew(self, use: Callable[[], T]) -> T:
         """Do it in a fresh login, which shows what other processes stored."""
-        await self._in_turn(self._login.renew_unless_fresh, IMPORT_SECONDS)
+        # One that takes much longer than the last one hangs.
+        await self._in_turn(self._renew, max(OPERATION_SECONDS, 3 * self._login.seconds))
         return await self._in_turn(use)
+
+    def _renew(self) -> None:
+        if not self._imports:
+            self._login.renew_unless_fresh()
 
 
 def _sign_head(session: TokenSession, head: AccountsHead) -> bytes:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 
-from carnet.errors import CarnetError, TokenAwayError, TokenError
+import structlog
+
+from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.host_keys import HostKeys
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
@@ -16,6 +18,7 @@ from host_agent.keystore.halves import HeldKeys
 from softhsm.configuration import use_default
 from softhsm.kept import keep_tokens
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
 FRESH_SECONDS = 10
@@ -63,6 +66,8 @@ class HsmLogin:
         self._open: HeldKeys | None = None
         self._host_keys: HostKeys | None = None
         self._fresh_until = 0.0
+        self.seconds = 0.0
+        """What the last login took, the listing of the keys included."""
 
     @property
     def serial(self) -> str | None:
@@ -84,14 +89,19 @@ class HsmLogin:
         serial = token.info.serial
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
         self._serial = serial
-        ended = time.monotonic()
-        self._fresh_until = ended + max(FRESH_SECONDS, FRESH_SHARE * (ended - began))
+        self.seconds = time.monotonic() - began
+        self._fresh_until = began + self.seconds + max(FRESH_SECONDS, FRESH_SHARE * self.seconds)
         return serial
 
     def renew(self) -> None:
-        """Log in anew while the token is there; raises HsmLostError where that fails."""
+        """Log in anew while the token is there.
+
+        Raises HsmLostError where that fails, PinRefusedError as log_in() does.
+        """
         try:
             self.log_in()
+        except PinRefusedError:
+            raise
         except CarnetError as error:
             raise HsmLostError(error.sentence) from error
 
@@ -103,6 +113,7 @@ class HsmLogin:
         of them before the next change or login.
         """
         if time.monotonic() >= self._fresh_until:
+            log.info("hsm-login-renewed", reason="A key was not seen; another process may have it.")
             self.renew()
 
     def log_out(self) -> None:

@@ -198,6 +198,9 @@ class HsmService:
         except HsmLostError as error:
             self._handle(states.Lost(error.sentence))
             raise
+        except PinRefusedError as error:
+            self._handle(states.PinRefused(error.sentence))
+            raise
         except TimeoutError as error:
             silence = f"The HSM has not answered for {seconds:g} seconds."
             self._handle(states.Lost(silence))

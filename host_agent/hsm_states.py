@@ -75,6 +75,7 @@ TABLE: Table[State] = {
     (_S.AWAY, StillAway): (_S.AWAY, lambda e: (TellAway(e.reason),)),
     (_S.AWAY, PinRefused): (_S.SHUT_OUT, lambda e: (TellShutOut(e.reason),)),
     (_S.IN_SERVICE, Lost): (_S.AWAY, lambda e: (LogInAgain(e.reason),)),
+    (_S.IN_SERVICE, PinRefused): (_S.SHUT_OUT, lambda e: (TellShutOut(e.reason),)),
 }
 
 

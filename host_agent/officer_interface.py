@@ -171,7 +171,7 @@ class OfficerInterface:
 
     async def _take_in(self, spool: FileIO) -> Received:
         token = _ServiceToken(self._hsm, asyncio.get_running_loop())
-        with spool:
+        with spool, self._hsm.kept_open():
             received = await asyncio.to_thread(self._import, spool, token)
         if received.new:
             await self._sign_accounts()

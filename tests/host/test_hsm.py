@@ -276,10 +276,45 @@ def test_a_pair_stored_just_before_the_host_wrote_is_seen_in_the_next_login(offi
     asyncio.run(main())
 
 
-def test_a_pair_stored_just_before_the_host_wrote_is_destroyed(office, monkeypatch):
+@pytest.fixture
+def never_fresh(monkeypatch):
+    """Whatever is not seen renews the login, however new that is."""
     monkeypatch.setattr(hsm_login, "FRESH_SECONDS", 0)
     monkeypatch.setattr(hsm_login, "FRESH_SHARE", 0)
 
+
+UNKNOWN = bytes(16)
+
+
+@pytest.mark.usefixtures("never_fresh")
+def test_what_is_not_seen_leaves_an_import_its_session(office):
+    async def main():
+        async with at_service() as (hsm, _):
+            with hsm.kept_open():
+                session = await hsm.use_session(lambda session: session)
+                await hsm.destroy(UNKNOWN)
+                assert await hsm.use_session(lambda session: session) is session
+            await hsm.destroy(UNKNOWN)
+            assert await hsm.use_session(lambda session: session) is not session
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("never_fresh")
+def test_a_renewal_tries_a_pin_that_is_no_longer_right_once(office):
+    async def main():
+        async with at_service() as (hsm, _):
+            elsewhere(NEW_PIN, SO_PIN, OTHER_PIN)
+            with pytest.raises(PinRefusedError):
+                await hsm.destroy(UNKNOWN)
+            assert hsm.state is State.SHUT_OUT
+            await asyncio.wait_for(hsm.supervise(), PATIENCE)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("never_fresh")
+def test_a_pair_stored_just_before_the_host_wrote_is_destroyed(office):
     async def main():
         async with at_service() as (hsm, _):
             request, _ = await unseen(hsm, office)
