@@ -93,7 +93,6 @@ def check_that_spent_ones_come_in_no_other_batch(interface, batch):
     assert (refused.status, b"(1 already spent)" in refused.body) == (422, True), refused.body
 
 
-@sqlite_is_enough
 def test_paired_keys_get_onto_the_hsm_that_serves_meanwhile(interface):
     interface.start()
     first, second = interface.paired_batch(3), interface.paired_batch(4)
@@ -118,7 +117,6 @@ def burn(interface):
     )  # fmt: skip
 
 
-@sqlite_is_enough
 def test_wrapped_keys_are_recorded_and_unwrapped_by_the_process_that_took_them(interface):
     text = interface.config.read_text()
     wrapped = text.replace('token = "hsm"', 'token = "hsm"\nkey_store = "wrapped"')
