@@ -37,6 +37,10 @@ class Known(Store):
         spent = [
             (later & (_pairs.c.state == PairState.INVALID), _pairs.c.reason),
             (and_(later, _pairs.c.not_after <= now()), literal(str(Reason.EXPIRED))),
+            (
+                later & _pairs.c.not_after.is_distinct_from(like.not_after),
+                literal("known with another last day"),
+            ),
         ]
         word = case(*differs, *spent)
         query = select(word.label("word"), func.count()).where(_pairs.c.key_id.in_(key_ids))

@@ -114,7 +114,7 @@ def test_a_split_batch_is_taken_in_once_and_as_such(office):
 def test_a_pair_that_is_known_stays_as_it_is(office):
     batch = office.batch(3)
     office.take_in(batch)
-    more = office.batch((*batch.pairs, *split_pairs(2)), not_after=2_000_000_000)
+    more = office.batch((*batch.pairs, *split_pairs(2)))
     assert office.take_in(more) == {"user_id": "alice@office", "pairs": 5, "new": 2}
     revoked = key_id_of(batch.pairs[1].public_key)
     with KeyDatabase.opened(office.place) as database:
@@ -124,7 +124,16 @@ def test_a_pair_that_is_known_stays_as_it_is(office):
     assert office.take_in(batch) == {"user_id": "alice@office", "pairs": 3, "new": 0}
     with KeyDatabase.opened(office.place) as database:
         assert database.find_pair(revoked).state is PairState.INVALID
-        assert database.find_pair(key_id_of(batch.pairs[0].public_key)).not_after is None
+
+
+def test_a_last_day_is_not_changed_by_another_batch(office):
+    batch = office.batch(3)
+    office.take_in(batch)
+    office.write(office.batch((*batch.pairs, *split_pairs(1)), not_after=2_000_000_000))
+    done = office.import_again()
+    assert done.returncode == 3
+    assert "(3 already known with another last day)" in done.stderr
+    assert office.take_in(batch) == {"user_id": "alice@office", "pairs": 3, "new": 0}
 
 
 def test_a_batch_that_brings_anew_what_cannot_be_used_is_refused_whole(office):
