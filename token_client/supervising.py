@@ -64,7 +64,9 @@ def _supervise(
         now = time.monotonic()
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
         if len(crashes) >= _CRASHES:
-            if config.on_removal is not OnRemoval.KEEP:
+            if config.on_removal is OnRemoval.KEEP:
+                _leave(session)
+            else:
                 _give_up(driver, session)
             return
 
@@ -130,6 +132,16 @@ def work(
         return 0
 
     end(Watch(driver, session, lookout(config, session), config, say, end).run())
+
+
+def _leave(session: Session) -> None:
+    """Say that nobody watches over what is kept."""
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+
+    announce(
+        f"What watched over the tunnel to {session.target} failed again and again; end it "
+        f"yourself with `carnet disconnect`."
+    )
 
 
 def _give_up(driver: Driver, session: Session) -> None:

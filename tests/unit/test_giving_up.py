@@ -8,7 +8,7 @@ import pytest
 from carnet.errors import IPsecError
 from tests.unit.test_sessions import a_session
 from token_client import announce, supervising, watch
-from token_client.config import ClientConfig
+from token_client.config import ClientConfig, OnRemoval
 from token_client.watch import Ending
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
@@ -67,3 +67,11 @@ def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, 
         (sentence,) = said
         assert "could not be ended whole" in sentence
         assert NOT_NOW in sentence
+
+
+def test_a_tunnel_that_is_kept_is_said_to_be_unwatched(said, monkeypatch):
+    monkeypatch.setattr(supervising, "_forked", lambda _: 1)
+    config = ClientConfig(on_removal=OnRemoval.KEEP)
+    supervising._supervise(lambda: None, None, a_session(), config)
+    (sentence,) = said
+    assert "`carnet disconnect`" in sentence
