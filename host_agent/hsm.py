@@ -115,26 +115,18 @@ class Hsm(HsmService):
     async def destroy(self, key_id: bytes) -> None:
         """Step 10: destroy a pair's private key; it is no error if it is gone already.
 
-        Raises TokenError if the token fails, or is away with the key.
+        Raises TokenError if the token fails, or is away with the key; KeyNotSeenError where
+        the key is not seen and may be there all the same.
         """
-
-        def work(held: HeldKeys) -> bool:
-            return held.pairs.destroy(key_id)
-
-        if not await self._use(work):
-            await self._anew(lambda: self._login.use(work))
+        await self._destroyed(lambda held: held.pairs.destroy(key_id))
 
     async def destroy_batch_key(self, kek_id: bytes) -> tuple[str, bool]:
         """Destroy the key of a batch; return the token's serial number, and whether it was there.
 
         It is no error if it is gone already. Raises TokenError as destroy() does.
         """
-
-        def work(held: HeldKeys) -> tuple[str, bool]:
-            return held.serial, held.batches.destroy(kek_id)
-
-        found = await self._use(work)
-        return found if found[1] else await self._anew(lambda: self._login.use(work))
+        destroyed = await self._destroyed(lambda held: held.batches.destroy(kek_id))
+        return self.serial or "", destroyed
 
     async def batch_keys(self) -> HeldBatchKeys:
         """Return the keys of batches that the token holds; raises TokenError if it is away."""
@@ -152,13 +144,28 @@ class Hsm(HsmService):
         """Do something short with the session; raises TokenError, and what the work raises."""
         return await self._in_turn(lambda: self._login.use_session(work))
 
+    async def store(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something short that stores objects; raises as do() does."""
+        return await self._in_turn(lambda: self._login.store(work))
+
     async def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something for an import; requests come in between; raises TokenError."""
-        return await self._in_turn(lambda: self._login.use_session(work), IMPORT_SECONDS)
+        return await self._in_turn(lambda: self._login.store(work), IMPORT_SECONDS)
 
     async def renew(self) -> None:
         """Log in anew, to see what the token really keeps; raises TokenError."""
         await self._in_turn(self._login.renew, IMPORT_SECONDS)
+
+    async def _destroyed(self, destroy: Callable[[HeldKeys], bool]) -> bool:
+        """Destroy a key; return False if it was gone. Raises KeyNotSeenError where none can say."""
+        if await self._use(destroy):
+            return True
+        all_seen = await self._look_anew()
+        if await self._use(destroy):
+            return True
+        if not all_seen:
+            raise KeyNotSeenError("The HSM may hold a key that it does not show yet; wait for it.")
+        return False
 
     async def _use(self, work: Callable[[HeldKeys], T]) -> T:
         return await self._in_turn(lambda: self._login.use(work))
@@ -171,17 +178,19 @@ class Hsm(HsmService):
         try:
             return await self._in_turn(use)
         except KeyNotSeenError:
-            return await self._anew(use)
+            await self._look_anew()
+            return await self._in_turn(use)
 
-    async def _anew(self, use: Callable[[], T]) -> T:
-        """Do it in a fresh login, which shows what other processes stored."""
-        # One that takes much longer than the last one hangs.
-        await self._in_turn(self._renew, max(OPERATION_SECONDS, 3 * self._login.seconds))
-        return await self._in_turn(use)
+    async def _look_anew(self) -> bool:
+        """Log in anew if that may show more; tell whether what is not seen then is not there."""
 
-    def _renew(self) -> None:
-        if not self._imports:
-            self._login.renew_unless_fresh()
+        def look() -> bool:
+            if not self._imports:
+                self._login.renew_unless_fresh()
+            return not self._login.has_stored
+
+        # A login that takes much longer than the last one hangs.
+        return await self._in_turn(look, max(OPERATION_SECONDS, 3 * self._login.seconds))
 
 
 def _sign_head(session: TokenSession, head: AccountsHead) -> bytes:

@@ -68,6 +68,9 @@ class HsmLogin:
         self._fresh_until = 0.0
         self.seconds = 0.0
         """What the last login took, the listing of the keys included."""
+        self.has_stored = False
+        """Whether this login may have stored something: what others did may be hidden from it."""
+        self._refused: PinRefusedError | None = None
 
     @property
     def serial(self) -> str | None:
@@ -77,21 +80,32 @@ class HsmLogin:
     def log_in(self) -> str:
         """Close what is left of the last login, log in; return the token's serial number.
 
-        Raises PinRefusedError, after which this must not be called again; TokenAwayError
+        Raises PinRefusedError, and from then on again without trying the PIN; TokenAwayError
         where the token is not there, or another one is in its place; TokenError, and
         what the check of a new session raises.
         """
         began = time.monotonic()
         self.log_out()
         token = find_hsm(self._section) if self._serial is None else self._same_token()
-        session = self._closing.enter_context(open_session(token, self._pin, writable=True))
+        session = self._session_on(token)
         self._check_new(session)
         serial = token.info.serial
+        self.has_stored = False
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
         self._serial = serial
         self.seconds = time.monotonic() - began
         self._fresh_until = began + self.seconds + max(FRESH_SECONDS, FRESH_SHARE * self.seconds)
         return serial
+
+    def _session_on(self, token: Token) -> TokenSession:
+        # A login that was given up for its slowness may have been refused since.
+        if self._refused is not None:
+            raise PinRefusedError(self._refused.sentence)
+        try:
+            return self._closing.enter_context(open_session(token, self._pin, writable=True))
+        except PinRefusedError as error:
+            self._refused = error
+            raise
 
     def renew(self) -> None:
         """Log in anew while the token is there.
@@ -139,6 +153,11 @@ class HsmLogin:
             return work(self._host_keys)
 
         return self.use_session(with_keys)
+
+    def store(self, work: Callable[[TokenSession], T]) -> T:
+        """Do something with the session that may store objects; raises as use() does."""
+        self.has_stored = True
+        return self.use_session(work)
 
     def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something with the session; raises as use() does."""

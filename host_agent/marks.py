@@ -41,5 +41,5 @@ class Marks:
 
     async def keep(self, signed: bytes) -> None:
         """Keep a signed head, unless a newer one is kept already; raises TokenError."""
-        await self._hsm.do(lambda session: keep_mark(session, signed))
+        await self._hsm.store(lambda session: keep_mark(session, signed))
         self._witness.learn(read_unverified(signed, AccountsHead))

@@ -259,8 +259,8 @@ async def unseen(hsm, office):
     def write(session):
         write_data(session, "a mark", b"2", private=True, stands=lambda _: office.another_pair())
 
-    await hsm.do(partial(write_data, label="a mark", value=b"1", private=True))
-    await hsm.do(write)
+    await hsm.store(partial(write_data, label="a mark", value=b"1", private=True))
+    await hsm.store(write)
     return office.request_under_it()
 
 
@@ -291,13 +291,55 @@ def test_what_is_not_seen_leaves_an_import_its_session(office):
     async def main():
         async with at_service() as (hsm, _):
             with hsm.kept_open():
-                session = await hsm.use_session(lambda session: session)
+                session = await hsm.do(lambda session: session)
                 await hsm.destroy(UNKNOWN)
-                assert await hsm.use_session(lambda session: session) is session
+                assert await hsm.do(lambda session: session) is session
             await hsm.destroy(UNKNOWN)
-            assert await hsm.use_session(lambda session: session) is not session
+            assert await hsm.do(lambda session: session) is not session
 
     asyncio.run(main())
+
+
+def test_what_may_be_hidden_is_not_said_to_be_destroyed(office, monkeypatch):
+    """In a new login, or under an import: it is owed until it can be seen."""
+
+    async def main():
+        async with at_service() as (hsm, _):
+            request, _ = await unseen(hsm, office)
+            with pytest.raises(KeyNotSeenError):
+                await hsm.destroy(request.key_id)
+            monkeypatch.setattr(hsm._login, "_fresh_until", 0)
+            with hsm.kept_open(), pytest.raises(KeyNotSeenError):
+                await hsm.destroy(request.key_id)
+            await hsm.destroy(request.key_id)
+
+    asyncio.run(main())
+    assert office.held() == [envelope.key_id for envelope, _ in office.requests]
+
+
+def test_a_renewal_that_is_given_up_and_then_refused_tries_the_pin_once(office, monkeypatch):
+    tries, go_on = [], threading.Event()
+
+    def slow(*arguments, **options):
+        tries.append(arguments)
+        assert go_on.wait(PATIENCE)
+        return open_session(*arguments, **options)
+
+    async def main():
+        async with at_service() as (hsm, _):
+            elsewhere(NEW_PIN, SO_PIN, OTHER_PIN)
+            monkeypatch.setattr(hsm_login, "open_session", slow)
+            monkeypatch.setattr(hsm._login, "_fresh_until", 0)
+            monkeypatch.setattr(hsm._login, "seconds", 0)
+            monkeypatch.setattr("host_agent.hsm.OPERATION_SECONDS", 0.1)
+            with pytest.raises(HsmSilentError):
+                await hsm.destroy(UNKNOWN)
+            go_on.set()
+            with capture_logs() as logs:
+                await said(logs, "hsm-shut-out")
+
+    asyncio.run(main())
+    assert len(tries) == 1
 
 
 @pytest.mark.usefixtures("never_fresh")
