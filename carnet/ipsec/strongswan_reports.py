@@ -137,10 +137,13 @@ def own_address(connection: Report) -> list[str]:
 
 
 def _virtual_address(sas: Mapping[str, Report], role: Role) -> str | None:
-    """Return the Client's address inside: given to her, or in IKEv1 her end's only selector."""
-    given = _all_virtual_addresses(sas)
+    """Return the Client's address inside: given to her, or in IKEv1 her end's only selector.
+
+    Where Target gave more than one it is all of them, which no tunnel was granted.
+    """
+    given = dict.fromkeys(_all_virtual_addresses(sas))
     if given:
-        return given[0]
+        return ", ".join(given)
     end = "local-ts" if role is Role.CLIENT else "remote-ts"
     children = [live_child(sa) or {} for sa in sas.values() if sa.get("version") == "1"]
     # One that is not installed yet is listed without them.

@@ -132,6 +132,8 @@ def with_child(**change):
 
 def test_who_has_the_virtual_address_is_the_client():
     assert status("carnet-7", {"carnet-7": IKE_SA}).role is Role.CLIENT
+    more = {"carnet-7": IKE_SA | {"local-vips": ["10.99.0.7", "203.0.113.2"]}}
+    assert status("carnet-7", more).virtual_address == "10.99.0.7, 203.0.113.2"
     target = {"carnet-7": IKE_SA | {"local-vips": [], "remote-vips": ["10.99.0.7"]}}
     assert status("carnet-7", target).role is Role.TARGET
     assert status("carnet-7", target).virtual_address == "10.99.0.7"
