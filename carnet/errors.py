@@ -55,6 +55,10 @@ class PinRefusedError(TokenError):
     """The token does not take the PIN: never to be tried again by a program itself."""
 
 
+class PinTriedError(PinRefusedError):
+    """The token was given a PIN, and said no: where it was wrong, a try of it is gone."""
+
+
 class IPsecError(CarnetError):
     """The IPsec daemon or the IKE negotiation failed."""
 

@@ -3,7 +3,8 @@
 Reads one command a line from standard input and answers each with one line of JSON:
 insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
 with the first PIN, PUK and all tries again), log (the commands seen since the last
-log), leave COUNT (once it is in: pulled out after so many commands, at the next one).
+log), leave COUNT (once it is in: pulled out after so many commands, at the next one),
+leave-when-wrong (pulled out as soon as it has said that a PIN or PUK is wrong).
 Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
 """
 
@@ -31,6 +32,8 @@ class Slot:
         self._answering: threading.Thread | None = None
         self.leaves_after: int | None = None
         """How many more commands it answers before it is pulled out."""
+        self.leaves_when_wrong = False
+        """Whether it is pulled out once it has said that a PIN or PUK is wrong."""
 
     def insert(self) -> None:
         """Put the card in; OSError where no reader listens."""
@@ -55,6 +58,7 @@ class Slot:
         with line.makefile("rb") as received, contextlib.suppress(OSError):
             while header := _read(line, received, _HEADER):
                 message = _read(line, received, int.from_bytes(header, "big"))
+                tries = self._card.tries()
                 answer = self._reply(message)
                 if self.leaves_after is not None and len(message) > 1:
                     self.leaves_after -= 1
@@ -64,6 +68,10 @@ class Slot:
                         return
                 if answer is not None:
                     line.sendall(len(answer).to_bytes(_HEADER, "big") + answer)
+                if self.leaves_when_wrong and self._card.tries() < tries:
+                    self.leaves_when_wrong = False
+                    line.shutdown(socket.SHUT_RDWR)
+                    return
 
     def _reply(self, message: bytes) -> bytes | None:
         if len(message) > 1:
@@ -96,6 +104,8 @@ def obey(line: str, card: FakePIV, slot: Slot) -> Any:
             card.guid = bytes.fromhex(text)
         case "leave", [count]:
             slot.leaves_after = int(count)
+        case "leave-when-wrong", []:
+            slot.leaves_when_wrong = True
         case "renew", []:
             slot.remove()
             card.renew()

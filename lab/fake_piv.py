@@ -153,6 +153,10 @@ class FakePIV:
         """Have the first PIN and PUK again, and all tries of both."""
         self.pin, self.puk = Counter(_padded(DEFAULT_PIN)), Counter(_padded(DEFAULT_PUK))
 
+    def tries(self) -> int:
+        """Return how often PIN and PUK together may still be wrong."""
+        return self.pin.tries + self.puk.tries
+
     def reset(self) -> None:
         """Forget the login, as when power comes or goes."""
         self._verified = False

@@ -50,6 +50,10 @@ class Card:
         """Be pulled out after so many commands, at the next one."""
         self._say(f"leave {count}")
 
+    def leave_when_wrong(self) -> None:
+        """Be pulled out as soon as a PIN or PUK was wrong, and the card has said so."""
+        self._say("leave-when-wrong")
+
     def renew(self) -> None:
         """Be out of the reader, with the first PIN and PUK and all tries of both."""
         self._say("renew")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pkcs11
 
-from carnet.errors import PinRefusedError, TokenError
+from carnet.errors import PinRefusedError, PinTriedError, TokenError
 from carnet.token.module import Token, TokenInfo
 from carnet.token.pulled import saying_if_pulled
 from carnet.token.session import open_session
@@ -98,12 +98,12 @@ def _set_pin_by_puk(raw: pkcs11.Session, label: str, puk: str, pin: str) -> None
     try:
         raw.set_pin(puk, pin)
     except pkcs11.PinIncorrect as error:
-        raise PinRefusedError(
+        raise PinTriedError(
             f"The PUK is wrong; make sure of it, for too many wrong ones make "
             f"token {label} useless for ever."
         ) from error
     except pkcs11.PinLocked as error:
-        raise PinRefusedError(
+        raise PinTriedError(
             f"Token {label} takes no PUK here, or its PUK is locked too; "
             f"unblock it with its vendor's own tool."
         ) from error
@@ -161,12 +161,12 @@ def _as_officer(token: Token, so_pin: str, *, allow_final_try: bool) -> Iterator
         try:
             session = token.handle.open(rw=True, so_pin=so_pin)
         except pkcs11.PinIncorrect as error:
-            raise PinRefusedError(
+            raise PinTriedError(
                 f"The SO PIN is wrong; make sure of it, for too many wrong ones make token {label} "
                 f"useless for ever."
             ) from error
         except pkcs11.PinLocked as error:
-            raise PinRefusedError(
+            raise PinTriedError(
                 f"Token {label} takes no SO PIN now, right or wrong; wait for the end of its "
                 f"lockout where it is a TPM, and have the pairs of any other token revoked."
             ) from error

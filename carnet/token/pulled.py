@@ -1,7 +1,8 @@
 """A card that is pulled in the middle is called that, whatever its module says of it.
 
 A module that loses its card says so, or that it failed in general, or that a PIN is not
-locked. The card's reader knows better; a token without one is left to its module.
+locked. The card's reader knows better; a token without one is left to its module. That a
+PIN was tried and refused is said all the same: it is one try less, wherever the card is.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from carnet.errors import TokenAwayError, TokenError
+from carnet.errors import PinTriedError, TokenAwayError, TokenError
 from carnet.token.frozen import unless_frozen
 from carnet.token.module import Token
 from carnet.token.readers import Reader, look_at_readers
@@ -31,13 +32,15 @@ class Pulled:
 def saying_if_pulled(token: Token, then: str) -> Iterator[Pulled]:
     """Let a TokenError say so where the token was pulled meanwhile, and what to do then.
 
-    Raises TokenAwayError then, also where the token is back.
+    Raises TokenAwayError then, also where the token is back; PinTriedError as it is.
     """
     label, slot_name = token.info.label, token.slot_name
     before = _reader_of(slot_name)
     pulled = Pulled(then)
     try:
         yield pulled
+    except PinTriedError:
+        raise
     except TokenError as error:
         if before is None or (before.occupied and _stays(before)):
             raise

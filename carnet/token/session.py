@@ -11,7 +11,7 @@ from pkcs11 import Attribute, ObjectClass, _pkcs11
 from pkcs11.attributes import AttributeMapper, handle_date, handle_str
 from pkcs11.types import PROTECTED_AUTH
 
-from carnet.errors import PinRefusedError, TokenAwayError, TokenError
+from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
 from carnet.token.module import Token, TokenInfo
 from carnet.token.profiles import may_lock
 from carnet.token.translation import GONE, translated
@@ -114,9 +114,9 @@ def open_session(
 
     The PIN is tried once. Without one it is asked for by the reader's PIN pad, where
     there is one. A process has one login a token: threads share the session. Raises
-    PinRefusedError: PIN wrong, locked, not set or of a length the token does not take (one
-    longer than it says is not tried); only one try left, unless `allow_final_try`. Raises
-    TokenAwayError if the token is gone.
+    PinTriedError: PIN wrong, or of a length the token does not take; PinRefusedError, of a PIN
+    that was not tried: locked, not set, longer than the token says that any is, or only one try
+    left, unless `allow_final_try`. Raises TokenAwayError if the token is gone.
     """
     info = token.info
     check_pin_state(info, allow_final_try=allow_final_try)
@@ -176,6 +176,20 @@ def wrong_pin(info: TokenInfo) -> str:
     return f"The PIN is wrong; check it and try token {info.label} again."
 
 
+def _wrong_now(token: Token, before: TokenInfo) -> str:
+    """Say that the PIN was wrong, also where the token is gone and tells nothing of the tries."""
+    try:
+        return wrong_pin(token.info)
+    except TokenError:
+        if before.pin_final_try:
+            return wrong_pin(replace(before, pin_locked=True))
+        return (
+            f"The PIN is wrong, and token {before.label} was gone before it told how many tries "
+            f"are left; insert it again, and see what `carnet tokens` says of its PIN before you "
+            f"try another."
+        )
+
+
 def _check_length(token: Token, info: TokenInfo, pin: str) -> None:
     """Raise PinRefusedError for a PIN that is none of this token's, and would cost a try."""
     longest = token.longest_pin
@@ -192,11 +206,11 @@ def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool
         try:
             return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
         except pkcs11.PinIncorrect as error:
-            raise PinRefusedError(wrong_pin(token.info)) from error
+            raise PinTriedError(_wrong_now(token, info)) from error
         except pkcs11.PinLocked as error:
             if info.pin_final_try:  # this very try locked it
-                raise PinRefusedError(wrong_pin(replace(info, pin_locked=True))) from error
-            raise PinRefusedError(
+                raise PinTriedError(wrong_pin(replace(info, pin_locked=True))) from error
+            raise PinTriedError(
                 f"Token {info.label} takes no PIN now, right or wrong, after too many wrong ones; "
                 f"have the security officer unblock it, or wait for the end of its lockout where "
                 f"it is a TPM."

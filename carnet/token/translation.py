@@ -5,7 +5,13 @@ from contextlib import contextmanager
 
 import pkcs11
 
-from carnet.errors import PinRefusedError, TokenAwayError, TokenCannotError, TokenError
+from carnet.errors import (
+    PinRefusedError,
+    PinTriedError,
+    TokenAwayError,
+    TokenCannotError,
+    TokenError,
+)
 from carnet.token.cryptoki import NotInitializedError
 
 _GONE = "The token is gone; insert it again and repeat the command."
@@ -63,13 +69,12 @@ _OF_STATE = frozenset(_SENTENCES.keys() - set(_UNABLE)) | {
 """What speaks of the state that token, login and session are in."""
 
 
-_PIN_REFUSED = (
+_PIN_TRIED = (
     pkcs11.PinIncorrect,
     pkcs11.PinInvalid,
     pkcs11.PinLenRange,
     pkcs11.PinExpired,
     pkcs11.PinLocked,
-    pkcs11.UserPinNotInitialized,
 )
 
 
@@ -83,7 +88,9 @@ def sentence(error: pkcs11.PKCS11Error) -> str:
 def as_token_error(error: pkcs11.PKCS11Error) -> TokenError:
     """Return the TokenError that says what a PKCS#11 error means, of the kind it is."""
     said = sentence(error)
-    if isinstance(error, _PIN_REFUSED):
+    if isinstance(error, _PIN_TRIED):
+        return PinTriedError(said)
+    if isinstance(error, pkcs11.UserPinNotInitialized):
         return PinRefusedError(said)
     if isinstance(error, _UNABLE):
         return TokenCannotError(said)

@@ -1,11 +1,11 @@
 """PINs on a card that counts the tries and really locks: a fake PIV card, real OpenSC."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from carnet.errors import TokenError
+from carnet.errors import PinTriedError, TokenError
 from carnet.token import pins
 from carnet.token.module import Module, Token
 from carnet.token.session import open_session
@@ -163,20 +163,50 @@ def test_a_card_pulled_while_its_pin_is_changed_is_called_that(
 
 
 @pytest.mark.usefixtures("puk_allowed")
+@pytest.mark.parametrize("unblocking", [False, True], ids=["as it is read", "as it is unblocked"])
 def test_a_card_pulled_while_it_is_unblocked_is_called_that(
-    token: Token, cards: tuple[Card, Card]
+    token: Token, cards: tuple[Card, Card], unblocking: bool
 ) -> None:
+    """OpenSC does not say at which command: so the new PIN may be the card's either way."""
     lock(token)
     cards[0].seen()
     pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
     count = [each[:4] for each in cards[0].seen()].index(UNBLOCK)
+    assert count > 0
     lock(token)
-    cards[0].leave_after(count)
+    cards[0].leave_after(count if unblocking else 0)
     try:
         with pytest.raises(TokenError, match=r"alice was pulled out, .* try the new PIN, which it"):
             pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
     finally:
         cards[0].leave_after(FOR_GOOD)
+
+
+def change(token: Token, pin: str) -> None:
+    pins.change_pin(token, pin, NEW)
+
+
+@pytest.mark.parametrize("use", [log_in, change])
+def test_a_wrong_pin_is_called_that_though_the_card_is_pulled_at_once(
+    token: Token, cards: tuple[Card, Card], use: Callable[[Token, str], None]
+) -> None:
+    """It is one try less, and whoever waits for the card must not try it again."""
+    with pytest.raises(PinTriedError):
+        use(token, WRONG)
+    cards[0].leave_when_wrong()
+    with pytest.raises(PinTriedError, match="PIN is wrong and one try is left"):
+        use(token, WRONG)
+    assert cards[0].tries() == 1
+
+
+@pytest.mark.usefixtures("puk_allowed")
+def test_a_wrong_puk_is_called_that_though_the_card_is_pulled_at_once(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    lock(token)
+    cards[0].leave_when_wrong()
+    with pytest.raises(PinTriedError, match="PUK is wrong"):
+        pins.unblock_with_puk(token, "11111111", NEW)
 
 
 def test_a_session_on_a_card_that_was_pulled_is_over(

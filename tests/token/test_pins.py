@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import PinRefusedError, TokenError
+from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
 from carnet.token import pins
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Token
+from carnet.token.module import Token, TokenInfo
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
 from tests.token.helpers import PIN, SO_PIN, Pairing
@@ -41,6 +41,28 @@ def test_a_pin_that_the_token_does_not_take_leaves_the_old_one(token: Token, new
     with pytest.raises(TokenError, match="too short or too long"):
         pins.unblock_with_so_pin(token, SO_PIN, new)
     log_in(token, PIN)
+
+
+@pytest.mark.parametrize(
+    ("final", "said"),
+    [(False, "was gone before it told how many tries"), (True, "token traveller is now locked")],
+)
+def test_a_wrong_pin_is_said_where_the_token_is_gone_by_then(
+    token: Token, monkeypatch: pytest.MonkeyPatch, final: bool, said: str
+) -> None:
+    told = [replace(token.info, pin_final_try=final)]
+
+    def tell(_: Token) -> TokenInfo:
+        if not told:
+            raise TokenAwayError("The token is gone; insert it again.")
+        return told.pop()
+
+    monkeypatch.setattr(Token, "info", property(tell))
+    with (
+        pytest.raises(PinTriedError, match=f"The PIN is wrong.*{said}"),
+        open_session(token, NEW, writable=False, allow_final_try=final),
+    ):
+        pass
 
 
 def test_the_so_pin_gives_a_new_pin(token: Token) -> None:

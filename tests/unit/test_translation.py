@@ -3,7 +3,13 @@
 import pkcs11
 import pytest
 
-from carnet.errors import PinRefusedError, TokenAwayError, TokenCannotError, TokenError
+from carnet.errors import (
+    PinRefusedError,
+    PinTriedError,
+    TokenAwayError,
+    TokenCannotError,
+    TokenError,
+)
 from carnet.token.cryptoki import NotInitializedError
 from carnet.token.translation import GONE, as_token_error
 
@@ -32,8 +38,8 @@ def test_a_reader_that_does_not_answer_says_what_to_do():
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (pkcs11.PinIncorrect, PinRefusedError),
-        (pkcs11.PinLocked, PinRefusedError),
+        (pkcs11.PinIncorrect, PinTriedError),
+        (pkcs11.PinLocked, PinTriedError),
         (pkcs11.UserPinNotInitialized, PinRefusedError),
         (pkcs11.MechanismInvalid, TokenCannotError),
         (pkcs11.DeviceMemory, TokenError),
