@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from carnet.errors import (
     CarnetError,
     IPsecError,
-    NoKeyPairLeftError,
     RefusedError,
     TokenError,
     UnreachableError,
@@ -19,8 +18,8 @@ from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.ipsec.inside import inside
 from carnet.token.module import find_module
-from carnet.token.onetime import OneTimePair
 from carnet.wire.messages import ClientDriver, RequestInfo
+from token_client import choosing
 from token_client.agent import Exchange
 from token_client.booklet import Booklet
 from token_client.closing import end_session
@@ -118,12 +117,6 @@ def _restore_name_servers(driver: Driver) -> None:
         inside().restore_servers(name)
 
 
-def _usable(means: Means) -> list[OneTimePair]:
-    """Return the pairs in order of use that have not expired, and are not known to be spent."""
-    spent = means.store.spent()
-    return [pair for pair in means.booklet.usable() if pair.key_id not in spent]
-
-
 @contextmanager
 def _keeping_pairs_left(means: Means) -> Iterator[None]:
     """Have `carnet status` know how many pairs are left, also where no tunnel comes of it."""
@@ -139,7 +132,7 @@ def _keeping_pairs_left(means: Means) -> Iterator[None]:
 def _pairs_left(means: Means) -> int | None:
     """Return how many there are; no reason to fail, where the token does not tell."""
     try:
-        return len(_usable(means))
+        return len(choosing.usable(means))
     except TokenError:
         return None
 
@@ -162,19 +155,16 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
     if resumed:
         means.steps.note("the earlier request leads nowhere any more, taking the next key pair")
     tried = {resumed[0].key_id} if resumed else set()
-    while len(tried) < MAX_SET_ASIDE:
-        pair = _next_pair(means, tried)
+    refused = {resumed[0].key_id} if resumed and resumed[1] is State.SET_ASIDE else set()
+    while len(tried) < MAX_SET_ASIDE and (pair := choosing.next_pair(means, tried)):
         tried.add(pair.key_id)
         exchange = Exchange(means, wish, pair)
         state = exchange.start()
         if state is not State.SET_ASIDE:
             return exchange, state
+        refused.add(pair.key_id)
         means.steps.note("Host gave an unsealed no, which proves nothing: key pair set aside")
-    raise UnreachableError(
-        f"Something answers in the Host's place, or the Host knows none of these key pairs; "
-        f"{MAX_SET_ASIDE} were set aside, none is destroyed: try another network, "
-        f"or ask the operator."
-    )
+    raise choosing.no_pair(means, refused)
 
 
 def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
@@ -201,21 +191,6 @@ def _tell_what_was_dropped(means: Means) -> None:
             "what was kept of an earlier request is damaged and was dropped: its key pair may be "
             "spent, which the Host's next answer says; `carnet tokens` shows how many are left"
         )
-
-
-def _next_pair(means: Means, tried: set[bytes]) -> OneTimePair:
-    """Return the next pair in order of use; those set aside come last, each in its turn.
-
-    Else those that the Host does not know would keep a good one behind them for ever.
-    """
-    turns = {key_id: turn for turn, key_id in enumerate(means.store.aside(), 1)}
-    untried = [pair for pair in _usable(means) if pair.key_id not in tried]
-    if not untried:
-        raise NoKeyPairLeftError(
-            f"No usable key pair is left on token {means.booklet.label}; "
-            f"ask the security officer for a new booklet."
-        )
-    return min(untried, key=lambda pair: turns.get(pair.key_id, 0))
 
 
 def _info_maker(

@@ -205,6 +205,7 @@ def test_an_unsealed_no_sets_pairs_aside_and_destroys_none(office):
     done = connect_to_impostor(office, "refuse")
     assert done.returncode == 6
     assert is_one_sentence(done)
+    assert f"for the {len(before) - 3} that were not tried yet" in done.stderr
     assert office.keys_on(office.world.client) == before
     order = [pair["key_id"] for pair in office.pairs() if pair["state"] == "valid"]
     connect_and_fetch(office)

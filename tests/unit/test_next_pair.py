@@ -1,24 +1,58 @@
-"""Which pair `carnet connect` takes next."""
+"""Which pair `carnet connect` takes next, and what it says where none leads anywhere."""
 
 from types import SimpleNamespace
 
-from token_client import connect
+import pytest
+
+from token_client import choosing, connect
 from token_client.pending import PendingStore
 
 KEY_IDS = [bytes([number]) * 16 for number in range(5)]
 
 
+def means_of(directory, key_ids):
+    pairs = [SimpleNamespace(key_id=key_id) for key_id in key_ids]
+    booklet = SimpleNamespace(usable=lambda: pairs, label="alice")
+    return SimpleNamespace(store=PendingStore(directory, "serial", None), booklet=booklet)
+
+
+def tried_in_one_run(means):
+    """Try pairs as `carnet connect` does where each gets an unsealed no."""
+    tried = set()
+    while len(tried) < connect.MAX_SET_ASIDE and (pair := choosing.next_pair(means, tried)):
+        tried.add(pair.key_id)
+        means.store.set_aside(pair.key_id)
+        yield pair.key_id
+
+
 def test_pairs_set_aside_are_all_tried_in_the_end(tmp_path):
     """A good one among them is not kept back by those before it that the Host does not know."""
-    pairs = [SimpleNamespace(key_id=key_id) for key_id in KEY_IDS]
-    store = PendingStore(tmp_path, "serial", None)
-    means = SimpleNamespace(store=store, booklet=SimpleNamespace(usable=lambda: pairs))
-    taken = []
-    for _ in range(4):
-        tried = set()
-        for _ in range(connect.MAX_SET_ASIDE):
-            pair = connect._next_pair(means, tried)
-            tried.add(pair.key_id)
-            store.set_aside(pair.key_id)
-            taken.append(pair.key_id)
-    assert taken == (KEY_IDS * 3)[: len(taken)]
+    means = means_of(tmp_path, KEY_IDS)
+    taken = [key_id for _ in range(4) for key_id in tried_in_one_run(means)]
+    assert taken == (KEY_IDS * 3)[: 4 * connect.MAX_SET_ASIDE]
+
+
+def test_it_is_said_how_many_were_not_tried_yet_and_when_all_were(tmp_path):
+    """As on a token whose pairs are all spent: it was restored from a copy."""
+    means = means_of(tmp_path, KEY_IDS)
+    first = choosing.no_pair(means, {*tried_in_one_run(means)})
+    assert first.exit_status == 6
+    assert first.sentence.startswith("3 key pairs got an unsealed no and are set aside")
+    assert "for the 2 that were not tried yet" in first.sentence
+    second = choosing.no_pair(means, {*tried_in_one_run(means)})
+    assert second.exit_status == 6
+    assert second.sentence.startswith("Each key pair that is left on token alice got")
+    assert "restored from a copy" in second.sentence
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pair_that_was_refused_is_not_said_to_be_gone(tmp_path, count):
+    means = means_of(tmp_path, KEY_IDS[:count])
+    assert "new booklet" in choosing.no_pair(means, {*tried_in_one_run(means)}).sentence
+    assert "Each key pair that is left" in choosing.no_pair(means, {KEY_IDS[0]}).sentence
+
+
+def test_an_empty_booklet_is_called_that(tmp_path):
+    empty = choosing.no_pair(means_of(tmp_path, ()), set())
+    assert empty.exit_status == 7
+    assert "No usable key pair is left on token alice" in empty.sentence

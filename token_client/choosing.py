@@ -1,0 +1,53 @@
+"""Which key pair `carnet connect` takes next, and what there is to say where it finds none."""
+
+from collections.abc import Set as AbstractSet
+
+from carnet.errors import CarnetError, NoKeyPairLeftError, UnreachableError
+from carnet.token.onetime import OneTimePair
+from token_client.means import Means
+
+_WHO_SAID_NO = "or something on this network answers in the Host's place"
+
+
+def usable(means: Means) -> list[OneTimePair]:
+    """Return the pairs in order of use that have not expired, and are not known to be spent."""
+    spent = means.store.spent()
+    return [pair for pair in means.booklet.usable() if pair.key_id not in spent]
+
+
+def next_pair(means: Means, tried: AbstractSet[bytes]) -> OneTimePair | None:
+    """Return the next pair in order of use; those set aside come last, each in its turn.
+
+    Else those that the Host does not know would keep a good one behind them for ever. None
+    where all were tried.
+    """
+    turns = {key_id: turn for turn, key_id in enumerate(means.store.aside(), 1)}
+    untried = [pair for pair in usable(means) if pair.key_id not in tried]
+    return min(untried, key=lambda pair: turns.get(pair.key_id, 0), default=None)
+
+
+def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
+    """Say why no pair led anywhere; `refused` are those that got an unsealed no in this run.
+
+    The Host answers so to whoever it cannot authenticate, and has no key left to sign for a
+    pair that is spent; who else answers so, nobody can tell.
+    """
+    label, never = means.booklet.label, refused | {*means.store.aside()}
+    left = sum(pair.key_id not in never for pair in usable(means))
+    if not refused:
+        return NoKeyPairLeftError(
+            f"No usable key pair is left on token {label}; "
+            f"ask the security officer for a new booklet."
+        )
+    if not left:
+        return UnreachableError(
+            f"Each key pair that is left on token {label} got an unsealed no: all are spent or "
+            f"revoked at the Host, as on a token that was restored from a copy, {_WHO_SAID_NO}; "
+            f"try another network, and if it is the same there, ask the security officer for a "
+            f"new booklet."
+        )
+    return UnreachableError(
+        f"{len(refused)} key pairs got an unsealed no and are set aside, not destroyed: they are "
+        f"spent, revoked or unknown at the Host, {_WHO_SAID_NO}; run `carnet connect` again, from "
+        f"another network if you can, for the {left} that were not tried yet."
+    )
