@@ -23,6 +23,7 @@ from lab.waiting import wait_until
 from tests.host.real_host import http, read_all, status_of
 from tests.provisioning.test_station import CONFIGURATION
 from tests.target.certificates import Authority
+from tests.target.conftest import free_port
 from tests.token.impatient import (
     COMMAND,
     HOST_COMMAND,
@@ -106,8 +107,7 @@ def answer(port: int) -> int:
 def test_a_host_serves_while_pcscd_stands_still_and_goes_on_with_it(
     pcscd: CardReaders, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     Authority(tmp_path).issue("host", "office")
     path = tmp_path / "host.toml"
     path.write_text(SERVED.format(port=port, module=OPENSC))
