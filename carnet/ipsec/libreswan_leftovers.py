@@ -6,6 +6,7 @@ daemon knows any more, and which the kernel keeps for ever.
 
 import os
 import re
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -43,8 +44,12 @@ def sweep(daemon: int, said: str) -> None:
 
 
 def _start_of(process: int) -> int:
-    """Return when a process began, in whole seconds since 1970, as the kernel counts for SAs."""
+    """Return when a process began, in whole seconds since 1970, as the kernel counts for SAs.
+
+    Not by `btime` of /proc/stat: that is cut to whole seconds too, and one second more
+    of what a killed daemon left would count as its successor's.
+    """
     after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     ticks = int(after_name[19])  # proc(5): starttime, the 22nd field; the name is the second
-    (boot,) = re.findall(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
-    return int(boot) + ticks // os.sysconf("SC_CLK_TCK")
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return int(boot + ticks / os.sysconf("SC_CLK_TCK"))
