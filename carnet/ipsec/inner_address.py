@@ -7,8 +7,8 @@ without a gateway: without the tunnel's policies, they lead nowhere.
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
@@ -18,11 +18,8 @@ PROTOCOL = 204
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
 
 
-@dataclass(frozen=True)
-class _Route:
-    destination: str
-    interface: str
-    source: str
+_Route = dict[str, Any]
+"""As `ip` lists it."""
 
 
 def install(virtual_address: str, networks: Iterable[str], interface: str) -> None:
@@ -48,7 +45,7 @@ def remove(address: str) -> None:
 
     Another tunnel's to the same network stays.
     """
-    _remove(route for route in _installed() if route.source == address)
+    _remove(route for route in _installed() if route["prefsrc"] == address)
     listed = ip("-json", "address", "show", "to", address)
     lines = [
         f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
@@ -66,7 +63,7 @@ def sweep(keep: Callable[[], Collection[str]]) -> None:
     """
     installed = _installed()
     kept = keep()
-    _remove(route for route in installed if route.source not in kept)
+    _remove(route for route in installed if route["prefsrc"] not in kept)
 
 
 def _remove(found: Iterable[_Route]) -> None:
@@ -74,11 +71,8 @@ def _remove(found: Iterable[_Route]) -> None:
     doomed = list(found)
     if not doomed:
         return
-    lines = [
-        routes.deletion(route.destination, route.interface, route.source, str(PROTOCOL))
-        for route in doomed
-    ]
-    ends = dict.fromkeys((route.source, route.interface) for route in doomed)
+    lines = [routes.deletion(route["dst"], route) for route in doomed]
+    ends = dict.fromkeys((route["prefsrc"], route["dev"]) for route in doomed)
     lines += [
         f"address delete {source}/{ip_address(source).max_prefixlen} dev {interface}"
         for source, interface in ends
@@ -88,12 +82,10 @@ def _remove(found: Iterable[_Route]) -> None:
 
 
 def _installed() -> list[_Route]:
-    found = []
+    found: list[_Route] = []
     for family in ("-4", "-6"):
         listed = ip("-json", "-N", family, "route", "show", "proto", str(PROTOCOL))
-        found += [
-            _Route(each["dst"], each["dev"], each["prefsrc"])
-            for each in json.loads(listed.stdout or "[]")
-            if "prefsrc" in each
-        ]
+        # What is asked for is not listed.
+        of_ours = ({**each, "protocol": PROTOCOL} for each in json.loads(listed.stdout or "[]"))
+        found += [each for each in of_ours if "prefsrc" in each]
     return found

@@ -2,7 +2,8 @@
 
 A route that was there is never replaced: it comes after ours while that stands, and is what it
 was when ours goes. In IPv4 the first of equal metric counts, and so ours comes in front of it.
-In IPv6 the least metric counts; a route of ours has one that nobody else sets.
+In IPv6 the least metric counts, and two of one metric are one: so each of ours has its own,
+less than that of whatever is there.
 """
 
 import json
@@ -10,24 +11,46 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Any
 
+from carnet.errors import IPsecError
 from carnet.ipsec.iproute import ip
 
-METRIC = 17
-"""Of our routes in IPv6: less than the kernel's own (256), and any network manager's."""
+METRIC = 48
+"""Of ours in IPv6, at most: the kernel's own is 256, and network managers' are 50 or more."""
 _IPV4 = 4
+
+_Listed = dict[str, Any]
 
 
 def additions(destination: str, interface: str, source: str | None, protocol: int) -> list[str]:
-    """Return the lines for `ip -batch` that set a route; none where it is there."""
+    """Return the lines for `ip -batch` that set a route; none where it is there.
+
+    Raises IPsecError where there are as many in IPv6 as can be.
+    """
     source_words = f" src {source}" if source else ""
     what = f"{destination} dev {interface}{source_words} proto {protocol}"
     version = ip_network(destination).version
-    if version != _IPV4:
-        return [f"route replace {what} metric {METRIC}"]
-    there = _listed(version, "exact", destination, "proto", str(protocol))
-    if any((each.get("dev"), each.get("prefsrc")) == (interface, source) for each in there):
+    there = _listed(version, "exact", destination)
+    mine = (interface, source, str(protocol))
+    if any((each.get("dev"), each.get("prefsrc"), each.get("protocol")) == mine for each in there):
         return []
-    return [f"route prepend {what}"]
+    if version == _IPV4:
+        return [f"route prepend {what}"]
+    return [f"route add {what} metric {_metric(there, destination)}"]
+
+
+def _metric(there: list[_Listed], destination: str) -> int:
+    """Return the metric by which a route comes before those that are there.
+
+    After many tunnels, each before the one that it replaced, there may be none: then it is one
+    that is free.
+    """
+    taken = {int(each["metric"]) for each in there}
+    before = range(min(taken | {METRIC + 1}) - 1, 0, -1)
+    free = (each for each in (*before, *range(METRIC, 0, -1)) if each not in taken)
+    found = next(free, None)
+    if found is None:
+        raise IPsecError(f"Too many routes lead to {destination}; end a tunnel that leads there.")
+    return found
 
 
 def deletions(
@@ -37,17 +60,18 @@ def deletions(
     wanted, sources = set(protocols), set(sources)
     for route in _listed(ip_network(destination).version, "exact", destination):
         if route.get("protocol") in wanted and route.get("prefsrc") in sources:
-            yield deletion(destination, route["dev"], route.get("prefsrc"), route["protocol"])
+            yield deletion(destination, route)
 
 
-def deletion(destination: str, interface: str, source: str | None, protocol: str) -> str:
-    """Return the line that takes one route away, and no other of the same network."""
-    # Of IPv6 the kernel looks at no source.
-    source_words = f" src {source}" if source else ""
-    return f"route delete {destination} dev {interface}{source_words} proto {protocol}"
+def deletion(destination: str, route: _Listed) -> str:
+    """Return the line that takes one route away, as it was listed, and no other."""
+    # In IPv6 the kernel looks at no source, and so at the metric; in IPv4 there is none.
+    words = (("src", "prefsrc"), ("proto", "protocol"), ("metric", "metric"))
+    which = "".join(f" {word} {route[key]}" for word, key in words if key in route)
+    return f"route delete {destination} dev {route['dev']}{which}"
 
 
-def _listed(version: int, *which: str) -> list[dict[str, Any]]:
+def _listed(version: int, *which: str) -> list[_Listed]:
     listed = ip("-json", "-N", f"-{version}", "route", "show", *which)
-    found: list[dict[str, Any]] = json.loads(listed.stdout or "[]")
+    found: list[_Listed] = json.loads(listed.stdout or "[]")
     return found

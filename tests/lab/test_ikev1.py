@@ -1,5 +1,6 @@
 """IKEv1 main mode with a pre-shared key, between real daemons: a client behind NAT, a gateway."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -132,14 +133,22 @@ def at_home_with_ipv6(client):
     client.machine.run(["sh", "-c", f"echo 1 > {setting}"])
 
 
-def test_so_it_is_with_ipv6(client, at_home_with_ipv6):
+def leads_by(client, destination) -> str:
+    found = client.machine.run(["ip", "-json", "route", "get", destination]).stdout
+    return json.loads(found)[0]["prefsrc"]
+
+
+@pytest.mark.parametrize(("ends_first", "stays"), [(7, 8), (8, 7)])
+def test_so_it_is_with_ipv6(client, at_home_with_ipv6, ends_first, stays):
     before = routes_of(client, 6)
     with client.machine.network():
-        inner_address.install("fd99::7", [at_home_with_ipv6], "lo")
-        route = client.machine.run(["ip", "route", "get", "fd55::2"]).stdout
-        assert "src fd99::7" in route
+        for virtual in (7, 7, 8):
+            inner_address.install(f"fd99::{virtual}", [at_home_with_ipv6], "lo")
+        assert leads_by(client, "fd55::2") == "fd99::8"
         assert set(before.splitlines()) < set(routes_of(client, 6).splitlines())
-        inner_address.remove("fd99::7")
+        inner_address.remove(f"fd99::{ends_first}")
+        assert leads_by(client, "fd55::2") == f"fd99::{stays}"
+        inner_address.remove(f"fd99::{stays}")
     assert routes_of(client, 6) == before
 
 
