@@ -21,6 +21,10 @@ from carnet.ipsec.iproute import ip
 _RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """The second one names the servers that systemd-resolved asks."""
 _OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
+_UNICAST = frozenset({"unicast", "1"})
+"""Of all types the one that leads anywhere but to this machine itself (rtnetlink(7))."""
+_STRONGSWAN_TABLE = "220"
+"""Where charon has the routes of its tunnels, those of ours among them."""
 _HALF = 1
 """The prefix length of half of all addresses: two such routes are a default route."""
 
@@ -59,16 +63,22 @@ class Surroundings:
 def look_around(version: int) -> Surroundings:
     """Return what there is of one IP version, but for our own tunnels. Raises IPsecError.
 
+    By whichever routing table: a rule may lead to any of them, as those of other VPNs do.
     Elsewhere than on Linux that is not known here, and nothing is returned.
     """
     if sys.platform != "linux":
         return Surroundings()
-    listed = ip("-json", "-N", f"-{version}", "route", "show")
+    listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
     try:
-        routes = [each for each in json.loads(listed.stdout or "[]") if each.get("dst")]
-        return _sort([each for each in routes if each.get("protocol") not in _OURS], version)
+        return _sort(list(filter(_leads_elsewhere, json.loads(listed.stdout or "[]"))), version)
     except (ValueError, AttributeError) as error:
         raise IPsecError("The program ip does not list the machine's routes.") from error
+
+
+def _leads_elsewhere(route: _Listed) -> bool:
+    """Whether packets leave this machine by it, and not for a tunnel of ours."""
+    ours = route.get("protocol") in _OURS or route.get("table") == _STRONGSWAN_TABLE
+    return "dst" in route and route.get("type", "unicast") in _UNICAST and not ours
 
 
 def _sort(routes: list[_Listed], version: int) -> Surroundings:

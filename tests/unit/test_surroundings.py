@@ -19,6 +19,13 @@ ROUTES = [
     {"dst": "0.0.0.0/1", "dev": "tun0", "scope": "link"},
     {"dst": "10.20.0.0/16", "dev": "lo", "protocol": "204"},
     {"dst": "10.21.0.0/16", "dev": "eth0", "protocol": "202"},
+    {"dst": "10.22.0.0/16", "dev": "eth0", "table": "220", "protocol": "4"},
+    {"dst": "100.88.7.7", "dev": "vpn0", "table": "52"},
+    {"dst": "100.90.0.0/16", "gateway": "100.88.7.1", "dev": "vpn0", "table": "52"},
+    {"dst": "default", "dev": "vpn0", "table": "51820"},
+    {"type": "2", "dst": "100.64.0.9", "dev": "eth0", "table": "255", "protocol": "2"},
+    {"type": "3", "dst": "100.64.0.255", "dev": "eth0", "table": "255", "protocol": "2"},
+    {"type": "7", "dst": "100.65.0.0/16", "table": "52"},
     {},
 ]
 
@@ -28,8 +35,12 @@ def around(monkeypatch, tmp_path):
     file = tmp_path / "resolv.conf"
     file.write_text("# x\nnameserver\nnameserver 9.9.9.9\nnameserver fe80::53%eth0\nsearch x\n")
     monkeypatch.setattr(surroundings, "_RESOLVER_FILES", (tmp_path / "none", file))
-    listed = CompletedProcess((), 0, json.dumps(ROUTES), "")
-    monkeypatch.setattr(surroundings, "ip", lambda *_: listed)
+
+    def listed(*arguments):
+        wanted = [each for each in ROUTES if "table" not in each or "all" in arguments]
+        return CompletedProcess((), 0, json.dumps(wanted), "")
+
+    monkeypatch.setattr(surroundings, "ip", listed)
     return surroundings.look_around(4)
 
 
@@ -41,6 +52,9 @@ def around(monkeypatch, tmp_path):
         ("192.168.77.9", "in 192.168.77.0/24, a network that this machine is in"),
         ("9.9.9.9", "a name server of this machine"),
         ("127.0.0.1", "no address of one machine"),
+        ("100.88.7.7", "in 100.88.7.7/32, a network that this machine is in"),
+        ("100.88.7.1", "the gateway of this machine"),
+        ("100.64.0.9", None),
         ("10.20.0.1", None),
         ("100.64.0.1", None),
     ],
@@ -56,7 +70,11 @@ def test_what_an_address_is(around, address, what):
         ("10.20.0.1", "10.0.0.0/8"),
         ("172.16.0.1", "172.16.0.0/12"),
         ("172.32.0.1", "172.32.0.0/16"),
+        ("10.22.0.1", "10.0.0.0/8"),
+        ("100.90.0.1", "100.90.0.0/16"),
         ("100.64.0.1", "None"),
+        ("100.64.0.255", "None"),
+        ("100.65.0.1", "None"),
     ],
 )
 def test_where_a_route_leads(around, address, network):
