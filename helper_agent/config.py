@@ -51,6 +51,9 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     machine's while the tunnel stands, for all users."""
     name_servers: bool = False
     """Whether the name servers of an ordinary user's tunnel are used, by all of this machine."""
+    assigned_name_servers: bool = False
+    """Whether tunnels are made while strongSwan's plugin `resolve` is loaded, by which whoever
+    is a Target sets the name servers of all of this machine."""
     tunnels_per_user: Annotated[int, Meta(ge=1, le=64)] = 4
 
 

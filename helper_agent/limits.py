@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from carnet.errors import IPsecError
+from carnet.ipsec.assigned import refuse_assigned
+from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.helper.messages import Block, Spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.surroundings import Surroundings
@@ -74,6 +76,12 @@ def check_servers(servers: Iterable[str], networks: Iterable[str], config: Helpe
         number = _number(server)
         if not any(number in network for network in inside):
             raise _refuse(f"have names looked up at {server}, outside the tunnel")
+
+
+def check_assigned(capabilities: Capabilities, config: HelperConfig) -> None:
+    """Raise IPsecError where her Target could set the name servers of the whole machine."""
+    if capabilities.uses_assigned_servers and not config.assigned_name_servers:
+        raise refuse_assigned("helper.toml (assigned_name_servers)")
 
 
 def _check_targets(addresses: Iterable[str], config: HelperConfig) -> None:

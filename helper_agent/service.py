@@ -15,6 +15,7 @@ from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
 from helper_agent.config import HelperConfig
 from helper_agent.limits import (
+    check_assigned,
     check_block,
     check_networks,
     check_servers,
@@ -75,6 +76,7 @@ class Service:
 
     def may(self, uid: int, call: said.May) -> object:
         """Refuse now what would be refused to a tunnel to these networks."""
+        check_assigned(self._driver.capabilities(), self._config)
         check_networks(call.networks, self._config)
         self.sweep()
         self._owners.check(Holding(uid, frozenset(call.networks)))
@@ -84,7 +86,8 @@ class Service:
         """Give the daemon a tunnel that is the caller's from now on."""
         spec = said.to_spec(call.spec)
         check_spec(call.spec, self._config)
-        check_virtual(call.spec, self._config, self._own_addresses(), self._around)
+        check_assigned(self._driver.capabilities(), self._config)
+        self._check_virtual(call.spec)
         networks = spec.remote_networks or hosts(spec.remote_addresses)
         with self._claimed(spec.name, Holding(uid, frozenset(networks), leading(call.spec))):
             try:
@@ -95,8 +98,12 @@ class Service:
         return None
 
     def up(self, uid: int, call: said.Up) -> object:
-        """Initiate what she has installed."""
+        """Initiate what she has installed.
+
+        What this machine is in may be another since: its address is looked at again.
+        """
         spec = self._hers(uid, call.spec)
+        self._check_virtual(call.spec)
         try:
             return self._driver.up(spec)
         except IPsecError:
@@ -233,6 +240,9 @@ class Service:
     def _left(self) -> frozenset[str | None]:
         """Return the names of all that is left. Raises IPsecError."""
         return self._driver.installed() | block.names() | {self._inside.whose_servers()}
+
+    def _check_virtual(self, spec: said.Spec) -> None:
+        check_virtual(spec, self._config, self._own_addresses(), self._around)
 
     def _hers(self, uid: int, spec: said.Spec) -> TunnelSpec:
         """Return a spec of what she has installed. Raises IPsecError if it is not that, or hers.

@@ -12,6 +12,8 @@ from lab.privilege import require_tun
 
 VICI = "/run/charon.vici"
 """The daemon's socket, as the machine itself sees it."""
+RESOLVED = "/run/resolv.conf"
+"""What the plugin `resolve` writes, where it is loaded: /etc is not the machine's own."""
 
 _PLUGINS = (
     "random nonce openssl aes aesni sha1 sha2 md5 hmac kdf gcm ccm ctr chapoly curve25519 gmp"
@@ -48,18 +50,22 @@ def choose_lane() -> Lane:
 
 
 def configuration(
-    lane: Lane, log: Path, impatient: bool = False, module: Path | None = None
+    lane: Lane, log: Path, impatient: bool = False, module: Path | None = None, more: str = ""
 ) -> str:
     """Return a strongswan.conf that loads what is named and nothing under /etc.
 
     `impatient` is a daemon that takes a peer for dead within a second, and not 165;
-    `module` is of PKCS#11, for a daemon that authenticates by a key on a token itself.
+    `module` is of PKCS#11, for a daemon that authenticates by a key on a token itself; `more`
+    names further plugins.
     """
     tokens = "" if module is None else _TOKENS.format(module=module)
     userspace = "yes" if lane is Lane.USERSPACE else "no"
     return f"""charon-systemd {{{_IMPATIENT if impatient else ""}
-    load = {_PLUGINS} {lane.plugins}{" pkcs11" if module else ""}
+    load = {_PLUGINS} {lane.plugins}{" pkcs11" if module else ""} {more}
     plugins {{{tokens}
+        resolve {{
+            file = {RESOLVED}
+        }}
         vici {{
             socket = unix://{VICI}
         }}
@@ -110,6 +116,8 @@ class Charon(Daemon):
     ) -> None:
         super().__init__(machine)
         self.impatient = impatient
+        self.more = ""
+        """Further plugins to load, from the next start on."""
         self._module = module
         self._extra = dict(extra or {})
         self.lane = lane
@@ -124,7 +132,7 @@ class Charon(Daemon):
         conf, log = (self.machine.directory / name for name in ("strongswan.conf", "charon.log"))
         for private in (conf, log):
             private.touch(mode=0o600)
-        conf.write_text(configuration(self.lane, log, self.impatient, self._module))
+        conf.write_text(configuration(self.lane, log, self.impatient, self._module, self.more))
         self.vici.unlink(missing_ok=True)
         self._process = self.machine.start(
             ["/usr/sbin/charon-systemd"],

@@ -16,7 +16,7 @@ from carnet.errors import (
     UsageError,
 )
 from carnet.findings import Finding, Looks, Show, WarningError, look_at
-from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.driver import Bounded, Capabilities
 from carnet.ipsec.drivers import find_driver, look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective
@@ -34,6 +34,7 @@ from token_client.clock import slowness
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
+from token_client.preflight import check_name_servers
 from token_client.tokens import checked_cover, load, pin_state, read_facts
 
 
@@ -194,8 +195,18 @@ class _Examination:
                 f"{found.driver} {found.version} runs but cannot carry ESP; "
                 f"load the kernel's ESP, or strongSwan's kernel-libipsec."
             )
+        if found.uses_assigned_servers:
+            self._look_at_assigned_servers(found)
         able = ", ".join(objective.label for objective in found.objectives)
         return f"{found.driver} {found.version} carries {able}"
+
+    def _look_at_assigned_servers(self, found: Capabilities) -> None:
+        driver = find_driver(self._config.drivers)
+        if isinstance(driver, Bounded):
+            driver.check_limits(())
+        warning = check_name_servers(driver, found, Objective.ESP, None, self._config)
+        if warning is not None:
+            raise WarningError(warning)
 
     def _look_at_clock(self) -> str:
         """Judge by the booklet: Host tells strangers nothing, the time of day included."""

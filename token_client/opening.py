@@ -67,6 +67,11 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     plug = plugging.Plug(config, order.token, wait=order.wait, tell=tell, pulled=pulled)
     capabilities = preflight.check_means(means, order.option, order.networks)
     preflight.check_block(capabilities, order.option, config)
+    warning = preflight.check_name_servers(
+        means, capabilities, order.option, order.networks, config
+    )
+    if warning is not None:
+        tell(warning)
     credential = plug.obtain_pin(order.source)
     with _cared_for(means, tell) as standing:
         attempt = partial(_attempt, means, capabilities, config, order, standing)

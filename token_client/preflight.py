@@ -3,6 +3,7 @@
 from typing import Any
 
 from carnet.errors import IPsecError, UsageError
+from carnet.ipsec import assigned
 from carnet.ipsec.driver import Bounded, Capabilities, Driver
 from carnet.ipsec.spec import Mode, crosses_nat
 from carnet.objectives import Objective
@@ -111,6 +112,26 @@ def check_block(capabilities: Capabilities, objective: Objective, config: Client
     Raises IPsecError.
     """
     Closing(capabilities, (), wanted=config.block).check(objective)
+
+
+def check_name_servers(
+    driver: Driver,
+    capabilities: Capabilities,
+    objective: Objective,
+    networks: tuple[str, ...] | None,
+    config: ClientConfig,
+) -> str | None:
+    """Refuse, before a key pair is spent, where name servers could be set that may not be.
+
+    It takes an address inside a tunnel. Returns what is to be said where they may be; where
+    there is a helper, that has judged. Raises IPsecError.
+    """
+    inside = objective is not Objective.NATIVE and networks != ()
+    if not inside or not capabilities.uses_assigned_servers:
+        return None
+    if not config.dns:
+        raise assigned.refuse_assigned("`dns = false` in client.toml")
+    return None if isinstance(driver, Bounded) else assigned.WARNING
 
 
 def closing_for(capabilities: Capabilities, booklet: Booklet, config: ClientConfig) -> Closing:

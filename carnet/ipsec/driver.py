@@ -23,6 +23,8 @@ class Capabilities:
     """Whether a tunnel leads to one network only: one pair of traffic selectors."""
     userspace: bool = False
     """Whether ESP is the daemon's own, behind a tun device, and not the kernel's."""
+    uses_assigned_servers: bool = False
+    """Whether the daemon itself has all of this machine use name servers that a peer assigns."""
 
 
 @dataclass(frozen=True, kw_only=True)

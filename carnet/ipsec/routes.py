@@ -46,11 +46,10 @@ def _metric(there: list[_Listed], destination: str) -> int:
     """
     taken = {int(each["metric"]) for each in there}
     before = range(min(taken | {METRIC + 1}) - 1, 0, -1)
-    free = (each for each in (*before, *range(METRIC, 0, -1)) if each not in taken)
-    found = next(free, None)
-    if found is None:
-        raise IPsecError(f"Too many routes lead to {destination}; end a tunnel that leads there.")
-    return found
+    for metric in (*before, *range(METRIC, 0, -1)):
+        if metric not in taken:
+            return metric
+    raise IPsecError(f"Too many routes lead to {destination}; end a tunnel that leads there.")
 
 
 def deletions(

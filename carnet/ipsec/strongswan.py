@@ -60,6 +60,8 @@ DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
 
 _USERSPACE_ESP = "kernel-libipsec"
+_RESOLVE = "resolve"
+"""The plugin that sets whatever name server the peer assigns in IKE: see carnet.ipsec.assigned."""
 
 
 class StrongSwan:
@@ -98,6 +100,7 @@ class StrongSwan:
             modes=modes,
             ppk=True,
             userspace=userspace,
+            uses_assigned_servers=_RESOLVE in plugins,
         )
 
     def install(self, spec: TunnelSpec) -> None:

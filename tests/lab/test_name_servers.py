@@ -1,9 +1,11 @@
 """The tunnel's name servers: used while the session lives, and no trace of them after it."""
 
+import json
+
 import pytest
 
 from lab.network import SERVER_ADDRESS
-from tests.lab.offices import office_at_work
+from tests.lab.offices import is_one_sentence, office_at_work
 
 RESOLV_CONF = "/etc/resolv.conf"
 
@@ -113,3 +115,37 @@ def test_where_they_are_not_wanted_nothing_is_changed(office):
     before = resolv_conf(office), mounts(office)
     connect(office, "dns = false\n")
     assert (resolv_conf(office), mounts(office)) == before
+
+
+@pytest.fixture
+def resolve(office):
+    """strongSwan as Debian has it: whatever name server Target assigns in IKE is used."""
+    office.client_charon.kill()
+    office.client_charon.more = "resolve"
+    office.client_charon.start()
+    yield "load = no` in /etc/strongswan.d/charon/resolve.conf"
+    office.client_charon.kill()
+    office.client_charon.more = ""
+    office.client_charon.start()
+
+
+def test_where_they_are_not_wanted_nor_is_a_daemon_that_uses_any(office, resolve):
+    unwanted, pairs = office.configure_client("agent = false\ndns = false\n"), office.valid_pairs()
+    refused = office.carnet("connect", extra=unwanted)
+    assert (refused.returncode, is_one_sentence(refused)) == (5, True)
+    assert resolve in refused.stderr
+    assert f"carnet: {looked_at(office, unwanted)[1]}" in refused.stderr
+    assert (looked_at(office, unwanted)[0], office.valid_pairs()) == (5, pairs)
+    wanted = office.configure_client("agent = false\n")
+    done, (status, sentence) = office.carnet("connect", extra=wanted), looked_at(office, wanted)
+    assert (done.returncode, status) == (0, 0)
+    assert resolve in sentence
+    assert sentence in done.stderr
+    assert office.carnet("disconnect").returncode == 0
+
+
+def looked_at(office, extra):
+    """Return what a command would end with for IPsec, and what is said of it."""
+    found = json.loads(office.carnet("doctor", "--json", extra=extra).stdout)
+    (ipsec,) = (each for each in found if each["part"] == "IPsec")
+    return ipsec["exit_status"], ipsec["sentence"]

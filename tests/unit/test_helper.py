@@ -77,9 +77,10 @@ class Daemon:
         self.fitted: list[tuple[str, str, int]] = []
         self.servers: tuple[str, tuple[str, ...]] | None = None
         self.gives = SPEC.virtual_address
+        self.resolve = False
 
     def capabilities(self):
-        return type("Found", (), {"userspace": False})
+        return type("Found", (), {"userspace": False, "uses_assigned_servers": self.resolve})
 
     def install(self, spec):
         self.tunnels[spec.name] = spec
@@ -395,6 +396,32 @@ def test_no_tunnel_has_an_address_that_means_something_here(service, daemon, add
     assert why in refused(service, MALLORY, say.Install(spec=theirs))
     assert daemon.tunnels == {}
     assert service.obey(MALLORY, say.Installed()) == []
+
+
+def test_an_address_that_means_something_by_now_is_not_brought_up(daemon, tmp_path):
+    """As where the machine has come into another network since the tunnel was installed."""
+    now = Surroundings()
+    owners = Owners(tmp_path, 2)
+    service = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: now)
+    service.obey(MALLORY, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Up(spec=spec()))
+    now = Surroundings(on_link=(ip_network("10.99.0.0/24"),))
+    assert "a network that this machine is in" in refused(service, MALLORY, say.Up(spec=spec()))
+
+
+def test_while_a_target_could_set_the_name_servers_of_all_there_is_no_tunnel(daemon, tmp_path):
+    """Unless the operator says so: nothing is installed then, and no key pair is spent."""
+    daemon.resolve = True
+    for allowed in (False, True):
+        config = HelperConfig(name_servers=True, assigned_name_servers=allowed)
+        service = Service(config, daemon, Owners(tmp_path, 2), frozenset, daemon, lambda _: AROUND)
+        for call in (say.May(networks=()), say.Install(spec=spec())):
+            if allowed:
+                service.obey(ALICE, call)
+            else:
+                assert "strongswan.d/charon/resolve.conf" in refused(service, ALICE, call)
+                assert daemon.tunnels == {}
+    assert set(daemon.tunnels) == {NAME}
 
 
 def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_path):
