@@ -6,7 +6,6 @@ and when the traveller's record says why. Target's commands return when the tunn
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from lab.office import USER, Office
 from lab.waiting import wait_until
 from lab.world import World
 
-_MEMORY = f"/run/user/{os.getuid()}/carnet"
+_MEMORY = "/run/carnet-client"
 """Where the Client keeps its records."""
 
 

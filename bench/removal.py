@@ -23,7 +23,7 @@ from lab.process import Process
 from lab.waiting import wait_until
 from lab.world import World
 
-_MEMORY = f"/run/user/{os.getuid()}/carnet"
+_MEMORY = "/run/carnet-client"
 """Where the Client keeps its records."""
 _WATCHING_SECONDS = 3.0
 """After which the agent is past its start, on any machine."""

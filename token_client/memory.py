@@ -52,12 +52,21 @@ def _is_made(directory: Path) -> bool:
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
+    """Yield where it may be, the best first.
+
+    What belongs to a login goes with the last one. Root's is the whole machine's: what its
+    name servers were is kept where a logout takes nothing away.
+    """
     named = os.environ.get("XDG_RUNTIME_DIR")
+    of_the_login = [(Path("/run/user") / str(os.getuid()), "carnet")]
     if named:
-        yield Path(named), "carnet"
-    yield Path("/run/user") / str(os.getuid()), "carnet"
-    yield Path("/run"), "carnet-client"
-    yield Path("/dev/shm"), f"carnet-{os.getuid()}"  # noqa: S108  checked to be ours below
+        of_the_login.insert(0, (Path(named), "carnet"))
+    of_the_machine = [
+        (Path("/run"), "carnet-client"),
+        (Path("/dev/shm"), f"carnet-{os.getuid()}"),  # noqa: S108  checked to be ours below
+    ]
+    is_root = os.getuid() == 0
+    yield from of_the_machine + of_the_login if is_root else of_the_login + of_the_machine
 
 
 def _is_memory(path: Path) -> bool:

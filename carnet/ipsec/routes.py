@@ -45,11 +45,11 @@ def _metric(there: list[_Listed], destination: str) -> int:
     that is free.
     """
     taken = {int(each["metric"]) for each in there}
-    before = range(min(taken | {METRIC + 1}) - 1, 0, -1)
-    for metric in (*before, *range(METRIC, 0, -1)):
-        if metric not in taken:
-            return metric
-    raise IPsecError(f"Too many routes lead to {destination}; end a tunnel that leads there.")
+    free = [metric for metric in range(METRIC, 0, -1) if metric not in taken]
+    if not free:
+        raise IPsecError(f"Too many routes lead to {destination}; end a tunnel that leads there.")
+    first = min(taken, default=METRIC + 1)
+    return next((metric for metric in free if metric < first), free[0])
 
 
 def deletions(

@@ -224,7 +224,7 @@ def test_the_sleep_of_a_laptop_counts_at_both_ends(office):
     with asleep(office, HOUR):
         office.target_agent.wait_for_line(f'"{request_id}".*"reason": "expired".*"event": "ended"')
 
-    record = office.world.client.path(f"/run/user/0/carnet/session-{facts['name']}.json")
+    record = office.world.client.path(f"/run/carnet-client/session-{facts['name']}.json")
 
     def why():
         # Her agent takes it away with the block, and then writes it anew with the reason.

@@ -149,7 +149,7 @@ def test_what_is_spent_here_and_still_on_the_card_is_not_told_as_left(office, co
 
 
 def forget_what_is_spent(office):
-    for file in office.world.client.path("/run/user/0/carnet").glob("spent-*"):
+    for file in office.world.client.path("/run/carnet-client").glob("spent-*"):
         file.unlink()
 
 
@@ -167,7 +167,7 @@ def test_a_card_that_only_signs_keeps_no_request(office, configured):
     done = connect(office, extra=impatient)
     assert done.returncode == 6
     assert "a further key pair is used" in done.stderr
-    assert not list(office.world.client.path("/run/user/0/carnet").glob("pending-*"))
+    assert not list(office.world.client.path("/run/carnet-client").glob("pending-*"))
     office.target_agent = office.serve_target()
     done = connect(office, extra=office.configure_client(settings(office)))
     assert done.returncode == 0, done.stderr

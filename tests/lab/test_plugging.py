@@ -511,7 +511,7 @@ def stand_on_card(office, text=""):
     alone = office.configure_client("agent = false\n")
     assert office.carnet("connect", extra=alone).returncode == 0
     office.configure_client(f'module = "{OPENSC}"\n{text}')
-    (record,) = office.world.client.path("/run/user/0/carnet").glob("session-*.json")
+    (record,) = office.world.client.path("/run/carnet-client").glob("session-*.json")
     facts = json.loads(record.read_text()) | {"token_serial": CARD[16:]}
     record.write_text(json.dumps(facts))
     return office.world.client.start(

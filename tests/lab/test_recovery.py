@@ -66,7 +66,7 @@ def test_the_network_pulled_for_ten_seconds_during_step_1(office, one_pair):
 
 def test_a_kept_request_that_is_damaged_is_said_to_be_dropped(office):
     office.start_connect(extra={"CARNET_CRASH_AT": "client.prepared"}).wait(60)
-    (kept,) = office.world.client.path("/run/user/0/carnet").glob("pending-*")
+    (kept,) = office.world.client.path("/run/carnet-client").glob("pending-*")
     kept.write_bytes(kept.read_bytes()[:-9])
     done = office.carnet("connect")
     assert done.returncode == 0, done.stderr

@@ -72,6 +72,16 @@ def test_after_a_crash_they_are_found_and_put_back(office):
     assert office.resolved.address_of(NAME) == ANSWER
 
 
+def test_after_root_has_logged_out_they_are_found_and_put_back(office):
+    """Whose directory for the time of her login goes with the last one."""
+    login = "/run/user/0"
+    done = office.carnet("connect", extra={"XDG_RUNTIME_DIR": login})
+    assert (done.returncode, office.resolved.address_of(NAME)) == (0, ANSWER)
+    office.world.client.run(["rm", "-r", login])
+    assert office.carnet("disconnect").returncode == 0
+    assert office.resolved.address_of(NAME) is None
+
+
 def test_they_follow_the_way_and_what_each_interface_had_is_put_back(office):
     """Where the tunnel has no interface of its own: in the kernel."""
     client = office.world.client

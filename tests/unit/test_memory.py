@@ -1,5 +1,7 @@
 """The directory in memory: the same one whether its user has logged in meanwhile or not."""
 
+import os
+
 import pytest
 
 from token_client import memory
@@ -39,3 +41,11 @@ def test_a_directory_of_somebody_else_is_passed_over(places):
     (login / "carnet").mkdir(mode=0o755)
     (login / "carnet" / f"{RECORD}x.json").touch()
     assert memory_directory() == always / "carnet"
+
+
+@pytest.mark.parametrize(("uid", "first"), [(0, "/run/carnet-client"), (1000, "/login/carnet")])
+def test_root_s_outlasts_her_logins_and_nobody_else_can_have_such(monkeypatch, uid, first):
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/login")
+    parent, name = next(memory._candidates())
+    assert str(parent / name) == first
