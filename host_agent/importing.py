@@ -41,6 +41,8 @@ T = TypeVar("T")
 _ON_TOKEN = store_of(KeyStoreName.TOKEN)
 _AT_ONCE = 500
 """Pairs that the Key Database is asked for at once."""
+_NAMED = 3
+"""Pairs that a refusal names; of more it says how many."""
 
 
 class HsmToken(Protocol):
@@ -281,15 +283,24 @@ def _try(intake: Intake, pair: BatchPair) -> None:
 def _check_pairs_stand(batch: BatchFile, database: KeyDatabase) -> None:
     """Refuse the batch where it brings pairs that are known to be no such pairs any more."""
     found: Counter[str] = Counter()
+    named: list[str] = []
     for some in batched(batch.pairs(), _AT_ONCE):
         like = _new_pair(batch.head, some[0])
-        found.update(database.at_odds(like, [id_of(pair) for pair in some]))
+        odd = database.at_odds(like, [id_of(pair) for pair in some])
+        found.update(word for word, _ in odd)
+        named += [key_id.hex() for _, key_id in odd[: _NAMED - len(named)]]
     if found:
         words = ", ".join(f"{number} already {word}" for word, number in sorted(found.items()))
         raise RefusedError(
             f"The batch is refused whole: of its {batch.count} key pairs {found.total()} cannot "
-            f"be used ({words}); have new keys made and mint or adopt these."
+            f"be used ({words}), namely {_listed(named, found.total())}; have new keys made and "
+            f"mint or adopt these."
         )
+
+
+def _listed(named: list[str], total: int) -> str:
+    more = total - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def _wanted(batch: BatchFile, database: KeyDatabase, store: KeyStore) -> Iterator[list[BatchPair]]:

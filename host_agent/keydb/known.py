@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import and_, case, func, literal, select
+from sqlalchemy import and_, case, literal, select
 
 from carnet.database.sql import now
 from host_agent.keydb.records import NewPair, PairState, Reason
@@ -22,8 +22,8 @@ _FIXED = {
 class Known(Store):
     """Which pairs are known already, by another batch."""
 
-    def at_odds(self, like: NewPair, key_ids: Collection[bytes]) -> dict[str, int]:
-        """Count those of some pairs that no batch can bring any more, by what they are.
+    def at_odds(self, like: NewPair, key_ids: Collection[bytes]) -> list[tuple[str, bytes]]:
+        """Return those of some pairs that no batch can bring any more, and what each is.
 
         `like` is any pair of the batch: all of one are alike in what counts here. What was
         valid when this very batch brought it may be invalid by now; another batch that
@@ -42,8 +42,10 @@ class Known(Store):
                 literal("known with another last day"),
             ),
         ]
-        word = case(*differs, *spent)
-        query = select(word.label("word"), func.count()).where(_pairs.c.key_id.in_(key_ids))
+        word = case(*differs, *spent).label("word")
+        known = select(word, _pairs.c.key_id, _pairs.c.label).where(_pairs.c.key_id.in_(key_ids))
+        found = known.subquery()
+        query = select(found.c.word, found.c.key_id).where(found.c.word.is_not(None))
         with self._reading.begin() as connection:
-            rows = connection.execute(query.group_by("word"))
-            return {row[0]: row[1] for row in rows if row[0] is not None}
+            rows = connection.execute(query.order_by(found.c.label, found.c.key_id))
+            return [(row.word, row.key_id) for row in rows]

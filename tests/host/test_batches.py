@@ -144,10 +144,14 @@ def test_a_batch_that_brings_anew_what_cannot_be_used_is_refused_whole(office):
     with KeyDatabase.opened(office.place) as database:
         database.revoke("lost", key_id=key_id_of(batch.pairs[1].public_key))
     pairs = (*batch.pairs, *past.pairs, *split_pairs(1))
+    old = key_id_of(past.pairs[0].public_key).hex()
+    first, revoked, _ = (key_id_of(each.public_key).hex() for each in batch.pairs)
+    three = f"{', '.join(sorted((first, old)))}, {revoked} and 1 more;"
     changed = {
-        "of its 5 key pairs 2 cannot be used (1 already expired, 1 already revoked);": {},
-        "4 cannot be used (4 already another user's);": {"user_id": "bob@office"},
-        "4 cannot be used (4 already another token's);": {"token_serial": "2"},
+        "of its 5 key pairs 2 cannot be used (1 already expired, 1 already revoked), namely "
+        f"{old}, {revoked};": {},
+        f"4 cannot be used (4 already another user's), namely {three}": {"user_id": "bob@office"},
+        f"4 cannot be used (4 already another token's), namely {three}": {"token_serial": "2"},
     }
     for reason, changes in changed.items():
         office.write(office.batch(pairs, **changes))
