@@ -47,9 +47,11 @@ class Revocation(Message, frozen=True, kw_only=True):
 
 
 class Revoked(Message, frozen=True, kw_only=True):
-    """What came of it; both are 0 where it was done before."""
+    """What came of it; all are 0 where it was done before."""
 
     revoked: int
+    importing: int
+    """How many pairs the batches have whose import is under way: none of them becomes valid."""
     tunnels: int
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from carnet import VERSION, console, crash, serials
+from carnet import VERSION, console, serials
 from carnet.arguments import REASON
 from carnet.config import parse_config
 from carnet.database.reading import readable
@@ -131,6 +131,7 @@ def import_(
                 click.echo(f"carnet-host: {remark}", err=True)
             new = importing.take_in(batch, hsm, database, store, bars)
             hsm.use(lambda session: advance_mark(database, session, config.name))
+            importing.check_not_revoked(batch, database)
     user_id, count = batch.head.user_id, batch.count
     if as_json:
         console.print_json({"user_id": user_id, "pairs": count, "new": new})
@@ -196,6 +197,9 @@ def revoke(
     The service asks Target to end the tunnels within seconds, and destroys the private
     keys within a minute.
     """
+    from host_agent import revoking
+    from host_agent.keydb import Revocation
+
     which = {"key_id": key, "user_id": user, "token_serial": token_serial}
     given = {name: value for name, value in which.items() if value is not None}
     if len(given) != 1:
@@ -204,17 +208,18 @@ def revoke(
         raise UsageError(serials.NOBODYS)
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
     with open_database(configuration.load(path)) as database, readable():
-        revoked = database.revoke(reason, **values)
-        crash.reach("host.revoked")
-        tunnels = database.revoke_tunnels(reason, **values)
-    if not revoked and not tunnels:
+        done = revoking.revoke(database, Revocation(reason), **values)
+    revoked, importing, tunnels = done.key_ids, done.importing, done.tunnels
+    if not revoked and not importing and not tunnels:
         raise UsageError(
             "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
         )
     if as_json:
-        console.print_json({"revoked": revoked, "tunnels": tunnels})
-    else:
-        click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
+        console.print_json({"revoked": revoked, "importing": importing, "tunnels": tunnels})
+        return
+    click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
+    if importing:
+        click.echo(f"An import is under way; of its {importing} key pairs none becomes valid.")
 
 
 def _key_id(text: str) -> bytes:

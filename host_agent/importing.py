@@ -130,7 +130,7 @@ def take_in(
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
     `store` is that of store_for(). Whoever calls it has the head of the accounts signed
-    then. `received` says that the
+    then, and asks check_not_revoked(). `received` says that the
     officer sent it, for the accounts. Raises UsageError if the Key Database is older than
     the HSM knows, RefusedError if the batch was made for another Host, cannot be used by
     this HSM, brings pairs that are spent or another's, or was changed since it was opened;
@@ -141,13 +141,40 @@ def take_in(
     if split:
         hsm.use(partial(check_split_batch, batch.head))
     _check_pairs_stand(batch, database)
-    if not split:
-        with bars("Unwrapping", batch.count) as advance:
-            key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
-        check_kept(batch, key_ids, hsm, database, store)
-        hsm.use(lambda session: sync_token(session.token.info.serial))
-    with bars("Recording", batch.count) as advance:
-        return record_batch(batch, database, advance, store, received=received)
+    with under_way(batch, database):
+        if not split:
+            with bars("Unwrapping", batch.count) as advance:
+                key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
+            check_kept(batch, key_ids, hsm, database, store)
+            hsm.use(lambda session: sync_token(session.token.info.serial))
+        with bars("Recording", batch.count) as advance:
+            return record_batch(batch, database, advance, store, received=received)
+
+
+@contextmanager
+def under_way(batch: BatchFile, database: KeyDatabase) -> Iterator[None]:
+    """Have whoever revokes meanwhile know of an import; one that is refused never began."""
+    head = batch.head
+    is_new = database.begin_import(head.batch_id, head.user_id, head.token_serial, batch.count)
+    try:
+        yield
+    except RefusedError:
+        if is_new:
+            database.forget_import(head.batch_id)
+        raise
+
+
+def check_not_revoked(batch: BatchFile, database: KeyDatabase) -> None:
+    """Raise RefusedError if its pairs were revoked while it was imported: they are invalid.
+
+    To be called once all is recorded and accounted for.
+    """
+    revocation = database.revocation_of(batch.head.batch_id)
+    if revocation is not None:
+        raise RefusedError(
+            f"The key pairs of this batch were revoked while it was imported "
+            f"({revocation.why}), and none is valid; have new ones minted."
+        )
 
 
 def wrapped_onto_hsm(
@@ -212,13 +239,15 @@ def record_batch(
 ) -> int:
     """Take the batch's pairs into the Key Database as valid; return how many were new.
 
-    All in one transaction: where the file turns out to have been changed, none.
+    All in one transaction: where the file turns out to have been changed, none. After a
+    revocation since under_way() they are invalid.
     """
     head = batch.head
     pairs = ((_new_pair(head, pair), wrapped_of(pair)) for pair in batch.pairs())
     facts = {"user_id": head.user_id, "batch_id": head.batch_id}
     about = {**facts, "pairs": batch.count, "digest": batch.digest}
-    new = store.record(head, pairs, database, Arrival(advance, about if received else None))
+    arrival = Arrival(advance, about if received else None, head.batch_id)
+    new = store.record(head, pairs, database, arrival)
     crash.reach("import.recorded")
     store.finish(head, database)
     return new

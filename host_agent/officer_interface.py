@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import structs
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
@@ -38,11 +39,12 @@ from carnet.link import LinkSection, read_at_most, server_context
 from carnet.progress import no_bar
 from carnet.token.session import TokenSession
 from carnet.wire.documents import MAX_BATCH
-from host_agent.batch_file import open_batch
+from host_agent.batch_file import BatchFile, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
-from host_agent.importing import alone, other_store, store_for, take_in
-from host_agent.keydb import KeyDatabase, Reason
+from host_agent.importing import alone, check_not_revoked, other_store, store_for, take_in
+from host_agent.keydb import KeyDatabase, Reason, Revocation
+from host_agent.revoking import revoke
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -172,21 +174,22 @@ class OfficerInterface:
     async def _take_in(self, spool: FileIO) -> Received:
         token = _ServiceToken(self._hsm, asyncio.get_running_loop())
         with spool, self._hsm.kept_open():
-            received = await asyncio.to_thread(self._import, spool, token)
-        if received.new:
+            batch = await asyncio.to_thread(open_batch, spool, "The batch", self._config)
+            crash.reach("interface.verified")
+            new = await asyncio.to_thread(self._import, batch, token)
+        if new:
             await self._sign_accounts()
-        log.info("batch-received", user_id=received.user_id, new=received.new)
+        await asyncio.to_thread(check_not_revoked, batch, self._database)
+        received = Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
+        log.info("batch-received", user_id=received.user_id, new=new)
         return received
 
-    def _import(self, spool: FileIO, token: _ServiceToken) -> Received:
-        batch = open_batch(spool, "The batch", self._config)
-        crash.reach("interface.verified")
+    def _import(self, batch: BatchFile, token: _ServiceToken) -> int:
         with alone(self._database):
             store = store_for(batch, self._database, self._config)
             if remark := other_store(batch, store, self._config):
                 log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)
-            new = take_in(batch, token, self._database, store, no_bar, received=True)
-        return Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
+            return take_in(batch, token, self._database, store, no_bar, received=True)
 
     async def _revoke(self, request: web.BaseRequest) -> Revoked:
         async with asyncio.timeout(PIECE_SECONDS):
@@ -195,16 +198,11 @@ class OfficerInterface:
             raise _TooLongError
         wanted = decode_revocation(body)
         reason = Reason.LOST if wanted.lost else Reason.REVOKED
-
-        def work() -> Revoked:
-            which = wanted.names
-            revoked = self._database.revoke(wanted.why, reason, by="officer", **which)
-            tunnels = self._database.revoke_tunnels(wanted.why, **which)
-            return Revoked(revoked=len(revoked), tunnels=tunnels)
-
-        done = await asyncio.to_thread(work)
-        log.info("officer-revoked", revoked=done.revoked, tunnels=done.tunnels)
-        return done
+        revocation = Revocation(wanted.why, reason, by="officer")
+        done = await asyncio.to_thread(revoke, self._database, revocation, **wanted.names)
+        told = Revoked(revoked=len(done.key_ids), importing=done.importing, tunnels=done.tunnels)
+        log.info("officer-revoked", **structs.asdict(told))
+        return told
 
     async def _count(self, _: web.BaseRequest) -> list[dict[str, object]]:
         return [vars(count) for count in await asyncio.to_thread(self._database.count)]

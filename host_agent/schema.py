@@ -115,6 +115,24 @@ not taken for one that no pair needs any more.
 """
 partial_index("batch_keys_kept", batch_keys.c.token_serial, batch_keys.c.destroyed_at.is_(None))
 
+imports = Table(
+    "imports",
+    metadata,
+    Column("batch_id", LargeBinary, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("token_serial", Text, nullable=False),
+    Column("pairs", Integer, nullable=False),
+    Column("begun_at", MOMENT, nullable=False),
+    Column("revoked_at", MOMENT),
+    Column("reason", Text),
+    Column("why", Text),
+    Column("revoked_by", Text),
+)
+"""The imports that are under way, and those that were revoked as they were.
+
+A row goes with the transaction that records the pairs, unless it says that they are revoked.
+"""
+
 cursors = Table(
     "cursors",
     metadata,

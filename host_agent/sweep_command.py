@@ -41,6 +41,7 @@ def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_j
         # In an older one, pairs that are valid would be unknown.
         check_not_older(database, session)
         destroyed, batch_keys = _give_up(database, session, yes=yes)
+        database.forget_imports()
         if destroyed or batch_keys:
             advance_mark(database, session, config.name)
     if as_json:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from msgspec import structs
 
 from carnet import serials
 from carnet.arguments import REASON
@@ -68,6 +69,8 @@ def revoke(
     )
     done = HostInterface.of(host, station).revoke(revocation)
     if as_json:
-        print_json({"revoked": done.revoked, "tunnels": done.tunnels})
-    else:
-        click.echo(f"{done.revoked} key pairs revoked, {done.tunnels} live tunnels will be ended.")
+        print_json(structs.asdict(done))
+        return
+    click.echo(f"{done.revoked} key pairs revoked, {done.tunnels} live tunnels will be ended.")
+    if done.importing:
+        click.echo(f"An import is under way; of its {done.importing} key pairs none becomes valid.")

@@ -25,9 +25,11 @@ from host_agent.keydb.records import (
     PairState,
     Reason,
     RequestRecord,
+    Revocation,
     WrappedKey,
 )
 from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests
+from host_agent.keydb.under_way import UnderWay
 from host_agent.keydb.unfinished import Leftover, Unfinished
 from host_agent.keydb.wrapped import Wrapped
 from host_agent.store_name import KeyStoreName
@@ -49,11 +51,12 @@ __all__ = [
     "PairState",
     "Reason",
     "RequestRecord",
+    "Revocation",
     "WrappedKey",
 ]
 
 
-class KeyDatabase(Wrapped, Requests, Ended, Unfinished, Known):
+class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known):
     """One open Key Database; its methods may be called from any thread."""
 
     @classmethod

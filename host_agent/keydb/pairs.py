@@ -19,8 +19,10 @@ from host_agent.keydb.records import (
     PairRecord,
     PairState,
     Reason,
+    Revocation,
 )
 from host_agent.keydb.store import Store, conditions_of
+from host_agent.keydb.under_way import end_import
 from host_agent.keydb.unfinished import check_not_given_up
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
@@ -51,22 +53,28 @@ class Pairs(Store):
     def _add_all(
         self,
         stream: Iterable[T],
-        add: Callable[[Connection, list[T]], Collection[bytes]],
+        add: Callable[[Connection, list[T], Revocation | None], Collection[bytes]],
         arrival: Arrival,
     ) -> int:
         """Add portions of a stream in one transaction; return how many pairs were new."""
-        new = 0
+        new, batch_id = 0, arrival.batch_id
         with self._engine.begin() as connection:
+            revocation = None if batch_id is None else end_import(connection, batch_id)
             for some in batched(stream, _AT_ONCE):
-                new += len(add(connection, some))
+                new += len(add(connection, some, revocation))
                 crash.reach("import.pairs-added")
                 arrival.on_added(len(some))
             if arrival.received is not None and new:
                 self._audit(connection, "batch-received", new=new, **arrival.received)
         return new
 
-    def _add(self, connection: Connection, pairs: Sequence[NewPair]) -> Collection[bytes]:
-        """Add pairs; return the key_ids of those that were new."""
+    def _add(
+        self,
+        connection: Connection,
+        pairs: Sequence[NewPair],
+        revocation: Revocation | None,
+    ) -> Collection[bytes]:
+        """Add pairs, invalid ones after a revocation; return the key_ids of those that were new."""
         insert = upsert(connection, _pairs).on_conflict_do_nothing().returning(_pairs.c.key_id)
         common = {"state": PairState.VALID, "imported_at": connection.scalar(select(now()))}
         added = set(connection.scalars(insert, [{**vars(pair), **common} for pair in pairs]))
@@ -80,6 +88,8 @@ class Pairs(Store):
                 if pair.key_id in added
             ),
         )
+        if revocation is not None:
+            self._revoke(connection, revocation, _pairs.c.key_id.in_(added))
         return added
 
     def unknown_pairs(self, key_ids: Collection[bytes]) -> frozenset[bytes]:
@@ -169,12 +179,14 @@ class Pairs(Store):
         All at once: when this is over none of them can be spent, and when it is cut off
         nothing is done. `by` is who wants it, where that is not the operator.
         """
-        facts: dict[str, object] = {"why": why, **({"by": by} if by else {})}
-        if reason is not Reason.REVOKED:
-            facts["reason"] = str(reason)
         with self._engine.begin() as connection:
-            revoked = _invalidate(connection, reason, *conditions_of(which))
-            self._audit_pairs(connection, "revoked", revoked, **facts)
+            return self._revoke(connection, Revocation(why, reason, by), *conditions_of(which))
+
+    def _revoke(
+        self, connection: Connection, revocation: Revocation, *conditions: ColumnElement[bool]
+    ) -> list[bytes]:
+        revoked = _invalidate(connection, revocation.reason, *conditions)
+        self._audit_pairs(connection, "revoked", revoked, **revocation.facts)
         return [each.key_id for each in revoked]
 
     def host_keys_in_use(self) -> dict[bytes, int]:

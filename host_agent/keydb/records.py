@@ -24,6 +24,22 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
+class Revocation:
+    """Why pairs that were valid, or about to be, are invalid."""
+
+    why: str
+    reason: Reason = Reason.REVOKED
+    by: str | None = None
+    """Who wants it, where that is not the operator."""
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return them for the accounts."""
+        facts: dict[str, object] = {"why": self.why, **({"by": self.by} if self.by else {})}
+        return facts if self.reason is Reason.REVOKED else {**facts, "reason": str(self.reason)}
+
+
+@dataclass(frozen=True)
 class PairRecord:
     """A key pair as the Key Database has it."""
 
@@ -82,6 +98,8 @@ class Arrival:
     """Told how many more are there, before they count."""
     received: Mapping[str, object] | None = None
     """Of a batch that the officer sent, the facts for the accounts."""
+    batch_id: bytes | None = None
+    """Of the import that was written down."""
 
 
 QUIETLY = Arrival()

@@ -14,7 +14,15 @@ from carnet.database.sql import now, upsert
 from carnet.portions import batched
 from host_agent.keydb.copies import Copies
 from host_agent.keydb.pairs import Pairs
-from host_agent.keydb.records import QUIETLY, Arrival, BatchKey, NewPair, PairState, WrappedKey
+from host_agent.keydb.records import (
+    QUIETLY,
+    Arrival,
+    BatchKey,
+    NewPair,
+    PairState,
+    Revocation,
+    WrappedKey,
+)
 from host_agent.keydb.unfinished import check_not_given_up
 from host_agent.schema import batch_keys as _keks
 from host_agent.schema import key_pairs as _pairs
@@ -70,9 +78,12 @@ class Wrapped(Pairs, Copies):
         return self._add_all(pairs, self._add_wrapped, arrival)
 
     def _add_wrapped(
-        self, connection: Connection, pairs: Sequence[tuple[NewPair, WrappedKey]]
+        self,
+        connection: Connection,
+        pairs: Sequence[tuple[NewPair, WrappedKey]],
+        revocation: Revocation | None,
     ) -> Collection[bytes]:
-        added = self._add(connection, [pair for pair, _ in pairs])
+        added = self._add(connection, [pair for pair, _ in pairs], revocation)
         kept = set(connection.scalars(_kept_wrapped([pair.key_id for pair, _ in pairs])))
         rows = [{"key_id": pair.key_id, **vars(key)} for pair, key in pairs if pair.key_id in kept]
         if rows:

@@ -130,7 +130,8 @@ def test_revoking_ends_the_tunnels_that_live(fleet, keys):
     assert len(driver.installed()) == 1
     said = processes[0].run("revoke", "--user", "alice@office", "--reason", "stolen", "--json")
     facts = json.loads(said)
-    assert facts == {"revoked": [key_id_of(unspent.public_key).hex()], "tunnels": 1}
+    revoked = [key_id_of(unspent.public_key).hex()]
+    assert facts == {"revoked": revoked, "importing": 0, "tunnels": 1}
     wait_until(lambda: not driver.installed(), "Target to end the tunnel", PATIENCE)
     # Target may tell of the end before its answer to who asked for it is written down.
     both = {"tunnel-end-asked", "tunnel-ended"}

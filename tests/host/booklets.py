@@ -20,7 +20,7 @@ from carnet.token.transport import host_transport_key
 from carnet.wire.documents import Batch, BatchPair
 from carnet.wire.keys import encode_public_key
 from carnet.wire.suites import P256
-from host_agent.importing import check_kept, record_batch, wrapped_onto_hsm
+from host_agent.importing import check_kept, record_batch, under_way, wrapped_onto_hsm
 from host_agent.keystore.stores import store_of
 from tests.host.batches import opened
 from tests.unit.examples import SoftwareKey
@@ -86,7 +86,12 @@ class HostToken:
     def take_in(self, batch, database, store="wrapped"):
         """Import a batch as `carnet-host import` does; return how many pairs were new."""
         where = store_of(store)
-        with opened(batch) as (file, _), no_bar("", 0) as advance, closing(Renewed(self)) as hsm:
+        with (
+            opened(batch) as (file, _),
+            no_bar("", 0) as advance,
+            closing(Renewed(self)) as hsm,
+            under_way(file, database),
+        ):
             key_ids = list(wrapped_onto_hsm(file, hsm, database, advance, where))
             check_kept(file, key_ids, hsm, database, where)
             return record_batch(file, database, advance, where)

@@ -17,7 +17,7 @@ from carnet.wire.documents import sign_document
 from carnet.wire.keys import key_id_of
 from host_agent import config as configuration
 from host_agent.batch_file import batch_at
-from host_agent.importing import record_batch
+from host_agent.importing import record_batch, under_way
 from host_agent.keydb import KeyDatabase, PairState
 from tests.commands import run
 from tests.host.batches import (
@@ -266,7 +266,11 @@ def test_a_file_that_is_changed_while_pairs_are_recorded_leaves_nothing(tmp_path
     """Not in the first portion of the pairs but behind the second, when some are written."""
     officer = Officer(tmp_path)
     path = write(tmp_path / "batch", split_batch(2500), officer)
-    with batch_at(path, host_config(tmp_path)) as batch, no_bar("", 0) as advance:
+    with (
+        batch_at(path, host_config(tmp_path)) as batch,
+        no_bar("", 0) as advance,
+        under_way(batch, database),
+    ):
         changed = bytearray(path.read_bytes())
         at = changed.rindex(b"carnet 20261123")
         changed[at + 20] ^= 1

@@ -126,7 +126,7 @@ def test_pairs_are_revoked_by_user_by_token_and_by_key(
     carnet_host, database, pair, bobs, option, value
 ):
     said = carnet_host("revoke", option, value or id_of(pair).hex(), "--reason", "stolen", "--json")
-    assert json.loads(said) == {"revoked": [id_of(pair).hex()], "tunnels": 0}
+    assert json.loads(said) == {"revoked": [id_of(pair).hex()], "importing": 0, "tunnels": 0}
     assert not database.spend(*sealed_request(pair))
     assert database.spend(*sealed_request(bobs))
     accounts = carnet_host("audit", "show").splitlines()
@@ -156,7 +156,7 @@ def test_only_tunnels_that_live_are_ended(database, carnet_host, pair, other_pai
     ended = TunnelEnded(number=1, request_id=over, reason="expired", ended_at=5)
     database.record_ended("work", (ended,))
     facts = json.loads(carnet_host("revoke", "--user", "alice@office", "--reason", "x", "--json"))
-    assert facts == {"revoked": [], "tunnels": 1}
+    assert facts == {"revoked": [], "importing": 0, "tunnels": 1}
     assert database.tunnels_to_end("work") == [live]
     assert database.tunnels_to_end("elsewhere") == []
     with pytest.raises(UsageError, match="no live tunnel"):

@@ -24,7 +24,7 @@ from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, SuiteName
 from host_agent import config as configuration
 from host_agent.batch_file import batch_at
 from host_agent.exchange import Exchange, Parts
-from host_agent.importing import record_batch, wrapped_onto_hsm
+from host_agent.importing import record_batch, under_way, wrapped_onto_hsm
 from host_agent.leases import Leases
 from host_agent.outcome import Rejected
 from tests.host.batches import MINTED, Officer, SessionToken, host_config, split_batch, write
@@ -115,6 +115,7 @@ def take_in(pairing, database, tmp_path):
         with (
             batch_at(write(tmp_path / "batch", batch, officer), config) as opened,
             no_bar("", 0) as advance,
+            under_way(opened, database),
         ):
             hsm = SessionToken(pairing.host)
             new = list(wrapped_onto_hsm(opened, hsm, database, advance))

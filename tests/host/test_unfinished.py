@@ -10,7 +10,7 @@ from carnet.token.onetime import OneTimeKeys
 from carnet.token.transport import host_transport_key
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.importing import record_batch, wrapped_onto_hsm
+from host_agent.importing import record_batch, under_way, wrapped_onto_hsm
 from host_agent.keydb import Leftover
 from host_agent.keystore.stores import store_of
 from host_agent.sweep_command import _give_up
@@ -36,7 +36,7 @@ def minted(session, count=PAIRS):
 
 def put_onto(session, database, batch, store):
     """Import up to the moment before the pairs are recorded."""
-    with opened(batch) as (file, _), no_bar("", 0) as advance:
+    with opened(batch) as (file, _), no_bar("", 0) as advance, under_way(file, database):
         list(wrapped_onto_hsm(file, SessionToken(session), database, advance, store_of(store)))
 
 

@@ -96,7 +96,7 @@ def test_what_is_done_for_the_officer_is_answered_as_described(interface):
     which = {"why": "a test", "user_id": "alice@office"}
     asked = [
         ("POST", BATCHES, {"data": batch}, {"user_id": "alice@office", "pairs": 2, "new": 2}),
-        ("POST", REVOCATIONS, {"json": which}, {"revoked": 2, "tunnels": 0}),
+        ("POST", REVOCATIONS, {"json": which}, {"revoked": 2, "importing": 0, "tunnels": 0}),
         ("GET", PAIRS, {}, None),
     ]
     for method, path, body, told in asked:

@@ -1,0 +1,30 @@
+"""Revoking, for the operator and for the officer: pairs, imports under way, tunnels."""
+
+from dataclasses import dataclass
+
+from carnet import crash
+from host_agent.keydb import KeyDatabase, Revocation
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """What came of it."""
+
+    key_ids: list[bytes]
+    """Of the pairs that were valid."""
+    importing: int
+    """How many pairs the batches have whose import is under way."""
+    tunnels: int
+    """How many that live will be ended."""
+
+
+def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:
+    """Turn invalid what `which` names: by key_id, user_id or token_serial.
+
+    When this is over none of it is valid, nor will be by an import that has begun. What
+    is cut off is done by the same again.
+    """
+    importing = database.revoke_imports(revocation, **which)
+    key_ids = database.revoke(revocation.why, revocation.reason, revocation.by, **which)
+    crash.reach("host.revoked")
+    return Revoked(key_ids, importing, database.revoke_tunnels(revocation.why, **which))
