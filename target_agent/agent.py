@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from enum import Enum
 from weakref import WeakValueDictionary
@@ -12,16 +12,14 @@ from sqlalchemy import Engine
 from structlog.contextvars import bound_contextvars
 
 from carnet.background import RESTART_SECONDS, Background
-from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameUp, Over, State, WentSilent
-from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
-from carnet.ipsec.spec import NAME_PREFIX
-from carnet.tunnel import tunnel_name
+from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.wire.control import TunnelEnded, TunnelRequest
 from target_agent.addresses import AddressPools
 from target_agent.alarm import Alarm
 from target_agent.answering import Answering
+from target_agent.comparing import Comparing, request_id_of
 from target_agent.config import TargetConfig
 from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
@@ -35,14 +33,8 @@ log = structlog.get_logger()
 
 _TUNNELS = "tunnels"
 """Among what is done beside the requests: what follows from each tunnel's events."""
-_OUT_OF_SIGHT = "peer-lost"
-"""Why a tunnel ended that the IKE daemon has no more, where neither it nor this was restarted."""
 _FAILED = "failed"
 """Why a tunnel ended of which this agent failed to do something."""
-
-
-_COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
-"""Its SA was seen up, and it is on its way to where a record says so."""
 
 
 class Ending(Enum):
@@ -81,17 +73,12 @@ class Agent:
         )
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
-        self._stranded: set[bytes] = set()
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._end_told = asyncio.Condition()
         self._stopping = False
-        self._daemon_seen = False
-        self._looked = asyncio.Event()
         self._watcher = Watcher(driver, self)
-        self._differs = asyncio.Event()
-        self._comparing = asyncio.Lock()
-        self._reason = "restart"
+        self._comparing = Comparing(driver, pools, self._live, self.feed_live)
         self.metrics = self._parts.metrics
         self.background = Background(self.metrics.count_failure)
         self.metrics.show_agent(self)
@@ -106,8 +93,8 @@ class Agent:
         for record in self._open_records:
             await self._take_up(record)
         self.background.start("ike-watcher", self._watch)
-        self.background.start("ike-daemon comparison", self._keep_compared)
-        await self._looked.wait()
+        self.background.start("ike-daemon comparison", self._comparing.keep)
+        await self._comparing.looked.wait()
 
     async def _take_up(self, record: TunnelRecord) -> None:
         exchange = Exchange(self._parts, record.request_id, record.user_id, record.host)
@@ -116,7 +103,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop watching; live tunnels stay up, and are taken up again at the next start."""
-        async with self._comparing:
+        async with self._comparing.alone:
             await self.background.stop()
         await self._watcher.stop()
         await self.stop_telling()
@@ -169,11 +156,11 @@ class Agent:
             except Exception:
                 if not exchange.is_live:
                     exchange.abandon()
-                    self._differs.set()
+                    self._comparing.needed()
                 raise
             else:
                 if answering.abandoned:
-                    self._differs.set()
+                    self._comparing.needed()
                 self.metrics.count_request(answering.outcome)
                 return answering
             finally:
@@ -237,29 +224,28 @@ class Agent:
 
     def daemon_answers(self) -> None:
         """Have what is live compared with what the IKE daemon has."""
-        self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
-        self._daemon_seen = True
         self._watched.set()
-        self._differs.set()
+        self._comparing.daemon_answers()
 
     def daemon_silent(self, sentence: str) -> None:
         """Say so; requests are deferred until it answers."""
         log.warning("ike-daemon-silent", reason=sentence)
-        self.metrics.count_daemon_error()
-        self._watched.clear()
-        self._daemon_seen = True
-        self._looked.set()
+        self._is_away()
+        self._comparing.daemon_silent()
 
     def daemon_gone(self) -> None:
-        """Remember what was prepared: the pre-shared keys went with the daemon."""
+        """Say so; what was prepared is lost."""
         log.warning("ike-daemon-gone")
+        self._is_away()
+        self._comparing.daemon_gone()
+
+    def _is_away(self) -> None:
         self.metrics.count_daemon_error()
         self._watched.clear()
-        self._stranded |= self._in_state(State.PREPARED)
 
     def happened(self, event: TunnelEvent) -> None:
         """Feed what happened to a tunnel."""
-        request_id = _request_id_of(event.name)
+        request_id = request_id_of(event.name)
         if request_id is None:
             return
         if event.change is Change.LOST:
@@ -281,82 +267,7 @@ class Agent:
             await self._watcher.watch()
         finally:
             self._watched.clear()
-            self._looked.set()
-
-    async def _keep_compared(self) -> None:
-        """Compare with the IKE daemon whenever they may differ, for ever."""
-        while True:
-            await self._differs.wait()
-            async with self._comparing:
-                await self._compare()
-
-    async def _compare(self) -> None:
-        self._differs.clear()
-        reason, self._reason = self._reason, _OUT_OF_SIGHT
-        try:
-            await self._compare_with_daemon(frozenset(self._stranded), reason)
-        except IPsecError as error:
-            # It went away again; when it comes back, this is done again.
-            log.warning("ike-daemon-silent", reason=error.sentence)
-        except Exception:
-            self._reason = reason
-            self._differs.set()
-            raise
-        finally:
-            self._looked.set()
-
-    async def _compare_with_daemon(self, stranded: frozenset[bytes], reason: str) -> None:
-        standing = self._in_state(State.ESTABLISHED, *_COMING_UP)
-        unfinished = self._in_state(State.ENDING, State.CLOSING)
-        statuses = await asyncio.to_thread(self._parts.driver.status)
-        up = {_request_id_of(each.name) for each in statuses if each.established}
-        waiting = await self._waiting_in_vain()
-        gone = (standing - await self._away()) | stranded | waiting
-        await self._feed_all((gone - up) | unfinished, Over(reason))
-        await self._feed_all((up & self._live.keys()) - standing, CameUp())
-        await self._let_through(statuses)
-        withheld = self._parts.pools.stranded
-        swept = await asyncio.to_thread(self._parts.driver.sweep, self._names_of_live)
-        self._parts.pools.free(withheld)
-        # One of the same Request ID may have been prepared while what it left was swept.
-        lost = {_request_id_of(name) for name in swept} & self._live.keys()
-        await self._feed_all(lost, Over(reason))
-        self._stranded -= stranded
-        log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
-
-    def _names_of_live(self) -> frozenset[str]:
-        """Return the tunnels to be kept, from whichever thread; a copy cannot change meanwhile."""
-        return frozenset(map(tunnel_name, self._live.copy()))
-
-    async def _let_through(self, statuses: list[TunnelStatus]) -> None:
-        """Open the gate for the sessions that stand; it was shut when this service began."""
-        for status in statuses:
-            exchange = self._live.get(_request_id_of(status.name) or b"")
-            if exchange is not None and exchange.state is State.ESTABLISHED:
-                await exchange.let_through(status.remote_address)
-
-    async def _away(self) -> set[bytes]:
-        """Return the sessions whose silent Client may come back: the daemon has their keys.
-
-        After a restart of this agent there are none: nobody saw whether she ended it.
-        """
-        resumable = await asyncio.to_thread(self._parts.driver.resumable)
-        kept = {_request_id_of(name) for name in resumable}
-        return {each for each, found in self._live.items() if each in kept and found.is_away}
-
-    async def _waiting_in_vain(self) -> set[bytes]:
-        """Return what is prepared by its record, and of which the IKE daemon knows nothing."""
-        prepared = self._in_state(State.PREPARED)
-        installed = await asyncio.to_thread(self._parts.driver.installed)
-        return prepared - {_request_id_of(name) for name in installed}
-
-    def _in_state(self, *states: State) -> set[bytes]:
-        return {each for each, exchange in self._live.items() if exchange.state in states}
-
-    async def _feed_all(self, request_ids: Iterable[bytes | None], event: Event) -> None:
-        for request_id in request_ids:
-            if request_id is not None:
-                await self.feed_live(request_id, event)
+            self._comparing.looked.set()
 
     async def feed_live(self, request_id: bytes, event: Event) -> None:
         """Feed an event to a tunnel that may live; one that does not hears nothing."""
@@ -404,10 +315,3 @@ class Agent:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("failed", exc_info=error)
-
-
-def _request_id_of(name: str) -> bytes | None:
-    try:
-        return bytes.fromhex(name.removeprefix(NAME_PREFIX))
-    except ValueError:
-        return None

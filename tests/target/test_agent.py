@@ -683,7 +683,7 @@ def test_a_tunnel_that_is_prepared_while_it_is_swept_stays(with_agent, driver, a
         driver.close()  # it is watched anew, and swept
         assert await asyncio.to_thread(swept.wait, 20)
         (record,) = agent.records.live()
-        async with agent._comparing:
+        async with agent._comparing.alone:
             assert list(driver.specs) == [tunnel_name(record.request_id)]
             assert agent.records.find(record.request_id).state == "prepared"
 

@@ -1,0 +1,160 @@
+"""What lives by the records, held against what the IKE daemon has.
+
+What happens there is told as events (target_agent.watcher); what happened while nobody
+listened, or was left by something that failed, is found here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import structlog
+
+from carnet.errors import IPsecError
+from carnet.exchange.machine import Event
+from carnet.exchange.target import CameUp, Over, State
+from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.spec import NAME_PREFIX
+from carnet.tunnel import tunnel_name
+from target_agent.addresses import AddressPools
+from target_agent.exchange import Exchange
+
+log = structlog.get_logger()
+
+_OUT_OF_SIGHT = "peer-lost"
+"""Why a tunnel ended that the IKE daemon has no more, where neither it nor this was restarted."""
+
+_COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
+"""Its SA was seen up, and it is on its way to where a record says so."""
+
+
+class Comparing:
+    """Compares whenever the two may differ; `feed` is how what it finds is told.
+
+    `live` is what lives, by Request ID, as it is at any time.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        pools: AddressPools,
+        live: Mapping[bytes, Exchange],
+        feed: Callable[[bytes, Event], Awaitable[None]],
+    ) -> None:
+        self._driver = driver
+        self._pools = pools
+        self._live = live
+        self._feed = feed
+        self._stranded: set[bytes] = set()
+        self._differs = asyncio.Event()
+        self._daemon_seen = False
+        self._reason = "restart"
+        self.looked = asyncio.Event()
+        """Set once it was compared, or the daemon did not answer."""
+        self.alone = asyncio.Lock()
+        """Held while it compares."""
+
+    def needed(self) -> None:
+        """Have it compared: something failed, or may have left something behind."""
+        self._differs.set()
+
+    def daemon_answers(self) -> None:
+        """Have it compared: what happened in the IKE daemon before now was not heard."""
+        self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
+        self._daemon_seen = True
+        self._differs.set()
+
+    def daemon_silent(self) -> None:
+        """Remember that it was looked for, and that the next to answer may be another."""
+        self._daemon_seen = True
+        self.looked.set()
+
+    def daemon_gone(self) -> None:
+        """Remember what was prepared: the pre-shared keys went with the daemon."""
+        self._stranded |= self._in_state(State.PREPARED)
+
+    async def keep(self) -> None:
+        """Compare whenever they may differ, for ever."""
+        while True:
+            await self._differs.wait()
+            async with self.alone:
+                await self._once()
+
+    async def _once(self) -> None:
+        self._differs.clear()
+        reason, self._reason = self._reason, _OUT_OF_SIGHT
+        try:
+            await self._compare(frozenset(self._stranded), reason)
+        except IPsecError as error:
+            # It went away again; when it comes back, this is done again.
+            log.warning("ike-daemon-silent", reason=error.sentence)
+        except Exception:
+            self._reason = reason
+            self._differs.set()
+            raise
+        finally:
+            self.looked.set()
+
+    async def _compare(self, stranded: frozenset[bytes], reason: str) -> None:
+        standing = self._in_state(State.ESTABLISHED, *_COMING_UP)
+        unfinished = self._in_state(State.ENDING, State.CLOSING)
+        statuses = await asyncio.to_thread(self._driver.status)
+        up = {request_id_of(each.name) for each in statuses if each.established}
+        waiting = await self._waiting_in_vain()
+        gone = (standing - await self._away()) | stranded | waiting
+        await self._feed_all((gone - up) | unfinished, Over(reason))
+        await self._feed_all((up & self._live.keys()) - standing, CameUp())
+        await self._let_through(statuses)
+        swept = await self._sweep()
+        # One of the same Request ID may have been prepared while what it left was swept.
+        await self._feed_all(swept & self._live.keys(), Over(reason))
+        self._stranded -= stranded
+        log.info("ike-daemon-compared", live=len(self._live), swept=len(swept))
+
+    async def _sweep(self) -> set[bytes | None]:
+        """Take out of the daemon what does not live; then its addresses are free."""
+        withheld = self._pools.stranded
+        swept = await asyncio.to_thread(self._driver.sweep, self._names_of_live)
+        self._pools.free(withheld)
+        return {request_id_of(name) for name in swept}
+
+    def _names_of_live(self) -> frozenset[str]:
+        """Return the tunnels to be kept, from whichever thread; a copy cannot change meanwhile."""
+        return frozenset(map(tunnel_name, dict(self._live)))
+
+    async def _let_through(self, statuses: list[TunnelStatus]) -> None:
+        """Open the gate for the sessions that stand; it was shut when this service began."""
+        for status in statuses:
+            exchange = self._live.get(request_id_of(status.name) or b"")
+            if exchange is not None and exchange.state is State.ESTABLISHED:
+                await exchange.let_through(status.remote_address)
+
+    async def _away(self) -> set[bytes]:
+        """Return the sessions whose silent Client may come back: the daemon has their keys.
+
+        After a restart of this agent there are none: nobody saw whether she ended it.
+        """
+        resumable = await asyncio.to_thread(self._driver.resumable)
+        kept = {request_id_of(name) for name in resumable}
+        return {each for each, found in self._live.items() if each in kept and found.is_away}
+
+    async def _waiting_in_vain(self) -> set[bytes]:
+        """Return what is prepared by its record, and of which the IKE daemon knows nothing."""
+        prepared = self._in_state(State.PREPARED)
+        installed = await asyncio.to_thread(self._driver.installed)
+        return prepared - {request_id_of(name) for name in installed}
+
+    def _in_state(self, *states: State) -> set[bytes]:
+        return {each for each, exchange in self._live.items() if exchange.state in states}
+
+    async def _feed_all(self, request_ids: Iterable[bytes | None], event: Event) -> None:
+        for request_id in request_ids:
+            if request_id is not None:
+                await self._feed(request_id, event)
+
+
+def request_id_of(name: str) -> bytes | None:
+    """Return the Request ID of a tunnel of that name; None if it is no tunnel of ours."""
+    try:
+        return bytes.fromhex(name.removeprefix(NAME_PREFIX))
+    except ValueError:
+        return None
