@@ -11,6 +11,9 @@ SIGNALS = tuple(
 )
 """Those that there are: on Windows a console that closes is SIGBREAK."""
 _AGAIN_SECONDS = 0.05
+_PACKING = "pkcs11.attributes"
+"""What python-pkcs11 packs templates with, one attribute after the other. Where that raises it
+frees all of the template, and crashes at what it has not written yet."""
 
 
 class _Interruption:
@@ -67,9 +70,20 @@ def over() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _packs(frame: FrameType | None) -> bool:
+    """Tell whether an error, raised here, would crash python-pkcs11."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _PACKING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
     if _this.held and not _this.waiting:
         _this.waiting = True
+    elif not _this.heard and _packs(frame):
+        _interrupt_again()
     elif not _this.heard:
         _this.heard, _this.held, _this.waiting = True, False, False
         raise KeyboardInterrupt

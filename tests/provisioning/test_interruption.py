@@ -26,6 +26,19 @@ def interrupted(*arguments, **named):
         os.kill(os.getpid(), signal.SIGINT)
 options.open_session = interrupted
 """
+INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED = """
+import os, signal, sys
+from pkcs11 import Attribute
+from pkcs11.attributes import AttributeMapper
+handler, packed = AttributeMapper._handler, []
+def interrupted(self, key):
+    packed.append(key)
+    if packed.count(Attribute.EC_PARAMS) > 1 and key is Attribute.CLASS:
+        AttributeMapper._handler = handler
+        os.kill(os.getpid(), signal.SIGINT)
+    return handler(self, key)
+AttributeMapper._handler = interrupted
+"""
 PULLED_WHEN_THE_JOURNAL_IS_CLOSED = """
 import sys
 from pathlib import Path
@@ -193,6 +206,14 @@ def test_an_interrupt_while_the_batch_is_synced(ready, sync):
     assert done.returncode == 130
     nothing_is_left(ready)
     ready.mint()
+
+
+def test_an_interrupt_as_an_attribute_is_packed(ready):
+    """python-pkcs11 would free what it has not written yet of the template, which aborts."""
+    before = changed(INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED)
+    done = ready.run(*ready.order(count=500), secrets=BOTH, before=before)
+    assert (done.returncode, done.stderr.strip()) == (130, "carnet-provision: interrupted.")
+    nothing_is_left(ready)
 
 
 def test_an_interrupt_after_the_journal_is_closed_leaves_all_of_it(ready):
