@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 INTERRUPTED = 130
+_AT_ONCE = 50_000
+"""Objects to be made before Python looks for garbage among the new ones. By its own 700 it looks
+a hundred times while a command is loaded, where there is none."""
 
 
 def enter(module: str, name: str) -> "NoReturn":
@@ -39,6 +42,10 @@ def _run(module: str, name: str) -> None:
         from carnet.interruption import over  # noqa: PLC0415  the version needs none
 
         over()
+        import gc  # noqa: PLC0415  likewise
+
+        # Nor is it to look through all that was loaded as it ends: the system takes it back.
+        gc.freeze()
 
 
 def _load(module: str, name: str) -> None:
@@ -55,13 +62,20 @@ def _load(module: str, name: str) -> None:
         os._exit(INTERRUPTED)
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        __import__(module)  # ignored, as by nohup
+        _import(module)  # ignored, as by nohup
         return
     signal.signal(signal.SIGINT, end)
     try:
-        __import__(module)
+        _import(module)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _import(module: str) -> None:
+    import gc  # noqa: PLC0415  likewise at the top
+
+    gc.set_threshold(_AT_ONCE)
+    __import__(module)
 
 
 def _say_interrupted(name: str) -> None:

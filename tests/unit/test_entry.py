@@ -212,3 +212,31 @@ def test_a_system_that_starts_no_thread_is_one_sentence(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert (caught.value.code, said.count("\n")) == (1, 1)
     assert said.startswith("carnet: This machine starts no thread or program more")
+
+
+LOADED = """
+import gc
+
+class Loop:
+    def __del__(self):
+        print("taken apart")
+
+def main():
+    before = gc.get_stats()
+    loop = Loop()
+    loop.itself = loop
+    kept = [[] for _ in range(20_000)]
+    print("looked through" if gc.get_stats() != before else "left alone")
+"""
+
+
+def test_a_command_does_not_look_for_garbage_among_what_it_loads_nor_as_it_ends(tmp_path):
+    (tmp_path / "loading_command.py").write_text(LOADED)
+    done = subprocess.run(
+        [sys.executable, "-c", "import carnet.entry as e; e.enter('loading_command', 'carnet')"],
+        env={"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left alone\n", "")
