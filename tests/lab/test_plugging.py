@@ -267,7 +267,7 @@ def test_the_background_agent_ends_a_tunnel_whose_record_is_gone(office):
     """As when the directory of a user goes with the last logout."""
     assert office.carnet("connect").returncode == 0
     watchers(office)
-    shutil.rmtree(office.world.client.path("run/user/0/carnet"))
+    shutil.rmtree(office.world.client.path("/run/carnet-client"))
     assert carries(office)
     take_out(office)
     wait_until(lambda: agents(office) == [], "the end of the agent", 30)
