@@ -10,12 +10,15 @@ from datetime import UTC, date, datetime
 
 from carnet import serials
 from carnet.errors import TokenError
+from carnet.token.cryptoki import PARAMETERS_VARIABLE
 from carnet.token.module import TokenInfo
 from carnet.token.onetime import OneTimePair
 from carnet.wire.documents import Cover
 from provisioning.officer import CERTIFICATE_FILE
 
 _WIDTH = 12
+_SPECIAL = frozenset('"\\$`!')
+"""What a shell does not take as it is between double quotes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Sheet:
     """Whom to call, in the officer's words; None: a line to write it on."""
     module: str | None
     """The PKCS#11 module as commands have to name it; None: they find it by themselves."""
+    parameters: str | None
+    """What the module wants to be told when it starts; None: nothing."""
     cover_file: str | None
     """The name of the file that the cover is in; None: it is on the token."""
     printed: date
@@ -55,6 +60,7 @@ def sheet_of(
     contact: str | None,
     *,
     module: str | None,
+    parameters: str | None,
     cover_file: str | None = None,
 ) -> Sheet:
     """Return the sheet of a token; raises TokenError if there is nothing on it to be used."""
@@ -77,6 +83,7 @@ def sheet_of(
         not_after=min((pair.not_after for pair in usable if pair.not_after), default=None),
         contact=contact,
         module=module,
+        parameters=parameters,
         cover_file=cover_file,
         printed=today,
     )
@@ -129,17 +136,33 @@ def _connecting(sheet: Sheet) -> Section:
         cover = shlex.quote(sheet.cover_file)
         files = (f"Take {cover} and {CERTIFICATE_FILE} along; neither is secret.",)
         options += f" --cover {cover} --officer {CERTIFICATE_FILE}"
+    steps = (
+        f"On a machine with {needed}, plug the token in.",
+        *_telling(sheet.parameters),
+        f"Run `carnet doctor{options}`. It says what is not right, and what to do.",
+        f"Run `carnet connect {sheet.targets[0]}{options}`, and type your PIN when it asks.",
+        "When you leave, pull the token out, or run `carnet disconnect`: the tunnel ends.",
+    )
     return Section(
         "How to connect",
         (
             *files,
-            f"1. On a machine with {needed}, plug the token in.",
-            f"2. Run `carnet doctor{options}`. It says what is not right, and what to do.",
-            f"3. Run `carnet connect {sheet.targets[0]}{options}`, and type your PIN when it asks.",
-            "4. When you leave, pull the token out, or run `carnet disconnect`: the tunnel ends.",
+            *(f"{number}. {step}" for number, step in enumerate(steps, 1)),
             "Each connection uses up a key pair, and says how many are left. Ask for more in time.",
         ),
     )
+
+
+def _telling(parameters: str | None) -> tuple[str, ...]:
+    """Return the step that tells the module what it wants to know, such as NSS's softoken."""
+    if parameters is None:
+        return ()
+    quoted = shlex.quote(parameters) if _SPECIAL & {*parameters} else f'"{parameters}"'
+    step = (
+        f"Run `export {PARAMETERS_VARIABLE}={quoted}`, by which the module finds the token; "
+        f"correct the directory if its files are elsewhere there."
+    )
+    return (step,)
 
 
 def _loss(sheet: Sheet) -> Section:

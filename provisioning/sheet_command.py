@@ -8,6 +8,7 @@ import click
 from carnet.console import print_json
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
+from carnet.token.cryptoki import given_parameters
 from carnet.token.module import name_to_give
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
@@ -69,7 +70,14 @@ def _by_token(session: TokenSession, contact: str | None) -> Sheet:
             f"before you hand the token out."
         )
     module = name_to_give(session.token.module.path)
-    return sheet_of(session.token.info, read_cover(session), pairs, contact, module=module)
+    return sheet_of(
+        session.token.info,
+        read_cover(session),
+        pairs,
+        contact,
+        module=module,
+        parameters=given_parameters(),
+    )
 
 
 def _by_file(session: TokenSession, path: Path, directory: Path, contact: str | None) -> Sheet:
@@ -82,6 +90,7 @@ def _by_file(session: TokenSession, path: Path, directory: Path, contact: str | 
         booklet.pairs(),
         contact,
         module=module,
+        parameters=given_parameters(),
         cover_file=path.name,
     )
 

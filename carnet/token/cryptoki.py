@@ -34,6 +34,11 @@ _LEAST_MEMORY = 1024
 """Bytes; what tells of less tells nothing: NSS's softoken says 1."""
 
 
+def given_parameters() -> str | None:
+    """Return what modules of this process are told when they start; None if nothing."""
+    return os.environ.get(PARAMETERS_VARIABLE)
+
+
 class NotInitializedError(pkcs11.PKCS11Error):
     """CKR_CRYPTOKI_NOT_INITIALIZED, for which python-pkcs11 has no class."""
 
@@ -175,7 +180,7 @@ class Cryptoki(_pkcs11.lib):
         Without arguments, which promises that only one thread calls at a time, where the
         module fails with locks.
         """
-        parameters = os.environ.get(PARAMETERS_VARIABLE)
+        parameters = given_parameters()
         text = None if parameters is None else ctypes.c_char_p(os.fsencode(parameters))
         arguments = _InitializeArguments(
             flags=_OS_LOCKING_OK, reserved=ctypes.cast(text, ctypes.c_void_p) if text else None

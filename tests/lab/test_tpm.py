@@ -5,6 +5,7 @@ traveller's machine, since neither can be carried.
 """
 
 import json
+import re
 import shutil
 
 import pytest
@@ -150,14 +151,20 @@ def test_pairs_are_minted_on_the_tpm_and_their_cover_is_a_file(office, at_the_tp
 def test_pairs_of_softoken_open_a_tunnel_where_an_unfit_token_is_accepted(
     office, at_softoken, key_type
 ):
-    """It keeps no officer's key either: her certificate is named beside the cover."""
+    """It keeps no officer's key either: her certificate is named beside the cover.
+
+    The traveller, of whose machine nothing is configured, types what the sheet says.
+    """
     order = ("--custody", "split", "--count", "1", "--key-type", key_type, "--accept-unfit-token")
     files = {"out": f"{key_type}.batch", "cover": f"{key_type}.cover"}
     provision(office, at_softoken, "mint", *order, **files)
     assert imported(office, files["out"]) == 1
-    place = office.world.client.directory
-    named = ("--cover", str(place / files["cover"]), "--officer", str(place / "officer.crt"))
-    done = connect(office, at_softoken, *named)
+    sheet = provision(office, at_softoken, "sheet", cover=files["cover"]).stdout
+    steps = "(?m)^[0-9]. Run `((?:export|carnet connect) .*?)`"
+    told, connecting = re.findall(steps, sheet)
+    typed = f'cd "{office.world.client.directory}" && {told} && exec {connecting} "$@"'
+    given = {"pin": office.secrets.pin}
+    done = office.command(office.world.client, "sh", "-c", typed, "sh", given=given, check=False)
     assert done.returncode == 0, done.stderr
     assert request(office.world.client, "GET", FILE_URL).body == FILE
     assert listed(office, at_softoken, files["cover"]) == []

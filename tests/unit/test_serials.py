@@ -34,7 +34,8 @@ def test_nothing_is_revoked_by_it(command: click.Group, more: tuple[str, ...]):
 )
 def test_the_sheet_names_what_is_the_travellers_alone(serial: str, named: str):
     sheet = Sheet(
-        label="alice", module=None, serial=serial, user_id="alice@office", targets=("work",),
+        label="alice", module=None,
+        parameters=None, serial=serial, user_id="alice@office", targets=("work",),
         hosts=("http://host.example",), pairs=1, not_after=None, contact=None, cover_file=None,
         printed=date(2026, 11, 29),
     )  # fmt: skip
