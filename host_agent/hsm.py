@@ -24,6 +24,7 @@ from carnet.worker import Worker
 from host_agent.config import TokenSection
 from host_agent.hsm_login import HsmLogin
 from host_agent.hsm_service import IMPORT_SECONDS, OPERATION_SECONDS, HsmService
+from host_agent.keydb.in_use import KeysInUse
 from host_agent.keystore.halves import Half, HeldKeys, OnToken
 
 T = TypeVar("T")
@@ -49,13 +50,32 @@ class Hsm(HsmService):
     def kept_open(self) -> Iterator[None]:
         """Have no key that is not seen renew the login meanwhile.
 
-        An import has agreed on keys in the session that there is.
+        An import has agreed on keys in the session that there is; see() first.
         """
         self._imports += 1
         try:
             yield
         finally:
             self._imports -= 1
+
+    async def see(self, keys: KeysInUse) -> None:
+        """Log in anew unless this login has seen all these keys; raises TokenError.
+
+        Before an import, under which what is not seen stays so.
+        """
+        if not await self._in_turn(lambda: self._sees(keys)):
+            await self.renew()
+
+    def _sees(self, keys: KeysInUse) -> bool:
+        def on_token(held: HeldKeys) -> bool:
+            return keys.pairs <= held.pairs.whole() and keys.batch_keys <= held.batches.held()
+
+        def of_host(held: HostKeys) -> bool:
+            return keys.host_keys <= {couple.key_id for couple in held.couples()}
+
+        return self._login.use(on_token) and (
+            not keys.host_keys or self._login.use_host_keys(of_host)
+        )
 
     async def open_request(
         self, envelope: Envelope, public_key: bytes, half: Half | None = None

@@ -7,7 +7,8 @@ issued, to a Host or a Target, is not hers. Whoever else comes gets one and the 
 import asyncio
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from io import FileIO
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ from carnet.link import LinkSection, read_at_most, server_context
 from carnet.progress import no_bar
 from carnet.token.session import TokenSession
 from carnet.wire.documents import MAX_BATCH
+from carnet.wire.envelope import SPLIT
 from host_agent.batch_file import BatchFile, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
@@ -87,6 +89,20 @@ class _ServiceToken:
 
     def renew(self) -> None:
         self._wait(self._hsm.renew())
+
+    @contextmanager
+    def kept_open(self, batch: BatchFile, database: KeyDatabase) -> Iterator[None]:
+        """Keep the session, where the import agrees on keys in it.
+
+        Before that all keys are seen that others may ask for. Meanwhile no more become theirs:
+        no other import runs.
+        """
+        if batch.head.custody == SPLIT:
+            yield
+            return
+        with self._hsm.kept_open():
+            self._wait(self._hsm.see(database.keys_in_use(self._hsm.serial or "")))
+            yield
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -173,7 +189,7 @@ class OfficerInterface:
 
     async def _take_in(self, spool: FileIO) -> Received:
         token = _ServiceToken(self._hsm, asyncio.get_running_loop())
-        with spool, self._hsm.kept_open():
+        with spool:
             batch = await asyncio.to_thread(open_batch, spool, "The batch", self._config)
             crash.reach("interface.verified")
             new = await asyncio.to_thread(self._import, batch, token)
@@ -185,7 +201,7 @@ class OfficerInterface:
         return received
 
     def _import(self, batch: BatchFile, token: _ServiceToken) -> int:
-        with alone(self._database):
+        with alone(self._database), token.kept_open(batch, self._database):
             store = store_for(batch, self._database, self._config)
             if remark := other_store(batch, store, self._config):
                 log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)

@@ -183,6 +183,10 @@ class OneTimeKeys:
         """Return the key ids of which the token has no two whole halves, as after a power cut."""
         return frozenset(key_id for key_id, halves in self._known.items() if not halves.pair)
 
+    def whole(self) -> frozenset[bytes]:
+        """Return the key ids of the pairs that are known to be on the token; asks it nothing."""
+        return frozenset(key_id for key_id, halves in self._known.items() if halves.pair)
+
     def holds(self, key_id: bytes) -> bool:
         """Tell whether the pair was on the token when it was listed."""
         return key_id in self._known and self._known[key_id].pair is not None

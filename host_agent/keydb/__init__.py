@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from carnet.database import opened_database
 from carnet.database.place import Place
 from host_agent.keydb.ended import Ended, ListPlace
+from host_agent.keydb.in_use import InUse, KeysInUse
 from host_agent.keydb.known import Known
 from host_agent.keydb.pairs import OWED
 from host_agent.keydb.records import (
@@ -44,6 +45,7 @@ __all__ = [
     "Count",
     "KeyDatabase",
     "KeyStoreName",
+    "KeysInUse",
     "Leftover",
     "ListPlace",
     "NewPair",
@@ -56,7 +58,7 @@ __all__ = [
 ]
 
 
-class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known):
+class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known, InUse):
     """One open Key Database; its methods may be called from any thread."""
 
     @classmethod

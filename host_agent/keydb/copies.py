@@ -106,7 +106,7 @@ class Copies(Store):
         found: list[bytes] = []
         with self._reading.begin() as connection:
             for some in batched(key_ids, _AT_ONCE):
-                query = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(some), _is_over())
+                query = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(some), is_over())
                 found += connection.scalars(query)
         return found
 
@@ -117,10 +117,11 @@ def is_owed() -> ColumnElement[bool]:
     In custody `split` there never was one.
     """
     held = (_pairs.c.custody == PAIRED) & _pairs.c.key_destroyed_at.is_(None)
-    return _is_over() & held
+    return is_over() & held
 
 
-def _is_over() -> ColumnElement[bool]:
+def is_over() -> ColumnElement[bool]:
+    """Say that no request needs a pair's private key any more."""
     request = _requests.alias()
     unanswered = exists().where(request.c.key_id == _pairs.c.key_id, request.c.outcome.is_(None))
     return (_pairs.c.state == PairState.INVALID) & ~unanswered

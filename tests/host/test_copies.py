@@ -3,7 +3,9 @@
 from carnet import audit
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from tests.host.conftest import sealed_request
+from host_agent.keydb import KeysInUse, KeyStoreName, WrappedKey
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
 
 
 def spend(database, pair):
@@ -73,3 +75,24 @@ def test_a_key_is_wanted_while_its_pair_is_valid_or_its_request_unanswered(
     assert database.unwanted({valid, spent, unknown}) == [spent]
     database.record_destroyed(spent)
     assert database.unwanted({valid, spent, unknown}) == [spent]
+
+
+def test_what_is_in_use_is_what_valid_and_unanswered_pairs_need_of_this_hsm(
+    database, pair, other_pair
+):
+    valid, spent = (key_id_of(each.public_key) for each in (pair, other_pair))
+    old, split, wrapped = SoftwareKey(), SoftwareKey(), SoftwareKey()
+    database.add_pairs([new_pair(old), new_pair(split, custody="split", host_key_id=b"host")])
+    database.begin_batch_key(b"kek", bytes(16), "a")
+    database.begin_batch_key(b"over", bytes(16), "a")
+    kept = new_pair(wrapped, key_store=KeyStoreName.WRAPPED)
+    database.add_wrapped_pairs([(kept, WrappedKey(b"kek", b"wrapped"))])
+    database.revoke("a test", key_id=key_id_of(old.public_key))
+    database.spend(*sealed_request(other_pair))
+    everywhere = KeysInUse(frozenset({valid, spent}), frozenset({b"kek"}), frozenset({b"host"}))
+    assert database.keys_in_use("a") == everywhere
+    database.record_copies("a", [valid])
+    database.store_response(spent, "granted", b"answer")
+    database.revoke("a test", key_id=key_id_of(split.public_key))
+    assert database.keys_in_use("a") == KeysInUse(frozenset({valid}), frozenset({b"kek"}))
+    assert database.keys_in_use("b") == KeysInUse()

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,15 +25,22 @@ from carnet.token.data import write_data
 from carnet.token.module import Module
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
+from carnet.token.transport import host_transport_key
 from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.suites import P256
 from host_agent import hsm_login
 from host_agent import hsm_service as service
+from host_agent.batch_file import batch_at
 from host_agent.config import TokenSection
 from host_agent.hsm import open_hsm
 from host_agent.hsm_service import HsmAwayError, HsmSilentError
 from host_agent.hsm_states import State
+from host_agent.keydb import KeyDatabase
+from host_agent.officer_interface import OfficerInterface, _ServiceToken
 from softhsm.places import directories_of
+from tests.host.batches import Officer, host_config, write
+from tests.host.booklets import Booklet
+from tests.host.conftest import new_pair
 from tests.host.elsewhere import ANOTHER_PAIR, NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
 from tests.token.helpers import PIN, SO_PIN, Pairing
 from tests.unit.examples import make_request
@@ -281,6 +289,42 @@ def never_fresh(monkeypatch):
     """Whatever is not seen renews the login, however new that is."""
     monkeypatch.setattr(hsm_login, "FRESH_SECONDS", 0)
     monkeypatch.setattr(hsm_login, "FRESH_SHARE", 0)
+
+
+def test_an_import_puts_off_nobody_whose_key_another_process_stored(office, tmp_path, monkeypatch):
+    """Though it keeps its session, and stores in it."""
+    served = []
+
+    def importing(hsm, batch, database):
+        loop, record = asyncio.get_running_loop(), database.record_copies
+
+        def record_and_serve(*arguments):
+            record(*arguments)
+            request = works(hsm, office, -1)
+            asyncio.run_coroutine_threadsafe(request, loop).result(PATIENCE)
+            served.append(arguments)
+
+        monkeypatch.setattr(database, "record_copies", record_and_serve)
+        interface = OfficerInterface(host_config(tmp_path), database, hsm, asyncio.Event().set)
+        return asyncio.to_thread(interface._import, batch, _ServiceToken(hsm, loop))
+
+    async def main():
+        async with at_service() as (hsm, _):
+            batch = write(
+                tmp_path / "batch",
+                Booklet(await hsm.store(host_transport_key), 2).batch,
+                Officer(tmp_path),
+            )
+            office.requests.append(await unseen(hsm, office))
+            with (
+                KeyDatabase.opened(tmp_path / "keys.sqlite") as database,
+                batch_at(batch, host_config(tmp_path)) as file,
+            ):
+                database.add_pairs([new_pair(SimpleNamespace(public_key=office.requests[-1][1]))])
+                assert await importing(hsm, file, database) == 2
+
+    asyncio.run(main())
+    assert served
 
 
 UNKNOWN = bytes(16)
