@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from carnet import crash, interruption
-from carnet.errors import IKERefusedError, IPsecError, TokenCannotError, TokenError, UsageError
+from carnet.errors import IKERefusedError, IPsecError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.inside import inside
@@ -22,6 +22,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu
+from token_client.burning import Burning
 from token_client.clock import lifetime_from
 from token_client.closing import numbers_of, release
 from token_client.granted import believable, refuse_another, refuse_what_is_here
@@ -55,8 +56,7 @@ class Exchange:
         """Whether the next run could send the same bytes again."""
         self._up = False
         self._clock_behind = 0
-        self._unburned: set[bytes] = set()
-        self._said: set[str] = set()
+        self._burning = Burning(means.booklet.keys, means.store, means.steps.note)
 
     @property
     def key_id(self) -> bytes:
@@ -164,34 +164,11 @@ class Exchange:
         info = action.grant.tunneling_info
         try:
             with self._means.steps.part(9):
-                refuse_another(action.grant.tunneling_info, self._request)
+                refuse_another(info, self._request)
                 stands = self._stands()
                 if not stands:
                     refuse_what_is_here(info, numbers_of(self._means.hosts))
-                opened = self._ephemeral.open(action.grant.session_key, self._binding())
-                asked = self._request.request_info.lifetime
-                self._clock_behind = believable(
-                    self._clock_behind,
-                    info.expires,
-                    asked,
-                    time.time(),
-                )
-                lifetime = lifetime_from(time.time(), info.expires, self._clock_behind, asked)
-                request_id = self._request.request_id
-                info = replace(
-                    info,
-                    target_addresses=reachable_first(info.target_addresses),
-                    force_udp=info.force_udp or self._means.life.force_udp,
-                )
-                self._spec = tunnel_spec(
-                    Role.CLIENT,
-                    request_id,
-                    info,
-                    opened,
-                    lifetime,
-                    allow_weak=self._means.allow_weak,
-                    dead_peer_seconds=self._means.life.dead_peer_seconds,
-                )
+                self._spec = self._agreed(action.grant)
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
                 self._means.closing.close(self._name, info)
@@ -201,6 +178,29 @@ class Exchange:
             return self._failed(error, action.grant)
         crash.reach("client.configured")
         return step.TunnelConfigured(action.grant)
+
+    def _agreed(self, grant: Grant) -> TunnelSpec:
+        """Return the tunnel that was granted, with the secrets that the session key gives.
+
+        Raises WireError for a session key that is not for this request.
+        """
+        info, asked = grant.tunneling_info, self._request.request_info.lifetime
+        opened = self._ephemeral.open(grant.session_key, self._binding())
+        now = time.time()
+        self._clock_behind = believable(self._clock_behind, info.expires, asked, now)
+        return tunnel_spec(
+            Role.CLIENT,
+            self._request.request_id,
+            replace(
+                info,
+                target_addresses=reachable_first(info.target_addresses),
+                force_udp=info.force_udp or self._means.life.force_udp,
+            ),
+            opened,
+            lifetime_from(now, info.expires, self._clock_behind, asked),
+            allow_weak=self._means.allow_weak,
+            dead_peer_seconds=self._means.life.dead_peer_seconds,
+        )
 
     def _remember_session(self, grant: Grant) -> Session:
         info = grant.tunneling_info
@@ -288,45 +288,14 @@ class Exchange:
     def destroy_pair(self, _: step.DestroyPair) -> None:
         """Step 10: the burn; it is shown as the last step only where a tunnel stands."""
         with self._means.steps.step(10) if self._up else nullcontext():
-            self._burn(self._pair.key_id)
+            self._burning.burn(self._pair.key_id)
         crash.reach("client.burned")
 
     def settle_others(self, action: step.SettleOthers) -> None:
-        """Burn what the Host says is invalid; what was set aside and is not, is usable again.
-
-        Of that, what the token held when it was unlocked: Host names every pair that was ever
-        spent, and to look for one takes as long as all the rest.
-        """
-        listed = self._means.booklet.keys.listed()
-        for key_id in action.invalid_pairs:
-            if key_id in listed:
-                self._burn(key_id)
+        """Burn what the Host says is invalid; what was set aside and is not, is usable again."""
+        self._burning.burn_listed(action.invalid_pairs)
         crash.reach("client.others-burned")
-        self._means.store.leave_aside(self._unburned)
-
-    def _burn(self, key_id: bytes) -> None:
-        """Destroy a spent pair; a token that fails now takes nothing of the outcome away.
-
-        The pair is spent for ever at Host, which names it again in its next answer. Until
-        then it is set aside, so that the next request is made with another one.
-        """
-        try:
-            self._means.booklet.keys.destroy(key_id)
-        except TokenCannotError:
-            self._means.store.remember_spent(key_id)
-            self._say_once("This token destroys no keys: spent pairs stay on it, and open nothing.")
-        except TokenError as error:
-            self._unburned.add(key_id)
-            self._means.store.set_aside(key_id)
-            self._say_once(
-                f"A spent key pair could not be destroyed ({error.sentence.rstrip('.')}); "
-                f"it opens nothing any more, and the next `carnet connect` destroys it."
-            )
-
-    def _say_once(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self._means.steps.note(sentence)
+        self._burning.settle()
 
     def drop_pending(self, _: step.DropPending) -> None:
         """Forget the request: its exchange is over."""
