@@ -3,7 +3,8 @@
 On the Client: a bare interpreter, the token operations of one connection, one exchange
 with the Host's door, and swanctl that initiates a connection whose pre-shared key is
 loaded at both ends. `make` puts pairs on a token; `connect` uses one up, prints how long
-each step took, in milliseconds, as JSON.
+each step took, in milliseconds, as JSON, and when by the machine's clock the first one began
+and the last was over.
 """
 
 import json
@@ -41,17 +42,17 @@ def make(count: int) -> None:
 
 
 def connect(url: str, vici: str, child: str) -> dict[str, float]:
-    """Do it once; return the milliseconds of each step."""
-    marks = [("", time.perf_counter())]
+    """Do it once; return the milliseconds of each step, and the moments around them."""
+    marks = [("", time.monotonic())]
     session = _session()
-    marks.append(("login", time.perf_counter()))
+    marks.append(("login", time.monotonic()))
     # All of them: a search that is not at its end leaves no room for another.
     private: Any = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))[0]  # noqa: RUF015
     public = session.get_key(ObjectClass.PUBLIC_KEY, id=private.id)
     private.sign(bytes(32), mechanism=Mechanism.ECDSA)
-    marks.append(("sign", time.perf_counter()))
+    marks.append(("sign", time.monotonic()))
     _ask(url)
-    marks.append(("network", time.perf_counter()))
+    marks.append(("network", time.monotonic()))
     point = public[Attribute.EC_POINT][2:]
     secret = private.derive_key(
         KeyType.GENERIC_SECRET, 256, mechanism=Mechanism.ECDH1_DERIVE,
@@ -59,17 +60,18 @@ def connect(url: str, vici: str, child: str) -> dict[str, float]:
         template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
     )  # fmt: skip
     bytes(secret[Attribute.VALUE])
-    marks.append(("agree", time.perf_counter()))
+    marks.append(("agree", time.monotonic()))
     initiate = ["swanctl", "--initiate", "--uri", vici, "--child", child]
     subprocess.run(initiate, check=True, stdout=subprocess.DEVNULL)
-    marks.append(("ike", time.perf_counter()))
+    marks.append(("ike", time.monotonic()))
     private.destroy()
     public.destroy()
-    marks.append(("destroy", time.perf_counter()))
-    return {
+    marks.append(("destroy", time.monotonic()))
+    steps = {
         name: 1000 * (moment - before)
         for (name, moment), (_, before) in zip(marks[1:], marks, strict=False)
     }
+    return {**steps, "begun": marks[0][1], "over": marks[-1][1]}
 
 
 def _ask(url: str) -> None:

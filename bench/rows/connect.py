@@ -13,7 +13,9 @@ from typing import Any
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.peer import peer
 from bench.plan import Plan
+from bench.rows import pieces
 from bench.rows.commands import python
+from bench.rows.pieces import account
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.objectives import Objective
@@ -43,20 +45,21 @@ def rows(plan: Plan) -> Iterator[Row]:
     rounds = plan.rounds(11)
     with (
         World() as world,
-        _at_work(world, rounds + 1) as office,
+        _at_work(world, 2 * (rounds + 1)) as office,
         _floor(office, rounds + 1) as bare,
         peer() as alone,
         plan.progress("carnet connect", rounds + 1) as advance,
     ):
         taken = []
         for number in range(rounds + 1):
-            figures = _carnet(office), bare(), alone()
+            figures = _carnet(office), bare(), alone(), account(office)
             if number:
                 taken.append(figures)
             advance()
-    ours, floor, others = zip(*taken, strict=True)
+    ours, floor, others, accounts = zip(*taken, strict=True)
     yield from _rows(ours, floor, others)
     yield _imports(plan)
+    yield from pieces.rows(accounts, _column(ours, "all"))
 
 
 def _rows(ours: _Sides, floor: _Sides, others: _Sides) -> Iterator[Row]:
@@ -165,11 +168,12 @@ class _Floor:
     def connect(self) -> dict[str, float]:
         """Bring the tunnel up and down; return how long the program took, and its steps."""
         uri = f"unix://{VICI}"
-        started = time.perf_counter()
+        started = time.monotonic()
         steps: dict[str, Any] = json.loads(self.run("connect", HOST_URL, uri, _CHILD))
-        taken = 1000 * (time.perf_counter() - started)
+        ended = time.monotonic()
         self._client.run(["swanctl", "--terminate", "--uri", uri, "--ike", _CHILD])
-        return {"all": taken, **steps}
+        loaded, end = 1000 * (steps.pop("begun") - started), 1000 * (ended - steps.pop("over"))
+        return {"all": 1000 * (ended - started), "load": loaded, **steps, "end": end}
 
 
 def _ends() -> tuple[TunnelSpec, TunnelSpec]:

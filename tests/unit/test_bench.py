@@ -1,17 +1,20 @@
 """What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
 
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
+from operator import attrgetter
 
 import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import page, paper, report
+from bench import accounted, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.paper import Curve
 from bench.regression import regressions
-from bench.rows import connect, database, distance, host
+from bench.rows import connect, database, distance, host, pieces
 
 AT_MOST = Aim("at most 3 times", most=3)
 HALF = Aim("at least half", least=0.5)
@@ -161,8 +164,46 @@ def test_a_group_that_the_page_has_no_place_for_is_found():
 
 def test_the_page_has_a_place_for_every_table_there_is():
     groups = (
-        *("Commands", "Minting", connect.GROUP, distance.GROUP, host.GROUP, database.GROUP),
+        *("Commands", "Minting", connect.GROUP, pieces.GROUP, distance.GROUP),
+        *(host.GROUP, database.GROUP),
         *("Memory of a Host", f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
     )
     rows = [replace(row((1, 1, 1), (1, 1, 1)), group=group) for group in groups]
     assert page.filled(page.PAGE.read_text(), rows, []).count("| a row |") == len(groups)
+
+
+def test_each_moment_counts_for_the_innermost_piece():
+    moments = iter([0.0, 0.001, 0.003, 0.006, 0.010, 0.015])
+    clock = accounted.Clock(lambda: next(moments))
+    assert clock.run("outer", lambda: clock.run("inner", lambda: "done")) == "done"
+    clock.count()
+    taken = {piece: round(milliseconds) for piece, milliseconds in clock.taken.items()}
+    assert taken == {accounted.BETWEEN: 1 + 5, "outer": 2 + 4, "inner": 3}
+
+
+def test_a_context_counts_without_what_is_done_in_it():
+    clock = accounted.Clock(iter(range(0, 100, 1)).__next__)
+
+    @contextmanager
+    def opened():
+        yield "opened"
+
+    with clock.run("opening", opened) as what:
+        clock.run("inside", lambda: None)
+    assert what == "opened"
+    # Each look at this clock is a second later than the one before: made, entered, left.
+    assert clock.taken == {accounted.BETWEEN: 4000, "opening": 3000, "inside": 1000}
+
+
+@pytest.mark.parametrize("module", accounted.places())
+def test_a_piece_is_of_functions_that_there_are(module):
+    for dotted, _ in accounted.places()[module]:
+        assert callable(attrgetter(dotted)(import_module(module)))
+
+
+def test_pieces_are_shown_with_their_share_and_what_they_add_up_to():
+    accounts = [{"short": 1.0, "long": 3.0, "none": 0.0, pieces.WHOLE: 4.0}] * 3
+    found = list(pieces.rows(accounts, (2.0, 2.0, 2.0)))
+    assert [row.name for row in found] == ["long", "short", pieces.WHOLE]
+    assert [row.ratio.median for row in found] == [0.75, 0.25, 2.0]
+    assert found[-1].note.endswith("add up to 4 ms")
