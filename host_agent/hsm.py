@@ -45,6 +45,9 @@ class Hsm(HsmService):
     def __init__(self, login: HsmLogin, worker: Worker) -> None:
         super().__init__(login, worker)
         self._imports = 0
+        self.on_unseen: Callable[[float], None] = lambda _: None
+        """Called where a key that is to be destroyed is not seen and may be there, with the
+        seconds after which that can be found out."""
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
@@ -184,6 +187,7 @@ class Hsm(HsmService):
         if await self._use(destroy):
             return True
         if not all_seen:
+            self.on_unseen(self._login.fresh_for)
             raise KeyNotSeenError("The HSM may hold a key that it does not show yet; wait for it.")
         return False
 

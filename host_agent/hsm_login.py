@@ -119,6 +119,11 @@ class HsmLogin:
         except CarnetError as error:
             raise HsmLostError(error.sentence) from error
 
+    @property
+    def fresh_for(self) -> float:
+        """For how many seconds more renew_unless_fresh() leaves the login as it is."""
+        return max(0.0, self._fresh_until - time.monotonic())
+
     def renew_unless_fresh(self) -> None:
         """Log in anew unless that was done just now; raises as renew() does.
 

@@ -57,6 +57,8 @@ from host_agent.target_link import TargetLink
 log = structlog.get_logger()
 
 SWEEP_SECONDS = 60
+UNSEEN_SECONDS = 5
+"""At least so long after a key was not seen it is looked for again, as under an import."""
 _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
@@ -72,6 +74,7 @@ class HostService:
         self.background = background or Background(parts.metrics.count_failure)
         self._running = 0
         self._sweep_now = asyncio.Event()
+        self._look_again: asyncio.TimerHandle | None = None
         self._look_over_hsm = True
 
     def server(self) -> web.Server:
@@ -166,6 +169,16 @@ class HostService:
         self._look_over_hsm = True
         self._sweep_now.set()
         self._start(self.take_up_unanswered())
+
+    def key_unseen(self, seconds: float) -> None:
+        """Sweep in so many seconds, when a key that is to be destroyed can be looked for again."""
+        if self._look_again is None:
+            loop, pause = asyncio.get_running_loop(), max(seconds, UNSEEN_SECONDS)
+            self._look_again = loop.call_later(pause, self._sweep_again)
+
+    def _sweep_again(self) -> None:
+        self._look_again = None
+        self._sweep_now.set()
 
     async def _destroy_keys(self) -> None:
         """Destroy what this HSM still owes, and after a login what it should not hold.
@@ -273,6 +286,7 @@ async def _serve(
         parts = Parts(database, hsm, link, leases, admission, suites, metrics)
         service = HostService(parts, background)
         hsm.on_return = service.hsm_returned
+        hsm.on_unseen = service.key_unseen
         heads = HeadKeeper(
             database.engine,
             schema.audit,

@@ -345,10 +345,12 @@ def test_what_is_not_seen_leaves_an_import_its_session(office):
 
 
 def test_what_may_be_hidden_is_not_said_to_be_destroyed(office, monkeypatch):
-    """In a new login, or under an import: it is owed until it can be seen."""
+    """In a new login, or under an import: it is owed until it can be seen, and that is told."""
+    told = []
 
     async def main():
         async with at_service() as (hsm, _):
+            hsm.on_unseen = told.append
             request, _ = await unseen(hsm, office)
             with pytest.raises(KeyNotSeenError):
                 await hsm.destroy(request.key_id)
@@ -358,6 +360,8 @@ def test_what_may_be_hidden_is_not_said_to_be_destroyed(office, monkeypatch):
             await hsm.destroy(request.key_id)
 
     asyncio.run(main())
+    first, under_an_import = told
+    assert first > under_an_import == 0
     assert office.held() == [envelope.key_id for envelope, _ in office.requests]
 
 

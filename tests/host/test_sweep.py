@@ -1,10 +1,12 @@
 """What nobody asks for any more is settled by the sweep, not only at the next start."""
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 
 from sqlalchemy.exc import OperationalError
 
+from carnet.errors import TokenError
 from carnet.wire.keys import key_id_of
 from host_agent import server
 from host_agent.exchange import Parts
@@ -54,3 +56,27 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
 
     asyncio.run(main())
     assert len(calls) >= 2
+
+
+async def away():
+    raise TokenError("The HSM is away.")
+
+
+def test_a_key_that_was_not_seen_is_looked_for_long_before_the_next_sweep(database, monkeypatch):
+    monkeypatch.setattr(server, "UNSEEN_SECONDS", 0)
+    sweeps = asyncio.Queue()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        told = partial(loop.call_soon_threadsafe, sweeps.put_nowait, "a sweep")
+        monkeypatch.setattr(database, "expire", told)
+        hsm = SimpleNamespace(serial=None, held=away)
+        service = server.HostService(Parts(database, hsm, None, Leases(database), None))
+        service.background.start("sweep", service.sweep)
+        for _ in range(2):
+            await asyncio.wait_for(sweeps.get(), 10)
+            service.key_unseen(0)
+        await asyncio.wait_for(sweeps.get(), 10)
+        await service.stop()
+
+    asyncio.run(main())
