@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from carnet.errors import CarnetError, PinRefusedError, TokenError
+from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.pin import Credential, PinSource
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import Token, TokenInfo, find_module, load_module
@@ -51,13 +51,20 @@ class Plug:
         self._lookout = Lookout(self._path, info.serial)
 
     def _find(self, selector: str | None) -> TokenInfo:
-        while self._wait:
-            # Between seeing it and asking it, it may be pulled.
-            with suppress(TokenError), unless_frozen():
-                return wait_for_token(self._path, selector, self._tell).info
         use_default()
         with unless_frozen():
+            if self._wait:
+                return self._wait_for(selector)
             return choose_token(load_module(self._path), selector).info
+
+    def _wait_for(self, selector: str | None) -> TokenInfo:
+        # One that only does not start may want its token first; another waits in vain.
+        with suppress(TokenAwayError):
+            load_module(self._path)
+        while True:
+            token = wait_for_token(self._path, selector, self._tell)
+            with suppress(TokenError):
+                return token.info  # unless it was pulled as soon as it was seen
 
     def obtain_pin(self, source: PinSource) -> Credential:
         """Get the PIN for the token; raises TokenError, UsageError."""

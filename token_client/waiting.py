@@ -6,11 +6,11 @@ counts is what the module says on a fresh look.
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from carnet.errors import TokenError
 from carnet.token.module import (
+    Listed,
     Token,
     TokenInfo,
     choose_among,
@@ -28,7 +28,7 @@ def wait_for_token(path: Path, selector: str | None, tell: Tell) -> Token:
 
     Without a selector any one token will do. Another that is plugged in meanwhile is
     told of and passed over. `path` is the PKCS#11 module. Raises TokenError where more
-    than one token fits.
+    than one token fits, and for a file of SoftHSM2's that is to be mended first.
     """
     return _Wait(path, selector, tell).run()
 
@@ -63,7 +63,7 @@ class _Wait:
         listed = self._fitting(restart=False) or self._fitting(restart=True)
         if len(listed) > 1:
             return choose_among(listed, self._selector)
-        return listed[0] if listed else None
+        return listed[0][0] if listed else None
 
     def _in_doubt(self) -> bool:
         """Tell whether a card is in a reader of which the last look saw no token.
@@ -74,7 +74,7 @@ class _Wait:
         occupied = [reader for reader in self._glance.readers or () if reader.occupied]
         return len(occupied) > len(self._passed_over)
 
-    def _fitting(self, *, restart: bool) -> list[Token]:
+    def _fitting(self, *, restart: bool) -> list[Listed]:
         """Return the tokens that fit, and tell of those that do not."""
         try:
             present = load_module(self._path).present(restart=restart)
@@ -83,7 +83,7 @@ class _Wait:
             return []  # a module that fails has none to show, as far as is known yet
         usable = [each for each in tokens if each[1].initialised and each[1].login_required]
         self._pass_over([info for _, info in usable if not self._fits(info)])
-        return [token for token, info in usable if self._fits(info)]
+        return [each for each in usable if self._fits(each[1])]
 
     def _fits(self, info: TokenInfo) -> bool:
         return self._selector is None or self._selector in (info.label, info.serial)
@@ -101,12 +101,14 @@ class _Wait:
         if not self._waiting:
             which = f"token {self._selector}" if self._selector else "a token"
             self._tell(f"Waiting for {which}; plug it in, or end this with Ctrl-C.")
-            self._say_who_has_it()
+            self._say_what_is_in_the_way()
         self._waiting = True
 
-    def _say_who_has_it(self) -> None:
-        """Tell of a card that is plugged in, and that another program has for itself."""
-        with suppress(TokenError):
+    def _say_what_is_in_the_way(self) -> None:
+        """Tell of a module that does not start, or of a card that another program has."""
+        try:
             reason = held_by_another(load_module(self._path))
-            if reason is not None:
-                self._tell(reason)
+        except TokenError as error:
+            reason = error.sentence
+        if reason is not None:
+            self._tell(reason)

@@ -158,10 +158,18 @@ def _check(function: str, code: int) -> None:
         raise _ERRORS.get(code, pkcs11.GeneralError)(f"{function} returned {code:#x}")
 
 
+def check_loads(path: str) -> None:
+    """Raise OSError unless there is a PKCS#11 module at this path that can be loaded."""
+    try:
+        _ = ctypes.CDLL(path).C_GetFunctionList
+    except AttributeError as error:
+        raise OSError(f"{path} is no PKCS#11 module") from error
+
+
 class Cryptoki(_pkcs11.lib):
     """The library of python-pkcs11, initialised with CKF_OS_LOCKING_OK where that can be.
 
-    Raises pkcs11.PKCS11Error if the file is no PKCS#11 module or does not start.
+    Raises pkcs11.PKCS11Error if it does not start; see check_loads().
     """
 
     def __init__(self, path: str) -> None:

@@ -15,7 +15,7 @@ from pkcs11 import TokenFlag
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from carnet.errors import NoTokenError, TokenAwayError, TokenError
-from carnet.token.cryptoki import Cryptoki
+from carnet.token.cryptoki import Cryptoki, check_loads
 from carnet.token.translation import translated
 
 T = TypeVar("T")
@@ -188,6 +188,10 @@ class Token:
             return patiently(self._slot.get_token, while_raised=pkcs11.GeneralError)
 
 
+Listed = tuple[Token, TokenInfo]
+"""A token, and what it told of itself when it was listed."""
+
+
 class Module:
     """A PKCS#11 module; get the process's one of a path from load_module()."""
 
@@ -198,6 +202,7 @@ class Module:
         self._sessions = 0
         self._listed = False
         try:
+            check_loads(str(path))
             self.library = Cryptoki(str(path))
         except pkcs11.PKCS11Error as error:
             raise TokenAwayError(
@@ -206,8 +211,8 @@ class Module:
             ) from error
         except OSError as error:
             raise TokenError(
-                f"{path} does not start as a PKCS#11 module; correct the path, "
-                f"or look at the module's own configuration."
+                f"{path} cannot be loaded, or is no PKCS#11 module; correct the path, or install "
+                f"the module anew."
             ) from error
 
     @contextmanager
@@ -242,7 +247,9 @@ class Module:
         Without a selector there must be exactly one. Raises TokenAwayError if there is
         no such token, TokenError if more than one is; both name the choices.
         """
-        return patiently(lambda: choose_among(self.present(), selector))
+        return patiently(
+            lambda: choose_among([(token, token.info) for token in self.present()], selector)
+        )
 
     def present(self, *, restart: bool = True) -> list[Token]:
         """Return every token in a slot, those not yet initialised included.
@@ -285,20 +292,19 @@ def patiently(look: Callable[[], T], *, while_raised: type[Exception] = TokenAwa
     return looks(look)
 
 
-def choose_among(present: list[Token], selector: str | None) -> Token:
+def choose_among(listed: list[Listed], selector: str | None) -> Token:
     """Choose among tokens that were listed, as Module.choose() does."""
-    infos = ((token, token.info) for token in present)
-    tokens = [token for token, info in infos if info.initialised and info.login_required]
-    if not tokens:
+    usable = [each for each in listed if each[1].initialised and each[1].login_required]
+    if not usable:
         raise NoTokenError(
             "No token was found; insert it, see what `carnet doctor` finds, or have the security "
             "officer initialise one."
         )
     if selector is None:
-        return _the_one(tokens, "There are {count} tokens")
-    fitting = [t for t in tokens if selector in (t.info.label, t.info.serial)]
+        return _the_one(usable, "There are {count} tokens")
+    fitting = [each for each in usable if selector in (each[1].label, each[1].serial)]
     if not fitting:
-        names = _names(tokens)
+        names = _names(usable)
         raise TokenAwayError(f"There is no token {selector!r}; choose one of {names}.")
     return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
 
@@ -318,17 +324,17 @@ def _is_half_read(token: pkcs11.Token) -> bool:
     return is_piv and not token.serial.strip(b"0 \0")
 
 
-def _the_one(tokens: list[Token], problem: str) -> Token:
-    if len(tokens) == 1:
-        return tokens[0]
-    counted = problem.format(count=len(tokens))
+def _the_one(listed: list[Listed], problem: str) -> Token:
+    if len(listed) == 1:
+        return listed[0][0]
+    counted = problem.format(count=len(listed))
     raise TokenError(
-        f"{counted}; choose one with --token by label or serial number: {_names(tokens)}."
+        f"{counted}; choose one with --token by label or serial number: {_names(listed)}."
     )
 
 
-def _names(tokens: list[Token]) -> str:
-    told = sorted((token.info.label, token.info.serial) for token in tokens)
+def _names(listed: list[Listed]) -> str:
+    told = sorted((info.label, info.serial) for _, info in listed)
     return ", ".join(f"{label} (serial {serial})" for label, serial in told)
 
 

@@ -1,6 +1,7 @@
 """What `carnet connect` says of tokens and PINs: one sentence, and the exit status."""
 
 import pytest
+from pkcs11 import _pkcs11
 
 from lab.world import World
 from tests.lab.offices import AtWork, is_one_sentence
@@ -52,9 +53,18 @@ def test_no_token(office):
         office.plug_in(office.world.client)
 
 
-def test_a_module_that_is_not_there(office):
-    extra = {"CARNET_PKCS11_MODULE": "/nowhere/module.so"}
-    assert_said(office.carnet("connect", extra=extra), 4, "/nowhere/module.so")
+@pytest.mark.parametrize("wait", [(), ("--wait",)], ids=["", "waiting"])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/nowhere/module.so", "There is no PKCS#11 module at"),
+        (_pkcs11.__file__, "cannot be loaded, or is no PKCS#11 module"),
+    ],
+    ids=["not there", "another library"],
+)
+def test_a_module_that_is_none_is_not_waited_for(office, wait, path, said):
+    extra = {"CARNET_PKCS11_MODULE": path}
+    assert_said(office.carnet("connect", *wait, extra=extra), 4, path, said)
 
 
 def test_two_tokens_are_told_apart_by_label_or_serial(office):
@@ -64,6 +74,7 @@ def test_two_tokens_are_told_apart_by_label_or_serial(office):
     )
     assert done.returncode == 0
     assert_said(office.carnet("connect", "--dry-run"), 4, "alice", "bob")
+    assert_said(office.carnet("connect", "--wait", "--dry-run"), 4, "alice", "bob")
     assert office.carnet("connect", "--dry-run", "--token", "alice").returncode == 0
     assert_said(office.carnet("connect", "--token", "carol"), 4, "alice", "bob")
     listed = office.facts(office.world.client, "carnet", "tokens")

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from carnet.errors import TokenAwayError
 from carnet.token.readers import Reader
 from token_client import waiting
 
@@ -41,6 +42,23 @@ def look(monkeypatch, tmp_path):
         return waiting._Wait(tmp_path, "alice", lambda _: None)._look
 
     return made
+
+
+def test_a_module_that_does_not_start_is_named_once(monkeypatch, tmp_path):
+    def load(_):
+        raise TokenAwayError("The module does not start; look at its configuration.")
+
+    told = []
+    monkeypatch.setattr(waiting, "load_module", load)
+    monkeypatch.setattr(waiting, "use_default", lambda: None)
+    wait = waiting._Wait(tmp_path, None, told.append)
+    for _ in range(2):
+        assert wait._look() is None
+        wait._say_what_for()
+    assert told == [
+        "Waiting for a token; plug it in, or end this with Ctrl-C.",
+        "The module does not start; look at its configuration.",
+    ]
 
 
 def test_a_card_that_could_not_be_read_just_then_is_asked_again(look):
