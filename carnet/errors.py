@@ -69,6 +69,10 @@ class IKESilentError(IPsecError):
     """Nobody answers IKE: the network is in the way, and may not be for long."""
 
 
+class IKEUnprovenError(IKESilentError):
+    """Somebody answered IKE and said no, and nobody has proved to be the peer."""
+
+
 class IKERefusedError(IPsecError):
     """The peer answered IKE, and said no."""
 

@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from carnet.ipsec.kernel import kernel_has_esp
+from carnet.ipsec.vici_link import open_session
 from lab.daemon import Daemon
 from lab.machine import Machine
 from lab.privilege import require_tun
@@ -17,7 +18,7 @@ RESOLVED = "/run/resolv.conf"
 
 _PLUGINS = (
     "random nonce openssl aes aesni sha1 sha2 md5 hmac kdf gcm ccm ctr chapoly curve25519 gmp"
-    " cmac xcbc pem pkcs1 pkcs8 x509 pubkey constraints socket-default counters vici"
+    " cmac xcbc pem pkcs1 pkcs8 x509 pubkey constraints socket-default counters vici attr"
 )
 
 
@@ -100,6 +101,16 @@ _TOKENS = """
         }}"""
 
 
+_ASSIGNS = """charon-systemd {{
+    plugins {{
+        attr {{
+            address = {}
+        }}
+    }}
+}}
+"""
+
+
 class Charon(Daemon):
     """The daemon of one machine: start(), then stop() or kill(), and start() again."""
 
@@ -129,17 +140,34 @@ class Charon(Daemon):
 
     def start(self) -> None:
         """Start the daemon and return when its VICI socket answers."""
-        conf, log = (self.machine.directory / name for name in ("strongswan.conf", "charon.log"))
-        for private in (conf, log):
+        for private in (self._conf, self._log):
             private.touch(mode=0o600)
-        conf.write_text(configuration(self.lane, log, self.impatient, self._module, self.more))
+        self._conf.write_text(self._configuration())
         self.vici.unlink(missing_ok=True)
         self._process = self.machine.start(
             ["/usr/sbin/charon-systemd"],
             log="charon.err",
-            extra={"STRONGSWAN_CONF": str(conf), **self._extra},
+            extra={"STRONGSWAN_CONF": str(self._conf), **self._extra},
         )
         self._process.wait_for(self._answers, "the VICI socket")
+
+    def assign(self, *addresses: str) -> None:
+        """Have it assign these to each peer besides, as a rogue Target's may; none: no more."""
+        more = _ASSIGNS.format(", ".join(addresses)) if addresses else ""
+        self._conf.write_text(self._configuration() + more)
+        with open_session(self.vici) as session:
+            session.reload_settings()
+
+    @property
+    def _conf(self) -> Path:
+        return self.machine.directory / "strongswan.conf"
+
+    @property
+    def _log(self) -> Path:
+        return self.machine.directory / "charon.log"
+
+    def _configuration(self) -> str:
+        return configuration(self.lane, self._log, self.impatient, self._module, self.more)
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

@@ -250,7 +250,7 @@ class Agent:
             return
         if event.change is Change.LOST:
             self._spawn(self._lost(request_id))
-        else:
+        elif event.change in (Change.UP, Change.DOWN):
             up = event.change is Change.UP
             self._spawn(self.feed_live(request_id, CameUp() if up else Over("peer-closed")))
 

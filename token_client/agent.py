@@ -211,6 +211,7 @@ class Exchange:
             objective_id=info.objective_id,
             networks=info.networks,
             virtual_address=info.virtual_address,
+            target_addresses=info.target_addresses,
             ppk=info.ppk_id is not None,
             established_at=self._now(),
             expires=info.expires,

@@ -1,21 +1,52 @@
-"""A tunnel that was lost comes back: the same session, the same key pair, a new IKE_SA."""
+"""A tunnel that comes up anew: the same session, the same key pair, a new IKE_SA.
+
+It is negotiated where it was lost, and by the IPsec daemon itself where Target has it do so:
+by a redirect (RFC 5685), or by a time limit for its authentication (RFC 4478). Target may
+assign another address inside each time. Suites, identities and the post-quantum key are
+those of the daemon's connection, which the daemon insists on.
+"""
+
+from ipaddress import ip_address
 
 from carnet.errors import IKERefusedError
-from carnet.ipsec.driver import Driver
+from carnet.ipsec.driver import Driver, TunnelStatus
 from token_client.sessions import Session
+
+ANOTHER = (
+    "The tunnel to {} came up anew as another than was agreed, so it was ended; ask its operator"
+    " before you run `carnet connect` for a new one, with the next key pair."
+)
 
 
 def bring_back(driver: Driver, session: Session) -> None:
     """Negotiate IKE anew; a tunnel that stands is left as it is.
 
-    Raises IKESilentError if Target does not answer yet; IKERefusedError if only a new key
-    pair helps; IPsecError.
+    Raises IKESilentError if Target does not answer yet, or somebody else may have;
+    IKERefusedError if only a new key pair helps; IPsecError.
     """
-    status = driver.resume(session.name)
-    agreed = (session.ppk, session.virtual_address)
-    if (status.ppk, status.virtual_address) != agreed:
+    end_another(driver, session, driver.resume(session.name))
+
+
+def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:
+    """End a tunnel that came up as another than was agreed.
+
+    Raises IKERefusedError once it is ended; IPsecError.
+    """
+    if not _is_as_agreed(session, live):
         driver.down(session.name)
-        raise IKERefusedError(
-            "The tunnel came back as less than was agreed, so it was ended;"
-            " run `carnet connect` for a new one, with the next key pair."
-        )
+        raise IKERefusedError(ANOTHER.format(session.target))
+
+
+def _is_as_agreed(session: Session, live: TunnelStatus) -> bool:
+    """Tell whether nothing differs; what is not whole yet may lack its address."""
+    lacks = live.virtual_address is None and not live.established
+    return (
+        (lacks or live.virtual_address == session.virtual_address)
+        and live.ppk == session.ppk
+        and _is_target(session, live.remote_address)
+    )
+
+
+def _is_target(session: Session, address: str) -> bool:
+    agreed = [ip_address(each) for each in session.target_addresses]
+    return not agreed or ip_address(address) in agreed

@@ -41,6 +41,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Which token it stands on: the agent watches for its removal."""
     module: str | None = None
     """Through which PKCS#11 module, where that was named; it is watched through the same."""
+    target_addresses: tuple[str, ...] = ()
+    """At which addresses Target was agreed to be; none: it is not known."""
     hosts: tuple[str, ...] = ()
     """Where to ask why it ended."""
     officer_key: str = ""

@@ -15,8 +15,8 @@ from enum import Enum, auto
 from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
-from carnet.errors import HelperAwayError, IKERefusedError, IPsecError
-from carnet.ipsec.driver import Change, Driver, TunnelEvent
+from carnet.errors import HelperAwayError, IKERefusedError, IKEUnprovenError, IPsecError
+from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
@@ -30,7 +30,7 @@ from token_client.known import is_known
 from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.removal import lock_screen
-from token_client.returning import bring_back
+from token_client.returning import ANOTHER, bring_back, end_another
 from token_client.sessions import Session
 
 _SOFTHSM = "libsofthsm"
@@ -53,10 +53,25 @@ class Event(Enum):
     """Something may have happened to the token."""
     LOST = auto()
     """Target is silent."""
+    CHANGED = auto()
+    """The tunnel, or a part of it, came up."""
+    ANOTHER = auto()
+    """It came up as another than was agreed, and carnet-helper has ended it."""
     DOWN = auto()
-    """The tunnel, or the daemon that carries it, is gone."""
-    ANEW = auto()
+    """The tunnel was ended, unless another IKE_SA carries it."""
+    GONE = auto()
+    """The daemon that carries it is gone."""
+    HEARD = auto()
     """Whoever tells of the tunnel was away, and tells again."""
+
+
+_HAPPENED = {
+    Change.UP: Event.CHANGED,
+    Change.ANEW: Event.CHANGED,
+    Change.ANOTHER: Event.ANOTHER,
+    Change.DOWN: Event.DOWN,
+    Change.LOST: Event.LOST,
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,7 @@ class Watch:
         return self._is_gone(_UNSEEN)
 
     def _follow(self, changes: Iterator[TunnelEvent] | None) -> None:
-        """Have the loop hear of the tunnel, until it is down or the daemon is gone.
+        """Have the loop hear of the tunnel, until the daemon is gone.
 
         The end of what carnet-helper tells is neither: it is called until it answers again.
         """
@@ -159,8 +174,8 @@ class Watch:
                     changes = until_the_helper_is_back(self._driver.watch, self._finished)
                 if self._finished.is_set():
                     self._driver.close()
-                self._events.put(Event.ANEW)
-        self._events.put(Event.DOWN)
+                self._events.put(Event.HEARD)
+        self._events.put(Event.GONE)
 
     def _listen(self) -> Iterator[TunnelEvent] | None:
         """Return what happens from now on; None where the helper is away. Raises IPsecError."""
@@ -169,45 +184,78 @@ class Watch:
         return None
 
     def _hear(self, changes: Iterator[TunnelEvent] | None) -> None:
-        """Return when the tunnel is down; raises HelperAwayError if nobody tells of it."""
+        """Return when the daemon is gone; raises HelperAwayError if nobody tells of it."""
         if changes is None:
             raise HelperAwayError("carnet-helper does not answer.")
         for event in changes:
-            if event.name != self._session.name:
-                continue
-            if event.change is Change.DOWN:
-                return
-            if event.change is Change.LOST:
-                self._events.put(Event.LOST)
+            if event.name == self._session.name:
+                self._events.put(_HAPPENED[event.change])
 
     def _ask(self) -> Ending | None:
         """Ask what has become of the tunnel while nobody watched; return why it has ended.
 
         Raises IPsecError.
         """
-        if self._stands():
-            return None
+        live = self._live()
+        if live is not None and live.established:
+            return self._end_another(live)
         if self._session.name not in self._driver.resumable():
             return self._went_down()
         self._events.put(Event.LOST)
         return None
 
-    def _stands(self) -> bool:
-        """Tell whether the tunnel is up: it may have gone before it was watched."""
-        live = self._driver.status()
-        return any(one.name == self._session.name and one.established for one in live)
+    def _live(self) -> TunnelStatus | None:
+        """Return what there is of the tunnel, which may be less than the whole."""
+        return next((one for one in self._driver.status() if one.name == self._session.name), None)
+
+    def _end_another(self, live: TunnelStatus | None) -> Ending | None:
+        """End what is another than was agreed, and return why."""
+        try:
+            if live is not None:
+                end_another(self._driver, self._session, live)
+        except IKERefusedError as error:
+            return Ending(error.sentence, pulled=False)
+        return None
 
     def _loop(self) -> Ending:
         while True:
             event = self._next()
-            if event is Event.DOWN:
-                return self._went_down()
             self._lost = self._lost or event is Event.LOST
-            ending = self._ask_anew() if event is Event.ANEW else None
-            ending = ending or self.look() or self._look_at_the_clock()
+            ending = self._heard(event) or self.look() or self._look_at_the_clock()
             ending = ending or (self._come_back() if self._may_try_now() else None)
             if ending is not None:
                 return ending
+
+    def _heard(self, event: Event) -> Ending | None:
+        """Look at what came of the tunnel; return why it has ended, if so. Raises IPsecError."""
+        if event is Event.GONE:
+            return self._went_down()
+        if event is Event.ANOTHER:
+            return Ending(ANOTHER.format(self._session.target), pulled=False)
+        if event is Event.HEARD:
+            return self._ask_anew()
+        with suppress(HelperAwayError):  # it is asked anew when that is back
+            if event is Event.DOWN:
+                return self._went_down_unless_it_stands()
+            if event is Event.CHANGED:
+                return self._end_another(self._live())
+        return None
+
+    def _went_down_unless_it_stands(self) -> Ending | None:
+        """Tell the end of the tunnel from that of an IKE_SA, whose place another has taken.
+
+        Where it is lost, what ended is a try to come back.
+        """
+        if self._lost:
+            return None
+        try:
+            live = self._live()
+        except HelperAwayError:
+            raise
+        except IPsecError:
+            live = None
+        stands = live is not None and live.established
+        return self._end_another(live) if stands else self._went_down()
 
     def _ask_anew(self) -> Ending | None:
         """Ask as the helper is back; where it, or its daemon, goes again, that is told."""
@@ -224,7 +272,8 @@ class Watch:
     def _come_back(self) -> Ending | None:
         """Try once to negotiate anew, while the session lives; return why it never can be.
 
-        Only a refusal is the end of it: Target may be silent, or half silent, for long.
+        Target may be silent, or half silent, for long. A refusal is the end of it where Target
+        signs that, or where it is this machine that lacks something.
         """
         if not self._config.resume:
             return self._went_down()
@@ -234,19 +283,23 @@ class Watch:
             return None
         except IKERefusedError as error:
             return self._went_down(error.sentence)
+        except IKEUnprovenError:
+            self._try_later("says no, and does not prove to be it")
+            return self._told_over()
         except IPsecError:
-            self._next_try = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-            if not self._lost_told:
-                self._tell(
-                    f"Target {self._session.target} is silent; the tunnel comes back with it."
-                )
-            self._lost_told = True
+            self._try_later("is silent")
             return None
         self._tell(f"The tunnel to {self._session.target} is back.")
         self._lost = self._lost_told = False
         self._pause = FIRST_PAUSE_SECONDS
         return None
+
+    def _try_later(self, why: str) -> None:
+        self._next_try = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        if not self._lost_told:
+            self._tell(f"Target {self._session.target} {why}; the tunnel comes back with it.")
+        self._lost_told = True
 
     def _next(self) -> Event:
         try:
@@ -255,14 +308,31 @@ class Watch:
             return Event.LOOK
 
     def _went_down(self, why: str | None = None) -> Ending:
-        told = why_ended(self._session, self._is_asked_for)
-        if told is not None:
-            return Ending(told.sentence, pulled=False, over=told.over)
-        why = why or (
-            f"The tunnel to {self._session.target} went down, and Target does not say why; "
-            f"ask its operator, or run `carnet connect` for a new one."
+        """Return why the tunnel is down, having seen to it that the daemon brings none back."""
+        self._leave_nothing()
+        return self._told() or Ending(
+            why
+            or f"The tunnel to {self._session.target} went down, and Target does not say why; "
+            f"ask its operator, or run `carnet connect` for a new one.",
+            pulled=False,
         )
-        return Ending(why, pulled=False)
+
+    def _told_over(self) -> Ending | None:
+        told = self._told()
+        if told is not None:
+            self._leave_nothing()
+        return told
+
+    def _leave_nothing(self) -> None:
+        """Have the daemon forget what it could negotiate anew by itself, as far as it is there."""
+        with suppress(IPsecError):
+            if self._session.name in self._driver.resumable():
+                self._driver.down(self._session.name)
+
+    def _told(self) -> Ending | None:
+        """Return what Target has signed of the session's end; None where it says nothing."""
+        told = why_ended(self._session, self._is_asked_for)
+        return Ending(told.sentence, pulled=False, over=told.over) if told else None
 
     def _is_asked_for(self) -> bool:
         """Tell whether anybody still wants to know: not after `carnet disconnect`."""

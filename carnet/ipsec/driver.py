@@ -38,7 +38,7 @@ class TunnelStatus:
     local_address: str
     remote_address: str
     virtual_address: str | None
-    """The Client's address inside the tunnel."""
+    """The Client's address inside the tunnel; all of them, where the peer gave more than one."""
     ike_suite: str
     """What protects the negotiation, for example "aes256gcm16-prfsha256-x25519"."""
     child_suite: str
@@ -57,6 +57,11 @@ class Change(StrEnum):
     """What happened to a tunnel."""
 
     UP = "up"
+    """Whole: its last part came up."""
+    ANEW = "anew"
+    """An IKE_SA of it came up, and perhaps no more: what stands now may be another than before."""
+    ANOTHER = "another"
+    """It was ended by whoever tells of it, since it came up as another than was agreed."""
     DOWN = "down"
     """One end has ended it."""
     LOST = "lost"
@@ -65,7 +70,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True)
 class TunnelEvent:
-    """A tunnel came up or went down."""
+    """Something happened to a tunnel."""
 
     name: str
     change: Change
@@ -133,8 +138,9 @@ class Driver(Protocol):
     def resume(self, name: str) -> TunnelStatus:
         """Initiate IKE anew for a tunnel that was lost; one that stands is left as it is.
 
-        Raises IKESilentError if the peer does not answer, and the tunnel may be resumed
-        later; IKERefusedError if it never can be.
+        Raises IKESilentError if the peer does not answer, IKEUnprovenError if somebody says
+        no in its place, and the tunnel may be resumed later; IKERefusedError if it never
+        can be.
         """
 
     def down(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What is said of a Target that does not answer IKE, or not to the end."""
+"""What is said of a Target that does not answer IKE, not to the end, or not by itself."""
 
 NO_ANSWER = (
     "Target does not answer IKE on UDP ports 500 and 4500;"
@@ -11,6 +11,10 @@ NO_ANSWER_ON_4500 = (
 HALF_AN_ANSWER = (
     "Target began to answer IKE and then fell silent;"
     " check that this network lets UDP ports 500 and 4500 through, and try again."
+)
+SAID_NO = (
+    "What answers IKE in Target's place refuses the tunnel, and does not prove to be Target;"
+    " try `carnet resume` again, or run `carnet connect` for a new one, with the next key pair."
 )
 BUSY = (
     "Target has begun too many negotiations, and does not go on with this one (COOKIE);"

@@ -13,7 +13,7 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet import crash
-from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
@@ -22,7 +22,7 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.main_mode import Turn
-from carnet.ipsec.silence import HALF_AN_ANSWER
+from carnet.ipsec.silence import HALF_AN_ANSWER, SAID_NO
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
@@ -256,8 +256,9 @@ class StrongSwan:
 
         The daemon still has the whole of what was agreed, and nothing else is negotiated.
 
-        Raises IKESilentError if the peer does not answer, and the tunnel may be resumed
-        later; IKERefusedError if it never can be.
+        Raises IKESilentError if the peer does not answer, IKEUnprovenError if somebody says
+        no in its place, and the tunnel may be resumed later; IKERefusedError if it never
+        can be.
         """
         standing = self._listed.parts_of(name)
         if not any(reports.is_up(part, sa) for part, sa in standing.items()):
@@ -275,7 +276,12 @@ class StrongSwan:
             )
         if self._listed.sas(name):
             self._terminate(name)
-        self._start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
+        try:
+            self._start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
+        except IKERefusedError as error:
+            # Until it has proved to have the key anybody on the way may say no for it, in
+            # IKE_AUTH too (RFC 7296 section 2.21.2).
+            raise IKEUnprovenError(SAID_NO) from error
         with open_session(self._socket) as session:
             has_ppk = messages.ppk_key_id(name) in text(session.get_shared())["keys"]
         if has_ppk:
@@ -300,7 +306,7 @@ class StrongSwan:
         with open_session(self._socket) as session:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
             for connection in loaded:
-                session.unload_conn({"name": connection})
+                _unload_connection(session, connection)
                 counters.forget(session, connection)
                 crash.reach("ipsec.connection-unloaded")
         # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
@@ -349,9 +355,9 @@ class StrongSwan:
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""
-        tunnels: dict[str, dict[str, dict[str, Any]]] = {}
-        for part, sa in self._listed.settled_sas():
-            if is_ours(part) and reports.is_live(sa):
+        tunnels: dict[str, dict[str, Any]] = {}
+        for part, sa in reports.newest_parts(self._listed.settled_sas()).items():
+            if is_ours(part):
                 tunnels.setdefault(tunnel_of(part), {})[part] = sa
         # Connections are as many as tunnels, and to list them takes as long.
         peers = {} if all(map(reports.tells_its_role, tunnels.values())) else self._listed.peers()
@@ -418,6 +424,15 @@ class StrongSwan:
         """Show what install() would load, as swanctl.conf(5) has it, secrets masked."""
         refuse_what_cannot_be_carried(spec)
         return messages.render(spec)
+
+
+def _unload_connection(session: Session, connection: str) -> None:
+    """Unload it; who ends a tunnel and who watches over it may do so at the same time."""
+    try:
+        session.unload_conn({"name": connection})
+    except CommandException:
+        if connection in text(session.get_conns())["conns"]:
+            raise
 
 
 def _unload_keys(session: Session, name: str) -> None:

@@ -79,8 +79,17 @@ def is_up(name: str, ike_sa: Report) -> bool:
 
 
 def newest_parts(sas: Iterable[tuple[str, Report]]) -> dict[str, Report]:
-    """Return the live IKE_SAs of one tunnel by connection name, each part's newest."""
-    return {name: ike_sa for name, ike_sa in sas if is_live(ike_sa)}
+    """Return the live IKE_SAs by connection name, each part's newest.
+
+    It is listed with the addresses of all that live: each was given to this machine.
+    """
+    newest: dict[str, Report] = {}
+    given: dict[str, dict[str, None]] = {}
+    for name, ike_sa in sas:
+        if is_live(ike_sa):
+            newest[name] = ike_sa
+            given.setdefault(name, {}).update(dict.fromkeys(ike_sa.get("local-vips", ())))
+    return {name: {**sa, "local-vips": list(given[name])} for name, sa in newest.items()}
 
 
 def tells_its_role(sas: Mapping[str, Report]) -> bool:
@@ -295,19 +304,23 @@ def _host(address: str) -> str:
 def event(message: Report) -> TunnelEvent | None:
     """Return what a child-updown or ike-updown event says of a tunnel of ours; else None.
 
-    A tunnel is up with its last part, and down or lost with any. An IKE_SA that ends
-    reports each of its CHILD_SAs down, so of IKE_SAs only the childless count. Where it ends
-    without being deleted by either end, the peer was silent, or has come anew
-    (INITIAL_CONTACT, RFC 7296 section 2.4).
+    A tunnel is up with its last part, and down or lost with any. Of its other parts, and of
+    an IKE_SA without a CHILD_SA yet, it is told that they came up: an address is set by then.
+    An IKE_SA that ends reports each of its CHILD_SAs down, so of ends of IKE_SAs only those
+    of the childless count. Where it ends without being deleted by either end, the peer was
+    silent, or has come anew (INITIAL_CONTACT, RFC 7296 section 2.4).
     """
     up = message.get("up") == "yes"
     for name, sa in message.items():
         if not (isinstance(sa, Mapping) and is_ours(name)):
             continue
         counts = "child-sas" in sa or part_of(name) == NATIVE
-        if counts and (not up or part_of(name) in LAST):
+        if up:
+            whole = counts and part_of(name) in LAST
+            return TunnelEvent(tunnel_of(name), Change.UP if whole else Change.ANEW)
+        if counts:
             ended = Change.DOWN if sa.get("state") == _BEING_DELETED else Change.LOST
-            return TunnelEvent(tunnel_of(name), Change.UP if up else ended)
+            return TunnelEvent(tunnel_of(name), ended)
     return None
 
 

@@ -109,7 +109,7 @@ def test_policies_outlive_the_daemon_and_are_swept(client, target):
 
 def test_a_half_that_ends_ends_the_tunnel(client, target):
     ends = ends_of(BOTH, Mode.TRANSPORT)
-    events = client.driver.watch()
+    events = (each for each in client.driver.watch() if each.change is not Change.ANEW)
     connect(client, target, ends)
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.UP)
     with target.session() as session:

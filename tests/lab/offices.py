@@ -57,6 +57,24 @@ class AtWork(Office):
         write_private(path, text.encode())
         return {"CARNET_CLIENT_CONFIG": str(path)}
 
+    def hear(self) -> dict[str, str]:
+        """Keep what the traveller's desktop would show; return what has a command find it."""
+        shown = self.world.client.directory / "bin"
+        shown.mkdir(exist_ok=True)
+        self._told.unlink(missing_ok=True)
+        program = shown / "notify-send"
+        program.write_text(f'#!/bin/sh\nfor last; do :; done; echo "$last" >> {self._told}\n')
+        program.chmod(0o700)
+        return {"PATH": f"{shown}:{self.world.client.environment()['PATH']}"}
+
+    def heard(self) -> str:
+        """Return what was shown since."""
+        return self._told.read_text() if self._told.exists() else ""
+
+    @property
+    def _told(self) -> Path:
+        return self.world.client.directory / "told"
+
     def disconnect(self) -> None:
         """End what the traveller has, and return when Target has recorded the end of it."""
         self.carnet("disconnect")

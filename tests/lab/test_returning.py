@@ -4,6 +4,7 @@ Dead-peer detection is set to a second here, and the daemons' patience to less t
 """
 
 import json
+import re
 import signal
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 from carnet.ipsec.vici_link import open_session
 from lab.capture import Capture
 from lab.http_client import request
-from lab.network import TARGET_ADDRESS
+from lab.network import HOST_ADDRESS, TARGET_ADDRESS
 from lab.waiting import wait_until
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 from tests.lab.test_block import CLEAR, try_in_clear
@@ -25,7 +26,7 @@ SOON = "dead_peer_seconds = 1\n"
 @pytest.fixture(scope="module")
 def office(lane):
     quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1"}
-    with office_at_work(lane, pairs=16, impatient=True, at_target=quick) as made:
+    with office_at_work(lane, pairs=20, impatient=True, at_target=quick) as made:
         yield made
 
 
@@ -50,8 +51,9 @@ def session(office):
     return connect(office)
 
 
-def connect(office, text=SOON):
-    done = office.carnet("connect", "--json", extra=office.configure_client(text))
+def connect(office, text=SOON, **extra):
+    extra |= office.configure_client(text)
+    done = office.carnet("connect", "--json", extra=extra)
     assert done.returncode == 0, done.stderr
     assert fetches(office)
     request_id = json.loads(done.stdout)["name"].removeprefix("carnet-")
@@ -268,3 +270,98 @@ def test_a_network_that_comes_back_by_halves_costs_nothing_either(office):
     wait_until(partial(stands, office), "the tunnel to come back")
     assert fetches(office)
     assert office.valid_pairs() == pairs
+
+
+DEAF = """
+add table ip deaf
+add chain ip deaf input { type filter hook input priority -10; }
+add rule ip deaf input udp dport 500 drop
+"""
+
+
+@contextmanager
+def somebody_says_no(target):
+    """In the place of Target's daemon, which hears of nothing."""
+    target.run(["nft", "-f", "-"], stdin=DEAF)
+    somebody = target.start(["python", "-m", "tests.lab.naysayer"], log="naysayer.log")
+    try:
+        somebody.wait_for_line("listening")
+        yield somebody
+    finally:
+        somebody.kill()
+        target.run(["nft", "delete", "table", "ip", "deaf"])
+
+
+def test_a_no_that_anybody_can_say_does_not_end_a_session(office):
+    session = connect(office, **office.hear())
+    with ExitStack() as until_then:
+        with network_gone(office):
+            somebody = until_then.enter_context(somebody_says_no(office.world.target))
+        wait_until(lambda: somebody.output().count("said no") > 1, "a second try")
+    wait_until(partial(stands, office), "the tunnel to come back")
+    assert fetches(office)
+    assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
+    assert "says no, and does not prove to be it" in office.heard()
+
+
+@pytest.fixture
+def rogue(office):
+    """The name of a tunnel that stands and is watched; its Target does from now on as we do."""
+    request_id = connect(office, **office.hear())
+    watchers(office)
+    office.target_agent.kill()
+    yield f"carnet-{request_id}"
+    office.target_charon.assign()
+    office.carnet("disconnect")
+    office.target_agent = office.serve_target()
+
+
+def addresses(office):
+    return office.world.client.run(["ip", "-o", "address"]).stdout
+
+
+def ike_sas(charon):
+    with open_session(charon.vici) as session:
+        return [sa["uniqueid"] for each in session.list_sas() for sa in each.values()]
+
+
+def loaded(charon):
+    with open_session(charon.vici) as session:
+        return session.get_conns()["conns"]
+
+
+def redirect(office, name):
+    """Have Target's daemon send the Client to where it is already (RFC 5685)."""
+    with open_session(office.target_charon.vici) as session:
+        session.request("redirect", {"ike": name, "gateway": TARGET_ADDRESS})
+
+
+def reauthenticate(office, name):
+    """Have the Client's daemon do what it does where Target sets a time for it (RFC 4478)."""
+    with open_session(office.client_charon.vici) as session:
+        session.rekey({"ike": name, "reauth": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    # In between no tunnel may be seen to stand.
+    [(redirect, "another than was agreed"), (reauthenticate, "another|does not say why")],
+)
+def test_another_address_is_gone_with_the_tunnel(office, rogue, begin, said):
+    office.target_charon.assign(HOST_ADDRESS)
+    begin(office, rogue)
+    wait_until(lambda: agents(office) == [], "the agent to end it")
+    assert HOST_ADDRESS not in addresses(office)
+    assert loaded(office.client_charon) == []
+    (down,) = status(office)
+    assert (down["up"], down["closed"]) == (False, True)
+    assert re.search(said, office.heard())
+
+
+def test_where_nothing_is_another_the_tunnel_is_watched_as_before(office, rogue):
+    watched, before = watchers(office), ike_sas(office.client_charon)
+    redirect(office, rogue)
+    wait_until(lambda: set(ike_sas(office.client_charon)).isdisjoint(before), "the redirect")
+    wait_until(partial(stands, office), "it")
+    assert fetches(office)
+    assert watchers(office) == watched

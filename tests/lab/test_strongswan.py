@@ -260,6 +260,8 @@ def test_watch_tells_up_and_down_and_no_rekeying(client, target):
     ends = two_ends(ppk=True)
     events = target.driver.watch()
     connect(client, target, ends)
+    # Its IKE_SA and, with the CHILD_SA, all of it.
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.ANEW)
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.UP)
     client.driver.down(ends.name)
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.DOWN)

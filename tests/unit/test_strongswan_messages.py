@@ -13,6 +13,7 @@ from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
     event,
     is_handing_over,
+    newest_parts,
     not_up,
     shortfalls,
     status,
@@ -134,6 +135,10 @@ def test_who_has_the_virtual_address_is_the_client():
     assert status("carnet-7", {"carnet-7": IKE_SA}).role is Role.CLIENT
     more = {"carnet-7": IKE_SA | {"local-vips": ["10.99.0.7", "203.0.113.2"]}}
     assert status("carnet-7", more).virtual_address == "10.99.0.7, 203.0.113.2"
+    older = ("carnet-7", IKE_SA | {"local-vips": ["203.0.113.2"]})
+    both = newest_parts([older, ("carnet-7", IKE_SA)])
+    assert status("carnet-7", both).virtual_address == "203.0.113.2, 10.99.0.7"
+    assert newest_parts([("carnet-7", older[1] | DELETED)]) == {}
     target = {"carnet-7": IKE_SA | {"local-vips": [], "remote-vips": ["10.99.0.7"]}}
     assert status("carnet-7", target).role is Role.TARGET
     assert status("carnet-7", target).virtual_address == "10.99.0.7"
@@ -453,8 +458,10 @@ CHILDLESS = {key: value for key, value in IKE_SA.items() if key != "child-sas"}
 
 def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
     up, down = TunnelEvent("carnet-7", Change.UP), TunnelEvent("carnet-7", Change.DOWN)
-    assert event({"up": "yes", "carnet-7": CHILDLESS}) is None
-    assert event({"up": "yes", "carnet-7/esp": IKE_SA}) is None
+    anew = TunnelEvent("carnet-7", Change.ANEW)
+    assert event({"up": "yes", "carnet-7": CHILDLESS}) == anew
+    assert event({"carnet-7": CHILDLESS | DELETED}) is None
+    assert event({"up": "yes", "carnet-7/esp": IKE_SA}) == anew
     assert event({"up": "yes", "carnet-7/ah": IKE_SA}) == up
     for half in ("esp", "ah"):
         assert event({f"carnet-7/{half}": IKE_SA | DELETED}) == down

@@ -8,7 +8,13 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from carnet.errors import HelperAwayError, IKERefusedError, IKESilentError, IPsecError
+from carnet.errors import (
+    HelperAwayError,
+    IKERefusedError,
+    IKESilentError,
+    IKEUnprovenError,
+    IPsecError,
+)
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
 from token_client import announce, known, patience, supervising, watch
@@ -25,11 +31,20 @@ SESSION = Session(
     networks=("10.20.0.0/16",),
     virtual_address="10.99.0.2",
     ppk=True,
+    target_addresses=("198.51.100.2",),
     established_at=0,
     expires=int(time.time()) + 3600,
     token_label="alice",
     token_serial="1",
 )
+LIVE = SimpleNamespace(
+    name="carnet-1",
+    established=True,
+    ppk=True,
+    virtual_address="10.99.0.2",
+    remote_address="198.51.100.2",
+)
+"""As it was agreed."""
 HERE, GONE, UNSEEN = Presence.HERE, Presence.GONE, Presence.UNSEEN
 
 
@@ -37,22 +52,29 @@ class FakeDriver:
     """A daemon whose one tunnel goes down when the test says so."""
 
     def __init__(self, *, stands: bool = True) -> None:
+        self.live = LIVE
         self.stands = stands
-        self.down = threading.Event()
+        self.loaded = {"carnet-1"} if stands else set()
+        self.ends = threading.Event()
         self.closed = False
 
     def watch(self):
         yield TunnelEvent("carnet-2", Change.DOWN)
         yield TunnelEvent("carnet-1", Change.UP)
-        self.down.wait()
+        self.ends.wait()
         if not self.closed:
+            self.stands = False
             yield TunnelEvent("carnet-1", Change.DOWN)
 
     def status(self):
-        return [SimpleNamespace(name="carnet-1", established=True)] if self.stands else []
+        return [self.live] if self.stands else []
 
     def resumable(self):
-        return frozenset()
+        return frozenset(self.loaded)
+
+    def down(self, name):
+        self.stands = False
+        self.loaded.discard(name)
 
     def installed(self):
         return frozenset()
@@ -62,7 +84,7 @@ class FakeDriver:
 
     def close(self) -> None:
         self.closed = True
-        self.down.set()
+        self.ends.set()
 
 
 class Script:
@@ -77,7 +99,7 @@ class Script:
         self.looks += 1
         if len(self.found) > 1:
             return self.found.pop(0)
-        self.driver.down.set()
+        self.driver.ends.set()
         return self.found[0]
 
 
@@ -104,6 +126,86 @@ def test_a_tunnel_that_goes_down_is_not_a_token_that_was_pulled():
     assert told == []
 
 
+def test_the_daemon_keeps_nothing_of_a_tunnel_that_went_down():
+    """It could negotiate anew by itself, and nobody would look."""
+    driver = FakeDriver()
+    Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
+    assert driver.loaded == set()
+
+
+class ScriptedDriver(FakeDriver):
+    """Things happen to its tunnel, by which another may stand; then the daemon goes."""
+
+    def __init__(self, *changes: Change, **differs) -> None:
+        super().__init__()
+        self.changes = changes
+        self.after = SimpleNamespace(**vars(LIVE) | differs)
+
+    def watch(self):
+        return iter([TunnelEvent("carnet-1", self._happens(change)) for change in self.changes])
+
+    def _happens(self, change: Change) -> Change:
+        self.live = self.after
+        return change
+
+
+OTHERS = {
+    "address": {"virtual_address": "10.99.0.2, 203.0.113.2"},
+    "post-quantum key": {"ppk": False},
+    "peer": {"remote_address": "203.0.113.2"},
+    "address, and no more yet": {"virtual_address": "203.0.113.2", "established": False},
+}
+
+
+@pytest.mark.parametrize("change", [Change.UP, Change.ANEW, Change.DOWN])
+@pytest.mark.parametrize("differs", OTHERS.values(), ids=OTHERS)
+def test_what_comes_up_as_another_is_ended(change, differs):
+    driver = ScriptedDriver(change, **differs)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
+    assert driver.loaded == set()
+    goes = change is Change.DOWN and not driver.after.established
+    assert ("went down" if goes else "another than was agreed") in ending.sentence
+
+
+def test_what_the_helper_ended_as_another_is_said_to_be():
+    driver = ScriptedDriver(Change.ANOTHER)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
+    assert "another than was agreed" in ending.sentence
+
+
+NOT_ANOTHER = {
+    "the same": {},
+    "not whole yet": {"virtual_address": None, "established": False},
+}
+
+
+@pytest.mark.parametrize("differs", NOT_ANOTHER.values(), ids=NOT_ANOTHER)
+def test_what_comes_up_as_agreed_stays(differs):
+    driver = ScriptedDriver(Change.ANEW, Change.UP, **differs)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
+    assert "went down" in ending.sentence  # as the daemon went
+
+
+class TwiceDriver(FakeDriver):
+    """One of two IKE_SAs goes; it counts how often it was asked what stands."""
+
+    asked = 0
+
+    def watch(self):
+        yield TunnelEvent("carnet-1", Change.DOWN)
+        self.ends.wait()
+
+    def status(self):
+        self.asked += 1
+        return super().status()
+
+
+def test_the_end_of_one_ike_sa_of_two_is_not_the_end():
+    driver = TwiceDriver()
+    pulled = SimpleNamespace(look=lambda: GONE if driver.asked > 1 else HERE)
+    assert Watch(driver, SESSION, pulled, ClientConfig(), str).run().pulled
+
+
 def test_a_tunnel_that_was_down_before_it_was_watched():
     driver = FakeDriver(stands=False)
     script = Script(driver, HERE)
@@ -121,15 +223,15 @@ class SilentDriver(FakeDriver):
 
     def watch(self):
         yield TunnelEvent("carnet-1", Change.LOST)
-        self.down.wait()
+        self.ends.wait()
 
     def resume(self, name):
         outcome = self.outcomes.pop(0)
         if not self.outcomes:
-            self.down.set()
+            self.ends.set()
         if outcome is not None:
             raise outcome
-        return SimpleNamespace(ppk=True, virtual_address=SESSION.virtual_address)
+        return self.live
 
 
 class Always:
@@ -162,6 +264,25 @@ def test_a_tunnel_that_was_lost_is_resumed_until_target_answers():
 def test_a_tunnel_that_target_does_not_take_back_is_over():
     ending, told = resuming(SilentDriver(SILENT, IKERefusedError("No."), None))
     assert (ending.sentence, ending.pulled, len(told)) == ("No.", False, 1)
+
+
+UNPROVEN = IKEUnprovenError("Somebody says no.")
+
+
+def test_a_no_that_anybody_can_say_does_not_end_the_trying():
+    driver = SilentDriver(UNPROVEN, UNPROVEN, None)
+    assert resuming(driver)[1] == [
+        "Target work says no, and does not prove to be it; the tunnel comes back with it.",
+        "The tunnel to work is back.",
+    ]
+
+
+def test_a_no_that_target_has_signed_is_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=False))
+    driver = SilentDriver(SILENT, UNPROVEN, None)
+    ending, told = resuming(driver)
+    assert (ending.sentence, len(told), driver.outcomes) == ("work says why.", 1, [None])
+    assert driver.loaded == set()
 
 
 def test_what_is_no_refusal_does_not_end_the_trying():
@@ -206,13 +327,15 @@ class HelpedDriver(FakeDriver):
             if self.outcomes:
                 raise self.outcomes.pop(0)
             self.stands, self.back = self.after, True
+            if not self.stands:
+                self.loaded.clear()
         return self.events()
 
     def events(self):
         if not self.gone:
             self.gone = True
             raise AWAY
-        self.down.wait()
+        self.ends.wait()
         yield TunnelEvent("carnet-2", Change.DOWN)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
 from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
@@ -261,7 +261,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ERRORS: dict[str, type[IPsecError]] = {
-    each.__name__: each for each in (IPsecError, IKESilentError, IKERefusedError)
+    each.__name__: each for each in (IPsecError, IKESilentError, IKEUnprovenError, IKERefusedError)
 }
 
 
