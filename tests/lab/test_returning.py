@@ -174,6 +174,8 @@ def test_a_laptop_that_slept_comes_back(office, session):
         signal_inside(office, pid, signal.SIGCONT)
     office.target_agent.wait_for_line(f'"{session}".*"event": "peer-lost"')
     wait_until(lambda: not is_lost(office, office.target_charon), "the tunnel to come back")
+    # Target's end stands before the Client has heard so.
+    wait_until(partial(stands, office), "the tunnel to come back whole")
     assert fetches(office)
     assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
 
