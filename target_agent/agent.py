@@ -31,6 +31,9 @@ from target_agent.watcher import Watcher
 
 log = structlog.get_logger()
 
+ENDED_SECONDS = 3.0
+"""Within which a tunnel that is being ended mostly has ended, on a slow machine too; a
+traveller's agent hears no answer that comes much later."""
 _TUNNELS = "tunnels"
 """Among what is done beside the requests: what follows from each tunnel's events."""
 _FAILED = "failed"
@@ -201,8 +204,21 @@ class Agent:
     async def end_of(self, host: str, request_id: bytes, seconds: float) -> TunnelRecord | None:
         """Return the record of a Host's tunnel that ended; wait for its end if need be.
 
-        None if it lives on, or this Host has no such tunnel.
+        One that is just being ended is not said to live: its end is waited for some seconds
+        more. None if it lives on, or this Host has no such tunnel.
         """
+        record = await self._end_within(host, request_id, seconds)
+        if record is None and not self._lives_on(request_id):
+            record = await self._end_within(host, request_id, ENDED_SECONDS)
+        return record
+
+    def _lives_on(self, request_id: bytes) -> bool:
+        exchange = self._live.get(request_id)
+        return exchange is not None and exchange.state not in (State.ENDING, State.CLOSING)
+
+    async def _end_within(
+        self, host: str, request_id: bytes, seconds: float
+    ) -> TunnelRecord | None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._end_told:
                 while True:

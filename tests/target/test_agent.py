@@ -578,6 +578,32 @@ def test_what_cannot_be_removed_ends_when_the_daemon_is_back(with_agent, driver,
     assert (ending, state, ended.reason) == (Ending.WAITING, "established", "revoked")
 
 
+def test_a_tunnel_that_is_just_being_ended_is_not_said_to_live(
+    with_agent, driver, ask, monkeypatch
+):
+    """However little who asks for its end would wait."""
+    ending, go_on, down = threading.Event(), threading.Event(), driver.down
+
+    def slowly(name):
+        ending.set()
+        assert go_on.wait(20)
+        down(name)
+
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        lives = await agent.end_of("office", answering.request_id, 0)
+        monkeypatch.setattr(driver, "down", slowly)
+        end = asyncio.create_task(agent.end(answering.request_id, "revoked"))
+        assert await asyncio.to_thread(ending.wait, 20)
+        told = asyncio.create_task(agent.end_of("office", answering.request_id, 0))
+        strangers = await agent.end_of("branch", answering.request_id, 0)
+        go_on.set()
+        await end
+        return lives, strangers, (await told).end_reason
+
+    assert with_agent(body) == (None, None, "revoked")
+
+
 def test_a_removal_that_the_daemon_refuses_is_tried_again(with_agent, driver, ask):
     async def body(agent):
         answering = await established(agent, driver, ask())
