@@ -25,6 +25,7 @@ from carnet.token.transport import shows_transport_key
 from host_agent.config import HostConfig, InterfaceSection, TargetSection, load
 from host_agent.hsm_login import find_hsm
 from host_agent.local import open_database
+from softhsm.damage import what_is_damaged
 
 _SOON_SECONDS = 30 * 86400
 _WAIT_SECONDS = 5
@@ -80,7 +81,10 @@ class _Examination:
     def _look_at_token(self) -> str:
         self._token = find_hsm(self._config.token)
         info = self._token.info
-        return f"{info.label}, serial {info.serial}, {info.model}"
+        found = f"{info.label}, serial {info.serial}, {info.model}"
+        if damage := what_is_damaged(info.serial):
+            raise WarningError(f"{found}; {damage}")
+        return found
 
     def _look_at_pin(self) -> str:
         info = self._the_token().info

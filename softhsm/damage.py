@@ -25,6 +25,8 @@ _VALUE_SIZES: dict[int, Callable[[int], int]] = {
 """By kind: how many bytes a value has, given the number that it begins with."""
 _BEYOND_MEMORY = 2**31
 """Bytes."""
+_NAMED = 3
+"""So many files are named in one sentence."""
 
 
 def damaged_files(serial: str, visible: int) -> list[Path]:
@@ -37,7 +39,32 @@ def damaged_files(serial: str, visible: int) -> list[Path]:
     paths = [path for path in files if path.name != ABOUT_THE_TOKEN]
     if len(paths) <= visible:
         return []
-    return sorted(path for path in paths if ends_too_early(path.read_bytes()))
+    return sorted(path for path in paths if _is_damaged(path))
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        return ends_too_early(path.read_bytes())
+    except OSError:
+        return False  # its object was destroyed meanwhile, or it is another user's
+
+
+def what_is_damaged(serial: str) -> str | None:
+    """Say which files of the token of that serial number cannot be read; None if all can.
+
+    Without the PIN. What another program is just writing is looked at again, and was whole
+    at one of the two looks.
+    """
+    first = set(damaged_files(serial, 0))
+    paths = sorted(first.intersection(damaged_files(serial, 0))) if first else []
+    if not paths:
+        return None
+    named = ", ".join(path.name for path in paths[:_NAMED])
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return (
+        f"files in {paths[0].parent} are empty or cut short, as a full disk leaves them ({named}"
+        f"{more}), and no object in them can be used; remove them when no program uses the token."
+    )
 
 
 def ends_too_early(data: bytes) -> bool:

@@ -28,6 +28,7 @@ from carnet.wire.documents import Cover
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import couples_of
+from softhsm.damage import what_is_damaged
 from softhsm.kept import lost_tokens
 from token_client.booklet import UNNAMED_OFFICER
 from token_client.clock import slowness
@@ -107,7 +108,10 @@ class _Examination:
         except TokenAwayError as error:
             raise TokenError(self._why_away(error)) from error
         info = self._token.info
-        return f"{info.label}, serial {info.serial}, {info.model}"
+        found = f"{info.label}, serial {info.serial}, {info.model}"
+        if damage := what_is_damaged(info.serial):
+            raise WarningError(f"{found}; {damage}")
+        return found
 
     def _why_away(self, error: TokenAwayError) -> str:
         """Say of a card that another module may know that its module is to be named."""

@@ -90,6 +90,28 @@ def test_the_whole_pairs_stay_usable_and_the_others_are_told(minted):
     assert str(path) in told
 
 
+def test_the_doctors_name_files_that_a_full_disk_left_and_work_all_the_same(minted):
+    path, *_ = object_files(minted, PUBLIC_KEY)
+    left = [path.with_name(f"{number}.object") for number in range(5)]
+    for each in left:
+        each.write_bytes(b"")
+    (minted.directory / "host.toml").write_text(CONFIGURATION.replace('"hsm"', '"alice"'))
+    host = [HOST, "--config", minted.directory / "host.toml"]
+    for command in ([CARNET], host):
+        done = run([*command, "doctor", "--json"], minted.environment)
+        said = {one["part"]: one for one in json.loads(done.stdout)}
+        token = said["token"]
+        assert (token["good"], token["exit_status"]) == (False, 0)
+        assert token["sentence"].startswith("alice, serial ")
+        assert f"files in {path.parent} are empty or cut short" in token["sentence"]
+        assert "(0.object, 1.object, 2.object and 2 more)" in token["sentence"]
+        assert said["PIN"]["good"]
+    for each in left:
+        each.unlink()
+    done = run([CARNET, "doctor", "--json"], minted.environment)
+    assert {one["part"]: one["good"] for one in json.loads(done.stdout)}["token"]
+
+
 def token_file(workplace):
     (path,) = (workplace.traveller.directory / "tokens").glob("*/token.object")
     return path

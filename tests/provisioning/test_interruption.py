@@ -251,6 +251,9 @@ def test_a_disk_that_is_full_is_called_that(ready):
         assert "is full; make room in" in ready.refusal(4, *ready.order(), secrets=BOTH)
         (token / "filler").unlink()
         ready.mint()
+        left = {str(path) for path in token.glob("*.object") if not path.stat().st_size}
+        assert left
+        assert left <= {*ready.listed()["damaged_files"]}
     finally:
         subprocess.run(["umount", str(token)], check=True)
 
