@@ -48,7 +48,7 @@ def serve(path: Path) -> None:
     owners = Owners(settings.directory, settings.tunnels_per_user)
     here = Here(settings.directory)
     service = Service(settings, find_driver(choice), owners, own_addresses, here)
-    service.sweep()
+    service.begin()
     server = Server(listening, service, lambda: find_driver(choice))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

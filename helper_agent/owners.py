@@ -93,6 +93,11 @@ class Owners:
         holding = self._read(name)
         return holding.installed if holding is not None and holding.uid == uid else None
 
+    def leading(self, name: str) -> Leading | None:
+        """Return what anybody installed by that name."""
+        holding = self._read(name)
+        return holding.installed if holding else None
+
     def networks(self, name: str) -> frozenset[str]:
         """Return where a tunnel leads; nowhere if it is nobody's."""
         holding = self._read(name)

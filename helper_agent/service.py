@@ -14,6 +14,7 @@ from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
 from helper_agent.config import HelperConfig
+from helper_agent.guard import Guard, is_installed
 from helper_agent.limits import (
     check_assigned,
     check_block,
@@ -45,6 +46,7 @@ class Service:
         self._owners = owners
         self._own_addresses = own_addresses
         self._inside = inside
+        self._guard = Guard(driver, owners)
         self._around = around
         self._lock = threading.Lock()
         self._making: Counter[str] = Counter()
@@ -61,6 +63,13 @@ class Service:
             for name in idle - self._left() if idle else ():
                 self._owners.forget(name)
 
+    def begin(self) -> None:
+        """Look after what stands already; a daemon that is away has nothing that stands."""
+        self.sweep()
+        with suppress(IPsecError):
+            if self._owners.names():
+                self._guard.begin()
+
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError."""
         return _DOERS[type(call)](self, uid, call)
@@ -68,7 +77,7 @@ class Service:
     def watch(self, uid: int, driver: Driver) -> Iterator[TunnelEvent]:
         """Yield what happens to the caller's tunnels; `driver` is this watch's own."""
         events = driver.watch()
-        return (event for event in events if self._owners.owns(uid, event.name))
+        return (self._guard.said(each) for each in events if self._owners.owns(uid, each.name))
 
     def capabilities(self, _: int, __: said.Capabilities) -> object:
         """Tell what daemon and kernel can carry."""
@@ -105,7 +114,8 @@ class Service:
         spec = self._hers(uid, call.spec)
         self._check_virtual(call.spec)
         try:
-            return self._driver.up(spec)
+            with self._guard.apart(spec.name):
+                return self._driver.up(spec)
         except IPsecError:
             self._let_go(call.spec.name)
             raise
@@ -137,12 +147,14 @@ class Service:
         """Negotiate anew what is hers."""
         if not self._owners.owns(uid, call.name):
             raise IPsecError(_NOT_HERS)
-        status, installed = self._driver.resume(call.name), self._owners.installed(uid, call.name)
-        if installed is None or status.virtual_address != installed.virtual_address:
+        installed = self._owners.installed(uid, call.name)
+        with self._guard.apart(call.name):
+            status = self._driver.resume(call.name)
+        if installed is None or not is_installed(status, installed):
             self._driver.down(call.name)
             self._let_go(call.name)
             raise IKERefusedError(
-                "The tunnel came back with another address inside, so it was ended;"
+                "The tunnel came back as another than was installed, so it was ended;"
                 " run `carnet connect` for a new one, with the next key pair."
             )
         return status

@@ -6,9 +6,8 @@ assign another address inside each time. Suites, identities and the post-quantum
 those of the daemon's connection, which the daemon insists on.
 """
 
-from ipaddress import ip_address
-
 from carnet.errors import IKERefusedError
+from carnet.ipsec.agreed import is_between
 from carnet.ipsec.driver import Driver, TunnelStatus
 from token_client.sessions import Session
 
@@ -38,15 +37,6 @@ def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:
 
 
 def _is_as_agreed(session: Session, live: TunnelStatus) -> bool:
-    """Tell whether nothing differs; what is not whole yet may lack its address."""
-    lacks = live.virtual_address is None and not live.established
-    return (
-        (lacks or live.virtual_address == session.virtual_address)
-        and live.ppk == session.ppk
-        and _is_target(session, live.remote_address)
+    return live.ppk == session.ppk and is_between(
+        live, session.virtual_address, session.target_addresses
     )
-
-
-def _is_target(session: Session, address: str) -> bool:
-    agreed = [ip_address(each) for each in session.target_addresses]
-    return not agreed or ip_address(address) in agreed

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from carnet.ipsec.vici_link import open_session
 from lab.http_client import request
-from lab.network import HOST_ADDRESS, SERVER_ADDRESS, VIRTUAL_NETWORK
-from lab.ordinary import ALICE, GROUP, MALLORY, as_user, environment
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS, VIRTUAL_NETWORK
+from lab.ordinary import ALICE, GROUP, MALLORY, as_user, environment, give
 from lab.residue import machine_state
 from lab.waiting import wait_until
 from lab.world import World
@@ -46,7 +47,7 @@ class OrdinaryOffice(OrdinaryAtWork):
 def office(lane):
     with World() as world:
         made = OrdinaryOffice(world, lane)
-        made.set_up(13)
+        made.set_up(14)
         (world.server.directory / "plan.txt").write_bytes(FILE)
         directory = str(world.server.directory)
         world.server.start(["python", str(FILE_SERVER), SERVER_ADDRESS, "80", directory])
@@ -214,6 +215,33 @@ def again(office):
     """Start Target anew, with its configuration as it is now."""
     office.target_agent.stop()
     office.target_agent = office.serve_target()
+
+
+@pytest.fixture
+def unwatched(office):
+    """The name of a tunnel that its user's agent, for a reason of hers, does not look at."""
+    alone = office.configure_client("agent = false\n")
+    give(office.world.client.directory, ALICE)
+    done = office.carnet("connect", "--json", extra=alone)
+    assert done.returncode == 0, done.stderr
+    office.target_agent.kill()
+    yield json.loads(done.stdout)["name"]
+    office.target_charon.assign()
+    office.target_agent = office.serve_target()
+
+
+def test_what_a_target_in_league_with_her_assigns_by_a_redirect_is_gone(office, unwatched):
+    office.target_charon.assign(HOST_ADDRESS)
+    with open_session(office.target_charon.vici) as session:
+        session.request("redirect", {"ike": unwatched, "gateway": TARGET_ADDRESS})
+    office.helper.wait_for_line('"event": "ended-as-another"')
+    wait_until(lambda: no_tunnel(office), "the end of it")
+    assert HOST_ADDRESS not in office.world.client.run(["ip", "-o", "address"]).stdout
+
+
+def no_tunnel(office):
+    with open_session(office.client_charon.vici) as session:
+        return not session.get_conns()["conns"]
 
 
 SLOW_CLOCK = """

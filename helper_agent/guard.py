@@ -1,0 +1,95 @@
+"""Ending what comes up as another tunnel than its user installed.
+
+strongSwan negotiates anew by itself where Target redirects it (RFC 5685) or limits the time of
+its authentication (RFC 4478), and sets whatever address it is assigned then, for the whole
+machine. The user's own agent looks at that too; but she and Target may be in league.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import structlog
+
+from carnet.errors import IPsecError
+from carnet.ipsec.agreed import is_between
+from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
+from helper_agent.owners import Leading, Owners
+
+log = structlog.get_logger()
+
+
+class Guard:
+    """Looks at each tunnel as something of it comes up. Safe to use from several threads."""
+
+    def __init__(self, driver: Driver, owners: Owners) -> None:
+        self._driver = driver
+        self._owners = owners
+        self._lock = threading.Lock()
+        self._looking = False
+        self._at_work: Counter[str] = Counter()
+        """What a call brings up, and looks at by itself."""
+        self._ended: set[str] = set()
+
+    def begin(self) -> None:
+        """Look at what stands, and from now on at what comes up, unless that is done already.
+
+        It ends with the IPsec daemon, and all tunnels with that. Raises IPsecError.
+        """
+        with self._lock:
+            if self._looking:
+                return
+            events = self._driver.watch()
+            self._looking = True
+        threading.Thread(target=self._follow, args=(events,), daemon=True).start()
+
+    @contextmanager
+    def apart(self, name: str) -> Iterator[None]:
+        """Leave that tunnel to the call that brings it up in here; look at it afterwards."""
+        self.begin()
+        with self._lock:
+            self._at_work[name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work[name] -= 1
+        self._look(name)
+
+    def said(self, event: TunnelEvent) -> TunnelEvent:
+        """Return an event as its user is to hear it: that we have ended the tunnel, if so."""
+        ended = event.change in (Change.DOWN, Change.LOST) and event.name in self._ended
+        return replace(event, change=Change.ANOTHER) if ended else event
+
+    def _follow(self, events: Iterator[TunnelEvent]) -> None:
+        try:
+            with suppress(IPsecError):
+                self._look()
+            for event in events:
+                if event.change in (Change.UP, Change.ANEW):
+                    with suppress(IPsecError):
+                        self._look(event.name)
+        finally:
+            with self._lock:
+                self._looking = False
+
+    def _look(self, name: str | None = None) -> None:
+        """End that tunnel, or any, if it is another than was installed. Raises IPsecError."""
+        for live in self._driver.status():
+            installed = self._owners.leading(live.name)
+            if name in (None, live.name) and installed is not None:
+                self._look_at(live, installed)
+
+    def _look_at(self, live: TunnelStatus, installed: Leading) -> None:
+        if self._at_work[live.name] or is_installed(live, installed):
+            return
+        log.warning("ended-as-another", tunnel=live.name)
+        self._ended.add(live.name)
+        self._driver.down(live.name)
+
+
+def is_installed(live: TunnelStatus, installed: Leading) -> bool:
+    """Tell whether what stands leads where its user had it lead."""
+    return is_between(live, installed.virtual_address, installed.targets)

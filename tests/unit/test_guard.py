@@ -1,0 +1,156 @@
+"""What carnet-helper ends by itself, whatever its user's own agent does."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
+from helper_agent.guard import Guard
+from helper_agent.owners import Holding, Leading, Owners
+from lab.waiting import wait_until
+
+HERS, ROOTS = "carnet-" + "0a" * 16, "carnet-" + "0b" * 16
+INSTALLED = Leading(
+    objective=Objective.ESP,
+    mode=Mode.TUNNEL,
+    ike_version=2,
+    targets=frozenset({"198.51.100.2", "2001:db8::2"}),
+    networks=frozenset({"10.20.0.0/16"}),
+    virtual_address="10.99.0.2",
+)
+GIVEN = "10.99.0.2, 203.0.113.2"
+WAIT = 60
+
+
+def live(name=HERS, virtual_address="10.99.0.2", remote_address="198.51.100.2", **more):
+    facts = {"established": True} | more
+    return SimpleNamespace(
+        name=name, virtual_address=virtual_address, remote_address=remote_address, **facts
+    )
+
+
+class Daemon:
+    """What stands, and what is told of it; then it goes."""
+
+    def __init__(self, *changes: Change) -> None:
+        self.changes = changes
+        self.stands = [live()]
+        self.begun, self.told = threading.Event(), threading.Event()
+        self.troubles: list[IPsecError] = []
+        self.ended: list[str] = []
+
+    def watch(self):
+        """Tell it once begun, and say when the last of it was taken in."""
+        self.told.clear()
+        return self._events()
+
+    def _events(self):
+        self.begun.wait(WAIT)
+        for change in self.changes:
+            yield TunnelEvent(HERS, change)
+        self.told.set()
+
+    def status(self):
+        if self.troubles:
+            raise self.troubles.pop()
+        return list(self.stands)
+
+    def down(self, name):
+        self.ended.append(name)
+        self.stands = [each for each in self.stands if each.name != name]
+
+
+@pytest.fixture
+def guarding(tmp_path):
+    owners = Owners(tmp_path, 4)
+    owners.claim(HERS, Holding(1001, INSTALLED.networks, INSTALLED), taken=False)
+
+    def guard(daemon):
+        made = Guard(daemon, owners)
+        made.begin()
+        return made
+
+    return guard
+
+
+def happens(daemon, *stands):
+    """Have that stand, and everything be told; return what was ended."""
+    daemon.stands = list(stands)
+    daemon.begun.set()
+    assert daemon.told.wait(WAIT)
+    return daemon.ended
+
+
+OTHERS = {
+    "another address": live(virtual_address="203.0.113.2"),
+    "one more": live(virtual_address=GIVEN),
+    "one more, and nothing else yet": live(virtual_address=GIVEN, established=False),
+    "another peer": live(remote_address="203.0.113.2"),
+    "no address": live(virtual_address=None),
+}
+THE_SAME = {
+    "as before": live(),
+    "another of Target's addresses": live(remote_address="2001:0db8::2"),
+    "not whole yet": live(virtual_address=None, established=False),
+    "root's": live(name=ROOTS, virtual_address=GIVEN),
+}
+
+
+@pytest.mark.parametrize("change", [Change.UP, Change.ANEW])
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_what_comes_up_as_another_is_ended_and_its_user_told(guarding, change, other):
+    daemon = Daemon(change)
+    guard = guarding(daemon)
+    assert happens(daemon, other) == [HERS]
+    for ended in (Change.DOWN, Change.LOST):
+        assert guard.said(TunnelEvent(HERS, ended)).change is Change.ANOTHER
+        assert guard.said(TunnelEvent(ROOTS, ended)).change is ended
+
+
+@pytest.mark.parametrize("same", THE_SAME.values(), ids=THE_SAME)
+def test_what_comes_up_as_installed_stays(guarding, same):
+    daemon = Daemon(Change.ANEW, Change.UP)
+    guard = guarding(daemon)
+    assert happens(daemon, same) == []
+    assert guard.said(TunnelEvent(HERS, Change.DOWN)).change is Change.DOWN
+
+
+def test_what_stood_while_there_was_no_helper_is_looked_at(guarding):
+    daemon = Daemon()
+    daemon.stands = [live(name=ROOTS, virtual_address=GIVEN), live(virtual_address=GIVEN)]
+    guarding(daemon)
+    assert happens(daemon, *daemon.stands) == [HERS]
+
+
+def test_a_daemon_that_does_not_answer_once_is_looked_at_again(guarding):
+    daemon = Daemon(Change.ANEW, Change.UP)
+    daemon.troubles = [IPsecError("It does not answer.")] * 2
+    guarding(daemon)
+    assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+def test_what_a_call_brings_up_is_looked_at_when_that_is_done(guarding):
+    daemon = Daemon(Change.ANEW, Change.UP)
+    guard = guarding(daemon)
+    with guard.apart(HERS):
+        assert happens(daemon, live(virtual_address=GIVEN)) == []
+    assert daemon.ended == [HERS]
+
+
+def test_after_the_daemon_went_it_begins_again(guarding):
+    daemon = Daemon()
+    guard = guarding(daemon)
+    happens(daemon, live())
+    daemon.changes = (Change.UP,)
+    daemon.stands = [live(virtual_address=GIVEN)]
+
+    def ended():
+        guard.begin()
+        return daemon.ended
+
+    wait_until(ended, "a look after the daemon went")
+    assert daemon.ended == [HERS]
