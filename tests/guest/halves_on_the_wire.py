@@ -17,6 +17,7 @@ from carnet.ipsec.vici_link import Events
 from carnet.objectives import Objective
 from lab.capture import Capture
 from lab.network import ROUTER_TO_CLIENT
+from lab.waiting import TIME_LIMIT
 from tests.guest.addresses import BY_VERSION
 from tests.guest.forged import datagram, newest_received, outgoing_ah, send_with_ah_alone
 from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, spis
@@ -175,7 +176,7 @@ def test_either_half_rekeys_from_either_side(client, target, listener, tunnel, h
     address = peer_of(tunnel)
     for gateway in (client, target):
         before = spis(gateway)
-        with Events(gateway.charon.vici, ["child-rekey"], 10) as events:
+        with Events(gateway.charon.vici, ["child-rekey"], TIME_LIMIT) as events:
             with gateway.session() as session:
                 session.rekey({"child": f"{tunnel.name}/{half}"})
             assert f"{tunnel.name}/{half}" in events.next()

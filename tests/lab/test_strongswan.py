@@ -23,7 +23,7 @@ from lab.capture import Capture
 from lab.charon import VICI, Lane
 from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
-from lab.waiting import wait_until
+from lab.waiting import TIME_LIMIT, wait_until
 
 from .conftest import Ends, Gateway, started, two_ends
 from .test_connect import content
@@ -58,7 +58,7 @@ def in_background(call: Callable[..., object], *arguments: object) -> Callable[[
     """Call it in another thread; what is returned waits for its result, but not for ever."""
     results: SimpleQueue[object] = SimpleQueue()
     Thread(target=lambda: results.put(call(*arguments)), daemon=True).start()
-    return partial(results.get, timeout=10)
+    return partial(results.get, timeout=TIME_LIMIT)
 
 
 @pytest.mark.parametrize("ppk", [False, True], ids=["psk", "psk-and-ppk"])
@@ -96,7 +96,7 @@ def test_what_is_not_ike_or_esp_is_counted(world, client):
 
 def test_the_ike_sa_is_rekeyed_at_once_where_there_is_a_ppk(client, target):
     ends = two_ends(ppk=True)
-    with Events(target.charon.vici, ["ike-rekey"], 10) as events:
+    with Events(target.charon.vici, ["ike-rekey"], TIME_LIMIT) as events:
         connect(client, target, ends)
         assert ends.name in events.next()
     assert len(client.driver.status()) == 1

@@ -15,7 +15,7 @@ from lab.charon import VICI, Charon
 from lab.errors import LabError
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS
 from lab.packets import read_packets
-from lab.waiting import wait_until
+from lab.waiting import TIME_LIMIT, wait_until
 from lab.world import World
 from tests.lab.test_connect import content
 
@@ -71,7 +71,7 @@ def test_a_maker_that_is_killed_leaves_nothing_behind(number):
         handles = [os.pidfd_open(int(pid)) for pid in pids]
         maker.send_signal(number)
     for handle in handles:
-        assert select.select([handle], [], [], 10)[0], "a keeper lives on"
+        assert select.select([handle], [], [], TIME_LIMIT)[0], "a keeper lives on"
         os.close(handle)
     wait_until(lambda: not Path(directory).exists(), "the directory to go")
     assert (interfaces(), mounts()) == before
