@@ -68,6 +68,8 @@ def over() -> None:
     """Let all signals pass: the command is done, and its exit status is what it has done."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # one that was to come again
 
 
 def _packs(frame: FrameType | None) -> bool:

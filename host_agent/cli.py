@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from carnet import VERSION, console, serials
+from carnet import VERSION, console, interruption, serials
 from carnet.arguments import REASON
 from carnet.config import parse_config
 from carnet.database.reading import readable
@@ -230,5 +231,7 @@ def _key_id(text: str) -> bytes:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command; the service itself has asyncio hear of signals."""
+    if "serve" not in sys.argv[1:]:
+        interruption.listen()
     console.run_command(cli, "carnet-host")

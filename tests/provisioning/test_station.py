@@ -25,6 +25,20 @@ authority = "officer/officer.crt"
 [targets.work]
 url = "https://127.0.0.1:1"
 """
+INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED = """
+import os, signal, sys
+from pkcs11 import Attribute
+from pkcs11.attributes import AttributeMapper
+handler = AttributeMapper._handler
+def interrupted(self, key):
+    if key is Attribute.EC_PARAMS:
+        AttributeMapper._handler = handler
+        os.kill(os.getpid(), signal.SIGINT)
+    return handler(self, key)
+AttributeMapper._handler = interrupted
+from host_agent.entry import main
+main()
+"""
 
 
 @pytest.fixture
@@ -59,3 +73,13 @@ def test_both_tokens_at_the_officers_station(station):
     listed = station.facts("list", "--token", "alice", secrets=["pin"])
     assert len(listed["pairs"]) == 3
     assert on_hsm(station, "keys").split()[:3] == ["alice@office", "valid", "3"]
+
+
+def test_an_interrupt_as_an_attribute_is_packed_crashes_no_command_of_the_host(station):
+    """With memory that is never zero by chance; see test_interruption."""
+    environment = station.environment | {"CARNET_PIN": SECRETS["pin"], "PYTHONMALLOC": "debug"}
+    host = ["--config", station.directory / "host.toml", "transport-key"]
+    command = [sys.executable, "-c", INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED, *host]
+    done = run(command, environment)
+    assert done.returncode in {0, 130}, done.stderr  # it may be done before it is interrupted
+    assert "BEGIN PUBLIC KEY" in on_hsm(station, "transport-key")

@@ -1,0 +1,43 @@
+"""What `carnet doctor` says of an IPsec daemon that is there."""
+
+from dataclasses import replace
+
+import pytest
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.drivers import DriverName, Sighting
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
+from token_client import doctor
+from token_client.config import ClientConfig
+
+ABLE = Capabilities(
+    driver="strongswan",
+    version="5.9.8",
+    ike_versions=(2,),
+    objectives=(Objective.AH, Objective.ESP),
+    modes=(Mode.TUNNEL,),
+    ppk=True,
+)
+
+
+@pytest.fixture
+def look(monkeypatch):
+    """Return what looks at a machine whose one daemon was found to be like this."""
+
+    def at(found):
+        sighting = Sighting(DriverName.STRONGSWAN, found)
+        monkeypatch.setattr(doctor, "look_around", lambda _: iter([sighting]))
+        return doctor._Examination(ClientConfig(), None)._look_at_ipsec()
+
+    return at
+
+
+def test_what_it_carries_is_said(look):
+    assert look(ABLE) == "strongswan 5.9.8 carries ah, esp"
+
+
+def test_one_that_carries_no_esp_would_not_do_for_a_connection(look):
+    with pytest.raises(IPsecError, match="runs but cannot carry ESP; load the kernel's ESP"):
+        look(replace(ABLE, objectives=(Objective.AH,)))
