@@ -55,6 +55,7 @@ def main(
     """Measure Carnet against its floors, and compare with the last run that is stored."""
     place = out or (RESULTS / "quick" if quick else RESULTS)
     before, _ = report.stored(place)
+    started = time.monotonic()
     rows: list[Row] = []
     failed: list[str] = []
     with _unlogged(), tempfile.TemporaryDirectory() as directory:
@@ -69,6 +70,7 @@ def main(
                 whole &= _stored(place, found, curves, quick=quick, whole=all_of_it)
             if not whole:
                 failed.append(name)
+    click.echo(f"All of it took {time.monotonic() - started:.0f} seconds.", err=True)
     for name in failed:
         click.echo(f"bench: not measured whole: {name}", err=True)
     worse = regressions(before, rows)

@@ -1,4 +1,4 @@
-"""`carnet connect` from afar, inside the guest kernel: `python -m bench.distance_guest ROUNDS`.
+"""`carnet connect` from afar, in the guest kernel: `python -m bench.distance_guest "ROUNDS MS …"`.
 
 netem delays what goes between the Client and the router, each way by half of a round-trip
 time, so both Host and Target are that far away.
@@ -16,8 +16,8 @@ from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from tests.guest.offices import OpenOffice
 from tests.guest.opening import unwatched_office
 
-ROUND_TRIPS = (0, 20, 100)
-"""Milliseconds."""
+NEAR = 0
+"""Milliseconds of a round trip, next to those that are asked for."""
 WARMING = 3
 """Connections in advance: programs that start for the first time are slow in this kernel."""
 STEPS = ("8", "9")
@@ -30,17 +30,18 @@ _IKE_REQUEST = (
 port 4500 the marker."""
 
 
-def main(rounds: int) -> None:
-    """Measure all of it, forth and back, so that what drifts moves no difference.
+def main(rounds: int, *away: int) -> None:
+    """Measure from near and from so many milliseconds away, forth and back.
 
-    The first connections warm up, one of them is counted by its packets.
+    What drifts then moves no difference. The first connections warm up, one of them is counted
+    by its packets.
     """
     with unwatched_office(choose_lane()) as office:
         say({"what": "packets", **_packets(office)})
         for _ in range(WARMING):
             _timed(office)
         for number in range(rounds):
-            for milliseconds in ROUND_TRIPS[:: -1 if number % 2 else 1]:
+            for milliseconds in (NEAR, *away)[:: -1 if number % 2 else 1]:
                 _be_away(office, milliseconds)
                 say({"what": "connect", "rtt": milliseconds, "round": number, **_timed(office)})
         _be_away(office, 0)
@@ -87,4 +88,4 @@ def _connect(office: OpenOffice) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1].split()))

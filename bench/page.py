@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import report
+from bench import closed, report
 from bench.comparison import Row
 from bench.paper import Curve
 
@@ -18,11 +18,16 @@ _PLACE = re.compile(
     r".*?(?P<end><!-- end of what `make measured` writes -->\n)",
     re.DOTALL,
 )
-RUN, PEAKS = "the run", "the peaks"
+RUN, PEAKS, CLOSED = "the run", "the peaks", "before and after"
 _NOTHING = "Not measured yet: `make bench`, then `make measured`.\n"
 
 
-def filled(text: str, rows: Sequence[Row], curves: Sequence[Curve]) -> str:
+def filled(
+    text: str,
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+    before: Sequence[closed.Closed] = (),
+) -> str:
     """Return the page with what the report has in each place that is marked for it.
 
     Raises ValueError where the report has a group of rows that the page has no place for.
@@ -30,6 +35,8 @@ def filled(text: str, rows: Sequence[Row], curves: Sequence[Curve]) -> str:
     parts = {row.group: report.table([x for x in rows if x.group == row.group]) for row in rows}
     if rows:
         parts[RUN] = report.reading(rows)
+    if before:
+        parts[CLOSED] = closed.table(before, rows)
     if curves:
         parts[PEAKS] = "\n".join(map(report.peak, curves))
     missing = parts.keys() - {place["what"] for place in _PLACE.finditer(text)}
@@ -42,7 +49,7 @@ def filled(text: str, rows: Sequence[Row], curves: Sequence[Curve]) -> str:
 
 def main() -> None:
     """Write the page anew."""
-    PAGE.write_text(filled(PAGE.read_text(), *report.stored(RESULTS)))
+    PAGE.write_text(filled(PAGE.read_text(), *report.stored(RESULTS), closed.kept(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from tempfile import mkdtemp
 
 from carnet.progress import Advance, progress_bar
 
+FEWEST_ROUNDS = 5
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -16,13 +18,13 @@ class Plan:
     directory: Path
     """For the run alone; gone afterwards."""
     quick: bool
-    """Within about five minutes in all."""
+    """Within five minutes in all: fewer rows of each table, and of each the fewest rounds."""
     suites: tuple[str, ...] = ()
     """Of the paper's evaluation, by name; none: all."""
 
     def rounds(self, whole: int) -> int:
         """Return how many rounds there are, given those of a whole run; five at least."""
-        return max(5, whole // 4) if self.quick else max(5, whole)
+        return FEWEST_ROUNDS if self.quick else max(FEWEST_ROUNDS, whole)
 
     def size(self, whole: int, quick: int) -> int:
         """Return how large something is: of the whole run, or of the quick one."""

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from bench import closed
 from bench.comparison import Row, Spread
 from bench.drawing import draw
 from bench.paper import Curve
@@ -47,7 +48,11 @@ def facts(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> 
 
 
 def markdown(
-    rows: Sequence[Row], curves: Sequence[Curve], pictures: Sequence[str], run: dict[str, Any]
+    rows: Sequence[Row],
+    curves: Sequence[Curve],
+    pictures: Sequence[str],
+    run: dict[str, Any],
+    before: Sequence[closed.Closed] = (),
 ) -> str:
     """Return the report's text."""
     machine = run["machine"]
@@ -63,6 +68,8 @@ def markdown(
     if curves:
         parts.append("## Figure 4 of the paper, in the guest kernel\n")
         parts += [peak(curve) for curve in curves]
+    if before:
+        parts += ["## Before and after\n", closed.table(before, rows)]
     parts += [f"![{name}]({name}.svg)\n" for name in pictures]
     return "\n".join(parts)
 
@@ -102,7 +109,8 @@ def write(
     new.write_text(json.dumps(run, indent=1) + "\n")
     new.replace(directory / "report.json")
     pictures = draw(directory, rows, curves)
-    (directory / "report.md").write_text(markdown(rows, curves, pictures, run))
+    before = closed.kept(directory)
+    (directory / "report.md").write_text(markdown(rows, curves, pictures, run, before))
 
 
 def as_json(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> str:

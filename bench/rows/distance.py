@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from bench.comparison import Aim, Row
-from bench.distance_guest import ROUND_TRIPS, STEPS, WARMING
+from bench.distance_guest import NEAR, STEPS, WARMING
 from bench.in_guest import Figures, measured
 from bench.plan import Plan
 
 GROUP = "Connecting from afar, in the guest kernel"
+_FARTHEST = 100
+"""Milliseconds of a round trip."""
 _NEEDED = {"8": 2, "9": 3}
 """Round trips by step: TCP's and the request's; IKE_SA_INIT, IKE_AUTH, and the rekeying after
 which the IKE_SA is protected by the post-quantum key too (RFC 8784 section 6)."""
@@ -16,13 +18,14 @@ _NAMES = {"8": "step 8, request and answer", "9": "step 9, IKE"}
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Compare with the same steps without delay, and the round trips that there must be."""
-    rounds = plan.rounds(9)
+    rounds, away = plan.rounds(9), (_FARTHEST,) if plan.quick else (20, _FARTHEST)
+    count = rounds * (1 + len(away))
     lines = measured(
-        plan, "connect from afar", "bench.distance_guest", str(rounds),
-        pairs=rounds * len(ROUND_TRIPS) + 1 + WARMING, steps=rounds * len(ROUND_TRIPS) + 1,
+        plan, "connect from afar", "bench.distance_guest", " ".join(map(str, (rounds, *away))),
+        pairs=count + 1 + WARMING, steps=count + 1,
     )  # fmt: skip
     for step in STEPS:
-        for rtt in ROUND_TRIPS[1:]:
+        for rtt in away:
             yield _away(lines, step, rtt)
         yield _trips(lines, step)
 
@@ -36,14 +39,14 @@ def _away(lines: Sequence[Figures], step: str, rtt: int) -> Row:
         unit="ms",
         aim=Aim("floor and 25 ms", above=25),
         ours=_column(lines, step, rtt),
-        floor=tuple(each + needed * rtt for each in _column(lines, step, ROUND_TRIPS[0])),
+        floor=tuple(each + needed * rtt for each in _column(lines, step, NEAR)),
     )
 
 
 def _trips(lines: Sequence[Figures], step: str) -> Row:
     """Count the round trips that are waited for, by what the longest delay adds."""
-    near, rtt = ROUND_TRIPS[0], ROUND_TRIPS[-1]
-    both = zip(_column(lines, step, rtt), _column(lines, step, near), strict=True)
+    rtt = _FARTHEST
+    both = zip(_column(lines, step, rtt), _column(lines, step, NEAR), strict=True)
     trips = tuple((away - here) / rtt for away, here in both)
     seen = next(line for line in lines if line["what"] == "packets")
     return Row(

@@ -13,19 +13,19 @@ from bench.rows import processes
 from tests.host.real_host import sealed
 
 GROUP = processes.GROUP
-_CLIENTS = (1, 8, 64)
 _LOAD = 0.8
 """Of what one process carries, while the latencies are measured."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure requests a second, latencies under load, and what more processes bring."""
-    measured = plan.size(96, 64)
-    for clients in _CLIENTS:
+    measured = plan.size(96, 48)
+    for clients in (8,) if plan.quick else (1, 8, 64):
         yield _rate(plan, clients, measured, left=0)
-    yield _rate(plan, 8, measured, left=plan.size(900, 300))
     yield _latency(plan)
-    yield from processes.rows(plan)
+    if not plan.quick:
+        yield _rate(plan, 8, measured, left=900)
+        yield from processes.rows(plan)
 
 
 def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
@@ -59,7 +59,7 @@ def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
 
 def _latency(plan: Plan) -> Row:
     """Measure p99 against p50 at four fifths of the rate that one process carries."""
-    rounds, measured = plan.rounds(9), plan.size(192, 96)
+    rounds, measured = plan.rounds(9), plan.size(192, 48)
     loads: list[Load] = []
     with plan.progress("Host at 80 % load", rounds) as advance:
         for _ in range(rounds):

@@ -24,19 +24,20 @@ NewPlace = Callable[[], AbstractContextManager[Where]]
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Measure some processes against one, on both databases, and on the token alone."""
+
+    @contextmanager
+    def in_sqlite() -> Iterator[Where]:
+        yield Where(plan.place())
+
     with postgres_machine() as machine:
         server = machine.start()
-
-        @contextmanager
-        def in_sqlite() -> Iterator[Where]:
-            yield Where(plan.place())
 
         @contextmanager
         def in_postgresql() -> Iterator[Where]:
             with server.database() as name:
                 yield Where(plan.place(), server.url(name), server.password_file)
 
-        for count in _PROCESSES[:1] if plan.quick else _PROCESSES:
+        for count in _PROCESSES:
             yield _host(plan, count, "SQLite", in_sqlite)
             yield _host(plan, count, "PostgreSQL", in_postgresql)
             yield _token_alone(plan, count)
@@ -44,7 +45,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
     """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
-    rounds, size = plan.rounds(5), plan.size(192, 64)
+    rounds, size = plan.rounds(5), 192
     name = f"{count} processes, {kind}, {_CLIENTS} Clients"
     idle: dict[int, list[float]] = {1: [], count: []}
 
@@ -78,7 +79,7 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
 
 def _token_alone(plan: Plan, count: int) -> Row:
     """Measure what more processes bring on the token itself: no Host's code is in it."""
-    rounds, size = plan.rounds(9), plan.size(96, 48)
+    rounds, size = plan.rounds(9), 96
     with plan.progress(f"the token, {count} processes", rounds + 1) as advance:
         ours, one = in_turn(
             lambda: token_process.rate(plan.place(), count, size),

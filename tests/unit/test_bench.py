@@ -5,11 +5,12 @@ from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
 
+import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import accounted, page, paper, report
+from bench import accounted, closed, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.paper import Curve
@@ -154,7 +155,9 @@ def test_the_peak_is_the_size_before_the_greatest_drop():
 
 def test_the_page_shows_what_the_report_has():
     text = page.PAGE.read_text()
-    assert page.filled(text, *report.stored(page.RESULTS)) == text, "run `make measured`"
+    assert page.filled(text, *report.stored(page.RESULTS), closed.kept(page.RESULTS)) == text, (
+        "run `make measured`"
+    )
 
 
 def test_a_group_that_the_page_has_no_place_for_is_found():
@@ -207,3 +210,14 @@ def test_pieces_are_shown_with_their_share_and_what_they_add_up_to():
     assert [row.name for row in found] == ["long", "short", pieces.WHOLE]
     assert [row.ratio.median for row in found] == [0.75, 0.25, 2.0]
     assert found[-1].note.endswith("add up to 4 ms")
+
+
+def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
+    before = replace(row((4, 4, 4), (1, 1, 1)), measured="2026-11-28T10:00:00Z")
+    after = replace(row((2, 2, 2), (1, 1, 1)), measured="2026-11-29T10:00:00Z")
+    done = [closed.Closed("less of it", before)]
+    assert "| a row | less of it | 4 ms | 4.00 | 2 ms | 2.00 |" in closed.table(done, [after])
+    assert "not measured since" in closed.table(done, [before])
+    (tmp_path / closed.NAME).write_bytes(msgspec.json.encode(done))
+    report.write(tmp_path, [after], quick=False)
+    assert closed.table(done, [after]) in (tmp_path / "report.md").read_text()
