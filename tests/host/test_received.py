@@ -208,27 +208,3 @@ def test_the_host_hears_of_a_burn_that_a_card_does_not_carry_out(interface, card
     assert done.returncode == 4
     assert "Token alice was pulled out, in the middle; nothing of it is adopted" in done.stderr
     assert not cover.exists()
-
-
-@sqlite_is_enough
-@pytest.mark.parametrize(
-    "where",
-    [
-        "interface.verified",
-        "import.pairs-added",
-        "accounts.appended batch-received",
-        "import.recorded",
-    ],
-)
-def test_a_host_that_is_killed_takes_the_batch_again(interface, tmp_path, where):
-    interface.start(CARNET_CRASH_AT=where)
-    path = tmp_path / "batch"
-    path.write_bytes(signed(interface, interface.split_batch(1500)))
-    assert interface.provision("send", path, *interface.host).returncode == 6
-    interface.process.wait(60)
-    assert interface.counts() == ({"valid": 1500} if where == "import.recorded" else {})
-    assert not [each for each in (interface.directory / "state").iterdir() if "tmp" in each.name]
-    interface.start()
-    again = interface.provision("send", path, *interface.host, "--json")
-    assert json.loads(again.stdout)["new"] == (0 if where == "import.recorded" else 1500)
-    assert interface.counts() == {"valid": 1500}

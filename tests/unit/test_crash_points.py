@@ -73,7 +73,10 @@ def test_some_test_kills_there(place):
     assert place in killed_at()
 
 
-@pytest.mark.parametrize("place", sorted(p for p in in_the_code() if p.startswith("host.")))
+OF_THE_HOST = ("host.", "import.", "interface.")
+
+
+@pytest.mark.parametrize("place", sorted(p for p in in_the_code() if p.startswith(OF_THE_HOST)))
 def test_some_test_kills_the_host_there_on_postgresql(place):
     assert place in killed_at(*ON_POSTGRESQL) | ON_SQLITE_ALONE
 
