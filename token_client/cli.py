@@ -102,7 +102,6 @@ def connect(
     """Open a tunnel to TARGET with the next one-time key pair."""
     from carnet.pin import PinSource
     from token_client import config as configuration
-    from token_client.opening import Order, open_tunnel
 
     interruption.listen()
     config = configuration.load(
@@ -112,10 +111,20 @@ def connect(
         driver=_driver_named(driver),
         block=False if no_block else None,
     )
+    option = _objective(objective, threat, config.minimum)
+    networks = _wanted(network, transport=transport)
+    if dry_run and driver is not None:
+        _show_rendered(config, option, networks, as_json)
+        return
+    means = _driver(config)
+    _look_ahead(config, option)
+    # It takes long to import, and the packet filter is asked meanwhile.
+    from token_client.opening import Order, open_tunnel
+
     order = Order(
         target=target,
-        option=_objective(objective, threat, config.minimum),
-        networks=_wanted(network, transport=transport),
+        option=option,
+        networks=networks,
         lifetime=lifetime,
         token=token,
         source=PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try),
@@ -125,10 +134,7 @@ def connect(
         allow_weak=insecure_benchmark_suites,
         as_json=as_json,
     )
-    if dry_run and driver is not None:
-        _show_rendered(config, order.option, order.networks, as_json)
-    else:
-        open_tunnel(_driver(config), config, order, _tell)
+    open_tunnel(means, config, order, _tell)
 
 
 @cli.command()
@@ -339,6 +345,15 @@ def _driver(config: "ClientConfig") -> "Driver":
         block.use(HelperFilter(choice.helper))
         inside.use(HelperInside(choice.helper))
     return find_driver(choice)
+
+
+def _look_ahead(config: "ClientConfig", option: "Objective") -> None:
+    """Begin to look for the packet filter, where the tunnel is to have a block."""
+    from carnet.ipsec import block
+    from carnet.objectives import Objective
+
+    if config.block and option is not Objective.NATIVE:
+        block.look_ahead()
 
 
 def _driver_named(name: str | None) -> "DriverName | None":

@@ -1,5 +1,7 @@
 """The block against packets in clear: when its packet filter is looked for."""
 
+import threading
+
 import pytest
 
 from carnet.errors import IPsecError
@@ -58,3 +60,39 @@ def test_whether_a_block_can_be_had_is_looked_at_anew(filters):
     with pytest.raises(IPsecError, match="--no-block"):
         block.find_filter()
     assert block.names() == frozenset()
+
+
+def test_what_is_looked_for_ahead_is_looked_for_once_and_meanwhile(filters, monkeypatch):
+    first, second = filters
+    lookers = []
+
+    def works():
+        lookers.append(threading.current_thread())
+        return first.there
+
+    monkeypatch.setattr(first, "works", works, raising=False)
+    block.look_ahead()
+    assert block.find_filter() is first
+    assert len(lookers) == 1
+    assert lookers[0] is not threading.current_thread()
+    first.there = False
+    assert block.find_filter() is second, "a later look is a look of its own"
+
+
+def test_what_fails_as_it_is_looked_for_ahead_is_raised_where_it_is_needed(filters, monkeypatch):
+    def works():
+        raise IPsecError("no program can be started")
+
+    monkeypatch.setattr(filters[0], "works", works, raising=False)
+    block.look_ahead()
+    with pytest.raises(IPsecError, match="no program"):
+        block.find_filter()
+
+
+def test_where_no_thread_can_be_had_the_filter_is_found_without(filters, monkeypatch):
+    def none(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(block.ThreadPoolExecutor, "submit", none)
+    block.look_ahead()
+    assert block.find_filter() is filters[0]
