@@ -21,11 +21,13 @@ from tests.lab.test_block import CLEAR, try_in_clear
 from tests.lab.test_plugging import agents, signal_inside, watchers
 
 SOON = "dead_peer_seconds = 1\n"
+RESUME = "resume_within = 45"
+"""At Target: where it has just lost a Client who then ends her session, nobody tells it so."""
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1"}
+    quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1", "resume_within = 7200": RESUME}
     with office_at_work(lane, pairs=20, impatient=True, at_target=quick) as made:
         yield made
 
@@ -252,12 +254,12 @@ def test_with_the_client_s_daemon_restarted_a_new_pair_is_needed(office, session
 
 
 def test_where_it_is_not_to_come_back_target_ends_it(office):
-    reconfigure(office, "resume_within = 7200", "resume_within = 0")
+    reconfigure(office, RESUME, "resume_within = 0")
     session = connect(office, SOON + "resume = false\n")
     assert secrets_at(office.client_charon) == secrets_at(office.target_charon) == []
     with network_gone(office):
         office.target_agent.wait_for_line(f'"{session}".*"reason": "peer-lost".*"event": "ended"')
-    reconfigure(office, "resume_within = 0", "resume_within = 7200")
+    reconfigure(office, "resume_within = 0", RESUME)
 
 
 def test_a_network_that_comes_back_by_halves_costs_nothing_either(office):
