@@ -1,7 +1,9 @@
 """What a request costs as the Key Database and the token fill, and what memory a Host takes."""
 
+import itertools
 import re
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,6 +24,8 @@ _AIM = Aim("at most 1.2 times", most=1.2)
 _FEWEST_PAIRS, _FEWEST_KEYS = 1_000, 50
 _REQUESTS = 12
 """In one round."""
+_PARTS = 5
+"""In which the memory of a run is looked at."""
 _MEMORY_BATCH = 100
 """Requests between two fresh ones, where memory is looked at."""
 
@@ -150,7 +154,24 @@ def _memory(plan: Plan) -> Row:
         ours=(seen[many],),
         floor=(seen[few],),
         note=f"resident; of {_MEMORY_BATCH} requests one is fresh, and the others repeat it, so "
-        "that they get its stored answer",
+        f"that they get its stored answer; {growth(seen, few)}",
+    )
+
+
+def growth(seen: Mapping[int, float], few: int) -> str:
+    """Say how memory grew from `few` requests on: `seen` is what there was after so many.
+
+    Of one run, so that its samples are not independent: a line through all of them, and the
+    median of each fifth.
+    """
+    later = {done: memory for done, memory in seen.items() if done >= few}
+    slope, _ = statistics.linear_regression(tuple(later), tuple(later.values()))
+    memory = tuple(later.values())
+    bounds = [len(memory) * fifth // _PARTS for fifth in range(_PARTS + 1)]
+    medians = [statistics.median(memory[a:b]) for a, b in itertools.pairwise(bounds)]
+    return (
+        f"a line through {len(later)} samples rises by {1024 * 1000 * slope:.1f} KiB in 1,000 "
+        f"requests, and the medians of its fifths are {', '.join(f'{m:.1f}' for m in medians)} MiB"
     )
 
 

@@ -221,3 +221,11 @@ def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
     (tmp_path / closed.NAME).write_bytes(msgspec.json.encode(done))
     report.write(tmp_path, [after], quick=False)
     assert closed.table(done, [after]) in (tmp_path / "report.md").read_text()
+
+
+def test_memory_that_grows_is_told_by_its_slope_and_its_fifths():
+    seen = {done: 100 + done / 1000 for done in range(100, 10_001, 100)}
+    told = database.growth(seen, 1_000)
+    assert "a line through 91 samples rises by 1024.0 KiB in 1,000 requests" in told
+    assert told.endswith("103.7, 105.5, 107.2, 109.1 MiB")
+    assert "rises by 0.0 KiB" in database.growth(dict.fromkeys(seen, 100.0), 1_000)
