@@ -22,6 +22,10 @@ def until_the_helper_is_back(
 ) -> Found:
     """Return what `ask` returns, called again with pauses that grow while the helper is away.
 
+    There is no limit but `enough`: what a tunnel stands on may be taken away from it by the
+    helper alone, and giving up would leave a tunnel that is to end, and that nobody watches.
+    It costs a call every five seconds.
+
     `away` is called before each pause. Raises what `ask` raises: HelperAwayError only when it
     is `enough`.
     """

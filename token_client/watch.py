@@ -125,7 +125,8 @@ class Watch:
         self._unseen_since: float | None = None
         self._lost = False
         """Target was silent, and the tunnel has not come back yet."""
-        self._lost_told = False
+        self._lost_told: set[str] = set()
+        """Why it has not come back, as far as it was told."""
         self._pause = FIRST_PAUSE_SECONDS
         self._next_try = 0.0
 
@@ -290,16 +291,17 @@ class Watch:
             self._try_later("is silent")
             return None
         self._tell(f"The tunnel to {self._session.target} is back.")
-        self._lost = self._lost_told = False
+        self._lost = False
+        self._lost_told.clear()
         self._pause = FIRST_PAUSE_SECONDS
         return None
 
     def _try_later(self, why: str) -> None:
         self._next_try = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-        if not self._lost_told:
+        if why not in self._lost_told:
             self._tell(f"Target {self._session.target} {why}; the tunnel comes back with it.")
-        self._lost_told = True
+        self._lost_told.add(why)
 
     def _next(self) -> Event:
         try:

@@ -270,8 +270,9 @@ UNPROVEN = IKEUnprovenError("Somebody says no.")
 
 
 def test_a_no_that_anybody_can_say_does_not_end_the_trying():
-    driver = SilentDriver(UNPROVEN, UNPROVEN, None)
+    driver = SilentDriver(SILENT, UNPROVEN, SILENT, UNPROVEN, None)
     assert resuming(driver)[1] == [
+        "Target work is silent; the tunnel comes back with it.",
         "Target work says no, and does not prove to be it; the tunnel comes back with it.",
         "The tunnel to work is back.",
     ]
@@ -281,7 +282,7 @@ def test_a_no_that_target_has_signed_is_the_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=False))
     driver = SilentDriver(SILENT, UNPROVEN, None)
     ending, told = resuming(driver)
-    assert (ending.sentence, len(told), driver.outcomes) == ("work says why.", 1, [None])
+    assert (ending.sentence, len(told), driver.outcomes) == ("work says why.", 2, [None])
     assert driver.loaded == set()
 
 
