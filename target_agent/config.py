@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from carnet.config import NotEmpty, Section, load_config
 from carnet.ipsec.drivers import Choice, DriverName
-from carnet.ipsec.strongswan_algorithms import weak_words
+from carnet.ipsec.strongswan_algorithms import lacking, weak_words
 from carnet.link import LinkSection
 from carnet.observation import ObservationSection, Place
 from carnet.wire.fields import (
@@ -91,13 +91,7 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
             raise ValueError(
                 "IKEv1 has no post-quantum pre-shared keys; allow_ikev1 takes require_ppk = false"
             )
-        proposed = self.proposals
-        weak = weak_words(proposed.ike + proposed.esp + proposed.ah)
-        if weak and not self.insecure_benchmark_suites:
-            raise ValueError(
-                f"{', '.join(weak)} protect nobody; insecure_benchmark_suites = true lets them"
-                " through, for benchmarks"
-            )
+        _check_proposals(self.proposals, allow_weak=self.insecure_benchmark_suites)
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -118,6 +112,19 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     def proposals_for(self, ike_version: int) -> ProposalSet:
         """Return the proposals for a version of IKE; what may be named are those of IKEv2."""
         return self.proposals if ike_version != 1 else IKEV1_PROFILES[self.profile]
+
+
+def _check_proposals(proposed: ProposalSet, *, allow_weak: bool) -> None:
+    """Raise ValueError for what is weak, unless that is allowed, and for what is not whole."""
+    lacks = lacking(ike=proposed.ike, esp=proposed.esp, ah=proposed.ah)
+    if lacks:
+        raise ValueError(f"no tunnel may be had by {', '.join(lacks)}; name whole proposals")
+    weak = weak_words(proposed.ike + proposed.esp + proposed.ah)
+    if weak and not allow_weak:
+        raise ValueError(
+            f"{', '.join(weak)} protect nobody; insecure_benchmark_suites = true lets them"
+            " through, for benchmarks"
+        )
 
 
 class GateSection(Section, frozen=True, kw_only=True):

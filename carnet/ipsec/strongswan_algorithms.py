@@ -5,6 +5,7 @@ swanctl.conf(5). A proposal may use no other word: what came up could not be
 compared with it.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 _ENCRYPTION = {
@@ -56,15 +57,11 @@ _KEY_LENGTHS = (128, 192, 256)
 _ENCRYPTION_WORDS = frozenset(
     word.format(length) for word in _ENCRYPTION.values() for length in _KEY_LENGTHS
 )
+_AEAD_WORDS = frozenset(word for word in _ENCRYPTION_WORDS if re.search("gcm|ccm|poly1305", word))
 _INTEGRITY_WORDS = frozenset(_INTEGRITY.values())
 _PRF_WORDS = frozenset(_PRF.values())
-_WORDS = (
-    _ENCRYPTION_WORDS
-    | _INTEGRITY_WORDS
-    | _PRF_WORDS
-    | frozenset(_KEY_EXCHANGE.values())
-    | {"esn", "noesn"}
-)
+_KEY_EXCHANGE_WORDS = frozenset(_KEY_EXCHANGE.values())
+_WORDS = _ENCRYPTION_WORDS | _INTEGRITY_WORDS | _PRF_WORDS | _KEY_EXCHANGE_WORDS | {"esn", "noesn"}
 
 
 _WEAK_WORDS = frozenset({"null", "3des", "md5", "sha1", "prfmd5", "prfsha1"})
@@ -74,6 +71,37 @@ _WEAK_WORDS = frozenset({"null", "3des", "md5", "sha1", "prfmd5", "prfsha1"})
 def weak_words(proposals: Iterable[str]) -> list[str]:
     """Return the words of the proposals that no tunnel may be protected by."""
     return sorted({word for proposal in proposals for word in proposal.split("-")} & _WEAK_WORDS)
+
+
+def lacking(
+    *, ike: Iterable[str] = (), esp: Iterable[str] = (), ah: Iterable[str] = ()
+) -> list[str]:
+    """Return what proposals are without, one of "ESP aes256ctr without integrity" for each.
+
+    That no tunnel does without, for benchmarks neither: encryption that is not
+    authenticated protects nothing (RFC 8221 section 4), and IKE needs all four kinds
+    (RFC 7296 section 3.3.3).
+    """
+    return [
+        f"{protocol} {proposal} without {what}"
+        for protocol, proposals in (("IKE", ike), ("ESP", esp), ("AH", ah))
+        for proposal in proposals
+        for what in _lacking(protocol, frozenset(proposal.split("-")))
+    ]
+
+
+def _lacking(protocol: str, words: frozenset[str]) -> Iterable[str]:
+    """Yield what one proposal is without; its ciphers are alternatives, so each must be whole."""
+    ciphers = words & _ENCRYPTION_WORDS if protocol != "AH" else frozenset()
+    authenticated = bool(ciphers) and ciphers <= _AEAD_WORDS
+    if protocol != "AH" and not ciphers:
+        yield "encryption"
+    if not authenticated and words.isdisjoint(_INTEGRITY_WORDS):
+        yield "integrity"
+    if protocol == "IKE" and words.isdisjoint(_PRF_WORDS | _INTEGRITY_WORDS):
+        yield "a pseudo-random function"
+    if protocol == "IKE" and words.isdisjoint(_KEY_EXCHANGE_WORDS):
+        yield "a key exchange"
 
 
 def unknown_words(proposals: Iterable[str]) -> list[str]:

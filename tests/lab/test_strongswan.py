@@ -319,7 +319,7 @@ def test_capabilities_are_what_the_daemon_has(client, lane):
         {"ike_version": 3},
         {"ike_version": 1, "ppk": bytes(32), "ppk_id": "a-post-quantum-key"},
         {"ike_version": 1, "remote_networks": ("10.20.0.0/16", "10.21.0.0/16")},
-        {"esp_proposals": ("rot13",)},
+        {"esp_proposals": ("aes256gcm16-rot13",)},
         {"esp_proposals": ()},
         {"esp_proposals": ("null-sha256",)},
         {"remote_addresses": ()},
@@ -344,7 +344,8 @@ def test_transport_mode_is_carried_by_the_kernel_alone(client, lane):
 
 
 def test_what_the_daemon_refuses_is_one_sentence_and_leaves_nothing(client):
-    spec = replace(two_ends(ppk=True).client, esp_proposals=("prfsha256",))
+    mixed = ("aes256gcm16-aes256-sha256-x25519",)
+    spec = replace(two_ends(ppk=True).client, ike_proposals=mixed)
     with pytest.raises(IPsecError, match="The strongSwan daemon refuses"):
         client.driver.install(spec)
     assert client.left() == []

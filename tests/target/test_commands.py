@@ -100,6 +100,11 @@ def test_init_does_not_overwrite(run, path):
         ('profile = "modern"', 'profile = "paper"', "insecure_benchmark_suites"),
         ('profile = "modern"', 'profile = "best"', "'best'"),
         ("# esp_proposals = [", 'esp_proposals = ["null-sha256"] # [', "null protect nobody"),
+        (
+            "# esp_proposals = [",
+            'insecure_benchmark_suites = true\nesp_proposals = ["aes256ctr-x25519"] # [',
+            "ESP aes256ctr-x25519 without integrity",
+        ),
         ('"203.0.113.2"', '"gateway"', "gateway"),
     ],
 )

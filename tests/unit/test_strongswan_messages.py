@@ -7,7 +7,13 @@ import pytest
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
-from carnet.ipsec.strongswan_algorithms import is_proposed, suite, unknown_words, weak_words
+from carnet.ipsec.strongswan_algorithms import (
+    is_proposed,
+    lacking,
+    suite,
+    unknown_words,
+    weak_words,
+)
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
 from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
@@ -233,6 +239,8 @@ def test_what_is_shown_has_everything_but_the_secrets(spec):
         {"remote_addresses": ("%any",)},
         {"remote_addresses": ("0.0.0.0/0",)},
         {"ike_proposals": ("aes256gcm16, aes128",)},
+        {"ike_proposals": ("aes256-x25519",)},
+        {"esp_proposals": ("aes256ctr-x25519",), "allow_weak": True},
         {"remote_networks": ("10.20.0.1/16",)},
         {"remote_networks": ("dynamic",)},
         {"virtual_address": "10.99.0.0/24"},
@@ -299,6 +307,38 @@ def test_words_that_could_not_be_compared_are_found():
 def test_weak_algorithms_are_found(proposal):
     assert weak_words([proposal, "aes256gcm16-prfsha256-x25519"])
     assert weak_words(["aes256gcm16-prfsha256-x25519", "aes128-sha256-modp2048"]) == []
+
+
+@pytest.mark.parametrize(
+    ("proposed", "what"),
+    [
+        ({"esp": ["aes256ctr-x25519"]}, ["ESP aes256ctr-x25519 without integrity"]),
+        ({"esp": ["aes256gcm16", "aes256"]}, ["ESP aes256 without integrity"]),
+        ({"esp": ["aes256gcm16-aes256"]}, ["ESP aes256gcm16-aes256 without integrity"]),
+        ({"esp": ["sha256-x25519"]}, ["ESP sha256-x25519 without encryption"]),
+        ({"esp": ["null"]}, ["ESP null without integrity"]),
+        ({"ah": ["aes256gcm16"]}, ["AH aes256gcm16 without integrity"]),
+        ({"ah": ["prfsha256-x25519"]}, ["AH prfsha256-x25519 without integrity"]),
+        ({"ike": ["aes256-prfsha256-x25519"]}, ["IKE aes256-prfsha256-x25519 without integrity"]),
+        (
+            {"ike": ["aes256gcm16-x25519"]},
+            ["IKE aes256gcm16-x25519 without a pseudo-random function"],
+        ),
+        ({"ike": ["aes256-sha256"]}, ["IKE aes256-sha256 without a key exchange"]),
+    ],
+    ids=str,
+)
+def test_what_a_proposal_does_not_do_without_is_missed(proposed, what):
+    assert lacking(**proposed) == what
+
+
+def test_whole_proposals_lack_nothing():
+    whole = {
+        "ike": ["aes256gcm16-prfsha256-x25519", "aes128-sha256-modp2048"],
+        "esp": ["chacha20poly1305", "aes256ctr-sha384-x25519", "3des-md5", "null-sha256"],
+        "ah": ["md5", "sha256-x25519"],
+    }
+    assert lacking(**whole) == []
 
 
 def test_what_was_agreed_has_no_shortfall():
