@@ -4,6 +4,7 @@ Reads one command a line from standard input and answers each with one line of J
 insert, remove, serial HEX (it is another card from now on), tries, renew (pulled out,
 with the first PIN, PUK and all tries again), log (the commands seen since the last
 log), leave COUNT (once it is in: pulled out after so many commands, at the next one),
+leave-at INS (pulled out at the next command with that instruction, in hexadecimal),
 leave-when-wrong (pulled out as soon as it has said that a PIN or PUK is wrong).
 Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
 """
@@ -32,6 +33,8 @@ class Slot:
         self._answering: threading.Thread | None = None
         self.leaves_after: int | None = None
         """How many more commands it answers before it is pulled out."""
+        self.leaves_at: int | None = None
+        """At which instruction it is pulled out."""
         self.leaves_when_wrong = False
         """Whether it is pulled out once it has said that a PIN or PUK is wrong."""
 
@@ -60,18 +63,25 @@ class Slot:
                 message = _read(line, received, int.from_bytes(header, "big"))
                 tries = self._card.tries()
                 answer = self._reply(message)
-                if self.leaves_after is not None and len(message) > 1:
-                    self.leaves_after -= 1
-                    if self.leaves_after < 0:
-                        self.leaves_after = None
-                        line.shutdown(socket.SHUT_RDWR)
-                        return
+                if len(message) > 1 and self._leaves(instruction=message[1]):
+                    line.shutdown(socket.SHUT_RDWR)
+                    return
                 if answer is not None:
                     line.sendall(len(answer).to_bytes(_HEADER, "big") + answer)
                 if self.leaves_when_wrong and self._card.tries() < tries:
                     self.leaves_when_wrong = False
                     line.shutdown(socket.SHUT_RDWR)
                     return
+
+    def _leaves(self, instruction: int) -> bool:
+        """Whether it is pulled out instead of answering this command; once."""
+        leaves = instruction == self.leaves_at
+        if self.leaves_after is not None:
+            self.leaves_after -= 1
+            leaves = leaves or self.leaves_after < 0
+        if leaves:
+            self.leaves_after = self.leaves_at = None
+        return leaves
 
     def _reply(self, message: bytes) -> bytes | None:
         if len(message) > 1:
@@ -104,6 +114,8 @@ def obey(line: str, card: FakePIV, slot: Slot) -> Any:
             card.guid = bytes.fromhex(text)
         case "leave", [count]:
             slot.leaves_after = int(count)
+        case "leave-at", [instruction]:
+            slot.leaves_at = int(instruction, 16)
         case "leave-when-wrong", []:
             slot.leaves_when_wrong = True
         case "renew", []:

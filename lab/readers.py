@@ -50,6 +50,10 @@ class Card:
         """Be pulled out after so many commands, at the next one."""
         self._say(f"leave {count}")
 
+    def leave_at(self, instruction: int) -> None:
+        """Be pulled out at the next command with that instruction, which is the second byte."""
+        self._say(f"leave-at {instruction:x}")
+
     def leave_when_wrong(self) -> None:
         """Be pulled out as soon as a PIN or PUK was wrong, and the card has said so."""
         self._say("leave-when-wrong")
