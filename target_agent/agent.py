@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from weakref import WeakValueDictionary
 
 import structlog
@@ -24,6 +25,7 @@ from target_agent.config import TargetConfig
 from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
 from target_agent.gate import Gate
+from target_agent.gate_watch import keep_gate
 from target_agent.members import Members
 from target_agent.parts import Parts
 from target_agent.records import Asking, Records, TunnelRecord
@@ -85,14 +87,18 @@ class Agent:
         self.metrics = self._parts.metrics
         self.background = Background(self.metrics.count_failure)
         self.metrics.show_agent(self)
+        if gate is not None:
+            gate.count_gone = self.metrics.count_gate_gone
 
     async def start(self) -> None:
         """Take up what was live, and look once what the IKE daemon still has of it.
 
         Raises IPsecError if the gate cannot be shut.
         """
-        if self._parts.gate is not None:
-            await asyncio.to_thread(self._parts.gate.shut)
+        gate = self._parts.gate
+        if gate is not None:
+            await asyncio.to_thread(gate.shut)
+            self.background.start("gate", partial(keep_gate, gate))
         for record in self._open_records:
             await self._take_up(record)
         self.background.start("ike-watcher", self._watch)

@@ -1,18 +1,25 @@
 """Who is let through without IPsec: Objective-ID 1, while her session lasts.
 
 She has an IKE_SA, which proves at which address she is; that address, and no other, is
-open to the networks that were granted, until the session ends. Closed is what holds
-when this agent does not run, or begins anew: it opens again for the sessions that stand.
+open to the networks that were granted, until the session ends. When this agent begins, it
+shuts the gate, and opens it again for the sessions that stand. While it does not run, the
+gate stays as it was. While it runs, a gate that somebody took away is made anew.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from socket import socket
 
+import structlog
+
+from carnet.errors import IPsecError
 from target_agent.config import TargetConfig
 from target_agent.firewall import Firewall, FirewallName, Guarded, Opening
 from target_agent.firewall.iptables import Iptables
 from target_agent.firewall.nft import Nft
+
+log = structlog.get_logger()
 
 
 class Gate:
@@ -27,12 +34,27 @@ class Gate:
         self._guarded = guarded
         self._sessions: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._lock = threading.Lock()
+        self._made = ""
+        self.count_gone: Callable[[], None] = lambda: None
+        """Told each time that it was found gone."""
 
     def shut(self) -> None:
         """Close it for all, as a service does that begins."""
         with self._lock:
-            self._sessions.clear()
-            self._firewall.guard(self._guarded, ())
+            self._make({})
+
+    def restore(self) -> None:
+        """Make it anew where somebody took it away, for the sessions that stand."""
+        with self._lock:
+            if not self._stands():
+                self._make_anew(self._sessions)
+
+    def changes(self) -> socket | None:
+        """Return what can be read whenever it may have gone; None where nothing tells.
+
+        The caller closes it. Raises OSError.
+        """
+        return self._firewall.changes()
 
     def open(self, name: str, source: str, networks: tuple[str, ...]) -> None:
         """Let one address through to these networks, for the session of that name."""
@@ -47,8 +69,27 @@ class Gate:
                 self._change(kept)
 
     def _change(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
-        self._firewall.open_only(_openings(sessions.values()))
+        try:
+            self._firewall.open_only(_openings(sessions.values()))
+        except IPsecError:
+            if self._stands():
+                raise
+            self._make_anew(sessions)
         self._sessions = sessions
+
+    def _stands(self) -> bool:
+        return self._made != "" and self._firewall.seen() == self._made
+
+    def _make_anew(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        log.warning("gate-gone", open_for=len(sessions))
+        self.count_gone()
+        self._make(sessions)
+
+    def _make(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        self._made = ""
+        self._firewall.guard(self._guarded, _openings(sessions.values()))
+        self._sessions = sessions
+        self._made = self._firewall.seen()
 
 
 def make_gate(config: TargetConfig) -> Gate | None:

@@ -33,6 +33,11 @@ class TargetMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_daemon_error: Callable[[], None] = errors.inc
+        gone = Counter(
+            "carnet_target_gate_gone", "How often the gate was found gone, and made anew.",
+            registry=registry,
+        )  # fmt: skip
+        self.count_gate_gone: Callable[[], None] = gone.inc
         failures = Counter(
             "carnet_target_background_failures",
             "How often work beside the requests failed unexpectedly, and was begun anew.",

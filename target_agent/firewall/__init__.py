@@ -8,6 +8,7 @@ inside pass.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from socket import socket
 from typing import Protocol
 
 
@@ -44,3 +45,15 @@ class Firewall(Protocol):
 
     def open_only(self, openings: Iterable[Opening]) -> None:
         """Leave open just these, in one step."""
+
+    def seen(self) -> str:
+        """Return what the kernel has of it, the openings left out; the same while it stands.
+
+        Empty if nothing is left, or the packet filter does not say.
+        """
+
+    def changes(self) -> socket | None:
+        """Return what can be read whenever any rules change; None where nothing tells.
+
+        The caller closes it. Raises OSError.
+        """

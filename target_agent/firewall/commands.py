@@ -20,3 +20,12 @@ def tell(argv: Sequence[str], rules: str) -> None:
             f"{argv[0]} does not take the gate's rules ({said[0] if said else 'no reason'});"
             " run this as root, or name the other firewall in the configuration."
         )
+
+
+def said(argv: Sequence[str]) -> str:
+    """Return what a program prints; nothing if it fails or is missing."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout

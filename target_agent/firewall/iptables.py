@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 from target_agent.firewall import Guarded, Opening
-from target_agent.firewall.commands import tell
+from target_agent.firewall.commands import said, tell
 
 GATE = "CARNET-GATE"
 _HOOKS = {"FORWARD": "CARNET-FORWARD", "INPUT": "CARNET-INPUT"}
@@ -43,6 +43,22 @@ class Iptables:
         listed = tuple(openings)
         for version, program in _PROGRAMS.items():
             _restore(program, _gate(version, listed))
+
+    def seen(self) -> str:
+        """List the rules that lead to the gate's end, and that end."""
+        of_each = [said([f"{program}-save", "-t", "filter"]) for program in _PROGRAMS.values()]
+        found = [[line for line in text.splitlines() if _stays(line)] for text in of_each]
+        return "\n".join(map(str, found)) if all(found) else ""
+
+    def changes(self) -> None:
+        """Nothing tells of them."""
+
+
+def _stays(line: str) -> bool:
+    """Whether a rule is the gate's, and the same whoever is let through."""
+    ways = tuple(f"-A {chain} " for chain in _HOOKS.values())
+    led = {f"-A {kernel} -j {ours}" for kernel, ours in _HOOKS.items()}
+    return line.startswith(ways) or line in {*led, f"-A {GATE} -j DROP"}
 
 
 def _lead_once(program: str, rule: str) -> str:

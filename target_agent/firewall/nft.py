@@ -7,11 +7,15 @@ first time. What is to be forwarded is verified by nobody here, and is not.
 
 from collections.abc import Iterable
 from ipaddress import ip_network
+from socket import AF_NETLINK, SOCK_RAW, socket
 
 from target_agent.firewall import Guarded, Opening
-from target_agent.firewall.commands import tell
+from target_agent.firewall.commands import said, tell
 
 TABLE = "carnet_gate"
+
+_NETLINK_NETFILTER, _NFNLGRP_NFTABLES = 12, 7
+"""Of linux/netlink.h and linux/netfilter/nfnetlink.h."""
 
 _RULES = """\
 table inet {table} {{
@@ -69,6 +73,20 @@ class Nft:
                 listed = ", ".join(elements)
                 lines.append(f"add element inet {TABLE} open{version} {{ {listed} }}")
         tell(["nft", "-f", "-"], "\n".join(lines) + "\n")
+
+    def seen(self) -> str:
+        """List the table, without what is in its sets."""
+        return said(["nft", "--terse", "list", "table", "inet", TABLE])
+
+    def changes(self) -> socket:
+        """Hear of every change of nftables in this network namespace, as `nft monitor` does."""
+        heard = socket(AF_NETLINK, SOCK_RAW, _NETLINK_NETFILTER)
+        try:
+            heard.bind((0, 1 << _NFNLGRP_NFTABLES - 1))
+        except OSError:
+            heard.close()
+            raise
+        return heard
 
 
 def _by_version(openings: Iterable[Opening]) -> dict[int, list[str]]:

@@ -3,7 +3,7 @@
 import shutil
 import struct
 import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import cache
 from socket import (
     AF_INET,
@@ -149,6 +149,31 @@ def test_sessions_from_one_address_do_not_close_each_other(world, gate):
     assert reaches(world.client, SERVER)
     gate.close("carnet-2")
     assert not reaches(world.client, SERVER)
+
+
+FLUSHED = "nft flush ruleset"
+FLUSHED_IPTABLES = """
+for program in iptables-legacy ip6tables-legacy; do
+    $program -F FORWARD; $program -F INPUT
+done
+"""
+
+
+def test_one_that_somebody_took_away_is_made_anew(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,))
+    found_gone = []
+    gate.count_gone = lambda: found_gone.append(1)
+    gate.restore()
+    assert not found_gone
+    with gate.changes() or nullcontext() as heard:
+        world.target.run(["sh", "-ec", FLUSHED if heard else FLUSHED_IPTABLES])
+        if heard:
+            heard.settimeout(20)
+            assert heard.recv(1 << 16)
+    gate.restore()
+    assert found_gone == [1]
+    assert reaches(world.client, SERVER)
+    assert not reaches(world.router, SERVER)
 
 
 def test_closing_cuts_what_goes_on(world, gate):

@@ -9,6 +9,7 @@ import pytest
 from carnet.objectives import Objective
 from lab.charon import Lane
 from lab.network import CLIENT_ADDRESS, ROUTED
+from lab.waiting import wait_until
 from lab.world import World
 from target_agent.firewall.nft import TABLE
 from tests.guest.addresses import BY_VERSION
@@ -39,11 +40,26 @@ def opened(office):
     return listed.partition("elements = ")[2].split("}")[0]
 
 
+def flush(office, sessions):
+    """Take all rules away, as a reload of nftables.service does, and wait for the gate."""
+    office.world.target.run(["nft", "flush", "ruleset"])
+    office.target_agent.wait_for_line(f'"open_for": {sessions}.*"event": "gate-gone"')
+    listing = ["nft", "list", "table", "inet", TABLE]
+    wait_until(
+        lambda: not office.world.target.run(listing, check=False).returncode,
+        "the gate to be there again",
+    )
+
+
 def test_the_gate_is_open_to_what_was_granted_and_closes_with_the_session(office):
+    """And so it is where somebody takes it away, before the session and during it."""
     client, v4 = office.world.client, BY_VERSION[4]
     assert opened(office) == ""
+    flush(office, 0)
     assert not fetch(client, v4.server, 1)
     facts = office.connect("--objective", "native", "--network", v4.network)
+    assert opened(office) == f"{{ {CLIENT_ADDRESS} . {v4.network} "
+    flush(office, 1)
     assert opened(office) == f"{{ {CLIENT_ADDRESS} . {v4.network} "
     assert fetch(client, v4.server)
     assert not fetch(client, v4.target, 1)

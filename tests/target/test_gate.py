@@ -1,11 +1,15 @@
 """Sessions without IPsec: who opens the gate, for whom, and until when."""
 
+import asyncio
+import threading
+
 import msgspec
 import pytest
 
 from carnet.errors import IPsecError
 from carnet.objectives import Objective
 from carnet.wire.control import TunnelGrant
+from target_agent import gate_watch
 from target_agent.access import AccessEntry
 from target_agent.config import GateSection
 from target_agent.control import Operator, Order
@@ -26,16 +30,33 @@ class FakeFirewall:
         self.guarded = None
         self.open = ()
         self.refusals = 0
+        self.made = threading.Event()
 
     def guard(self, guarded, openings):
-        self.guarded = guarded
-        self.open_only(openings)
+        self._maybe_refuse()
+        self.guarded, self.open = guarded, tuple(openings)
+        self.made.set()
+
+    def vanish(self):
+        self.made.clear()
+        self.guarded, self.open = None, ()
+
+    def seen(self):
+        return "" if self.guarded is None else "it stands"
+
+    def changes(self):
+        return None
 
     def open_only(self, openings):
+        self._maybe_refuse()
+        if self.guarded is None:
+            raise IPsecError("There is no gate; make one.")
+        self.open = tuple(openings)
+
+    def _maybe_refuse(self):
         if self.refusals:
             self.refusals -= 1
             raise IPsecError("The fake packet filter refuses; ask it nicely.")
-        self.open = tuple(openings)
 
 
 @pytest.fixture
@@ -160,6 +181,40 @@ def test_a_packet_filter_that_refuses_to_close_is_asked_until_it_does(
     with_agent(body, config=native, gate=gate)
 
 
+def test_a_gate_that_is_gone_is_made_anew_for_the_sessions_that_stand(
+    with_agent, driver, ask, native, gate, firewall, monkeypatch
+):
+    monkeypatch.setattr(gate_watch, "LOOK_SECONDS", 0.01)
+
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        firewall.vanish()
+        assert await asyncio.to_thread(firewall.made.wait, 20)
+        assert (firewall.guarded, firewall.open) == (GUARDED, WORK)
+        assert agent.metrics.registry.get_sample_value("carnet_target_gate_gone_total") == 1
+
+    with_agent(body, config=native, gate=gate)
+
+
+def test_a_gate_that_cannot_be_made_anew_fails_what_keeps_it(gate, firewall):
+    gate.shut()
+    firewall.vanish()
+    firewall.refusals = 1
+    with pytest.raises(IPsecError, match="refuses"):
+        asyncio.run(gate_watch.keep_gate(gate))
+
+
+def test_opening_one_that_is_gone_makes_it_anew(gate, firewall):
+    gate.shut()
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/16",))
+    firewall.vanish()
+    gate.open("carnet-2", "203.0.113.8", ("10.20.0.0/16",))
+    assert firewall.guarded == GUARDED
+    assert firewall.open == (*WORK, Opening("203.0.113.8", "10.20.0.0/16"))
+
+
 def test_without_a_gate_nobody_gets_a_tunnel_without_ipsec(with_agent, ask, native):
     async def body(agent):
         answering = await agent.answer(asked(ask), "office")
@@ -184,6 +239,7 @@ def test_where_the_service_does_not_run_the_operator_shuts_it_for_all(
 
 
 def test_openings_of_one_address_do_not_overlap(gate, firewall):
+    gate.shut()
     gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/24", "fd20::/64"))
     gate.open("carnet-2", "203.0.113.7", ("10.20.0.0/16",))
     gate.open("carnet-3", "fd77::2", ("10.20.0.0/16", "fd20::/64"))
