@@ -3,12 +3,15 @@
 She has an IKE_SA, which proves at which address she is; that address, and no other, is
 open to the networks that were granted, until the session ends. When this agent begins, it
 shuts the gate, and opens it again for the sessions that stand. While it does not run, the
-gate stays as it was. While it runs, a gate that somebody took away is made anew.
+gate stays as it was, but nftables close each opening when its session's time is over. While
+it runs, a gate that somebody took away is made anew.
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import socket
 
 import structlog
@@ -22,6 +25,18 @@ from target_agent.firewall.nft import Nft
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class _Session:
+    source: str
+    networks: tuple[str, ...]
+    until: float
+
+
+_Network = IPv4Network | IPv6Network
+_Sessions = dict[str, _Session]
+"""Who is let through, by the session's name."""
+
+
 class Gate:
     """The openings of all sessions without IPsec; safe to use from several threads.
 
@@ -32,7 +47,7 @@ class Gate:
     def __init__(self, firewall: Firewall, guarded: Guarded) -> None:
         self._firewall = firewall
         self._guarded = guarded
-        self._sessions: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._sessions: _Sessions = {}
         self._lock = threading.Lock()
         self._made = ""
         self.count_gone: Callable[[], None] = lambda: None
@@ -56,10 +71,13 @@ class Gate:
         """
         return self._firewall.changes()
 
-    def open(self, name: str, source: str, networks: tuple[str, ...]) -> None:
-        """Let one address through to these networks, for the session of that name."""
+    def open(self, name: str, source: str, networks: tuple[str, ...], until: float) -> None:
+        """Let one address through to these networks, for the session of that name.
+
+        Its time is over at `until`, in seconds since 1970.
+        """
         with self._lock:
-            self._change(self._sessions | {name: (source, networks)})
+            self._change(self._sessions | {name: _Session(source, networks, until)})
 
     def close(self, name: str) -> None:
         """Let that session through no more; one that was not let through is no error."""
@@ -68,7 +86,7 @@ class Gate:
                 kept = {other: each for other, each in self._sessions.items() if other != name}
                 self._change(kept)
 
-    def _change(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    def _change(self, sessions: _Sessions) -> None:
         try:
             self._firewall.open_only(_openings(sessions.values()))
         except IPsecError:
@@ -80,12 +98,12 @@ class Gate:
     def _stands(self) -> bool:
         return self._made != "" and self._firewall.seen() == self._made
 
-    def _make_anew(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    def _make_anew(self, sessions: _Sessions) -> None:
         log.warning("gate-gone", open_for=len(sessions))
         self.count_gone()
         self._make(sessions)
 
-    def _make(self, sessions: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+    def _make(self, sessions: _Sessions) -> None:
         self._made = ""
         self._firewall.guard(self._guarded, _openings(sessions.values()))
         self._sessions = sessions
@@ -101,21 +119,41 @@ def make_gate(config: TargetConfig) -> Gate | None:
     return Gate(firewall, guarded)
 
 
-def _openings(sessions: Iterable[tuple[str, tuple[str, ...]]]) -> list[Opening]:
-    """Return all openings, of one address none inside another: a set takes no overlap."""
-    of_source: dict[str, set[str]] = {}
-    for source, networks in sessions:
-        of_source.setdefault(source, set()).update(networks)
-    return sorted(
-        Opening(source, str(network))
-        for source, networks in of_source.items()
-        for network in _collapsed(networks, ip_network(source).version)
-    )
+def _openings(sessions: Iterable[_Session]) -> list[Opening]:
+    """Return all openings, of one address none inside another: a set takes no overlap.
+
+    What several sessions have is open until the last of them ends, and no more than that.
+    """
+    found: list[Opening] = []
+    covered: defaultdict[str, list[_Network]] = defaultdict(list)
+    granted = [(each, network) for each in sessions for network in _of_own_version(each)]
+    # The longest first, and of those the widest: what comes later adds what is left over.
+    granted.sort(key=lambda each: (-each[0].until, each[1].prefixlen))
+    for session, network in granted:
+        parts = _uncovered(network, covered[session.source])
+        covered[session.source] += parts
+        found += [Opening(session.source, str(part), session.until) for part in parts]
+    return sorted(found)
 
 
-def _collapsed(networks: Iterable[str], version: int) -> list[IPv4Network | IPv6Network]:
+def _of_own_version(session: _Session) -> list[_Network]:
     """Return networks of the source's own IP version: nothing else ever comes from there."""
-    parsed = [ip_network(network) for network in networks]
-    if version == 4:  # noqa: PLR2004
-        return [*collapse_addresses(each for each in parsed if isinstance(each, IPv4Network))]
-    return [*collapse_addresses(each for each in parsed if isinstance(each, IPv6Network))]
+    version = ip_network(session.source).version
+    parsed = map(ip_network, session.networks)
+    return [network for network in parsed if network.version == version]
+
+
+def _uncovered(network: _Network, covered: Iterable[_Network]) -> list[_Network]:
+    """Return what of a network is in none of the others."""
+    parts = [network]
+    for other in covered:
+        parts = [left for part in parts for left in _without(part, other)]
+    return parts
+
+
+def _without(part: _Network, other: _Network) -> Iterable[_Network]:
+    if not part.overlaps(other):
+        return (part,)
+    if part.prefixlen >= other.prefixlen:
+        return ()
+    return part.address_exclude(other)  # type: ignore[arg-type]  # both are of one version

@@ -100,7 +100,8 @@ class LiveTunnel:
         if Objective(self._info.objective_id) is not Objective.NATIVE or gate is None:
             return
         own = tuple(str(ip_network(each)) for each in self._info.target_addresses)
-        await asyncio.to_thread(gate.open, self._name, address, self._info.networks or own)
+        networks, until = self._info.networks or own, self._info.expires
+        await asyncio.to_thread(gate.open, self._name, address, networks, until)
 
     async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
         """Step 10: the pre-shared keys leave the IKE daemon.

@@ -31,10 +31,11 @@ class Guarded:
 
 @dataclass(frozen=True, order=True)
 class Opening:
-    """From one address to one network."""
+    """From one address to one network, until that moment (seconds since 1970)."""
 
     source: str
     network: str
+    until: float
 
 
 class Firewall(Protocol):
@@ -44,7 +45,7 @@ class Firewall(Protocol):
         """Close what is guarded but for these openings, in one step; what was, is replaced."""
 
     def open_only(self, openings: Iterable[Opening]) -> None:
-        """Leave open just these, in one step."""
+        """Leave open just these, in one step; each until its moment, if the kernel can."""
 
     def seen(self) -> str:
         """Return what the kernel has of it, the openings left out; the same while it stands.

@@ -1,6 +1,7 @@
 """The gate in iptables and ip6tables: chains of its own in the table filter.
 
 In the older form of iptables, since the newer is nftables; for kernels that have no more.
+They close no opening by themselves: this agent does.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,10 +1,14 @@
 """The gate in nftables: one table of its own, its openings a set each for IPv4 and IPv6.
 
+The kernel closes each opening itself when its time is over.
+
 In IPv6 a packet filter looks past AH for the ports, before the kernel has verified it. What
 is for this machine comes again without AH, and with IPsec, or not at all: so it is let by the
 first time. What is to be forwarded is verified by nobody here, and is not.
 """
 
+import math
+import time
 from collections.abc import Iterable
 from ipaddress import ip_network
 from socket import AF_NETLINK, SOCK_RAW, socket
@@ -23,8 +27,8 @@ table inet {table} {{
     set guarded4 {{ type ipv4_addr; flags interval; auto-merge; {guarded4} }}
     set guarded6 {{ type ipv6_addr; flags interval; auto-merge; {guarded6} }}
     set ports {{ type inet_service; {ports} }}
-    set open4 {{ type ipv4_addr . ipv4_addr; flags interval; {open4} }}
-    set open6 {{ type ipv6_addr . ipv6_addr; flags interval; {open6} }}
+    set open4 {{ type ipv4_addr . ipv4_addr; flags interval, timeout; {open4} }}
+    set open6 {{ type ipv6_addr . ipv6_addr; flags interval, timeout; {open6} }}
     chain gate {{
         meta ipsec exists return
         ct direction reply ct state established,related return
@@ -93,7 +97,9 @@ def _by_version(openings: Iterable[Opening]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {4: [], 6: []}
     for opening in openings:
         version = ip_network(opening.network).version
-        found[version].append(f"{opening.source} . {opening.network}")
+        left = math.ceil(opening.until - time.time())
+        if left > 0:
+            found[version].append(f"{opening.source} . {opening.network} timeout {left}s")
     return found
 
 

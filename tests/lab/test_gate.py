@@ -3,6 +3,7 @@
 import shutil
 import struct
 import subprocess
+import time
 from contextlib import ExitStack, nullcontext, suppress
 from functools import cache
 from socket import (
@@ -88,6 +89,10 @@ def gate(world):
         yield made
 
 
+def until(seconds: float = 3600) -> float:
+    return time.time() + seconds
+
+
 def reaches(machine, address: str, port: int = 80) -> bool:
     with machine.network(), suppress(OSError), create_connection((address, port), 1) as server:
         server.sendall(b"hello")
@@ -104,7 +109,7 @@ def test_what_is_guarded_is_closed_and_all_else_is_open(world, gate):
 
 
 def test_it_opens_from_one_address_to_what_was_granted(world, gate):
-    gate.open("carnet-1", CLIENT, (WORK,))
+    gate.open("carnet-1", CLIENT, (WORK,), until())
     assert reaches(world.client, SERVER)
     assert not reaches(world.client, SERVER_V6)
     assert not reaches(world.client, TARGET)
@@ -114,8 +119,8 @@ def test_it_opens_from_one_address_to_what_was_granted(world, gate):
 
 
 def test_it_opens_for_both_ip_versions_and_for_target_itself(world, gate):
-    gate.open("carnet-1", CLIENT_V6, (WORK, WORK_V6))
-    gate.open("carnet-2", CLIENT, (f"{TARGET}/32",))
+    gate.open("carnet-1", CLIENT_V6, (WORK, WORK_V6), until())
+    gate.open("carnet-2", CLIENT, (f"{TARGET}/32",), until())
     assert reaches(world.client, SERVER_V6)
     assert reaches(world.client, TARGET)
     assert not reaches(world.client, SERVER)
@@ -135,20 +140,28 @@ def test_ah_that_nobody_has_verified_opens_nothing(world, gate):
     with hearing:
         hearing.settimeout(20)
         say_in_ah(world.client, b"forged")
-        gate.open("carnet-1", CLIENT_V6, (WORK_V6,))
+        gate.open("carnet-1", CLIENT_V6, (WORK_V6,), until())
         # What comes after it has passed, so the one before it never will.
         say_in_ah(world.client, b"granted")
         assert hearing.recv(99).endswith(b"granted")
 
 
 def test_sessions_from_one_address_do_not_close_each_other(world, gate):
-    gate.open("carnet-1", CLIENT, (WORK,))
-    gate.open("carnet-2", CLIENT, ("10.20.0.0/24", WORK))
+    gate.open("carnet-1", CLIENT, (WORK,), until())
+    gate.open("carnet-2", CLIENT, ("10.20.0.0/24", WORK), until())
     gate.close("carnet-1")
     gate.close("carnet-1")
     assert reaches(world.client, SERVER)
     gate.close("carnet-2")
     assert not reaches(world.client, SERVER)
+
+
+@pytest.mark.skipif(not knows_ip(), reason="iptables close nothing by themselves")
+def test_the_kernel_closes_it_when_the_time_is_over(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,), until(1))
+    wait_until(lambda: not reaches(world.client, SERVER), "the kernel to close it")
+    gate.open("carnet-2", CLIENT_V6, (WORK_V6,), until(-1))
+    assert not reaches(world.client, SERVER_V6)
 
 
 FLUSHED = "nft flush ruleset"
@@ -160,7 +173,7 @@ done
 
 
 def test_one_that_somebody_took_away_is_made_anew(world, gate):
-    gate.open("carnet-1", CLIENT, (WORK,))
+    gate.open("carnet-1", CLIENT, (WORK,), until())
     found_gone = []
     gate.count_gone = lambda: found_gone.append(1)
     gate.restore()
@@ -177,7 +190,7 @@ def test_one_that_somebody_took_away_is_made_anew(world, gate):
 
 
 def test_closing_cuts_what_goes_on(world, gate):
-    gate.open("carnet-1", CLIENT, (WORK,))
+    gate.open("carnet-1", CLIENT, (WORK,), until())
     argv = ["timeout", "20", "bash", "-c", STAY, "stay", SERVER]
     process = world.client.start(argv, log="stay.log", stdin=subprocess.PIPE)
     process.wait_for_line("heard first")
@@ -196,13 +209,13 @@ def is_unanswered(machine) -> bool:
 
 
 def test_a_filter_that_refuses_leaves_it_as_it_was(world, gate, monkeypatch):
-    gate.open("carnet-1", CLIENT, (WORK,))
+    gate.open("carnet-1", CLIENT, (WORK,), until())
     for module in (nft, iptables):
         monkeypatch.setattr(module, "tell", refuse)
     with pytest.raises(IPsecError, match="no more"):
         gate.close("carnet-1")
     with pytest.raises(IPsecError, match="no more"):
-        gate.open("carnet-2", CLIENT_V6, (WORK_V6,))
+        gate.open("carnet-2", CLIENT_V6, (WORK_V6,), until())
     monkeypatch.undo()
     assert not reaches(world.client, SERVER_V6)
 

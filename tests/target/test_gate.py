@@ -87,7 +87,11 @@ def asked(ask, **changes):
     return ask(objective_id=1, drivers=drivers, **changes)
 
 
-WORK = (Opening("203.0.113.7", "10.20.0.0/16"),)
+WORK = (("203.0.113.7", "10.20.0.0/16"),)
+
+
+def paths(firewall):
+    return tuple((each.source, each.network) for each in firewall.open)
 
 
 def test_it_opens_when_ike_has_proved_the_address_and_closes_with_the_session(
@@ -102,7 +106,8 @@ def test_it_opens_when_ike_has_proved_the_address_and_closes_with_the_session(
         assert firewall.open == ()
         driver.comes_up(name_of(answering))
         await until_established(agent, driver, answering)
-        assert firewall.open == WORK
+        assert paths(firewall) == WORK
+        assert {each.until for each in firewall.open} == {info.expires}
         driver.goes_down(name_of(answering))
         assert (await end_of(agent)).reason == "peer-closed"
         assert firewall.open == ()
@@ -116,7 +121,7 @@ def test_target_alone_is_its_own_address(with_agent, driver, ask, native, gate, 
         answering = await agent.answer(asked(ask, networks=()), "office")
         driver.comes_up(name_of(answering))
         await until_established(agent, driver, answering)
-        assert firewall.open == (Opening("203.0.113.7", "198.51.100.2/32"),)
+        assert paths(firewall) == (("203.0.113.7", "198.51.100.2/32"),)
 
     with_agent(body, config=native, gate=gate)
 
@@ -130,10 +135,10 @@ def test_a_session_that_stands_is_let_through_again_after_a_restart(
         await until_established(agent, driver, answering)
 
     with_agent(first, config=native, gate=gate)
-    assert firewall.open == WORK
+    assert paths(firewall) == WORK
 
     async def second(agent):
-        assert firewall.open == WORK
+        assert paths(firewall) == WORK
 
     with_agent(second, config=native, gate=Gate(firewall, GUARDED))
 
@@ -192,7 +197,7 @@ def test_a_gate_that_is_gone_is_made_anew_for_the_sessions_that_stand(
         await until_established(agent, driver, answering)
         firewall.vanish()
         assert await asyncio.to_thread(firewall.made.wait, 20)
-        assert (firewall.guarded, firewall.open) == (GUARDED, WORK)
+        assert (firewall.guarded, paths(firewall)) == (GUARDED, WORK)
         assert agent.metrics.registry.get_sample_value("carnet_target_gate_gone_total") == 1
 
     with_agent(body, config=native, gate=gate)
@@ -208,11 +213,11 @@ def test_a_gate_that_cannot_be_made_anew_fails_what_keeps_it(gate, firewall):
 
 def test_opening_one_that_is_gone_makes_it_anew(gate, firewall):
     gate.shut()
-    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/16",))
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/16",), 9)
     firewall.vanish()
-    gate.open("carnet-2", "203.0.113.8", ("10.20.0.0/16",))
+    gate.open("carnet-2", "203.0.113.8", ("10.20.0.0/16",), 9)
     assert firewall.guarded == GUARDED
-    assert firewall.open == (*WORK, Opening("203.0.113.8", "10.20.0.0/16"))
+    assert paths(firewall) == (*WORK, ("203.0.113.8", "10.20.0.0/16"))
 
 
 def test_without_a_gate_nobody_gets_a_tunnel_without_ipsec(with_agent, ask, native):
@@ -240,10 +245,22 @@ def test_where_the_service_does_not_run_the_operator_shuts_it_for_all(
 
 def test_openings_of_one_address_do_not_overlap(gate, firewall):
     gate.shut()
-    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/24", "fd20::/64"))
-    gate.open("carnet-2", "203.0.113.7", ("10.20.0.0/16",))
-    gate.open("carnet-3", "fd77::2", ("10.20.0.0/16", "fd20::/64"))
-    assert firewall.open == (*WORK, Opening("fd77::2", "fd20::/64"))
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/24", "fd20::/64"), 9)
+    gate.open("carnet-2", "203.0.113.7", ("10.20.0.0/16",), 9)
+    gate.open("carnet-3", "fd77::2", ("10.20.0.0/16", "fd20::/64"), 9)
+    assert paths(firewall) == (*WORK, ("fd77::2", "fd20::/64"))
+
+
+def test_what_two_sessions_have_is_open_until_the_later_end_and_no_more(gate, firewall):
+    gate.shut()
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/16",), 5)
+    gate.open("carnet-2", "203.0.113.7", ("10.20.0.0/17",), 9)
+    gate.open("carnet-3", "203.0.113.8", ("10.20.0.0/17",), 5)
+    assert firewall.open == (
+        Opening("203.0.113.7", "10.20.0.0/17", 9),
+        Opening("203.0.113.7", "10.20.128.0/17", 5),
+        Opening("203.0.113.8", "10.20.0.0/17", 5),
+    )
 
 
 def test_the_configuration_says_what_is_guarded(native, config):
