@@ -156,7 +156,6 @@ def test_sessions_from_one_address_do_not_close_each_other(world, gate):
     assert not reaches(world.client, SERVER)
 
 
-@pytest.mark.skipif(not knows_ip(), reason="iptables close nothing by themselves")
 def test_the_kernel_closes_it_when_the_time_is_over(world, gate):
     gate.open("carnet-1", CLIENT, (WORK,), until(1))
     wait_until(lambda: not reaches(world.client, SERVER), "the kernel to close it")
