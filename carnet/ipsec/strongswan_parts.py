@@ -8,13 +8,15 @@ CHILD_SA (RFC 6023): it proves at which address the Client is, and ends with her
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from carnet.ipsec.spec import NAME_PREFIX, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
+
+IPNetwork = IPv4Network | IPv6Network
 
 NATIVE = "/native"
 ESP_HALF = "/esp"
@@ -152,29 +154,33 @@ def ah_mode(spec: TunnelSpec) -> Mode:
 
     Transport mode spares an IP header. Inside a tunnel it takes an SA whose selector is
     of the inner IP version, and the kernel wants that to be the outer one; which that is
-    must be certain before anybody comes.
+    must be certain before anybody comes. Nor may it have Target's own address in it: what
+    has AH alone and leads there would need no policy to be taken.
     """
     if spec.mode is Mode.TRANSPORT:
         return Mode.TRANSPORT
     target = spec.remote_addresses if spec.role is Role.CLIENT else spec.local_addresses
+    behind = spec.remote_networks if spec.role is Role.CLIENT else spec.local_networks
     outer = {_version(address) for address in target}
-    return Mode.TRANSPORT if outer == {_inner_version(spec)} else Mode.TUNNEL
+    if outer != {_inner_version(spec)} or not behind:
+        return Mode.TUNNEL
+    around = _around(behind)
+    own = any(ip_address(address) in around for address in target)
+    return Mode.TUNNEL if own else Mode.TRANSPORT
 
 
 def _ah_half(spec: TunnelSpec) -> Part:
     """Return the part that negotiates AH around the ESP packets.
 
-    Within a tunnel in transport mode its selectors are proxies for what is inside: the
-    whole of that IP version, since charon gives the kernel one pair only. Which networks
-    there are is for our policies to say.
+    Within a tunnel in transport mode its selectors are proxies for what is inside, so that
+    with AH alone nobody gets by from elsewhere, nor to elsewhere.
     """
     half = spec.ah_half
     if half is None:
         raise TypeError("AH and ESP need a second connection's identities and keys")
     mode = ah_mode(spec)
     proxy = mode is Mode.TRANSPORT and spec.mode is Mode.TUNNEL
-    inner = _inner_version(spec)
-    selectors = (_EVERYTHING[inner],) if proxy and inner is not None else ()
+    local, remote = [(str(each),) for each in _proxies(spec)] if proxy else ((), ())
     return Part(
         name=spec.name + AH_HALF,
         protocol="AH",
@@ -182,8 +188,8 @@ def _ah_half(spec: TunnelSpec) -> Part:
         proposals=spec.ah_proposals,
         local_identity=half.local_identity,
         remote_identity=half.remote_identity,
-        local_selectors=selectors,
-        remote_selectors=selectors,
+        local_selectors=local,
+        remote_selectors=remote,
         takes_address=False,
         reqid=reqids(spec.name)[1],
         tied=True,
@@ -193,7 +199,23 @@ def _ah_half(spec: TunnelSpec) -> Part:
     )
 
 
-_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+def _proxies(spec: TunnelSpec) -> tuple[IPNetwork, IPNetwork]:
+    """Return the selectors of the AH half for what is inside a tunnel: here and there.
+
+    One pair, since charon gives the kernel one only; which networks there are within it is
+    for our policies to say. Wider than one address, which charon would take for the SA's own.
+    """
+    client = _around([spec.virtual_address or ""])
+    behind = _around(spec.remote_networks if spec.role is Role.CLIENT else spec.local_networks)
+    return (client, behind) if spec.role is Role.CLIENT else (behind, client)
+
+
+def _around(networks: Sequence[str]) -> IPNetwork:
+    """Return the smallest network around all of these, of two addresses at least."""
+    each = [ip_network(network) for network in networks]
+    first, last = min(int(e[0]) for e in each), max(int(e[-1]) for e in each)
+    length = each[0].max_prefixlen - max((first ^ last).bit_length(), 1)
+    return ip_network((each[0][0], length), strict=False)
 
 
 def _inner_version(spec: TunnelSpec) -> int | None:

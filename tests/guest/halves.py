@@ -11,12 +11,16 @@ BOTH = Objective.AH_ESP
 PORT = 7000
 
 
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class Listener:
     """What reaches an address of a machine, word by word."""
 
     def __init__(self, machine: Machine, address: str) -> None:
         with machine.network():
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._socket = socket.socket(_family(address), socket.SOCK_DGRAM)
         self._socket.bind((address, PORT))
         self._socket.settimeout(TIME_LIMIT)
         self._heard: list[str] = []
@@ -35,5 +39,5 @@ class Listener:
 
 
 def say(client, word: str, address: str) -> None:
-    with inside(client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as saying:
+    with inside(client), socket.socket(_family(address), socket.SOCK_DGRAM) as saying:
         saying.sendto(word.encode(), (address, PORT))

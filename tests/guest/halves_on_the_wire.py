@@ -19,7 +19,14 @@ from lab.capture import Capture
 from lab.network import ROUTER_TO_CLIENT
 from lab.waiting import TIME_LIMIT
 from tests.guest.addresses import BY_VERSION
-from tests.guest.forged import datagram, newest_received, outgoing_ah, send_with_ah_alone
+from tests.guest.forged import (
+    UDP,
+    datagram,
+    newest_received,
+    outgoing_ah,
+    send_with_ah_alone,
+    udp,
+)
 from tests.guest.gateways import VIRTUAL, connect, end, end_at, ends_of, inside, ip, spis
 from tests.guest.halves import BOTH, PORT, say
 from tests.lab.conftest import Ends
@@ -118,10 +125,38 @@ def test_inside_a_tunnel_what_lacks_esp_is_verified_and_goes_nowhere(
     assert newest_received(ah_sa(target)) == forged
 
 
-def ah_sa(gateway) -> str:
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tunnels_ah_half_alone_leads_to_nothing_of_target_itself(
+    client, target, listener, version
+):
+    """Whichever address it comes from: Target's own is not in the SA's selector."""
+    ends, addresses = ends_of(BOTH, Mode.TUNNEL, outer=version, inner=version), BY_VERSION[version]
+    heard = listener[addresses.target]
+    connect(client, target, ends)
+    sa = outgoing_ah(ah_sa(client, version))
+    for source in (addresses.client, VIRTUAL[version]):
+        before = drops(target)
+        inner = udp(source, addresses.target, PORT, f"forged-{source}-{ends.name}".encode())
+        with inside(client):
+            forged = send_with_ah_alone(sa, source, addresses.target, inner, UDP)
+        # What comes after it, in clear, has passed, so the one before it never will.
+        say(client, f"after-{source}-{ends.name}", addresses.target)
+        heard.wait_for(f"after-{source}-{ends.name}")
+        assert not heard.has(f"forged-{source}")
+        # It was no bad AH that has kept it out.
+        assert newest_received(ah_sa(target, version)) == forged
+        sa = replace(sa, last=forged)
+        grown = {name for name, count in drops(target).items() if count > before[name]}
+        assert grown == {"XfrmInStateMismatch"}
+    for gateway in (client, target):
+        end(gateway, ends.name)
+
+
+def ah_sa(gateway, version: int = 4) -> str:
     """The SA of the AH half by which the Client sends."""
-    v4 = BY_VERSION[4]
-    return ip(gateway, "xfrm", "state", "list", "src", v4.client, "dst", v4.target, "proto", "ah")
+    ends = BY_VERSION[version]
+    which = ("src", ends.client, "dst", ends.target, "proto", "ah")
+    return ip(gateway, "xfrm", "state", "list", *which)
 
 
 def test_several_networks_share_the_two_halves(world, client, target):

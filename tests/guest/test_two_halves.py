@@ -29,12 +29,13 @@ def world():
 @pytest.fixture(scope="module")
 def listener(world):
     """Who hears what reaches the machine behind Target, and Target itself."""
-    addresses = BY_VERSION[4]
+    v4, v6 = BY_VERSION[4], BY_VERSION[6]
     found = {
         address: Listener(machine, address)
         for machine, address in (
-            (world.server, addresses.server),
-            (world.target, addresses.target),
+            (world.server, v4.server),
+            (world.target, v4.target),
+            (world.target, v6.target),
         )
     }
     yield found

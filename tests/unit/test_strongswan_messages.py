@@ -111,8 +111,8 @@ AH_SA = {
     "bytes-in": "40",
     "bytes-out": "50",
     "reqid": str(reqids("carnet-7")[1]),
-    "local-ts": ["0.0.0.0/0"],
-    "remote-ts": ["0.0.0.0/0"],
+    "local-ts": ["10.99.0.6/31"],
+    "remote-ts": ["10.20.0.0/16"],
 }
 
 HALVES = {
@@ -394,6 +394,24 @@ def test_each_half_has_identities_and_keys_of_its_own_and_no_policies():
     ]
     assert len({key["data"] for key in shared_keys(BOTH)}) == 4
     assert "secret = (hidden)" in render(BOTH)
+
+
+@pytest.mark.parametrize(
+    ("networks", "mode", "selector"),
+    [
+        (("10.20.0.0/24", "10.20.128.0/24"), "transport_proxy", ("10.20.0.0/16",)),
+        (("10.20.0.9/32",), "transport_proxy", ("10.20.0.8/31",)),
+        (("0.0.0.0/0",), "tunnel", ()),
+        (("10.20.0.0/16", "198.51.100.0/24"), "tunnel", ()),
+    ],
+)
+def test_the_selector_of_an_ah_half_in_transport_mode_has_no_address_of_targets(
+    networks, mode, selector
+):
+    client = replace(BOTH, remote_networks=networks, remote_addresses=("198.51.100.2",))
+    half = parts(client)[1]
+    assert (half.mode, half.remote_selectors) == (mode, selector)
+    assert half.local_selectors == (("10.99.0.6/31",) if selector else ())
 
 
 def test_without_ipsec_there_is_no_child():
