@@ -115,6 +115,7 @@ def import_(
     """Take in a batch of key pairs that the officer minted: all of it, or nothing."""
     from carnet.progress import progress_bar
     from host_agent import importing
+    from host_agent.agreement import check_agreement
     from host_agent.batch_file import batch_at
     from host_agent.rollback import advance_mark
 
@@ -123,10 +124,11 @@ def import_(
     with batch_at(batch_path, config) as batch:
         pin = read_pin(pin_fd, pin_file)
         with (
-            open_database(config) as database,
+            open_database(config, make=True) as database,
             importing.alone(database),
             importing.OwnHsmToken(config, pin) as hsm,
         ):
+            check_agreement(database)
             store = importing.store_for(batch, database, config)
             if remark := importing.other_store(batch, store, config):
                 click.echo(f"carnet-host: {remark}", err=True)

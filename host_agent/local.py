@@ -23,9 +23,13 @@ def read_pin(fd: int | None, file: Path | None) -> str:
     return console.read_secret(PIN, option="pin", fd=fd, file=file, variable=console.PIN_VARIABLE)
 
 
-def open_database(config: HostConfig) -> AbstractContextManager[KeyDatabase]:
-    """Open the Key Database; raises UsageError."""
-    return KeyDatabase.opened(config.key_database)
+def open_database(config: HostConfig, *, make: bool = False) -> AbstractContextManager[KeyDatabase]:
+    """Open the Key Database; raises UsageError, also where there is none, unless `make` says so.
+
+    An empty one, made where the true one was moved away, would say that there is no pair to list
+    or to revoke.
+    """
+    return KeyDatabase.opened(config.key_database, make=make)
 
 
 @contextmanager

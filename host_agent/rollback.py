@@ -30,6 +30,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256
 from host_agent import schema
+from host_agent.agreement import check_agreement
 from host_agent.keydb import KeyDatabase
 
 
@@ -84,8 +85,9 @@ def have_accounts_key(database: KeyDatabase, session: TokenSession) -> None:
 def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reason: str) -> None:
     """Have the HSM go by this Key Database from now on, and account for that.
 
-    Raises TokenError if the token fails.
+    Raises UsageError if it does not agree with itself, TokenError if the token fails.
     """
+    check_agreement(database)
     with transaction(database.engine) as connection:
         audit.append(connection, schema.audit, "restored", why=reason)
     _mark(database, session, agent, write_mark)

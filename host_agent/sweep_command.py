@@ -11,6 +11,7 @@ from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from host_agent import config as configuration
+from host_agent.agreement import check_agreement
 from host_agent.importing import alone
 from host_agent.keydb import KeyDatabase
 from host_agent.local import PIN, hsm_session, open_database, read_pin
@@ -38,6 +39,7 @@ def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_j
         alone(database),
         hsm_session(config, pin) as session,
     ):
+        check_agreement(database)
         # In an older one, pairs that are valid would be unknown.
         check_not_older(database, session)
         destroyed, batch_keys = _give_up(database, session, yes=yes)

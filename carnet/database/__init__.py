@@ -24,16 +24,17 @@ from carnet.errors import UsageError
 
 
 @contextmanager
-def opened_database(where: Path | Place, package: str) -> Iterator[Engine]:
-    """Open a database at its newest schema; a file is made, with mode 0600, where there is none.
+def opened_database(where: Path | Place, package: str, *, make: bool = True) -> Iterator[Engine]:
+    """Open a database at its newest schema.
 
-    `package` holds the Alembic migrations, in its subpackage `migrations`. Raises
-    UsageError where it cannot be made, is no database, or does not keep what it says
-    is kept, and where it fails whoever uses it in here.
+    A file is made, with mode 0600, where there is none and `make` says so. `package` holds
+    the Alembic migrations, in its subpackage `migrations`. Raises UsageError where it is
+    not there or cannot be made, is no database, or does not keep what it says is kept, and
+    where it fails whoever uses it in here.
     """
     place = FilePlace(where) if isinstance(where, Path) else where
     try:
-        engine = _open(place, package)
+        engine = _open(place, package, make=make)
     except (OSError, SchemaError, SQLAlchemyError) as error:
         raise UsageError(_cannot(place, error)) from error
     try:
@@ -44,11 +45,11 @@ def opened_database(where: Path | Place, package: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _open(place: Place, package: str) -> Engine:
+def _open(place: Place, package: str, *, make: bool) -> Engine:
     if isinstance(place, PostgresPlace):
         return _migrated(postgresql.open_engine(place), package)
     with sqlite.opening(place):
-        return _migrated(sqlite.open_engine(place), package)
+        return _migrated(sqlite.open_engine(place, make=make), package)
 
 
 def _migrated(engine: Engine, package: str) -> Engine:
@@ -125,6 +126,14 @@ def forget_deleted(engine: Engine) -> bool:
     written over.
     """
     return engine.dialect.name != "sqlite" or sqlite.empty_log(engine)
+
+
+def damage(engine: Engine) -> str | None:
+    """Return what the database finds wrong with its own pages, None where nothing is.
+
+    Every page is read. PostgreSQL looks at each page as it reads it, and is not asked.
+    """
+    return sqlite.damage(for_reading(engine)) if engine.dialect.name == "sqlite" else None
 
 
 def for_reading(engine: Engine) -> Engine:

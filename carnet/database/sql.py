@@ -40,6 +40,24 @@ def _on_sqlite(_: now, __: SQLCompiler, **___: Any) -> str:
     return f"{SQLITE_CLOCK}()"
 
 
+class place_in(FunctionElement[int]):  # noqa: N801  it reads as the SQL function that it is
+    """Where in bytes others begin, counted from 1; 0 where they are not in them."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(place_in, "postgresql")
+def _place_on_postgresql(element: place_in, compiler: SQLCompiler, **options: Any) -> str:
+    whole, part = (compiler.process(each, **options) for each in element.clauses)
+    return f"position({part} IN {whole})"
+
+
+@compiles(place_in, "sqlite")
+def _place_on_sqlite(element: place_in, compiler: SQLCompiler, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
 def partial_index(name: str, column: Column[Any], condition: ColumnElement[bool]) -> Index:
     """Index a column of those rows alone that meet a condition."""
     return Index(name, column, sqlite_where=condition, postgresql_where=condition)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from carnet.database.place import FilePlace
@@ -21,6 +21,8 @@ _OTHERS = 0o077
 _NOTHING = 1
 """Bytes: SQLite takes a file of one for an empty one."""
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_WHOLE = "ok"
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -39,20 +41,23 @@ def opening(place: FilePlace) -> AbstractContextManager[object]:
     return FileLock(f"{place.path}.lock", mode=0o600)
 
 
-def open_engine(place: FilePlace) -> Engine:
-    """Open the file, made with mode 0600 where there is none.
+def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
+    """Open the file, made with mode 0600 where there is none and `make` says so.
 
-    Raises OSError, and UsageError if others may read it or it lost its content.
+    Raises OSError, and UsageError if others may read it, it lost its content, or it is gone.
     """
     path = place.path
     if path.exists():
         _check(path)
+    else:
+        _check_new(path, make=make)
     private_file(path)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _BUSY_SECONDS},
+        connect_args={"timeout": _BUSY_SECONDS, "uri": True},
         hide_parameters=True,
     )
+    event.listen(engine, "do_connect", _to_what_is_there)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -81,6 +86,21 @@ def alone(engine: Engine, word: str) -> Iterator[bool]:
             yield True
     except Timeout:
         yield False
+
+
+def damage(engine: Engine) -> str | None:
+    """Return half a sentence on the first page that is none; None where all are whole.
+
+    Raises SQLAlchemyError where the file cannot be read.
+    """
+    try:
+        with engine.connect() as connection:
+            found: str = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY not in _DAMAGED:
+            raise
+        found = str(error.orig)
+    return None if found == _WHOLE else " ".join(found.split())
 
 
 def is_busy(error: BaseException | None) -> bool:
@@ -112,6 +132,26 @@ def _check(path: Path) -> None:
             f"The database {path} is empty: restore it from a backup, or, if it never held "
             f"anything, remove the file."
         )
+
+
+def _check_new(path: Path, *, make: bool) -> None:
+    """Refuse to make a database where there was one, or where none is meant to be made."""
+    log = Path(f"{path}-wal")
+    if log.exists():
+        raise UsageError(
+            f"The database {path} is gone, and its log {log} is there: put it back, or, if it is "
+            f"to be made anew or restored from a backup, stop what uses it and remove {log} first."
+        )
+    if not make:
+        raise UsageError(
+            f"There is no database {path}: put it back if it was moved away, or correct its place "
+            f"in the configuration."
+        )
+
+
+def _to_what_is_there(_: Dialect, __: object, arguments: list[Any], ___: object) -> None:
+    """Have a connection fail where the file was moved away, and not make another one."""
+    arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
 
 
 def _on_connect(connection: Any, _: Any) -> None:

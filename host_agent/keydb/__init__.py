@@ -63,9 +63,12 @@ class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known, InUse):
 
     @classmethod
     @contextmanager
-    def opened(cls, where: Path | Place) -> Iterator["KeyDatabase"]:
-        """Open the database, a file made where there is none; raises UsageError."""
-        with opened_database(where, "host_agent") as engine:
+    def opened(cls, where: Path | Place, *, make: bool = True) -> Iterator["KeyDatabase"]:
+        """Open the database; raises UsageError.
+
+        A file is made where there is none and `make` says so.
+        """
+        with opened_database(where, "host_agent", make=make) as engine:
             yield cls(engine)
 
     def begin(self) -> Connection:

@@ -1,9 +1,11 @@
 """A Key Database that is put back to an older state under a Host that runs."""
 
 import pytest
+from sqlalchemy import text
 
 from carnet.token.accounts import read_marks
 from carnet.wire.documents import AccountsHead, read_unverified
+from host_agent.keydb import KeyDatabase
 from lab.errors import LabError
 from lab.waiting import wait_until
 from tests.fleet.test_concurrency import nothing_owed
@@ -61,6 +63,17 @@ def test_a_spent_pair_is_not_served_after_the_server_is_put_back(fleet, spent, h
     postgresql.execute(f"ALTER DATABASE {copy} RENAME TO {name}")
     assert send_one(process.url, seal(key)).status == UNAVAILABLE
     nothing_more_is_served(fleet, hsm, process, marked)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_spent_pair_that_is_valid_again_beside_its_record_is_not_served(fleet, spent):
+    _, process = spent(lambda: None)
+    process.stop()
+    with KeyDatabase.opened(fleet.place) as database, database.engine.begin() as connection:
+        connection.execute(text("UPDATE key_pairs SET state = 'valid', reason = NULL"))
+    with pytest.raises(LabError, match="does not agree with itself"):
+        process.start()
+    process.wait()
 
 
 def test_tables_put_back_in_their_place_are_noticed_when_heads_are_signed(fleet, spent, hsm):

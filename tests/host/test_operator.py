@@ -175,6 +175,30 @@ def test_a_request_that_is_revoked_before_its_answer_is_ended_after_it(database,
     assert database.tunnels_to_end("work") == [signed.request.request_id]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "command",
+    [("keys",), ("revoke", "--user", "alice@office", "--reason", "stolen"), ("audit", "show")],
+)
+def test_where_the_database_was_moved_away_no_other_is_made(
+    carnet_host, database, place, pair, command
+):
+    moved = place.path.rename(place.path.with_name("moved.sqlite"))
+    with pytest.raises(UsageError, match="is gone, and its log"):
+        carnet_host(*command)
+    moved.rename(place.path)
+    assert database.spend(*sealed_request(pair))
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_where_there_never_was_a_database_none_is_listed(carnet_host, database, place):
+    database.engine.dispose()
+    place.path.unlink()
+    with pytest.raises(UsageError, match="There is no database"):
+        carnet_host("keys")
+    assert not place.path.exists()
+
+
 def test_what_two_processes_hear_of_is_accounted_for_once(database, other_process, pair, answered):
     ended = TunnelEnded(number=1, request_id=answered(pair), reason="expired", ended_at=5)
     database.record_ended("work", (ended,))

@@ -48,6 +48,20 @@ def test_a_log_that_cannot_be_emptied_into_a_damaged_file_is_said_in_a_sentence(
         damage_and_empty()
 
 
+def test_no_connection_makes_a_file_in_place_of_one_that_was_moved_away(tmp_path):
+    path = tmp_path / "keys.sqlite"
+
+    def move_and_read():
+        with KeyDatabase.opened(path) as database:
+            database.engine.dispose()
+            path.rename(tmp_path / "moved.sqlite")
+            database.count()
+
+    with pytest.raises(UsageError, match="unable to open"):
+        move_and_read()
+    assert not path.exists()
+
+
 def test_a_path_is_a_path_whatever_is_in_it(tmp_path):
     path = tmp_path / "a?b=c#d%41" / "keys.sqlite"
     opened(path)
