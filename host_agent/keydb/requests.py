@@ -5,6 +5,7 @@ on it. The lease is in the database and runs out by the database's clock: so who
 slow, stopped or dead is replaced, and nobody has to guess which of the three it is.
 """
 
+import hashlib
 from collections.abc import Collection
 from typing import Any
 
@@ -107,6 +108,7 @@ class Requests(Store):
                 target=request.request_info.target,
                 objective_id=request.objective_id,
                 digest=envelope.digest,
+                evidence_digest=hashlib.sha256(signed.evidence).digest(),
             )
         return True
 

@@ -249,6 +249,7 @@ def test_the_chain_of_responsibility_names_the_record_behind_each_link(written, 
     ]
     assert "alice@office asks work" in chain[0].says
     assert hashlib.sha256(request.evidence).hexdigest() in chain[1].says
+    assert accounts[2].facts["evidence_digest"] == hashlib.sha256(request.evidence).digest()
 
 
 def test_evidence_that_was_changed_does_not_hold_any_more(written, pair):
