@@ -286,9 +286,11 @@ class Office:
         return list(json.loads(done.stdout))
 
     def pairs(self) -> list[dict[str, Any]]:
-        """Return the Host's Key Database, pair by pair in the order of use."""
+        """Return the Host's Key Database, pair by pair in the order of use, if there is one."""
         from host_agent.cli import cli  # noqa: PLC0415  long to load, and not for every office
 
+        if not (self.world.host.directory / "var" / "keys.sqlite").exists():
+            return []
         return _facts(cli, *self._host_argv()[1:], "keys", "--json")
 
     def tunnels(self) -> list[dict[str, Any]]:
