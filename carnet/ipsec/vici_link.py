@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,34 @@ def open_session(path: Path, seconds: float = ANSWER_TIME_LIMIT) -> Iterator[Ses
     Raises IPsecError if the daemon cannot be reached, or refuses a command.
     """
     with _errors_as_sentences(path), _connect(path, seconds) as connection:
-        yield Session(connection)
+        session = Session(connection)
+        session.transport = _Transport(connection)
+        yield session
+
+
+class _Transport(Transport):  # type: ignore[misc]  # vici has no types
+    """Closed by an interrupt: the library would read on, at whatever comes, without a time limit.
+
+    What it cleans up so fails at once; the daemon drops what it had begun for this session.
+    """
+
+    def send(self, packet: bytes) -> None:
+        """Send a packet."""
+        with self._closed_by_interrupts():
+            super().send(packet)
+
+    def receive(self, *timeout: Any) -> bytes:
+        """Return the next packet; see Transport."""
+        with self._closed_by_interrupts():
+            return bytes(super().receive(*timeout))
+
+    @contextmanager
+    def _closed_by_interrupts(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.socket.close()
+            raise
 
 
 class Events:
@@ -132,9 +160,29 @@ def _connect(path: Path, seconds: float) -> socket.socket:
 
 
 @contextmanager
-def _errors_as_sentences(path: Path) -> Iterator[None]:
+def _interrupts_heard() -> Iterator[None]:
+    """Raise an interrupt that the library has put an error of its own over.
+
+    It cleans up after one, which fails. Whoever else cleans up after an interrupt hears of
+    errors.
+    """
+    outside = sys.exception()
     try:
         yield
+    except Exception as error:
+        before = error.__context__
+        while before is not None and before is not outside:
+            if isinstance(before, KeyboardInterrupt):
+                raise KeyboardInterrupt(*before.args) from error
+            before = before.__context__
+        raise
+
+
+@contextmanager
+def _errors_as_sentences(path: Path) -> Iterator[None]:
+    try:
+        with _interrupts_heard():
+            yield
     except PermissionError as error:
         raise IPsecError(
             f"The strongSwan daemon at {path} may be driven by root only; run this as root."

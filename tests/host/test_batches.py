@@ -169,6 +169,10 @@ def test_the_hosts_keys_are_told_as_json_too(office):
     assert (said["generation"], "".join(said["keys"])) == (1, told.stdout)
     assert said["fingerprint"] in told.stderr
     destroy = ("host-keys", "--destroy", "1", "--yes", "--pin-file", office.pin_file, "--json")
+    refused = office.run(*destroy)
+    assert (refused.returncode, refused.stdout) == (2, ""), refused.stderr
+    with KeyDatabase.opened(office.place):
+        pass  # it is made
     assert json.loads(office.run(*destroy).stdout) == {"generation": 1, "revoked": []}
 
 

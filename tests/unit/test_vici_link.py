@@ -1,0 +1,92 @@
+"""What an interrupt becomes in the midst of an answer of strongSwan's daemon."""
+
+import signal
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+import pytest
+from vici.exception import SessionException
+
+from carnet.errors import IPsecError
+from carnet.ipsec.vici_link import open_session
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A socket at which somebody listens."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "charon.vici"))
+        listening.listen()
+        yield tmp_path / "charon.vici"
+
+
+CONFIRM, EVENT = 5, 7
+"""Types of packets (strongSwan's README of VICI)."""
+
+
+def packet(kind):
+    return struct.pack("!IB", 1, kind)
+
+
+@pytest.fixture
+def daemon_cut_off(tmp_path):
+    """One that sends half an event, and then whoever reads it is interrupted."""
+
+    def answer(listening, reader):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(packet(CONFIRM))
+            connection.recv(1024)
+            connection.sendall(struct.pack("!IB", 100, EVENT) + bytes(10))
+            signal.pthread_kill(reader, signal.SIGUSR1)
+            with suppress(ConnectionResetError):
+                while connection.recv(1024):
+                    pass
+
+    path = tmp_path / "half.vici"
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(target=answer, args=(listening, threading.get_ident()))
+        thread.start()
+        yield path
+        thread.join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_interrupt_within_an_answer_is_one_at_once(daemon_cut_off):
+    with pytest.raises(KeyboardInterrupt), open_session(daemon_cut_off) as session:
+        list(session.list_sas())
+
+
+def cut_off():
+    """Do as vici.Session.streamed_request() does where an interrupt comes as it reads."""
+    try:
+        raise KeyboardInterrupt("why")
+    finally:
+        raise SessionException("half of an event is no answer")
+
+
+def test_an_interrupt_is_one_though_the_library_says_something_else(daemon):
+    with pytest.raises(KeyboardInterrupt, match="why"), open_session(daemon):
+        cut_off()
+
+
+def test_what_fails_after_an_interrupt_is_told(daemon):
+    try:
+        raise KeyboardInterrupt  # noqa: TRY301  that is what is handled while it fails
+    except KeyboardInterrupt:
+        with pytest.raises(IPsecError, match="does not speak VICI"), open_session(daemon):
+            raise SessionException("no answer") from None
+
+
+def test_an_interrupt_of_its_own_is_one_too_after_another(daemon):
+    try:
+        raise ValueError  # noqa: TRY301  as above
+    except ValueError:
+        with pytest.raises(KeyboardInterrupt), open_session(daemon):
+            cut_off()
