@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 IMPORTS, BETWEEN = "imports", "between these"
 SENDING = "request sent until the answer is there"
 _STRONGSWAN = "carnet.ipsec.strongswan:StrongSwan"
+_NEGOTIATION = "carnet.ipsec.strongswan_negotiation:Negotiation"
 PIECES = {
     "configuration read": ("token_client.config:load", "token_client.memory:memory_directory"),
     "PKCS#11 module started": ("carnet.token.module:load_module",),
@@ -60,8 +61,8 @@ PIECES = {
     "step 9: block set": ("token_client.closing:Closing.close",),
     "step 9: tunnel loaded": (f"{_STRONGSWAN}.install",),
     "step 9: address inside set": ("carnet.ipsec.inner_address:install",),
-    "step 9: IKE negotiated": (f"{_STRONGSWAN}._start",),
-    "step 9: IKE_SA rekeyed": (f"{_STRONGSWAN}._rekey_ike",),
+    "step 9: IKE negotiated": (f"{_NEGOTIATION}.start",),
+    "step 9: IKE_SA rekeyed": (f"{_NEGOTIATION}.rekey_ike",),
     "step 9: compared with what was agreed": (
         f"{_STRONGSWAN}._refuse_another_address",
         f"{_STRONGSWAN}.confirm",

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet import crash
-from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
+from carnet.errors import IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
@@ -22,7 +21,6 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.main_mode import Turn
-from carnet.ipsec.silence import HALF_AN_ANSWER, SAID_NO
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
@@ -31,6 +29,7 @@ from carnet.ipsec.strongswan_limits import (
     refuse_what_cannot_be_carried,
 )
 from carnet.ipsec.strongswan_listing import Listing, own_addresses, settling
+from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import (
     Part,
     connection_names,
@@ -39,8 +38,8 @@ from carnet.ipsec.strongswan_parts import (
     reqids,
     tunnel_of,
 )
+from carnet.ipsec.strongswan_resuming import Resuming
 from carnet.ipsec.vici_link import (
-    ANSWER_TIME_LIMIT,
     Events,
     accepts,
     find_socket,
@@ -51,13 +50,6 @@ from carnet.ipsec.whole import all_or_nothing
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
-
-RESUME_TIME_LIMIT = 6.0
-"""Seconds for one attempt to come back: two packets of strongSwan's. Then it is tried again,
-so that a network that has come back is found out soon."""
-
-DELETE_TIME_LIMIT = 2.0
-"""Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
 
 _USERSPACE_ESP = "kernel-libipsec"
 _RESOLVE = "resolve"
@@ -76,7 +68,8 @@ class StrongSwan:
     def __init__(self, socket: Path | None = None, ike_time_limit: float = IKE_TIME_LIMIT) -> None:
         self._socket = socket or find_socket()
         self._listed = Listing(self._socket)
-        self._ike_time_limit = ike_time_limit
+        self._negotiation = Negotiation(self._socket, self._listed, ike_time_limit)
+        self._resuming = Resuming(self._socket, self._listed, self._negotiation)
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
         self._turn = Turn(self._listed.awaited_in_main_mode, "it has come")
@@ -145,11 +138,11 @@ class StrongSwan:
             if messages.sets_its_address(spec):
                 self._set_its_address(spec)
             for part in parts(spec):
-                self._initiate(part)
+                self._negotiation.start(part.name, has_child=bool(part.protocol))
                 crash.reach("ipsec.initiated")
                 self._refuse_another_address(spec, part)
                 if part.ppk is not None:
-                    self._rekey_ike(part.name)
+                    self._negotiation.rekey_ike(part.name)
         return self.confirm(spec)
 
     def _set_its_address(self, spec: TunnelSpec) -> None:
@@ -158,7 +151,7 @@ class StrongSwan:
         At no interface of the way to Target: charon's own routes lead there. It has to be
         there before charon makes them, with the SAs that carry packets.
         """
-        self._start(spec.name, has_child=False, seconds=self._ike_time_limit)
+        self._negotiation.start(spec.name, has_child=False)
         inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
 
     def _refuse_another_address(self, spec: TunnelSpec, part: Part) -> None:
@@ -172,47 +165,6 @@ class StrongSwan:
                 "Target assigned another virtual address than it granted, so the tunnel was"
                 " ended; ask the operator of Target."
             )
-
-    def _initiate(self, part: Part) -> None:
-        self._start(part.name, has_child=bool(part.protocol), seconds=self._ike_time_limit)
-
-    def _start(self, name: str, *, has_child: bool, seconds: float) -> None:
-        """Negotiate on a thread, so that an interrupt is heard meanwhile.
-
-        It would leave the daemon negotiating, and the library waiting for its answer:
-        ending the negotiation ends the thread too.
-        """
-        with ThreadPoolExecutor(1, "initiate") as thread:
-            negotiation = thread.submit(self._negotiate, name, has_child, seconds)
-            try:
-                negotiation.result()
-            except BaseException:
-                self._terminate(name)
-                raise
-
-    def _negotiate(self, name: str, has_child: bool, seconds: float) -> None:
-        log: list[str] = []
-        order = {"ike": name, "timeout": str(int(seconds * 1000))}
-        if has_child:
-            order["child"] = name
-        with open_session(self._socket, seconds + ANSWER_TIME_LIMIT) as session:
-            try:
-                log.extend(text(line)["msg"] for line in session.initiate(order))
-            except CommandException as error:
-                raise reports.not_up(log) from error
-
-    def _rekey_ike(self, name: str) -> None:
-        with Events(self._socket, ["ike-rekey"], self._ike_time_limit) as events:
-            with open_session(self._socket) as session:
-                session.rekey({"ike": name})
-            try:
-                while not reports.rekeyed(events.next(), name):
-                    pass
-            except OSError as error:
-                raise IPsecError(
-                    "Target does not rekey the tunnel for post-quantum protection;"
-                    " connect again, and ask its operator if that does not help."
-                ) from error
 
     def confirm(self, spec: TunnelSpec) -> TunnelStatus:
         """Compare the live tunnel with what was agreed, and tie AH and ESP together.
@@ -246,10 +198,7 @@ class StrongSwan:
 
     def resumable(self) -> frozenset[str]:
         """Return the tunnels whose connection and secrets are still loaded."""
-        with open_session(self._socket) as session:
-            loaded = set(text(session.get_conns())["conns"])
-            loaded &= set(text(session.get_shared())["keys"])
-        return frozenset(name for name in loaded if is_ours(name) and name == tunnel_of(name))
+        return self._resuming.names()
 
     def resume(self, name: str) -> TunnelStatus:
         """Initiate IKE anew for a tunnel that was lost; one that stands is left as it is.
@@ -260,37 +209,7 @@ class StrongSwan:
         no in its place, and the tunnel may be resumed later; IKERefusedError if it never
         can be.
         """
-        standing = self._listed.parts_of(name)
-        if not any(reports.is_up(part, sa) for part, sa in standing.items()):
-            self._come_back(name)
-            standing = self._listed.parts_of(name)
-        if not standing:
-            raise IKESilentError("The tunnel went down again as it came back; try again.")
-        return reports.status(name, standing, self._listed.peers(name).get(name, ()))
-
-    def _come_back(self, name: str) -> None:
-        if name not in self.resumable():
-            raise IKERefusedError(
-                "The IPsec daemon has no pre-shared key of this tunnel any more;"
-                " run `carnet connect` for a new one, with the next key pair."
-            )
-        if self._listed.sas(name):
-            self._terminate(name)
-        try:
-            self._start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
-        except IKERefusedError as error:
-            # Until it has proved to have the key anybody on the way may say no for it, in
-            # IKE_AUTH too (RFC 7296 section 2.21.2).
-            raise IKEUnprovenError(SAID_NO) from error
-        with open_session(self._socket) as session:
-            has_ppk = messages.ppk_key_id(name) in text(session.get_shared())["keys"]
-        if has_ppk:
-            try:
-                self._rekey_ike(name)
-            except IPsecError as error:
-                # Only its successor is protected by the PPK: it is to come back whole, or not yet.
-                self._terminate(name)
-                raise IKESilentError(HALF_AN_ANSWER) from error
+        return self._resuming.resume(name)
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""
@@ -329,29 +248,13 @@ class StrongSwan:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
         listed = self._listed.sas(*connection_names(name))
         for part in dict.fromkeys(each for each, _ in listed):
-            self._terminate(part)
+            self._negotiation.terminate(part)
 
     def _pairs(self) -> set[tuple[str, str]]:
         """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""
         # One listing may miss one that is rekeyed: see Listing.agreed_parts().
         listed = [*self._listed.sas(), *self._listed.sas()]
         return {(sa["local-host"], sa["remote-host"]) for _, sa in listed}
-
-    def _terminate(self, part: str) -> None:
-        """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
-        order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
-        if not self._listed.sas(part):
-            return
-        with open_session(self._socket) as session:
-            try:
-                list(session.terminate(order))
-            except CommandException as error:
-                # It may have ended by itself, or ended without the peer's consent.
-                if self._listed.sas(part):
-                    raise IPsecError(
-                        f"The tunnel {tunnel_of(part)} cannot be ended;"
-                        " restart the strongSwan daemon."
-                    ) from error
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""

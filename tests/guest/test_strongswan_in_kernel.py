@@ -54,7 +54,8 @@ def test_what_nat_breaks_is_ended_when_ike_finds_it(world, client, target, objec
 def test_nat_is_seen_at_target_too(client, target):
     ends = ends_of(Objective.NATIVE, Mode.TRANSPORT)
     install(client, target, ends)
-    client.driver._initiate(parts(ends.client)[0])
+    (only,) = parts(ends.client)
+    client.driver._negotiation.start(only.name, has_child=bool(only.protocol))
     with inside(target), pytest.raises(IPsecError, match=FOUND):
         target.driver.confirm(ends.target)
     assert target.left() == []

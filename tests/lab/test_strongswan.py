@@ -126,7 +126,7 @@ def test_ends_that_differ_make_no_tunnel_and_leave_nothing(client, target, chang
 
 def test_another_address_is_gone_before_anything_else_is_negotiated(client, target, monkeypatch):
     ends, rekeyed = two_ends(ppk=True), []
-    monkeypatch.setattr(client.driver, "_rekey_ike", rekeyed.append)
+    monkeypatch.setattr(client.driver._negotiation, "rekey_ike", rekeyed.append)
     install(client, target, Ends(ends.client, replace(ends.target, virtual_address="10.99.0.8")))
     with pytest.raises(IPsecError, match="another virtual address"):
         client.driver.up(ends.client)

@@ -1,0 +1,82 @@
+"""IKE negotiations of strongSwan's daemon, begun and ended from here."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vici.exception import CommandException
+
+from carnet.errors import IPsecError
+from carnet.ipsec import strongswan_reports as reports
+from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_parts import tunnel_of
+from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, open_session, text
+
+DELETE_TIME_LIMIT = 2.0
+"""Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
+
+
+class Negotiation:
+    """What is asked of the daemon, over its VICI socket; `time_limit` is in seconds."""
+
+    def __init__(self, socket: Path, listed: Listing, time_limit: float) -> None:
+        self._socket = socket
+        self._listed = listed
+        self._time_limit = time_limit
+
+    def start(self, name: str, *, has_child: bool, seconds: float | None = None) -> None:
+        """Negotiate on a thread, so that an interrupt is heard meanwhile.
+
+        It would leave the daemon negotiating, and the library waiting for its answer:
+        ending the negotiation ends the thread too.
+
+        Raises IPsecError, saying why, if nothing comes of it.
+        """
+        with ThreadPoolExecutor(1, "initiate") as thread:
+            limit = self._time_limit if seconds is None else seconds
+            negotiation = thread.submit(self._negotiate, name, has_child, limit)
+            try:
+                negotiation.result()
+            except BaseException:
+                self.terminate(name)
+                raise
+
+    def _negotiate(self, name: str, has_child: bool, seconds: float) -> None:
+        log: list[str] = []
+        order = {"ike": name, "timeout": str(int(seconds * 1000))}
+        if has_child:
+            order["child"] = name
+        with open_session(self._socket, seconds + ANSWER_TIME_LIMIT) as session:
+            try:
+                log.extend(text(line)["msg"] for line in session.initiate(order))
+            except CommandException as error:
+                raise reports.not_up(log) from error
+
+    def rekey_ike(self, name: str) -> None:
+        """Replace an IKE_SA by its successor. Raises IPsecError."""
+        with Events(self._socket, ["ike-rekey"], self._time_limit) as events:
+            with open_session(self._socket) as session:
+                session.rekey({"ike": name})
+            try:
+                while not reports.rekeyed(events.next(), name):
+                    pass
+            except OSError as error:
+                raise IPsecError(
+                    "Target does not rekey the tunnel for post-quantum protection;"
+                    " connect again, and ask its operator if that does not help."
+                ) from error
+
+    def terminate(self, part: str) -> None:
+        """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
+        order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
+        if not self._listed.sas(part):
+            return
+        with open_session(self._socket) as session:
+            try:
+                list(session.terminate(order))
+            except CommandException as error:
+                # It may have ended by itself, or ended without the peer's consent.
+                if self._listed.sas(part):
+                    raise IPsecError(
+                        f"The tunnel {tunnel_of(part)} cannot be ended;"
+                        " restart the strongSwan daemon."
+                    ) from error

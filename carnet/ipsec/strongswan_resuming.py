@@ -1,0 +1,74 @@
+"""Coming back with strongSwan: IKE negotiated anew, with what the daemon still has of a session."""
+
+from pathlib import Path
+
+from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
+from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec import strongswan_reports as reports
+from carnet.ipsec.driver import TunnelStatus
+from carnet.ipsec.silence import HALF_AN_ANSWER, SAID_NO
+from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_negotiation import Negotiation
+from carnet.ipsec.strongswan_parts import is_ours, tunnel_of
+from carnet.ipsec.vici_link import open_session, text
+
+RESUME_TIME_LIMIT = 6.0
+"""Seconds for one attempt to come back: two packets of strongSwan's. Then it is tried again,
+so that a network that has come back is found out soon."""
+
+
+class Resuming:
+    """The sessions whose connection and secrets are still in the daemon's memory."""
+
+    def __init__(self, socket: Path, listed: Listing, negotiation: Negotiation) -> None:
+        self._socket = socket
+        self._listed = listed
+        self._negotiation = negotiation
+
+    def names(self) -> frozenset[str]:
+        """Return the tunnels whose connection and secrets are still loaded."""
+        with open_session(self._socket) as session:
+            loaded = set(text(session.get_conns())["conns"])
+            loaded &= set(text(session.get_shared())["keys"])
+        return frozenset(name for name in loaded if is_ours(name) and name == tunnel_of(name))
+
+    def resume(self, name: str) -> TunnelStatus:
+        """Bring back what was lost; see Driver.resume()."""
+        standing = self._listed.parts_of(name)
+        if not any(reports.is_up(part, sa) for part, sa in standing.items()):
+            self._come_back(name)
+            standing = self._listed.parts_of(name)
+        if not standing:
+            raise IKESilentError("The tunnel went down again as it came back; try again.")
+        return reports.status(name, standing, self._listed.peers(name).get(name, ()))
+
+    def _come_back(self, name: str) -> None:
+        if name not in self.names():
+            raise IKERefusedError(
+                "The IPsec daemon has no pre-shared key of this tunnel any more;"
+                " run `carnet connect` for a new one, with the next key pair."
+            )
+        self._negotiation.terminate(name)
+        try:
+            self._negotiation.start(name, has_child=True, seconds=RESUME_TIME_LIMIT)
+        except IKERefusedError as error:
+            # Until it has proved to have the key anybody on the way may say no for it, in
+            # IKE_AUTH too (RFC 7296 section 2.21.2).
+            raise IKEUnprovenError(SAID_NO) from error
+        if self._has_ppk(name):
+            self._protect(name)
+
+    def _has_ppk(self, name: str) -> bool:
+        with open_session(self._socket) as session:
+            return messages.ppk_key_id(name) in text(session.get_shared())["keys"]
+
+    def _protect(self, name: str) -> None:
+        """Have it rekeyed: only its successor is protected by the PPK (RFC 8784 section 6).
+
+        It is to come back whole, or not yet.
+        """
+        try:
+            self._negotiation.rekey_ike(name)
+        except IPsecError as error:
+            self._negotiation.terminate(name)
+            raise IKESilentError(HALF_AN_ANSWER) from error
