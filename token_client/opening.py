@@ -1,6 +1,7 @@
 """One `carnet connect`: from the token in its reader to a tunnel that is watched over."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,18 +139,16 @@ def _alone(tell: Tell) -> Iterator[None]:
     if directory is None:
         yield
         return
-    from filelock import FileLock, Timeout  # noqa: PLC0415  only where a tunnel is opened
+    import fcntl  # noqa: PLC0415  Windows has none, nor such a directory
 
-    lock = FileLock(directory / "connect.lock", mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tell("Another `carnet connect` is at work here; waiting for it.")
-        lock.acquire()
-    try:
+    descriptor = os.open(directory / "connect.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor) as lock:  # which lets go of it, too
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("Another `carnet connect` is at work here; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        lock.release()
 
 
 def _attempt(
