@@ -158,6 +158,27 @@ def test_where_no_program_can_be_started_nothing_is_said_to_be_gone_that_stays(o
     assert status(office) == []
 
 
+TWICE = """
+from subprocess import check_output
+from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.block.nft import Nft
+
+for network in ("10.8.0.0/16", "10.9.0.0/16"):
+    Nft().close(Closed(
+        name="carnet-twice", networks=(network,), targets=(), hosts=(), userspace=False
+    ))
+    print(check_output(["nft", "list", "table", "inet", "carnet_block_twice"], text=True))
+Nft().lift("carnet-twice")
+"""
+
+
+def test_a_block_takes_the_place_of_an_older_one_whole(office):
+    shown = office.world.client.run(["python", "-c", TWICE]).stdout
+    first, second = shown.split("table inet carnet_block_twice")[1:]
+    assert "10.8.0.0/16" in first
+    assert second == first.replace("10.8.0.0/16", "10.9.0.0/16")
+
+
 def test_release_lifts_it_also_without_a_daemon(office):
     connect(office)
     with charon_killed(office), clear_packets(office) as found:

@@ -67,24 +67,32 @@ class Nft:
         return answers(["nft", "--check", "-f", "-"], _rules(_PROBE)) is not None
 
     def close(self, closed: Closed) -> None:
-        """Make the session's table anew. Raises IPsecError."""
-        table = _table(closed.name)
-        # Added first, so that there is one to delete; all of it is one transaction.
-        anew = f"add table inet {table}\ndelete table inet {table}\n{_rules(closed)}"
-        tell(["nft", "-f", "-"], anew)
+        """Make the session's table, in place of an older one. Raises IPsecError.
+
+        Most sessions have none yet. To delete one has nft wait for the kernel, for three times
+        as long as all the rest takes.
+        """
+        rules = _rules(closed)
+        # Two commands: of `create` with the rules in it nft 1.0.6 makes an empty table.
+        if answers(["nft", "-f", "-"], f"create table inet {_table(closed.name)}\n{rules}") is None:
+            tell(["nft", "-f", "-"], f"{_without(closed.name)}{rules}")
 
     def lift(self, name: str) -> None:
         """Delete the session's table, if there is one. Raises IPsecError."""
-        table = _table(name)
         if name in self.names():
-            # Somebody else may be faster, and then too there is one to delete.
-            tell(["nft", "-f", "-"], f"add table inet {table}\ndelete table inet {table}\n")
+            tell(["nft", "-f", "-"], _without(name))
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a table."""
         listed = json.loads(answers(["nft", "-j", "list", "tables", "inet"]) or "{}")
         tables = (each.get("table", {}).get("name", "") for each in listed.get("nftables", ()))
         return frozenset(_tunnel(table) for table in tables if table.startswith(_PREFIX))
+
+
+def _without(name: str) -> str:
+    """Delete a session's table; it is added first, so that there is one: somebody may be faster."""
+    table = _table(name)
+    return f"add table inet {table}\ndelete table inet {table}\n"
 
 
 def _table(name: str) -> str:
