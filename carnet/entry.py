@@ -10,12 +10,15 @@ from carnet import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 INTERRUPTED = 130
 _AT_ONCE = 50_000
 """Objects to be made before Python looks for garbage among the new ones. By its own 700 it looks
 a hundred times while a command is loaded, where there is none."""
+_LATER = frozenset(f"pkcs11.util.{name}" for name in ("dh", "dsa", "ec", "rsa", "x509"))
+"""What python-pkcs11 imports, and no command needs: asn1crypto comes with it, which takes a tenth
+of the time that a connect's imports take."""
 
 
 def enter(module: str, name: str) -> "NoReturn":
@@ -75,7 +78,24 @@ def _import(module: str) -> None:
     import gc  # noqa: PLC0415  likewise at the top
 
     gc.set_threshold(_AT_ONCE)
+    sys.meta_path.insert(0, _Later())
     __import__(module)
+
+
+class _Later:
+    """Finds modules that are loaded as soon as somebody uses them, not when they are imported."""
+
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+        """Return how a module is loaded; None for one that is loaded as ever."""
+        if name not in _LATER:
+            return None
+        from importlib.machinery import PathFinder  # noqa: PLC0415  the version needs none
+        from importlib.util import LazyLoader  # noqa: PLC0415
+
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 def _say_interrupted(name: str) -> None:
