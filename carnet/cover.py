@@ -7,9 +7,9 @@ cover that verifies under that key and names this very token.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from carnet.errors import TokenError
@@ -64,8 +64,7 @@ def read_unverified_cover(session: TokenSession) -> Cover | None:
     return None
 
 
-@dataclass(frozen=True)
-class CoverFile:
+class CoverFile(msgspec.Struct, frozen=True):
     """The cover of a token that takes no data objects, and which of its keys are pairs."""
 
     cover: Cover

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+import msgspec
 
 from carnet.console import PIN_VARIABLE, has_secret, has_terminal, read_secret
 from carnet.token.module import TokenInfo
@@ -26,8 +27,7 @@ class Credential:
     allow_final_try: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class PinSource:
+class PinSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where the PIN comes from, as the options of a command say."""
 
     fd: int | None = None

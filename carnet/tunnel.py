@@ -1,6 +1,6 @@
 """From Tunneling Info to the TunnelSpec of either end."""
 
-from dataclasses import dataclass
+import msgspec
 
 from carnet.ipsec.spec import NAME_PREFIX, AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
@@ -8,8 +8,7 @@ from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
 
 
-@dataclass(frozen=True)
-class _End:
+class _End(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     identity: str
     networks: tuple[str, ...]

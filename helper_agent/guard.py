@@ -9,9 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 import structlog
+from msgspec.structs import replace
 
 from carnet.errors import IPsecError
 from carnet.ipsec.agreed import is_between

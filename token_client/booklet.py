@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 
 from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
@@ -35,8 +35,7 @@ UNNAMED_OFFICER = (
 )
 
 
-@dataclass(frozen=True)
-class Booklet:
+class Booklet(msgspec.Struct, frozen=True):
     """An unlocked token whose cover was verified."""
 
     serial: str

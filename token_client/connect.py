@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 
 from carnet.errors import (
@@ -37,8 +37,7 @@ MAX_SET_ASIDE = 3
 """Key pairs that one run sets aside at most: whoever forges refusals collects requests."""
 
 
-@dataclass(frozen=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True):
     """A tunnel that stands."""
 
     session: Session

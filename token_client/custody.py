@@ -1,7 +1,8 @@
 """What the Client and the Host say under one pair, by who holds the pair's private key."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from carnet.token.onetime import OneTimePair
 from carnet.wire import split
@@ -35,8 +36,7 @@ class Messages(Protocol):
         """Step 8: open the answer to a request; raises WireError, TokenError."""
 
 
-@dataclass(frozen=True)
-class PairedMessages:
+class PairedMessages(msgspec.Struct, frozen=True):
     """Custody `paired`: the pair seals, opens and signs, both ways."""
 
     pair: OneTimePair
@@ -63,8 +63,7 @@ class PairedMessages:
         return open_response(answer, request, self.pair.public_key, self.key)
 
 
-@dataclass(frozen=True)
-class SplitMessages:
+class SplitMessages(msgspec.Struct, frozen=True):
     """Custody `split`: the pair signs, and the Host's keys, which the cover names, do the rest."""
 
     pair: OneTimePair

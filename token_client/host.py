@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import cycle
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import msgspec
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -52,8 +52,7 @@ class NotYetError(Exception):
         self.after = after
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What came back from one sending."""
 
     event: Event
@@ -123,8 +122,7 @@ class HostSender:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
 
-@dataclass(frozen=True)
-class HostSighting:
+class HostSighting(msgspec.Struct, frozen=True):
     """What a look at a Host's address found; anybody on the way may have answered."""
 
     host: str

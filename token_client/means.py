@@ -1,7 +1,8 @@
 """What the user asks for, and what an exchange uses to have it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from carnet.ipsec.driver import Driver
 from carnet.wire.messages import Request, RequestInfo
@@ -13,8 +14,7 @@ from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What the user asks for, whichever key pair carries it."""
 
     target: str
@@ -30,8 +30,7 @@ class Wish:
         return asked == self
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(msgspec.Struct, frozen=True):
     """How a tunnel lives on when its peer is silent, as configured."""
 
     resume: bool
@@ -43,8 +42,7 @@ class Life:
     """Whether the tunnel's name servers are used."""
 
 
-@dataclass(frozen=True)
-class Means:
+class Means(msgspec.Struct, frozen=True):
     """What an exchange uses."""
 
     booklet: Booklet

@@ -4,11 +4,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from carnet import interruption
 from carnet.errors import IPsecError
@@ -38,8 +38,7 @@ Tell = Callable[[str], None]
 _STANDS = "the tunnel stands already, and `carnet disconnect` ends it"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the traveller asked for."""
 
     target: str | None
@@ -84,8 +83,7 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
             watch(means, connected.session, config, shown, tell, standing)
 
 
-@dataclass
-class _Standing:
+class _Standing(msgspec.Struct):
     """The tunnel that this command has brought up, as soon as it stands."""
 
     session: "Session | None" = None

@@ -9,8 +9,9 @@ import hashlib
 import time
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.files import write_private
@@ -27,8 +28,7 @@ _MAX_PENDING = 3 * cbor.MAX_MESSAGE
 """A request of any size, what was signed of it, and what is kept around them."""
 
 
-@dataclass(frozen=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True):
     """A request that was sent and not settled."""
 
     key_id: bytes

@@ -6,8 +6,9 @@ system in memory to keep one in, or it was damaged. Such a tunnel is shown and e
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
@@ -24,8 +25,7 @@ NO_RETURN = (
 )
 
 
-@dataclass(frozen=True)
-class TunnelState:
+class TunnelState(msgspec.Struct, frozen=True):
     """A tunnel: its record, its live report, or both."""
 
     name: str
@@ -139,7 +139,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "comes_back": state.comes_back,
         "seconds_left": state.seconds_left,
         "objective": Objective(session.objective_id).label if session else None,
-        "live": vars(state.live) if state.live else None,
+        "live": msgspec.structs.asdict(state.live) if state.live else None,
     }
 
 

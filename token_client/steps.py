@@ -4,9 +4,9 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import click
+import msgspec
 
 _WORDS = {
     1: "request signed on the token, and sealed",
@@ -28,13 +28,12 @@ _LAST = 10
 _TIMING = re.compile(r"(step[2-7]|target);dur=([0-9]{1,6}(?:\.[0-9]{1,3})?)(?:, |$)")
 
 
-@dataclass
-class Steps:
+class Steps(msgspec.Struct):
     """Shows each step when it is over, and none that failed."""
 
     quiet: bool = False
-    milliseconds: dict[int, float] = field(default_factory=dict)
-    _told: dict[int, float] = field(default_factory=dict)
+    milliseconds: dict[int, float] = msgspec.field(default_factory=dict)
+    _told: dict[int, float] = msgspec.field(default_factory=dict)
     """What the last answer says of steps 2 to 7; shown once it has proved to be the Host's."""
     _delivery: float = 0.0
     """Milliseconds of the last answer's way here, as far as no step explains them."""

@@ -8,7 +8,8 @@ in clear; a sweep takes those away that nobody keeps.
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
@@ -29,8 +30,7 @@ _POLICY = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """ESP and AH between two addresses, for the packets between some pairs of networks."""
 
     role: Role
@@ -83,8 +83,7 @@ def directions(esp_reqid: int) -> frozenset[str]:
     return frozenset(policy.direction for policy in _installed() if policy.reqid == esp_reqid)
 
 
-@dataclass(frozen=True)
-class _Policy:
+class _Policy(msgspec.Struct, frozen=True):
     direction: str
     source: str
     destination: str

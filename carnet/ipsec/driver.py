@@ -1,16 +1,16 @@
 """The one interface behind which each IPsec implementation stands."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.objectives import Objective
 
 
-@dataclass(frozen=True, kw_only=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a driver can carry on this machine, as asked of the daemon and the kernel."""
 
     driver: str
@@ -27,8 +27,7 @@ class Capabilities:
     """Whether the daemon itself has all of this machine use name servers that a peer assigns."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TunnelStatus:
+class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One live tunnel as its daemon reports it."""
 
     name: str
@@ -68,8 +67,7 @@ class Change(StrEnum):
     """The peer is silent, or came anew: it may come back while its secrets are there."""
 
 
-@dataclass(frozen=True)
-class TunnelEvent:
+class TunnelEvent(msgspec.Struct, frozen=True):
     """Something happened to a tunnel."""
 
     name: str

@@ -5,10 +5,11 @@ is meant, so that the traveller's command stays light.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
+
+import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Capabilities, Driver
@@ -23,8 +24,7 @@ class DriverName(StrEnum):
     WINDOWS = "windows"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Implementation:
+class Implementation(msgspec.Struct, frozen=True, kw_only=True):
     """One row: where the driver is, and what kind of tunnel a dry run shows of it."""
 
     driver: str
@@ -69,19 +69,21 @@ IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
 """In the order in which they are looked for."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """Which driver a configuration wants, and where the daemons are."""
 
     named: DriverName | None = None
     """None: the first that answers."""
-    sockets: Mapping[DriverName, Path | None] = field(default_factory=dict)
+    sockets: Mapping[DriverName, Path | None] = msgspec.field(default_factory=dict)
     """None, or nothing: where the implementation itself puts it."""
     helper: Path | None = None
     """carnet-helper's socket, where this user has no way to the daemon herself."""
 
 
-def open_driver(name: DriverName, choice: Choice = Choice()) -> Driver:
+_USUAL = Choice()
+
+
+def open_driver(name: DriverName, choice: Choice = _USUAL) -> Driver:
     """Return the driver of that name, whether its implementation is here or not."""
     module, _, attribute = IMPLEMENTATIONS[name].driver.partition(":")
     driver: Driver = getattr(import_module(module), attribute)(choice.sockets.get(name))
@@ -116,8 +118,7 @@ def _is_installed(row: Implementation) -> bool:
     return any(Path(program).exists() for program in row.programs)
 
 
-@dataclass(frozen=True)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True):
     """What was found of one implementation on this machine."""
 
     name: DriverName

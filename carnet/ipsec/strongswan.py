@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from tenacity import retry_if_exception_type
 from vici import Session
 from vici.exception import CommandException

@@ -11,8 +11,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+
+import msgspec
 
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec.iproute import ip
@@ -34,8 +35,7 @@ _POLICY = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Policy:
+class _Policy(msgspec.Struct, frozen=True):
     source: str
     destination: str
     direction: str
@@ -55,8 +55,7 @@ class _Policy:
         return both if self.direction == "out" else both[::-1]
 
 
-@dataclass(frozen=True)
-class _Route:
+class _Route(msgspec.Struct, frozen=True):
     destination: str
     interface: str
     source: str

@@ -8,10 +8,11 @@ machine reaches something else.
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.bundle import ROUTE_PROTOCOL
@@ -33,8 +34,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """Where this machine's packets go without our tunnels, and what it cannot do without."""
 
     on_link: tuple[Network, ...] = ()

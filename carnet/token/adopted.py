@@ -6,10 +6,10 @@ else says, by their public keys; the card is asked for what it can do, which is 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import msgspec
 import pkcs11
 from pkcs11 import Attribute, ObjectClass
 from pkcs11.types import SignMixin
@@ -20,8 +20,7 @@ from carnet.token.session import TokenSession
 from carnet.token.translation import translated
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundKey:
+class FoundKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key of the card's that signs, and its public half."""
 
     label: str

@@ -4,12 +4,12 @@ import os
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Self, TypeVar
 
+import msgspec
 import pkcs11
 from pkcs11 import TokenFlag
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -84,8 +84,7 @@ def name_to_give(path: Path) -> str | None:
     return path.name if found else str(path)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenInfo:
+class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a token tells of itself without a PIN (CK_TOKEN_INFO)."""
 
     label: str

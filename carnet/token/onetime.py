@@ -12,10 +12,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import pkcs11
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute, KeyType, ObjectClass
@@ -50,8 +50,7 @@ def is_pair_label(label: str) -> bool:
     return _LABEL.fullmatch(label) is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class OneTimePair:
+class OneTimePair(msgspec.Struct, frozen=True, kw_only=True):
     """A one-time key pair of which the token has both halves."""
 
     key_id: bytes
@@ -87,12 +86,11 @@ class OneTimePrivateKey:
         return self._keys.decrypt(self.pair.key_id, ciphertext, oaep)
 
 
-@dataclass
-class Halves:
+class Halves(msgspec.Struct):
     """What a token has of one pair; `pair` only where that is the whole of it."""
 
-    private: list[Any] = field(default_factory=list)
-    public: list[Any] = field(default_factory=list)
+    private: list[Any] = msgspec.field(default_factory=list)
+    public: list[Any] = msgspec.field(default_factory=list)
     label: str = ""
     """The private one's."""
     pair: OneTimePair | None = None

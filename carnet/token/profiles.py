@@ -4,13 +4,12 @@ All else is asked: mechanisms, flags, memory; and what a token says and may not 
 tried (carnet.token.fitness).
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from carnet.token.module import TokenInfo
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """One kind of token."""
 
     name: str

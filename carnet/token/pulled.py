@@ -7,8 +7,8 @@ PIN was tried and refused is said all the same: it is one try less, wherever the
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+import msgspec
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.errors import PinTriedError, TokenAwayError, TokenError
@@ -20,8 +20,7 @@ NOTICED_SECONDS = 1.0
 """Within which the PC/SC service notices that a card was pulled: it looks every 0.4 s."""
 
 
-@dataclass
-class Pulled:
+class Pulled(msgspec.Struct):
     """What there is to say where the token is pulled."""
 
     then: str

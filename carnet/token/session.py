@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Self
 
 import pkcs11
+from msgspec.structs import replace
 from pkcs11 import Attribute, ObjectClass, _pkcs11
 from pkcs11.attributes import AttributeMapper, handle_date, handle_str
 from pkcs11.types import PROTECTED_AUTH

@@ -6,10 +6,10 @@ answers. Both ends hold the same pair, so without that a message could be turned
 round, moved to another key or given as the answer to another request.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
+import msgspec
 from cryptography.hazmat.primitives import hashes
 
 from carnet.wire import cbor, cose
@@ -33,8 +33,7 @@ class Direction(StrEnum):
     RESPONSE = "response"
 
 
-@dataclass(frozen=True)
-class Purpose:
+class Purpose(msgspec.Struct, frozen=True):
     """What one sealed message is for, and what it answers."""
 
     direction: Direction
@@ -46,8 +45,7 @@ class Purpose:
 _REQUEST = Purpose(Direction.REQUEST)
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """A sealed message taken apart, nothing of it proved yet."""
 
     suite: AnySuite
@@ -57,8 +55,7 @@ class Envelope:
     """SHA-256 of the whole sealed message; in a request, what its response is bound to."""
 
 
-@dataclass(frozen=True)
-class SignedRequest:
+class SignedRequest(msgspec.Struct, frozen=True):
     """A request that was opened and verified, with the evidence of it."""
 
     request: Request

@@ -5,8 +5,8 @@ the DHKEM's decapsulation over the token's ECDH, and the key schedule after it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,8 +24,7 @@ _TAG = 16
 _MODE_BASE = b"\x00"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ciphers:
+class Ciphers(msgspec.Struct, frozen=True, kw_only=True):
     """The algorithms of HPKE over one curve (RFC 9180 section 7); sizes in bytes."""
 
     curve: ec.EllipticCurve
@@ -121,8 +120,7 @@ def _key_schedule(shared_secret: bytes, info: bytes, suite: Ciphers) -> tuple[by
     )
 
 
-@dataclass(frozen=True)
-class _Labels:
+class _Labels(msgspec.Struct, frozen=True):
     """LabeledExtract and LabeledExpand (RFC 9180 section 4)."""
 
     suite_id: bytes

@@ -9,6 +9,7 @@ labels of their own, so that none can stand for another.
 import secrets
 from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
@@ -40,8 +41,7 @@ LEAST_SEALED_LENGTH = _ENC + _TAG
 """Of whatever is sealed to an ephemeral key."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionBinding:
+class SessionBinding(msgspec.Struct, frozen=True, kw_only=True):
     """What a session key is good for: one request of one user to one Target."""
 
     request_id: bytes

@@ -11,9 +11,9 @@ on P-384, every other pair with the one on P-256.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 from cryptography.hazmat.primitives import hashes
 
 from carnet.wire import cbor, cose, hpke
@@ -39,8 +39,7 @@ _HOST_SUITES: dict[int, EcSuite] = {P256.number: P256, RSA.number: P256, P384.nu
 _REQUEST = Purpose(Direction.REQUEST, custody=SPLIT)
 
 
-@dataclass(frozen=True)
-class HostKeys:
+class HostKeys(msgspec.Struct, frozen=True):
     """One couple of the Host's long-term public keys; each a DER SubjectPublicKeyInfo."""
 
     sealing: bytes
@@ -49,8 +48,7 @@ class HostKeys:
     """Answers are signed by it."""
 
 
-@dataclass(frozen=True)
-class SealedRequest:
+class SealedRequest(msgspec.Struct, frozen=True):
     """A request on its way, and what of it the Client can read again."""
 
     data: bytes

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 import click
+from msgspec import structs
 from rich.table import Column, Table
 
 from carnet.console import print_json, print_table
@@ -91,7 +92,7 @@ def _facts(record: TunnelRecord, live: TunnelStatus | None) -> dict[str, object]
         "objective": Objective(record.objective_id).label,
         "networks": record.networks.split(),
         "seconds_left": _seconds_left(record),
-        "live": vars(live) if live else None,
+        "live": structs.asdict(live) if live else None,
     }
 
 

@@ -1,9 +1,9 @@
 """Changing PINs and unblocking on SoftHSM2, which has an SO PIN and locks nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
 from carnet.token import pins

@@ -4,7 +4,6 @@ import inspect
 import linecache
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -13,6 +12,7 @@ from typing import Any
 
 import pkcs11
 import pytest
+from msgspec.structs import replace
 
 from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token import session as session_module

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from msgspec import structs
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import TokenCannotError, TokenError
@@ -324,7 +325,7 @@ def test_a_request_sealed_for_the_other_hash_does_not_open(pairing: Pairing) -> 
     data = seal_request(make_request(), public_key, RSA, traveller)
     envelope = parse_envelope(data)
     assert envelope.suite is RSA
-    moved = replace(envelope, suite=RSA_SHA1)
+    moved = structs.replace(envelope, suite=RSA_SHA1)
     with pytest.raises(WireError) as caught:
         open_request(moved, public_key, host)
     assert caught.value.fault is Fault.SEAL

@@ -10,6 +10,7 @@ import dataclasses
 import ecdsa
 import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from msgspec import structs
 
 from carnet.wire import cbor, cose
 from carnet.wire.envelope import (
@@ -97,7 +98,7 @@ def test_direction_what_the_client_sealed_cannot_be_reflected_to_it_as_an_answer
 def test_key_id_a_request_cannot_be_filed_under_another_pair(pair):
     """Under another pair's name on the outside, Host would spend that pair for it."""
     envelope = parse_envelope(seal_request(make_request(), pair.public_key, P256, pair))
-    moved = dataclasses.replace(envelope, key_id=key_id_of(SoftwareKey().public_key))
+    moved = structs.replace(envelope, key_id=key_id_of(SoftwareKey().public_key))
     assert_stopped(Fault.SEAL, open_request, moved, pair.public_key, pair)
 
 
@@ -188,7 +189,7 @@ def assert_not_hers(**changes):
     ephemeral = EphemeralKey.generate()
     sealed, secrets = make_session_key(ephemeral.public, HERS)
     assert ephemeral.open(sealed, HERS) == secrets
-    others, _ = make_session_key(ephemeral.public, dataclasses.replace(HERS, **changes))
+    others, _ = make_session_key(ephemeral.public, structs.replace(HERS, **changes))
     assert_stopped(Fault.SEAL, ephemeral.open, others, HERS)
 
 

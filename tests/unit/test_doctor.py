@@ -1,8 +1,7 @@
 """What `carnet doctor` says of an IPsec daemon that is there."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Capabilities

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Capabilities
@@ -53,7 +54,7 @@ def test_where_none_answers_it_is_the_first_that_is_installed(answering, monkeyp
     last = list(IMPLEMENTATIONS)[-1]
     for name, row in IMPLEMENTATIONS.items():
         programs = (str(tmp_path if name is last else "/nowhere"),)
-        monkeypatch.setitem(IMPLEMENTATIONS, name, replace(row, programs=programs))
+        monkeypatch.setitem(IMPLEMENTATIONS, name, structs.replace(row, programs=programs))
     assert find_driver(Choice()).name == last
 
 

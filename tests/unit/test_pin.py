@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 
 import click
 import pexpect
 import pytest
+from msgspec.structs import replace
 
 from carnet.console import PIN_VARIABLE, SECRET_VARIABLES, read_secret, run_command
 from carnet.errors import TokenError, UsageError

@@ -1,8 +1,7 @@
 """Which tokens a profile is of; a YubiHSM is of the same maker as a YubiKey, and no PIV card."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from carnet.token.profiles import profile_of
 from tests.unit.test_pin import INFO

@@ -8,7 +8,8 @@ session or by hand.
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import Closed, PacketFilter
@@ -18,8 +19,7 @@ from carnet.ipsec.block.nft import Nft
 __all__ = ["Closed", "close", "find_filter", "lift", "names"]
 
 
-@dataclass
-class _PacketFilters:
+class _PacketFilters(msgspec.Struct):
     """Those of this machine, in the order in which they are tried."""
 
     all: tuple[PacketFilter, ...]

@@ -1,17 +1,17 @@
 """What a block closes, and what a packet filter must be able to do for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Protocol
+
+import msgspec
 
 IKE_PORTS = (500, 4500)
 DHCP_PORTS = (67, 547)
 """Of the servers, of IPv4 and IPv6: without a lease there is no way to Target either."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True, kw_only=True):
     """What must not leave in clear while one session is meant to live, and what may.
 
     What carries the tunnel itself may: IKE, ESP and AH to Target. So may requests to the

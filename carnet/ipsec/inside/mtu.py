@@ -6,9 +6,10 @@ is told (RFC 1191), and TCP asks its peer for segments that fit (RFC 9293 sectio
 """
 
 import json
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+
+import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.iproute import ip
@@ -20,8 +21,7 @@ _UNICAST = ("unicast", "1")
 _MAIN = "254"
 
 
-@dataclass(frozen=True)
-class _Route:
+class _Route(msgspec.Struct, frozen=True):
     version: int
     facts: dict[str, Any]
 

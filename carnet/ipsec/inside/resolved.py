@@ -9,7 +9,6 @@ wants of it, and not what NetworkManager has once told it.
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -41,8 +40,7 @@ class _Record(msgspec.Struct, frozen=True):
     before: _Link
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """systemd-resolved, told by resolvectl(1)."""
 
     directory: Path | None
