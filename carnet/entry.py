@@ -16,9 +16,9 @@ INTERRUPTED = 130
 _AT_ONCE = 50_000
 """Objects to be made before Python looks for garbage among the new ones. By its own 700 it looks
 a hundred times while a command is loaded, where there is none."""
-_LATER = frozenset(f"pkcs11.util.{name}" for name in ("dh", "dsa", "ec", "rsa", "x509"))
-"""What python-pkcs11 imports, and no command needs: asn1crypto comes with it, which takes a tenth
-of the time that a connect's imports take."""
+_LATER = frozenset({"ssl", *(f"pkcs11.util.{name}" for name in ("dh", "dsa", "ec", "rsa", "x509"))})
+"""What libraries import, and most commands do not use. With python-pkcs11's helpers for encodings
+comes asn1crypto; http.client has use for TLS only where a Host is named by https."""
 
 
 def enter(module: str, name: str) -> "NoReturn":
@@ -65,27 +65,30 @@ def _load(module: str, name: str) -> None:
         os._exit(INTERRUPTED)
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        _import(module)  # ignored, as by nohup
+        import_light(module)  # ignored, as by nohup
         return
     signal.signal(signal.SIGINT, end)
     try:
-        _import(module)
+        import_light(module)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _import(module: str) -> None:
+def import_light(module: str) -> None:
+    """Import a module, and leave for later what is not needed for that."""
     import gc  # noqa: PLC0415  likewise at the top
 
     gc.set_threshold(_AT_ONCE)
-    sys.meta_path.insert(0, _Later())
+    if _Later not in sys.meta_path:
+        sys.meta_path.insert(0, _Later)
     __import__(module)
 
 
 class _Later:
     """Finds modules that are loaded as soon as somebody uses them, not when they are imported."""
 
-    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
+    @staticmethod
+    def find_spec(name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         """Return how a module is loaded; None for one that is loaded as ever."""
         if name not in _LATER:
             return None

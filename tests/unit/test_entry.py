@@ -196,6 +196,22 @@ def test_the_officers_command_waits_for_nothing_that_it_does_not_need():
     assert {"pkcs11", "aiohttp", "fpdf", "rich"}.isdisjoint(done.stdout.split())
 
 
+def test_a_connect_loads_no_library_that_it_does_not_use_and_has_it_where_it_does():
+    program = (
+        "import sys; from carnet import entry; entry.import_light('token_client.opening');"
+        " print(*sys.modules);"
+        " import ssl; from pkcs11.util import ec;"
+        " print(ssl.create_default_context().verify_mode.name,"
+        " ec.encode_named_curve_parameters('secp256r1').hex())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded, used = done.stdout.splitlines()
+    assert {"_ssl", "asn1crypto", "filelock", "aiohttp", "rich"}.isdisjoint(loaded.split())
+    assert used == "CERT_REQUIRED 06082a8648ce3d030107"
+
+
 @pytest.mark.usefixtures("signals")
 def test_a_system_that_starts_no_thread_is_one_sentence(monkeypatch, capsys):
     @click.command()
