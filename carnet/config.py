@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeVar
@@ -62,6 +61,8 @@ def load_config(path: Path, type_: type[T], *, init: str | None = None) -> T:
 
 def parse_config(path: Path, text: str, type_: type[T]) -> T:
     """Return what a configuration file of this text would say; raises as load_config() does."""
+    import tomllib  # noqa: PLC0415  most travellers have no such file
+
     try:
         values = tomllib.loads(text)
     except ValueError as error:

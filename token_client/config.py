@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-import platformdirs
 from msgspec import Meta, structs
 
 from carnet.config import NotEmpty, Section, load_config
@@ -109,7 +108,9 @@ def load(**changed: Path | str | bool | None) -> ClientConfig:
 
 def _read() -> ClientConfig:
     named = os.environ.get(PATH_VARIABLE)
-    path = Path(named) if named else platformdirs.user_config_path("carnet") / "client.toml"
-    if not named and not path.exists():
-        return ClientConfig()
-    return load_config(path, ClientConfig)
+    if named:
+        return load_config(Path(named), ClientConfig)
+    import platformdirs  # noqa: PLC0415  not where the file is named
+
+    path = platformdirs.user_config_path("carnet") / "client.toml"
+    return load_config(path, ClientConfig) if path.exists() else ClientConfig()
