@@ -159,6 +159,13 @@ class Service:
             )
         return status
 
+    def leave(self, uid: int, call: said.Leave) -> object:
+        """Tell Target that what is hers ends; what comes up for it is not to stand."""
+        if not self._owners.owns(uid, call.name):
+            return None
+        with self._guard.apart(call.name):
+            return self._driver.take_leave(call.name)
+
     def down(self, uid: int, call: said.Down) -> object:
         """End what is hers; of another's she is told what she is told where there is none."""
         if self._owners.owns(uid, call.name):
@@ -284,6 +291,7 @@ _DOERS: dict[type[said.Call], Callable[[Service, int, Any], object]] = {
     said.Resumes: Service.resumes,
     said.Resumable: Service.resumable,
     said.Resume: Service.resume,
+    said.Leave: Service.leave,
     said.Down: Service.down,
     said.Status: Service.status,
     said.Installed: Service.installed,

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import IKESilentError, IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
@@ -84,6 +84,9 @@ class LiveTunnel:
         try:
             status = await asyncio.to_thread(self._parts.driver.confirm, self._spec())
             await self.let_through(status.remote_address)
+        except IKESilentError:
+            # As one does who comes back to take leave.
+            return step.Over("peer-closed")
         except IPsecError as error:
             self._log.warning("not-confirmed", reason=error.sentence)
             return step.Over("not-confirmed")

@@ -186,7 +186,7 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
                 else "There was nothing to release."
             )
         return
-    ended = end(_driver(configuration.load()), tunnel)
+    ended = end(_driver(configuration.load()), tunnel, _tell)
     if as_json:
         console.print_json([state.name for state in ended])
     else:

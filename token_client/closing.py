@@ -13,6 +13,7 @@ from carnet.ipsec.driver import Capabilities, Driver
 from carnet.ipsec.inside import inside
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
+from token_client.leaving import take_leave
 from token_client.sessions import SessionStore
 
 _PORTS = {"http": 80, "https": 443}
@@ -52,14 +53,18 @@ class Closing:
         crash.reach("client.closed")
 
 
-def end_session(driver: Driver, sessions: SessionStore, name: str) -> None:
+def end_session(driver: Driver, sessions: SessionStore, name: str) -> bool | None:
     """End a session for good: its tunnel, then its block, then what is known of it.
 
-    Raises IPsecError; whatever comes after what failed is left.
+    Returns whether Target has heard of it; see Driver.take_leave(). Raises IPsecError; whatever
+    comes after what failed is left.
     """
-    driver.down(name)
-    crash.reach("client.disconnected")
-    release(sessions, name)
+    with sessions.leaving(name):
+        heard = take_leave(driver, name)
+        driver.down(name)
+        crash.reach("client.disconnected")
+        release(sessions, name)
+    return heard
 
 
 def release(sessions: SessionStore, name: str) -> None:

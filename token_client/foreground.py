@@ -7,6 +7,7 @@ from carnet.errors import IPsecError, TokenError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
+from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.sessions import Session, SessionStore
@@ -26,32 +27,49 @@ def stay(
     then, IPsecError if the session is over, or the tunnel went down by itself: what is
     meant for it is held back then, until somebody ends the session.
     """
-    sessions = SessionStore(memory_directory())
-
-    def end() -> None:
-        until_the_helper_is_back(lambda: end_session(driver, sessions, session.name), away=say)
-
-    def say() -> None:
-        tell("carnet-helper is away; the tunnel ends as soon as it is started.")
-
-    def give_up(ending: Ending) -> int:
-        try:
-            end()
-        except IPsecError as error:
-            tell(f"carnet: {error.sentence}")
-            return error.exit_status
-        tell(f"carnet: {ending.sentence}")
-        return (TokenError if ending.pulled else IPsecError).exit_status
-
+    here = _Here(driver, session, tell)
     try:
         show()
-        ending = Watch(driver, session, lookout(config, session), config, tell, give_up).run()
+        ending = Watch(driver, session, lookout(config, session), config, tell, here.give_up).run()
     except BaseException:
-        end_session(driver, sessions, session.name)
+        here.end_now()
         raise
     if ending.pulled or ending.over:
-        end()
+        here.end()
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
     raise IPsecError(ending.sentence)
+
+
+class _Here:
+    """The session that ends with this command."""
+
+    def __init__(self, driver: Driver, session: Session, tell: Callable[[str], None]) -> None:
+        self._driver = driver
+        self._session = session
+        self._tell = tell
+
+    def end_now(self) -> None:
+        """End it, and say what Target may keep. Raises IPsecError."""
+        sessions = SessionStore(memory_directory())
+        kept = may_be_kept(self._session, end_session(self._driver, sessions, self._session.name))
+        if kept is not None:
+            self._tell(kept)
+
+    def end(self) -> None:
+        """End it as soon as the helper is there. Raises IPsecError."""
+        until_the_helper_is_back(self.end_now, away=self._say_it_is_away)
+
+    def _say_it_is_away(self) -> None:
+        self._tell("carnet-helper is away; the tunnel ends as soon as it is started.")
+
+    def give_up(self, ending: Ending) -> int:
+        """End it where Watch.run() cannot return; return the command's exit status."""
+        try:
+            self.end()
+        except IPsecError as error:
+            self._tell(f"carnet: {error.sentence}")
+            return error.exit_status
+        self._tell(f"carnet: {ending.sentence}")
+        return (TokenError if ending.pulled else IPsecError).exit_status

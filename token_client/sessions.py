@@ -1,6 +1,8 @@
 """What this machine knows of its tunnels: one record each, in memory, without secrets."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,8 @@ from token_client.memory import RECORD
 
 GRACE_SECONDS = 5
 """For which Target is let go first, whose word it is that the time is over."""
+LEAVING_SECONDS = 15.0
+"""For which whoever ends a tunnel is let go first."""
 SOON_SECONDS = 300
 """Before its end a session's end is announced."""
 
@@ -115,6 +119,36 @@ class SessionStore:
         if self._directory is not None:
             self._path(name).unlink(missing_ok=True)
             (self._directory / f"agent-{name}.lock").unlink(missing_ok=True)
+            self._leaving(self._directory, name).unlink(missing_ok=True)
+
+    @contextmanager
+    def leaving(self, name: str) -> Iterator[None]:
+        """End a tunnel in here: whoever watches over it keeps away from it meanwhile.
+
+        One who never comes to an end is not waited for.
+        """
+        if self._directory is None:
+            yield
+            return
+        from filelock import FileLock, Timeout  # noqa: PLC0415  only where a tunnel ends
+
+        lock = FileLock(self._leaving(self._directory, name), mode=0o600)
+        try:
+            with suppress(Timeout):
+                lock.acquire(timeout=LEAVING_SECONDS)
+            yield
+        finally:
+            lock.release()
+
+    def wait_for_leave(self, name: str) -> None:
+        """Return when nobody is just ending that tunnel."""
+        if self._directory is not None and self._leaving(self._directory, name).exists():
+            with self.leaving(name):
+                pass
+
+    @staticmethod
+    def _leaving(directory: Path, name: str) -> Path:
+        return directory / f"leaving-{name}.lock"
 
     def choose(self, named: str | None) -> list[Session]:
         """Return the tunnels of that name or Target; all of them where none is named.

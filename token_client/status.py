@@ -17,6 +17,7 @@ from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import Role
 from carnet.objectives import Objective
 from token_client.closing import end_session, release
+from token_client.leaving import may_be_kept, take_leave
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -88,10 +89,10 @@ def _live(driver: Driver, sessions: list[Session]) -> dict[str, TunnelStatus]:
         ) from error
 
 
-def end(driver: Driver, named: str | None) -> list[TunnelState]:
+def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[TunnelState]:
     """End the tunnels of that name or Target, all where none is named; return them.
 
-    Raises UsageError if a name fits none, IPsecError.
+    What Target may still keep is told. Raises UsageError if a name fits none, IPsecError.
     """
     states = tunnels(driver)
     doomed = [state for state in states if named in {None, state.name, state.label}]
@@ -100,7 +101,10 @@ def end(driver: Driver, named: str | None) -> list[TunnelState]:
         raise UsageError(f"There is no tunnel {named!r}; `carnet status` shows: {known}.")
     store = SessionStore(memory_directory())
     for state in doomed:
-        end_session(driver, store, state.name)
+        heard = end_session(driver, store, state.name)
+        kept = may_be_kept(state.session, heard) if state.session else None
+        if kept is not None:
+            tell(kept)
     return doomed
 
 
@@ -117,11 +121,13 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
-        try:
-            driver.down(name)
-        except IPsecError as error:
-            tell(error.sentence)
-        release(store, name)
+        with store.leaving(name):
+            take_leave(driver, name)
+            try:
+                driver.down(name)
+            except IPsecError as error:
+                tell(error.sentence)
+            release(store, name)
     return list(doomed.values())
 
 

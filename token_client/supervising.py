@@ -24,6 +24,7 @@ from carnet.ipsec.driver import Driver
 from token_client.closing import release
 from token_client.config import ClientConfig, OnRemoval
 from token_client.known import is_known, is_recorded
+from token_client.leaving import take_leave
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -180,9 +181,12 @@ def _end_whole(driver: Driver, session: Session) -> bool:
             announce(*told)
 
     def end() -> bool:
-        driver.down(session.name)
-        recorded = is_recorded(session)
-        release(SessionStore(memory_directory()), session.name)
+        sessions = SessionStore(memory_directory())
+        with sessions.leaving(session.name):
+            take_leave(driver, session.name)
+            driver.down(session.name)
+            recorded = is_recorded(session)
+            release(sessions, session.name)
         return recorded
 
     return until_the_helper_is_back(end, away=tell)

@@ -31,7 +31,7 @@ from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.removal import lock_screen
 from token_client.returning import ANOTHER, bring_back, end_another
-from token_client.sessions import Session
+from token_client.sessions import Session, SessionStore
 
 _SOFTHSM = "libsofthsm"
 FIRST_PAUSE_SECONDS = 1.0
@@ -235,6 +235,8 @@ class Watch:
             return Ending(ANOTHER.format(self._session.target), pulled=False)
         if event is Event.HEARD:
             return self._ask_anew()
+        if event in (Event.DOWN, Event.CHANGED):
+            self._wait_for_leave()
         with suppress(HelperAwayError):  # it is asked anew when that is back
             if event is Event.DOWN:
                 return self._went_down_unless_it_stands()
@@ -276,6 +278,7 @@ class Watch:
         Target may be silent, or half silent, for long. A refusal is the end of it where Target
         signs that, or where it is this machine that lacks something.
         """
+        self._wait_for_leave()
         if not self._config.resume:
             return self._went_down()
         try:
@@ -335,6 +338,10 @@ class Watch:
         """Return what Target has signed of the session's end; None where it says nothing."""
         told = why_ended(self._session, self._is_asked_for)
         return Ending(told.sentence, pulled=False, over=told.over) if told else None
+
+    def _wait_for_leave(self) -> None:
+        """Let `carnet disconnect` end what it is ending: it takes leave of Target by the tunnel."""
+        SessionStore(memory_directory()).wait_for_leave(self._session.name)
 
     def _is_asked_for(self) -> bool:
         """Tell whether anybody still wants to know: not after `carnet disconnect`."""

@@ -124,7 +124,8 @@ class Driver(Protocol):
     def confirm(self, spec: TunnelSpec) -> TunnelStatus:
         """Compare the live tunnel with what was agreed: for either end, once it is up.
 
-        Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
+        Raises IPsecError if it is less, and removes all of it: nothing is downgraded. It is
+        IKESilentError where the peer may have ended it again.
         """
 
     def forget_secrets(self, name: str) -> None:
@@ -139,6 +140,13 @@ class Driver(Protocol):
         Raises IKESilentError if the peer does not answer, IKEUnprovenError if somebody says
         no in its place, and the tunnel may be resumed later; IKERefusedError if it never
         can be.
+        """
+
+    def take_leave(self, name: str) -> bool | None:
+        """End the Client's end of a tunnel so that Target knows, and waits for no return.
+
+        All but the SAs is left to down(). Returns whether Target has acknowledged that; None
+        where there is nothing to tell it by.
         """
 
     def down(self, name: str) -> None:

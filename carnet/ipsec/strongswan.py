@@ -12,7 +12,7 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet import crash
-from carnet.errors import IPsecError
+from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
@@ -169,10 +169,13 @@ class StrongSwan:
     def confirm(self, spec: TunnelSpec) -> TunnelStatus:
         """Compare the live tunnel with what was agreed, and tie AH and ESP together.
 
-        Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
+        Raises IPsecError if it is less, IKESilentError if it is gone, and removes all of it:
+        nothing is downgraded.
         """
         with all_or_nothing(self.down, spec.name):
             live = self._listed.agreed_parts(spec)
+            if not any(reports.is_up(part, sa) for part, sa in live.items()):
+                raise IKESilentError("The tunnel went down again as it came up; connect again.")
             found = reports.shortfalls(spec, live)
             if found:
                 raise IPsecError(
@@ -210,6 +213,10 @@ class StrongSwan:
         can be.
         """
         return self._resuming.resume(name)
+
+    def take_leave(self, name: str) -> bool | None:
+        """End the Client's end of a tunnel so that the peer knows; down() takes out the rest."""
+        return self._resuming.take_leave(name)
 
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error."""

@@ -65,14 +65,18 @@ class Negotiation:
                     " connect again, and ask its operator if that does not help."
                 ) from error
 
-    def terminate(self, part: str) -> None:
-        """End the IKE_SAs of a connection, half-open ones too, and see that they are gone."""
+    def terminate(self, part: str) -> bool:
+        """End the IKE_SAs of a connection, half-open ones too, and see that they are gone.
+
+        Returns whether a peer has acknowledged that.
+        """
         order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
         if not self._listed.sas(part):
-            return
+            return False
+        log: list[str] = []
         with open_session(self._socket) as session:
             try:
-                list(session.terminate(order))
+                log.extend(text(line)["msg"] for line in session.terminate(order))
             except CommandException as error:
                 # It may have ended by itself, or ended without the peer's consent.
                 if self._listed.sas(part):
@@ -80,3 +84,4 @@ class Negotiation:
                         f"The tunnel {tunnel_of(part)} cannot be ended;"
                         " restart the strongSwan daemon."
                     ) from error
+        return reports.acknowledged(log)

@@ -329,6 +329,14 @@ def rekeyed(message: Report, name: str) -> bool:
     return name in message
 
 
+def acknowledged(log: Iterable[str]) -> bool:
+    """Whether the peer answered a DELETE, by the daemon's log of it.
+
+    That an IKE_SA is gone does not tell: it goes too where the peer is silent.
+    """
+    return "IKE_SA deleted" in log
+
+
 def not_up(log: Iterable[str]) -> IPsecError:
     """Return the error for an IKE negotiation that failed, from the daemon's log of it.
 

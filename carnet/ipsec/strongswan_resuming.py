@@ -1,6 +1,11 @@
-"""Coming back with strongSwan: IKE negotiated anew, with what the daemon still has of a session."""
+"""Coming back with strongSwan, if only to take leave: IKE negotiated anew.
 
+The daemon has all of it, the secrets too, while the session lives.
+"""
+
+import time
 from pathlib import Path
+from typing import Any
 
 from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
 from carnet.ipsec import strongswan_messages as messages
@@ -9,12 +14,17 @@ from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.silence import HALF_AN_ANSWER, SAID_NO
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_negotiation import Negotiation
-from carnet.ipsec.strongswan_parts import is_ours, tunnel_of
+from carnet.ipsec.strongswan_parts import connection_names, is_ours, tunnel_of
 from carnet.ipsec.vici_link import open_session, text
 
 RESUME_TIME_LIMIT = 6.0
 """Seconds for one attempt to come back: two packets of strongSwan's. Then it is tried again,
 so that a network that has come back is found out soon."""
+
+LEAVE_TIME_LIMIT = 3.0
+"""Seconds for coming back to say that the session is over: one packet of strongSwan's."""
+_TRIES_TO_LEAVE = 2
+"""Within that time: who watches over it may be trying to come back, and end the first."""
 
 
 class Resuming:
@@ -72,3 +82,36 @@ class Resuming:
         except IPsecError as error:
             self._negotiation.terminate(name)
             raise IKESilentError(HALF_AN_ANSWER) from error
+
+    def take_leave(self, name: str) -> bool | None:
+        """End the SAs so that the peer knows; see Driver.take_leave().
+
+        It has no IKE_SA of them any more where it took this end for dead first: a DELETE on
+        that one is nothing to it.
+        """
+        listed = self._listed.sas(*connection_names(name))
+        if self._end(listed):
+            return True
+        if name not in self.names():
+            return False if listed else None
+        until = time.monotonic() + LEAVE_TIME_LIMIT
+        return any(self._come_to_leave(name, until) for _ in range(_TRIES_TO_LEAVE))
+
+    def _come_to_leave(self, name: str, until: float) -> bool:
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        try:
+            self._negotiation.start(name, has_child=True, seconds=left)
+            return self._negotiation.terminate(name)
+        except IPsecError:
+            return False
+
+    def _end(self, listed: list[tuple[str, dict[str, Any]]]) -> bool:
+        """Return whether there was a peer, and it has acknowledged all of it.
+
+        IKEv1 knows no answer to a DELETE, and no Target that waits.
+        """
+        parts = {part: sa["version"] == "1" for part, sa in listed}
+        heard = [self._negotiation.terminate(part) or unheard for part, unheard in parts.items()]
+        return bool(heard) and all(heard)

@@ -20,14 +20,17 @@ from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
 from tests.lab.test_block import CLEAR, try_in_clear
 from tests.lab.test_plugging import agents, signal_inside, watchers
 
+KEPT = (
+    r"Target work has not confirmed that the session is over, and may keep it until"
+    r" 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ; its operator can end it sooner\.\n"
+)
 SOON = "dead_peer_seconds = 1\n"
-RESUME = "resume_within = 45"
-"""At Target: where it has just lost a Client who then ends her session, nobody tells it so."""
+RESUME = "resume_within = 7200"
 
 
 @pytest.fixture(scope="module")
 def office(lane):
-    quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1", "resume_within = 7200": RESUME}
+    quick = {"dead_peer_seconds = 30": "dead_peer_seconds = 1"}
     with office_at_work(lane, pairs=20, impatient=True, at_target=quick) as made:
         yield made
 
@@ -182,6 +185,40 @@ def test_a_laptop_that_slept_comes_back(office, session):
     assert [tunnel["request_id"] for tunnel in office.live_tunnels()] == [session]
 
 
+def ended_by_her(office, session):
+    """Target did not find out by itself, which takes it two hours."""
+    office.target_agent.wait_for_line(f'"{session}".*"reason": "peer-closed".*"event": "ended"')
+    return secrets_at(office.target_charon) == []
+
+
+def test_a_session_that_she_ends_as_target_has_lost_her_ends_there_too(office, session):
+    """Her daemon still takes it for up, and its DELETE is of an IKE_SA that Target has no more."""
+    office.client_charon.freeze()
+    wait_until(partial(is_lost, office, office.target_charon), "Target to give it up")
+    office.client_charon.thaw()
+    done = office.carnet("disconnect")
+    assert (done.stdout, done.stderr) == ("Ended the tunnel to work.\n", "")
+    assert ended_by_her(office, session)
+
+
+def test_a_session_that_she_ends_once_both_have_lost_it_ends_at_target_too(office, session):
+    kill_agents(office)
+    with network_gone(office):
+        pass
+    assert office.carnet("disconnect").stderr == ""
+    assert ended_by_her(office, session)
+
+
+def test_a_target_that_cannot_be_told_is_said_to_keep_the_session(office, session):
+    with network_gone(office):
+        done = office.carnet("disconnect")
+        assert (done.returncode, done.stdout) == (0, "Ended the tunnel to work.\n")
+        assert re.fullmatch(KEPT, done.stderr)
+        assert status(office) == []
+        (tunnel,) = office.live_tunnels()
+        office.target("tunnels", "end", tunnel["request_id"])
+
+
 def test_a_session_whose_client_is_away_ends_with_target_s_agent(office, session):
     """Nobody saw whether she ended it: the accounts say that it ended, and nothing is left."""
     with network_gone(office):
@@ -316,7 +353,7 @@ def rogue(office):
     office.target_agent.kill()
     yield f"carnet-{request_id}"
     office.target_charon.assign()
-    office.carnet("disconnect")
+    office.carnet("disconnect", "--release")
     office.target_agent = office.serve_target()
 
 

@@ -4,7 +4,7 @@ import queue
 import threading
 from collections import defaultdict
 
-from carnet.errors import IPsecError
+from carnet.errors import IKESilentError, IPsecError
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent, TunnelStatus
 from carnet.ipsec.spec import Mode, Role
 from carnet.objectives import Objective
@@ -70,6 +70,9 @@ class FakeDriver:
     def confirm(self, spec):
         self._answer("confirm")
         agreed = self.specs.get(spec.name)
+        if agreed is not None and spec.name not in self.up_names:
+            self._drop(spec.name)
+            raise IKESilentError("The tunnel went down again as it came up.")
         if spec.name in self.less_than_agreed or agreed is None:
             self._drop(spec.name)
             raise IPsecError("The tunnel is less than was agreed.")
@@ -121,6 +124,9 @@ class FakeDriver:
         return frozenset(self.secrets - self.up_names)
 
     def resume(self, name):
+        raise NotImplementedError
+
+    def take_leave(self, name):
         raise NotImplementedError
 
     def sweep(self, keep):

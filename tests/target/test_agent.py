@@ -11,6 +11,7 @@ from carnet.audit import read
 from carnet.audit.chain import follow
 from carnet.database import transaction
 from carnet.errors import IPsecError
+from carnet.ipsec.driver import Change
 from carnet.tunnel import tunnel_name
 from carnet.wire import cbor
 from carnet.wire.control import TunnelGrant, TunnelRefusal
@@ -371,6 +372,18 @@ def test_a_client_that_comes_back_with_less_than_agreed_is_ended(with_agent, dri
         return await end_of(agent)
 
     assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
+
+
+def test_a_client_that_comes_back_to_take_leave_is_not_taken_for_another(
+    with_agent, driver, ask, config
+):
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        driver.tell(name_of(answering), Change.UP)  # and it is gone before anybody looks
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=60)).reason == "peer-closed"
 
 
 def test_a_client_that_is_silent_for_too_long_is_not_waited_for(with_agent, driver, ask, config):

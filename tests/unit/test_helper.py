@@ -120,6 +120,10 @@ class Daemon:
 
     resumable = installed
 
+    def take_leave(self, name):
+        self.ended.append(f"leave of {name}")
+        return True
+
     def resume(self, name):
         self.ended.append(f"another negotiation of {name}")
         return standing(self.tunnels[name], virtual_address=self.gives)
@@ -218,7 +222,8 @@ def test_what_a_user_has_no_say_in_is_not_sent(changes):
 def test_nobody_ends_or_touches_another_s_tunnel(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Close(block=block_of()))
-    for call in (say.Down(name=NAME), say.Lift(name=NAME), say.Forget(name=NAME)):
+    for kind in (say.Leave, say.Down, say.Lift, say.Forget):
+        call = kind(name=NAME)
         unknown = type(call)(name=OTHER)
         assert service.obey(MALLORY, call) == service.obey(MALLORY, unknown)
     for call in (say.Up(spec=spec()), say.Confirm(spec=spec()), say.Install(spec=spec())):

@@ -17,6 +17,7 @@ from carnet.ipsec.strongswan_algorithms import (
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
 from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
+    acknowledged,
     event,
     is_handing_over,
     newest_parts,
@@ -577,6 +578,12 @@ def test_silence_is_told_apart_from_a_no():
 )
 def test_a_no_stays_one_whatever_is_sent_after_it(last):
     assert isinstance(not_up(["received packet", *_INIT, *_AUTH, last]), IKERefusedError)
+
+
+def test_an_ike_sa_that_is_gone_is_not_one_whose_end_was_acknowledged():
+    sent = ["sending DELETE for IKE_SA carnet-7[2]", "generating INFORMATIONAL request 5 [ D ]"]
+    assert acknowledged([*sent, "parsed INFORMATIONAL response 5 [ ]", "IKE_SA deleted"])
+    assert not acknowledged([*sent, "giving up after 2 retransmits"])
 
 
 def test_with_ikev1_the_status_is_told_while_there_is_no_ipsec_sa_yet():

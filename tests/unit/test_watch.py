@@ -186,6 +186,27 @@ def test_what_comes_up_as_agreed_stays(differs):
     assert "went down" in ending.sentence  # as the daemon went
 
 
+def test_what_her_own_command_is_ending_is_left_to_it(monkeypatch, tmp_path):
+    """It takes leave of Target by what the daemon has of the tunnel."""
+    monkeypatch.setattr(watch, "memory_directory", lambda: tmp_path)
+    store, driver, waits = SessionStore(tmp_path), FakeDriver(), threading.Event()
+    wait_for_leave = SessionStore.wait_for_leave
+
+    def wait(*given):
+        waits.set()
+        wait_for_leave(*given)
+
+    monkeypatch.setattr(SessionStore, "wait_for_leave", wait)
+    watch_it = Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run
+    watching = threading.Thread(target=watch_it)
+    with store.leaving("carnet-1"):
+        watching.start()
+        assert waits.wait(10)
+        assert driver.loaded == {"carnet-1"}
+    watching.join()
+    assert driver.loaded == set()
+
+
 class TwiceDriver(FakeDriver):
     """One of two IKE_SAs goes; it counts how often it was asked what stands."""
 
@@ -389,7 +410,7 @@ def test_a_helper_that_is_away_at_the_begin_is_waited_for():
 
 @pytest.mark.usefixtures("soon_back")
 def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatch, tmp_path):
-    store, said, outcomes = SessionStore(tmp_path), [], [AWAY, AWAY]
+    store, said, outcomes = SessionStore(tmp_path), [], [AWAY, AWAY, AWAY]
 
     def down(_):
         if outcomes:
@@ -400,7 +421,8 @@ def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatc
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(supervising, "release", lambda sessions, name: sessions.drop(name))
     monkeypatch.setattr(announce, "announce", said.append)
-    supervising._end(SimpleNamespace(down=down), SESSION, "Token alice was pulled out.")
+    daemon = SimpleNamespace(down=down, take_leave=down)
+    supervising._end(daemon, SESSION, "Token alice was pulled out.")
     (record,) = store.all()
     assert (record.ended, outcomes) == ("Token alice was pulled out.", [])
     assert len(said) == 1

@@ -129,6 +129,11 @@ class HelperDriver:
         """Initiate IKE anew for a tunnel that was lost."""
         return self._report(say.Resume(name=name))
 
+    def take_leave(self, name: str) -> bool | None:
+        """End the caller's tunnel so that Target knows."""
+        heard: bool | None = self._link.ask(say.Leave(name=name), bool | None)
+        return heard
+
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it."""
         self._link.ask(say.Down(name=name))

@@ -177,6 +177,12 @@ class Resume(Call, frozen=True, kw_only=True):
     name: Name
 
 
+class Leave(Call, frozen=True, kw_only=True):
+    """Driver.take_leave()."""
+
+    name: Name
+
+
 class Down(Call, frozen=True, kw_only=True):
     """Driver.down()."""
 
@@ -246,8 +252,8 @@ class Restore(Call, frozen=True, kw_only=True):
 
 
 AnyCall = (
-    Capabilities | May | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Down
-    | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
+    Capabilities | May | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Leave
+    | Down | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
     | Whose | Restore
 )  # fmt: skip
 

@@ -1,0 +1,60 @@
+"""What is said of a session that is over here, and that Target may still keep."""
+
+import pytest
+
+from carnet.objectives import Objective
+from tests.unit.test_sessions import a_session
+from token_client import closing, ending, leaving
+from token_client.ending import Told
+from token_client.sessions import SessionStore
+
+LATER = 4_102_444_800
+KEPT = (
+    "Target work has not confirmed that the session is over, and may keep it until"
+    " 2100-01-01 00:00:00Z; its operator can end it sooner."
+)
+ESP, BUNDLE = Objective.ESP, Objective.AH_ESP
+
+
+@pytest.mark.parametrize(
+    ("heard", "objective", "ended", "signed", "said"),
+    [
+        (True, ESP, None, None, None),
+        (False, ESP, None, None, KEPT),
+        (False, BUNDLE, None, None, None),
+        (False, ESP, "Token alice was pulled out.", None, None),
+        (None, ESP, None, None, KEPT),
+        (None, ESP, None, Told("Target was started anew.", over=False), None),
+    ],
+)
+def test_what_target_may_keep_is_said(monkeypatch, heard, objective, ended, signed, said):
+    monkeypatch.setattr(ending, "why_ended", lambda _: signed)
+    session = a_session(objective_id=int(objective), ended=ended, expires=LATER)
+    assert leaving.may_be_kept(session, heard) == said
+
+
+def test_no_target_keeps_what_has_expired():
+    assert leaving.may_be_kept(a_session(expires=1), heard=False) is None
+
+
+class Daemon:
+    """What is done to it, in its order."""
+
+    def __init__(self):
+        self.done = []
+
+    def take_leave(self, name):
+        self.done.append("leave")
+        return False
+
+    def down(self, name):
+        self.done.append("down")
+
+
+def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    daemon, store = Daemon(), SessionStore(tmp_path)
+    store.keep(a_session())
+    assert closing.end_session(daemon, store, "carnet-00") is False
+    assert daemon.done == ["leave", "down"]
+    assert list(tmp_path.iterdir()) == []

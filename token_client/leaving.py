@@ -1,0 +1,44 @@
+"""Taking leave of Target: it may have lost sight of this machine, and wait for its return."""
+
+import time
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Driver
+from carnet.ipsec.spec import comes_back
+from carnet.moments import format_moment
+from carnet.objectives import Objective
+from token_client.sessions import Session
+
+
+def take_leave(driver: Driver, name: str) -> bool | None:
+    """Return whether Target has heard that a session ends; see Driver.take_leave().
+
+    What fails keeps nothing from ending.
+    """
+    try:
+        return driver.take_leave(name)
+    except IPsecError:
+        return False
+
+
+def may_be_kept(session: Session, heard: bool | None) -> str | None:
+    """Return what to say of a session that is over here and perhaps not at Target; else None."""
+    waits = comes_back(Objective(session.objective_id), _IKE) and session.seconds_left(time.time())
+    if heard or session.ended or not waits:
+        return None
+    if heard is None and _is_known_to_have_ended(session):
+        return None
+    return (
+        f"Target {session.target} has not confirmed that the session is over, and may keep it"
+        f" until {format_moment(session.expires)}; its operator can end it sooner."
+    )
+
+
+_IKE = 2
+"""With IKEv1 no Target waits, but which it was is not remembered."""
+
+
+def _is_known_to_have_ended(session: Session) -> bool:
+    from token_client.ending import why_ended  # noqa: PLC0415  seldom needed, and long to load
+
+    return why_ended(session) is not None
