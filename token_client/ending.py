@@ -21,7 +21,7 @@ from tenacity import (
 
 from carnet.ending import MAX_ENDING, verify_ending
 from carnet.ipsec.spec import NAME_PREFIX
-from carnet.wire.documents import Ending
+from carnet.wire import documents
 from carnet.wire.fault import WireError
 from token_client.host import connected
 from token_client.sessions import Session
@@ -52,15 +52,17 @@ _OTHER = "Target says {reason}; ask its operator, or run `carnet connect` for a 
 
 
 @dataclass(frozen=True)
-class Told:
-    """What Target says of a tunnel that is down."""
+class Ending:
+    """Why a tunnel is down, or has to go."""
 
     sentence: str
-    over: bool
-    """Whether the session is over, and did not just lose its tunnel."""
+    over: bool = False
+    """Whether the session is over, by Target's word or its time: nothing of it is to be left."""
+    pulled: bool = False
+    """Whether it is for its token, which was pulled."""
 
 
-def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> Told | None:
+def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> Ending | None:
     """Return what Target says of the end of a tunnel; None where it says nothing in time.
 
     It is asked for while it is `wanted`.
@@ -70,7 +72,7 @@ def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> To
         return None
     reason = ending.reason
     what = (_OVER | _DROPPED).get(reason) or _OTHER.format(reason=reason)
-    return Told(f"The tunnel to {session.target} has ended: {what}.", reason in _OVER)
+    return Ending(f"The tunnel to {session.target} has ended: {what}.", reason in _OVER)
 
 
 class _Asking:
@@ -82,7 +84,7 @@ class _Asking:
         self._wanted = wanted
         self._lives = 0
 
-    def ask(self) -> Ending | None:
+    def ask(self) -> documents.Ending | None:
         attempts = Retrying(
             stop=self._is_vain,
             wait=wait_fixed(_PAUSE_SECONDS),
@@ -97,7 +99,7 @@ class _Asking:
         late = (state.seconds_since_start or 0) >= PATIENCE_SECONDS
         return late or self._lives >= _TIMES_LIVE or not self._wanted()
 
-    def _ask_one(self) -> Ending | None:
+    def _ask_one(self) -> documents.Ending | None:
         """Return what a Host has; None where it has nothing, or what is not Target's word."""
         session = self._session
         request_id = bytes.fromhex(session.name.removeprefix(NAME_PREFIX))

@@ -7,11 +7,12 @@ from carnet.errors import IPsecError, TokenError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
+from token_client.ending import Ending
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.sessions import Session, SessionStore
-from token_client.watch import Ending, Watch, lookout
+from token_client.watch import Watch, lookout
 
 
 def stay(

@@ -119,7 +119,8 @@ def work(
     Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
-    from token_client.watch import Ending, Watch, lookout  # noqa: PLC0415
+    from token_client.ending import Ending  # noqa: PLC0415
+    from token_client.watch import Watch, lookout  # noqa: PLC0415
 
     def say(sentence: str) -> None:
         tell(sentence)

@@ -9,7 +9,7 @@ from carnet.errors import IPsecError
 from tests.unit.test_sessions import a_session
 from token_client import announce, supervising, watch
 from token_client.config import ClientConfig, OnRemoval
-from token_client.watch import Ending
+from token_client.ending import Ending
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
 NOT_NOW = "This machine cannot start nft now."

@@ -5,7 +5,7 @@ import pytest
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
 from token_client import closing, ending, leaving
-from token_client.ending import Told
+from token_client.ending import Ending
 from token_client.sessions import SessionStore
 
 LATER = 4_102_444_800
@@ -24,7 +24,7 @@ ESP, BUNDLE = Objective.ESP, Objective.AH_ESP
         (False, BUNDLE, None, None, None),
         (False, ESP, "Token alice was pulled out.", None, None),
         (None, ESP, None, None, KEPT),
-        (None, ESP, None, Told("Target was started anew.", over=False), None),
+        (None, ESP, None, Ending("Target was started anew."), None),
     ],
 )
 def test_what_target_may_keep_is_said(monkeypatch, heard, objective, ended, signed, said):

@@ -17,9 +17,10 @@ from carnet.errors import (
 )
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
-from token_client import announce, known, patience, supervising, watch
+from token_client import announce, coming_back, known, patience, supervising, tunnel_watch, watch
+from token_client.coming_back import ComingBack
 from token_client.config import ClientConfig, OnRemoval
-from token_client.ending import Told
+from token_client.ending import Ending
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 
@@ -106,8 +107,8 @@ class Script:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(watch, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(watch, "LONGEST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(coming_back, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(coming_back, "LONGEST_PAUSE_SECONDS", 0.002)
 
 
 def run(*found: Presence, on_removal: OnRemoval = OnRemoval.END):
@@ -188,7 +189,7 @@ def test_what_comes_up_as_agreed_stays(differs):
 
 def test_what_her_own_command_is_ending_is_left_to_it(monkeypatch, tmp_path):
     """It takes leave of Target by what the daemon has of the tunnel."""
-    monkeypatch.setattr(watch, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(tunnel_watch, "memory_directory", lambda: tmp_path)
     store, driver, waits = SessionStore(tmp_path), FakeDriver(), threading.Event()
     wait_for_leave = SessionStore.wait_for_leave
 
@@ -229,10 +230,8 @@ def test_the_end_of_one_ike_sa_of_two_is_not_the_end():
 
 def test_a_tunnel_that_was_down_before_it_was_watched():
     driver = FakeDriver(stands=False)
-    script = Script(driver, HERE)
-    ending = Watch(driver, SESSION, script, ClientConfig(), str).run()
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
     assert "went down" in ending.sentence
-    assert script.looks == 0
 
 
 class SilentDriver(FakeDriver):
@@ -300,7 +299,7 @@ def test_a_no_that_anybody_can_say_does_not_end_the_trying():
 
 
 def test_a_no_that_target_has_signed_is_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=False))
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: Ending("work says why."))
     driver = SilentDriver(SILENT, UNPROVEN, None)
     ending, told = resuming(driver)
     assert (ending.sentence, len(told), driver.outcomes) == ("work says why.", 2, [None])
@@ -313,16 +312,75 @@ def test_what_is_no_refusal_does_not_end_the_trying():
 
 
 def test_tries_to_come_back_are_made_ever_more_seldom(monkeypatch: pytest.MonkeyPatch):
-    driver = SilentDriver()
-    watching = Watch(driver, SESSION, Always(), ClientConfig(), str)
-    monkeypatch.setattr(watch, "LONGEST_PAUSE_SECONDS", 0.005)
-    now, pauses = 100.0, []
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    for _ in range(5):
-        driver.outcomes = [SILENT, None]
-        assert watching._come_back() is None
-        pauses.append(round(watching._next_try - now, 3))
+    driver, pauses = SilentDriver(*[SILENT] * 5), []
+    monkeypatch.setattr(coming_back, "LONGEST_PAUSE_SECONDS", 0.005)
+    enough = SimpleNamespace(wait=lambda pause: pauses.append(pause) or not driver.outcomes)
+    assert ComingBack(driver, SESSION, str, str, enough).run() is None
     assert pauses == [0.001, 0.002, 0.004, 0.005, 0.005]
+
+
+class Held:
+    """Something that takes as long as its caller, once the token was pulled meanwhile."""
+
+    def __init__(self) -> None:
+        self.began, self.over = threading.Event(), threading.Event()
+        self.goes_on = False
+
+    def __call__(self, *_):
+        self.goes_on = True
+        self.began.set()
+        self.over.wait(20)
+        self.goes_on = False
+
+    def look(self) -> Presence:
+        return GONE if self.began.is_set() else HERE
+
+
+@pytest.fixture
+def held():
+    made = Held()
+    yield made
+    made.over.set()
+
+
+def test_a_pulled_token_is_noticed_while_a_try_to_come_back_goes_on(held):
+    driver = SilentDriver()
+    driver.resume = held
+    assert Watch(driver, SESSION, held, ClientConfig(), str).run().pulled
+    assert held.goes_on
+
+
+@pytest.mark.parametrize("outcomes", [[UNPROVEN], []], ids=["refused", "down"])
+def test_a_pulled_token_is_noticed_while_a_silent_host_is_asked(held, monkeypatch, outcomes):
+    monkeypatch.setattr(tunnel_watch, "why_ended", held)
+    driver = SilentDriver(*outcomes, SILENT) if outcomes else FakeDriver(stands=False)
+    assert Watch(driver, SESSION, held, ClientConfig(), str).run().pulled
+    assert held.goes_on
+
+
+def test_what_comes_up_as_another_is_ended_while_a_try_to_come_back_goes_on(held):
+    """As a Target may do that assigns an address, and then does not rekey for long."""
+    driver = SilentDriver()
+    driver.resume = held
+
+    def watch_it():
+        yield TunnelEvent("carnet-1", Change.LOST)
+        held.began.wait()
+        driver.live = SimpleNamespace(**vars(LIVE) | OTHERS["address, and no more yet"])
+        yield TunnelEvent("carnet-1", Change.ANEW)
+        driver.ends.wait()
+
+    driver.watch = watch_it
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
+    assert "another than was agreed" in ending.sentence
+    assert (driver.loaded, held.goes_on) == (set(), True)
+
+
+def test_what_nobody_expects_is_raised_where_it_is_heard_of():
+    """The agent is started again then."""
+    driver = SilentDriver(ZeroDivisionError(), SILENT)
+    with pytest.raises(ZeroDivisionError):
+        Watch(driver, SESSION, Always(), ClientConfig(), str).run()
 
 
 def test_where_it_is_not_to_come_back_nothing_is_tried():
@@ -537,7 +595,7 @@ def test_no_clock_alone_ends_a_session(left, behind):
 
 
 def test_what_target_signed_is_why_it_ended(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(watch, "why_ended", lambda *_: Told("work says why.", over=True))
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: Ending("work says why.", over=True))
     ending, _ = run(HERE)
     assert (ending.sentence, ending.over) == ("work says why.", True)
 

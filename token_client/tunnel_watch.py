@@ -1,0 +1,249 @@
+"""What becomes of a tunnel, as its daemon tells it.
+
+It has threads of its own, so that nothing of it holds up whoever looks after the token: not
+a peer that is silent as the tunnel comes back, nor a Host that is asked why it went down.
+Nor does either hold up the comparing of what stands with what was agreed.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import NoReturn
+
+from carnet.errors import HelperAwayError, IKERefusedError, IPsecError
+from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
+from token_client import mtu
+from token_client.coming_back import ComingBack
+from token_client.ending import Ending, why_ended
+from token_client.known import is_known
+from token_client.memory import memory_directory
+from token_client.patience import until_the_helper_is_back
+from token_client.returning import ANOTHER, end_another
+from token_client.sessions import Session, SessionStore
+
+Happening = Callable[[], Ending | None]
+"""What is done about something that happened; it returns why the tunnel has ended, if so."""
+
+
+class TunnelWatch:
+    """Watches one tunnel until it has ended, which `over` is told once, or stop().
+
+    `over` is told what cannot go on, too: an error is to be raised by whoever hears of it.
+    Where `resume` is False nothing is brought back.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        session: Session,
+        tell: Callable[[str], None],
+        over: Callable[[Ending | Exception], None],
+        *,
+        resume: bool,
+    ) -> None:
+        self._driver = driver
+        self._session = session
+        self._told_to = tell
+        self._over = over
+        self._resume = resume
+        self._happened: SimpleQueue[Happening] = SimpleQueue()
+        self._stopped = threading.Event()
+        self._lost = False
+        """Target was silent, and the tunnel has not come back yet."""
+
+    def start(self) -> None:
+        """Begin to listen. Raises IPsecError."""
+        changes = self._listen()
+        self._follower = threading.Thread(target=self._follow, args=(changes,), daemon=True)
+        self._follower.start()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def stop(self) -> None:
+        """Let it be; what is under way comes to its end by itself, and nothing follows from it."""
+        self._stopped.set()
+        self._happened.put(lambda: None)
+        self._driver.close()
+        self._follower.join()
+
+    def _listen(self) -> Iterator[TunnelEvent] | None:
+        """Return what happens from now on; None where the helper is away. Raises IPsecError."""
+        with suppress(HelperAwayError):
+            return self._driver.watch()
+        return None
+
+    def _follow(self, changes: Iterator[TunnelEvent] | None) -> None:
+        """Hear of the tunnel until the daemon is gone.
+
+        The end of what carnet-helper tells is neither: it is called until it answers again.
+        """
+        with suppress(IPsecError):
+            while True:
+                try:
+                    self._hear(changes)
+                    break
+                except HelperAwayError:
+                    changes = until_the_helper_is_back(self._driver.watch, self._stopped)
+                if self._stopped.is_set():
+                    self._driver.close()
+                self._happened.put(self._ask_anew)
+        self._happened.put(self._went_down)
+
+    def _hear(self, changes: Iterator[TunnelEvent] | None) -> None:
+        """Return when the daemon is gone; raises HelperAwayError if nobody tells of it."""
+        if changes is None:
+            raise HelperAwayError("carnet-helper does not answer.")
+        for event in changes:
+            if event.name == self._session.name:
+                self._happened.put(self._done_about(event.change))
+
+    def _done_about(self, change: Change) -> Happening:
+        return {
+            Change.UP: self._came_up,
+            Change.ANEW: self._came_up,
+            Change.ANOTHER: self._was_another,
+            Change.DOWN: self._was_deleted,
+            Change.LOST: self._was_lost,
+        }[change]
+
+    def _work(self) -> None:
+        try:
+            ending = self._ask_first()
+            while ending is None and not self._stopped.is_set():
+                ending = self._happened.get()()
+        except Exception as error:  # noqa: BLE001  raised by whoever hears of it
+            self._over(error)
+        else:
+            if ending is not None:
+                self._over(ending)
+
+    def _ask_first(self) -> Ending | None:
+        with suppress(HelperAwayError):
+            return self._ask()
+        return None
+
+    def _ask(self) -> Ending | None:
+        """Ask what has become of the tunnel while nobody watched; return why it has ended.
+
+        Raises IPsecError.
+        """
+        live = self._live()
+        if live is not None and live.established:
+            return self._end_another(live)
+        if self._session.name not in self._driver.resumable():
+            return self._went_down()
+        return self._was_lost()
+
+    def _ask_anew(self) -> Ending | None:
+        """Ask as the helper is back; where it, or its daemon, goes again, that is told."""
+        with suppress(IPsecError):
+            ending = self._ask()
+            if ending is None:
+                mtu.fit(self._session)
+            return ending
+        return None
+
+    def _live(self) -> TunnelStatus | None:
+        """Return what there is of the tunnel, which may be less than the whole."""
+        return next((one for one in self._driver.status() if one.name == self._session.name), None)
+
+    def _came_up(self) -> Ending | None:
+        """Compare what stands, or a part of it. Raises IPsecError."""
+        self._wait_for_leave()
+        with suppress(HelperAwayError):  # it is asked anew when that is back
+            return self._end_another(self._live())
+        return None
+
+    def _end_another(self, live: TunnelStatus | None) -> Ending | None:
+        """End what is another than was agreed, and return why."""
+        try:
+            if live is not None:
+                end_another(self._driver, self._session, live)
+        except IKERefusedError as error:
+            return Ending(error.sentence)
+        return None
+
+    def _was_another(self) -> Ending:
+        """Take carnet-helper's word, which has ended it."""
+        return Ending(ANOTHER.format(self._session.target))
+
+    def _was_deleted(self) -> Ending | None:
+        """Tell the end of the tunnel from that of an IKE_SA, whose place another has taken.
+
+        Where it is lost, what ended is a try to come back.
+        """
+        self._wait_for_leave()
+        if self._lost:
+            return None
+        try:
+            live = self._live()
+        except HelperAwayError:
+            return None  # it is asked anew when that is back
+        except IPsecError:
+            live = None
+        stands = live is not None and live.established
+        return self._end_another(live) if stands else self._went_down()
+
+    def _was_lost(self) -> Ending | None:
+        """Have it brought back meanwhile, unless that is under way."""
+        if not self._resume:
+            return self._went_down()
+        if not self._lost:
+            self._lost = True
+            threading.Thread(target=self._bring_back, daemon=True).start()
+        return None
+
+    def _bring_back(self) -> None:
+        coming = ComingBack(self._driver, self._session, self._tell, self._told, self._stopped)
+        try:
+            ending = coming.run()
+        except Exception as error:  # noqa: BLE001  raised by whoever hears of it
+            self._happened.put(partial(_raise, error))
+        else:
+            self._happened.put(partial(self._came_back, ending))
+
+    def _came_back(self, ending: Ending | None) -> Ending | None:
+        """Look whether it still stands, or leave nothing of what never comes back."""
+        self._lost = False
+        if ending is None:
+            return self._ask_first()
+        self._leave_nothing()
+        return ending
+
+    def _went_down(self) -> Ending:
+        """Return why the tunnel is down, having seen to it that the daemon brings none back."""
+        self._leave_nothing()
+        return self._told() or Ending(
+            f"The tunnel to {self._session.target} went down, and Target does not say why; "
+            f"ask its operator, or run `carnet connect` for a new one."
+        )
+
+    def _leave_nothing(self) -> None:
+        """Have the daemon forget what it could negotiate anew by itself, as far as it is there."""
+        with suppress(IPsecError):
+            name = self._session.name
+            if not self._stopped.is_set() and name in self._driver.resumable():
+                self._driver.down(name)
+
+    def _told(self) -> Ending | None:
+        """Return what Target has signed of the session's end; None where it says nothing."""
+        return why_ended(self._session, self._is_asked_for)
+
+    def _is_asked_for(self) -> bool:
+        """Tell whether anybody still wants to know: not after `carnet disconnect`."""
+        if self._stopped.is_set():
+            return False
+        return memory_directory() is None or is_known(self._driver, self._session)
+
+    def _wait_for_leave(self) -> None:
+        """Let `carnet disconnect` end what it is ending: it takes leave of Target by the tunnel."""
+        SessionStore(memory_directory()).wait_for_leave(self._session.name)
+
+    def _tell(self, sentence: str) -> None:
+        if not self._stopped.is_set():
+            self._told_to(sentence)
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
