@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,12 @@ from host_agent.local import PIN, hsm_session, open_database, print_public_key, 
 )
 @click.pass_context
 def cli(context: click.Context, path: Path | None) -> None:
-    """Remember which configuration file is meant."""
+    """Remember which configuration file is meant, and hear of signals but in the service.
+
+    It has asyncio hear of them.
+    """
+    if context.invoked_subcommand != serve.name:
+        interruption.listen()
     named = os.environ.get(configuration.PATH_VARIABLE)
     context.obj = path or (Path(named) if named else configuration.DEFAULT_PATH)
 
@@ -233,7 +237,5 @@ def _key_id(text: str) -> bytes:
 
 
 def main() -> None:
-    """Run the command; the service itself has asyncio hear of signals."""
-    if "serve" not in sys.argv[1:]:
-        interruption.listen()
+    """Run the command."""
     console.run_command(cli, "carnet-host")

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from carnet import interruption
+from host_agent.cli import cli as host_command
 
 SIGNALS = interruption.SIGNALS
 
@@ -67,6 +69,24 @@ def test_nothing_waits_where_nobody_interrupted():
     interruption.let_go("it stands")
     with pytest.raises(KeyboardInterrupt):
         interrupt()
+
+
+@pytest.mark.parametrize(
+    ("argv", "hears"),
+    [
+        (["keys", "--user", "serve"], [True]),
+        (["--config", "serve", "audit", "verify"], [True]),
+        (["--config", "keys", "serve"], []),
+    ],
+    ids=["--user serve", "--config serve", "serve"],
+)
+def test_all_of_the_host_s_commands_hear_but_its_service(monkeypatch, tmp_path, argv, hears):
+    """By what the command is, wherever such a word stands."""
+    heard = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(interruption, "listen", lambda: heard.append(True))
+    CliRunner().invoke(host_command, argv)
+    assert heard == hears
 
 
 IN_A_FORK = """
