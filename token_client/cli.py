@@ -78,29 +78,14 @@ def cli() -> None:
 @_token_option
 @_json_option
 def connect(
-    target: str | None,
-    objective: tuple[str, ...],
-    threat: tuple[str, ...],
-    network: tuple[str, ...],
-    transport: bool,
-    lifetime: int | None,
-    foreground: bool,
-    wait: bool,
-    no_block: bool,
-    dry_run: bool,
-    driver: str | None,
     cover: Path | None,
     officer: Path | None,
     module: str | None,
-    allow_final_try: bool,
-    insecure_benchmark_suites: bool,
-    pin_fd: int | None,
-    pin_file: Path | None,
-    token: str | None,
-    as_json: bool,
+    driver: str | None,
+    no_block: bool,
+    **ordered: Any,
 ) -> None:
     """Open a tunnel to TARGET with the next one-time key pair."""
-    from carnet.pin import PinSource
     from token_client import config as configuration
 
     interruption.listen()
@@ -111,6 +96,28 @@ def connect(
         driver=_driver_named(driver),
         block=False if no_block else None,
     )
+    _connect(config, driver, **ordered)
+
+
+def _connect(
+    config: "ClientConfig",
+    driver: str | None,
+    *,
+    objective: tuple[str, ...],
+    threat: tuple[str, ...],
+    network: tuple[str, ...],
+    transport: bool,
+    dry_run: bool,
+    insecure_benchmark_suites: bool,
+    pin_fd: int | None,
+    pin_file: Path | None,
+    allow_final_try: bool,
+    as_json: bool,
+    **ordered: Any,
+) -> None:
+    """Do what was ordered; `ordered` is the rest of token_client.opening.Order."""
+    from carnet.pin import PinSource
+
     option = _objective(objective, threat, config.minimum)
     networks = _wanted(network, transport=transport)
     if dry_run and driver is not None:
@@ -122,17 +129,13 @@ def connect(
     from token_client.opening import Order, open_tunnel
 
     order = Order(
-        target=target,
         option=option,
         networks=networks,
-        lifetime=lifetime,
-        token=token,
         source=PinSource(fd=pin_fd, file=pin_file, allow_final_try=allow_final_try),
-        wait=wait,
-        foreground=foreground,
         dry_run=dry_run,
         allow_weak=insecure_benchmark_suites,
         as_json=as_json,
+        **ordered,
     )
     open_tunnel(means, config, order, _tell)
 
