@@ -26,6 +26,7 @@ _CONFIGURATION = """
 name = "office"
 listen = "127.0.0.1"
 port = {port}
+directory = "."
 officer = "authority.crt"
 {database}
 [token]

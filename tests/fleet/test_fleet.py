@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from carnet.wire.keys import key_id_of
+from host_agent.config import load
 from host_agent.keydb import KeyDatabase
 from lab.postgresql import postgres_machine
 from lab.waiting import wait_until
-from tests.fleet.fleet import Fleet
+from tests.fleet.fleet import Fleet, HostProcess
 from tests.fleet.gateway import Gateway
 from tests.fleet.test_concurrency import accounts, nothing_owed, urls_of
 from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
@@ -35,6 +36,14 @@ def held(fleet):
     fleet.gateway.driver.before_install = hold
     yield asked, let
     let.set()
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_nothing_of_a_process_is_kept_outside_the_fleets_directory(fleet):
+    """Above all not in the machine's own /var/lib/carnet-host, which may be in use."""
+    HostProcess(fleet, 0)
+    config = load(fleet.directory / "host-0.toml")
+    assert config.directory == config.observers.path.parent == fleet.directory
 
 
 def test_a_process_that_is_stopped_is_replaced_and_its_answer_is_the_same(fleet, keys, held):
