@@ -44,6 +44,9 @@ With few programs: machines are made by the hundred, and in a slow kernel.
 _OWN_RUN = "machine /run tmpfs mode=0755,nosuid,nodev"
 _HIDDEN = "machine {} tmpfs ro,mode=0700,size=4k"
 
+SYSTEM_TOKENS = Path("/var/lib/softhsm/tokens")
+"""Where SoftHSM2 has its tokens unless it is told otherwise: none of a lab machine's."""
+
 _PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _CLONE_NEWNET = 0x40000000
@@ -84,6 +87,8 @@ class Machine:
     def __init__(self, name: str, directory: Path, hidden: Sequence[Path] = ()) -> None:
         self.name = name
         self.directory = directory
+        # isdir() takes what may not be looked into for what is not there: nobody sees that here.
+        hidden = [*hidden, *filter(os.path.isdir, [SYSTEM_TOKENS])]
         with _table([_OWN_RUN, *map(_hidden, hidden)]) as table:
             argv = ["sh", "-c", _KEEPER, "keeper", name, str(table.fileno()), str(os.geteuid())]
             self._keeper = subprocess.Popen(

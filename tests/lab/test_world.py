@@ -10,9 +10,11 @@ from subprocess import PIPE
 
 import pytest
 
+import lab.machine
 from lab.capture import Capture
 from lab.charon import VICI, Charon
 from lab.errors import LabError
+from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, HOST_ADDRESS, SERVER_ADDRESS, TARGET_ADDRESS
 from lab.packets import read_packets
 from lab.waiting import TIME_LIMIT, wait_until
@@ -106,6 +108,20 @@ def test_each_machine_sees_its_own_directory_and_the_token_only_where_it_is(worl
 def test_nobody_writes_where_the_others_directories_would_be(world):
     with pytest.raises(LabError, match="Read-only file system"):
         world.client.run(["touch", str(world.host.directory / "planted")])
+
+
+def test_a_machine_sees_no_token_of_this_machines_own_softhsm(monkeypatch, tmp_path):
+    """Where it was told of none SoftHSM2 takes the system's: there would be one too many."""
+    tokens, own = tmp_path / "tokens", tmp_path / "own"
+    for directory in (tokens, own):
+        directory.mkdir()
+    (tokens / "somebodys").touch()
+    monkeypatch.setattr(lab.machine, "SYSTEM_TOKENS", tokens)
+    machine = Machine("machine", own)
+    try:
+        assert machine.run(["ls", "-A", str(tokens)]).stdout == ""
+    finally:
+        machine.close()
 
 
 def test_each_machine_has_a_run_directory_of_its_own(world):
