@@ -4,21 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.comparison import Row
-from bench.paper import PAPER_PEAK, PAPER_THROUGHPUT, Curve
+from bench.comparison import Row, Spread
+from bench.paper import GROUP, PAPER_PEAK, PAPER_THROUGHPUT, Curve
 
 TABLE_5, FIGURE_4 = "table-5", "figure-4"
 
 
 def draw(directory: Path, rows: Sequence[Row], curves: Sequence[Curve]) -> list[str]:
     """Draw what there is to draw; return the names of the pictures, without endings."""
-    throughput = [row for row in rows if row.unit == "Mbit/s"]
+    throughput = [row for row in rows if row.group == f"{GROUP}: Mbit/s"]
     drawn = []
     if throughput:
-        _picture(directory / TABLE_5, lambda axes: _bars(axes, throughput))
+        _picture(directory / TABLE_5, lambda figure: _bars(figure.subplots(), throughput))
         drawn.append(TABLE_5)
     if curves:
-        _picture(directory / FIGURE_4, lambda axes: _lines(axes, curves))
+        _picture(directory / FIGURE_4, lambda figure: _lines(figure, curves))
         drawn.append(FIGURE_4)
     return drawn
 
@@ -30,8 +30,8 @@ def _picture(path: Path, fill: Callable[[Any], None]) -> None:
     mpl.use("agg")
     # The same figures make the same file.
     mpl.rcParams["svg.hashsalt"] = "carnet"
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    fill(axes)
+    figure = plt.figure(figsize=(9, 5), layout="constrained")
+    fill(figure)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), dpi=120)
     plt.close(figure)
@@ -56,18 +56,13 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
     axes.legend()
 
 
-def _lines(axes: Any, curves: Sequence[Curve]) -> None:
+def _lines(figure: Any, curves: Sequence[Curve]) -> None:
+    """Draw the throughput, and below it what that is for each 1 of native."""
+    figure.set_size_inches(9, 8)
+    axes, ratios = figure.subplots(2, sharex=True, height_ratios=(2, 1))
     for curve in curves:
-        (line,) = axes.plot(
-            curve.sizes, [each.median for each in curve.sent], label=f"{curve.suite}, sender"
-        )
-        axes.fill_between(
-            curve.sizes,
-            [each.low for each in curve.sent],
-            [each.high for each in curve.sent],
-            color=line.get_color(),
-            alpha=0.2,
-        )
+        _line(ratios, curve.sizes, curve.of_native, curve.suite)
+        line = _line(axes, curve.sizes, curve.sent, f"{curve.suite}, sender")
         axes.plot(
             curve.sizes,
             [each.median for each in curve.received],
@@ -78,6 +73,22 @@ def _lines(axes: Any, curves: Sequence[Curve]) -> None:
     for peak in sorted({curve.peak for curve in curves}):
         axes.axvline(peak, color="black", linewidth=0.7, label=f"greatest drop, {peak}")
     axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
-    axes.set_xlabel("bytes in a UDP datagram")
     axes.set_ylabel("Mbit/s")
     axes.legend()
+    ratios.set_xlabel("bytes in a UDP datagram")
+    ratios.set_ylabel("sent for each 1 of native")
+    ratios.set_ylim(bottom=0)
+
+
+def _line(axes: Any, sizes: Sequence[int], values: Sequence[Spread], label: str) -> Any:
+    """Draw medians, and their quartiles around them; nothing where there are none."""
+    sizes = sizes[: len(values)]
+    (line,) = axes.plot(sizes, [each.median for each in values], label=label)
+    axes.fill_between(
+        sizes,
+        [each.low for each in values],
+        [each.high for each in values],
+        color=line.get_color(),
+        alpha=0.2,
+    )
+    return line

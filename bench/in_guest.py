@@ -1,12 +1,16 @@
-"""A measurement in the guest kernel: its figures come out line by line, as JSON."""
+"""A measurement in guest kernels: its figures come out line by line, as JSON."""
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.plan import Plan
+from lab.errors import LabError
 from lab.guest import OUT, Guest
 from lab.waiting import wait_until
 from tests.guest.opening import prepare_office
@@ -17,35 +21,69 @@ _ROOT = Path(__file__).parents[1]
 _SECONDS = 5400.0
 
 
+@dataclass(frozen=True)
+class Errand:
+    """What one guest measures."""
+
+    module: str
+    """Run in it."""
+    order: str
+    """Its argument."""
+    pairs: int
+    """On the token."""
+
+
+class GuestFailedError(Exception):
+    """A guest did not measure all that it was to; `lines` are what there is."""
+
+    def __init__(self, said: str, lines: list[Figures]) -> None:
+        super().__init__(f"The guest's benchmark failed: {said}")
+        self.lines = lines
+
+
 def say(figures: Figures) -> None:
     """Inside: write one line."""
     with (OUT / _RESULTS).open("a") as file:
         file.write(json.dumps(figures) + "\n")
 
 
-def measured(
-    plan: Plan, what: str, module: str, order: str, *, pairs: int, steps: int
-) -> list[Figures]:
-    """Boot a guest, run a module in it whose argument is the order, and return its lines.
+def measured(plan: Plan, what: str, errands: Sequence[Errand], steps: int) -> list[Figures]:
+    """Have a guest do each of these, all at the same time, and return their lines.
 
-    `pairs` are on the token, `steps` the lines to come. Raises LabError if it ends early,
-    RuntimeError if the module fails.
+    Each guest is kept on one processor, two of them on one each where there are two. `steps`
+    are the lines to come. Raises GuestFailedError.
     """
-    argv = [sys.executable, "-m", module, order]
-    with (
-        Guest(argv, _ROOT, prepare=lambda there: prepare_office(there, pairs)) as guest,
-        plan.progress(what, steps) as advance,
-    ):
-        path, shown = guest.directory / _RESULTS, 0
+    with ExitStack() as stack, plan.progress(what, steps) as advance:
+        guests = [
+            stack.enter_context(_guest(errand, place)) for place, errand in enumerate(errands)
+        ]
+        shown = 0
 
         def ended() -> bool:
             nonlocal shown
-            now = len(path.read_text().splitlines()) if path.exists() else 0
+            now = sum(len(_lines(guest)) for guest in guests)
             advance(now - shown)
             shown = now
-            return not guest.running
+            return not any(guest.running for guest in guests)
 
         wait_until(ended, "the guest to have measured", _SECONDS)
-        if guest.wait(1):
-            raise RuntimeError(f"The guest's benchmark failed: {guest.said()}")
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.loads(line) for guest in guests for line in _lines(guest)]
+        for guest in guests:
+            try:
+                failed = bool(guest.wait(1))
+            except LabError as error:
+                raise GuestFailedError(str(error), lines) from error
+            if failed:
+                raise GuestFailedError(guest.said(), lines)
+        return lines
+
+
+def _guest(errand: Errand, place: int) -> Guest:
+    argv = [sys.executable, "-m", errand.module, errand.order]
+    prepare = partial(prepare_office, pairs=errand.pairs)
+    return Guest(argv, _ROOT, prepare=prepare, place=place)
+
+
+def _lines(guest: Guest) -> list[str]:
+    path = guest.directory / _RESULTS
+    return path.read_text().splitlines() if path.exists() else []

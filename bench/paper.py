@@ -1,20 +1,22 @@
 """The paper's evaluation (its section 4): Table 5 and Figure 4, in the guest kernel.
 
-The guest has one processor and holds both ends, so what a suite costs shows in the
-throughput itself; each is set against objective native, measured in turn with it.
+A guest has one processor and holds both ends, so what a suite costs shows in the throughput
+itself; each is set against objective native, measured in turn with it. Table 5 and Figure 4
+have a guest each, at the same time.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.comparison import Aim, Row, Spread
-from bench.in_guest import Figures, measured
+from bench.in_guest import Errand, Figures, GuestFailedError, measured
 from bench.paper_guest import BY_SIZE, NATIVE, SUITES, Order, text_of
 from bench.plan import Plan
 
 GROUP = "Table 5 of the paper, in the guest kernel"
+FIGURE = "Figure 4 of the paper, in the guest kernel"
 PAPER_THROUGHPUT = {
     "AH-MD5-96": 91.0 / 92.6,
     "AH-SHA1-96": 91.2 / 92.6,
@@ -33,7 +35,7 @@ PAPER_PEAK = 1415
 """Bytes in a datagram at the peak of its Figure 4."""
 _FINE = (*range(1340, 1421, 20), 1430, 1438, 1439, 1446, 1460, 1480)
 """Around the peak."""
-_COARSE = (64, 128, 256, 512, 768, 1024, 1200, 1600, 2000, 2500, 2800, 2900, 3200, 3600, 4000)
+_COARSE = (64, 128, 256, 512, 1024, 1200, 1600, 2000, 2500, 2900, 3200, 4000)
 
 _MTU, _IPV4, _UDP = 1500, 20, 8
 _SPI_AND_NUMBER, _PAD_LENGTH_AND_NEXT_HEADER = 8, 2
@@ -50,6 +52,10 @@ class Curve:
     sent: tuple[Spread, ...]
     """Megabits a second, by size."""
     received: tuple[Spread, ...]
+    native: tuple[Spread, ...] = ()
+    """What is sent without IPsec, measured in turn with it; nothing in older reports."""
+    of_native: tuple[Spread, ...] = ()
+    """What is sent for each 1 of native, within the rounds."""
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -77,32 +83,45 @@ def _largest_datagram(block: int, iv: int, icv: int) -> int:
     return room // block * block - _PAD_LENGTH_AND_NEXT_HEADER - _UDP
 
 
-def measure(plan: Plan) -> tuple[list[Row], list[Curve]]:
-    """Boot a guest, and return what was measured there; raises LabError if it ends early.
+def measure(plan: Plan) -> tuple[Iterator[Row], list[Curve]]:
+    """Boot the guests, and return what was measured there.
 
-    A quick run has one suite of Table 5, and no Figure 4.
+    A quick run has one suite of Table 5, and no Figure 4. Where a guest fails there is what was
+    measured in whole, and after it the rows raise GuestFailedError.
     """
     suites = plan.suites or (BY_SIZE[-1:] if plan.quick else tuple(each.name for each in SUITES))
-    by_size = [] if plan.quick else [name for name in BY_SIZE if name in suites]
-    order = Order(
-        rounds=plan.rounds(5), seconds=plan.size(2, 1), sizes=tuple(sorted((*_COARSE, *_FINE))),
-        suites=suites, by_size=tuple(by_size),
-    )  # fmt: skip
-    lines = _in_guest(plan, order)
-    return list(_rows(lines)), list(_curves(lines))
+    by_size = () if plan.quick else tuple(name for name in BY_SIZE if name in suites)
+    table = Order(plan.rounds(5), seconds=plan.size(2, 1), sizes=(), suites=suites)
+    figure = Order(plan.rounds(5), 1, sizes=tuple(sorted((*_COARSE, *_FINE))), by_size=by_size)
+    return _measured(plan, [table, figure] if by_size else [table])
 
 
-def _in_guest(plan: Plan, order: Order) -> Sequence[Figures]:
-    steps = 2 * order.rounds * len(order.suites)
-    connections = 1 + steps + len(order.by_size)
-    steps += order.rounds * len(order.sizes) * len(order.by_size)
-    return measured(
-        plan, "Table 5 and Figure 4", "bench.paper_guest", text_of(order),
-        pairs=connections, steps=steps,
-    )  # fmt: skip
+def _measured(plan: Plan, orders: Sequence[Order]) -> tuple[Iterator[Row], list[Curve]]:
+    errands = [Errand("bench.paper_guest", text_of(each), _connections(each)) for each in orders]
+    failure = None
+    try:
+        lines = measured(plan, "Table 5 and Figure 4", errands, sum(map(_steps, orders)))
+    except GuestFailedError as error:
+        lines, failure = error.lines, error
+    rounds = orders[0].rounds
+    return _and_then(failure, _rows(lines, rounds)), list(_curves(lines, rounds))
 
 
-def _rows(lines: Sequence[Figures]) -> Iterator[Row]:
+def _connections(order: Order) -> int:
+    return 1 + 2 * order.rounds * (len(order.suites) + len(order.by_size))
+
+
+def _steps(order: Order) -> int:
+    return 2 * order.rounds * (len(order.suites) + len(order.by_size) * len(order.sizes))
+
+
+def _and_then(failure: GuestFailedError | None, rows: Iterable[Row]) -> Iterator[Row]:
+    yield from rows
+    if failure is not None:
+        raise failure
+
+
+def _rows(lines: Sequence[Figures], rounds: int) -> Iterator[Row]:
     for what, unit in (
         ("megabits", "Mbit/s"),
         ("nanoseconds_per_byte", "ns/byte"),
@@ -110,14 +129,20 @@ def _rows(lines: Sequence[Figures]) -> Iterator[Row]:
     ):
         for suite in SUITES:
             ours, native = (
-                tuple(each[what] for each in _of(lines, suite.name, side))
+                tuple(each[what] for each in _of(lines, "table", suite.name, side))
                 for side in (suite.name, NATIVE.name)
             )
-            if ours:
+            if len(native) == rounds:
                 yield Row(
                     group=f"{GROUP}: {unit}", name=suite.name, floor_name="native", unit=unit,
                     aim=Aim(_aim(suite.name, what)), ours=ours, floor=native,
                 )  # fmt: skip
+    for name in BY_SIZE:
+        for size, ours, native in _by_size(lines, name, "sent_megabits", rounds):
+            yield Row(
+                group=f"{FIGURE}: {name}", name=f"{size} bytes, sent", floor_name="native",
+                unit="Mbit/s", aim=Aim("none; to be seen"), ours=ours, floor=native,
+            )  # fmt: skip
 
 
 def _aim(suite: str, what: str) -> str:
@@ -129,22 +154,44 @@ def _aim(suite: str, what: str) -> str:
     return f"the paper has {known[suite]:.2f}" if suite in known else "not in the paper"
 
 
-def _of(lines: Sequence[Figures], suite: str, side: str) -> list[Figures]:
-    wanted = ("table", suite, side)
+def _of(lines: Sequence[Figures], what: str, suite: str, side: str) -> list[Figures]:
+    wanted = (what, suite, side)
     return [each for each in lines if (each["what"], each["suite"], each["side"]) == wanted]
 
 
-def _curves(lines: Sequence[Figures]) -> Iterator[Curve]:
-    by_size: dict[str, dict[int, list[Figures]]] = defaultdict(lambda: defaultdict(list))
-    for each in lines:
-        if each["what"] == "figure":
-            by_size[each["suite"]][int(each["side"])].append(each)
-    for suite, sizes in by_size.items():
-        yield Curve(
-            suite=suite,
-            sizes=tuple(sizes),
-            sent=tuple(Spread.of([x["sent_megabits"] for x in of]) for of in sizes.values()),
-            received=tuple(
-                Spread.of([x["received_megabits"] for x in of]) for of in sizes.values()
-            ),
-        )
+def _by_size(
+    lines: Sequence[Figures], suite: str, what: str, rounds: int
+) -> Iterator[tuple[int, tuple[float, ...], tuple[float, ...]]]:
+    """Yield each size that was measured in all rounds, and both sides of it, round by round."""
+    sides = (_of(lines, "figure", suite, side) for side in (suite, NATIVE.name))
+    ours, native = (_columns(side, what) for side in sides)
+    for size, column in native.items():
+        if len(column) == rounds:
+            yield size, tuple(ours[size]), tuple(column)
+
+
+def _columns(lines: Sequence[Figures], what: str) -> dict[int, list[float]]:
+    """Return by size what was measured round after round."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for line in lines:
+        found[line["size"]].append(line[what])
+    return found
+
+
+def _curves(lines: Sequence[Figures], rounds: int) -> Iterator[Curve]:
+    for suite in BY_SIZE:
+        sent = list(_by_size(lines, suite, "sent_megabits", rounds))
+        received = list(_by_size(lines, suite, "received_megabits", rounds))
+        if sent:
+            yield Curve(
+                suite=suite,
+                sizes=tuple(size for size, _, _ in sent),
+                sent=tuple(Spread.of(ours) for _, ours, _ in sent),
+                received=tuple(Spread.of(ours) for _, ours, _ in received),
+                native=tuple(Spread.of(native) for _, _, native in sent),
+                of_native=tuple(_ratio(ours, native) for _, ours, native in sent),
+            )
+
+
+def _ratio(ours: Sequence[float], native: Sequence[float]) -> Spread:
+    return Spread.of([each / floor for each, floor in zip(ours, native, strict=True)])

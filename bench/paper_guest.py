@@ -1,13 +1,13 @@
 """The paper's evaluation, inside the guest kernel: `python -m bench.paper_guest ORDER`.
 
 ORDER is JSON: rounds, seconds of each measurement, and datagram sizes. Each suite is
-brought up by the agents themselves, by `carnet connect`; what was measured is written
-line by line, as JSON, where the outside reads it.
+brought up by the agents themselves, by `carnet connect`, in turn with objective native; what
+was measured is written line by line, as JSON, where the outside reads it.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,36 +74,50 @@ class Order:
     """Of each measurement."""
     sizes: tuple[int, ...]
     """Bytes of the UDP datagrams' payload."""
-    suites: tuple[str, ...] = tuple(each.name for each in SUITES)
-    """Of SUITES, by name."""
-    by_size: tuple[str, ...] = BY_SIZE
-    """Of them, those for Figure 4."""
+    suites: tuple[str, ...] = ()
+    """For Table 5, by name."""
+    by_size: tuple[str, ...] = ()
+    """For Figure 4."""
 
 
 def main(order: Order) -> None:
     """Measure all of it."""
     with unwatched_office(choose_lane()) as office, _iperf_at(office.world.target):
-        chosen = [each for each in SUITES if each.name in order.suites]
-        with _tunnel(office, NATIVE):
-            starting = min(_starting_seconds(office) for _ in range(3))
-        for suite in chosen:
-            office.have_profile(suite.settings)
-            for number in range(order.rounds):
-                for each in (suite, replace(NATIVE, is_weak=suite.is_weak)):
-                    _say(
-                        "table", suite.name, each.name, number, _tcp(office, each, order, starting)
-                    )
-        for suite in (each for each in chosen if each.name in order.by_size):
-            office.have_profile(suite.settings)
-            with _tunnel(office, suite):
-                for number in range(order.rounds):
-                    for size in order.sizes:
-                        figures = _udp(office.world.client, size)
-                        _say("figure", suite.name, str(size), number, figures)
+        if order.suites:
+            _table(office, order)
+        if order.by_size:
+            _figure(office, order)
 
 
-def _say(what: str, suite: str, side: str, number: int, figures: dict[str, float]) -> None:
-    say({"what": what, "suite": suite, "side": side, "round": number, **figures})
+def _table(office: OpenOffice, order: Order) -> None:
+    with _tunnel(office, NATIVE):
+        starting = min(_starting_seconds(office) for _ in range(3))
+    for number, suite, side in _in_turn(office, order.suites, order.rounds):
+        figures = _tcp(office, side, order, starting)
+        _say("table", suite, side, number, figures)
+
+
+def _figure(office: OpenOffice, order: Order) -> None:
+    for number, suite, side in _in_turn(office, order.by_size, order.rounds):
+        with _tunnel(office, side):
+            for size in order.sizes:
+                figures = _udp(office.world.client, size)
+                _say("figure", suite, side, number, {"size": size, **figures})
+
+
+def _in_turn(
+    office: OpenOffice, names: Sequence[str], rounds: int
+) -> Iterator[tuple[int, Suite, Suite]]:
+    """Yield number of the round, suite, and side: each of these suites, and native after it."""
+    for suite in (each for each in SUITES if each.name in names):
+        office.have_profile(suite.settings)
+        for number in range(rounds):
+            for side in (suite, replace(NATIVE, is_weak=suite.is_weak)):
+                yield number, suite, side
+
+
+def _say(what: str, suite: Suite, side: Suite, number: int, figures: dict[str, float]) -> None:
+    say({"what": what, "suite": suite.name, "side": side.name, "round": number, **figures})
 
 
 def _tcp(office: OpenOffice, suite: Suite, order: Order, starting: float) -> dict[str, float]:

@@ -84,7 +84,7 @@ def _by_keys(plan: Plan, count: int, many: Where, few: Where) -> Row:
 
 def _token_alone(plan: Plan, count: int) -> Row:
     """Measure what the token itself takes longer: no Host's code is in it."""
-    rounds, name = plan.rounds(9), f"the token alone, {count:,} keys"
+    rounds, name = plan.rounds(7), f"the token alone, {count:,} keys"
     module = module_with_tokens_in(plan.place())
     with ExitStack() as stack, plan.progress(name, rounds + 1) as advance:
         many, few = (
@@ -101,13 +101,13 @@ def _token_alone(plan: Plan, count: int) -> Row:
 
 
 def _needed(plan: Plan) -> int:
-    return (plan.rounds(9) + 1) * _REQUESTS
+    return (plan.rounds(7) + 1) * _REQUESTS
 
 
 def _latencies(
     plan: Plan, name: str, places: tuple[Where, Where], bodies: list[Iterator[bytes]]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    rounds = plan.rounds(9)
+    rounds = plan.rounds(7)
     with ExitStack() as stack, plan.progress(name, rounds + 1) as advance:
         ports = [stack.enter_context(host_process.serving(where))[0] for where in places]
         ours, floor = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.comparison import Aim, Row
 from bench.distance_guest import NEAR, STEPS, WARMING
-from bench.in_guest import Figures, measured
+from bench.in_guest import Errand, Figures, measured
 from bench.plan import Plan
 
 GROUP = "Connecting from afar, in the guest kernel"
@@ -18,12 +18,11 @@ _NAMES = {"8": "step 8, request and answer", "9": "step 9, IKE"}
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Compare with the same steps without delay, and the round trips that there must be."""
-    rounds, away = plan.rounds(9), (_FARTHEST,) if plan.quick else (20, _FARTHEST)
+    rounds, away = plan.rounds(7), (_FARTHEST,) if plan.quick else (20, _FARTHEST)
     count = rounds * (1 + len(away))
-    lines = measured(
-        plan, "connect from afar", "bench.distance_guest", " ".join(map(str, (rounds, *away))),
-        pairs=count + 1 + WARMING, steps=count + 1,
-    )  # fmt: skip
+    order = " ".join(map(str, (rounds, *away)))
+    errand = Errand("bench.distance_guest", order, pairs=count + 1 + WARMING)
+    lines = measured(plan, "connect from afar", [errand], count + 1)
     for step in STEPS:
         for rtt in away:
             yield _away(lines, step, rtt)

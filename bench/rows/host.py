@@ -21,22 +21,25 @@ def rows(plan: Plan) -> Iterator[Row]:
     """Measure requests a second, latencies under load, and what more processes bring."""
     measured = plan.size(96, 48)
     for clients in (8,) if plan.quick else (1, 8, 64):
-        yield _rate(plan, clients, measured, left=0)
+        yield from _closed(plan, clients, measured, left=0)
     yield _latency(plan)
     if not plan.quick:
-        yield _rate(plan, 8, measured, left=900)
+        yield from _closed(plan, 8, measured, left=900)
         yield from processes.rows(plan)
 
 
-def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
+def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[Row]:
     """Measure so many requests; so many more pairs are on the token, and stay there."""
-    rounds, name = plan.rounds(9), f"one process, {clients} Clients in a closed loop"
+    rounds = plan.rounds(5)
+    name = f"one process, {clients} Client{'s' if clients > 1 else ''} in a closed loop"
     if left:
         name += f", {left} pairs more on the token"
+    loads: list[Load] = []
 
     def ours() -> float:
         with _new_host(plan, measured, left=left) as (port, bodies):
-            return closed_loop([port], bodies, clients).rate
+            loads.append(closed_loop([port], bodies, clients))
+        return loads[-1].rate
 
     def bare() -> float:
         with bare_token(module_with_tokens_in(plan.place()), measured + left) as floor:
@@ -44,7 +47,10 @@ def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
 
     with plan.progress(name, rounds + 1) as advance:
         rates, floors = in_turn(ours, bare, rounds, advance)
-    return Row(
+    medians = tuple(load.median for load in loads[1:])  # the first round is not counted
+    slowest = tuple(load.percentile(99) for load in loads[1:])
+    operations = tuple(1000 / floor for floor in floors)
+    yield Row(
         group=GROUP,
         name=name,
         floor_name="the same token operations in a bare loop",
@@ -55,11 +61,20 @@ def _rate(plan: Plan, clients: int, measured: int, *, left: int) -> Row:
         note=f"agree, sign, and destroy both halves, for each of {measured} requests; a new "
         f"token each time, SQLite, SoftHSM2",
     )
+    yield _waited(f"{name}: p50", "token operations of one request", medians, operations)
+    yield _waited(f"{name}: p99", "p50 of the same", slowest, medians)
+
+
+def _waited(name: str, than: str, ours: tuple[float, ...], floor: tuple[float, ...]) -> Row:
+    return Row(
+        group=GROUP, name=name, floor_name=than, unit="ms", aim=Aim("to be seen"), ours=ours,
+        floor=floor,
+    )  # fmt: skip
 
 
 def _latency(plan: Plan) -> Row:
     """Measure p99 against p50 at four fifths of the rate that one process carries."""
-    rounds, measured = plan.rounds(9), plan.size(192, 48)
+    rounds, measured = plan.rounds(5), plan.size(192, 48)
     loads: list[Load] = []
     with plan.progress("Host at 80 % load", rounds) as advance:
         for _ in range(rounds):

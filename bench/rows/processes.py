@@ -45,7 +45,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 
 def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
     """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
-    rounds, size = plan.rounds(5), 192
+    rounds, size = plan.rounds(5), 128
     name = f"{count} processes, {kind}, {_CLIENTS} Clients"
     idle: dict[int, list[float]] = {1: [], count: []}
 
@@ -79,7 +79,7 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
 
 def _token_alone(plan: Plan, count: int) -> Row:
     """Measure what more processes bring on the token itself: no Host's code is in it."""
-    rounds, size = plan.rounds(9), 96
+    rounds, size = plan.rounds(5), 96
     with plan.progress(f"the token, {count} processes", rounds + 1) as advance:
         ours, one = in_turn(
             lambda: token_process.rate(plan.place(), count, size),

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from bench import accounted, closed, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
+from bench.in_guest import GuestFailedError
 from bench.paper import Curve
+from bench.plan import Plan
 from bench.regression import regressions
 from bench.rows import connect, database, distance, host, pieces
 
@@ -153,6 +155,37 @@ def test_the_peak_is_the_size_before_the_greatest_drop():
     assert Curve("ESP-MD5-3DES", (64, 128, 256, 512, 1024), sent, sent).peak == 128
 
 
+def lines_of(rounds, suite="ESP-AES256-GCM"):
+    """What the guests of the paper say in so many rounds; native is three times faster."""
+    table = {"megabits": 1.0, "nanoseconds_per_byte": 3.0, "cpu_share": 100.0}
+    for number in range(rounds):
+        for side, factor in ((suite, 1), ("Native", 3)):
+            common = {"suite": suite, "side": side, "round": number}
+            yield {"what": "table", **common, **table, "megabits": factor * 100.0}
+            for size in (1438, 1439):
+                sent = {"sent_megabits": factor * 60.0, "received_megabits": 40.0}
+                yield {"what": "figure", **common, "size": size, **sent}
+
+
+def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monkeypatch):
+    def measured(plan, what, errands, steps):
+        # The fifth round of one suite is not there.
+        lines = [*lines_of(5), *lines_of(4, "ESP-MD5-3DES")]
+        raise GuestFailedError("it went away", lines)
+
+    monkeypatch.setattr(paper, "measured", measured)
+    found, (curve,) = paper.measure(Plan(tmp_path, quick=False))
+    rows = []
+    with pytest.raises(GuestFailedError, match="it went away"):
+        rows.extend(found)
+    names = ["ESP-AES256-GCM"] * 3 + ["1438 bytes, sent", "1439 bytes, sent"]
+    assert [row.name for row in rows] == names
+    assert rows[-1].ratio == Spread(1 / 3, 1 / 3, 1 / 3)
+    assert (curve.suite, curve.sizes, curve.of_native[0].median) == (
+        ("ESP-AES256-GCM", (1438, 1439), 1 / 3)
+    )
+
+
 def test_the_page_shows_what_the_report_has():
     text = page.PAGE.read_text()
     assert page.filled(text, *report.stored(page.RESULTS), closed.kept(page.RESULTS)) == text, (
@@ -170,6 +203,7 @@ def test_the_page_has_a_place_for_every_table_there_is():
         *("Commands", "Minting", connect.GROUP, pieces.GROUP, distance.GROUP),
         *(host.GROUP, database.GROUP),
         *("Memory of a Host", f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
+        *(f"{paper.FIGURE}: {suite}" for suite in paper.BY_SIZE),
     )
     rows = [replace(row((1, 1, 1), (1, 1, 1)), group=group) for group in groups]
     assert page.filled(page.PAGE.read_text(), rows, []).count("| a row |") == len(groups)
