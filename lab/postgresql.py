@@ -1,8 +1,8 @@
 """A PostgreSQL server of a test run's own, on a Unix socket in a directory of its own.
 
-It syncs to disk as a real one does. PostgreSQL does not run as root: it runs as an
-unprivileged user where root can become one, and where there is none, as in a user
-namespace of one id, in a namespace within that calls its one id by another number.
+It syncs as a real one does, wherever that directory is. PostgreSQL does not run as root:
+it runs as an unprivileged user where root can become one, and where there is none, as in a
+user namespace of one id, in a namespace within that calls its one id by another number.
 """
 
 import os
@@ -154,7 +154,7 @@ class PostgresMachine:
 @contextmanager
 def postgres_machine() -> Iterator[PostgresMachine]:
     """Make a cluster in a directory that is gone at the end, however that comes."""
-    directory = Path(tempfile.mkdtemp(prefix="carnet-pg-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="carnet-pg-"))
     janitor = subprocess.Popen(
         ["sh", "-c", _JANITOR, "janitor", str(directory)],
         stdin=subprocess.PIPE, start_new_session=True,

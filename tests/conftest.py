@@ -110,7 +110,7 @@ def commands_by_themselves():
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """A PostgreSQL server of this test process's own, which syncs to disk."""
+    """A PostgreSQL server of this test process's own, which syncs what it writes."""
     from lab.postgresql import postgres_machine  # noqa: PLC0415  long to load, in a guest above all
 
     with postgres_machine() as machine:

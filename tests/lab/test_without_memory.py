@@ -1,6 +1,7 @@
 """A machine that has no file system in memory: no record, no agent, and no tunnel left behind."""
 
 import json
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -25,13 +26,11 @@ TAKEN = ("/run/user/0/carnet", "/run/carnet-client")
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=8) as made:
+    with TemporaryDirectory(dir="/var/tmp") as on_disk, office_at_work(lane, pairs=8) as made:
         client = made.world.client
         for directory in TAKEN:
             client.run(["mkdir", "-p", "-m", "0755", directory])
-        on_disk = client.directory / "shm"
-        on_disk.mkdir()
-        client.run(["mount", "--bind", str(on_disk), "/dev/shm"])  # noqa: S108
+        client.run(["mount", "--bind", on_disk, "/dev/shm"])  # noqa: S108
         yield made
 
 
