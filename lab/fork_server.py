@@ -23,6 +23,8 @@ from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
+from lab.heap import fill_holes
+
 _MESSAGE = 1 << 16
 _MOST_FDS = 16
 _OUT_OF_THE_WAY = 100
@@ -51,6 +53,7 @@ def main(control: int, modules: Sequence[str]) -> None:
     for name in modules:
         import_module(name)
     gc.collect()
+    fill_holes()
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
