@@ -66,7 +66,7 @@ class Adoption:
         not serve; UsageError where the files cannot be written.
         """
         journal, files = FileJournal(self.cover), BatchFiles()
-        token = login.module.choose(login.serial)
+        token = login.module.choose(login.token)
         with (
             saying_if_pulled(token, _REPEAT) as pulled,
             Sessions(login, writable=False) as sessions,

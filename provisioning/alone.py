@@ -1,6 +1,5 @@
 """One mint at a time on a token: each would take the other's pairs for those of one cut off."""
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,18 +9,19 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from carnet.errors import UsageError
+from carnet.token.identity import Identity
 
 
 @contextmanager
-def alone_on(serial: str) -> Iterator[None]:
-    """Be this user's only mint on the token with this serial number, on this machine.
+def alone_on(token: Identity) -> Iterator[None]:
+    """Be this user's only mint on this token, on this machine.
 
     Where no lock can be had there is none; what is read back shows another mint, too.
     Raises UsageError if another one runs.
     """
     with ExitStack() as held:
         try:
-            held.enter_context(FileLock(_path(serial), timeout=0, mode=0o600))
+            held.enter_context(FileLock(_path(token), timeout=0, mode=0o600))
         except Timeout as error:
             raise UsageError(
                 "Another mint runs on this token; wait until it is over, and mint again."
@@ -31,10 +31,11 @@ def alone_on(serial: str) -> Iterator[None]:
         yield
 
 
-def _path(serial: str) -> Path:
+def _path(token: Identity) -> Path:
     """Return the lock's place; OSError where this user has no directory of her own for it."""
-    name = hashlib.sha256(serial.encode()).hexdigest()[:16]
     with warnings.catch_warnings():
         # Which directory it is matters to nobody: platformdirs checks that it is the user's.
         warnings.simplefilter("ignore")
-        return platformdirs.user_runtime_path("carnet", ensure_exists=True) / f"mint-{name}.lock"
+        return (
+            platformdirs.user_runtime_path("carnet", ensure_exists=True) / f"mint-{token.mark}.lock"
+        )

@@ -68,8 +68,8 @@ def mint_command(
     officer = station.officer()
     login = access.login()
     type_ = keys.TYPES[placed.key_type]
-    with alone_on(login.serial):
-        with login.session(writable=True) as session, saying_when_full(login.serial):
+    with alone_on(login.token):
+        with login.session(writable=True) as session, saying_when_full(login.token.serial):
             room = check_room(session, placed.count, type_, yes=yes)
             ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
             keeping.check(session, placed.key_type, placed.count)

@@ -73,12 +73,12 @@ class _Mint:
                 make_way(path, officer, recovered.prefixes)
             older = keeping.older(session, officer, order.user_id, recovered.prefixes)
             draft = draft_of(session, order, older)
-            with saying_when_full(self.login.serial):
+            with saying_when_full(self.login.token.serial):
                 keeping.begin(session, draft.prefix)
                 sync_token(session.token.info.serial)
             with (
                 undone_on_failure(sessions, keeping, draft.prefix, self.files.remove),
-                saying_when_full(self.login.serial),
+                saying_when_full(self.login.token.serial),
             ):
                 crash.reach("provision.begun")
                 batches = _mint_batches(sessions, order, draft, self.on_pair)

@@ -14,6 +14,7 @@ import platformdirs
 from carnet.console import PASSPHRASE_VARIABLE, read_secret, secret_options
 from carnet.pin import PinSource
 from carnet.token.frozen import unless_frozen
+from carnet.token.identity import Identity
 from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
 from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
@@ -66,7 +67,7 @@ class Login:
     """A token that was chosen, and its PIN; good for one session after another."""
 
     module: Module
-    serial: str
+    token: Identity
     pin: str | None = field(repr=False)
     """None where the reader has a PIN pad, which asks for it every time."""
     allow_final_try: bool
@@ -81,7 +82,7 @@ class Login:
             unless_frozen(),
             saying_who_has_it(self.module),
             open_session(
-                self.module.choose(self.serial),
+                self.module.choose(self.token),
                 self.pin,
                 writable=writable,
                 allow_final_try=self.allow_final_try,
@@ -108,7 +109,7 @@ class TokenAccess:
         credential = source.obtain(info)
         return Login(
             module=module,
-            serial=info.serial,
+            token=info.identity,
             pin=credential.pin,
             allow_final_try=credential.allow_final_try,
         )

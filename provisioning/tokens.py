@@ -13,6 +13,7 @@ from carnet.console import (
     secret_options,
 )
 from carnet.errors import TokenCannotError, TokenError, UsageError
+from carnet.token.identity import Identity
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from carnet.token.pins import check_so_pin_state
@@ -56,15 +57,14 @@ def token_init(
         _check_wiping(old, typed, force=force)
         check_so_pin_state(old, allow_final_try=allow_final_try)
     so_pin, pin = _read_pins(**sources, wiping=old is not None)
-    selector = old.serial if old else serial
     try:
         serial = initialise_token(
             loaded,
             label=label,
             so_pin=so_pin,
             pin=pin,
-            selector=selector,
-            force=force,
+            selector=old.identity if old else serial,
+            force=old is not None,
             allow_final_try=allow_final_try,
         )
     except TokenCannotError as error:
@@ -72,7 +72,7 @@ def token_init(
             "This token is not initialised through PKCS#11; use its vendor's own tool, and then "
             "`carnet-provision adopt` for keys made with that."
         ) from error
-    login = Login(module=loaded, serial=serial, pin=pin, allow_final_try=False)
+    login = Login(module=loaded, token=Identity(serial, label), pin=pin, allow_final_try=False)
     with login.session(writable=True) as session:
         check_fitness(session, ANY_TYPE, accept=accept_unfit)
     keep_tokens(again=True)
@@ -89,8 +89,13 @@ def _token_to_wipe(module: Module, label: str, serial: str | None) -> TokenInfo 
         for info in module.tokens()
         if info.pin_set and (info.serial == serial if serial else info.label == label)
     ]
+    if serial and len(fitting) > 1:
+        fitting = [info for info in fitting if info.label == label] or fitting
     if len(fitting) > 1:
-        raise TokenError(f"There are {len(fitting)} tokens {label}; choose one with --serial.")
+        raise TokenError(
+            f"There are {len(fitting)} tokens {serial or label}; choose one with --serial, or take "
+            f"the others out."
+        )
     return fitting[0] if fitting else None
 
 

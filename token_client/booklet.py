@@ -16,6 +16,7 @@ from carnet.files import read_small
 from carnet.pin import Credential
 from carnet.token.adopted import AdoptedKeys
 from carnet.token.data import read_data
+from carnet.token.identity import Identity
 from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_session
@@ -38,8 +39,7 @@ UNNAMED_OFFICER = (
 class Booklet(msgspec.Struct, frozen=True):
     """An unlocked token whose cover was verified."""
 
-    serial: str
-    label: str
+    token: Identity
     cover: Cover
     keys: OneTimeKeys
     officer_key: bytes
@@ -92,13 +92,12 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
     with open_session(
         token, credential.pin, writable=True, allow_final_try=credential.allow_final_try
     ) as session:
-        info = token.info
         officer_key = _officer_key(session, config)
         cover, keys = _open(session, config, officer_key)
         vault: Vault = TokenVault(keys, find_pending_key(session))
         if cover.custody != SPLIT:
             vault = PairVault(keys, partial(_suite_of, cover))
-        yield Booklet(info.serial, info.label, cover, keys, officer_key or b"", vault)
+        yield Booklet(token.info.identity, cover, keys, officer_key or b"", vault)
 
 
 def _officer_key(session: TokenSession, config: ClientConfig) -> bytes | None:

@@ -32,7 +32,7 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
     The Host answers so to whoever it cannot authenticate, and has no key left to sign for a
     pair that is spent; who else answers so, nobody can tell.
     """
-    label, never = means.booklet.label, refused | {*means.store.aside()}
+    label, never = means.booklet.token.label, refused | {*means.store.aside()}
     left = sum(pair.key_id not in never for pair in usable(means))
     if not refused:
         return NoKeyPairLeftError(

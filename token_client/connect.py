@@ -76,7 +76,7 @@ def connect(
         driver=driver,
         make_info=_info_maker(capabilities, nat),
         sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps)),
-        store=PendingStore(directory, booklet.serial, booklet.vault),
+        store=PendingStore(directory, booklet.token, booklet.vault),
         sessions=SessionStore(directory),
         steps=steps,
         life=_life_of(config),
@@ -125,7 +125,7 @@ def _keeping_pairs_left(means: Means) -> Iterator[None]:
         left = _pairs_left(means)
         if left is not None:
             with suppress(OSError):
-                means.sessions.keep_pairs_left(means.booklet.serial, left)
+                means.sessions.keep_pairs_left(means.booklet.token, left)
 
 
 def _pairs_left(means: Means) -> int | None:

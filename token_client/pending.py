@@ -5,7 +5,6 @@ its PIN to open it. Where the token has no such key nothing is kept. With it is 
 pairs were set aside.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -15,6 +14,7 @@ import msgspec
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.files import write_private
+from carnet.token.identity import Identity
 from carnet.wire import cbor
 from carnet.wire.fault import WireError
 from carnet.wire.fields import KeyId, Message
@@ -60,11 +60,11 @@ class _Aside(Message, frozen=True, kw_only=True):
 class PendingStore:
     """What is kept of one token's exchanges, in one directory in memory, if there is one."""
 
-    def __init__(self, directory: Path | None, serial: str, vault: Vault) -> None:
+    def __init__(self, directory: Path | None, token: Identity, vault: Vault) -> None:
         self._vault = vault
-        self._pending = _path(directory, "pending", serial)
-        self._aside = _path(directory, "aside", serial)
-        self._spent = _path(directory, "spent", serial)
+        self._pending = _path(directory, "pending", token)
+        self._aside = _path(directory, "aside", token)
+        self._spent = _path(directory, "spent", token)
         self.unreadable: frozenset[bytes] | None = None
         """What find() dropped as it could not be read, by its pair where that can; else None."""
 
@@ -147,14 +147,13 @@ class PendingStore:
             self._aside.unlink(missing_ok=True)
 
 
-def spent_here(directory: Path | None, serial: str) -> frozenset[bytes]:
+def spent_here(directory: Path | None, token: Identity) -> frozenset[bytes]:
     """Return the pairs of a token that this machine knows to be spent, without its PIN."""
-    return frozenset(_read_names(_path(directory, "spent", serial)))
+    return frozenset(_read_names(_path(directory, "spent", token)))
 
 
-def _path(directory: Path | None, what: str, serial: str) -> Path | None:
-    name = hashlib.sha256(serial.encode()).hexdigest()[:16]
-    return directory / f"{what}-{name}" if directory else None
+def _path(directory: Path | None, what: str, token: Identity) -> Path | None:
+    return directory / f"{what}-{token.mark}" if directory else None
 
 
 def _read_names(path: Path | None) -> tuple[bytes, ...]:

@@ -1,7 +1,7 @@
 """The token of one `carnet connect`: found or waited for, unlocked, and still the same one.
 
 A token that is pulled in the middle and plugged in again gets a new session. It must
-have the serial number that it had; any other is left alone.
+have the serial number and label that it had; any other is left alone.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.pin import Credential, PinSource
 from carnet.token.frozen import say_so, unless_frozen
+from carnet.token.identity import Identity
 from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from carnet.token.pulled import NOTICED_SECONDS
@@ -28,7 +29,7 @@ T = TypeVar("T")
 class Plug:
     """Where the token of this command is plugged in.
 
-    `pulled` is called with the serial number of a token that is pulled while in use.
+    `pulled` is called with what a token is known by that is pulled while in use.
     Raises TokenError where there is no token, and this command does not `wait`.
     """
 
@@ -39,16 +40,15 @@ class Plug:
         *,
         wait: bool,
         tell: Callable[[str], None],
-        pulled: Callable[[str], None],
+        pulled: Callable[[Identity], None],
     ) -> None:
         self._config = config
         self._wait = wait
         self._tell = tell
         self._pulled = pulled
         self._path = find_module(config.module)
-        info = self._find(selector or config.token)
-        self.label, self.serial = info.label, info.serial
-        self._lookout = Lookout(self._path, info.serial)
+        self.identity = self._find(selector or config.token).identity
+        self._lookout = Lookout(self._path, self.identity)
 
     def _find(self, selector: str | None) -> TokenInfo:
         use_default()
@@ -87,13 +87,15 @@ class Plug:
     def _cannot_be_seen(self) -> int:
         """Do what is done for a token that was pulled, before this process ends."""
         with suppress(CarnetError):
-            self._pulled(self.serial)
+            self._pulled(self.identity)
         return say_so()
 
     def _until_done(self, work: Callable[[Token], T]) -> T:
         while True:
             failure: TokenError | None = None
             presence, plugged = self._lookout.look(), self._lookout.reader
+            if self._lookout.alike:
+                choose_token(load_module(self._path), self.identity)
             if self._lookout.token:
                 try:
                     return work(self._lookout.token)
@@ -135,7 +137,7 @@ class Plug:
 
     def _take_back(self, presence: Presence, failure: TokenError | None) -> None:
         """Wait for the token that was pulled, and for no other."""
-        self._pulled(self.serial)
+        self._pulled(self.identity)
         unseen = presence is Presence.UNSEEN
         how = (
             "cannot be seen (no smart-card service, or another program has it)"
@@ -144,8 +146,9 @@ class Plug:
         )
         if not self._wait:
             raise TokenError(
-                f"Token {self.label} {how}, in the middle; see to it and run `carnet connect` "
-                f"again within ten minutes: no further key pair is used, unless it only signs."
+                f"Token {self.identity.label} {how}, in the middle; see to it and run `carnet "
+                f"connect` again within ten minutes: no further key pair is used, unless it only "
+                f"signs."
             ) from failure
-        self._tell(f"Token {self.label} {how}; plug it in again to go on.")
-        wait_for_token(self._path, self.serial, self._tell)
+        self._tell(f"Token {self.identity.label} {how}; plug it in again to go on.")
+        wait_for_token(self._path, self.identity, self._tell)

@@ -3,6 +3,7 @@
 import subprocess
 
 from carnet.ipsec.driver import Driver
+from carnet.token.identity import Identity
 from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
@@ -12,7 +13,7 @@ from token_client.status import tunnels
 _LOCK_SECONDS = 10.0
 
 
-def end_unless_kept(driver: Driver, config: ClientConfig, serial: str) -> None:
+def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> None:
     """End the tunnels of a token that was pulled in the middle of `carnet connect`.
 
     One may be up already, and nobody watches over it yet. One of which no record tells may
@@ -22,7 +23,7 @@ def end_unless_kept(driver: Driver, config: ClientConfig, serial: str) -> None:
         return
     store = SessionStore(memory_directory())
     for state in tunnels(driver):
-        if state.session is None or state.session.token_serial == serial:
+        if state.session is None or state.session.token == token:
             end_session(driver, store, state.name)
 
 

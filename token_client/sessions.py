@@ -1,6 +1,5 @@
 """What this machine knows of its tunnels: one record each, in memory, without secrets."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from carnet.errors import UsageError
 from carnet.files import write_private
+from carnet.token.identity import Identity
 from token_client.memory import RECORD
 
 GRACE_SECONDS = 5
@@ -56,6 +56,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
 
+    @property
+    def token(self) -> Identity:
+        """Which token it stands on."""
+        return Identity(self.token_serial, self.token_label)
+
     def seconds_left(self, now: float) -> int:
         """Return how long it still lives, when it is `now` by this machine's clock."""
         return max(0, self.expires - int(now) - self.clock_behind)
@@ -92,27 +97,26 @@ class SessionStore:
         seen = [self._with_pairs_left(session) for session in found if session]
         return sorted(seen, key=lambda session: session.established_at)
 
-    def keep_pairs_left(self, token_serial: str, left: int) -> None:
+    def keep_pairs_left(self, token: Identity, left: int) -> None:
         """Remember how many pairs are on a token, whatever tunnels stand on it.
 
         That is a file of its own: a record written anew could be one just dropped.
         """
         if self._directory is not None:
-            write_private(self._left(self._directory, token_serial), msgspec.json.encode(left))
+            write_private(self._left(self._directory, token), msgspec.json.encode(left))
 
     def _with_pairs_left(self, session: Session) -> Session:
         if self._directory is None:
             return session
         try:
-            data = self._left(self._directory, session.token_serial).read_bytes()
+            data = self._left(self._directory, session.token).read_bytes()
             return replace(session, pairs_left=msgspec.json.decode(data, type=int))
         except (OSError, msgspec.MsgspecError):
             return session
 
     @staticmethod
-    def _left(directory: Path, token_serial: str) -> Path:
-        name = hashlib.sha256(token_serial.encode()).hexdigest()[:16]
-        return directory / f"left-{name}"
+    def _left(directory: Path, token: Identity) -> Path:
+        return directory / f"left-{token.mark}"
 
     def drop(self, name: str) -> None:
         """Forget a tunnel."""

@@ -98,7 +98,7 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     info = token.info
     with open_public_session(token) as session:
         cover, shown = _shown(session, config)
-    spent = spent_here(memory_directory(), info.serial)
+    spent = spent_here(memory_directory(), info.identity)
     left = [pair for pair in shown if _is_left(pair, spent)]
     return TokenFacts(
         label=info.label,

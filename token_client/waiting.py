@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carnet.errors import TokenError
+from carnet.token.identity import Identity, Selector, fits
 from carnet.token.module import (
     Listed,
     Token,
@@ -23,8 +24,8 @@ from softhsm.configuration import use_default
 Tell = Callable[[str], None]
 
 
-def wait_for_token(path: Path, selector: str | None, tell: Tell) -> Token:
-    """Return the token of that label or serial number, as soon as it is plugged in.
+def wait_for_token(path: Path, selector: Selector, tell: Tell) -> Token:
+    """Return the token of that label or serial number as soon as it is plugged in.
 
     Without a selector any one token will do. Another that is plugged in meanwhile is
     told of and passed over. `path` is the PKCS#11 module. Raises TokenError where more
@@ -36,13 +37,13 @@ def wait_for_token(path: Path, selector: str | None, tell: Tell) -> Token:
 class _Wait:
     """One wait; what was told already is not told again."""
 
-    def __init__(self, path: Path, selector: str | None, tell: Tell) -> None:
+    def __init__(self, path: Path, selector: Selector, tell: Tell) -> None:
         self._path = path
         self._selector = selector
         self._tell = tell
         self._hint = threading.Event()
         self._glance = Glance(path)
-        self._passed_over: set[str] = set()
+        self._passed_over: set[Identity] = set()
         self._waiting = False
 
     def run(self) -> Token:
@@ -72,7 +73,7 @@ class _Wait:
         read now is no change at the readers.
         """
         occupied = [reader for reader in self._glance.readers or () if reader.occupied]
-        return len(occupied) > len(self._passed_over)
+        return len(occupied) > len({each.serial for each in self._passed_over})
 
     def _fitting(self, *, restart: bool) -> list[Listed]:
         """Return the tokens that fit, and tell of those that do not."""
@@ -86,16 +87,13 @@ class _Wait:
         return [each for each in usable if self._fits(each[1])]
 
     def _fits(self, info: TokenInfo) -> bool:
-        return self._selector is None or self._selector in (info.label, info.serial)
+        return fits(self._selector, info.identity)
 
     def _pass_over(self, infos: list[TokenInfo]) -> None:
         for info in infos:
-            if info.serial not in self._passed_over:
-                self._tell(
-                    f"Token {info.label} (serial {info.serial}) is not the one waited for, "
-                    f"and is left alone."
-                )
-        self._passed_over = {info.serial for info in infos}
+            if info.identity not in self._passed_over:
+                self._tell(f"Token {info.identity} is not the one waited for, and is left alone.")
+        self._passed_over = {info.identity for info in infos}
 
     def _say_what_for(self) -> None:
         if not self._waiting:

@@ -37,10 +37,10 @@ _UNSEEN = (
 def lookout(config: ClientConfig, session: Session) -> Lookout:
     """Return what keeps an eye on a tunnel's token; raises TokenError without a module."""
     use_default()
-    module, serial = find_module(session.module or config.module), session.token_serial
+    module = find_module(session.module or config.module)
     if module.name.startswith(_SOFTHSM):
-        return Lookout(module, serial, let_go=True, is_away=cannot_have)
-    return Lookout(module, serial, let_go=True)
+        return Lookout(module, session.token, let_go=True, is_away=cannot_have)
+    return Lookout(module, session.token, let_go=True)
 
 
 class Watch:

@@ -4,6 +4,7 @@ import pkcs11
 
 from carnet import crash
 from carnet.errors import TokenError
+from carnet.token.identity import Identity, called
 from carnet.token.module import Module, Token
 from carnet.token.pins import check_so_pin_state
 from carnet.token.translation import translated
@@ -15,13 +16,14 @@ def initialise_token(
     label: str,
     so_pin: str,
     pin: str,
-    selector: str | None = None,
+    selector: str | Identity | None = None,
     force: bool = False,
     allow_final_try: bool = False,
 ) -> str:
     """Initialise a token, set its PIN and return its serial number.
 
-    `selector` is a serial or slot number; without it the first blank token is taken.
+    `selector` is a serial or slot number, or what a token to be wiped is known by; without it
+    the first blank token is taken.
     `force` wipes a token that is initialised already, which wants its own SO PIN: the
     selected one, or the one of that label. One that has no PIN, since its initialising
     was cut off, is taken without it. Raises TokenError if no token may be taken, if a
@@ -59,7 +61,7 @@ def _init_token(module: Module, token: Token, so_pin: str, label: str) -> None:
         raise TokenError("The token does not take this SO PIN; choose a longer one.") from error
 
 
-def _choose(module: Module, label: str, selector: str | None, *, force: bool) -> Token:
+def _choose(module: Module, label: str, selector: str | Identity | None, *, force: bool) -> Token:
     tokens = module.present()
     if selector is not None:
         return _selected(tokens, selector, force=force)
@@ -74,12 +76,24 @@ def _choose(module: Module, label: str, selector: str | None, *, force: bool) ->
     return (same or blank)[0]
 
 
-def _selected(tokens: list[Token], selector: str, *, force: bool) -> Token:
-    for token in tokens:
-        if selector in (token.info.serial, str(token.slot_id)):
-            if token.info.pin_set and not force:
-                raise TokenError(
-                    f"Token {token.info.label} is initialised already; force it to wipe it."
-                )
-            return token
-    raise TokenError(f"There is no token {selector!r}; choose one by serial or slot number.")
+def _selected(tokens: list[Token], selector: str | Identity, *, force: bool) -> Token:
+    selected = [token for token in tokens if _is_selected(token, selector)]
+    named = called(selector)
+    if not selected:
+        raise TokenError(f"There is no token {named}; choose one by serial or slot number.")
+    if len(selected) > 1:
+        raise TokenError(f"There are {len(selected)} tokens {named}; choose one by slot number.")
+    token = selected[0]
+    if token.info.pin_set and not force:
+        raise TokenError(
+            f"Token {token.info.label} is initialised already; to wipe it, name its label or "
+            f"serial number, and force it."
+        )
+    return token
+
+
+def _is_selected(token: Token, selector: str | Identity) -> bool:
+    info = token.info
+    if isinstance(selector, Identity):
+        return info.initialised and info.identity == selector
+    return selector in (info.serial, str(token.slot_id))

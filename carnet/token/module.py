@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from carnet.errors import NoTokenError, TokenAwayError, TokenError
 from carnet.token.cryptoki import Cryptoki, check_loads
+from carnet.token.identity import Identity, Selector, called, fits
 from carnet.token.translation import translated
 
 T = TypeVar("T")
@@ -105,6 +106,11 @@ class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
     so_pin_locked: bool = False
     login_required: bool = True
     """What it holds takes a login; one without keeps nothing, such as NSS's for software keys."""
+
+    @property
+    def identity(self) -> Identity:
+        """What the token is known by from now on."""
+        return Identity(self.serial, self.label)
 
     @classmethod
     def of(cls, token: pkcs11.Token) -> Self:
@@ -240,8 +246,8 @@ class Module:
         """Return what each token tells of itself, those not yet initialised included."""
         return [token.info for token in self.present()]
 
-    def choose(self, selector: str | None) -> Token:
-        """Return the initialised token with that label or serial number.
+    def choose(self, selector: Selector) -> Token:
+        """Return the initialised token with that label or serial number, or that very one.
 
         Without a selector there must be exactly one. Raises TokenAwayError if there is
         no such token, TokenError if more than one is; both name the choices.
@@ -291,7 +297,7 @@ def patiently(look: Callable[[], T], *, while_raised: type[Exception] = TokenAwa
     return looks(look)
 
 
-def choose_among(listed: list[Listed], selector: str | None) -> Token:
+def choose_among(listed: list[Listed], selector: Selector) -> Token:
     """Choose among tokens that were listed, as Module.choose() does."""
     usable = [each for each in listed if each[1].initialised and each[1].login_required]
     if not usable:
@@ -300,12 +306,12 @@ def choose_among(listed: list[Listed], selector: str | None) -> Token:
             "officer initialise one."
         )
     if selector is None:
-        return _the_one(usable, "There are {count} tokens")
-    fitting = [each for each in usable if selector in (each[1].label, each[1].serial)]
+        return _the_one(usable)
+    fitting = [each for each in usable if fits(selector, each[1].identity)]
+    named = called(selector)
     if not fitting:
-        names = _names(usable)
-        raise TokenAwayError(f"There is no token {selector!r}; choose one of {names}.")
-    return _the_one(fitting, f"There are {{count}} tokens {selector!r}")
+        raise TokenAwayError(f"There is no token {named}; choose one of {_names(usable)}.")
+    return _the_one(fitting, f" {named}")
 
 
 def _readable(slot: pkcs11.Slot) -> bool:
@@ -323,18 +329,22 @@ def _is_half_read(token: pkcs11.Token) -> bool:
     return is_piv and not token.serial.strip(b"0 \0")
 
 
-def _the_one(listed: list[Listed], problem: str) -> Token:
+def _the_one(listed: list[Listed], which: str = "") -> Token:
     if len(listed) == 1:
         return listed[0][0]
-    counted = problem.format(count=len(listed))
+    counted = f"There are {len(listed)} tokens{which}"
+    if len({info.identity for _, info in listed}) == 1:
+        raise TokenError(
+            f"{counted}, alike in label and serial number; take one out, or give it another label "
+            f"with its vendor's tool."
+        )
     raise TokenError(
         f"{counted}; choose one with --token by label or serial number: {_names(listed)}."
     )
 
 
 def _names(listed: list[Listed]) -> str:
-    told = sorted((info.label, info.serial) for _, info in listed)
-    return ", ".join(f"{label} (serial {serial})" for label, serial in told)
+    return ", ".join(sorted(str(info.identity) for _, info in listed))
 
 
 @cache

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.frozen import unless_frozen
+from carnet.token.identity import Identity, Selector
 from carnet.token.module import Module, Token, TokenInfo, load_module, patiently
 from carnet.token.readers import Reader, look_at_readers
 
@@ -40,7 +41,7 @@ def saying_who_has_it(module: Module) -> Iterator[None]:
         raise TokenAwayError(reason) from error
 
 
-def choose_token(module: Module, selector: str | None) -> Token:
+def choose_token(module: Module, selector: Selector) -> Token:
     """Choose as Module.choose() does; say so where another program holds the card.
 
     Raises TokenAwayError, TokenError.
@@ -87,7 +88,7 @@ class Glance:
 
 
 class Lookout:
-    """Keeps an eye on one token, known by its serial number.
+    """Keeps an eye on one token, known by its serial number and label.
 
     The module at `path` may come and go with the token, as SoftHSM2's configuration
     does with a memory stick. With `let_go` the module is stopped while the reader alone
@@ -99,13 +100,13 @@ class Lookout:
     def __init__(
         self,
         path: Path,
-        serial: str,
+        identity: Identity,
         *,
         let_go: bool = False,
         is_away: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._path = path
-        self._serial = serial
+        self._identity = identity
         self._let_go = let_go
         self._is_away = is_away
         self._glance = Glance(path)
@@ -114,6 +115,8 @@ class Lookout:
         module has none. Pulled and plugged in again it is another value."""
         self.token: Token | None = None
         """The token, where the last look found it here."""
+        self.alike = False
+        """Whether there was another that nothing tells from it."""
         self._doubts = 0
         self._last = Presence.HERE
         """Until the first look it is taken to be there, so that it is looked for patiently."""
@@ -159,7 +162,7 @@ class Lookout:
         self.token = self._find(restart=False)
         self.reader = _reader_of(self.token, readers)
         if self.reader is None:
-            expected = self._last is Presence.HERE and not self._is_away(self._serial)
+            expected = self._last is Presence.HERE and not self._is_away(self._identity.serial)
             self.token = self._find_again() if expected else self._find()
             self.reader = _reader_of(self.token, readers)
         if self.token is None and any(reader.held for reader in readers):
@@ -178,20 +181,22 @@ class Lookout:
     def _find_here(self) -> Token:
         token = self._find()
         if token is None:
-            raise TokenAwayError(f"The token, serial {self._serial}, is gone.")
+            raise TokenAwayError(f"Token {self._identity} is gone.")
         return token
 
     def _find(self, *, restart: bool = True) -> Token | None:
         try:
             tokens = load_module(self._path).present(restart=restart)
-            return next((one for one in tokens if self._is_it(one.info)), None)
+            found = [one for one in tokens if self._is_it(one.info)]
         except TokenError:
             # A module that fails has no token to show; the next look starts it again.
             return None
+        self.alike = len(found) > 1
+        return found[0] if found else None
 
     def _is_it(self, info: TokenInfo) -> bool:
-        # Another of the module's may have the same number, and keep nothing: NSS has two.
-        return info.serial == self._serial and info.login_required
+        # NSS has another, which keeps nothing.
+        return info.identity == self._identity and info.login_required
 
 
 def _reader_of(token: Token | None, readers: tuple[Reader, ...]) -> Reader | None:

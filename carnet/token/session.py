@@ -61,7 +61,7 @@ class TokenSession:
         self.token = token
         self.raw = raw
         self._logged_in = logged_in
-        self._serial = token.info.serial
+        self._identity = token.info.identity
 
     def find(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> list[Any]:
         """Return the objects of a class that have all of the template's attributes.
@@ -95,7 +95,7 @@ class TokenSession:
         """
         try:
             with translated():
-                there = self.token.info.serial == self._serial
+                there = self.token.info.identity == self._identity
                 handle = self.raw.handle  # type: ignore[attr-defined]  # not in its stubs
                 logged_in = self.token.module.library.is_logged_in(handle)
         except TokenError as error:

@@ -16,6 +16,7 @@ from carnet.config import load_config
 from carnet.durations import format_duration, parse_duration
 from carnet.errors import TokenError, UsageError
 from carnet.token import keys, session
+from carnet.token.identity import Identity
 from carnet.token.onetime import is_pair_label
 from carnet.token.pair_type import spki_of
 from carnet.wire import cbor
@@ -171,7 +172,7 @@ class NoKeys:
 def pending_file(data):
     with tempfile.TemporaryDirectory(dir=_PLACE) as name:
         vault = PairVault(NoKeys(), lambda _: P256)
-        store = pending.PendingStore(Path(name), "1", vault)
+        store = pending.PendingStore(Path(name), Identity("1", "alice"), vault)
         store._pending.write_bytes(data)
         store._aside.write_bytes(data)
         store.aside()

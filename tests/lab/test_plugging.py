@@ -512,7 +512,7 @@ def stand_on_card(office, text=""):
     assert office.carnet("connect", extra=alone).returncode == 0
     office.configure_client(f'module = "{OPENSC}"\n{text}')
     (record,) = office.world.client.path("/run/carnet-client").glob("session-*.json")
-    facts = json.loads(record.read_text()) | {"token_serial": CARD[16:]}
+    facts = json.loads(record.read_text()) | {"token_serial": CARD[16:], "token_label": "alice"}
     record.write_text(json.dumps(facts))
     return office.world.client.start(
         ["carnet", "agent", "work", "--worker"], log=f"agent-{facts['name']}.log", extra=extra

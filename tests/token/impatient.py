@@ -69,9 +69,11 @@ def standing_still(*_):
     yield look_at_readers()
 plugging.open_booklet = standing_still
 plug = object.__new__(plugging.Plug)
-plug._lookout = SimpleNamespace(look=lambda: plugging.Presence.HERE, reader=None, token="token")
-plug._config, plug.serial = None, "0123"
-plug._pulled = lambda serial: print("pulled", serial, flush=True)
+plug._lookout = SimpleNamespace(
+    look=lambda: plugging.Presence.HERE, reader=None, token="token", alike=False
+)
+plug._config, plug.identity = None, "0123"
+plug._pulled = lambda token: print("pulled", token, flush=True)
 plug.use(None, print)
 """
 WATCH = """

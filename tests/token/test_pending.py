@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token import keys
+from carnet.token.identity import Identity
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.session import TokenSession
@@ -20,6 +21,7 @@ from token_client.pending import Pending, PendingStore
 from token_client.vault import PairVault, SuiteOf, TokenVault
 
 SUITES = {"ec-p256": 1, "ec-p384": 3, "rsa-2048": 4}
+ALICE = Identity("1", "alice")
 EPHEMERAL = EphemeralKey(bytes(range(96)))
 
 
@@ -38,7 +40,7 @@ def suite_of(pair: OneTimePair) -> AnySuite:
 
 
 def kept(session: TokenSession, directory: Path, pair: OneTimePair, request: bytes) -> PendingStore:
-    store = PendingStore(directory, "serial", PairVault(OneTimeKeys(session), suite_of))
+    store = PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of))
     assert store.keep(Pending(pair.key_id, request, EPHEMERAL))
     return store
 
@@ -46,7 +48,7 @@ def kept(session: TokenSession, directory: Path, pair: OneTimePair, request: byt
 def found_again(
     session: TokenSession, directory: Path, suite_of: SuiteOf = suite_of
 ) -> Pending | None:
-    return PendingStore(directory, "serial", PairVault(OneTimeKeys(session), suite_of)).find()
+    return PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of)).find()
 
 
 @pytest.mark.parametrize("size", [1, 8192])
@@ -78,7 +80,7 @@ def test_what_cannot_be_read_is_known_by_its_pair(
     whole = file.read_bytes()
     for data, pairs in ((whole[:-9], set()), (whole[:-9] + bytes(9), {pair.key_id})):
         file.write_bytes(data)
-        store = PendingStore(tmp_path, "serial", PairVault(OneTimeKeys(session), suite_of))
+        store = PendingStore(tmp_path, ALICE, PairVault(OneTimeKeys(session), suite_of))
         assert (store.find(), store.unreadable) == (None, pairs)
 
 
@@ -120,7 +122,7 @@ def test_a_pair_of_an_unknown_suite_drops_it(
 
 def split_store(session: TokenSession, directory: Path) -> PendingStore:
     vault = TokenVault(OneTimeKeys(session), find_pending_key(session))
-    return PendingStore(directory, "serial", vault)
+    return PendingStore(directory, ALICE, vault)
 
 
 def signing_pair(session: TokenSession) -> Pending:
@@ -162,5 +164,5 @@ def test_a_token_that_is_pulled_meanwhile_costs_no_request(
 ) -> None:
     kept(session, tmp_path, pair, b"request")
     with pytest.raises(TokenAwayError):
-        PendingStore(tmp_path, "serial", PulledVault()).find()  # type: ignore[arg-type]
+        PendingStore(tmp_path, ALICE, PulledVault()).find()  # type: ignore[arg-type]
     assert found_again(session, tmp_path) is not None

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from smartcard import scard
 
 from carnet.token import presence
+from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
@@ -29,9 +30,9 @@ FIRST = "00112233445566770011223344556677"
 OTHER = "8899aabbccddeeff8899aabbccddeeff"
 
 
-def serial(guid: str) -> str:
-    """OpenSC's serial number of a PIV card: the last eight bytes of its GUID."""
-    return guid[-16:]
+def known(guid: str) -> Identity:
+    """What a PIV card is known by: to OpenSC the last eight bytes of its GUID are its number."""
+    return Identity(guid[-16:], {FIRST: "alice", OTHER: "bob"}[guid])
 
 
 def insert(card: Card, number: int = 0) -> None:
@@ -67,7 +68,7 @@ def test_a_card_pulled_and_plugged_in_again(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     assert lookout.look() is Presence.HERE
     remove(cards[0])
     assert lookout.look() is Presence.GONE
@@ -80,7 +81,7 @@ def test_a_card_that_could_not_be_read_as_it_came_is_looked_at_again(
     opensc: Module, cards: tuple[Card, Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards[0].become(FIRST)
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     assert lookout.look() is Presence.GONE
     insert(cards[0])
     with monkeypatch.context() as unreadable:
@@ -95,7 +96,7 @@ def test_another_card_is_not_looked_at_for_ever(
     monkeypatch.setattr(presence, "_DOUBTS", 2)
     cards[0].become(OTHER)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     assert [lookout.look() for _ in range(4)] == [Presence.GONE] * 4
     asked.clear()
     assert lookout.look() is Presence.GONE
@@ -107,7 +108,7 @@ def test_a_card_at_rest_is_left_alone(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     lookout.look()
     asked.clear()
     cards[0].seen()
@@ -120,7 +121,7 @@ def test_another_card_in_the_same_reader_is_not_the_token(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     assert lookout.look() is Presence.HERE
     remove(cards[0])
     cards[0].become(OTHER)
@@ -133,7 +134,7 @@ def test_the_other_reader_does_not_matter(opensc: Module, cards: tuple[Card, Car
     cards[1].become(OTHER)
     insert(cards[0])
     insert(cards[1], 1)
-    lookout = Lookout(Path(OPENSC), serial(OTHER))
+    lookout = Lookout(Path(OPENSC), known(OTHER))
     assert lookout.look() is Presence.HERE
     remove(cards[0])
     assert lookout.look() is Presence.HERE
@@ -164,7 +165,7 @@ def test_without_pcscd_nobody_can_see(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     assert lookout.look() is Presence.HERE
     pcscd.stop()
     assert lookout.look() is Presence.UNSEEN
@@ -179,7 +180,7 @@ def test_a_card_that_another_program_holds_is_not_gone(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST))
+    lookout = Lookout(Path(OPENSC), known(FIRST))
     with held(READERS[0]):
         assert lookout.look() is Presence.UNSEEN
         assert lookout.look() is Presence.UNSEEN
@@ -191,7 +192,7 @@ def test_a_card_is_let_go_while_its_reader_can_tell(
 ) -> None:
     cards[0].become(FIRST)
     insert(cards[0])
-    lookout = Lookout(Path(OPENSC), serial(FIRST), let_go=True)
+    lookout = Lookout(Path(OPENSC), known(FIRST), let_go=True)
     assert lookout.look() is Presence.HERE
     with held(READERS[0]):
         assert lookout.look() is Presence.HERE
@@ -242,7 +243,7 @@ def test_a_token_of_softhsm_taken_away_and_put_back(
     make_token: Callable[[str], Token], directory: Path
 ) -> None:
     token = make_token("traveller")
-    lookout = Lookout(find_module(None), token.info.serial)
+    lookout = Lookout(find_module(None), token.info.identity)
     assert lookout.look() is Presence.HERE
     place, away = directory / "softhsm", directory / "away"
     shutil.move(place, away)
@@ -264,7 +265,9 @@ def test_a_token_whose_directory_is_gone_is_not_looked_for_patiently(
         times.append(find)
         return really_patiently(find)
 
-    session = replace(SESSION, token_serial=make_token("traveller").info.serial)
+    session = replace(
+        SESSION, token_serial=make_token("traveller").info.serial, token_label="traveller"
+    )
     lookout = watch.lookout(ClientConfig(), session)
     really_patiently = presence.patiently
     monkeypatch.setattr(presence, "patiently", patiently)
@@ -303,7 +306,7 @@ def another_program_that_logs_in() -> Iterator[None]:
 def test_a_token_of_softhsm_is_here_while_another_program_logs_in(
     make_token: Callable[[str], Token],
 ) -> None:
-    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+    lookout = Lookout(find_module(None), make_token("traveller").info.identity)
     with another_program_that_logs_in():
         assert {lookout.look() for _ in range(100)} == {Presence.HERE}
 
@@ -336,7 +339,7 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_a_token_hidden_for_a_moment_is_here_at_any_look(
     make_token: Callable[[str], Token], hide: Callable[[], None]
 ) -> None:
-    lookout = Lookout(find_module(None), make_token("traveller").info.serial)
+    lookout = Lookout(find_module(None), make_token("traveller").info.identity)
     for _ in range(2):
         hide()
         assert lookout.look() is Presence.HERE

@@ -6,6 +6,7 @@ import pytest
 
 from carnet.errors import TokenError
 from carnet.exchange import client as step
+from carnet.token.identity import Identity
 from token_client.agent import Exchange
 from token_client.pending import PendingStore
 
@@ -35,7 +36,10 @@ def exchange_with(tmp_path):
         booklet = SimpleNamespace(keys=keys, messages_of=lambda _: None)
         steps = SimpleNamespace(note=notes.append)
         means = SimpleNamespace(
-            booklet=booklet, steps=steps, store=PendingStore(tmp_path, "serial", None), notes=notes
+            booklet=booklet,
+            steps=steps,
+            store=PendingStore(tmp_path, Identity("1", "alice"), None),
+            notes=notes,
         )
         return Exchange(means, None, SimpleNamespace(key_id=OWN)), means
 

@@ -4,16 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from carnet.token.identity import Identity
 from token_client import choosing, connect
-from token_client.pending import PendingStore
+from token_client.pending import PendingStore, spent_here
 
+ALICE = Identity("1", "alice")
 KEY_IDS = [bytes([number]) * 16 for number in range(5)]
 
 
 def means_of(directory, key_ids):
     pairs = [SimpleNamespace(key_id=key_id) for key_id in key_ids]
-    booklet = SimpleNamespace(usable=lambda: pairs, label="alice")
-    return SimpleNamespace(store=PendingStore(directory, "serial", None), booklet=booklet)
+    booklet = SimpleNamespace(usable=lambda: pairs, token=ALICE)
+    return SimpleNamespace(store=PendingStore(directory, ALICE, None), booklet=booklet)
 
 
 def tried_in_one_run(means):
@@ -23,6 +25,12 @@ def tried_in_one_run(means):
         tried.add(pair.key_id)
         means.store.set_aside(pair.key_id)
         yield pair.key_id
+
+
+def test_what_is_kept_of_a_token_is_not_anothers_of_the_same_serial_number(tmp_path):
+    PendingStore(tmp_path, ALICE, None).remember_spent(KEY_IDS[0])
+    assert spent_here(tmp_path, ALICE) == {KEY_IDS[0]}
+    assert spent_here(tmp_path, ALICE._replace(label="bob")) == set()
 
 
 def test_pairs_set_aside_are_all_tried_in_the_end(tmp_path):

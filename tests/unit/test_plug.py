@@ -20,7 +20,9 @@ def plug(monkeypatch):
     monkeypatch.setattr(plugging, "open_booklet", failing_at_the_logout)
     monkeypatch.setattr(plugging, "load_module", lambda _: None)
     made = object.__new__(Plug)
-    made._lookout = SimpleNamespace(look=lambda: plugging.Presence.HERE, reader=None, token="token")
+    made._lookout = SimpleNamespace(
+        look=lambda: plugging.Presence.HERE, reader=None, token="token", alike=False
+    )
     made._config = made._path = None
     return made
 

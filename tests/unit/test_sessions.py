@@ -47,17 +47,23 @@ def test_what_is_no_record_is_removed(store, tmp_path):
 
 def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp_path):
     store.keep(a_session(name="carnet-01", token_serial="4567", pairs_left=7))
-    store.keep_pairs_left("0123", 59)
-    store.keep_pairs_left("0123", 56)
+    store.keep_pairs_left(a_session().token, 59)
+    store.keep_pairs_left(a_session().token, 56)
     assert [session.pairs_left for session in store.all()] == [56, 7]
     (left,) = tmp_path.glob("left-*")
     left.write_bytes(b"{")
     assert [session.pairs_left for session in store.all()] == [None, 7]
 
 
+def test_a_token_of_the_same_serial_number_has_pairs_of_its_own(store):
+    store.keep(a_session(name="carnet-01", token_label="bob", pairs_left=7))
+    store.keep_pairs_left(a_session().token, 59)
+    assert [session.pairs_left for session in store.all()] == [59, 7]
+
+
 def test_to_tell_the_pairs_left_brings_no_record_back(store):
     store.drop("carnet-00")
-    store.keep_pairs_left("0123", 5)
+    store.keep_pairs_left(a_session().token, 5)
     assert store.all() == []
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.errors import TokenAwayError
+from carnet.token.identity import Identity
 from carnet.token.readers import Reader
 from token_client import waiting
 
@@ -25,7 +26,7 @@ class Module:
 
 
 def token(label):
-    info = SimpleNamespace(label=label, serial=label, initialised=True, login_required=True)
+    info = SimpleNamespace(identity=Identity(label, label), initialised=True, login_required=True)
     return SimpleNamespace(info=info)
 
 
