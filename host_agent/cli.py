@@ -93,8 +93,10 @@ def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Print the HSM's transport key, to which the officer mints (PEM)."""
     from carnet.token.transport import host_transport_key
+    from host_agent.fitness import tell_if_unfit
 
     with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
+        tell_if_unfit(session)
         print_public_key(host_transport_key(session), "to compare with the officer")
 
 
@@ -121,6 +123,7 @@ def import_(
     from host_agent import importing
     from host_agent.agreement import check_agreement
     from host_agent.batch_file import batch_at
+    from host_agent.fitness import tell_if_unfit
     from host_agent.rollback import advance_mark
 
     config = configuration.load(path)
@@ -133,6 +136,7 @@ def import_(
             importing.OwnHsmToken(config, pin) as hsm,
         ):
             check_agreement(database)
+            hsm.use(tell_if_unfit)
             store = importing.store_for(batch, database, config)
             if remark := importing.other_store(batch, store, config):
                 click.echo(f"carnet-host: {remark}", err=True)

@@ -23,6 +23,7 @@ from carnet.token.module import Token
 from carnet.token.session import check_pin_state, open_public_session
 from carnet.token.transport import shows_transport_key
 from host_agent.config import HostConfig, InterfaceSection, TargetSection, load
+from host_agent.fitness import unfitness
 from host_agent.hsm_login import find_hsm
 from host_agent.local import open_database
 from softhsm.damage import what_is_damaged
@@ -84,6 +85,9 @@ class _Examination:
         found = f"{info.label}, serial {info.serial}, {info.model}"
         if damage := what_is_damaged(info.serial):
             raise WarningError(f"{found}; {damage}")
+        with open_public_session(self._token) as session:
+            if unfit := unfitness(session):
+                raise WarningError(f"{found}; {unfit}")
         return found
 
     def _look_at_pin(self) -> str:

@@ -12,6 +12,7 @@ from carnet.errors import UsageError
 from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
 from carnet.wire.split import fingerprint
 from host_agent import config as configuration
+from host_agent.fitness import tell_if_unfit
 from host_agent.local import PIN, hsm_session, open_database, read_pin
 
 
@@ -45,6 +46,7 @@ def host_keys(
     pin = read_pin(pin_fd, pin_file)
     if not listing and destroy is None:
         with hsm_session(config, pin) as session:
+            tell_if_unfit(session)
             _print_keys(make_host_keys(session, anew=anew), as_json=as_json)
         return
     with open_database(config) as database, hsm_session(config, pin) as session:

@@ -14,6 +14,7 @@ from carnet.token.module import Module, Token, TokenInfo, find_module, load_modu
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import TokenSection
+from host_agent.fitness import log_if_unfit
 from host_agent.keystore.halves import HeldKeys
 from softhsm.configuration import use_default
 from softhsm.kept import keep_tokens
@@ -89,6 +90,8 @@ class HsmLogin:
         token = find_hsm(self._section) if self._serial is None else self._same_token()
         session = self._session_on(token)
         self._check_new(session)
+        if self._serial is None:
+            log_if_unfit(session)
         serial = token.info.serial
         self.has_stored = False
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))

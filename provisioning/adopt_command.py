@@ -20,6 +20,7 @@ from provisioning.options import (
 from provisioning.order import MintOrder
 from provisioning.order_options import FILE, compared, order_of, order_options
 from provisioning.output import check_writable, done_all_the_same
+from provisioning.suitability import accept_option
 
 _RETIRED = "Retired KEY MAN *"
 """What OpenSC calls a PIV card's slots for retired keys, 82 to 95."""
@@ -38,6 +39,7 @@ _RETIRED = "Retired KEY MAN *"
 @order_options
 @token_options
 @officer_options
+@accept_option
 @click.option(
     "--progress/--no-progress",
     default=None,
@@ -49,6 +51,7 @@ def adopt_command(
     station: Station,
     cover_out: Path,
     pattern: str,
+    accept_unfit: bool,
     progress: bool | None,
     as_json: bool,
     **order: Any,
@@ -62,7 +65,13 @@ def adopt_command(
     placed = order_of(custody=SPLIT, transport_keys=(), oaep_hash=None, **order)
     if not cover_may_be_left(cover_out):
         check_writable(cover_out)
-    adoption = Adoption(officer=station.officer(), order=placed, pattern=pattern, cover=cover_out)
+    adoption = Adoption(
+        officer=station.officer(),
+        order=placed,
+        pattern=pattern,
+        cover=cover_out,
+        accept_unfit=accept_unfit,
+    )
     login = access.login()
     with progress_bar("Adopting", placed.count, wanted=progress) as advance:
         adopted = adoption.adopt(login, advance)

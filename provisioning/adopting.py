@@ -33,6 +33,7 @@ from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.order import MintOrder
 from provisioning.sessions import Sessions
+from provisioning.suitability import check_fitness, tried_by
 
 _REPEAT = "nothing of it is adopted: insert it again and repeat the command."
 
@@ -58,12 +59,15 @@ class Adoption:
     """Of the labels of the keys that are meant."""
     cover: Path
     """The file that the cover goes to."""
+    accept_unfit: bool
+    """Whether a token will do that lets keys out."""
 
     def adopt(self, login: Login, on_pair: Callable[[], None]) -> Adopted:
         """Prove the card's keys of that label and the ordered type; write batch and cover.
 
         Both or none. Raises TokenError where there are fewer than were ordered, or one does
-        not serve; UsageError where the files cannot be written.
+        not serve, or the token lets keys out; UsageError where the files cannot be written,
+        click.Abort on a no.
         """
         journal, files = FileJournal(self.cover), BatchFiles()
         token = login.module.choose(login.token)
@@ -73,6 +77,8 @@ class Adoption:
         ):
             self._clear(sessions.current, journal)
             choice = choose(sessions.current, self.order.key_type, None, self.order.custody)
+            # Its own keys are not tried: trying may loosen them. Most such cards make none.
+            check_fitness(sessions.current, tried_by(choice.type_), accept=self.accept_unfit)
             now = datetime.now(UTC).replace(microsecond=0)
             moment = moment_after(OneTimeKeys(sessions.current).pairs(), now)
             pairs = tuple(self._proved(sessions, moment, on_pair))

@@ -8,7 +8,7 @@ import click
 from carnet.console import print_json
 from carnet.errors import UsageError
 from carnet.progress import progress_bar
-from carnet.token import keys
+from carnet.token import keys, trials
 from carnet.wire.envelope import SPLIT
 from carnet.wire.split import fingerprint
 from provisioning.alone import alone_on
@@ -71,7 +71,8 @@ def mint_command(
     with alone_on(login.token):
         with login.session(writable=True) as session, saying_when_full(login.token.serial):
             room = check_room(session, placed.count, type_, yes=yes)
-            ways_out = check_fitness(session, tried_by(type_), accept=accept_unfit)
+            making = trials.generated if placed.custody == SPLIT else trials.copied
+            ways_out = check_fitness(session, tried_by(type_), making, accept=accept_unfit)
             keeping.check(session, placed.key_type, placed.count)
         with progress_bar("Minting", placed.count, wanted=progress) as advance:
             minted = mint(login, officer, placed, keeping, advance)

@@ -7,11 +7,12 @@ import click
 from carnet.console import confirm, has_terminal
 from carnet.errors import TokenCannotError, TokenError
 from carnet.token import data, keys
-from carnet.token.fitness import ways_out
+from carnet.token.fitness import warning, ways_out
 from carnet.token.pair_type import PairType
 from carnet.token.room import Room, room_on
 from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession
+from carnet.token.trials import Making
 
 accept_option = click.option(
     "--accept-unfit-token",
@@ -57,34 +58,24 @@ def check_keeping(session: TokenSession) -> None:
         ) from error
 
 
-def check_fitness(session: TokenSession, types: Iterable[PairType], *, accept: bool) -> list[str]:
-    """Try to take a key out of the token; return the ways that led out, if that is accepted.
+def check_fitness(
+    session: TokenSession, types: Iterable[PairType], *makings: Making, accept: bool
+) -> list[str]:
+    """Try to take keys out of the token; return the ways that led out, if that is accepted.
 
-    Tried with the first of the types that the token makes. Raises TokenError where a key
-    came out, nobody accepts that and there is nobody to ask; click.Abort on a no.
+    Tried as ways_out() does, with keys made so. Raises TokenError where one came out,
+    nobody accepts that and there is nobody to ask; click.Abort on a no.
     """
-    ways = _ways_out(session, types)
+    ways = ways_out(session, types, *makings)
     if not ways:
         return []
-    warning = (
-        f"Token {session.token.info.label} lets private keys out that it was told to keep "
-        f"({', '.join(ways)}): whoever has its PIN can copy them"
-    )
+    said = warning(session.token.info.label, ways)
     if not accept and not has_terminal():
-        raise TokenError(f"{warning}; take another token, or accept it by --accept-unfit-token.")
-    click.echo(f"{warning}.", err=True)
+        raise TokenError(f"{said}; take another token, or accept it by --accept-unfit-token.")
+    click.echo(f"{said}.", err=True)
     if not accept:
         click.confirm("Use it all the same?", abort=True, err=True)
     return ways
-
-
-def _ways_out(session: TokenSession, types: Iterable[PairType]) -> list[str]:
-    for type_ in types:
-        try:
-            return ways_out(session, type_)
-        except TokenCannotError:
-            continue
-    return []
 
 
 ANY_TYPE = (keys.P256, keys.RSA[0])

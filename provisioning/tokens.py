@@ -17,6 +17,7 @@ from carnet.token.identity import Identity
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from carnet.token.pins import check_so_pin_state
+from carnet.token.trials import copied, generated
 from provisioning.confirmation import confirm_by_label
 from provisioning.options import Login, json_option, module_option, open_module
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
@@ -74,7 +75,7 @@ def token_init(
         ) from error
     login = Login(module=loaded, token=Identity(serial, label), pin=pin, allow_final_try=False)
     with login.session(writable=True) as session:
-        check_fitness(session, ANY_TYPE, accept=accept_unfit)
+        check_fitness(session, ANY_TYPE, generated, copied, accept=accept_unfit)
     keep_tokens(again=True)
     if as_json:
         print_json({"label": label, "serial": serial})

@@ -4,9 +4,10 @@ A module may take EXTRACTABLE=False, show it, and let the key out all the same (
 softoken does). So its word counts for nothing here: a key came out if its bytes did.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
@@ -16,6 +17,7 @@ from carnet.token import keys
 from carnet.token.pair_type import PairType
 from carnet.token.session import TokenSession
 from carnet.token.translation import translated, tried
+from carnet.token.trials import Making, generated
 
 _SECRETS = {
     KeyType.EC: (Attribute.VALUE,),
@@ -30,14 +32,33 @@ _WRAPPINGS = (
 _LOOSENED = ((Attribute.EXTRACTABLE, True), (Attribute.SENSITIVE, False))
 
 
-def ways_out(session: TokenSession, type_: PairType) -> list[str]:
-    """Return by which ways a key came out that was made to stay; none on a token that is fit.
+def ways_out(session: TokenSession, types: Iterable[PairType], *makings: Making) -> list[str]:
+    """Return by which ways keys came out that were made to stay; none on a token that is fit.
 
-    Makes a pair of this type for the trial, and destroys it. Raises TokenError,
-    TokenCannotError if the token makes no such pair.
+    For each way of making one that is tried with the first of the types of which the token
+    makes one so; they are generated, unless something else is said. Raises TokenError.
     """
-    with translated(), keys.trial_pair(session, type_) as (_, private):
-        return ways_out_of(session, private)
+    possible = tuple(types)
+    found = (_of_first(session, possible, making) for making in makings or (generated,))
+    return list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def warning(label: str, ways: Iterable[str]) -> str:
+    """Say of the token of that label that keys came out of it, without a full stop."""
+    return (
+        f"Token {label} lets private keys out that it was told to keep ({', '.join(ways)}): "
+        f"whoever has its PIN can copy them"
+    )
+
+
+def _of_first(session: TokenSession, types: tuple[PairType, ...], making: Making) -> list[str]:
+    for type_ in types:
+        try:
+            with making(session, type_) as private:
+                return ways_out_of(session, private)
+        except TokenCannotError:
+            continue
+    return []
 
 
 def ways_out_of(session: TokenSession, private: Any) -> list[str]:
@@ -73,7 +94,10 @@ def _forms(private: Any, temporary: ExitStack) -> Iterator[tuple[str, Any]]:
 
 
 def _wrapping_key(session: TokenSession) -> Any:
-    return session.raw.generate_key(KeyType.AES, 256, capabilities=MechanismFlag.WRAP, template={})
+    template = {} if session.logged_in else {Attribute.PRIVATE: False}
+    return session.raw.generate_key(
+        KeyType.AES, 256, capabilities=MechanismFlag.WRAP, template=template
+    )
 
 
 def _reads(private: Any) -> bool:

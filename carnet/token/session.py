@@ -60,7 +60,8 @@ class TokenSession:
     def __init__(self, token: Token, raw: pkcs11.Session, *, logged_in: bool) -> None:
         self.token = token
         self.raw = raw
-        self._logged_in = logged_in
+        self.logged_in = logged_in
+        """Whether it was opened with a PIN."""
         self._identity = token.info.identity
 
     def find(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> list[Any]:
@@ -102,7 +103,7 @@ class TokenSession:
             raise TokenAwayError(error.sentence) from error
         if not there:
             raise TokenAwayError("Another token is in the slot; insert the first one again.")
-        if logged_in < self._logged_in:
+        if logged_in < self.logged_in:
             raise TokenAwayError("Something else logged out of the token; repeat the command.")
 
 

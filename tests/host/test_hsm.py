@@ -28,7 +28,7 @@ from carnet.token.session import open_session
 from carnet.token.transport import host_transport_key
 from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.suites import P256
-from host_agent import hsm_login
+from host_agent import fitness, hsm_login
 from host_agent import hsm_service as service
 from host_agent.batch_file import batch_at
 from host_agent.config import TokenSection
@@ -221,6 +221,19 @@ def test_a_token_whose_file_was_emptied_meanwhile_comes_back(office):
             await works(hsm, office, 0)
 
     asyncio.run(main())
+
+
+def test_an_hsm_that_lets_keys_out_is_named_at_the_first_login_alone(office, monkeypatch):
+    monkeypatch.setattr(fitness, "ways_out", lambda *_: ["reading it"])
+
+    async def run():
+        with capture_logs() as logs:
+            async with open_hsm(HOST, PIN) as hsm:
+                await hsm.renew()
+        (unfit,) = [each for each in logs if each["event"] == "hsm-unfit"]
+        assert "lets private keys out that it was told to keep (reading it)" in unfit["reason"]
+
+    asyncio.run(run())
 
 
 def test_an_idle_hsm_that_goes_away_is_noticed(office, monkeypatch):

@@ -7,8 +7,10 @@ from carnet.token.room import Room
 from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC
 from lab.waiting import wait_until
+from tests.commands import run
 from tests.provisioning import tokens
 from tests.provisioning.test_split import order_of
+from tests.provisioning.test_station import CONFIGURATION, HOST
 from tests.provisioning.workplace import SECRETS
 
 BOTH = ["pin", "passphrase"]
@@ -56,6 +58,52 @@ def test_it_is_used_all_the_same_where_that_is_accepted(unfit):
     assert len(workplace.facts("burn", *module, *cover, *named, secrets=["pin"])["burned"]) == 2
     assert workplace.facts("list", *module, *cover, secrets=["pin"])["pairs"] == []
     assert not list(workplace.directory.glob("*.minting"))
+
+
+def test_keys_of_such_a_token_are_adopted_where_that_is_accepted(unfit):
+    workplace, _ = unfit
+    workplace.host_keys = workplace.directory / "host-keys.pem"
+    workplace.host_keys.write_bytes(workplace.on(workplace.host, tokens.host_keys))
+    order = order_of(workplace, count=1)
+    where = order.index("--custody")
+    order = ["adopt", *order[1:where], *order[where + 2 :], "--module", SOFTOKEN]
+    order += ["--cover-out", workplace.directory / "cover"]
+    sentence = workplace.refusal(4, *order, secrets=BOTH)
+    assert "lets private keys out that it was told to keep (wrapping it" in sentence
+    accepted = workplace.run(*order, "--accept-unfit-token", secrets=BOTH)
+    assert "whoever has its PIN can copy them.\n" in accepted.stderr
+    assert "has 0 keys" in accepted.stderr
+
+
+def test_a_token_is_tried_in_the_way_in_which_its_pairs_come_to_be(ready):
+    order = [*map(str, ready.order()[1:]), "--directory", str(ready.directory / "officer")]
+    secrets = (SECRETS["pin"], SECRETS["passphrase"])
+    sentence = ready.on(ready.traveller, tokens.mint_where_copies_leave, order, *secrets)
+    assert "lets private keys out that it was told to keep (wrapping it" in sentence
+    assert not (ready.directory / "batch").exists()
+
+
+def test_a_host_says_so_of_its_hsm(unfit):
+    workplace, _ = unfit
+    hsm = f'module = "{SOFTOKEN}"'
+    configuration = workplace.directory / "host.toml"
+    configuration.write_text(CONFIGURATION.replace('token = "hsm"', hsm))
+    (workplace.directory / "state").mkdir(mode=0o700)
+    link = ["certificates", "host", "office", "--out", workplace.directory / "host-link"]
+    assert workplace.run(*link, secrets=["passphrase"]).returncode == 0
+    environment = workplace.environment | {"CARNET_PIN": SECRETS["pin"]}
+    del workplace.environment[PARAMETERS_VARIABLE]  # SoftHSM2 takes none
+
+    def said(*arguments):
+        return run([HOST, "--config", configuration, *arguments], environment)
+
+    key = workplace.directory / "unfit.pem"
+    key.write_text(said("transport-key").stdout)
+    workplace.mint(count=1, host_transport_key=key)
+    for command in (["transport-key"], ["host-keys"], ["import", workplace.directory / "batch"]):
+        warned = said(*command).stderr
+        assert warned.count("lets private keys out that it was told to keep (wrapping it") == 1
+    assert "lets private keys out" in said("doctor").stdout
 
 
 def test_a_fit_token_is_not_spoken_of(ready):

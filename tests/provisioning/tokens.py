@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
@@ -13,7 +14,7 @@ from pkcs11.exceptions import ObjectHandleInvalid
 from pkcs11.types import DecryptMixin, DeriveMixin
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
+from carnet.console import PASSPHRASE_VARIABLE, PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import UsageError
 from carnet.token import keys
 from carnet.token.cryptoki import PARAMETERS_VARIABLE, Cryptoki
@@ -28,11 +29,13 @@ from carnet.token.transport import host_transport_key, open_transport
 from carnet.wire.keys import key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
+from provisioning.mint_command import mint_command
 from provisioning.suitability import check_room
 from provisioning.tokens import token_init
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.batches import pem_of
 from tests.token.helpers import verify
+from tests.token.leaking import copies_that_leave
 
 HOST_PIN = "449317260581"
 KEYS = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
@@ -209,6 +212,14 @@ def wipe_at_the_final_try(so_pin, pin, *options):
     wipe = ["--label", "alice", "--force", "--confirm", "alice", *options]
     done = CliRunner().invoke(token_init, wipe, env={SO_PIN_VARIABLE: so_pin, PIN_VARIABLE: pin})
     return str(done.exception), done.output
+
+
+def mint_where_copies_leave(order, pin, passphrase):
+    """Run `mint`, on a token whose copies may leave; return what comes of it."""
+    secrets = {PIN_VARIABLE: pin, PASSPHRASE_VARIABLE: passphrase}
+    with pytest.MonkeyPatch.context() as patch:
+        copies_that_leave(patch)
+        return str(CliRunner().invoke(mint_command, order, env=secrets).exception)
 
 
 def room(pin, free):
