@@ -10,19 +10,19 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
-from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
+from carnet.cover import COVER_LABEL, OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenError, UsageError
 from carnet.files import read_small
 from carnet.pin import Credential
 from carnet.token.adopted import AdoptedKeys
-from carnet.token.data import read_data
+from carnet.token.data import read_all_data, read_data
 from carnet.token.identity import Identity
-from carnet.token.module import Token
+from carnet.token.module import Token, TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
-from carnet.token.session import TokenSession, open_session
+from carnet.token.session import TokenSession, open_public_session, open_session
 from carnet.token.signing import find_pending_key
-from carnet.wire.cover_file import MAX_COVER_FILE
-from carnet.wire.documents import Cover
+from carnet.wire.cover_file import MAX_COVER_FILE, unpack_cover_file
+from carnet.wire.documents import Cover, read_unverified
 from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import choose_host_keys
@@ -82,6 +82,42 @@ def _suite_of(cover: Cover, pair: OneTimePair) -> AnySuite:
         ) from error
 
 
+def check_cover(token: Token, config: ClientConfig) -> None:
+    """Raise TokenError for a token without a cover: it may be a stranger's, and so is its PIN.
+
+    Whose word a cover is can only be told once the token is unlocked.
+    """
+    info = token.info
+    if config.cover is not None:
+        _check_file(config.cover, info)
+        return
+    with open_public_session(token) as session:
+        if not read_all_data(session, COVER_LABEL, private=False):
+            raise _uncovered(info)
+
+
+def _check_file(path: Path, info: TokenInfo) -> None:
+    try:
+        serial = read_unverified(unpack_cover_file(read_cover_bytes(path))[0], Cover).token_serial
+    except WireError as error:
+        raise TokenError(
+            f"{path} is no cover, or was changed ({error}); get it from the security officer again."
+        ) from error
+    if serial != info.serial:
+        raise TokenError(
+            f"{path} is the cover of token {serial}, not of {info.label} (serial {info.serial}); "
+            f"plug in the token that it was made for, or name another file with --cover."
+        )
+
+
+def _uncovered(info: TokenInfo) -> TokenError:
+    return TokenError(
+        f"Token {info.label} (serial {info.serial}) has no cover; plug in the one that is yours, "
+        f"have the security officer mint key pairs on this one, or name the file that she gave "
+        f"you with --cover."
+    )
+
+
 @contextmanager
 def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> Iterator[Booklet]:
     """Unlock a token and verify its cover.
@@ -114,10 +150,7 @@ def _open(
         return _in_time(file.cover), AdoptedKeys(session, file.pairs)
     cover = read_cover(session, officer_key)
     if cover is None:
-        raise TokenError(
-            "The token has no cover; have the security officer mint its key pairs, or name the "
-            "file that she gave you with --cover."
-        )
+        raise _uncovered(session.token.info)
     return _in_time(cover), OneTimeKeys(session)
 
 

@@ -19,7 +19,7 @@ from carnet.token.presence import Lookout, Presence, choose_token, saying_who_ha
 from carnet.token.pulled import NOTICED_SECONDS
 from carnet.token.readers import Reader
 from softhsm.configuration import use_default
-from token_client.booklet import Booklet, open_booklet
+from token_client.booklet import Booklet, check_cover, open_booklet
 from token_client.config import ClientConfig
 from token_client.waiting import wait_for_token
 
@@ -67,8 +67,8 @@ class Plug:
                 return token.info  # unless it was pulled as soon as it was seen
 
     def obtain_pin(self, source: PinSource) -> Credential:
-        """Get the PIN for the token; raises TokenError, UsageError."""
-        return source.obtain(self._at_hand(lambda token: token.info))
+        """Get the PIN for the token, if it has a cover; raises TokenError, UsageError."""
+        return source.obtain(self._at_hand(self._covered))
 
     def use(self, credential: Credential, use: Callable[[Booklet], T]) -> T:
         """Unlock the token, verify its cover, and return what `use` does with it.
@@ -123,6 +123,10 @@ class Plug:
             retry_error_callback=lambda _: Presence.HERE,
         )
         return looks(self._lookout.look)
+
+    def _covered(self, token: Token) -> TokenInfo:
+        check_cover(token, self._config)
+        return token.info
 
     def _use(self, token: Token, credential: Credential, use: Callable[[Booklet], T]) -> T:
         """Return what `use` does; done is done, even if the token fails at the logout."""

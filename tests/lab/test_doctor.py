@@ -8,6 +8,8 @@ from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC, Card, CardReaders
 from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
+from tests.unit.examples import SoftwareKey
+from tests.unit.test_cover_file import batch, cover, packed
 
 HOLD = """
 import sys
@@ -243,14 +245,19 @@ def test_a_locked_card(office, card, on_card):
     card.insert()
     _, findings = examine_until(office, on_card, "PIN", "set")
     assert findings["key pairs"]["exit_status"] == 4
-    for pin, options in (("000000", ()), ("000000", ())):
-        office.carnet("connect", *options, pin=pin, extra=on_card)
+    (token,) = json.loads(office.carnet("tokens", "--json", extra=on_card).stdout)
+    file = office.world.client.directory / "card.cover"
+    claimed = cover(token_serial=token["serial"])
+    file.write_bytes(packed(SoftwareKey(), claimed, batch(SoftwareKey())))
+    connect = ("connect", "--cover", str(file))
+    for _ in range(2):
+        office.carnet(*connect, pin="000000", extra=on_card)
     status, findings = examine(office, on_card)
     assert status == 4
     assert "leaves one PIN try" in findings["PIN"]["sentence"]
-    done = office.carnet("connect", pin=DEFAULT_PIN, extra=on_card)
+    done = office.carnet(*connect, pin=DEFAULT_PIN, extra=on_card)
     assert (done.returncode, card.tries()) == (4, 1)
-    office.carnet("connect", "--allow-final-try", pin="000000", extra=on_card)
+    office.carnet(*connect, "--allow-final-try", pin="000000", extra=on_card)
     _, findings = examine(office, on_card)
     assert "is locked; have the security officer unblock it" in findings["PIN"]["sentence"]
     assert "PIN locked" in office.carnet("tokens", extra=on_card).stdout

@@ -80,7 +80,12 @@ def test_two_tokens_are_told_apart_by_label_or_serial(office):
     listed = office.facts(office.world.client, "carnet", "tokens")
     serial = next(token["serial"] for token in listed if token["label"] == "alice")
     assert office.carnet("connect", "--dry-run", "--token", serial).returncode == 0
-    assert_said(office.carnet("connect", "--token", "bob", pin=other["pin"]), 4, "no cover")
+
+
+def test_no_pin_is_tried_on_a_token_without_a_cover(office):
+    """It may be a stranger's, and the try one of the few that she has."""
+    assert_said(office.carnet("connect", "--token", "bob", pin="00000000"), 4, "bob", "no cover")
+    assert "mistyped before" not in office.carnet("tokens").stdout
 
 
 def test_pairs_are_counted_by_suite_and_custody_and_the_oldest_expiry_is_told(office):
