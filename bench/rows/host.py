@@ -49,7 +49,7 @@ def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[R
         rates, floors = in_turn(ours, bare, rounds, advance)
     medians = tuple(load.median for load in loads[1:])  # the first round is not counted
     slowest = tuple(load.percentile(99) for load in loads[1:])
-    operations = tuple(1000 / floor for floor in floors)
+    operations = tuple(clients * 1000 / floor for floor in floors)
     yield Row(
         group=GROUP,
         name=name,
@@ -61,7 +61,7 @@ def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[R
         note=f"agree, sign, and destroy both halves, for each of {measured} requests; a new "
         f"token each time, SQLite, SoftHSM2",
     )
-    yield _waited(f"{name}: p50", "token operations of one request", medians, operations)
+    yield _waited(f"{name}: p50", "the token operations of all who wait", medians, operations)
     yield _waited(f"{name}: p99", "p50 of the same", slowest, medians)
 
 
