@@ -263,6 +263,33 @@ def test_the_background_agent_ends_the_tunnel(office):
     assert records(office) == []
 
 
+def lock_by(office, *command):
+    """Have the agent lock the screen by a command; return what has a command say so."""
+    return office.configure_client(f'on_removal = "lock"\nlock_command = {json.dumps(command)}\n')
+
+
+def test_the_background_agent_locks_the_screen_where_that_is_configured(office):
+    locked = office.world.client.directory / "locked-by-the-agent"
+    extra = lock_by(office, "touch", str(locked)) | office.hear()
+    assert office.carnet("connect", extra=extra).returncode == 0
+    take_out(office)
+    wait_until(locked.exists, "the lock")
+    wait_until(office.heard, "the agent to say so")
+    assert "was pulled out; screen locked, the tunnel to work stays" in office.heard()
+    assert carries(office)
+    office.plug_in(office.world.client)
+    wait_until(lambda: "Token alice is back" in office.heard(), "the agent to see it")
+    assert worker(office)
+
+
+def test_the_background_agent_that_cannot_lock_the_screen_ends_the_tunnel(office):
+    assert office.carnet("connect", extra=lock_by(office, "false")).returncode == 0
+    take_out(office)
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+    assert not carries(office)
+    assert "the screen cannot be locked (false ended with 1)" in records(office)[0]["ended"]
+
+
 def test_the_background_agent_ends_a_tunnel_whose_record_is_gone(office):
     """As when the directory of a user goes with the last logout."""
     assert office.carnet("connect").returncode == 0
