@@ -60,6 +60,8 @@ class Ending:
     """Whether the session is over, by Target's word or its time: nothing of it is to be left."""
     pulled: bool = False
     """Whether it is for its token, which was pulled."""
+    meant: bool = False
+    """Whether the session was meant to live as its tunnel went: she had not ended it."""
 
 
 def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> Ending | None:

@@ -27,3 +27,19 @@ def is_known(driver: Driver, session: Session) -> bool:
         return session.name in driver.installed()
     except IPsecError:
         return True
+
+
+class Meant:
+    """Whether a session is meant to live, as its tunnel goes.
+
+    What is left of a tunnel in the daemon is taken out then, and does not tell any more.
+    """
+
+    def __init__(self, driver: Driver, session: Session) -> None:
+        self._session = session
+        self._recorded = is_recorded(session)
+        self._known = self._recorded or is_known(driver, session)
+
+    def __bool__(self) -> bool:
+        """Tell whether it was, and she has not ended it since, as far as a record can tell."""
+        return self._known and (not self._recorded or is_recorded(self._session))

@@ -127,7 +127,7 @@ def work(
         announce(sentence)
 
     def end(ending: Ending) -> int:
-        if is_known(driver, session):  # else `carnet disconnect`: she knows
+        if ending.meant or is_known(driver, session):  # else `carnet disconnect`: she knows
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence)
             say(ending.sentence)

@@ -8,6 +8,7 @@ Nor does either hold up the comparing of what stands with what was agreed.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
@@ -17,7 +18,7 @@ from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from token_client import mtu
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
-from token_client.known import is_known
+from token_client.known import Meant
 from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.returning import ANOTHER, end_another
@@ -191,33 +192,36 @@ class TunnelWatch:
             return self._went_down()
         if not self._lost:
             self._lost = True
-            threading.Thread(target=self._bring_back, daemon=True).start()
+            meant = Meant(self._driver, self._session)
+            threading.Thread(target=self._bring_back, args=(meant,), daemon=True).start()
         return None
 
-    def _bring_back(self) -> None:
-        coming = ComingBack(self._driver, self._session, self._tell, self._told, self._stopped)
+    def _bring_back(self, meant: Meant) -> None:
+        signed, enough = partial(self._told, meant), self._stopped
         try:
-            ending = coming.run()
+            ending = ComingBack(self._driver, self._session, self._tell, signed, enough).run()
         except Exception as error:  # noqa: BLE001  raised by whoever hears of it
             self._happened.put(partial(_raise, error))
         else:
-            self._happened.put(partial(self._came_back, ending))
+            self._happened.put(partial(self._came_back, meant, ending))
 
-    def _came_back(self, ending: Ending | None) -> Ending | None:
+    def _came_back(self, meant: Meant, ending: Ending | None) -> Ending | None:
         """Look whether it still stands, or leave nothing of what never comes back."""
         self._lost = False
         if ending is None:
             return self._ask_first()
         self._leave_nothing()
-        return ending
+        return replace(ending, meant=bool(meant))
 
     def _went_down(self) -> Ending:
         """Return why the tunnel is down, having seen to it that the daemon brings none back."""
+        meant = Meant(self._driver, self._session)
         self._leave_nothing()
-        return self._told() or Ending(
+        ending = self._told(meant) or Ending(
             f"The tunnel to {self._session.target} went down, and Target does not say why; "
             f"ask its operator, or run `carnet connect` for a new one."
         )
+        return replace(ending, meant=bool(meant))
 
     def _leave_nothing(self) -> None:
         """Have the daemon forget what it could negotiate anew by itself, as far as it is there."""
@@ -226,15 +230,12 @@ class TunnelWatch:
             if not self._stopped.is_set() and name in self._driver.resumable():
                 self._driver.down(name)
 
-    def _told(self) -> Ending | None:
-        """Return what Target has signed of the session's end; None where it says nothing."""
-        return why_ended(self._session, self._is_asked_for)
+    def _told(self, meant: Meant) -> Ending | None:
+        """Return what Target has signed of the session's end; None where it says nothing.
 
-    def _is_asked_for(self) -> bool:
-        """Tell whether anybody still wants to know: not after `carnet disconnect`."""
-        if self._stopped.is_set():
-            return False
-        return memory_directory() is None or is_known(self._driver, self._session)
+        Nobody wants to know after `carnet disconnect`.
+        """
+        return why_ended(self._session, lambda: bool(meant) and not self._stopped.is_set())
 
     def _wait_for_leave(self) -> None:
         """Let `carnet disconnect` end what it is ending: it takes leave of Target by the tunnel."""

@@ -125,6 +125,34 @@ def test_her_own_command_leaves_nothing(office):
     assert states(office) == before
 
 
+def is_damaged(record):
+    record.write_bytes(b"{")
+
+
+def is_gone(record):
+    record.unlink()
+
+
+@pytest.mark.parametrize(
+    ("happens", "way", "lifetime", "why"),
+    [(is_gone, revoke_at_host, "8h", REVOKED), (is_damaged, wait_for_expiry, "10s", EXPIRED)],
+    ids=["gone", "damaged"],
+)
+def test_a_session_whose_record_was_lost_ends_as_any(office, happens, way, lifetime, why):
+    """Her agent remembers what its record said."""
+    before = states(office)
+    done = office.carnet("connect", "--json", "--lifetime", lifetime, extra=office.hear())
+    request_id = json.loads(done.stdout)["name"].removeprefix("carnet-")
+    watchers(office)
+    happens(next(office.world.client.path("/run/carnet-client").glob("session-*.json")))
+    way(office, request_id)
+    wait_until(lambda: agents(office) == [], "the end of her agent", WAIT)
+    ended_at_target(office, request_id)
+    assert ENDED.format(why) in office.heard()
+    assert office.carnet("status").stdout == "No tunnel; `carnet connect` opens one.\n"
+    assert states(office) == before
+
+
 def test_who_stays_in_the_foreground_is_told_why(office):
     before = states(office)
     process = office.start_connect("--foreground")

@@ -500,6 +500,18 @@ def test_a_record_that_is_gone_is_told_from_a_disconnect(
     assert known.is_known(SimpleNamespace(installed=lambda: frozenset(has)), SESSION) is wanted
 
 
+@pytest.mark.parametrize("has", [("carnet-1",), ()], ids=["Target ended it", "she did"])
+def test_whether_it_was_meant_to_live_is_looked_at_before_it_is_cleared_away(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, has
+):
+    """Where the record was lost the daemon alone tells, as long as it has something."""
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    driver = FakeDriver(stands=False)
+    driver.installed, driver.loaded = lambda: frozenset(driver.loaded), set(has)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(resume=False), str).run()
+    assert (ending.meant, driver.loaded) == (bool(has), set())
+
+
 def test_a_daemon_that_does_not_answer_may_have_the_tunnel(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
