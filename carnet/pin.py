@@ -23,7 +23,7 @@ class Credential:
     """A PIN for one login."""
 
     pin: str | None = field(repr=False)
-    """None: the reader's PIN pad asks for it."""
+    """None: the reader's PIN pad asks for it, at every login: see say_if_at_pad()."""
     allow_final_try: bool
 
 
@@ -49,7 +49,6 @@ class PinSource(msgspec.Struct, frozen=True, kw_only=True):
     def _pin(self, info: TokenInfo) -> str | None:
         given = self.fd is not None or self.file is not None or has_secret(PIN_VARIABLE)
         if not given and info.protected_authentication_path:
-            click.echo(f"Enter the PIN of token {info.label} on the reader's PIN pad.", err=True)
             return None
         if not given and info.pin_count_low and not info.pin_final_try:
             warning = "; too many lock it" if may_lock(info) else ""
@@ -61,6 +60,12 @@ class PinSource(msgspec.Struct, frozen=True, kw_only=True):
             file=self.file,
             variable=PIN_VARIABLE,
         )
+
+
+def say_if_at_pad(pin: str | None, label: str) -> None:
+    """Say, before a login to the token of that label, where its PIN is to be entered."""
+    if pin is None:
+        click.echo(f"Enter the PIN of token {label} on the reader's PIN pad.", err=True)
 
 
 def _said_yes(info: TokenInfo) -> bool:

@@ -12,7 +12,7 @@ import click
 import platformdirs
 
 from carnet.console import PASSPHRASE_VARIABLE, read_secret, secret_options
-from carnet.pin import PinSource
+from carnet.pin import PinSource, say_if_at_pad
 from carnet.token.frozen import unless_frozen
 from carnet.token.identity import Identity
 from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
@@ -78,6 +78,7 @@ class Login:
 
         What it reads comes from the token: the module was started again before.
         """
+        say_if_at_pad(self.pin, self.token.label)
         with (
             unless_frozen(),
             saying_who_has_it(self.module),

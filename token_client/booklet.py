@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from carnet.cover import COVER_LABEL, OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenError, UsageError
 from carnet.files import read_small
-from carnet.pin import Credential
+from carnet.pin import Credential, say_if_at_pad
 from carnet.token.adopted import AdoptedKeys
 from carnet.token.data import read_all_data, read_data
 from carnet.token.identity import Identity
@@ -125,6 +125,7 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
     Raises TokenError: for the PIN, and for a cover that is missing, not the
     officer's, another token's or expired.
     """
+    say_if_at_pad(credential.pin, token.info.label)
     with open_session(
         token, credential.pin, writable=True, allow_final_try=credential.allow_final_try
     ) as session:

@@ -42,6 +42,7 @@ _SENTENCES: dict[type[pkcs11.PKCS11Error], str] = {
     pkcs11.PinLenRange: "The PIN is too short or too long for this token; choose another.",
     pkcs11.PinTooWeak: "The token finds this PIN too weak; choose another.",
     pkcs11.PinExpired: "The PIN has expired; have the security officer set a new one.",
+    pkcs11.FunctionCancelled: "This was cancelled at the reader's PIN pad; repeat the command.",
     pkcs11.PinLocked: "The PIN is locked; have the security officer unblock it.",
     pkcs11.UserPinNotInitialized: "The token has no PIN yet; have the security officer set one.",
     pkcs11.UserNotLoggedIn: "The token wants a PIN for this; log in to it first.",

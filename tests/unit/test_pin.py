@@ -8,14 +8,21 @@ from contextlib import nullcontext
 import click
 import pexpect
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
+from pkcs11 import FunctionCancelled
 
 from carnet.console import PIN_VARIABLE, SECRET_VARIABLES, read_secret, run_command
 from carnet.errors import TokenError, UsageError
-from carnet.pin import PinSource
+from carnet.pin import Credential, PinSource
 from carnet.token import session
 from carnet.token.module import Token, TokenInfo
 from carnet.token.session import open_session, wrong_pin
+from carnet.token.translation import translated
+from provisioning import pins
+from provisioning.options import Login
+from token_client.booklet import open_booklet
+from token_client.config import ClientConfig
 
 INFO = TokenInfo(
     label="alice",
@@ -105,8 +112,53 @@ def test_without_source_and_terminal_there_is_no_pin(monkeypatch):
 def test_the_pin_pad_is_used_where_there_is_one(at_terminal, capsys):
     terminal = at_terminal()
     assert PinSource().obtain(PAD).pin is None
-    assert "on the reader's PIN pad" in capsys.readouterr().err
     assert terminal.asked == []
+    assert capsys.readouterr().err == ""  # that is said at the login
+
+
+def test_each_login_at_the_pad_says_so(capsys):
+    class Found:
+        info = PAD
+
+        def choose(self, _):
+            return self
+
+        @property
+        def module(self):
+            raise RuntimeError("far enough")
+
+    login = Login(module=Found(), token=PAD.identity, pin=None, allow_final_try=False)
+    credential = Credential(pin=None, allow_final_try=False)
+    for logging_in in (
+        lambda: login.session(writable=True),
+        lambda: login.session(writable=True),
+        lambda: open_booklet(Found(), credential, ClientConfig()),
+    ):
+        with pytest.raises(RuntimeError, match="far enough"), logging_in():
+            pass
+        said = capsys.readouterr().err
+        assert said == "Enter the PIN of token alice on the reader's PIN pad.\n"
+
+
+def test_a_pin_of_the_pad_is_not_changed_here_and_not_asked_for(at_terminal, monkeypatch):
+    at_terminal()
+
+    class Found:
+        info = PAD
+
+    monkeypatch.setattr(pins, "open_module", lambda _: None)
+    monkeypatch.setattr(pins, "choose_token", lambda *_: Found())
+    done = CliRunner().invoke(pins.change_pin, [])
+    assert "change it with its vendor's own tool" in str(done.exception)
+    assert done.output == ""
+
+
+def test_what_was_cancelled_at_the_pad_calls_for_no_new_token():
+    with pytest.raises(TokenError) as caught, translated():
+        raise FunctionCancelled
+    assert caught.value.sentence == (
+        "This was cancelled at the reader's PIN pad; repeat the command."
+    )
 
 
 def test_a_pin_that_is_given_goes_before_the_pad(monkeypatch, at_terminal):
@@ -222,7 +274,7 @@ def test_a_pin_in_the_environment_goes_before_the_pad_also_in_a_command(monkeypa
 ASKING = """
 import sys, click
 from carnet.console import run_command
-from carnet.pin import PinSource
+from carnet.pin import Credential, PinSource
 from tests.unit.test_pin import INFO
 sys.argv = ["carnet"]
 run_command(click.command()(lambda: print("tried", PinSource().obtain(INFO).pin)), "carnet")
