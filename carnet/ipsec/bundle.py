@@ -19,6 +19,9 @@ from carnet.ipsec.spec import Mode, Role
 PRIORITY = 17319
 """Of every policy of ours, and of no other: a sweep goes by it. Before charon's own."""
 
+HALVES_MARK = 0x40000000
+"""What Target's SAs of either half set on the packets that they let in, and on no others."""
+
 ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
 
@@ -42,6 +45,24 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     ah_reqid: int
     selectors: tuple[tuple[str, str], ...]
     """Here and there, in CIDR notation."""
+
+
+def block_halves() -> None:
+    """Have what comes by an SA of either half taken by a bundle's policy, or by none.
+
+    For Target, before anybody can come: it does not know from where, and so cannot have the
+    policies yet, and in transport mode the kernel takes by an SA alone what no policy is for.
+    It stays, since it is for the packets of such SAs and no others.
+
+    Raises IPsecError if the kernel refuses.
+    """
+    mark = f"mark {HALVES_MARK:#x} mask {HALVES_MARK:#x}"
+    _batch(
+        f"xfrm policy update src {anyone} dst {anyone} dir {direction} {mark} action block"
+        f" priority {PRIORITY + 1}"
+        for anyone in ("0.0.0.0/0", "::/0")
+        for direction in ("in", "fwd")
+    )
 
 
 def install(bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.main_mode import Turn
-from carnet.ipsec.spec import TunnelSpec
+from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
     cannot_carry,
@@ -47,6 +47,7 @@ from carnet.ipsec.vici_link import (
     text,
 )
 from carnet.ipsec.whole import all_or_nothing
+from carnet.objectives import Objective
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
@@ -104,6 +105,8 @@ class StrongSwan:
         """
         refuse_what_cannot_be_carried(spec)
         self._refuse_what_is_not_here(spec)
+        if spec.role is Role.TARGET and spec.objective is Objective.AH_ESP:
+            bundles.block_halves()
         with self._turn.of(spec), all_or_nothing(self.down, spec.name), self._session() as session:
             for key in messages.shared_keys(spec):
                 session.load_shared(key)

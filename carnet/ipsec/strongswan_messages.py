@@ -7,6 +7,7 @@ what swanctl.conf(5) says.
 from ipaddress import ip_network
 from typing import Any
 
+from carnet.ipsec.bundle import HALVES_MARK
 from carnet.ipsec.main_mode import expects_anybody
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_parts import AH_HALF, Part, parts
@@ -106,7 +107,7 @@ def _connection(spec: TunnelSpec, part: Part) -> Message:
         "send_certreq": "no",
     }
     if part.protocol:
-        settings["children"] = {part.name: _child(part) | _inner_address(spec)}
+        settings["children"] = {part.name: _child(spec, part) | _inner_address(spec)}
     else:
         settings["childless"] = "force"
     return settings | _ppk(part) | _virtual_address(spec, part)
@@ -165,7 +166,7 @@ def _virtual_address(spec: TunnelSpec, part: Part) -> Message:
     return {"vips": [spec.virtual_address]}
 
 
-def _child(part: Part) -> Message:
+def _child(spec: TunnelSpec, part: Part) -> Message:
     child: Message = {
         "mode": part.mode,
         f"{part.protocol.lower()}_proposals": list(part.proposals),
@@ -183,6 +184,8 @@ def _child(part: Part) -> Message:
         child["reqid"] = str(part.reqid)
     if part.tied:
         child["policies"] = "no"
+        if spec.role is Role.TARGET:
+            child["set_mark_in"] = f"{HALVES_MARK:#x}/{HALVES_MARK:#x}"
     elif part.mode == Mode.TRANSPORT:
         child |= {"mark_in": _NOBODYS_MARK, "mark_out": _NOBODYS_MARK}
     return child

@@ -15,7 +15,7 @@ from tests.lab.conftest import Ends, Gateway
 VIRTUAL = {4: "10.99.0.7", 6: "fd99::7"}
 AH = ("sha256-x25519",)
 ESP = ("aes256gcm16-x25519",)
-_LOOK = "ip xfrm state; ip xfrm policy; ip address; ip route show table all"
+_LOOK = "ip -o xfrm state; ip -o xfrm policy; ip -o address; ip route show table all"
 
 
 def inside(gateway: Gateway) -> AbstractContextManager[None]:
@@ -87,8 +87,10 @@ def other_end(client: TunnelSpec) -> TunnelSpec:
 
 
 def install(client: Gateway, target: Gateway, ends: Ends) -> None:
-    target.driver.install(ends.target)
-    client.driver.install(ends.client)
+    with inside(target):
+        target.driver.install(ends.target)
+    with inside(client):
+        client.driver.install(ends.client)
 
 
 def connect(client: Gateway, target: Gateway, ends: Ends) -> None:
@@ -125,5 +127,8 @@ def end_at(gateway, client, ends: Ends):
 
 
 def in_kernel(machine: Machine) -> str:
-    """Return all that a tunnel has in a machine's kernel, or could leave there."""
-    return machine.run(["sh", "-c", _LOOK]).stdout
+    """Return all that a tunnel has in a machine's kernel, or could leave there: sorted lines.
+
+    A daemon that begins anew makes policies of its sockets, which come elsewhere in the order.
+    """
+    return "".join(sorted(machine.run(["sh", "-c", _LOOK]).stdout.splitlines(keepends=True)))

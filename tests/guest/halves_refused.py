@@ -8,8 +8,11 @@ from carnet.errors import IPsecError
 from carnet.ipsec import bundle
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
+from lab.waiting import wait_until
+from tests.guest.addresses import BY_VERSION
 from tests.guest.gateways import end, ends_of, inside, install, policies
-from tests.guest.halves import BOTH
+from tests.guest.halves import BOTH, say
+from tests.guest.halves_on_the_wire import drops, templates
 from tests.lab.conftest import Ends
 
 
@@ -77,3 +80,33 @@ def test_the_papers_suites_come_up_only_where_both_ends_were_told(
     assert client.driver.up(told.client).child_suite == suite
     end(client, ends.name)
     end(target, ends.name)
+
+
+def test_nothing_reaches_target_by_a_half_nor_by_both_before_it_has_tied_them(
+    client, target, listener
+):
+    """In transport mode the kernel takes by an SA alone what no policy is for."""
+    ends, address = ends_of(BOTH, Mode.TRANSPORT), BY_VERSION[4].target
+    install(client, target, ends)
+    for half, kept in (("esp", ["esp"]), ("ah", ["ah"]), ("", ["esp", "ah"])):
+        if half:
+            initiate(client, f"{ends.name}/{half}")
+        before = drops(target)["XfrmInPolBlock"]
+        templates(client, ends, *kept)
+        say(client, f"early-{half}-{ends.name}", address)
+        wait_until(
+            lambda: drops(target)["XfrmInPolBlock"] > before,  # noqa: B023
+            f"the kernel to block {kept}",
+        )
+    with inside(target):
+        assert target.driver.confirm(ends.target).established
+    say(client, f"whole-{ends.name}", address)
+    listener[address].wait_for(f"whole-{ends.name}")
+    assert not listener[address].has("early")
+    for gateway in (client, target):
+        end(gateway, ends.name)
+
+
+def initiate(client, part):
+    with client.session() as session:
+        list(session.initiate({"ike": part, "child": part, "timeout": "10000"}))

@@ -387,6 +387,8 @@ def test_each_half_has_identities_and_keys_of_its_own_and_no_policies():
     (esp_child,), (ah_child,) = esp["children"].values(), ah["children"].values()
     assert {esp_child["policies"], ah_child["policies"]} == {"no"}
     assert (esp_child["reqid"], ah_child["reqid"]) == tuple(map(str, reqids("carnet-7")))
+    # Only Target's kernel blocks by it what comes by one half alone.
+    assert "set_mark_in" not in {**esp_child, **ah_child}
     assert "ah_proposals" not in esp_child
     assert "esp_proposals" not in ah_child
     assert [key["id"] for key in shared_keys(BOTH)] == [
