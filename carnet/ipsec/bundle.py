@@ -8,6 +8,7 @@ in clear; a sweep takes those away that nobody keeps.
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
+from ipaddress import ip_network
 
 import msgspec
 
@@ -46,6 +47,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     selectors: tuple[tuple[str, str], ...]
     """Here and there, in CIDR notation."""
 
+    @property
+    def outgoing(self) -> frozenset[tuple[str, str]]:
+        """The selectors of its outgoing policies, as the kernel lists them."""
+        return frozenset((_shown(here), _shown(there)) for here, there in self.selectors)
+
 
 def block_halves() -> None:
     """Have what comes by an SA of either half taken by a bundle's policy, or by none.
@@ -79,12 +85,23 @@ def install(bundle: Bundle) -> None:
     _batch(dict.fromkeys(lines))
 
 
-def remove(esp_reqid: int) -> None:
+def remove(esp_reqid: int, others: Callable[[], Iterable[Bundle]]) -> None:
     """Take the policies and routes of one bundle out of the kernel; none is no error.
+
+    The kernel has one policy for each pair of networks, in transport mode for each pair of
+    hosts. So where one of others() is for the same, it takes them over: at no time is there
+    none. They are asked for, oldest first, if there is anything to take over.
 
     Raises IPsecError if the kernel keeps some.
     """
-    _remove([policy for policy in _installed() if policy.reqid == esp_reqid])
+    doomed = _of(esp_reqid)
+    if not doomed:
+        return
+    given_up = {(policy.source, policy.destination) for policy in doomed}
+    for other in others():
+        if given_up.intersection(other.outgoing):
+            install(other)
+    _remove(_of(esp_reqid))
 
 
 def sweep(keep: Callable[[], Collection[int]]) -> None:
@@ -102,6 +119,11 @@ def sweep(keep: Callable[[], Collection[int]]) -> None:
 def directions(esp_reqid: int) -> frozenset[str]:
     """Return for which directions a bundle's policies are in the kernel: in, out, fwd."""
     return frozenset(policy.direction for policy in _installed() if policy.reqid == esp_reqid)
+
+
+def _shown(network: str) -> str:
+    """Return a network as `ip` shows it in a policy."""
+    return str(ip_network(network))
 
 
 class _Policy(msgspec.Struct, frozen=True):
@@ -179,6 +201,10 @@ def _installed() -> list[_Policy]:
         for each in found
         if each is not None and int(each["priority"]) == PRIORITY
     ]
+
+
+def _of(esp_reqid: int) -> list[_Policy]:
+    return [policy for policy in _installed() if policy.reqid == esp_reqid]
 
 
 def _batch(lines: Iterable[str]) -> None:

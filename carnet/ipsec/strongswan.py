@@ -73,6 +73,8 @@ class StrongSwan:
         self._resuming = Resuming(self._socket, self._listed, self._negotiation)
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
+        self._tying = threading.Lock()
+        """Who puts policies into the kernel, or finds which are left, does so alone."""
         self._turn = Turn(self._listed.awaited_in_main_mode, "it has come")
 
     def answers(self) -> bool:
@@ -187,7 +189,8 @@ class StrongSwan:
                 )
             tie = reports.bundle(spec, live)
             if tie is not None:
-                bundles.install(tie)
+                with self._tying:
+                    bundles.install(tie)
             return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
@@ -252,7 +255,17 @@ class StrongSwan:
         if name not in loaded:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.
-            bundles.remove(reqids(name)[0])
+            with self._tying:
+                bundles.remove(reqids(name)[0], lambda: self._others_between_hosts(name))
+
+    def _others_between_hosts(self, name: str) -> list[bundles.Bundle]:
+        """Return what ties the other tunnels between two hosts together, oldest first."""
+        others = [
+            (part, sa)
+            for part, sa in self._listed.settled_sas()
+            if is_ours(part) and tunnel_of(part) != name
+        ]
+        return reports.between_hosts(reports.newest_parts(others))
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""

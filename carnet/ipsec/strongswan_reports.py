@@ -12,6 +12,8 @@ from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4
 from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
 from carnet.ipsec.strongswan_parts import (
+    AH_HALF,
+    ESP_HALF,
     LAST,
     NATIVE,
     Part,
@@ -285,6 +287,40 @@ def bundle(spec: TunnelSpec, sas: Mapping[str, Report]) -> Bundle | None:
         esp_reqid=esp_reqid,
         ah_reqid=ah_reqid,
         selectors=_pairs(spec, _host(local), _host(remote)),
+    )
+
+
+def between_hosts(sas: Mapping[str, Report]) -> list[Bundle]:
+    """Return what ties each tunnel of AH and ESP together that stands in transport mode.
+
+    `sas` are the newest IKE_SAs by connection name, in the order of their making.
+    """
+    return [
+        _between_hosts(tunnel_of(name), ike_sa)
+        for name, ike_sa in sas.items()
+        if part_of(name) == AH_HALF
+        and is_up(name, ike_sa)
+        and _is_transport(sas.get(tunnel_of(name) + ESP_HALF, {}))
+    ]
+
+
+def _is_transport(ike_sa: Report) -> bool:
+    child = live_child(ike_sa) or {}
+    return is_live(ike_sa) and child.get("mode", "").lower() == Mode.TRANSPORT
+
+
+def _between_hosts(name: str, ike_sa: Report) -> Bundle:
+    local, remote = ike_sa["local-host"], ike_sa["remote-host"]
+    esp_reqid, ah_reqid = reqids(name)
+    return Bundle(
+        role=Role.TARGET,  # which end it is counts for routes alone, and there is none
+        mode=Mode.TRANSPORT,
+        ah_mode=Mode.TRANSPORT,
+        local_address=local,
+        remote_address=remote,
+        esp_reqid=esp_reqid,
+        ah_reqid=ah_reqid,
+        selectors=((_host(local), _host(remote)),),
     )
 
 

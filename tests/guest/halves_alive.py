@@ -64,6 +64,24 @@ def test_a_newer_tunnel_to_the_same_peer_keeps_what_it_shares_with_the_older(cli
         end(gateway, newer.name)
 
 
+def test_an_older_tunnel_to_the_same_peer_keeps_what_it_shares_with_the_newer(
+    client, target, listener
+):
+    """Without policies the kernel would let it pass in clear, at either end."""
+    older, newer = ends_of(BOTH, Mode.TRANSPORT), ends_of(BOTH, Mode.TRANSPORT)
+    connect(client, target, older)
+    before = policies(client), policies(target)
+    connect(client, target, newer)
+    for gateway in (client, target):
+        end(gateway, newer.name)
+    assert (policies(client), policies(target)) == before
+    say(client, f"still-{older.name}", BY_VERSION[4].target)
+    listener[BY_VERSION[4].target].wait_for(f"still-{older.name}")
+    for gateway in (client, target):
+        end(gateway, older.name)
+    assert "proto ah" not in policies(client) + policies(target)
+
+
 def test_what_the_daemon_does_with_policies_of_its_own_leaves_ours(client, target, listener):
     """It deletes by selector alone: an older ESP tunnel's end must not leave ours in clear."""
     older, newer = ends_of(Objective.ESP, Mode.TRANSPORT), ends_of(BOTH, Mode.TRANSPORT)
