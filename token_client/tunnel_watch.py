@@ -172,19 +172,28 @@ class TunnelWatch:
     def _was_deleted(self) -> Ending | None:
         """Tell the end of the tunnel from that of an IKE_SA, whose place another has taken.
 
-        Where it is lost, what ended is a try to come back.
+        Where it is lost, what ended is a try to come back. Where nothing is negotiated anew,
+        as with IKEv1, an IKE_SA that is left may bring it up again while Host is asked.
         """
         self._wait_for_leave()
         if self._lost:
             return None
+        with suppress(HelperAwayError):  # it is asked anew when that is back
+            live = self._standing()
+            ending = self._went_down() if live is None else None
+            live = live or self._standing()
+            return ending if live is None else self._end_another(live)
+        return None
+
+    def _standing(self) -> TunnelStatus | None:
+        """Return what stands whole; None where there is none, or no daemon to tell."""
         try:
             live = self._live()
         except HelperAwayError:
-            return None  # it is asked anew when that is back
+            raise
         except IPsecError:
-            live = None
-        stands = live is not None and live.established
-        return self._end_another(live) if stands else self._went_down()
+            return None
+        return live if live is not None and live.established else None
 
     def _was_lost(self) -> Ending | None:
         """Have it brought back meanwhile, unless that is under way."""

@@ -228,6 +228,29 @@ def test_the_end_of_one_ike_sa_of_two_is_not_the_end():
     assert Watch(driver, SESSION, pulled, ClientConfig(), str).run().pulled
 
 
+class AgainDriver(FakeDriver):
+    """What went down comes up again by itself, before the Host has said why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded = set()
+        self.seen = [[LIVE], [], [LIVE]]
+        """Each time that it is looked at."""
+
+    def watch(self):
+        yield TunnelEvent("carnet-1", Change.DOWN)
+        self.ends.wait()
+
+    def status(self):
+        return self.seen.pop(0) if self.seen else [LIVE]
+
+
+def test_what_went_down_and_stands_again_is_watched_as_before():
+    driver = AgainDriver()
+    pulled = SimpleNamespace(look=lambda: HERE if driver.seen else GONE)
+    assert Watch(driver, SESSION, pulled, ClientConfig(), str).run().pulled
+
+
 def test_a_tunnel_that_was_down_before_it_was_watched():
     driver = FakeDriver(stands=False)
     ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
