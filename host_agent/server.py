@@ -23,7 +23,7 @@ from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.keeper import HeadKeeper
 from carnet.background import Background
-from carnet.errors import TokenAwayError, TokenError
+from carnet.errors import CarnetError, TokenAwayError, TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.link import client_context
@@ -234,7 +234,7 @@ class HostService:
                 await run_async(machine, step.Arrived(envelope), exchange.perform)
             finally:
                 await exchange.release()
-        except (TokenError, SQLAlchemyError) as error:
+        except (CarnetError, SQLAlchemyError) as error:
             what = "hsm-failed" if isinstance(error, TokenError) else "database-failed"
             log.warning(what, key_id=envelope.key_id.hex(), reason=str(error))
             exchange.fail(step.NOT_READY)

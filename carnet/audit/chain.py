@@ -15,13 +15,15 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    literal,
     select,
 )
 from sqlalchemy.exc import DBAPIError
 
 from carnet import crash
 from carnet.audit.meaning import MEANINGS
-from carnet.database.sql import MOMENT, now
+from carnet.database.reading import is_no_text
+from carnet.database.sql import MOMENT, now, place_in
 from carnet.errors import CarnetError
 from carnet.wire import cbor
 from carnet.wire.fault import WireError
@@ -29,8 +31,9 @@ from carnet.wire.fault import WireError
 START = bytes(32)
 """What the first record follows."""
 _ROWS_AT_ONCE = 1000
-_NOT_TEXT = "Could not decode"
-"""What SQLite's driver says of text that is none."""
+_LAST = 2**63 - 1
+"""The highest number that a record may have."""
+_TYPES = {"number": int, "at": int, "event": str, "facts": bytes}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
 
     Which of the paper's steps it records, and what they were in AAA, is written with it.
     The transaction is one that may write (carnet.database): there is but one at a time,
-    so that no two records follow the same one.
+    so that no two records follow the same one. Raises CarnetError where none can follow.
     """
     append_all(connection, table, event, [facts])
 
@@ -79,6 +82,7 @@ def append_all(
     number, previous = number or 0, previous or START
     rows = []
     for facts in all_facts:
+        _check_newest(number, previous)
         number, encoded = number + 1, cbor.encode({**facts, **meant})
         previous = _digest(previous, number, at, event, encoded)
         rows.append(
@@ -89,14 +93,43 @@ def append_all(
         crash.reach(f"accounts.appended {event}")
 
 
+def _check_newest(number: object, digest: object) -> None:
+    if isinstance(number, int) and number < _LAST and isinstance(digest, bytes):
+        return
+    raise CarnetError(
+        f"The accounts were changed: their newest record, {number!r}, is none that another can "
+        f"follow, so nothing was done; keep this database, and compare it with a backup."
+    )
+
+
 def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:
     """Yield the records, oldest first; `since` is in seconds since 1970.
 
     What was tampered with is shown as far as it can be read: verifying is not done here.
     Raises CarnetError where a row is nothing that a record could be.
     """
-    for row in _rows(connection, table, since):
-        yield AuditRecord(row.number, row.at, str(row.event), _facts(row.facts))
+    query = select(table)
+    wanted = query.where(table.c.at >= since) if since else query
+    return map(_record, _rows(connection, table, wanted))
+
+
+def about(connection: Connection, table: Table, named: bytes, records: int) -> list[AuditRecord]:
+    """Return those of so many first records whose facts hold these bytes, oldest first.
+
+    The database looks for them, so that all others need not be read.
+    """
+    holds = place_in(table.c.facts, literal(named, LargeBinary)) > 0
+    query = select(table).where(table.c.number <= records, holds)
+    return [_record(row) for row in _rows(connection, table, query)]
+
+
+def _record(row: Row[Any]) -> AuditRecord:
+    if not all(isinstance(getattr(row, name), type_) for name, type_ in _TYPES.items()):
+        raise CarnetError(
+            f"The accounts were changed at record {row.number}: a value there is of no kind that "
+            f"was ever written; keep this database, and compare it with a backup."
+        )
+    return AuditRecord(row.number, row.at, row.event, _facts(row.facts))
 
 
 def _facts(encoded: bytes) -> dict[str, Any]:
@@ -104,7 +137,18 @@ def _facts(encoded: bytes) -> dict[str, Any]:
         facts = cbor.decode(encoded, len(encoded))
     except WireError:
         facts = None
-    return facts if isinstance(facts, dict) else {"unreadable": encoded}
+    return facts if isinstance(facts, dict) and _is_named(facts) else {"unreadable": encoded}
+
+
+def _is_named(value: object) -> bool:
+    """Tell whether all keys of all maps in it are text, as those of facts are."""
+    match value:
+        case dict():
+            return all(isinstance(key, str) and _is_named(each) for key, each in value.items())
+        case list():
+            return all(map(_is_named, value))
+        case _:
+            return True
 
 
 @dataclass(frozen=True)
@@ -119,42 +163,55 @@ class ChainLink:
 def follow(connection: Connection, table: Table) -> Iterator[ChainLink]:
     """Yield the chain's links up to the first that does not hold, that one included.
 
-    It does not hold where a record was changed, dropped or moved. A chain that was made
-    anew from there on holds again: the signed heads tell (carnet.audit.heads).
+    It does not hold where a record was changed, dropped or moved, or is there twice. A chain
+    that was made anew from there on holds again: the signed heads tell (carnet.audit.heads).
     """
     previous, expected = START, 1
-    for row in _rows(connection, table, 0):
+    for row in _rows(connection, table, select(table)):
+        if row.number == expected - 1 > 0:
+            yield ChainLink(row.number, row.digest, holds=False)
+            return
         digest = _digest(previous, row.number, row.at, row.event, row.facts)
         holds = row.number == expected and row.digest == digest
         yield ChainLink(expected, row.digest, holds)
         if not holds:
             return
         previous, expected = row.digest, expected + 1
+    if connection.scalar(select(func.count()).where(table.c.number.is_(None))):
+        yield ChainLink(expected, b"", holds=False)
 
 
-def _rows(connection: Connection, table: Table, since: int) -> Iterator[Row[Any]]:
-    """Yield rows a page at a time; what is appended meanwhile comes at the end."""
-    last = 0
-    page = select(table).where(table.c.at >= since).order_by(table.c.number)
-    while rows := _page(connection, page.where(table.c.number > last), last):
+def _rows(connection: Connection, table: Table, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Yield rows a page at a time; what is appended meanwhile comes at the end.
+
+    A page begins with the number that the last one ended with, behind the rows that were
+    there: where the table lost its primary key, there may be more of that number.
+    """
+    last, given = None, 0
+    ordered = query.order_by(table.c.number)
+    page = ordered
+    while rows := _page(connection, page, last, _ROWS_AT_ONCE):
         yield from rows
-        last = rows[-1].number
+        number = rows[-1].number
+        same = sum(row.number == number for row in rows)
+        last, given = number, same + (given if number == last else 0)
+        page = ordered.where(table.c.number >= last).offset(given)
 
 
 def _page(
-    connection: Connection, query: Select[Any], last: int, most: int = _ROWS_AT_ONCE
+    connection: Connection, query: Select[Any], last: int | None, most: int
 ) -> Sequence[Row[Any]]:
     try:
         return connection.execute(query.limit(most)).all()
     except (TypeError, ValueError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and _NOT_TEXT not in str(error.orig):
+        if isinstance(error, DBAPIError) and not is_no_text(error):
             raise
         if most > 1:
             # One after the other, to say which it is.
             return _page(connection, query, last, 1)
         raise CarnetError(
-            f"The accounts were changed right after record {last}: a value there is of no kind "
-            f"that was ever written; keep this database, and compare it with a backup."
+            f"The accounts were changed right after record {last or 0}: a value there is of no "
+            f"kind that was ever written; keep this database, and compare it with a backup."
         ) from error
 
 

@@ -7,14 +7,16 @@ too) can tell even when the heads are cut off with them.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, select
 
 from carnet.audit.chain import follow
 from carnet.database.sql import MOMENT, now, upsert
+from carnet.errors import CarnetError
 from carnet.moments import format_moment
 from carnet.wire.documents import AccountsHead, read_unverified, verify_document
 from carnet.wire.fault import WireError
@@ -70,9 +72,18 @@ def keep_head(connection: Connection, heads: Table, number: int, signed: bytes) 
 
 
 def newest_head(connection: Connection, heads: Table) -> bytes | None:
-    """Return the newest signed head, as it was signed; None if there is none."""
+    """Return the newest signed head, as it was signed; None if there is none.
+
+    Raises CarnetError where what is there can be none.
+    """
     query = select(heads.c.signed).order_by(heads.c.number.desc()).limit(1)
-    return connection.execute(query).scalar()
+    signed: object = connection.execute(query).scalar()
+    if signed is None or isinstance(signed, bytes):
+        return signed
+    raise CarnetError(
+        "The newest signed head was changed: it is of no kind that was ever written; keep this "
+        "database, and compare it with a backup."
+    )
 
 
 @dataclass(frozen=True)
@@ -88,28 +99,39 @@ class Examination:
     reason: str = ""
     """Half a sentence: how that shows."""
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether all records follow one another that there are, whoever signed them."""
+        return self.broken_at is None or self.reason == BY_NO_KEY
+
 
 def examine(
     connection: Connection,
     table: Table,
     heads: Table,
-    keys: Iterable[bytes],
+    keys: Iterable[bytes] | None,
     witnesses: Iterable[bytes] = (),
 ) -> Examination:
     """Compare the chain with itself, with the signed heads, and with heads kept elsewhere.
 
     `keys` are public keys (SubjectPublicKeyInfo) of this agent's accounts; a head under
-    any other breaks the accounts.
+    any other breaks the accounts. None: no signature is verified, which proves nothing
+    against who can write the database.
     """
     stored = connection.execute(select(heads.c.number, heads.c.signed)).all()
-    trusted = [load_public_key(key, P256) for key in keys]
+    trusted = None if keys is None else [load_public_key(key, P256) for key in keys]
     claims: dict[int, list[AccountsHead]] = defaultdict(list)
+    strangers: list[int] = []
     for number, signed in [*((row.number, row.signed) for row in stored), *_numbered(witnesses)]:
-        head = _verified(signed, trusted)
+        head = _head(signed, trusted)
         if head is None or head.number != number:
-            return Examination(0, 0, number, BY_NO_KEY)
-        claims[number].append(head)
-    return _compare(connection, table, claims)
+            strangers.append(number if isinstance(number, int) else 0)
+        else:
+            claims[number].append(head)
+    found = _compare(connection, table, claims)
+    if strangers and (found.broken_at is None or min(strangers) <= found.broken_at):
+        return replace(found, broken_at=min(strangers), reason=BY_NO_KEY)
+    return found
 
 
 def _compare(
@@ -118,7 +140,7 @@ def _compare(
     records = signed = 0
     for link in follow(connection, table):
         if not link.holds:
-            return Examination(records, signed, link.number, "it does not follow the one before")
+            return _broken(link.number, records, signed)
         for head in claims.get(link.number, ()):
             if head.digest != link.digest:
                 reason = f"it is not the one whose head was signed on {_signed_at(head)}"
@@ -133,12 +155,26 @@ def _compare(
     return Examination(records, signed)
 
 
-def _verified(signed: bytes, trusted: Iterable[ec.EllipticCurvePublicKey]) -> AccountsHead | None:
+def _broken(number: int, records: int, signed: int) -> Examination:
+    """Return what is found where a record does not hold; of two with its number, neither does."""
+    before = number - 1
+    reason = "it is there twice" if number == records else "it does not follow the one before"
+    return Examination(min(records, before), min(signed, before), number, reason)
+
+
+def _head(
+    signed: object, trusted: Sequence[ec.EllipticCurvePublicKey] | None
+) -> AccountsHead | None:
+    """Return a head that one of these keys signed; without keys, what it says without proof."""
+    if not isinstance(signed, bytes):
+        return None
+    if trusted is None:
+        with suppress(WireError):
+            return read_unverified(signed, AccountsHead)
+        return None
     for key in trusted:
-        try:
+        with suppress(WireError):
             return verify_document(signed, AccountsHead, key)
-        except WireError:
-            continue
     return None
 
 

@@ -57,7 +57,13 @@ def describe(record: AuditRecord) -> str:
     told = [f"{name}={plain(value)}" for name, value in facts.items() if _tells(value)]
     steps = f"step {', '.join(map(str, meaning.steps))}" if meaning.steps else ""
     return "  ".join(
-        [f"{record.number:6}", format_moment(record.at), f"{record.event:18}", steps, *told]
+        [
+            f"{record.number:6}",
+            format_moment(record.at),
+            f"{printable(record.event):18}",
+            steps,
+            *told,
+        ]
     )
 
 

@@ -3,7 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.exc import DBAPIError
+
 from carnet.errors import CarnetError
+
+_NOT_TEXT = "Could not decode"
+"""What SQLite's driver says of text that is none."""
 
 
 @contextmanager
@@ -15,8 +20,21 @@ def readable() -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CarnetError(
-            f"The database was changed: it holds what was never written ({error}); keep it, and "
-            f"compare it with a backup."
-        ) from error
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise _changed(str(error)) from error
+    except DBAPIError as error:
+        if not is_no_text(error):
+            raise
+        raise _changed(str(error.orig)) from error
+
+
+def is_no_text(error: Exception) -> bool:
+    """Tell whether the driver stumbled over text that is none."""
+    return isinstance(error, DBAPIError) and _NOT_TEXT in str(error.orig)
+
+
+def _changed(found: str) -> CarnetError:
+    return CarnetError(
+        f"The database was changed: it holds what was never written ({found}); keep it, and "
+        f"compare it with a backup."
+    )

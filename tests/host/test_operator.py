@@ -14,6 +14,7 @@ from carnet.wire.keys import key_id_of
 from host_agent import schema
 from host_agent.cli import cli
 from tests.host.conftest import new_pair, sealed_request
+from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
 
 CONFIGURATION = """
@@ -173,6 +174,18 @@ def test_a_request_that_is_revoked_before_its_answer_is_ended_after_it(database,
     assert database.tunnels_to_end("work") == []
     database.store_response(envelope.key_id, "granted", b"answer")
     assert database.tunnels_to_end("work") == [signed.request.request_id]
+
+
+@pytest.mark.parametrize("newest", [2**63 - 1, 2**63 - 2])
+def test_where_no_record_can_follow_nothing_is_revoked(
+    carnet_host, database, pair, other_pair, newest
+):
+    with database.engine.begin() as connection:
+        lift(connection)
+        connection.exec_driver_sql(f"UPDATE audit SET number = {newest} WHERE number = 2")  # noqa: S608
+    with pytest.raises(CarnetError, match="is none that another can follow, so nothing was done"):
+        carnet_host("revoke", "--user", "alice@office", "--reason", "stolen")
+    assert {each.state for each in database.count()} == {"valid"}
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
