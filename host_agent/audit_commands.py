@@ -1,16 +1,20 @@
 """`carnet-host audit`: the accounts, and what they prove."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from cryptography.hazmat.primitives import serialization
+from sqlalchemy import Connection
 
 from carnet import console
 from carnet.arguments import REASON
 from carnet.audit import commands as shared
 from carnet.audit import read
-from carnet.audit.heads import examine, newest_head
+from carnet.audit.chain import about
+from carnet.audit.heads import Examination, examine, newest_head
+from carnet.audit.responsibility import Link, accounts_link
 from carnet.audit.showing import Choice
 from carnet.database.reading import readable
 from carnet.errors import UsageError
@@ -18,15 +22,27 @@ from carnet.files import read_small
 from carnet.token.accounts import accounts_key, read_marks
 from host_agent import config as configuration
 from host_agent import schema
-from host_agent.explain import explain
+from host_agent.explain import explain, spendings, unaccounted
+from host_agent.keydb.explained import rows_about
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
 from host_agent.rollback import accept_older
 
+F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 _OTHER_KEYS = (
     "of a Host with several HSMs give the keys of all by --key, each from `carnet-host audit key`"
 )
+
+
+def _key_option(otherwise: str) -> Callable[[F], F]:
+    return click.option(
+        "--key",
+        "keys",
+        multiple=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"The accounts' public key, from `audit key`; {otherwise}.",
+    )
 
 
 @click.group()
@@ -63,13 +79,7 @@ def show(
 
 @audit.command()
 @console.secret_options("pin", PIN)
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The accounts' public key, from `audit key`; without it the HSM is asked.",
-)
+@_key_option("without it the HSM is asked")
 @shared.witness_option
 @json_option
 @click.pass_obj
@@ -109,8 +119,9 @@ def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 def head(path: Path) -> None:
     """Print the newest signed head, to be kept where this machine's operator cannot write."""
     database_of = open_database(configuration.load(path))
-    with database_of as database, database.begin() as connection:
-        shared.show_head(newest_head(connection, schema.audit_heads))
+    with database_of as database, database.begin() as connection, readable():
+        newest = newest_head(connection, schema.audit_heads)
+    shared.show_head(newest)
 
 
 @audit.command()
@@ -130,24 +141,60 @@ def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: P
 
 @audit.command(name="explain")
 @click.argument("request_id", metavar="REQUEST-ID")
+@_key_option("without it no signature is verified")
+@shared.witness_option
 @json_option
 @click.pass_obj
-def explain_(path: Path, request_id: str, as_json: bool) -> None:
-    """Show the chain of responsibility, from the request to its tunnel."""
-    wanted = _request_id(request_id)
+def explain_(
+    path: Path,
+    request_id: str,
+    keys: tuple[Path, ...],
+    witnesses: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Show the chain of responsibility, from the request to its tunnel.
+
+    It is told from the accounts, and compared with the Key Database. That the accounts hold
+    together is checked; with --key, that they are signed, too, as `audit verify` does.
+    """
+    wanted, trusted = _request_id(request_id), _read_keys(keys) or None
+    kept = shared.read_witnesses(witnesses)
     database_of = open_database(configuration.load(path))
-    with database_of as database, database.begin() as connection, readable():
-        chains = [
-            list(explain(row, read(connection, schema.audit)))
-            for row in database.requests_by_id(wanted)
-        ]
-    if not chains:
+    with database_of as database, database.snapshot() as connection, readable():
+        found, chains = explained(connection, wanted, trusted, kept)
+    if not chains and found.broken_at is None:
         raise UsageError(
             f"There is no record of a request {request_id}; "
             f"`carnet-host keys --json` shows those there are."
         )
-    for chain in chains:
-        shared.show_chain(chain, as_json=as_json)
+    shared.show_chains(chains, found, other_keys=_OTHER_KEYS, as_json=as_json)
+
+
+def explained(
+    connection: Connection,
+    request_id: bytes,
+    keys: Sequence[bytes] | None = None,
+    witnesses: Sequence[bytes] = (),
+) -> tuple[Examination, list[list[Link]]]:
+    """Return what the accounts are worth, and the chain of each pair that a request has spent."""
+    found = examine(connection, schema.audit, schema.audit_heads, keys, witnesses)
+    last = accounts_link(found, verified=keys is not None)
+    return found, [[*each, last] for each in _chains(connection, request_id, found.records)]
+
+
+def _chains(connection: Connection, request_id: bytes, records: int) -> list[list[Link]]:
+    """Return the chain of each pair that a request has spent, by so many first records."""
+    of_request = about(connection, schema.audit, request_id, records)
+    spent = spendings(request_id, of_request)
+    key_ids = {each.facts["key_id"] for each in spent}
+    rows = rows_about(connection, request_id, key_ids)
+    chains = [[unaccounted(key_id)] for key_id in sorted(rows.keys() - key_ids)]
+    for each in spent:
+        key_id = each.facts["key_id"]
+        of_pair = about(connection, schema.audit, key_id, records)
+        accounts = {record.number: record for record in of_request + of_pair}
+        chains.append(list(explain(each, rows[key_id], [accounts[n] for n in sorted(accounts)])))
+    return chains
 
 
 def _request_id(text: str) -> bytes:

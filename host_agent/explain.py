@@ -5,58 +5,141 @@ explain` tells the rest, by the same Request ID.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from carnet.audit import AuditRecord
-from carnet.audit.responsibility import Evidence, Link, evidence_links
+from carnet.audit.responsibility import (
+    DATABASE,
+    Evidence,
+    Link,
+    differences,
+    differing,
+    proved_request,
+)
 from carnet.moments import format_moment
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestAccount:
-    """One request and its pair, as the Key Database has them."""
+@dataclass(frozen=True)
+class Rows:
+    """What the Key Database's other tables say of a pair, by column; nobody has proved it."""
 
-    request_id: bytes
-    key_id: bytes
-    user_id: str
-    token_serial: str
-    batch_id: bytes
-    label: str
-    suite: int
-    public_key: bytes
-    evidence: bytes
-    target: str
+    pairs: Sequence[Mapping[str, Any]] = ()
+    requests: Sequence[Mapping[str, Any]] = ()
 
 
-def explain(request: RequestAccount, accounts: Iterable[AuditRecord]) -> Iterator[Link]:
-    """Yield the links, from the request to the tunnel's end, as far as Host knows them."""
-    mine = [each for each in accounts if _is_about(each, request)]
-    events = {event: _numbers(mine, event) for event in ("imported", "spent")}
-    evidence = Evidence(request.evidence, request.public_key, request.suite)
-    yield from evidence_links(evidence, events["spent"])
-    yield Link(
-        "user",
-        f"the pair is {request.user_id}'s: {request.label!r} on token {request.token_serial}, "
-        f"of batch {request.batch_id.hex()}, which the officer signed",
-        events["imported"],
-    )
+def spendings(request_id: bytes, accounts: Iterable[AuditRecord]) -> list[AuditRecord]:
+    """Return the records of pairs that this request has spent: the Request ID is the Client's."""
+    return [each for each in _of(accounts, "spent") if each.facts.get("request_id") == request_id]
+
+
+def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> Iterator[Link]:
+    """Yield the links, from the request to the tunnel's end, as far as Host knows them.
+
+    `spent` is the record of the request, `accounts` are those of its pair and Request ID.
+    """
+    mine = [each for each in accounts if _is_about(each, spent)]
+    imported = _of(mine, "imported")
+    found: list[Link] = []
+    if rows.pairs and rows.requests:
+        links, found = _evidence(spent, rows.pairs[0], rows.requests[0])
+        yield from links
+    yield from (_user(each) for each in imported)
+    yield from (_unproved(each) for each in rows.pairs[:1])
     for each in mine:
         if each.event in _SAYS:
             link, says = _SAYS[each.event]
-            told = says.format_map(defaultdict(str, {"target": request.target, **each.facts}))
+            told = says.format_map(
+                defaultdict(str, {"target": spent.facts["target"], **each.facts})
+            )
             yield Link(link, f"{format_moment(each.at)} {told}", (each.number,))
+    yield from found
+    yield from _amiss(spent, imported, rows, mine)
 
 
-def _is_about(record: AuditRecord, request: RequestAccount) -> bool:
-    facts = record.facts
+def unaccounted(key_id: bytes) -> Link:
+    """Return the link that tells of a request that is in the database alone."""
+    return differing(f"it says that this request spent pair {key_id.hex()}, and no record does")
+
+
+def _evidence(
+    spent: AuditRecord, pair: Mapping[str, Any], request: Mapping[str, Any]
+) -> tuple[list[Link], list[Link]]:
+    """Return the links that the evidence gives, and where it differs from the record."""
+    evidence = Evidence(request["evidence"], pair["public_key"], pair["suite"])
+    signed, links = proved_request(evidence, spent)
+    if signed is None:
+        return links, []
+    says = {
+        "request_id": signed.request_id,
+        "user_id": signed.user_id,
+        "target": signed.request_info.target,
+        "objective_id": signed.objective_id,
+    }
+    return links, list(differences(says, {name: spent.facts[name] for name in says}, spent.number))
+
+
+def _user(imported: AuditRecord) -> Link:
+    facts = imported.facts
+    says = (
+        f"the pair is {facts['user_id']}'s, of batch {facts['batch_id'].hex()}, which the officer"
+        f" signed"
+    )
+    return Link("user", says, (imported.number,))
+
+
+def _unproved(pair: Mapping[str, Any]) -> Link:
+    """Tell what no record has."""
+    says = f"its row calls the pair {pair['label']!r} on token {pair['token_serial']}; no record"
+    return Link(DATABASE, f"{says} proves that")
+
+
+def _amiss(
+    spent: AuditRecord, imported: list[AuditRecord], rows: Rows, mine: list[AuditRecord]
+) -> Iterator[Link]:
+    """Yield what the records do not bear out."""
+    if len(imported) != 1:
+        yield differing(f"the accounts show {len(imported)} imports of its pair, and not one")
+    if len(_of(mine, "spent")) != 1:
+        yield differing("the accounts show that its pair was spent more than once", spent.number)
+    for table, there in (("pair", rows.pairs), ("request", rows.requests)):
+        if len(there) != 1:
+            yield differing(f"it has {len(there)} rows of the {table}, and not one", spent.number)
+    for row in rows.pairs:
+        for each in imported[:1]:
+            facts = {name: each.facts[name] for name in ("key_id", "user_id", "batch_id")}
+            yield from differences(row, facts, each.number)
+        yield from differences(row, {"state": "invalid", "reason": "spent"}, spent.number)
+    for row in rows.requests:
+        yield from differences(row, {name: spent.facts[name] for name in _SPENT}, spent.number)
+        for event, column, fact in _LATER:
+            yield from _later(row, column, fact, _of(mine, event))
+
+
+_SPENT = ("key_id", "request_id", "target", "objective_id", "digest")
+"""Columns of a request that its record has, too; the digest is that of the sealed request."""
+_LATER = (("answered", "outcome", "outcome"), ("tunnel-ended", "end_reason", "reason"))
+"""Events, each with the column that is set with it and the fact that is the same."""
+
+
+def _later(
+    row: Mapping[str, Any], column: str, fact: str, records: list[AuditRecord]
+) -> Iterator[Link]:
+    value = records[-1].facts[fact] if records else None
+    yield from differences(row, {column: value}, *(each.number for each in records[-1:]))
+
+
+def _of(records: Iterable[AuditRecord], event: str) -> list[AuditRecord]:
+    return [each for each in records if each.event == event]
+
+
+def _is_about(record: AuditRecord, spent: AuditRecord) -> bool:
+    facts, whose = record.facts, spent.facts
     if "key_id" in facts:
-        return bool(facts["key_id"] == request.key_id)
-    return bool(facts.get("request_id") == request.request_id)
-
-
-def _numbers(records: Iterable[AuditRecord], event: str) -> tuple[int, ...]:
-    return tuple(each.number for each in records if each.event == event)
+        return bool(facts["key_id"] == whose["key_id"])
+    at = facts.get("target", whose["target"])
+    return bool(facts.get("request_id") == whose["request_id"] and at == whose["target"])
 
 
 _SAYS = {

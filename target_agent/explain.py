@@ -3,87 +3,175 @@
 What Target's records show of it. Pure: no I/O.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from carnet.audit import AuditRecord
-from carnet.audit.responsibility import Evidence, Link, evidence_links
+from carnet.audit.responsibility import Evidence, Link, differences, differing, proved_request
 from carnet.durations import format_duration
 from carnet.moments import format_moment
+from carnet.wire.messages import RefusalCode, Request
 from target_agent.records import TunnelRecord
 
+_ANSWERS = ("tunnel-prepared", "tunnel-refused")
+_ABOUT_USERS = ("access-granted", "member-removed")
+_WITHOUT_ROW = (RefusalCode.EVIDENCE, RefusalCode.TOO_LATE)
+"""Codes of refusals that prove nothing of their Request ID, and so have a record alone."""
 
-def explain(record: TunnelRecord, accounts: Iterable[AuditRecord]) -> Iterator[Link]:
-    """Yield the links, from the request to the tunnel, or to where it was refused."""
-    mine, hers = _sort(record, accounts)
-    shown_by = tuple(each.number for each in mine[:1])
-    yield from evidence_links(Evidence(record.evidence, record.public_key, record.suite), shown_by)
-    yield Link("user", f"{record.host} certified the request as {record.user_id}'s, over TLS")
-    if record.state == "refused":
-        yield from (_refusal(each) for each in mine)
-        return
-    yield _membership(record, hers)
-    yield from _access(mine, hers)
-    yield from (_step(record, each) for each in mine)
+
+def answer_to(
+    request_id: bytes, rows: Iterable[TunnelRecord], accounts: Iterable[AuditRecord]
+) -> AuditRecord | None:
+    """Return the record of the answer to a request; None if there is none.
+
+    A Host may have sent other evidence under the same Request ID, which was refused: what
+    counts is the tunnel, else the refusal of what is kept.
+    """
+    answers = [
+        each
+        for each in accounts
+        if each.event in _ANSWERS
+        and each.facts.get("request_id") == request_id
+        and "evidence_digest" in each.facts
+    ]
+    kept = {Evidence(row.evidence, row.public_key, row.suite).digest for row in rows}
+    prepared = [each for each in answers if each.event == "tunnel-prepared"]
+    refused = [each for each in answers if each.facts["evidence_digest"] in kept]
+    return next(iter(prepared + refused + answers), None)
+
+
+def explain(
+    answer: AuditRecord, rows: Sequence[TunnelRecord], accounts: Sequence[AuditRecord]
+) -> Iterator[Link]:
+    """Yield the links, from the request to the tunnel, or to where it was refused.
+
+    `answer` is the record of it, `accounts` are those of its Request ID and of its user.
+    """
+    mine, hers = _sort(answer, accounts)
+    request: Request | None = None
+    for row in rows[:1]:
+        evidence = Evidence(row.evidence, row.public_key, row.suite)
+        request, links = proved_request(evidence, answer)
+        yield from links
+    facts = answer.facts
+    says = f"{facts['host']} certified the request as {facts['user_id']}'s, over TLS"
+    yield Link("user", says, (answer.number,))
+    if answer.event == "tunnel-prepared":
+        yield from _granted(answer, hers)
+    yield from (_step(each) for each in mine)
+    yield from _amiss(answer, request, rows, mine)
+
+
+def unaccounted() -> Link:
+    """Return the link that tells of a request that is in the database alone."""
+    return differing("it has a row of this request, and no record shows an answer to it")
 
 
 def _sort(
-    record: TunnelRecord, accounts: Iterable[AuditRecord]
+    answer: AuditRecord, accounts: Sequence[AuditRecord]
 ) -> tuple[list[AuditRecord], list[AuditRecord]]:
-    """Return what the accounts say of this request's row, and, before that, of its user."""
-    mine: list[AuditRecord] = []
-    hers: list[AuditRecord] = []
-    for each in accounts:
-        facts = each.facts
-        of_request = facts.get("request_id") == record.request_id
-        if of_request and facts.get("evidence_digest", record.evidence_digest) == (
-            record.evidence_digest
-        ):
-            mine.append(each)
-        elif not mine and facts.get("user_id") == record.user_id and each.event in _ABOUT_USERS:
-            hers.append(each)
+    """Return what the accounts say of this request, and, before its answer, of its user."""
+    named = answer.facts
+    mine = [
+        each
+        for each in accounts
+        if each.facts.get("request_id") == named["request_id"]
+        and each.facts.get("evidence_digest", named["evidence_digest"]) == named["evidence_digest"]
+    ]
+    hers = [
+        each
+        for each in accounts
+        if each.event in _ABOUT_USERS
+        and each.number < answer.number
+        and each.facts.get("user_id") == named["user_id"]
+    ]
     return mine, hers
 
 
-_ABOUT_USERS = ("access-granted", "member-removed")
-
-
-def _refusal(account: AuditRecord) -> Link:
-    facts = account.facts
-    return Link("refused", f"{facts.get('code')}: {facts.get('reason')}", (account.number,))
-
-
-def _membership(record: TunnelRecord, hers: list[AuditRecord]) -> Link:
-    """Her membership is as old as her first grant since she was last removed."""
+def _granted(answer: AuditRecord, hers: list[AuditRecord]) -> Iterator[Link]:
+    """Yield membership and access control list, as they were since she was last removed."""
     removed = max((each.number for each in hers if each.event == "member-removed"), default=0)
     granted = [each for each in hers if each.number > removed]
-    if not granted:
-        return Link("membership", f"the accounts do not show {record.user_id} as a member")
-    first = granted[0]
-    says = f"{record.user_id} was a member since {format_moment(first.at)}"
-    return Link("membership", says, (first.number,))
+    user_id = answer.facts["user_id"]
+    if granted:
+        says = f"{user_id} was a member since {format_moment(granted[0].at)}"
+        yield Link("membership", says, (granted[0].number,))
+    else:
+        says = f"the accounts do not show {user_id} as a member"
+        yield Link("membership", says, (answer.number,), differs=True)
+    for entry in answer.facts["access"]:
+        yield _access(answer, entry, granted)
 
 
-def _access(mine: list[AuditRecord], hers: list[AuditRecord]) -> Iterator[Link]:
-    prepared = [each for each in mine if each.event == "tunnel-prepared"]
-    for entry in (entry for each in prepared for entry in each.facts.get("access", ())):
-        granting = [each.number for each in hers if entry.items() <= each.facts.items()]
-        says = (
-            f"{entry['objective']} to {entry['network']},"
-            f" {format_duration(entry['lifetime'])} at most"
-        )
-        yield Link("access control list", says, tuple(granting[-1:]))
+def _access(answer: AuditRecord, entry: dict[str, Any], granted: list[AuditRecord]) -> Link:
+    says = (
+        f"{entry['objective']} to {entry['network']}, {format_duration(entry['lifetime'])} at most"
+    )
+    granting = [each.number for each in granted if entry.items() <= each.facts.items()]
+    if granting:
+        return Link("access control list", says, tuple(granting[-1:]))
+    says = f"the accounts do not show that she was granted {says}"
+    return Link("access control list", says, (answer.number,), differs=True)
 
 
-def _step(record: TunnelRecord, account: AuditRecord) -> Link:
-    facts = account.facts
-    what = {
-        "tunnel-prepared": f"prepared for {_whom(record)} to {record.networks or 'Target alone'}",
-        "tunnel-established": "established, its pre-shared keys forgotten",
-        "tunnel-ending": f"to end as soon as the IKE daemon lets it go: {facts.get('reason')}",
-        "tunnel-ended": f"ended: {facts.get('reason')}",
-    }.get(account.event, account.event)
-    return Link("tunnel", f"{format_moment(account.at)} {what}", (account.number,))
+def _step(account: AuditRecord) -> Link:
+    facts, number = account.facts, (account.number,)
+    if account.event == "tunnel-refused":
+        return Link("refused", f"{facts['code']}: {facts['reason']}", number)
+    if account.event == "tunnel-prepared":
+        what = _prepared(facts)
+    else:
+        what = {
+            "tunnel-established": "established, its pre-shared keys forgotten",
+            "tunnel-ending": f"to end as soon as the IKE daemon lets it go: {facts.get('reason')}",
+            "tunnel-ended": f"ended: {facts.get('reason')}",
+        }.get(account.event, account.event)
+    return Link("tunnel", f"{format_moment(account.at)} {what}", number)
 
 
-def _whom(record: TunnelRecord) -> str:
-    return record.virtual_address or "her own address"
+def _prepared(facts: dict[str, Any]) -> str:
+    whom = facts["virtual_address"] or "her own address"
+    return f"prepared for {whom} to {' '.join(facts['networks']) or 'Target alone'}"
+
+
+def _amiss(
+    answer: AuditRecord,
+    request: Request | None,
+    rows: Sequence[TunnelRecord],
+    mine: list[AuditRecord],
+) -> Iterator[Link]:
+    """Yield what the records do not bear out."""
+    if len(rows) > 1 or (not rows and answer.facts.get("code") not in _WITHOUT_ROW):
+        yield differing(f"it has {len(rows)} rows of this request, and not one", answer.number)
+    if request is not None:
+        signed = {"request_id": request.request_id, "user_id": request.user_id}
+        yield from differences(signed, {name: answer.facts[name] for name in signed}, answer.number)
+    proved = {name: answer.facts[name] for name in _SAME} | _became(answer, request, mine)
+    for row in rows:
+        yield from differences(vars(row), proved, answer.number)
+
+
+_SAME = ("request_id", "key_id", "user_id", "host", "evidence_digest")
+
+
+def _became(
+    answer: AuditRecord, request: Request | None, mine: list[AuditRecord]
+) -> dict[str, object]:
+    """Return what the row of a request says of its answer and of what came later."""
+    proved: dict[str, object] = {} if request is None else {"objective_id": request.objective_id}
+    if answer.event == "tunnel-refused":
+        if request is not None:
+            proved["networks"] = " ".join(request.request_info.networks or ())
+        return proved | {"state": "refused", "virtual_address": None, "expires_at": None}
+    facts = answer.facts
+    events = {each.event: each.facts for each in mine}
+    states = ("ended", "established")
+    state = next((each for each in states if f"tunnel-{each}" in events), "prepared")
+    reasons = [events[e]["reason"] for e in ("tunnel-ended", "tunnel-ending") if e in events]
+    return proved | {
+        "networks": " ".join(facts["networks"]),
+        "virtual_address": facts["virtual_address"],
+        "expires_at": facts["expires_at"],
+        "state": state,
+        "end_reason": next(iter(reasons), None),
+    }

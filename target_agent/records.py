@@ -225,6 +225,12 @@ class Records:
             return [TunnelRecord(**row) for row in connection.execute(query).mappings()]
 
 
+def rows_of(connection: Connection, request_id: bytes) -> list[TunnelRecord]:
+    """Return the rows of a Request ID: one, in a database as it was made."""
+    query = select(tunnels).where(tunnels.c.request_id == request_id)
+    return [TunnelRecord(**row) for row in connection.execute(query).mappings()]
+
+
 def _require_unused_pair(connection: Connection, asking: Asking) -> None:
     """Raise PairUsedError if the pair was used; the transaction is the only one that writes."""
     query = select(tunnels.c.request_id).where(tunnels.c.key_id == asking.key_id)

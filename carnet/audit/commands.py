@@ -77,12 +77,32 @@ def _readably(read: Iterable[T]) -> Iterator[T]:
         yield from read
 
 
-def show_chain(chain: Sequence[responsibility.Link], *, as_json: bool) -> None:
-    """Print a chain of responsibility."""
-    if as_json:
-        print_json(responsibility.as_json(chain))
-    else:
-        print_table(responsibility.as_table(chain))
+def show_chains(
+    chains: Sequence[Sequence[responsibility.Link]],
+    found: Examination,
+    *,
+    other_keys: str,
+    as_json: bool,
+) -> None:
+    """Print chains of responsibility; raises CarnetError where not all of it is proved.
+
+    Where records are missing no other table is compared with those that are there.
+    """
+    require_output()
+    if not found.is_chained:
+        chains = [[each for each in chain if not each.is_of_database] for chain in chains]
+    for chain in chains:
+        if as_json:
+            print_json(responsibility.as_json(chain))
+        else:
+            print_table(responsibility.as_table(chain))
+    check(found, other_keys=other_keys)
+    if any(link.differs for chain in chains for link in chain):
+        raise CarnetError(
+            "The database says of this request what its accounts do not: go by the accounts, once "
+            "`audit verify` finds them whole; keep this database, and restore one that agrees "
+            "with them."
+        )
 
 
 def show_head(signed: bytes | None) -> None:
@@ -108,26 +128,30 @@ def _read(path: Path) -> bytes:
     return read_small(path)
 
 
-def report(examination: Examination, *, other_keys: str, as_json: bool) -> None:
-    """Say what was found; raises CarnetError where the accounts are broken.
+def report(found: Examination, *, other_keys: str, as_json: bool) -> None:
+    """Say what was found; raises CarnetError as check() does."""
+    if as_json:
+        print_json({**vars(found), "whole": found.broken_at is None})
+    check(found, other_keys=other_keys)
+    if not as_json:
+        click.echo(
+            f"The accounts are whole: {found.records} records, signed up to record {found.signed}."
+        )
+
+
+def check(found: Examination, *, other_keys: str) -> None:
+    """Raise CarnetError where the accounts are broken.
 
     `other_keys` says how to give keys that may be missing.
     """
-    if as_json:
-        print_json({**vars(examination), "whole": examination.broken_at is None})
-    if examination.reason == BY_NO_KEY:
+    if found.reason == BY_NO_KEY:
         raise CarnetError(
-            f"The head of record {examination.broken_at} is by no key of these accounts that was "
+            f"The head of record {found.broken_at} is by no key of these accounts that was "
             f"given: {other_keys}; if it is by none of them the accounts were changed, so keep "
             f"this database, and compare it with a backup."
         )
-    if examination.broken_at is not None:
+    if found.broken_at is not None:
         raise CarnetError(
-            f"The accounts were changed at record {examination.broken_at}: {examination.reason};"
+            f"The accounts were changed at record {found.broken_at}: {found.reason};"
             f" keep this database, and compare it with a backup."
-        )
-    if not as_json:
-        click.echo(
-            f"The accounts are whole: {examination.records} records, signed up to record"
-            f" {examination.signed}."
         )

@@ -5,12 +5,12 @@ accounting: steps 2 and 3).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from carnet.database import opened_database
+from carnet.database import opened_database, snapshot
 from carnet.database.place import Place
 from host_agent.keydb.ended import Ended, ListPlace
 from host_agent.keydb.in_use import InUse, KeysInUse
@@ -74,3 +74,7 @@ class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known, InUse):
     def begin(self) -> Connection:
         """Return a connection for reading the accounts; close it afterwards."""
         return self._reading.connect()
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Give a connection that reads what there is at one moment."""
+        return snapshot(self._engine)

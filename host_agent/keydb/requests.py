@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, up
 
 from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
-from host_agent.explain import RequestAccount
 from host_agent.keydb.records import PairState, Reason, RequestRecord
 from host_agent.keydb.store import Store
 from host_agent.schema import key_pairs as _pairs
@@ -44,19 +43,6 @@ class Requests(Store):
         )
         with self._reading.begin() as connection:
             return list(connection.scalars(query))
-
-    def requests_by_id(self, request_id: bytes) -> list[RequestAccount]:
-        """Return the requests of that Request ID, for the accounts: it is the Client's choice."""
-        columns = [_pairs.c[name] for name in _OF_PAIR] + [
-            _requests.c[name] for name in _OF_REQUEST
-        ]
-        query = (
-            select(*columns)
-            .join(_pairs, _pairs.c.key_id == _requests.c.key_id)
-            .where(_requests.c.request_id == request_id)
-        )
-        with self._reading.begin() as connection:
-            return [RequestAccount(**row) for row in connection.execute(query).mappings()]
 
     def targets_of(self, request_id: bytes) -> list[str]:
         """Return at which Targets a request of that Request ID was granted: seldom but one."""
@@ -203,8 +189,6 @@ class Requests(Store):
             return [_request(row) for row in connection.execute(query)]
 
 
-_OF_PAIR = ("user_id", "token_serial", "batch_id", "label", "suite", "public_key")
-_OF_REQUEST = ("request_id", "key_id", "evidence", "target")
 _NO_LEASE: dict[str, Any] = {"holder": None, "lease_until": None}
 
 

@@ -244,37 +244,6 @@ def test_a_service_that_does_not_answer_is_said_so(answered, run, target):
     assert isinstance(failure, UnreachableError)
 
 
-def test_the_chain_of_responsibility_is_explained(answered, run):
-    chain = json.loads(run("audit", "explain", answered.hex(), "--json"))
-    assert [link["link"] for link in chain] == [
-        "request",
-        "key pair",
-        "user",
-        "membership",
-        "access control list",
-        "tunnel",
-    ]
-    assert [link["records"] for link in chain[3:]] == [[1], [1], [2]]
-    assert "esp to 10.20.0.0/16, 8h at most" in chain[4]["says"]
-    assert "access control" in run("audit", "explain", answered.hex())
-
-
-@pytest.mark.usefixtures("answered")
-def test_a_refusal_is_explained(run):
-    refused_one = json.loads(run("tunnels", "list", "--all", "--json"))[1]["request_id"]
-    chain = json.loads(run("audit", "explain", refused_one, "--json"))
-    assert chain[-1]["link"] == "refused"
-    assert chain[-1]["says"].startswith("lifetime-not-allowed: ")
-
-
-def test_evidence_that_was_changed_is_told(answered, run, target):
-    with sqlite3.connect(target.database) as connection:
-        connection.execute("UPDATE tunnels SET public_key = zeroblob(91)")
-    connection.close()
-    chain = json.loads(run("audit", "explain", answered.hex(), "--json"))
-    assert "does not hold" in chain[0]["says"]
-
-
 @pytest.mark.usefixtures("answered")
 def test_the_accounts_are_shown_and_checked(run, target, link):
     events = [each["event"] for each in json.loads(run("audit", "show", "--json"))]

@@ -10,6 +10,7 @@ import pytest
 
 from carnet import console
 from carnet.audit import commands as shared
+from carnet.audit.heads import Examination
 from carnet.audit.showing import Choice
 from carnet.entry import INTERRUPTED
 from carnet.errors import TokenError, UsageError
@@ -108,8 +109,8 @@ def test_a_letter_that_a_character_set_lacks_is_no_failure():
 @pytest.mark.parametrize(
     "show",
     [
-        lambda: shared.show_chain([], as_json=False),
-        lambda: shared.show_chain([], as_json=True),
+        lambda: shared.show_chains([], Examination(0, 0), other_keys="", as_json=False),
+        lambda: shared.show_chains([], Examination(0, 0), other_keys="", as_json=True),
         lambda: shared.show_records([], Choice(None, frozenset(), None, None), as_json=False),
         lambda: console.print_json({}),
     ],
