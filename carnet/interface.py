@@ -51,7 +51,7 @@ class Revoked(Message, frozen=True, kw_only=True):
 
     revoked: int
     importing: int
-    """How many pairs the batches have whose import is under way: none of them becomes valid."""
+    """How many pairs these are of imports that are under way: none of them becomes valid."""
     tunnels: int
 
 

@@ -143,6 +143,8 @@ def import_(
             new = importing.take_in(batch, hsm, database, store, bars)
             hsm.use(lambda session: advance_mark(database, session, config.name))
             importing.check_not_revoked(batch, database)
+            if remark := importing.revoked_of_it(batch, database):
+                click.echo(f"carnet-host: {remark}", err=True)
     user_id, count = batch.head.user_id, batch.count
     if as_json:
         console.print_json({"user_id": user_id, "pairs": count, "new": new})
@@ -230,7 +232,7 @@ def revoke(
         return
     click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
     if importing:
-        click.echo(f"An import is under way; of its {importing} key pairs none becomes valid.")
+        click.echo(f"An import is under way; {importing} key pairs of it will never be valid.")
 
 
 def _key_id(text: str) -> bytes:

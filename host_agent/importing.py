@@ -155,7 +155,8 @@ def take_in(
 def under_way(batch: BatchFile, database: KeyDatabase) -> Iterator[None]:
     """Have whoever revokes meanwhile know of an import; one that is refused never began."""
     head = batch.head
-    is_new = database.begin_import(head.batch_id, head.user_id, head.token_serial, batch.count)
+    key_ids = (id_of(pair) for pair in batch.pairs())
+    is_new = database.begin_import(head.batch_id, head.user_id, head.token_serial, key_ids)
     try:
         yield
     except RefusedError:
@@ -175,6 +176,14 @@ def check_not_revoked(batch: BatchFile, database: KeyDatabase) -> None:
             f"The key pairs of this batch were revoked while it was imported "
             f"({revocation.why}), and none is valid; have new ones minted."
         )
+
+
+def revoked_of_it(batch: BatchFile, database: KeyDatabase) -> str | None:
+    """Return what to say of pairs that were revoked by their key_id before they were recorded."""
+    revoked = database.revoked_early(batch.head.batch_id)
+    if not revoked:
+        return None
+    return f"{revoked} of these key pairs were revoked while they were imported, and are invalid."
 
 
 def wrapped_onto_hsm(

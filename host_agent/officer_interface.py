@@ -44,7 +44,14 @@ from carnet.wire.envelope import SPLIT
 from host_agent.batch_file import BatchFile, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
-from host_agent.importing import alone, check_not_revoked, other_store, store_for, take_in
+from host_agent.importing import (
+    alone,
+    check_not_revoked,
+    other_store,
+    revoked_of_it,
+    store_for,
+    take_in,
+)
 from host_agent.keydb import KeyDatabase, Reason, Revocation
 from host_agent.revoking import revoke
 
@@ -196,6 +203,8 @@ class OfficerInterface:
         if new:
             await self._sign_accounts()
         await asyncio.to_thread(check_not_revoked, batch, self._database)
+        if remark := await asyncio.to_thread(revoked_of_it, batch, self._database):
+            log.warning("revoked-while-imported", user_id=batch.head.user_id, reason=remark)
         received = Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
         log.info("batch-received", user_id=received.user_id, new=new)
         return received

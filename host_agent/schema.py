@@ -122,6 +122,7 @@ imports = Table(
     Column("user_id", Text, nullable=False),
     Column("token_serial", Text, nullable=False),
     Column("pairs", Integer, nullable=False),
+    Column("key_ids", LargeBinary),
     Column("begun_at", MOMENT, nullable=False),
     Column("revoked_at", MOMENT),
     Column("reason", Text),
@@ -131,6 +132,21 @@ imports = Table(
 """The imports that are under way, and those that were revoked as they were.
 
 A row goes with the transaction that records the pairs, unless it says that they are revoked.
+`key_ids` are those of its pairs, one after the other; an import from before this column has none.
+"""
+
+revoked_early = Table(
+    "revoked_early",
+    metadata,
+    Column("key_id", LargeBinary, primary_key=True),
+    Column("revoked_at", MOMENT, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("revoked_by", Text),
+)
+"""Pairs that were revoked by their key_id while an import was about to bring them.
+
+They stay here: whatever brings one, now or later, it is never valid.
 """
 
 cursors = Table(

@@ -21,7 +21,7 @@ class Telling:
         self._host, self._burned, self._lost = host, burned, lost
         self._destroyed = destroyed
         self.revoked: int | None = None
-        """How many the Host made invalid; None where it was not told."""
+        """How many are invalid by it at the Host; None where it was not told."""
         self._failure: CarnetError | None = None
 
     def tell(self) -> None:
@@ -31,7 +31,8 @@ class Telling:
         key_ids = tuple(key_id.hex() for key_id in self._burned)
         revocation = Revocation(key_ids=key_ids, why=_WHY[self._destroyed], lost=self._lost)
         try:
-            self.revoked = self._host.revoke(revocation).revoked
+            told = self._host.revoke(revocation)
+            self.revoked = told.revoked + told.importing
         except CarnetError as error:
             self._failure = error
 

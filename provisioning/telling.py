@@ -73,4 +73,4 @@ def revoke(
         return
     click.echo(f"{done.revoked} key pairs revoked, {done.tunnels} live tunnels will be ended.")
     if done.importing:
-        click.echo(f"An import is under way; of its {done.importing} key pairs none becomes valid.")
+        click.echo(f"An import is under way; {done.importing} key pairs of it will never be valid.")

@@ -22,7 +22,7 @@ from host_agent.keydb.records import (
     Revocation,
 )
 from host_agent.keydb.store import Store, conditions_of
-from host_agent.keydb.under_way import end_import
+from host_agent.keydb.under_way import end_import, revocations_of
 from host_agent.keydb.unfinished import check_not_given_up
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
@@ -88,6 +88,8 @@ class Pairs(Store):
                 if pair.key_id in added
             ),
         )
+        for early, key_id in revocations_of(connection, added):
+            self._revoke(connection, early, _pairs.c.key_id == key_id)
         if revocation is not None:
             self._revoke(connection, revocation, _pairs.c.key_id.in_(added))
         return added

@@ -1,56 +1,62 @@
 """Imports that are under way: a revocation concerns what they are about to bring, too.
 
 An import is written down before anything of it is kept, and forgotten with the
-transaction that records its pairs. Whoever revokes meanwhile, by user or token, notes that
-here, and the pairs are recorded as invalid. One that was cut off is under way until its
-batch is imported again or the operator gives it up; one that was revoked stays so for ever.
+transaction that records its pairs. Whoever revokes meanwhile, by user, token or key_id, notes
+that here, and the pairs are recorded as invalid. One that was cut off is under way until its
+batch is imported again or the operator gives it up; what was revoked stays so for ever.
 """
 
-from sqlalchemy import Connection, delete, select, update
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import cast
+
+from sqlalchemy import Connection, delete, func, select, update
 
 from carnet.database.sql import now, upsert
 from carnet.errors import UsageError
+from carnet.portions import batched
+from carnet.wire.keys import KEY_ID_LENGTH
 from host_agent.keydb.records import Reason, Revocation
 from host_agent.keydb.store import Store
 from host_agent.schema import imports as _imports
+from host_agent.schema import key_pairs as _pairs
+from host_agent.schema import revoked_early as _early
 
 _NAMED_BY = {"user_id", "token_serial"}
 """What all pairs of a batch have in common."""
 _OPEN = _imports.c.revoked_at.is_(None)
+_AT_ONCE = 500
+"""Keys that one statement names; SQLite takes no more than some thousands of parameters."""
 
 
 class UnderWay(Store):
     """Which imports have begun and have not recorded their pairs."""
 
-    def begin_import(self, batch_id: bytes, user_id: str, token_serial: str, pairs: int) -> bool:
+    def begin_import(
+        self, batch_id: bytes, user_id: str, token_serial: str, key_ids: Iterable[bytes]
+    ) -> bool:
         """Write down that an import begins; False if it has begun before, and was cut off."""
         row = {"batch_id": batch_id, "user_id": user_id, "token_serial": token_serial}
+        joined = b"".join(key_ids)
+        named = {"pairs": len(joined) // KEY_ID_LENGTH, "key_ids": joined}
         with self._engine.begin() as connection:
-            begun = upsert(connection, _imports).values(pairs=pairs, begun_at=now(), **row)
+            begun = upsert(connection, _imports).values(begun_at=now(), **named, **row)
             new = begun.on_conflict_do_nothing().returning(_imports.c.batch_id)
-            return connection.scalar(new) is not None
+            if connection.scalar(new) is not None:
+                return True
+            this = _imports.c.batch_id == batch_id
+            connection.execute(update(_imports).where(this, _OPEN).values(**named))
+        return False
 
     def revoke_imports(self, revocation: Revocation, **which: object) -> int:
-        """Have no pair become valid that an import of this user or token is about to record.
+        """Have no pair become valid that an import under way is about to record.
 
-        Returns how many pairs their batches have. Call it before the pairs that are known
-        are revoked: what is recorded in between is among these.
+        By user, token or key_id; returns how many pairs that are. Call it before the pairs
+        that are known are revoked: what is recorded in between is among these.
         """
-        if not which.keys() <= _NAMED_BY:
-            return 0
-        concerned = [_imports.c[column] == value for column, value in which.items()]
         with self._engine.begin() as connection:
-            revoked = (
-                update(_imports)
-                .where(_OPEN, *concerned)
-                .values(
-                    revoked_at=now(),
-                    reason=revocation.reason,
-                    why=revocation.why,
-                    revoked_by=revocation.by,
-                )
-            )
-            return sum(connection.scalars(revoked.returning(_imports.c.pairs)))
+            if which.keys() <= _NAMED_BY:
+                return _revoke_whole(connection, revocation, which)
+            return _revoke_some(connection, revocation, _key_ids(which["key_id"]))
 
     def forget_import(self, batch_id: bytes) -> None:
         """Say that an import was refused, and changed nothing; one that was revoked stays so."""
@@ -66,6 +72,63 @@ class UnderWay(Store):
         """Return what revoked the pairs of a batch while it was imported."""
         with self._reading.begin() as connection:
             return _revocation_of(connection, batch_id)
+
+    def revoked_early(self, batch_id: bytes) -> int:
+        """Return how many pairs of a batch were revoked by key_id before they were recorded."""
+        early = select(func.count()).join(_early, _early.c.key_id == _pairs.c.key_id)
+        query = early.select_from(_pairs).where(_pairs.c.batch_id == batch_id)
+        with self._reading.begin() as connection:
+            return connection.scalar(query) or 0
+
+
+def revocations_of(
+    connection: Connection, key_ids: Collection[bytes]
+) -> list[tuple[Revocation, bytes]]:
+    """Return which of these pairs were revoked before they are recorded, and by what."""
+    columns = (_early.c.why, _early.c.reason, _early.c.revoked_by, _early.c.key_id)
+    query = select(*columns).where(_early.c.key_id.in_(key_ids))
+    return [
+        (_revocation(row.why, row.reason, row.revoked_by), row.key_id)
+        for row in connection.execute(query)
+    ]
+
+
+def _revoke_whole(
+    connection: Connection, revocation: Revocation, which: Mapping[str, object]
+) -> int:
+    concerned = [_imports.c[column] == value for column, value in which.items()]
+    revoked = (
+        update(_imports).where(_OPEN, *concerned).values(revoked_at=now(), **_told(revocation))
+    )
+    return sum(connection.scalars(revoked.returning(_imports.c.pairs)))
+
+
+def _key_ids(named: object) -> set[bytes]:
+    return set(named) if isinstance(named, list) else {cast("bytes", named)}
+
+
+def _revoke_some(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:
+    brought: set[bytes] = set()
+    for joined in connection.scalars(select(_imports.c.key_ids).where(_OPEN)):
+        brought.update(key_ids.intersection(_cut(joined or b"")))
+    revoked = 0
+    for some in batched(sorted(brought), _AT_ONCE):
+        known = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(some))
+        rows = [{"key_id": each} for each in set(some).difference(connection.scalars(known))]
+        if rows:
+            early = upsert(connection, _early).values(revoked_at=now(), **_told(revocation))
+            new = early.on_conflict_do_nothing().returning(_early.c.key_id)
+            revoked += len(connection.scalars(new, rows).all())
+    return revoked
+
+
+def _cut(joined: bytes) -> Iterator[bytes]:
+    starts = range(0, len(joined), KEY_ID_LENGTH)
+    return (joined[start : start + KEY_ID_LENGTH] for start in starts)
+
+
+def _told(revocation: Revocation) -> dict[str, object]:
+    return {"reason": revocation.reason, "why": revocation.why, "revoked_by": revocation.by}
 
 
 def end_import(connection: Connection, batch_id: bytes) -> Revocation | None:
@@ -85,4 +148,8 @@ def end_import(connection: Connection, batch_id: bytes) -> Revocation | None:
 def _revocation_of(connection: Connection, batch_id: bytes) -> Revocation | None:
     query = select(_imports.c.why, _imports.c.reason, _imports.c.revoked_by)
     row = connection.execute(query.where(_imports.c.batch_id == batch_id, ~_OPEN)).first()
-    return Revocation(row.why, Reason(row.reason), row.revoked_by) if row else None
+    return _revocation(*row) if row else None
+
+
+def _revocation(why: str, reason: str, by: str | None) -> Revocation:
+    return Revocation(why, Reason(reason), by)

@@ -153,6 +153,15 @@ def test_the_host_hears_of_a_burn_at_once_or_by_the_command_that_is_said(interfa
     assert name == "carnet-provision"
     assert interface.provision(*argv).returncode == 0
     assert interface.counts() == {"lost": 4}
+    # Pairs of which an import is under way.
+    batch = interface.paired_batch(2)
+    with KeyDatabase.opened(interface.place) as database:
+        key_ids = [key_id_of(each.public_key) for each in batch.pairs]
+        database.begin_import(batch.batch_id, batch.user_id, batch.token_serial, key_ids)
+    assert "The Host was told, and made 2 of them invalid" in burn(interface).stdout
+    assert post(interface, batch).status == 200
+    assert interface.counts() == {"lost": 6}
+    assert "revoked-while-imported" in interface.said()
 
 
 @pytest.fixture

@@ -9,8 +9,15 @@ from msgspec import structs
 from carnet import audit
 from carnet.errors import RefusedError, UsageError
 from carnet.progress import no_bar
+from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.importing import _check_pairs_stand, check_not_revoked, record_batch, under_way
+from host_agent.importing import (
+    _check_pairs_stand,
+    check_not_revoked,
+    record_batch,
+    revoked_of_it,
+    under_way,
+)
 from host_agent.keydb import Reason, Revocation
 from host_agent.revoking import revoke
 from tests.host.batches import opened, split_batch
@@ -101,6 +108,82 @@ def test_keys_that_came_with_it_are_destroyed_or_not_kept(session, database, sto
     assert not any(database.wrapped_keys(each) for each in database.keys_to_destroy())
     over = database.batch_keys_to_destroy(serial)
     assert held(session) == ((PAIRS, 0) if store == "token" else (0, len(over)))
+
+
+def key_ids(batch):
+    return [key_id_of(each.public_key) for each in batch.pairs]
+
+
+@pytest.mark.parametrize("named", [lambda key_id: key_id, lambda key_id: [bytes(16), key_id]])
+def test_a_pair_is_revoked_by_its_key_id_before_it_is_recorded(database, pair, named):
+    batch = split_batch(PAIRS)
+    revoked = key_ids(batch)[1]
+    with importing(database, batch) as finish:
+        done = revoke(database, STOLEN, key_id=named(revoked))
+        assert (done.key_ids, done.importing) == ([], 1)
+        assert revoke(database, STOLEN, key_id=named(revoked)).importing == 0
+        assert finish() == PAIRS
+        assert revoke(database, STOLEN, key_id=named(revoked)).importing == 0
+    assert states(database) == {"valid": 1 + PAIRS - 1, "lost": 1}
+    assert database.find_pair(revoked).state == "invalid"
+    (told,) = records(database, "revoked")
+    assert (told.facts["key_id"], told.facts["why"]) == (revoked, "stolen")
+    with opened(batch) as (file, _):
+        check_not_revoked(file, database)
+        assert revoked_of_it(file, database).startswith("1 of these key pairs were revoked")
+    assert database.revoked_early(bytes(16)) == 0
+
+
+def test_a_pair_that_was_revoked_by_its_key_id_stays_so_whatever_brings_it(database):
+    batch = split_batch(PAIRS)
+    revoked = key_ids(batch)[0]
+    with importing(database, batch):
+        pass  # it was cut off
+    assert revoke(database, STOLEN, key_id=revoked).importing == 1
+    database.forget_imports()
+    assert revoke(database, STOLEN, key_id=key_ids(batch)[1]).importing == 0
+    again = structs.replace(batch, batch_id=bytes(16))
+    with importing(database, again) as finish:
+        finish()
+    assert states(database) == {"valid": PAIRS - 1, "lost": 1}
+    assert database.find_pair(revoked).state == "invalid"
+
+
+def test_an_import_that_an_older_version_began_is_known_once_it_goes_on(database):
+    batch = split_batch(PAIRS)
+    with importing(database, batch):
+        pass
+    with database.engine.begin() as connection:
+        connection.execute(schema.imports.update().values(key_ids=None))
+    assert revoke(database, STOLEN, key_id=key_ids(batch)[0]).importing == 0
+    with importing(database, batch) as finish:
+        assert revoke(database, STOLEN, key_id=key_ids(batch)[0]).importing == 1
+        finish()
+    assert states(database) == {"valid": PAIRS - 1, "lost": 1}
+
+
+def test_both_ways_of_revoking_an_import_tell_their_own_reason(database):
+    batch = split_batch(PAIRS)
+    with importing(database, batch) as finish:
+        revoke(database, Revocation("burned"), key_id=key_ids(batch)[0])
+        revoke(database, STOLEN, user_id=batch.user_id)
+        finish()
+    assert states(database) == {"revoked": 1, "lost": PAIRS - 1}
+
+
+@stores
+def test_the_key_of_a_pair_that_was_revoked_as_it_came_is_destroyed_or_not_kept(
+    session,  # noqa: F811
+    database,
+    store,
+):
+    batch = minted(session).batch
+    put_onto(session, database, batch, store)
+    revoke(database, STOLEN, key_id=key_ids(batch)[0])
+    assert record(database, batch, store) == PAIRS
+    assert database.keys_to_destroy(session.token.info.serial) == key_ids(batch)[:1]
+    kept = [bool(database.wrapped_keys(each)) for each in key_ids(batch)]
+    assert kept == [False, store == "wrapped"]
 
 
 def test_what_others_revoke_and_what_was_revoked_before_concern_it_not(database):
