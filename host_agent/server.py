@@ -36,6 +36,7 @@ from carnet.wire.suites import numbers_of
 from host_agent import endings, officer_interface, schema
 from host_agent.admission import Admission
 from host_agent.agreement import check_agreement
+from host_agent.clock_watch import ClockWatch
 from host_agent.config import HostConfig
 from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
@@ -61,6 +62,7 @@ SWEEP_SECONDS = 60
 UNSEEN_SECONDS = 5
 """At least so long after a key was not seen it is looked for again, as under an import."""
 _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
+_LEAPT = "The clock has leapt ahead, and no pair expires for a day; set it, or restart the Host."
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
 _REQUEST_ID_LENGTH = 16
@@ -77,6 +79,7 @@ class HostService:
         self._sweep_now = asyncio.Event()
         self._look_again: asyncio.TimerHandle | None = None
         self._look_over_hsm = True
+        self._clock = ClockWatch()
 
     def server(self) -> web.Server:
         """Return what aiohttp serves.
@@ -154,8 +157,7 @@ class HostService:
         while True:
             try:
                 await self.take_up_unanswered(ANSWER_KEPT)
-                await asyncio.to_thread(database.expire)
-                crash.reach("host.expired")
+                await self._expire()
                 await asyncio.to_thread(database.drop_old_responses)
                 await self._destroy_keys()
             except SQLAlchemyError as error:
@@ -164,6 +166,16 @@ class HostService:
                 async with asyncio.timeout(SWEEP_SECONDS):
                     await self._sweep_now.wait()
             self._sweep_now.clear()
+
+    async def _expire(self) -> None:
+        """Expire pairs, unless the clock has just leapt: nothing undoes that."""
+        now = await asyncio.to_thread(self.parts.database.clock)
+        leap = self._clock.leap(now)
+        if leap:
+            log.warning("expiry-waits", ahead=leap, remedy=_LEAPT)
+            return
+        await asyncio.to_thread(self.parts.database.expire, now)
+        crash.reach("host.expired")
 
     def hsm_returned(self) -> None:
         """Do what waited for the HSM: answers that were not sealed, keys not destroyed."""

@@ -201,18 +201,24 @@ class Pairs(Store):
         with self._reading.begin() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def expire(self) -> list[bytes]:
-        """Turn valid pairs invalid whose last day is past; return which.
+    def clock(self) -> int:
+        """Return the database's time, in seconds since 1970: that by which pairs expire."""
+        with self._reading.begin() as connection:
+            return connection.scalar(select(now())) or 0
+
+    def expire(self, at: int | None = None) -> list[bytes]:
+        """Turn valid pairs invalid whose last day is past, then or now; return which.
 
         Some at a time, so that requests come in between: none of them can be spent anyway.
         """
         expired: list[bytes] = []
-        while some := self._expire_some():
+        while some := self._expire_some(at):
             expired += some
         return expired
 
-    def _expire_some(self) -> list[bytes]:
-        due = (_pairs.c.state == PairState.VALID) & (_pairs.c.not_after <= now())
+    def _expire_some(self, at: int | None) -> list[bytes]:
+        until = now() if at is None else at
+        due = (_pairs.c.state == PairState.VALID) & (_pairs.c.not_after <= until)
         some = select(_pairs.c.key_id).where(due).limit(_AT_ONCE)
         with self._engine.begin() as connection:
             expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.key_id.in_(some))

@@ -9,7 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.audit.chain import read
+from carnet.audit.commands import show_chains
 from carnet.audit.heads import examine, newest_head
+from carnet.audit.responsibility import DATABASE
 from carnet.audit.showing import as_json, describe
 from carnet.console import print_json
 from carnet.database.reading import readable
@@ -186,7 +188,12 @@ def test_a_pair_that_was_never_imported_or_is_spent_twice_is_told(spent, databas
     ]
 
 
-def test_what_comes_after_a_changed_record_is_not_told(spent, database, carnet_host):  # noqa: F811
+def test_what_comes_after_a_changed_record_is_not_told(
+    spent,
+    database,
+    carnet_host,  # noqa: F811
+    capsys,
+):
     for number, links in ((4, ["request", "key pair", "user", "Host"]), (2, [])):
         tamper_with = f"UPDATE audit SET at = at + 1 WHERE number = {number}"  # noqa: S608
         with forged(database, tamper_with) as connection:
@@ -194,6 +201,9 @@ def test_what_comes_after_a_changed_record_is_not_told(spent, database, carnet_h
         assert found.broken_at == number
         shown = [e.link for c in chains for e in c if not e.is_of_database]
         assert shown == [*links, "accounts"]
+        with pytest.raises(CarnetError, match=f"changed at record {number}"):
+            show_chains(chains, found, other_keys="", as_json=True)
+        assert DATABASE not in capsys.readouterr().out
     tamper(database, "UPDATE audit SET at = at + 1 WHERE number = 4")
     with pytest.raises(CarnetError, match="changed at record 4"):
         carnet_host("audit", "explain", REQUEST_ID.hex())

@@ -94,6 +94,12 @@ def a_request(number):
     }
 
 
+def early(number):
+    """One that no import brings."""
+    never = digest(PAIRS + number)[:16]
+    return {"key_id": never, "revoked_at": 1_700_000_000, "reason": "lost", "why": "a test"}
+
+
 def a_record(number):
     return {
         "number": number + 1,
@@ -113,6 +119,7 @@ def database(place):
             connection.execute(insert(schema.key_copies), [a_copy(n) for n in range(PAIRS)])
             connection.execute(insert(schema.requests), [a_request(n) for n in range(SPENT)])
             connection.execute(insert(schema.audit), [a_record(n) for n in range(PAIRS)])
+            connection.execute(insert(schema.revoked_early), [early(n) for n in range(PAIRS)])
             valid = range(SPENT, PAIRS)
             connection.execute(insert(schema.wrapped_keys), [a_wrapped_key(n) for n in valid])
             connection.execute(insert(schema.batch_keys), [a_batch_key(n) for n in range(USERS)])

@@ -9,10 +9,12 @@ from sqlalchemy.exc import OperationalError
 from carnet.errors import TokenError
 from carnet.wire.keys import key_id_of
 from host_agent import server
+from host_agent.clock_watch import BELIEVED_SECONDS, LEAP_SECONDS, ClockWatch
 from host_agent.exchange import Parts
 from host_agent.keydb import ANSWER_KEPT
 from host_agent.leases import Leases
-from tests.host.conftest import sealed_request
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
 
 
 def test_requests_are_unanswered_by_age(database, pair, clock):
@@ -40,7 +42,7 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
         swept_again = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def expire():
+        def expire(_):
             calls.append("expire")
             if len(calls) == 1:
                 raise OperationalError("", {}, Exception("database is locked"))
@@ -58,6 +60,54 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
     assert len(calls) >= 2
 
 
+def swept(service):
+    asyncio.run(service._expire())
+
+
+def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
+    database, clock, monkeypatch
+):
+    passed = [1000.0]
+    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
+    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    key = SoftwareKey()
+    last_day = database.clock() + 3600
+    database.add_pairs([new_pair(key, not_after=last_day), new_pair(SoftwareKey())])
+
+    def state_after(leap, seconds):
+        clock.move(leap + seconds)
+        passed[0] += seconds
+        swept(service)
+        return database.find_pair(key_id_of(key.public_key)).state
+
+    assert state_after(0, 0) == state_after(7200, 0) == "valid"
+    assert not database.spend(*sealed_request(key))
+    assert state_after(0, BELIEVED_SECONDS - 1) == "valid"
+    # It is put right, and what it was before does not count.
+    assert state_after(-7200 - BELIEVED_SECONDS + 1, 0) == "valid"
+    assert state_after(7200, 0) == state_after(0, BELIEVED_SECONDS - 1) == "valid"
+    assert state_after(0, 1) == "invalid"
+    assert {each.state for each in database.count()} == {"expired", "valid"}
+
+
+def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, monkeypatch):
+    passed = [1000.0]
+    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
+    last_day = database.clock() + 60
+    database.add_pairs([new_pair(SoftwareKey(), not_after=last_day)])
+    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    swept(service)
+    for seconds in (30, 30 + LEAP_SECONDS):
+        clock.move(seconds)
+        passed[0] += 30
+        swept(service)
+    assert [each.state for each in database.count()] == ["expired"]
+    clock.move(7200)
+    database.add_pairs([new_pair(SoftwareKey(), not_after=last_day + 60)])
+    swept(server.HostService(Parts(database, None, None, Leases(database), None)))
+    assert [each.state for each in database.count()] == ["expired"]
+
+
 async def away():
     raise TokenError("The HSM is away.")
 
@@ -68,7 +118,7 @@ def test_a_key_that_was_not_seen_is_looked_for_long_before_the_next_sweep(databa
 
     async def main():
         loop = asyncio.get_running_loop()
-        told = partial(loop.call_soon_threadsafe, sweeps.put_nowait, "a sweep")
+        told = partial(loop.call_soon_threadsafe, sweeps.put_nowait)
         monkeypatch.setattr(database, "expire", told)
         hsm = SimpleNamespace(serial=None, held=away)
         service = server.HostService(Parts(database, hsm, None, Leases(database), None))

@@ -1,0 +1,45 @@
+"""Whether the clock by which pairs expire has gone on as time does.
+
+Expiry cannot be undone. A clock that leaps far ahead while the Host runs would end all pairs
+with a last day at one sweep; a request with one is refused as long as the clock says so, and
+that can be undone. So the sweep waits: until the clock is back, or, where nobody has put it
+back within a day, or the Host is started anew, goes by it.
+"""
+
+import time
+from collections.abc import Callable
+
+LEAP_SECONDS = 300
+"""What a clock that is being corrected may gain between two looks."""
+BELIEVED_SECONDS = 86_400
+"""After which a clock that has leapt is taken for right."""
+
+
+def since_boot() -> float:
+    """Return the seconds for which this machine has run or slept; no clock that is set moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ClockWatch:
+    """Compares a clock with the time that passes, look by look."""
+
+    def __init__(self, passed: Callable[[], float] = since_boot) -> None:
+        self._passed = passed
+        self._offset: float | None = None
+        self._leapt_at: float | None = None
+
+    def leap(self, now: int) -> int:
+        """Return by how many seconds the clock has leapt ahead; 0 where it is believed."""
+        passed = self._passed()
+        offset = now - passed
+        if self._offset is None or offset - self._offset <= LEAP_SECONDS:
+            return self._believe(offset)
+        if self._leapt_at is None:
+            self._leapt_at = passed
+        if passed - self._leapt_at >= BELIEVED_SECONDS:
+            return self._believe(offset)
+        return round(offset - self._offset)
+
+    def _believe(self, offset: float) -> int:
+        self._offset, self._leapt_at = offset, None
+        return 0
