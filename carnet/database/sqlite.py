@@ -4,12 +4,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
@@ -23,6 +25,8 @@ _NOTHING = 1
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
+_FILE = "file"
+"""Under which a connection remembers which file it leads to."""
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -59,6 +63,8 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
     )
     event.listen(engine, "do_connect", _to_what_is_there)
     event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "connect", partial(_remember_file, path.absolute()))
+    event.listen(engine, "checkout", partial(_check_file, path.absolute()))
     event.listen(engine, "begin", _on_begin)
     return engine
 
@@ -152,6 +158,28 @@ def _check_new(path: Path, *, make: bool) -> None:
 def _to_what_is_there(_: Dialect, __: object, arguments: list[Any], ___: object) -> None:
     """Have a connection fail where the file was moved away, and not make another one."""
     arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
+
+
+def _remember_file(path: Path, _: Any, record: ConnectionPoolEntry) -> None:
+    record.info[_FILE] = _identity(path)
+
+
+def _check_file(path: Path, _: Any, record: ConnectionPoolEntry, __: Any) -> None:
+    """Have a connection made anew where it leads to a file that is not in its place any more.
+
+    What is written there would be lost to whoever opens the place next. Raises
+    DisconnectionError.
+    """
+    if record.info[_FILE] != _identity(path):
+        raise DisconnectionError
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _on_connect(connection: Any, _: Any) -> None:
