@@ -36,7 +36,7 @@ class UnderWay(Store):
     ) -> bool:
         """Write down that an import begins; False if it has begun before, and was cut off."""
         row = {"batch_id": batch_id, "user_id": user_id, "token_serial": token_serial}
-        joined = b"".join(key_ids)
+        joined = _joined(key_ids)
         named = {"pairs": len(joined) // KEY_ID_LENGTH, "key_ids": joined}
         with self._engine.begin() as connection:
             begun = upsert(connection, _imports).values(begun_at=now(), **named, **row)
@@ -120,6 +120,14 @@ def _revoke_some(connection: Connection, revocation: Revocation, key_ids: set[by
             new = early.on_conflict_do_nothing().returning(_early.c.key_id)
             revoked += len(connection.scalars(new, rows).all())
     return revoked
+
+
+def _joined(key_ids: Iterable[bytes]) -> bytes:
+    """Return them one after the other; they are many, and join() would keep each by itself."""
+    joined = bytearray()
+    for each in key_ids:
+        joined += each
+    return bytes(joined)
 
 
 def _cut(joined: bytes) -> Iterator[bytes]:

@@ -157,9 +157,9 @@ def test_an_import_that_an_older_version_began_is_known_once_it_goes_on(database
         connection.execute(schema.imports.update().values(key_ids=None))
     assert revoke(database, STOLEN, key_id=key_ids(batch)[0]).importing == 0
     with importing(database, batch) as finish:
-        assert revoke(database, STOLEN, key_id=key_ids(batch)[0]).importing == 1
+        assert revoke(database, STOLEN, key_id=key_ids(batch)).importing == PAIRS
         finish()
-    assert states(database) == {"valid": PAIRS - 1, "lost": 1}
+    assert states(database) == {"lost": PAIRS}
 
 
 def test_both_ways_of_revoking_an_import_tell_their_own_reason(database):
@@ -167,8 +167,20 @@ def test_both_ways_of_revoking_an_import_tell_their_own_reason(database):
     with importing(database, batch) as finish:
         revoke(database, Revocation("burned"), key_id=key_ids(batch)[0])
         revoke(database, STOLEN, user_id=batch.user_id)
+        assert revoke(database, Revocation("burned"), key_id=key_ids(batch)[1]).importing == 0
         finish()
     assert states(database) == {"revoked": 1, "lost": PAIRS - 1}
+
+
+def test_a_pair_that_is_imported_again_is_revoked_as_one_that_is_known(database):
+    batch = split_batch(PAIRS)
+    with importing(database, batch) as finish:
+        finish()
+    with importing(database, batch) as finish:
+        done = revoke(database, STOLEN, key_id=key_ids(batch)[:1])
+        assert (done.key_ids, done.importing) == (key_ids(batch)[:1], 0)
+        finish()
+    assert states(database) == {"valid": PAIRS - 1, "lost": 1}
 
 
 @stores
