@@ -46,7 +46,6 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
         links, found = _evidence(spent, rows.pairs[0], rows.requests[0])
         yield from links
     yield from (_user(each) for each in imported)
-    yield from (_unproved(each) for each in rows.pairs[:1])
     for each in mine:
         if each.event in _SAYS:
             link, says = _SAYS[each.event]
@@ -54,6 +53,7 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
                 defaultdict(str, {"target": spent.facts["target"], **each.facts})
             )
             yield Link(link, f"{format_moment(each.at)} {told}", (each.number,))
+    yield from (_unproved(each) for each in rows.pairs[:1])
     yield from found
     yield from _amiss(spent, imported, rows, mine)
 

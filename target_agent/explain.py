@@ -59,6 +59,7 @@ def explain(
     if answer.event == "tunnel-prepared":
         yield from _granted(answer, hers)
     yield from (_step(each) for each in mine)
+    yield from (_other(each) for each in accounts if _is_other(each, answer))
     yield from _amiss(answer, request, rows, mine)
 
 
@@ -127,6 +128,24 @@ def _step(account: AuditRecord) -> Link:
             "tunnel-ended": f"ended: {facts.get('reason')}",
         }.get(account.event, account.event)
     return Link("tunnel", f"{format_moment(account.at)} {what}", number)
+
+
+def _is_other(account: AuditRecord, answer: AuditRecord) -> bool:
+    """Tell whether it answers other evidence under the same Request ID."""
+    facts = account.facts
+    return (
+        account.event in _ANSWERS
+        and facts.get("request_id") == answer.facts["request_id"]
+        and facts.get("evidence_digest") != answer.facts["evidence_digest"]
+    )
+
+
+def _other(account: AuditRecord) -> Link:
+    facts = account.facts
+    if account.event == "tunnel-prepared":
+        return differing("the accounts show another tunnel for this Request ID", account.number)
+    says = f"{facts['host']} sent other evidence under this Request ID: {facts['code']}"
+    return Link("other evidence", says, (account.number,))
 
 
 def _prepared(facts: dict[str, Any]) -> str:

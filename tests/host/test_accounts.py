@@ -3,6 +3,7 @@
 # ruff: noqa: S608  what statements are made of is in this file
 
 from contextlib import contextmanager
+from itertools import product
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -175,13 +176,12 @@ def copied(number, place):
     return f"INSERT INTO audit SELECT {values} FROM audit WHERE number = {number}"
 
 
-@pytest.mark.parametrize("page", [1, 2, 3, 1000])
-def test_a_record_that_is_there_twice_is_found_wherever_a_page_ends(written, monkeypatch, page):
-    monkeypatch.setattr(chain, "_ROWS_AT_ONCE", page)
-    for number in POSITIONS:
+def test_a_record_that_is_there_twice_is_found_wherever_a_page_ends(written, monkeypatch):
+    for page, number in product((1, 2, 3, 1000), POSITIONS):
+        monkeypatch.setattr(chain, "_ROWS_AT_ONCE", page)
         with without_primary_key(written, copied(number, number)) as connection:
             twice = examine(connection, schema.audit, schema.audit_heads, ())
-            assert (twice.broken_at, twice.records) == (number, number - 1)
+            assert (twice.broken_at, twice.records) == (number, number - 1), page
             assert "twice" in twice.reason
             assert len(list(read(connection, schema.audit))) == 4
 

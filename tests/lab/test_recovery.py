@@ -258,3 +258,4 @@ def test_both_ends_explain_the_same_request(office):
     theirs = json.loads(office.target("audit", "explain", request_id, "--json").stdout)
     assert ours[:2] == [{**link, "records": ours[0]["records"]} for link in theirs[:2]]
     assert [link["link"] for link in ours[2:5]] == ["user", "Host", "Target"]
+    assert not any(link["differs"] for link in ours + theirs)

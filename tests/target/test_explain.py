@@ -208,7 +208,7 @@ def test_other_evidence_under_the_same_request_id_changes_nothing(
     _, chain = told(request_id)
     assert not differing(chain)
     assert "prepared for" in proved(chain)
-    assert "refused" not in [each.link for each in chain]
+    assert [each.link for each in chain][-3:] == ["tunnel", "other evidence", "accounts"]
     evidence = f"evidence = x'{other.evidence.hex()}', public_key = x'{other.public_key.hex()}'"
     change(target, f"UPDATE tunnels SET {evidence}")
     _, chain = told(request_id)
@@ -226,6 +226,7 @@ def test_a_refusal_that_is_not_the_rows_comes_last(target, run, ask, ask_target,
     assert [each.says.split(":")[0] for each in chain if each.link == "refused"] == [
         "lifetime-not-allowed"
     ]
+    assert "office sent other evidence under this Request ID" in chain[-2].says
     assert not differing(chain)
 
 
