@@ -5,7 +5,7 @@ import pkcs11
 from carnet import crash
 from carnet.errors import TokenError
 from carnet.token.identity import Identity, called
-from carnet.token.module import Module, Token
+from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.pins import check_so_pin_state
 from carnet.token.translation import translated
 
@@ -32,6 +32,11 @@ def initialise_token(
     """
     token = _choose(module, label, selector, force=force)
     info = token.info
+    if info.is_lost:
+        raise TokenError(
+            f"Token {info.label} can be initialised no more: that was cut off before, or its SO "
+            f"PIN is locked; take another one."
+        )
     if info.initialised:
         check_so_pin_state(info, allow_final_try=allow_final_try)
     _check_length(token, pin)
@@ -65,7 +70,7 @@ def _choose(module: Module, label: str, selector: str | Identity | None, *, forc
     tokens = module.present()
     if selector is not None:
         return _selected(tokens, selector, force=force)
-    same = [t for t in tokens if t.info.initialised and t.info.label == label]
+    same = [token for token in tokens if _may_be_meant(token.info, label)]
     if any(token.info.pin_set for token in same) and not force:
         raise TokenError(f"There is a token {label!r} already; choose another label, or force it.")
     blank = [token for token in tokens if not token.info.initialised]
@@ -74,6 +79,10 @@ def _choose(module: Module, label: str, selector: str | Identity | None, *, forc
     if not same and not blank:
         raise TokenError("No blank token was found; insert one, or choose one to be wiped.")
     return (same or blank)[0]
+
+
+def _may_be_meant(info: TokenInfo, label: str) -> bool:
+    return info.initialised and info.label == label and not info.is_lost
 
 
 def _selected(tokens: list[Token], selector: str | Identity, *, force: bool) -> Token:

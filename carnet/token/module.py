@@ -112,6 +112,14 @@ class TokenInfo(msgspec.Struct, frozen=True, kw_only=True):
         """What the token is known by from now on."""
         return Identity(self.serial, self.label)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it can neither be used nor initialised: it has no PIN, and no SO PIN that serves.
+
+        So is one of SoftHSM2's whose C_InitToken was cut off.
+        """
+        return self.initialised and not self.pin_set and self.so_pin_locked
+
     @classmethod
     def of(cls, token: pkcs11.Token) -> Self:
         """Read it from python-pkcs11's token."""
@@ -306,12 +314,17 @@ def choose_among(listed: list[Listed], selector: Selector) -> Token:
             "officer initialise one."
         )
     if selector is None:
-        return _the_one(usable)
+        return _the_one(_with_pin(usable))
     fitting = [each for each in usable if fits(selector, each[1].identity)]
     named = called(selector)
     if not fitting:
         raise TokenAwayError(f"There is no token {named}; choose one of {_names(usable)}.")
-    return _the_one(fitting, f" {named}")
+    return _the_one(_with_pin(fitting), f" {named}")
+
+
+def _with_pin(listed: list[Listed]) -> list[Listed]:
+    """Leave out those that never got a PIN, unless all are so: a cut-off one may stay for ever."""
+    return [each for each in listed if each[1].pin_set] or listed
 
 
 def _readable(slot: pkcs11.Slot) -> bool:

@@ -1,12 +1,24 @@
+import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from pkcs11 import TokenFlag
 
 from carnet.errors import TokenError
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Module, Token
+from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.session import open_public_session, open_session
 from tests.token.helpers import PIN, SO_PIN
+
+# As SoftHSM2's files have them: the type of an attribute, and the flags that a token begins with.
+CKA_OS_TOKENFLAGS = bytes.fromhex("000000008000534b")
+_AS_MADE = (
+    TokenFlag.RNG
+    | TokenFlag.LOGIN_REQUIRED
+    | TokenFlag.RESTORE_KEY_NOT_NEEDED
+    | TokenFlag.TOKEN_INITIALIZED
+)
 
 
 def test_a_blank_token_gets_label_and_pin(module: Module) -> None:
@@ -82,6 +94,36 @@ def test_a_pin_too_long_wipes_nothing(module: Module) -> None:
     with pytest.raises(TokenError, match="longer than 255 bytes"):
         initialise_token(module, label="traveller", so_pin=SO_PIN, pin="x" * 256, force=True)
     with open_session(module.choose("traveller"), PIN, writable=False):
+        pass
+
+
+@pytest.fixture
+def cut_off(token: Token, directory: Path) -> TokenInfo:
+    """A token whose initialising was killed in C_InitToken: it has a label, and no PIN yet."""
+    (path,) = (directory / "softhsm").glob("tokens/*/token.object")
+    whole = path.read_bytes()
+    flags = whole.index(CKA_OS_TOKENFLAGS) + 2 * len(CKA_OS_TOKENFLAGS)
+    locked = struct.pack(">Q", _AS_MADE | TokenFlag.SO_PIN_LOCKED)
+    path.write_bytes(whole[:flags] + locked)
+    (info,) = [each for each in token.module.tokens() if each.initialised]
+    assert (info.label, info.so_pin_locked, info.pin_set) == ("traveller", True, False)
+    return info
+
+
+def test_a_token_whose_initialising_was_cut_off_is_in_nobody_s_way(
+    module: Module, cut_off: TokenInfo
+) -> None:
+    """SoftHSM2 gives it no SO PIN any more, and so no PIN either."""
+    assert module.choose(None).info.serial == cut_off.serial
+    with pytest.raises(TokenError, match="can be initialised no more"):
+        initialise_token(
+            module, label="traveller", so_pin=SO_PIN, pin=PIN, selector=cut_off.serial, force=True
+        )
+    serial = initialise_token(module, label="traveller", so_pin=SO_PIN, pin=PIN)
+    assert serial != cut_off.serial
+    for named in (None, "traveller", serial):
+        assert module.choose(named).info.serial == serial
+    with open_session(module.choose(None), PIN, writable=False):
         pass
 
 
