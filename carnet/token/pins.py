@@ -49,7 +49,8 @@ def change_pin(token: Token, old: str, new: str, *, allow_final_try: bool = Fals
         translated(),
     ):
         pulled.then = _MAY_BE_CHANGED.format("PIN")
-        session.raw.set_pin(old, new)
+        with _refusing("new PIN"):
+            session.raw.set_pin(old, new)
 
 
 def change_so_pin(token: Token, old: str, new: str, *, allow_final_try: bool = False) -> None:
@@ -59,7 +60,8 @@ def change_so_pin(token: Token, old: str, new: str, *, allow_final_try: bool = F
         _as_officer(token, old, allow_final_try=allow_final_try) as raw,
     ):
         pulled.then = _MAY_BE_CHANGED.format("SO PIN")
-        raw.set_pin(old, new)
+        with _refusing("new SO PIN"):
+            raw.set_pin(old, new)
 
 
 def unblock_with_so_pin(
@@ -76,7 +78,8 @@ def unblock_with_so_pin(
         _as_officer(token, so_pin, allow_final_try=allow_final_try) as raw,
     ):
         pulled.then = _MAY_BE_UNBLOCKED
-        raw.init_pin(pin)
+        with _refusing("new PIN"):
+            raw.init_pin(pin)
 
 
 def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
@@ -96,7 +99,8 @@ def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
 
 def _set_pin_by_puk(raw: pkcs11.Session, label: str, puk: str, pin: str) -> None:
     try:
-        raw.set_pin(puk, pin)
+        with _refusing("PUK or the new PIN"):
+            raw.set_pin(puk, pin)
     except pkcs11.PinIncorrect as error:
         raise PinTriedError(
             f"The PUK is wrong; make sure of it, for too many wrong ones make "
@@ -106,6 +110,21 @@ def _set_pin_by_puk(raw: pkcs11.Session, label: str, puk: str, pin: str) -> None
         raise PinTriedError(
             f"Token {label} takes no PUK here, or its PUK is locked too; "
             f"unblock it with its vendor's own tool."
+        ) from error
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Say that what a token does not take for one is the wrong choice, and no fault of its own.
+
+    OpenSC passes on what a PIV card says of letters, which is that the data are invalid.
+    """
+    try:
+        yield
+    except (pkcs11.PinLenRange, pkcs11.PinInvalid, pkcs11.DataInvalid) as error:
+        raise TokenError(
+            f"The {what} is too short or too long for this token, or has characters that it does "
+            f"not take; give another, of 6 to 8 digits for a PIV card."
         ) from error
 
 

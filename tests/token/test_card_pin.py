@@ -102,6 +102,23 @@ def test_changing_the_pin(token: Token, cards: tuple[Card, Card]) -> None:
     assert cards[0].tries() == 2
 
 
+def test_a_pin_that_a_card_does_not_take_is_no_fault_of_the_card(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    with pytest.raises(TokenError, match="has characters that it does not take; give another"):
+        pins.change_pin(token, DEFAULT_PIN, "abcdefgh")
+    log_in(token, DEFAULT_PIN)
+    assert cards[0].tries() == 3
+
+
+@pytest.mark.usefixtures("puk_allowed")
+def test_a_puk_that_can_be_none_is_called_a_puk(token: Token) -> None:
+    lock(token)
+    with pytest.raises(TokenError, match="PUK or the new PIN is too short"):
+        pins.unblock_with_puk(token, "1", NEW)
+    pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+
+
 def test_the_puk_unblocks(puk_allowed: None, token: Token, cards: tuple[Card, Card]) -> None:
     lock(token)
     pins.unblock_with_puk(token, DEFAULT_PUK, NEW)

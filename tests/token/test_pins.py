@@ -38,7 +38,7 @@ def test_the_old_pin_must_be_right(token: Token) -> None:
 def test_a_pin_that_the_token_does_not_take_leaves_the_old_one(token: Token, new: str) -> None:
     with pytest.raises(TokenError, match="too short or too long"):
         pins.change_pin(token, PIN, new)
-    with pytest.raises(TokenError, match="too short or too long"):
+    with pytest.raises(TokenError, match="new PIN is too short or too long"):
         pins.unblock_with_so_pin(token, SO_PIN, new)
     log_in(token, PIN)
 
