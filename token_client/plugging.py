@@ -1,7 +1,7 @@
 """The token of one `carnet connect`: found or waited for, unlocked, and still the same one.
 
-A token that is pulled in the middle and plugged in again gets a new session. It must
-have the serial number and label that it had; any other is left alone.
+A token that is pulled in the middle and plugged in again gets a new session. Any
+other is left alone.
 """
 
 from collections.abc import Callable

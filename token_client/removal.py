@@ -23,7 +23,7 @@ def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> No
         return
     store = SessionStore(memory_directory())
     for state in tunnels(driver):
-        if state.session is None or state.session.token == token:
+        if state.session is None or state.session.token.may_be(token):
             end_session(driver, store, state.name)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carnet.errors import TokenError
-from carnet.token.identity import Identity, Selector, fits
+from carnet.token.identity import Identity, Selector
 from carnet.token.module import (
     Listed,
     Token,
     TokenInfo,
     choose_among,
     load_module,
+    meant,
 )
 from carnet.token.presence import Glance, held_by_another
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
@@ -83,11 +84,9 @@ class _Wait:
         except TokenError:
             return []  # a module that fails has none to show, as far as is known yet
         usable = [each for each in tokens if each[1].initialised and each[1].login_required]
-        self._pass_over([info for _, info in usable if not self._fits(info)])
-        return [each for each in usable if self._fits(each[1])]
-
-    def _fits(self, info: TokenInfo) -> bool:
-        return fits(self._selector, info.identity)
+        those = meant(usable, self._selector)
+        self._pass_over([each[1] for each in usable if each not in those])
+        return those
 
     def _pass_over(self, infos: list[TokenInfo]) -> None:
         for info in infos:

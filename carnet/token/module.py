@@ -16,7 +16,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from carnet.errors import NoTokenError, TokenAwayError, TokenError
 from carnet.token.cryptoki import Cryptoki, check_loads
-from carnet.token.identity import Identity, Selector, called, fits
+from carnet.token.identity import Identity, Selector, called, fitting
 from carnet.token.translation import translated
 
 T = TypeVar("T")
@@ -315,11 +315,16 @@ def choose_among(listed: list[Listed], selector: Selector) -> Token:
         )
     if selector is None:
         return _the_one(_with_pin(usable))
-    fitting = [each for each in usable if fits(selector, each[1].identity)]
-    named = called(selector)
-    if not fitting:
+    named, those = called(selector), meant(usable, selector)
+    if not those:
         raise TokenAwayError(f"There is no token {named}; choose one of {_names(usable)}.")
-    return _the_one(_with_pin(fitting), f" {named}")
+    return _the_one(_with_pin(those), f" {named}")
+
+
+def meant(listed: list[Listed], selector: Selector) -> list[Listed]:
+    """Return those of the listed tokens that are meant; more than one may be."""
+    fit = fitting([info.identity for _, info in listed], selector)
+    return [each for each, fits in zip(listed, fit, strict=True) if fits]
 
 
 def _with_pin(listed: list[Listed]) -> list[Listed]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.frozen import unless_frozen
 from carnet.token.identity import Identity, Selector
-from carnet.token.module import Module, Token, TokenInfo, load_module, patiently
+from carnet.token.module import Module, Token, load_module, meant, patiently
 from carnet.token.readers import Reader, look_at_readers
 
 _DOUBTS = 20
@@ -88,7 +88,7 @@ class Glance:
 
 
 class Lookout:
-    """Keeps an eye on one token, known by its serial number and label.
+    """Keeps an eye on one token, known as carnet.token.identity says.
 
     The module at `path` may come and go with the token, as SoftHSM2's configuration
     does with a memory stick. With `let_go` the module is stopped while the reader alone
@@ -187,16 +187,14 @@ class Lookout:
     def _find(self, *, restart: bool = True) -> Token | None:
         try:
             tokens = load_module(self._path).present(restart=restart)
-            found = [one for one in tokens if self._is_it(one.info)]
+            listed = [(one, one.info) for one in tokens]
         except TokenError:
             # A module that fails has no token to show; the next look starts it again.
             return None
-        self.alike = len(found) > 1
-        return found[0] if found else None
-
-    def _is_it(self, info: TokenInfo) -> bool:
         # NSS has another, which keeps nothing.
-        return info.identity == self._identity and info.login_required
+        found = meant([each for each in listed if each[1].login_required], self._identity)
+        self.alike = len(found) > 1
+        return found[0][0] if found else None
 
 
 def _reader_of(token: Token | None, readers: tuple[Reader, ...]) -> Reader | None:

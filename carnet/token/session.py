@@ -96,7 +96,7 @@ class TokenSession:
         """
         try:
             with translated():
-                there = self.token.info.identity == self._identity
+                there = self._identity.may_be(self.token.info.identity)
                 handle = self.raw.handle  # type: ignore[attr-defined]  # not in its stubs
                 logged_in = self.token.module.library.is_logged_in(handle)
         except TokenError as error:

@@ -18,7 +18,7 @@ from tests.token.helpers import PIN, SO_PIN
 from token_client.config import ClientConfig
 from token_client.plugging import Plug
 
-SERIAL = "0000000000000000"
+SERIAL, OWN = "0000000000000000", "0123456789abcdef"
 BOBS_PIN = "bobs-own-4712"
 
 Tell = Callable[..., None]
@@ -57,12 +57,28 @@ def test_by_the_serial_number_alone_neither_is_chosen(both: Module) -> None:
         both.choose(SERIAL)
 
 
-def test_the_one_that_was_chosen_is_the_one_that_is_kept_in_sight(both: Module) -> None:
+@pytest.mark.parametrize("serial", [SERIAL, OWN])
+def test_the_one_that_was_chosen_is_the_one_that_is_kept_in_sight(
+    both: Module, tell: Tell, serial: str
+) -> None:
+    tell(serial=serial)
     for label in ("alice", "bob"):
         lookout = Lookout(both.path, both.choose(label).info.identity)
         assert lookout.look() is Presence.HERE
         assert lookout.token is not None
         assert lookout.token.info.label == label
+
+
+@pytest.mark.parametrize(("serial", "found"), [(SERIAL, Presence.GONE), (OWN, Presence.HERE)])
+def test_a_label_that_changes_matters_where_the_serial_number_tells_nothing(
+    make_token: Callable[[str], Token], tell: Tell, serial: str, found: Presence
+) -> None:
+    """OpenSC tells a card's own label only where it got as far as reading it."""
+    token = make_token("alice")
+    tell(serial=serial)
+    lookout = Lookout(token.module.path, token.info.identity)
+    tell(serial=serial, label="bob")
+    assert lookout.look() is found
 
 
 @pytest.mark.usefixtures("both")

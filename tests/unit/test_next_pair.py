@@ -8,7 +8,7 @@ from carnet.token.identity import Identity
 from token_client import choosing, connect
 from token_client.pending import PendingStore, spent_here
 
-ALICE = Identity("1", "alice")
+ALICE = Identity("00", "alice")
 KEY_IDS = [bytes([number]) * 16 for number in range(5)]
 
 

@@ -8,10 +8,16 @@ from token_client.config import ClientConfig
 
 
 def test_only_its_own_tunnels_end_and_those_that_nobody_knows(monkeypatch):
-    tunnels = {"own": a_session(), "bobs": a_session(token_label="bob"), "unknown": None}
+    own = a_session(token_serial="00")
+    tunnels = {
+        "own": own,
+        "bobs": a_session(token_serial="00", token_label="bob"),
+        "carls": a_session(token_serial="01"),
+        "unknown": None,
+    }
     states = [SimpleNamespace(name=name, session=each) for name, each in tunnels.items()]
     ended = []
     monkeypatch.setattr(removal, "tunnels", lambda _: states)
     monkeypatch.setattr(removal, "end_session", lambda _driver, _store, name: ended.append(name))
-    removal.end_unless_kept(None, ClientConfig(), a_session().token)
+    removal.end_unless_kept(None, ClientConfig(), own.token)
     assert ended == ["own", "unknown"]

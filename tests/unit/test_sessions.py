@@ -46,7 +46,8 @@ def test_what_is_no_record_is_removed(store, tmp_path):
 
 
 def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp_path):
-    store.keep(a_session(name="carnet-01", token_serial="4567", pairs_left=7))
+    other = {"token_serial": "4567", "established_at": 1_000_001}
+    store.keep(a_session(name="carnet-01", pairs_left=7, **other))
     store.keep_pairs_left(a_session().token, 59)
     store.keep_pairs_left(a_session().token, 56)
     assert [session.pairs_left for session in store.all()] == [56, 7]
@@ -56,8 +57,10 @@ def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp
 
 
 def test_a_token_of_the_same_serial_number_has_pairs_of_its_own(store):
-    store.keep(a_session(name="carnet-01", token_label="bob", pairs_left=7))
-    store.keep_pairs_left(a_session().token, 59)
+    store.keep(a_session(token_serial="00"))
+    bobs = {"token_serial": "00", "token_label": "bob", "established_at": 1_000_001}
+    store.keep(a_session(name="carnet-01", pairs_left=7, **bobs))
+    store.keep_pairs_left(a_session(token_serial="00").token, 59)
     assert [session.pairs_left for session in store.all()] == [59, 7]
 
 
