@@ -19,7 +19,7 @@ from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.ipsec.driver import Bounded, Capabilities
 from carnet.ipsec.drivers import find_driver, look_around
 from carnet.moments import format_moment
-from carnet.objectives import Objective
+from carnet.objectives import Objective, choose_option
 from carnet.token.module import MODULE_VARIABLE, Module, Token
 from carnet.token.profiles import profile_of
 from carnet.token.readers import Reader, look_at_readers
@@ -199,9 +199,16 @@ class _Examination:
                 f"{found.driver} {found.version} runs but cannot carry ESP; "
                 f"load the kernel's ESP, or strongSwan's kernel-libipsec."
             )
+        able = ", ".join(objective.label for objective in found.objectives)
+        unless_named = choose_option((), (), self._config.minimum)
+        if unless_named not in found.objectives:
+            raise IPsecError(
+                f"{found.driver} {found.version} runs but cannot carry {unless_named.label}, only "
+                f"{able}, and `minimum` in client.toml wants it; change that, or use another "
+                f"machine."
+            )
         if found.uses_assigned_servers:
             self._look_at_assigned_servers(found)
-        able = ", ".join(objective.label for objective in found.objectives)
         return f"{found.driver} {found.version} carries {able}"
 
     def _look_at_assigned_servers(self, found: Capabilities) -> None:

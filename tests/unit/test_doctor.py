@@ -11,6 +11,7 @@ from carnet.objectives import Objective
 from token_client import doctor
 from token_client.config import ClientConfig
 
+PLAIN = ClientConfig()
 ABLE = Capabilities(
     driver="strongswan",
     version="5.9.8",
@@ -25,10 +26,10 @@ ABLE = Capabilities(
 def look(monkeypatch):
     """Return what looks at a machine whose one daemon was found to be like this."""
 
-    def at(found):
+    def at(found, config=PLAIN):
         sighting = Sighting(DriverName.STRONGSWAN, found)
         monkeypatch.setattr(doctor, "look_around", lambda _: iter([sighting]))
-        return doctor._Examination(ClientConfig(), None)._look_at_ipsec()
+        return doctor._Examination(config, None)._look_at_ipsec()
 
     return at
 
@@ -40,3 +41,12 @@ def test_what_it_carries_is_said(look):
 def test_one_that_carries_no_esp_would_not_do_for_a_connection(look):
     with pytest.raises(IPsecError, match="runs but cannot carry ESP; load the kernel's ESP"):
         look(replace(ABLE, objectives=(Objective.AH,)))
+
+
+@pytest.mark.parametrize("minimum", ["ah", "ah+esp"])
+def test_one_that_carries_less_than_the_minimum_would_not_do_either(look, minimum):
+    config = ClientConfig(minimum=(minimum,))
+    with pytest.raises(IPsecError, match="cannot carry ah\\+esp, only ah, esp, and `minimum`"):
+        look(ABLE, config)
+    objectives = (*ABLE.objectives, Objective.AH_ESP)
+    assert "ah+esp" in look(replace(ABLE, objectives=objectives), config)
