@@ -101,11 +101,16 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
         raise UsageError(f"There is no tunnel {named!r}; `carnet status` shows: {known}.")
     store = SessionStore(memory_directory())
     for state in doomed:
-        heard = end_session(driver, store, state.name)
-        kept = may_be_kept(state.session, heard) if state.session else None
-        if kept is not None:
-            tell(kept)
+        _tell_what_is_kept(state.session, end_session(driver, store, state.name), tell)
     return doomed
+
+
+def _tell_what_is_kept(
+    session: Session | None, heard: bool | None, tell: Callable[[str], None]
+) -> None:
+    kept = may_be_kept(session, heard) if session else None
+    if kept is not None:
+        tell(kept)
 
 
 def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[str]:
@@ -115,19 +120,22 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     none, IPsecError if the packet filter refuses.
     """
     store = SessionStore(memory_directory())
+    recorded = {session.name: session for session in store.all()}
     labels = dict.fromkeys(block.names(), "")
-    labels |= {session.name: session.target for session in store.all()}
+    labels |= {name: session.target for name, session in recorded.items()}
     doomed = {name: label or name for name, label in labels.items() if named in (None, name, label)}
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
         with store.leaving(name):
-            take_leave(driver, name)
+            heard = take_leave(driver, name)
             try:
                 driver.down(name)
             except IPsecError as error:
                 tell(error.sentence)
             release(store, name)
+        if heard is not None:  # else Host would have to be asked, and perhaps does not answer
+            _tell_what_is_kept(recorded.get(name), heard, tell)
     return list(doomed.values())
 
 

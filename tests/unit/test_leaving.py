@@ -4,7 +4,7 @@ import pytest
 
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
-from token_client import closing, ending, leaving
+from token_client import closing, ending, leaving, status
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
 
@@ -49,6 +49,16 @@ class Daemon:
 
     def down(self, name):
         self.done.append("down")
+
+
+def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(status, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(status.block, "names", frozenset)
+    SessionStore(tmp_path).keep(a_session(expires=LATER))
+    told = []
+    assert status.release_by_hand(Daemon(), None, told.append) == ["work"]
+    assert told == [KEPT]
 
 
 def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):
