@@ -77,6 +77,10 @@ class _Examination:
         readers = look_at_readers()
         if self._has_slots_of_its_own(readers or ()):
             return "not needed: the module has slots of its own"
+        if readers is None and self._module is None:
+            raise TokenError(
+                "Whether a reader is needed is known with the module only; see to that first."
+            )
         if readers is None:
             raise TokenError(
                 "The smart-card service does not run; start it (`systemctl start pcscd.socket`)."
@@ -178,6 +182,11 @@ class _Examination:
 
     def _look_at_host(self) -> str:
         hosts = self._config.hosts or (self._cover.hosts if self._cover else ())
+        if not hosts and self._token is not None:
+            raise UnreachableError(
+                "The Host's address is on the cover of the token, as far as there is a good one; "
+                "see to that first."
+            )
         if not hosts:
             raise UnreachableError("No token tells a Host's address; plug in yours.")
         sightings = [look_at_host(host) for host in hosts]
