@@ -64,6 +64,13 @@ def _init_token(module: Module, token: Token, so_pin: str, label: str) -> None:
         if token.info.initialised:
             raise TokenError("The SO PIN is wrong; give the one the token has now.") from error
         raise TokenError("The token does not take this SO PIN; choose a longer one.") from error
+    except pkcs11.GeneralError as error:
+        if not token.info.initialised:
+            raise
+        raise TokenError(
+            f"Token {token.info.label} could not be wiped (GeneralError), as no token of a TPM can "
+            f"be through PKCS#11; delete it with its vendor's own tool, or take a blank one."
+        ) from error
 
 
 def _choose(module: Module, label: str, selector: str | Identity | None, *, force: bool) -> Token:

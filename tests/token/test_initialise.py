@@ -2,10 +2,12 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import pkcs11
 import pytest
 from pkcs11 import TokenFlag
 
 from carnet.errors import TokenError
+from carnet.token.cryptoki import Cryptoki
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.session import open_public_session, open_session
@@ -58,6 +60,24 @@ def test_wiping_wants_the_so_pin(module: Module) -> None:
     assert "not-it-42" not in str(caught.value)
     with open_session(module.choose("traveller"), PIN, writable=False):
         pass
+
+
+def test_a_token_that_cannot_be_wiped_is_not_called_broken(
+    module: Module, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tpm2-pkcs11 answers to C_InitToken of a token that is initialised."""
+
+    def fail(*_: object) -> None:
+        raise pkcs11.GeneralError
+
+    monkeypatch.setattr(Cryptoki, "init_token", fail)
+    with pytest.raises(
+        TokenError, match=r"could not be wiped \(GeneralError\), as no token of a TPM"
+    ):
+        initialise_token(module, label="traveller", so_pin=SO_PIN, pin=PIN, force=True)
+    with pytest.raises(TokenError, match=r"The token failed \(GeneralError\)"):
+        initialise_token(module, label="another", so_pin=SO_PIN, pin=PIN)
+    assert token.info.label == "traveller"
 
 
 def test_a_selected_token_is_not_wiped_unforced(module: Module, token: Token) -> None:
