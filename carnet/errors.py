@@ -33,6 +33,8 @@ class TokenError(CarnetError):
     """The token, its module or the PIN stands in the way."""
 
     exit_status = 4
+    pin_given = False
+    """Whether it failed as it was given a PIN: a wrong one may have cost a try, unsaid."""
 
 
 class TokenCannotError(TokenError):

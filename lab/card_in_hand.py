@@ -5,7 +5,8 @@ insert, remove, serial HEX (it is another card from now on), tries, renew (pulle
 with the first PIN, PUK and all tries again), log (the commands seen since the last
 log), leave COUNT (once it is in: pulled out after so many commands, at the next one),
 leave-at INS (pulled out at the next command with that instruction, in hexadecimal),
-leave-when-wrong (pulled out as soon as it has said that a PIN or PUK is wrong).
+leave-when-wrong (pulled out as soon as it has said that a PIN or PUK is wrong;
+with `unsaid` behind it as soon as it knows that).
 Inserting connects to the socket of vpcd, the virtual reader; removing closes it.
 """
 
@@ -37,6 +38,8 @@ class Slot:
         """At which instruction it is pulled out."""
         self.leaves_when_wrong = False
         """Whether it is pulled out once it has said that a PIN or PUK is wrong."""
+        self.leaves_unsaid = False
+        """Whether it is pulled out before it says so."""
 
     def insert(self) -> None:
         """Put the card in; OSError where no reader listens."""
@@ -63,24 +66,26 @@ class Slot:
                 message = _read(line, received, int.from_bytes(header, "big"))
                 tries = self._card.tries()
                 answer = self._reply(message)
-                if len(message) > 1 and self._leaves(instruction=message[1]):
+                wrong = self._card.tries() < tries
+                if len(message) > 1 and self._leaves(message[1], wrong=wrong):
                     line.shutdown(socket.SHUT_RDWR)
                     return
                 if answer is not None:
                     line.sendall(len(answer).to_bytes(_HEADER, "big") + answer)
-                if self.leaves_when_wrong and self._card.tries() < tries:
+                if self.leaves_when_wrong and wrong:
                     self.leaves_when_wrong = False
                     line.shutdown(socket.SHUT_RDWR)
                     return
 
-    def _leaves(self, instruction: int) -> bool:
+    def _leaves(self, instruction: int, *, wrong: bool) -> bool:
         """Whether it is pulled out instead of answering this command; once."""
-        leaves = instruction == self.leaves_at
+        leaves = instruction == self.leaves_at or (wrong and self.leaves_unsaid)
         if self.leaves_after is not None:
             self.leaves_after -= 1
             leaves = leaves or self.leaves_after < 0
         if leaves:
             self.leaves_after = self.leaves_at = None
+            self.leaves_unsaid = False
         return leaves
 
     def _reply(self, message: bytes) -> bytes | None:
@@ -116,8 +121,8 @@ def obey(line: str, card: FakePIV, slot: Slot) -> Any:
             slot.leaves_after = int(count)
         case "leave-at", [instruction]:
             slot.leaves_at = int(instruction, 16)
-        case "leave-when-wrong", []:
-            slot.leaves_when_wrong = True
+        case "leave-when-wrong", unsaid:
+            slot.leaves_when_wrong, slot.leaves_unsaid = not unsaid, bool(unsaid)
         case "renew", []:
             slot.remove()
             card.renew()

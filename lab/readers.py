@@ -58,6 +58,10 @@ class Card:
         """Be pulled out as soon as a PIN or PUK was wrong, and the card has said so."""
         self._say("leave-when-wrong")
 
+    def leave_unsaid(self) -> None:
+        """Be pulled out as soon as a PIN or PUK was wrong, before the card has said so."""
+        self._say("leave-when-wrong unsaid")
+
     def renew(self) -> None:
         """Be out of the reader, with the first PIN and PUK and all tries of both."""
         self._say("renew")

@@ -49,6 +49,8 @@ class Plug:
         self._path = find_module(config.module)
         self.identity = self._find(selector or config.token).identity
         self._lookout = Lookout(self._path, self.identity)
+        self._pin_taken = False
+        """Whether the token has taken the PIN of this command: then it is not wrong."""
 
     def _find(self, selector: str | None) -> TokenInfo:
         use_default()
@@ -74,8 +76,8 @@ class Plug:
         """Unlock the token, verify its cover, and return what `use` does with it.
 
         Pulled meanwhile, it is waited for and used again if this command waits for
-        tokens; a PIN that was wrong is never tried again. Raises TokenError, and
-        whatever `use` raises.
+        tokens; a PIN that was wrong, or may have been, is never tried again. Raises
+        TokenError, and whatever `use` raises.
         """
         return self._at_hand(lambda token: self._use(token, credential, use))
 
@@ -106,8 +108,19 @@ class Plug:
                     if presence is Presence.HERE and self._lookout.reader == plugged:
                         with saying_who_has_it(load_module(self._path)):
                             raise
+                    self._refuse_another_try(error)
                     failure = error
             self._take_back(presence, failure)
+
+    def _refuse_another_try(self, failure: TokenError) -> None:
+        """Raise TokenError where the PIN may have been wrong, and the token could not say so."""
+        if failure.pin_given and not self._pin_taken:
+            self._pulled(self.identity)
+            raise TokenError(
+                f"Token {self.identity.label} was pulled out as it was given the PIN, and did not "
+                f"say whether that is right; insert it again, see what `carnet tokens` says of "
+                f"its PIN, and run `carnet connect` again."
+            ) from failure
 
     def _look_after_failure(self, plugged: Reader | None) -> Presence:
         """Look until the reader tells that the card was pulled, or has had the time to.
@@ -133,6 +146,7 @@ class Plug:
         done: list[T] = []
         try:
             with open_booklet(token, credential, self._config) as booklet:
+                self._pin_taken = True
                 done.append(use(booklet))
         except TokenError:
             if not done:

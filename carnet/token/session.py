@@ -203,9 +203,10 @@ def _check_length(token: Token, info: TokenInfo, pin: str) -> None:
 
 def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool) -> pkcs11.Session:
     """Try the PIN, on a token that told this of itself before."""
-    with translated():
+    handle = token.handle
+    with _noted_if_unjudged(credential), translated():
         try:
-            return token.handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
+            return handle.open(rw=writable, user_pin=credential, attribute_mapper=_mapper())
         except pkcs11.PinIncorrect as error:
             raise PinTriedError(_wrong_now(token, info)) from error
         except pkcs11.PinLocked as error:
@@ -216,6 +217,21 @@ def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool
                 f"have the security officer unblock it, or wait for the end of its lockout where "
                 f"it is a TPM."
             ) from error
+
+
+@contextmanager
+def _noted_if_unjudged(credential: object) -> Iterator[None]:
+    """Let a TokenError tell that a PIN was given, of which the token has not said what it is.
+
+    A PIN pad asks for it anew every time.
+    """
+    try:
+        yield
+    except PinRefusedError:
+        raise
+    except TokenError as error:
+        error.pin_given = credential is not PROTECTED_AUTH
+        raise
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def put_back(office, card):
     insert(office, card)
 
 
-@pytest.mark.parametrize("count", [16, 17, 46])
+@pytest.mark.parametrize("count", [16, 17, 44])
 def test_a_card_pulled_while_it_is_read_is_waited_for(office, whole_card, configured, count):
     whole_card.leave_after(count)
     with pipes({"pin": DEFAULT_PIN}) as (options, fds):
@@ -202,7 +202,7 @@ def test_a_card_pulled_while_it_is_read_is_waited_for(office, whole_card, config
 
 
 def test_a_card_pulled_in_the_middle_is_called_that(office, whole_card, configured):
-    whole_card.leave_after(46)
+    whole_card.leave_after(44)
     done = connect(office, "--dry-run", extra=configured)
     assert done.returncode == 4
     assert is_one_sentence(done)

@@ -199,6 +199,17 @@ def test_a_card_pulled_while_it_is_unblocked_is_called_that(
         cards[0].leave_after(FOR_GOOD)
 
 
+def test_a_card_pulled_before_it_judged_the_pin_aloud_is_not_known_to_have_taken_it(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    cards[0].leave_unsaid()
+    with pytest.raises(TokenError) as caught:
+        log_in(token, WRONG)
+    assert caught.value.pin_given
+    assert not isinstance(caught.value, PinTriedError)
+    assert cards[0].tries() == 2
+
+
 def change(token: Token, pin: str) -> None:
     pins.change_pin(token, pin, NEW)
 

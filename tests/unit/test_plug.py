@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.errors import TokenError
+from carnet.token.identity import Identity
 from token_client import plugging
 from token_client.plugging import Plug
 
@@ -24,6 +25,7 @@ def plug(monkeypatch):
         look=lambda: plugging.Presence.HERE, reader=None, token="token", alike=False
     )
     made._config = made._path = None
+    made._pin_taken = False
     return made
 
 
@@ -37,3 +39,43 @@ def test_a_token_that_fails_before_is_an_error(plug):
 
     with pytest.raises(TokenError, match="The token failed; insert"):
         plug.use(None, fail)
+
+
+@pytest.fixture
+def pulled_out(plug, monkeypatch):
+    """A token that is pulled out at its first login, and back at once."""
+    looks = []
+    plug._lookout.look = lambda: looks.pop() if looks else plugging.Presence.HERE
+    plug._wait, plug.identity = True, Identity("1", "alice")
+    plug._tell = plug._pulled = lambda _: None
+    monkeypatch.setattr(plugging, "wait_for_token", lambda *_: None)
+    logins = []
+
+    @contextmanager
+    def failing_at_first(*_):
+        logins.append("login")
+        if len(logins) == 1:
+            failure = TokenError("The token is gone; insert it again.")
+            failure.pin_given = plug.pin_given
+            looks.append(plugging.Presence.GONE)
+            raise failure
+        yield "booklet"
+
+    monkeypatch.setattr(plugging, "open_booklet", failing_at_first)
+    plug.logins = logins
+    return plug
+
+
+def test_a_pin_that_may_have_been_wrong_is_not_tried_again(pulled_out):
+    pulled_out.pin_given = True
+    with pytest.raises(TokenError, match="did not say whether that is right"):
+        pulled_out.use(None, lambda booklet: booklet)
+    assert pulled_out.logins == ["login"]
+
+
+def test_a_pin_that_was_not_given_or_was_right_is_tried(pulled_out):
+    pulled_out.pin_given = False
+    assert pulled_out.use(None, lambda booklet: booklet) == "booklet"
+    pulled_out.logins.clear()
+    pulled_out.pin_given = True
+    assert pulled_out.use(None, lambda booklet: booklet) == "booklet"
