@@ -1,5 +1,6 @@
 """`token-init`: a token gets its label, SO PIN and PIN."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo
 from carnet.token.pins import check_so_pin_state
 from carnet.token.trials import copied, generated
+from provisioning.alone import alone_on
 from provisioning.confirmation import confirm_by_label
 from provisioning.options import Login, json_option, module_option, open_module
 from provisioning.suitability import ANY_TYPE, accept_option, check_fitness
@@ -59,15 +61,16 @@ def token_init(
         check_so_pin_state(old, allow_final_try=allow_final_try)
     so_pin, pin = _read_pins(**sources, wiping=old is not None)
     try:
-        serial = initialise_token(
-            loaded,
-            label=label,
-            so_pin=so_pin,
-            pin=pin,
-            selector=old.identity if old else serial,
-            force=old is not None,
-            allow_final_try=allow_final_try,
-        )
+        with alone_on(old.identity) if old else nullcontext():
+            serial = initialise_token(
+                loaded,
+                label=label,
+                so_pin=so_pin,
+                pin=pin,
+                selector=old.identity if old else serial,
+                force=old is not None,
+                allow_final_try=allow_final_try,
+            )
     except TokenCannotError as error:
         raise TokenCannotError(
             "This token is not initialised through PKCS#11; use its vendor's own tool, and then "

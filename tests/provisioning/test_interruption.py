@@ -125,10 +125,12 @@ def test_the_officer_interrupts_it_or_her_terminal_closes(ready, number):
     nothing_is_left(ready)
 
 
-def test_a_second_mint_on_the_same_token_is_refused_and_leaves_the_first_alone(ready):
+def test_no_second_mint_and_no_wiping_disturbs_the_one_that_runs_on_a_token(ready):
     with ready.start(*ready.order(count=9000), "--yes", "--progress", secrets=BOTH) as process:
         until_some_are_minted(process)
         assert "Another mint" in ready.refusal(2, *ready.order(out="second"), secrets=BOTH)
+        wipe = ("token-init", "--label", "alice", "--force", "--confirm", "alice")
+        assert "Another mint" in ready.refusal(2, *wipe, secrets=["pin", "so-pin"])
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
