@@ -6,11 +6,14 @@ the part of a user ID behind the @, a Target's the name that users ask for.
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carnet.config import Section
 from carnet.errors import UsageError
-from carnet.files import read_private
+from carnet.files import read_private, read_small
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 class LinkSection(Section, frozen=True, kw_only=True):
@@ -38,6 +41,40 @@ def peer_name(transport: Any) -> str | None:
     certificate = transport.get_extra_info("peercert") or {}
     names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return names[0] if len(names) == 1 else None
+
+
+def check_name(link: LinkSection, role: str, name: str) -> None:
+    """Raise UsageError unless the link's certificate is the one of that agent.
+
+    Who is at the other end would find out no sooner than a key pair was spent.
+    """
+    from cryptography import x509  # noqa: PLC0415  where an agent starts
+
+    try:
+        certificate = x509.load_pem_x509_certificate(read_small(link.certificate))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{link.certificate} is no certificate that can be read; ask the security officer for "
+            f"a new one."
+        ) from error
+    names = names_in(certificate)
+    if names != [name]:
+        raise UsageError(
+            f"{link.certificate} is the certificate of {', '.join(names) or 'nobody'}, and `name` "
+            f"is {name}; correct it, or ask the security officer for that of "
+            f"`carnet-provision certificates {role} {name}`."
+        )
+
+
+def names_in(certificate: "x509.Certificate") -> list[str]:
+    """Return the DNS names that a certificate carries."""
+    from cryptography import x509  # noqa: PLC0415  likewise
+
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return list(extension.value.get_values_for_type(x509.DNSName))
 
 
 async def read_at_most(stream: Any, limit: int) -> bytes:

@@ -7,7 +7,7 @@ import structlog
 
 from carnet.config import Section
 from carnet.errors import CarnetError
-from carnet.link import LinkSection, server_context
+from carnet.link import LinkSection, check_name, server_context
 
 log = structlog.get_logger()
 
@@ -25,13 +25,14 @@ def reload_with(take_over: Callable[[], list[str]]) -> None:
         log.info("reloaded", needs_start=needs_start)
 
 
-def renew_certificate(context: ssl.SSLContext, link: LinkSection) -> None:
-    """Show another certificate from the next connection on.
+def renew_certificate(context: ssl.SSLContext, link: LinkSection, role: str, name: str) -> None:
+    """Show another certificate of that agent from the next connection on.
 
     Raises UsageError for one that cannot be used, and then shows the old one. Whom to
     trust does not change: a context forgets no authority.
     """
     server_context(link)  # looks at all of it
+    check_name(link, role, name)
     context.load_cert_chain(link.certificate, link.key)
 
 

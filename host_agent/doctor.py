@@ -18,7 +18,7 @@ from carnet.errors import TokenError, UnreachableError, UsageError
 from carnet.files import read_small
 from carnet.findings import Finding, Looks, Show, WarningError, look_at
 from carnet.interface import interface_name
-from carnet.link import LinkSection, client_context, server_context
+from carnet.link import LinkSection, client_context, names_in, server_context
 from carnet.token.module import Token
 from carnet.token.session import check_pin_state, open_public_session
 from carnet.token.transport import shows_transport_key
@@ -172,7 +172,7 @@ def _look_at_certificate(path: Path, renewed_by: str, name: str | None = None) -
     left = until.timestamp() - time.time()
     if left <= 0:
         raise UsageError(f"{path} expired on {until:%Y-%m-%d}; renew it by {renewed_by}.")
-    if name is not None and name not in _names(certificate):
+    if name is not None and name not in names_in(certificate):
         raise UsageError(f"{path} is not {name}'s; renew it by {renewed_by}.")
     if left < _SOON_SECONDS:
         raise WarningError(f"{path} expires on {until:%Y-%m-%d}; renew it by {renewed_by}.")
@@ -184,11 +184,3 @@ def _certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(read_small(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no certificate that can be read; get it anew.") from error
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return list(extension.value.get_values_for_type(x509.DNSName))

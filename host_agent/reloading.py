@@ -50,7 +50,7 @@ class Reloading:
     def take_over(self) -> list[str]:
         """Read it again; return what needs a start anew. Raises UsageError."""
         old, new, parts = self._config, self._load(), self._service.parts
-        renew_certificate(self._context, new.link)
+        renew_certificate(self._context, new.link, "host", self._started.name)
         parts.link.targets = new.targets
         admission = parts.admission if new.limits == old.limits else Admission(new.limits)
         suites = numbers_of(new.suites)

@@ -26,7 +26,7 @@ from carnet.background import Background
 from carnet.errors import CarnetError, TokenAwayError, TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
-from carnet.link import client_context
+from carnet.link import check_name, client_context
 from carnet.observers import observable
 from carnet.service import Care, serve_until_stopped, serving
 from carnet.token.session import TokenSession
@@ -275,6 +275,7 @@ async def serve(config: HostConfig, pin: str, load: Callable[[], HostConfig]) ->
     `load` reads the configuration again.
     """
     context = client_context(config.link)
+    check_name(config.link, "host", config.name)
     with KeyDatabase.opened(config.key_database) as database:
         await asyncio.to_thread(check_agreement, database)
         await _serve(config, pin, database, context, load)

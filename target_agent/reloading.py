@@ -37,7 +37,7 @@ class Reloading:
         """Read it again; return what needs a start anew. Raises UsageError."""
         old, new = self._config, self._load()
         key = load_link_key(new.link)
-        renew_certificate(self._context, new.link)
+        renew_certificate(self._context, new.link, "target", old.name)
         self._server.key = key
         pools = {name: getattr(old.tunnels, name) for name in _POOLS}
         self._config = structs.replace(

@@ -10,7 +10,7 @@ from carnet.database import opened_database
 from carnet.doors import DoorRules
 from carnet.errors import UsageError
 from carnet.ipsec.driver import Driver
-from carnet.link import server_context
+from carnet.link import check_name, server_context
 from carnet.observers import observable
 from carnet.service import Care, serve_until_stopped
 from target_agent.agent import Agent
@@ -39,6 +39,7 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
     `load` reads the configuration again.
     """
     link, key = server_context(config.link), load_link_key(config.link)
+    check_name(config.link, "target", config.name)
     with (
         sole_hold(config.lock) as alone,
         opened_database(config.database, "target_agent") as engine,

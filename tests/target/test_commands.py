@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
-from target_agent import cli, reach
+from target_agent import cli, reach, service
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import load
@@ -355,6 +355,13 @@ def test_a_second_service_on_the_same_directory_is_refused(serve):
     _, said = second.communicate()
     assert second.returncode == 2
     assert b"Another carnet-target serves" in said
+
+
+@pytest.mark.parametrize("names", [(), ("gateway",), ("work", "gateway")], ids="-".join)
+def test_the_certificate_of_another_is_refused(target, driver, names):
+    Authority(target.link.authority.parent, "officer").issue("link", *names)
+    with pytest.raises(UsageError, match=f"of {', '.join(names) or 'nobody'}, and `name` is work"):
+        asyncio.run(asyncio.wait_for(service.serve(target, driver, None), 60))
 
 
 def test_a_key_that_others_can_read_is_refused(serve, target):

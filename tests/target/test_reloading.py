@@ -25,9 +25,9 @@ def authority(tmp_path):
     return made
 
 
-def renewed(config, authority):
+def renewed(config, authority, name="work"):
     """Return the configuration with another certificate, and that in DER."""
-    certificate, key = authority.issue("work-again", "work")
+    certificate, key = authority.issue("work-again", name)
     link = LinkSection(certificate=certificate, key=key, authority=authority.path)
     shown = ssl.PEM_cert_to_DER_cert(certificate.read_text())
     return msgspec.structs.replace(config, link=link), shown
@@ -96,6 +96,19 @@ def test_a_certificate_that_cannot_be_used_changes_nothing(config, authority, re
     async def body(agent, port, take_over):
         before = await shown_at(port, authority)
         with pytest.raises(UsageError):
+            take_over()
+        assert agent._parts.config == config
+        return before == await shown_at(port, authority)
+
+    assert reloaded(lambda: new, body)
+
+
+def test_the_certificate_of_another_agent_changes_nothing(config, authority, reloaded):
+    new, _ = renewed(changed(config, initiate_within=77), authority, "gateway")
+
+    async def body(agent, port, take_over):
+        before = await shown_at(port, authority)
+        with pytest.raises(UsageError, match="of gateway, and `name` is work"):
             take_over()
         assert agent._parts.config == config
         return before == await shown_at(port, authority)
