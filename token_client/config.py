@@ -86,7 +86,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     """Whether an agent stays with a tunnel in the background: to notice that the token is
     pulled, to say why and how soon the tunnel ends, and to clear what it leaves."""
     lock_command: Annotated[tuple[str, ...], Meta(min_length=1)] = ("loginctl", "lock-session")
-    """Program and arguments that lock the screen, for `on_removal = "lock"`."""
+    """Program and arguments that lock the screen, for `on_removal = "lock"`, and then end."""
     few_pairs: Annotated[int, Meta(ge=0)] = 5
     """A connection that leaves fewer key pairs than this warns of it."""
 

@@ -11,6 +11,8 @@ from token_client.sessions import SessionStore
 from token_client.status import tunnels
 
 _LOCK_SECONDS = 10.0
+_left_running: list[subprocess.Popen[bytes]] = []
+"""What was told to lock and has not ended, kept so that nobody takes it for forgotten."""
 
 
 def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> None:
@@ -28,18 +30,24 @@ def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> No
 
 
 def lock_screen(command: tuple[str, ...]) -> str | None:
-    """Lock the screen; return what went wrong, if something did."""
+    """Lock the screen; return what went wrong, if something did.
+
+    A command that does not end may hold the lock, as swaylock does without --daemonize, or
+    hang before it. It is left to itself: killed, it would let go of the screen.
+    """
     try:
-        done = subprocess.run(
+        locking = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=_LOCK_SECONDS,
-            check=False,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"{command[0]} does not end"
     except OSError as error:
         return f"{command[0]}: {error.strerror}"
-    return f"{command[0]} ended with {done.returncode}" if done.returncode else None
+    try:
+        status = locking.wait(_LOCK_SECONDS)
+    except subprocess.TimeoutExpired:
+        _left_running.append(locking)
+        return f"{command[0]} has not ended and is left running, so nobody knows whether it locked"
+    return f"{command[0]} ended with {status}" if status else None

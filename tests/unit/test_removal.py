@@ -1,23 +1,27 @@
-"""What ends with a token that is pulled while a connection is made."""
+"""What locks the screen when a token is pulled."""
 
-from types import SimpleNamespace
+import os
 
-from tests.unit.test_sessions import a_session
+from lab.waiting import wait_until
 from token_client import removal
-from token_client.config import ClientConfig
 
 
-def test_only_its_own_tunnels_end_and_those_that_nobody_knows(monkeypatch):
-    own = a_session(token_serial="00")
-    tunnels = {
-        "own": own,
-        "bobs": a_session(token_serial="00", token_label="bob"),
-        "carls": a_session(token_serial="01"),
-        "unknown": None,
-    }
-    states = [SimpleNamespace(name=name, session=each) for name, each in tunnels.items()]
-    ended = []
-    monkeypatch.setattr(removal, "tunnels", lambda _: states)
-    monkeypatch.setattr(removal, "end_session", lambda _driver, _store, name: ended.append(name))
-    removal.end_unless_kept(None, ClientConfig(), own.token)
-    assert ended == ["own", "unknown"]
+def test_a_lock_that_stays_in_the_foreground_is_a_failure_and_is_not_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(removal, "_LOCK_SECONDS", 0.01)
+    gate, done = tmp_path / "gate", tmp_path / "done"
+    os.mkfifo(gate)
+    with gate.open("r+b", buffering=0) as opened:
+        command = ("sh", "-c", 'read word <"$0"; : >"$1"', str(gate), str(done))
+        failure = removal.lock_screen(command)
+        assert failure == "sh has not ended and is left running, so nobody knows whether it locked"
+        opened.write(b"on\n")
+        wait_until(done.exists, "the end of what locks")
+    (locking,) = removal._left_running
+    assert locking.wait() == 0
+    removal._left_running.clear()
+
+
+def test_what_cannot_be_run_or_fails_is_said():
+    assert removal.lock_screen(("true",)) is None
+    assert removal.lock_screen(("false",)) == "false ended with 1"
+    assert removal.lock_screen(("/nowhere/lock",)) == "/nowhere/lock: No such file or directory"
