@@ -160,14 +160,19 @@ def _has_twice(key_ids: bytes) -> bool:
     return len({key_ids[at : at + KEY_ID_LENGTH] for at in starts}) < len(starts)
 
 
-def officer_key(path: Path) -> ec.EllipticCurvePublicKey:
-    """Return the registered officer's key; raises UsageError."""
+def officer_certificate(path: Path) -> x509.Certificate:
+    """Return the registered officer's certificate; raises UsageError."""
     try:
-        key = x509.load_pem_x509_certificate(read_small(path)).public_key()
+        return x509.load_pem_x509_certificate(read_small(path))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"Cannot read the officer's certificate {path}; copy her officer.crt there."
         ) from error
+
+
+def officer_key(path: Path) -> ec.EllipticCurvePublicKey:
+    """Return the registered officer's key; raises UsageError."""
+    key = officer_certificate(path).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise UsageError(f"{path} is not the certificate of a Carnet officer.")
     return key

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from aiohttp import web
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import structs
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,7 +24,7 @@ from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.doors import DoorRules
 from carnet.errors import RefusedError, TokenError, UsageError
-from carnet.files import private_directory, read_small
+from carnet.files import private_directory
 from carnet.interface import (
     BATCHES,
     MAX_REVOCATION,
@@ -41,7 +40,7 @@ from carnet.progress import no_bar
 from carnet.token.session import TokenSession
 from carnet.wire.documents import MAX_BATCH
 from carnet.wire.envelope import SPLIT
-from host_agent.batch_file import BatchFile, open_batch
+from host_agent.batch_file import BatchFile, officer_certificate, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
 from host_agent.importing import (
@@ -127,8 +126,7 @@ class OfficerInterface:
     ) -> None:
         self._config, self._database, self._hsm = config, database, hsm
         self._sign_accounts = sign_accounts
-        certificate = x509.load_pem_x509_certificate(read_small(config.officer))
-        self._officer = certificate.public_bytes(Encoding.DER)
+        self._officer = officer_certificate(config.officer).public_bytes(Encoding.DER)
         self._busy = False
         self._importing: asyncio.Task[Received] | None = None
         self._paths = {

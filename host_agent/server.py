@@ -36,6 +36,7 @@ from carnet.wire.suites import numbers_of
 from host_agent import endings, officer_interface, schema
 from host_agent.admission import Admission
 from host_agent.agreement import check_agreement
+from host_agent.batch_file import officer_key
 from host_agent.clock_watch import ClockWatch
 from host_agent.config import HostConfig
 from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
@@ -276,6 +277,7 @@ async def serve(config: HostConfig, pin: str, load: Callable[[], HostConfig]) ->
     """
     context = client_context(config.link)
     check_name(config.link, "host", config.name)
+    officer_key(config.officer)
     with KeyDatabase.opened(config.key_database) as database:
         await asyncio.to_thread(check_agreement, database)
         await _serve(config, pin, database, context, load)

@@ -27,3 +27,9 @@ def serve(config):
 def test_the_certificate_of_another_host_is_refused(config):
     with pytest.raises(UsageError, match=r"of office, and `name` is bureau; .* host bureau`"):
         serve(structs.replace(config, name="bureau"))
+
+
+@pytest.mark.parametrize("file", ["link.key", "nowhere.crt"])
+def test_an_officer_without_a_certificate_is_refused(config, tmp_path, file):
+    with pytest.raises(UsageError, match="Cannot read the officer's certificate"):
+        serve(structs.replace(config, officer=tmp_path / file))
