@@ -20,7 +20,6 @@ from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
 from provisioning.officer import Officer, check_created, load_officer
 from softhsm import configuration
-from softhsm.kept import keep_tokens
 
 DIRECTORY_VARIABLE = "CARNET_OFFICER_DIR"
 
@@ -47,19 +46,15 @@ def open_module(path: str | None, *, prepare: bool = False) -> Module:
     """Load the token's PKCS#11 module; TokenError if there is none or it does not start.
 
     Where nobody chose one it is SoftHSM2 on the user's own tokens; `prepare` makes a
-    place for these.
+    place for these. One that was chosen may be another around SoftHSM2, and sees them too,
+    as it does for `carnet`.
     """
-    if not (path or MODULE_VARIABLE in os.environ):
-        _use_softhsm(prepare=prepare)
-    keep_tokens()
-    with unless_frozen():
-        return load_module(find_module(path))
-
-
-def _use_softhsm(*, prepare: bool) -> None:
-    if prepare and configuration.CONFIGURATION_VARIABLE not in os.environ:
+    is_chosen = bool(path) or MODULE_VARIABLE in os.environ
+    if prepare and not is_chosen and configuration.CONFIGURATION_VARIABLE not in os.environ:
         configuration.prepare(configuration.default_directory())
     configuration.use_default()
+    with unless_frozen():
+        return load_module(find_module(path))
 
 
 @dataclass(frozen=True, kw_only=True)

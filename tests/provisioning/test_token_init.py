@@ -2,6 +2,7 @@
 
 import pytest
 
+from carnet.token.module import MODULE_VARIABLE, find_module
 from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC
 from lab.waiting import wait_until
@@ -24,6 +25,15 @@ def test_an_initialised_token_is_not_touched(workplace):
     made = workplace.token_init()
     sentence = workplace.refusal(4, "token-init", "--label", "alice", secrets=BOTH)
     assert "initialised already" in sentence
+    assert workplace.listed()["token"] == made
+
+
+def test_it_is_found_through_another_module_around_softhsm_too(workplace):
+    """Named, it may be a module around SoftHSM2, and `carnet` sees these tokens through it."""
+    made = workplace.token_init()
+    module = workplace.directory / "around.so"
+    module.symlink_to(find_module(None))
+    workplace.environment |= {MODULE_VARIABLE: str(module)}
     assert workplace.listed()["token"] == made
 
 
