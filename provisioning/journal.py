@@ -78,7 +78,7 @@ def recover(session: TokenSession, journal: Journal) -> Recovered:
     booklet = OneTimeKeys(session)
     for key_id in booklet.halves():
         booklet.destroy(key_id)
-    destroyed = sum(_destroy(session, journal, prefix) for prefix in prefixes)
+    destroyed = sum(destroy(session, journal, prefix) for prefix in prefixes)
     return Recovered(destroyed, prefixes)
 
 
@@ -95,17 +95,23 @@ def undone_on_failure(
         yield
     except BaseException as failure:
         try:
-            _destroy(sessions.current, journal, prefix)
+            destroy(sessions.current, journal, prefix)
         except TokenError:
-            raise TokenError(
-                "Minting failed and its pairs could not be destroyed; before you hand the "
-                "token out, mint on it again, which destroys them first."
-            ) from failure
+            raise left_on_token() from failure
         undone()
         raise
 
 
-def _destroy(session: TokenSession, journal: Journal, prefix: str) -> int:
+def left_on_token() -> TokenError:
+    """Return what there is to say where pairs of a mint that failed are still there."""
+    return TokenError(
+        "Minting failed and its pairs could not be destroyed; before you hand the token out, "
+        "mint on it again, which destroys them first."
+    )
+
+
+def destroy(session: TokenSession, journal: Journal, prefix: str) -> int:
+    """Destroy the pairs of such labels and close the journal; return how many. TokenError."""
     booklet = OneTimeKeys(session)
     pairs = [pair for pair in booklet.pairs() if pair.label.startswith(prefix)]
     destroyed = sum(booklet.destroy(pair.key_id) for pair in pairs)

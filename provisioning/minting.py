@@ -6,11 +6,12 @@ same pairs. In custody `split` they stay where they were made. Either everything
 the end, the pairs, the batch and the cover, or no pair does.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from carnet import crash
+from carnet.errors import PinRefusedError, TokenError
 from carnet.token.onetime import pair_label
 from carnet.wire.documents import Batch, Cover
 from carnet.wire.envelope import SPLIT
@@ -18,7 +19,7 @@ from provisioning.batch_files import BatchFiles
 from provisioning.choice import Choice
 from provisioning.documents import batch_of, cover_of, for_other_end
 from provisioning.draft import Draft, draft_of
-from provisioning.journal import recover, undone_on_failure
+from provisioning.journal import destroy, left_on_token, recover, undone_on_failure
 from provisioning.keeping import Keeping
 from provisioning.leftover import make_way
 from provisioning.makers import Maker, paired_maker, split_maker
@@ -52,7 +53,7 @@ class _Made:
     recovered: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Mint:
     """One order, and who and what carries it out."""
 
@@ -62,6 +63,8 @@ class _Mint:
     keeping: Keeping
     files: BatchFiles
     on_pair: Callable[[], None]
+    unsettled: str | None = None
+    """What the labels of its pairs begin with, once there may be some, until they are settled."""
 
     def make(self) -> _Made:
         """Make the pairs, the batches and the cover; the journal names the pairs."""
@@ -76,10 +79,8 @@ class _Mint:
             with saying_when_full(self.login.token.serial):
                 keeping.begin(session, draft.prefix)
                 sync_token(session.token.info.serial)
-            with (
-                undone_on_failure(sessions, keeping, draft.prefix, self.files.remove),
-                saying_when_full(self.login.token.serial),
-            ):
+            self.unsettled = draft.prefix
+            with self._undone_on_failure(sessions), saying_when_full(self.login.token.serial):
                 crash.reach("provision.begun")
                 batches = _mint_batches(sessions, order, draft, self.on_pair)
                 session = sessions.current
@@ -109,7 +110,7 @@ class _Mint:
         """
         with Sessions(self.login, writable=True) as sessions:
             session, info = sessions.current, sessions.current.token.info
-            with undone_on_failure(sessions, self.keeping, made.draft.prefix, self.files.remove):
+            with self._undone_on_failure(sessions):
                 cover = self.keeping.read_cover(session, self.officer)
                 check_token(session, made.batches[0], is_covered=cover == made.cover)
                 for path, batch in zip(self.order.batch_files, made.batches, strict=True):
@@ -120,6 +121,40 @@ class _Mint:
             crash.reach("provision.finished")
             sync_token(info.serial)
         return info.label
+
+    @contextmanager
+    def _undone_on_failure(self, sessions: Sessions) -> Iterator[None]:
+        """Destroy the pairs, or say that this cannot be, unless the block comes to its end."""
+        prefix = self.unsettled or ""
+        try:
+            with undone_on_failure(sessions, self.keeping, prefix, self.files.remove):
+                yield
+        except BaseException:
+            self.unsettled = None
+            raise
+
+    def undo(self, failure: BaseException) -> None:
+        """Destroy the pairs of a mint that fails while no session is open.
+
+        Raises TokenError where they cannot be destroyed. A token that has just refused to let
+        this command in is not given the PIN again, nor is a person asked for it at a pad.
+        """
+        if self.unsettled is None:
+            return
+        if self.login.pin is None or _is_locked_out(failure):
+            raise left_on_token() from failure
+        try:
+            with Sessions(self.login, writable=True) as sessions:
+                destroy(sessions.current, self.keeping, self.unsettled)
+        except TokenError:
+            raise left_on_token() from failure
+
+
+def _is_locked_out(failure: BaseException) -> bool:
+    """Tell whether the token refused the PIN, or may have."""
+    return isinstance(failure, TokenError) and (
+        failure.pin_given or isinstance(failure, PinRefusedError)
+    )
 
 
 def mint(
@@ -140,10 +175,11 @@ def mint(
     try:
         made = minting.make()
         label = minting.seal(made)
-    except BaseException:
+    except BaseException as failure:
         # Once the journal closes they are removed after the pairs or not at all.
         if not minting.files.final:
             minting.files.remove()
+            minting.undo(failure)
         raise
     return Minted(
         batches=made.batches,

@@ -26,6 +26,21 @@ def interrupted(*arguments, **named):
         os.kill(os.getpid(), signal.SIGINT)
 options.open_session = interrupted
 """
+AT_THE_LAST_LOGIN = """
+import os, signal, sys
+from carnet.errors import PinTriedError
+from provisioning import options
+log_in, logins, happens = options.open_session, [], sys.argv.pop(1)
+def failing(*arguments, **named):
+    logins.append(arguments)
+    if len(logins) == 3 and happens == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+    elif len(logins) >= 3 and happens == "refused":
+        print("login", len(logins))
+        raise PinTriedError("The PIN is wrong; check it and try token alice again.")
+    return log_in(*arguments, **named)
+options.open_session = failing
+"""
 INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED = """
 import os, signal, sys
 from pkcs11 import Attribute
@@ -216,6 +231,25 @@ def test_an_interrupt_as_an_attribute_is_packed(ready):
     done = ready.run(*ready.order(count=500), secrets=BOTH, before=before)
     assert (done.returncode, done.stderr.strip()) == (130, "carnet-provision: interrupted.")
     nothing_is_left(ready)
+
+
+def test_an_interrupt_before_it_is_read_back_leaves_nothing(ready):
+    before = changed(AT_THE_LAST_LOGIN, "interrupt")
+    done = ready.run(*ready.order(), secrets=BOTH, before=before)
+    assert (done.returncode, done.stderr.strip()) == (130, "carnet-provision: interrupted.")
+    listed = ready.listed()
+    assert (listed["pairs"], listed["unfinished_pairs"]) == ([], [])
+    assert not list(ready.directory.glob("*batch*"))
+
+
+def test_where_no_login_reads_it_back_it_is_said_that_pairs_are_left(ready):
+    """As where somebody changed the PIN meanwhile; which is not tried again."""
+    before = changed(AT_THE_LAST_LOGIN, "refused")
+    done = ready.run(*ready.order(), secrets=BOTH, before=before)
+    assert (done.returncode, done.stdout) == (4, "login 3\n")
+    assert "mint on it again, which destroys them first" in done.stderr
+    assert not list(ready.directory.glob("*batch*"))
+    assert len(ready.listed()["unfinished_pairs"]) == 3
 
 
 def test_an_interrupt_after_the_journal_is_closed_leaves_all_of_it(ready):
