@@ -36,6 +36,8 @@ _AT_ITS_LIMIT = (
     "the limit of processes, and try again."
 )
 _MAX_SECRET = 1024
+_BYTE_ORDER_MARK = "\ufeff"
+_CONTROL = frozenset(map(chr, (*range(32), *range(127, 160))))
 _OUTPUTS = (1, 2)
 _NOBODYS_TERMINAL = 250
 """Columns where no terminal says how many it has."""
@@ -262,7 +264,8 @@ def read_secret(
     """Return a secret: from descriptor, file, environment variable, else a prompt.
 
     `option` is what its options begin with, as in `secret_options`.
-    Raises UsageError where there is neither a source nor a terminal to ask at.
+    Raises UsageError where there is neither a source nor a terminal to ask at, and for what
+    cannot be meant: a wrong PIN would cost a try.
     """
     inherited = os.environ.pop(variable, _taken.pop(variable, None))
     if fd is not None:
@@ -294,6 +297,11 @@ def _ask_secret(what: str, *, option: str, confirm: bool) -> str:
             f"What was typed for {what} is no text in the terminal's character set, and was not "
             f"tried; type it anew, or give it by --{option}-fd or --{option}-file."
         ) from None
+    if _has_what_nobody_types(answer):
+        raise UsageError(
+            f"What was typed for {what} has a control character in it, and was not tried; type it "
+            f"anew, by letters and digits alone."
+        )
     return answer
 
 
@@ -319,6 +327,17 @@ def _first_line(data: bytes, what: str) -> str:
     if not line:
         raise UsageError(f"The source of {what} is empty; put it there and try again.")
     try:
-        return line.decode()
+        secret = line.decode()
     except UnicodeDecodeError:
         raise UsageError(f"The source of {what} is not UTF-8 text; give the right one.") from None
+    if _has_what_nobody_types(secret):
+        raise UsageError(
+            f"The source of {what} has a byte order mark or a control character in it, and was "
+            f"not tried; put {what} there alone, as plain text."
+        )
+    return secret
+
+
+def _has_what_nobody_types(secret: str) -> bool:
+    """Tell whether an editor, a tool or a key without a letter has left something in it."""
+    return secret.startswith(_BYTE_ORDER_MARK) or not _CONTROL.isdisjoint(secret)

@@ -102,6 +102,27 @@ def test_a_file_that_others_can_read_is_no_source(tmp_path):
         PinSource(file=file).obtain(INFO)
 
 
+@pytest.mark.parametrize("left", ["\ufeff1234", "12\x0034", "1234\x00", "\x1b[A1234", "12\t34"])
+def test_what_nobody_means_as_a_pin_is_no_try(tmp_path, at_terminal, left):
+    file = tmp_path / "pin"
+    file.touch(mode=0o600)
+    file.write_text(f"{left}\r\n", newline="")
+    with pytest.raises(UsageError, match="was not tried; put the PIN") as caught:
+        PinSource(file=file).obtain(INFO)
+    assert "1234" not in caught.value.sentence
+    at_terminal(left)
+    with pytest.raises(UsageError, match="was not tried; type it anew"):
+        PinSource().obtain(INFO)
+
+
+@pytest.mark.parametrize("pin", ["1234", "with blanks ", "ünï-\u00a0c\u00f6de"])
+def test_what_can_be_typed_is_a_pin(tmp_path, pin):
+    file = tmp_path / "pin"
+    file.touch(mode=0o600)
+    file.write_text(f"{pin}\n")
+    assert PinSource(file=file).obtain(INFO).pin == pin
+
+
 def test_without_source_and_terminal_there_is_no_pin(monkeypatch):
     monkeypatch.delenv(PIN_VARIABLE, raising=False)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
