@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
@@ -30,6 +31,25 @@ class Setting(Protocol):
         """Read the string; paths are relative to `base`. Raises ValueError."""
 
 
+class SettingError(ValueError):
+    """What a section finds wrong with one of its keys, once it has them all."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Have a ValueError be about that key."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingError(key, str(error)) from error
+
+
+_MOST_SAID = 300
+"""Characters; a value that is repeated may be of any length."""
 _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _ANY = "[...]"
 _STEP = re.compile(r"\[[0-9.]+\]|[^.\[]+")
@@ -73,7 +93,7 @@ def parse_config(path: Path, text: str, type_: type[T]) -> T:
     try:
         return msgspec.convert(values, type_, strict=True, dec_hook=_relative_to(path))
     except msgspec.ValidationError as error:
-        raise UsageError(_explain(path, text, str(error), type_)) from error
+        raise UsageError(_explain(path, text, error, type_)) from error
 
 
 def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
@@ -93,7 +113,8 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
     return decode
 
 
-def _explain(path: Path, text: str, message: str, type_: type[Any]) -> str:
+def _explain(path: Path, text: str, error: msgspec.ValidationError, type_: type[Any]) -> str:
+    message, cause = str(error), error.__cause__
     place = _PLACE.search(message)
     keys = _STEP.findall(place["path"]) if place else []
     what = message[: place.start()] if place else message
@@ -103,9 +124,12 @@ def _explain(path: Path, text: str, message: str, type_: type[Any]) -> str:
     if unknown:
         keys.append(unknown["key"])
         what = f"unknown key `{unknown['key']}`"
-    line = _line_of(text, keys)
+    line = _line_of(text, [*keys, cause.key]) if isinstance(cause, SettingError) else None
+    line = line or _line_of(text, keys)
     where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
-    what = what[0].lower() + what[1:].rstrip(".")
+    what = what[0].lower() + what[1:].rstrip(".").replace("`object`", "a table")
+    if len(what) > _MOST_SAID:
+        what = f"{what[:_MOST_SAID]}…"
     return f"{path}, {where}: {what}; correct it and try again."
 
 
@@ -171,6 +195,9 @@ def _find(document: Any, keys: list[str]) -> tuple[Any, str | int]:
     if not keys:
         return None, ""
     first, *rest = keys
+    if first == _ANY and not rest:
+        wrong = (key for key, value in document.items() if not isinstance(value, dict))
+        return document, next(wrong, next(iter(document)))
     if first == _ANY:
         found = (_find(each, rest) for each in document.values())
         return next((place for place in found if place[0] is not None), (None, ""))

@@ -14,6 +14,7 @@ from carnet.files import read_private
 from carnet.link import LinkSection
 from carnet.observation import ObservationSection
 from carnet.observation import Place as ObserversPlace
+from carnet.wire.documents import HOST_AND_PORT
 from carnet.wire.fields import Name
 from carnet.wire.suites import ALL_SUITES, SuiteName
 from host_agent.store_name import KeyStoreName
@@ -125,7 +126,11 @@ class TargetSection(Section, frozen=True, kw_only=True):
     """Where one Target is."""
 
     url: Annotated[
-        str, Meta(pattern=r"\Ahttps://[^/\s]+\Z", description="https://… with no path behind it")
+        str,
+        Meta(
+            pattern=rf"\Ahttps://{HOST_AND_PORT}\Z",
+            description="https://… with a host's name or address, and no path behind it",
+        ),
     ]
 
 
@@ -141,7 +146,13 @@ class DatabaseSetting:
         if "://" in text:
             return cls(PostgresPlace.parse(text))
         path = base / text
-        return cls(FilePlace(path / _FILE if path.is_dir() or text.endswith("/") else path))
+        try:
+            is_directory = path.is_dir() or text.endswith("/")
+        except OSError as error:
+            raise ValueError(
+                f"expected a path, got one that cannot be: {error.strerror}"
+            ) from error
+        return cls(FilePlace(path / _FILE if is_directory else path))
 
 
 class LimitsSection(Section, frozen=True, kw_only=True):

@@ -1,12 +1,12 @@
 """The Target's configuration file."""
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
-from carnet.config import NotEmpty, Section, load_config
+from carnet.config import NotEmpty, Section, SettingError, about, load_config
 from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.strongswan_algorithms import lacking, weak_words
 from carnet.link import LinkSection
@@ -74,24 +74,50 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise ValueError for what is no address or network, lacks a pool, or is weak."""
-        check_addresses(self.addresses + self.dns)
-        check_networks((*self.networks, *self.pools))
-        versions = [ip_network(pool).version for pool in self.pools]
-        if versions not in ([4], [6], [4, 6]):
-            raise ValueError("virtual_addresses_v6 must be of IPv6, virtual_addresses then of IPv4")
-        if any(ip_network(network).version not in versions for network in self.networks):
-            raise ValueError("networks of an IP version need virtual addresses of that version")
+        with about("addresses"):
+            check_addresses(self.addresses)
+        with about("dns"):
+            check_addresses(self.dns)
+        with about("networks"):
+            check_networks(self.networks)
+        self._check_pools()
         named = (self.ike_proposals, self.esp_proposals, self.ah_proposals)
         if self.allow_ikev1 and any(named):
-            raise ValueError(
+            raise SettingError(
+                "allow_ikev1",
                 "allow_ikev1 takes algorithms from the profile alone; leave out ike_proposals,"
-                " esp_proposals and ah_proposals"
+                " esp_proposals and ah_proposals",
             )
         if self.allow_ikev1 and self.require_ppk:
-            raise ValueError(
-                "IKEv1 has no post-quantum pre-shared keys; allow_ikev1 takes require_ppk = false"
+            raise SettingError(
+                "allow_ikev1",
+                "IKEv1 has no post-quantum pre-shared keys; allow_ikev1 takes require_ppk = false",
             )
         _check_proposals(self.proposals, allow_weak=self.insecure_benchmark_suites)
+
+    def _check_pools(self) -> None:
+        """Raise ValueError unless addresses of each version are given out, and none of networks."""
+        for key in ("virtual_addresses", "virtual_addresses_v6"):
+            with about(key):
+                check_networks(tuple(filter(None, [getattr(self, key)])))
+        networks, pools = (
+            [ip_network(each) for each in named] for named in (self.networks, self.pools)
+        )
+        versions = [pool.version for pool in pools]
+        if versions not in ([4], [6], [4, 6]):
+            raise SettingError(
+                "virtual_addresses_v6",
+                "virtual_addresses_v6 must be of IPv6, virtual_addresses then of IPv4",
+            )
+        if any(network.version not in versions for network in networks):
+            raise SettingError(
+                "networks", "networks of an IP version need virtual addresses of that version"
+            )
+        for key, pool in zip(("virtual_addresses", "virtual_addresses_v6"), pools, strict=False):
+            if pool.prefixlen == 0 or any(_covers(pool, network) for network in networks):
+                raise SettingError(
+                    key, f"{pool} holds addresses that others have; name a network of its own"
+                )
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -112,6 +138,14 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     def proposals_for(self, ike_version: int) -> ProposalSet:
         """Return the proposals for a version of IKE; what may be named are those of IKEv2."""
         return self.proposals if ike_version != 1 else IKEV1_PROFILES[self.profile]
+
+
+def _covers(pool: IPv4Network | IPv6Network, network: IPv4Network | IPv6Network) -> bool:
+    return (
+        pool.version == network.version
+        and pool.overlaps(network)
+        and (pool.prefixlen <= network.prefixlen)
+    )
 
 
 def _check_proposals(proposed: ProposalSet, *, allow_weak: bool) -> None:

@@ -35,7 +35,9 @@ MAX_SIGNED_ENDING = 512
 DOCUMENT_VERSION = 1
 
 _PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
-_URL = rf"\Ahttps?://([A-Za-z0-9._-]{{1,253}}|\[[0-9A-Fa-f:.]+\])(:({_PORT}))?(/[!-~]*)?\Z"
+HOST_AND_PORT = rf"([A-Za-z0-9._-]{{1,253}}|\[[0-9A-Fa-f:.]+\])(:({_PORT}))?"
+"""A pattern."""
+_URL = rf"\Ahttps?://{HOST_AND_PORT}(/[!-~]*)?\Z"
 Version = Annotated[int, Meta(ge=DOCUMENT_VERSION, le=DOCUMENT_VERSION)]
 Url = Annotated[
     str,

@@ -50,6 +50,7 @@ def test_a_file_is_read_as_written(tmp_path):
         ('name = "x"\ninner.extra = 2\n', "line 2: unknown key `extra`"),
         ('name = "x"\ninner = {size = 1, extra = 2}\n', "line 2: unknown key `extra`"),
         ('name = "x"\n[many]\nwork = {extra = 2}\n', "line 3: unknown key `extra`"),
+        ('name = "x"\n[many]\na = {size = 1}\nb = "x"\n', "line 4: expected a table, got `str`"),
         ('name = "x"\n[many."work.example"]\nextra = 2\n', "line 3: unknown key `extra`"),
         ('name = "x"\ndeep.deeper.key = 1\n', "line 2: unknown key `deep`"),
         ('name = "x"\n[deep.deeper]\nkey = 1\n', "line 2: unknown key `deep`"),
@@ -142,3 +143,88 @@ def test_every_form_that_a_string_must_have_is_described(type_):
         if isinstance(kind, Metadata) and isinstance(kind.type, StrType)
     }
     assert described.keys() == forms
+
+
+def test_what_is_of_any_length_is_not_repeated_whole(tmp_path):
+    path = tmp_path / "client.toml"
+    path.write_text(f'on_removal = "{"a" * 5000}"\n')
+    with pytest.raises(UsageError, match="line 1: invalid enum value 'aaa") as caught:
+        load_config(path, ClientConfig)
+    assert len(caught.value.sentence) < 500 + len(str(path))
+
+
+TARGET = """name = "work"
+listen = "::"
+port = 1
+directory = "."
+link = {certificate = "a", key = "b", authority = "c"}
+[tunnels]
+addresses = ["198.51.100.2"]
+dns = []
+networks = ["10.20.0.0/16", "fd00::/8"]
+virtual_addresses = "10.99.0.0/24"
+virtual_addresses_v6 = "fc00::/64"
+"""
+
+
+def load_target(tmp_path, text):
+    path = tmp_path / "target.toml"
+    path.write_text(text)
+    return load_config(path, TargetConfig)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ('["198.51.100.2"]', '["198.51.100.02"]', "line 7: "),
+        ("dns = []", 'dns = ["198.51.100.02"]', "line 8: "),
+        ("10.20.0.0/16", "10.20.0.1/16", "line 9: "),
+        ("10.99.0.0/24", "10.99.0.1/24", "line 10: "),
+        ("10.99.0.0/24", "0.0.0.0/0", "line 10: 0.0.0.0/0 holds addresses that others have"),
+        ("10.99.0.0/24", "10.20.0.0/16", "line 10: 10.20.0.0/16 holds addresses"),
+        ("fc00::/64", "fc00::/7", "line 11: fc00::/7 holds addresses"),
+        ("fc00::/64", "10.98.0.0/24", "line 11: virtual_addresses_v6 must be of IPv6"),
+        ('virtual_addresses_v6 = "fc00::/64"', "", "line 9: networks of an IP version need"),
+        ("dns = []", "allow_ikev1 = true", "line 8: IKEv1 has no post-quantum"),
+    ],
+)
+def test_what_a_whole_table_shows_to_be_wrong_is_said_with_the_keys_line(
+    tmp_path, right, wrong, said
+):
+    assert right in TARGET
+    with pytest.raises(UsageError) as caught:
+        load_target(tmp_path, TARGET.replace(right, wrong))
+    assert said in caught.value.sentence
+
+
+def test_a_pool_may_be_a_part_of_what_is_behind_a_target(tmp_path):
+    whole = load_target(tmp_path, TARGET.replace("10.20.0.0/16", "0.0.0.0/0"))
+    assert whole.tunnels.pools == ("10.99.0.0/24", "fc00::/64")
+
+
+HOST = """name = "office"
+listen = "::"
+port = 1
+officer = "officer.crt"
+link = {certificate = "a", key = "b", authority = "c"}
+targets.work.url = "https://[2001:db8::1]:8471"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ('database = "' + "a" * 300 + '"\n' + HOST, "line 1: expected a path, got one that"),
+        (HOST.replace(":8471", ":99999"), "line 6: expected https://… with a host's name"),
+        (HOST.replace("]:8471", ""), "line 6: expected https://… with a host's name"),
+    ],
+    ids=["too long a name", "no port", "half a bracket"],
+)
+def test_what_no_host_can_use_is_said_with_its_line(tmp_path, wrong, said):
+    path = tmp_path / "host.toml"
+    path.write_text(HOST)
+    load_config(path, HostConfig)
+    path.write_text(wrong)
+    with pytest.raises(UsageError) as caught:
+        load_config(path, HostConfig)
+    assert said in caught.value.sentence
