@@ -14,7 +14,7 @@ import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
-from carnet.ipsec.iproute import interface_towards, ip
+from carnet.ipsec.iproute import Way, ip, way_to
 from carnet.ipsec.spec import Mode, Role
 
 PRIORITY = 17319
@@ -78,9 +78,9 @@ def install(bundle: Bundle) -> None:
     """
     lines = [line for here, there in bundle.selectors for line in _policies(bundle, here, there)]
     if bundle.mode is Mode.TUNNEL:
-        interface = interface_towards(bundle.local_address, bundle.remote_address)
+        way = way_to(bundle.local_address, bundle.remote_address)
         for here, there in bundle.selectors:
-            lines += _route(bundle, here, there, interface)
+            lines += _routes(bundle, here, there, way)
     # Several networks of Target's are one route to the Client.
     _batch(dict.fromkeys(lines))
 
@@ -153,10 +153,10 @@ def _policy(
     )
 
 
-def _route(bundle: Bundle, here: str, there: str, interface: str) -> list[str]:
+def _routes(bundle: Bundle, here: str, there: str, way: Way) -> list[str]:
     """Return what sets a route without a gateway: without its policy, it leads nowhere."""
     source = here.partition("/")[0] if bundle.role is Role.CLIENT else None
-    return routes.additions(there, interface, source, ROUTE_PROTOCOL[bundle.role])
+    return routes.into_tunnel(there, way.interface, source, ROUTE_PROTOCOL[bundle.role], way)
 
 
 def _remove(doomed: Collection[_Policy]) -> None:
@@ -180,14 +180,15 @@ def _remove(doomed: Collection[_Policy]) -> None:
 
 
 def _route_deletions(policy: _Policy) -> Iterable[str]:
-    """Yield what removes the route beside an outgoing policy.
+    """Yield what removes the routes beside an outgoing policy.
 
-    The Client's has her virtual address as its source, which it loses in IPv6 when the
+    The Client's have her virtual address as their source, which they lose in IPv6 when the
     address goes first. Another tunnel's to the same network has an address of its own, and
     stays.
     """
-    own = (None, policy.source.partition("/")[0])
-    return routes.deletions(policy.destination, _OWN_PROTOCOLS, own)
+    source = policy.source.partition("/")[0]
+    yield from routes.deletions(policy.destination, _OWN_PROTOCOLS, (None, source))
+    yield from routes.deletions_from(source, _OWN_PROTOCOLS)
 
 
 def _installed() -> list[_Policy]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
-from carnet.ipsec.iproute import ip
+from carnet.ipsec.iproute import Way, ip
 
 PROTOCOL = 204
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
@@ -22,8 +22,12 @@ _Route = dict[str, Any]
 """As `ip` lists it."""
 
 
-def install(virtual_address: str, networks: Iterable[str], interface: str) -> None:
+def install(
+    virtual_address: str, networks: Iterable[str], interface: str, way: Way | None = None
+) -> None:
     """Set a Client's address at an interface, and her routes to the networks behind Target.
+
+    `way` is hers to Target itself, which it keeps where it is in one of the networks.
 
     Raises IPsecError if the kernel refuses.
     """
@@ -31,7 +35,9 @@ def install(virtual_address: str, networks: Iterable[str], interface: str) -> No
     nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
     lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
     for network in dict.fromkeys(networks):
-        lines += routes.additions(network, interface, str(address), PROTOCOL)
+        lines += routes.into_tunnel(network, interface, str(address), PROTOCOL, way)
+    # Of several networks that Target is in, each would have its way kept.
+    lines = list(dict.fromkeys(lines))
     done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
         why = " ".join(done.stderr.split()) or "no reason"

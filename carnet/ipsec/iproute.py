@@ -2,6 +2,8 @@
 
 import json
 
+import msgspec
+
 from carnet.errors import IPsecError
 from carnet.ipsec import programs
 
@@ -17,11 +19,23 @@ def ip(*arguments: str, said: str = "") -> programs.Done:
         raise IPsecError("The program ip is missing; install the package iproute2.") from error
 
 
-def interface_towards(local_address: str, remote_address: str) -> str:
-    """Return the interface by which packets leave for the peer; raises IPsecError for none."""
+class Way(msgspec.Struct, frozen=True):
+    """How packets leave for a peer: what carries the tunnel to it, once that stands."""
+
+    peer: str
+    interface: str
+    gateway: str | None = None
+    """As `ip route` takes it after "via"."""
+
+
+def way_to(local_address: str, remote_address: str) -> Way:
+    """Return how packets leave for the peer; raises IPsecError where they do not."""
     done = ip("-json", "route", "get", remote_address, "from", local_address)
     try:
-        return str(json.loads(done.stdout)[0]["dev"])
+        (found,) = json.loads(done.stdout)
+        via = found.get("via")  # a gateway of the other IP version
+        gateway = f"{via['family']} {via['host']}" if via else found.get("gateway")
+        return Way(remote_address, str(found["dev"]), gateway)
     except (ValueError, LookupError) as error:
         raise IPsecError(
             f"There is no way from {local_address} to {remote_address} any more;"

@@ -15,7 +15,7 @@ from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
-from carnet.ipsec.iproute import interface_towards
+from carnet.ipsec.iproute import way_to
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
 from carnet.ipsec.libreswan_watch import Watch, listener
@@ -140,8 +140,8 @@ class Libreswan:
                 )
             head = conf.head(spec)
             if spec.role is Role.CLIENT and spec.virtual_address is not None:
-                interface = interface_towards(tunnel.local_address, tunnel.remote_address)
-                inner_address.install(spec.virtual_address, head.networks, interface)
+                way = way_to(tunnel.local_address, tunnel.remote_address)
+                inner_address.install(spec.virtual_address, head.networks, way.interface, way)
             return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
 
     def _is_in_udp(self, tunnel: reports.Tunnel) -> bool:

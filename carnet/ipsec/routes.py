@@ -4,15 +4,19 @@ A route that was there is never replaced: it comes after ours while that stands,
 was when ours goes. In IPv4 the first of equal metric counts, and so ours comes in front of it.
 In IPv6 the least metric counts, and two of one metric are one: so each of ours has its own,
 less than that of whatever is there.
+
+They have no gateway: without the tunnel's policies they lead nowhere. So would what carries the
+tunnel, where the peer itself is in one of the networks: then a route to it alone keeps the way
+that there was.
 """
 
 import json
 from collections.abc import Iterable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from carnet.errors import IPsecError
-from carnet.ipsec.iproute import ip
+from carnet.ipsec.iproute import Way, ip
 
 METRIC = 48
 """Of ours in IPv6, at most: the kernel's own is 256, and network managers' are 50 or more."""
@@ -21,13 +25,39 @@ _IPV4 = 4
 _Listed = dict[str, Any]
 
 
-def additions(destination: str, interface: str, source: str | None, protocol: int) -> list[str]:
+def into_tunnel(
+    destination: str, interface: str, source: str | None, protocol: int, way: Way | None
+) -> list[str]:
+    """Return the lines for `ip -batch` that set a route, and keep the peer's way as it is.
+
+    The source is the same: what else is sent to the peer goes into the tunnel, and only what
+    carries that, which has a source already, does not.
+    """
+    if way is None or ip_address(way.peer) not in ip_network(destination):
+        return additions(destination, interface, source, protocol)
+    peer = str(ip_network(way.peer))
+    kept = additions(peer, way.interface, source, protocol, way.gateway)
+    # First, so that at no time the peer is out of reach.
+    return kept + (
+        additions(destination, interface, source, protocol) if destination != peer else []
+    )
+
+
+def additions(
+    destination: str,
+    interface: str,
+    source: str | None,
+    protocol: int,
+    gateway: str | None = None,
+) -> list[str]:
     """Return the lines for `ip -batch` that set a route; none where it is there.
 
     Raises IPsecError where there are as many in IPv6 as can be.
     """
     source_words = f" src {source}" if source else ""
-    what = f"{destination} dev {interface}{source_words} proto {protocol}"
+    # Some gateways are in no network of the interface.
+    via = f" via {gateway} onlink" if gateway else ""
+    what = f"{destination}{via} dev {interface}{source_words} proto {protocol}"
     version = ip_network(destination).version
     there = _listed(version, "exact", destination)
     mine = (interface, source, str(protocol))
@@ -60,6 +90,14 @@ def deletions(
     for route in _listed(ip_network(destination).version, "exact", destination):
         if route.get("protocol") in wanted and route.get("prefsrc") in sources:
             yield deletion(destination, route)
+
+
+def deletions_from(source: str, protocols: Iterable[str]) -> Iterable[str]:
+    """Yield the lines that take away all routes of such a source, wherever they lead."""
+    wanted = set(protocols)
+    for route in _listed(ip_address(source).version):
+        if route.get("protocol") in wanted and route.get("prefsrc") == source:
+            yield deletion(route["dst"], route)
 
 
 def deletion(destination: str, route: _Listed) -> str:

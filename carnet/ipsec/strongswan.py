@@ -20,6 +20,7 @@ from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
+from carnet.ipsec.iproute import way_to
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import Role, TunnelSpec
 from carnet.ipsec.strongswan_limits import (
@@ -157,7 +158,9 @@ class StrongSwan:
         there before charon makes them, with the SAs that carry packets.
         """
         self._negotiation.start(spec.name, has_child=False)
-        inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo")
+        ((_, ike_sa), *_) = self._listed.sas(spec.name)
+        way = way_to(ike_sa["local-host"], ike_sa["remote-host"])
+        inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo", way)
 
     def _refuse_another_address(self, spec: TunnelSpec, part: Part) -> None:
         """See at once, and not with all the rest, that Target assigned what it had granted.

@@ -21,7 +21,8 @@ from carnet.ipsec.iproute import ip
 
 _RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """The second one names the servers that systemd-resolved asks."""
-_OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
+OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
+"""Which protocols our own routes into tunnels have, as `ip -N` lists them."""
 _UNICAST = frozenset({"unicast", "1"})
 """Of all types the one that leads anywhere but to this machine itself (rtnetlink(7))."""
 _STRONGSWAN_TABLE = "220"
@@ -77,7 +78,7 @@ def look_around(version: int) -> Surroundings:
 
 def _leads_elsewhere(route: _Listed) -> bool:
     """Whether packets leave this machine by it, and not for a tunnel of ours."""
-    ours = route.get("protocol") in _OURS or route.get("table") == _STRONGSWAN_TABLE
+    ours = route.get("protocol") in OURS or route.get("table") == _STRONGSWAN_TABLE
     return "dst" in route and route.get("type", "unicast") in _UNICAST and not ours
 
 

@@ -160,8 +160,10 @@ def ah_sa(gateway, version: int = 4) -> str:
     return ip(gateway, "xfrm", "state", "list", *which)
 
 
-def test_several_networks_share_the_two_halves(world, client, target):
-    second, networks = "10.20.128.10", ("10.20.0.0/24", "10.20.128.0/24")
+@pytest.mark.parametrize("networks", [("10.20.0.0/24", "10.20.128.0/24"), ("0.0.0.0/0",)], ids=str)
+def test_several_networks_share_the_two_halves(world, client, target, networks):
+    """Or one that Target itself is in, which what carries the tunnel is not led to."""
+    second = "10.20.128.10"
     world.server.run(["ip", "address", "replace", f"{second}/16", "dev", "eth0"])
     made = ends_of(BOTH, Mode.TUNNEL)
     ends = Ends(

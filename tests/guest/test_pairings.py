@@ -211,3 +211,26 @@ def end(world, here, there, ends):
             driver.down(ends.name)
             assert driver.installed() == frozenset()
             assert driver.status() == []
+
+
+@pytest.mark.parametrize(("daemon", "ike"), [("libreswan", 2), ("strongswan", 1)])
+def test_a_network_that_target_is_in_leads_there_too_and_the_tunnel_past_it(
+    world, seats, capture, daemon, ike
+):
+    """Where the routes are ours; afterwards all is as it was."""
+    both, v4 = [seat.take(daemon) for seat in seats], BY_VERSION[4]
+    made = Pairing(daemon, daemon, ike, Objective.ESP, Mode.TUNNEL, False).ends
+    # Not the address that a killed daemon's policies may still be for.
+    everything, inside = ("0.0.0.0/0",), {"virtual_address": "10.99.0.9"}
+    ends = Ends(
+        replace(made.client, remote_networks=everything, **inside),
+        replace(made.target, local_networks=everything, **inside),
+    )
+    before = addresses(world.client)
+    connect(world, both, ends)
+    with watched(capture) as seen:
+        assert fetch(world.client, v4.server)
+        assert fetch(world.client, v4.target)
+    assert seen.kinds(v4.client, v4.target) == {"ESP"}
+    end(world, *both, ends)
+    assert addresses(world.client) == before

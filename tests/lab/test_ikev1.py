@@ -8,6 +8,8 @@ import pytest
 from carnet.errors import IPsecError
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec.inside import mtu
+from carnet.ipsec.iproute import Way, way_to
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan import StrongSwan
 from lab.capture import Capture
@@ -179,6 +181,38 @@ def test_what_ties_ah_and_esp_together_leaves_other_routes_in_their_place(
         assert routes_of(client) == before
         inner_address.remove("10.99.0.7")
     assert addresses_inside(client) == []
+
+
+@pytest.mark.parametrize("networks", [("0.0.0.0/0",), (f"{TARGET_ADDRESS}/32",)], ids=str)
+def test_what_carries_a_tunnel_is_not_led_into_it_where_target_is_in_the_network(client, networks):
+    def way(*source):
+        found = client.machine.run(["ip", "-json", "route", "get", TARGET_ADDRESS, *source]).stdout
+        (route,) = json.loads(found)
+        return route.get("gateway"), route["dev"], route["prefsrc"] if not source else None
+
+    before, (gateway, interface, _) = routes_of(client), way()
+    with client.machine.network():
+        there = way_to(CLIENT_ADDRESS, TARGET_ADDRESS)
+        assert there == Way(TARGET_ADDRESS, interface, gateway)
+        inner_address.install("10.99.0.7", networks, "lo", there)
+        inner_address.install("10.99.0.7", networks, "lo", there)
+        assert way("from", CLIENT_ADDRESS) == (gateway, interface, None)
+        assert way() == (gateway, interface, "10.99.0.7")
+        mtu.fit("10.99.0.7", 1300)
+        shortened = [line for line in routes_of(client).splitlines() if line.endswith("mtu 1300 ")]
+        assert len(shortened) == 1
+        inner_address.remove("10.99.0.7")
+    assert routes_of(client) == before
+
+
+def test_of_everything_in_ipv6_nothing_is_left_either(client, at_home_with_ipv6):
+    before = routes_of(client, 6)
+    with client.machine.network():
+        inner_address.install("fd99::7", ["::/0"], "lo", Way("fd55::9", "lo"))
+        led = set(routes_of(client, 6).splitlines()) - set(before.splitlines())
+        assert {line.split()[0] for line in led} == {"default", "fd55::9", "fd99::7"}
+        inner_address.remove("fd99::7")
+    assert routes_of(client, 6) == before
 
 
 def test_a_peer_that_names_itself_by_its_address_and_asks_for_its_address_inside(

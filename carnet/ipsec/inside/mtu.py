@@ -6,13 +6,14 @@ is told (RFC 1191), and TCP asks its peer for segments that fit (RFC 9293 sectio
 """
 
 import json
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.iproute import ip
+from carnet.ipsec.surroundings import OURS
 
 LEAST = {4: 576, 6: 1280}
 """What every host takes in, by IP version (RFC 791, RFC 8200 section 5)."""
@@ -60,13 +61,29 @@ def fit(address: str, mtu: int) -> None:
 def _routes_from(address: str) -> list[_Route]:
     version = ip_address(address).version
     listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
-    return [
-        _Route(version, each)
+    found = [
+        each
         for each in json.loads(listed.stdout or "[]")
         if each.get("prefsrc") == address
         and each.get("type", "unicast") in _UNICAST
         and "dev" in each
     ]
+    return [_Route(version, each) for each in found if not _is_the_peers(each, found)]
+
+
+def _is_the_peers(route: dict[str, Any], found: list[dict[str, Any]]) -> bool:
+    """Whether it keeps the peer's way as it is (carnet.ipsec.routes).
+
+    What carries the tunnel goes by it, and is longer than what is inside.
+    """
+    own, networks = _network(route), map(_network, found)
+    within = any(own[0] in each for each in networks if each != own)
+    return route.get("protocol") in OURS and own.num_addresses == 1 and within
+
+
+def _network(route: dict[str, Any]) -> IPv4Network | IPv6Network:
+    default = "::/0" if ":" in route["prefsrc"] else "0.0.0.0/0"
+    return ip_network(route["dst"].replace("default", default))
 
 
 def _mtu_of(interface: str) -> int:
