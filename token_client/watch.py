@@ -40,7 +40,7 @@ def lookout(config: ClientConfig, session: Session) -> Lookout:
     module = find_module(session.module or config.module)
     if module.name.startswith(_SOFTHSM):
         return Lookout(module, session.token, let_go=True, is_away=cannot_have)
-    return Lookout(module, session.token, let_go=True)
+    return Lookout(module, session.token, let_go=True, in_reader=True)
 
 
 class Watch:

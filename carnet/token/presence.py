@@ -94,7 +94,8 @@ class Lookout:
     does with a memory stick. With `let_go` the module is stopped while the reader alone
     can tell, so that other programs may have the card for themselves; no session must
     be open then. `is_away` tells of a serial number whose token is away for certain, where
-    anybody can know: it is not looked for patiently then.
+    anybody can know: it is not looked for patiently then. `in_reader` says that a reader has
+    it, as far as is known: without the PC/SC service it cannot be seen then, from the first.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Lookout:
         *,
         let_go: bool = False,
         is_away: Callable[[str], bool] = lambda _: False,
+        in_reader: bool = False,
     ) -> None:
         self._path = path
         self._identity = identity
@@ -120,13 +122,25 @@ class Lookout:
         self._doubts = 0
         self._last = Presence.HERE
         """Until the first look it is taken to be there, so that it is looked for patiently."""
+        self._in_reader = in_reader
+        self._served = True
+        """The PC/SC service has not been away since the token was last here, in its reader."""
 
     def look(self) -> Presence:
         """Look for the token, and return what was found."""
-        self._last = self._look()
-        if self._last is not Presence.HERE:
+        in_reader = self._in_reader or self.reader is not None
+        found = self._look()
+        if in_reader and self._glance.readers is None:
+            self._served = False
+        if found is Presence.GONE and not self._served:
+            # A service that has just come back may not know all readers and cards yet.
+            found = Presence.UNSEEN
+        if found is Presence.HERE:
+            self._served, self._in_reader = True, False
+        else:
             self.token = None
-        return self._last
+        self._last = found
+        return found
 
     def _look(self) -> Presence:
         changed = self._glance.changed()

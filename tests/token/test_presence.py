@@ -170,9 +170,19 @@ def test_without_pcscd_nobody_can_see(
     pcscd.stop()
     assert lookout.look() is Presence.UNSEEN
     pcscd.start()
-    assert lookout.look() is Presence.GONE
+    assert [lookout.look() for _ in range(2)] == [Presence.UNSEEN] * 2  # as in the first moment
     insert(cards[0])
     assert lookout.look() is Presence.HERE
+    remove(cards[0])
+    assert lookout.look() is Presence.GONE
+
+
+def test_without_pcscd_from_the_first_nobody_can_see_what_is_in_a_reader(
+    opensc: Module, pcscd: CardReaders
+) -> None:
+    pcscd.stop()
+    assert Lookout(Path(OPENSC), known(FIRST)).look() is Presence.GONE
+    assert Lookout(Path(OPENSC), known(FIRST), in_reader=True).look() is Presence.UNSEEN
 
 
 def test_a_card_that_another_program_holds_is_not_gone(
