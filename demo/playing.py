@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from carnet import interruption
 from demo import stage
+from demo.kept import keep_logs
 from demo.proofs import Proofs
-from demo.scenes import Demonstration, keep_logs
+from demo.scenes import Demonstration
 from lab.capture import Capture
 from lab.charon import choose_lane
 from lab.errors import LabError
@@ -77,7 +78,7 @@ def _play(proofs: Proofs, made: list[Path]) -> None:
                 Demonstration(office, capture, proofs).run(lane)
         finally:
             if os.environ.get("KEEP") == "1":
-                keep_logs(office, _LOGS)
+                keep_logs(world.directory, _LOGS)
                 stage.tell(f"Logs and the capture are in {_LOGS}/.")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -332,12 +331,3 @@ class Demonstration:
             self.office.listing(self.world.client, known.pin),
             self.office.listing(self.world.host, known.hsm_pin),
         )
-
-
-def keep_logs(office: Office, destination: Path) -> None:
-    """Copy the logs and the capture out of the world before it goes."""
-    shutil.rmtree(destination, ignore_errors=True)
-    destination.mkdir(mode=0o700)
-    for path in files_below(office.world.directory):
-        if path.suffix in {".log", ".pcap"}:
-            shutil.copy(path, destination / f"{path.parent.name}-{path.name}")

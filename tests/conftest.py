@@ -1,8 +1,11 @@
 """What every test run says first."""
 
+import contextlib
 import gc
+import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,11 @@ if not is_inside():  # where nothing uses it, and it takes long to load
     # Many more, and others every time.
     settings.register_profile("soak", max_examples=20_000, database=None, print_blob=True)
     settings.load_profile("test")
+
+_MEMORY = [Path("/run/carnet-client"), Path(f"/dev/shm/carnet-{os.getuid()}")]  # noqa: S108
+"""Where `carnet` keeps what reaches no disk, outside of the lab's machines."""
+_MADE: pytest.StashKey[list[Path]] = pytest.StashKey()
+"""Those that were not there before the tests."""
 
 # A shell that runs this in the background has SIGINT ignored, nohup has SIGHUP, and
 # children inherit that.
@@ -72,9 +80,16 @@ def pytest_runtest_logreport(report):
     matrix.collect(report)
 
 
+def pytest_sessionstart(session):
+    session.config.stash[_MADE] = [path for path in _MEMORY if not path.exists()]
+
+
 def pytest_sessionfinish(session):
     if not is_inside() and not hasattr(session.config, "workerinput"):
         matrix.write()
+        for path in session.config.stash[_MADE]:
+            with contextlib.suppress(OSError):  # there is none, or somebody has something in it
+                path.rmdir()
 
 
 def pytest_report_header():
