@@ -10,7 +10,8 @@ import structlog
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.host_keys import HostKeys
-from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
+from carnet.token.identity import Identity
+from carnet.token.module import Module, Token, TokenInfo, find_module, load_module, meant
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import TokenSection
@@ -62,7 +63,7 @@ class HsmLogin:
         self._section = section
         self._pin = pin
         self._check_new = check
-        self._serial: str | None = None
+        self._identity: Identity | None = None
         self._closing = ExitStack()
         self._open: HeldKeys | None = None
         self._host_keys: HostKeys | None = None
@@ -76,7 +77,7 @@ class HsmLogin:
     @property
     def serial(self) -> str | None:
         """The token's serial number; None before the first login."""
-        return self._serial
+        return self._identity.serial if self._identity else None
 
     def log_in(self) -> str:
         """Close what is left of the last login, log in; return the token's serial number.
@@ -87,15 +88,16 @@ class HsmLogin:
         """
         began = time.monotonic()
         self.log_out()
-        token = find_hsm(self._section) if self._serial is None else self._same_token()
+        token = find_hsm(self._section) if not self._identity else self._same(self._identity)
         session = self._session_on(token)
         self._check_new(session)
-        if self._serial is None:
+        if self._identity is None:
             log_if_unfit(session)
-        serial = token.info.serial
+        identity = token.info.identity
+        serial = identity.serial
         self.has_stored = False
         self._open = HeldKeys(serial, session, OneTimeKeys(session), BatchKeys(session))
-        self._serial = serial
+        self._identity = identity
         self.seconds = time.monotonic() - began
         self._fresh_until = began + self.seconds + max(FRESH_SECONDS, FRESH_SHARE * self.seconds)
         return serial
@@ -188,20 +190,26 @@ class HsmLogin:
             raise HsmLostError("There is no login to the HSM token; wait for it.")
         return self._open
 
-    def _same_token(self) -> Token:
+    def _same(self, identity: Identity) -> Token:
         # Another program may have been killed meanwhile as SoftHSM2 wrote the token's file.
         module = _module(self._section, again=True)
         present = [(token, token.info) for token in module.present()]
-        for token, info in present:
-            if info.initialised and info.serial == self._serial:
-                return token
-        others = [info for _, info in present if info.initialised]
+        initialised = [each for each in present if each[1].initialised]
+        same = meant(initialised, identity)
+        if len(same) > 1:
+            raise TokenAwayError(
+                f"{len(same)} tokens are there that may be the HSM token, {identity}; take out all "
+                "but that one."
+            )
+        if same:
+            return same[0][0]
+        others = [info for _, info in initialised]
         if others:
             raise TokenAwayError(
-                f"The HSM token, serial {self._serial}, is not there, and {_names(others)} is; "
+                f"The HSM token, serial {identity.serial}, is not there, and {_names(others)} is; "
                 f"put the right one back, or start carnet-host anew for another."
             )
-        raise TokenAwayError(f"The HSM token, serial {self._serial}, is gone; insert it again.")
+        raise TokenAwayError(f"The HSM token, serial {identity.serial}, is gone; insert it again.")
 
 
 def _check(session: TokenSession) -> None:
