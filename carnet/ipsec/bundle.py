@@ -23,6 +23,13 @@ PRIORITY = 17319
 HALVES_MARK = 0x40000000
 """What Target's SAs of either half set on the packets that they let in, and on no others."""
 
+_BLOCK = tuple(
+    f"src {anyone} dst {anyone} dir {direction} mark {HALVES_MARK:#x} mask {HALVES_MARK:#x}"
+    for anyone in ("0.0.0.0/0", "::/0")
+    for direction in ("in", "fwd")
+)
+_BLOCK_LISTED = f"mark {HALVES_MARK:#x}/{HALVES_MARK:#x}"
+
 ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
 
@@ -58,17 +65,17 @@ def block_halves() -> None:
 
     For Target, before anybody can come: it does not know from where, and so cannot have the
     policies yet, and in transport mode the kernel takes by an SA alone what no policy is for.
-    It stays, since it is for the packets of such SAs and no others.
 
     Raises IPsecError if the kernel refuses.
     """
-    mark = f"mark {HALVES_MARK:#x} mask {HALVES_MARK:#x}"
-    _batch(
-        f"xfrm policy update src {anyone} dst {anyone} dir {direction} {mark} action block"
-        f" priority {PRIORITY + 1}"
-        for anyone in ("0.0.0.0/0", "::/0")
-        for direction in ("in", "fwd")
-    )
+    _batch(f"xfrm policy update {each} action block priority {PRIORITY + 1}" for each in _BLOCK)
+
+
+def unblock_halves() -> None:
+    """Take that block away, once there are no such SAs, nor can be; none is no error."""
+    if shutil.which("ip") is None or _BLOCK_LISTED not in ip("xfrm", "policy", "list").stdout:
+        return
+    ip("-force", "-batch", "-", said="".join(f"xfrm policy delete {each}\n" for each in _BLOCK))
 
 
 def install(bundle: Bundle) -> None:

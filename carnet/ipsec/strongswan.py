@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import (
     Part,
     connection_names,
+    is_half,
     is_ours,
     parts,
     reqids,
@@ -108,9 +109,12 @@ class StrongSwan:
         """
         refuse_what_cannot_be_carried(spec)
         self._refuse_what_is_not_here(spec)
-        if spec.role is Role.TARGET and spec.objective is Objective.AH_ESP:
-            bundles.block_halves()
-        with self._turn.of(spec), all_or_nothing(self.down, spec.name), self._session() as session:
+        with (
+            self._turn.of(spec),
+            all_or_nothing(self.down, spec.name),
+            self._halves_blocked(spec),
+            self._session() as session,
+        ):
             for key in messages.shared_keys(spec):
                 session.load_shared(key)
             crash.reach("ipsec.secrets-loaded")
@@ -120,6 +124,25 @@ class StrongSwan:
                 crash.reach("ipsec.pool-loaded")
             for connection in messages.connections(spec):
                 session.load_conn(connection)
+
+    @contextmanager
+    def _halves_blocked(self, spec: TunnelSpec) -> Iterator[None]:
+        """Block at Target what comes by one half alone, before a Client can bring one up."""
+        if spec.role is not Role.TARGET or spec.objective is not Objective.AH_ESP:
+            yield
+            return
+        with self._tying:  # so that nobody takes the block away before the halves are loaded
+            bundles.block_halves()
+            yield
+
+    def _unblock_halves(self) -> None:
+        """Take that block away if no tunnel is left that has halves."""
+        with self._tying:
+            with self._session() as session:
+                names = text(session.get_conns())["conns"]
+            names += [name for name, _ in self._listed.settled_sas()]
+            if not any(is_ours(name) and is_half(name) for name in names):
+                bundles.unblock_halves()
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._socket)
@@ -260,6 +283,8 @@ class StrongSwan:
             # connection, of that name, has no policies of ours.
             with self._tying:
                 bundles.remove(reqids(name)[0], lambda: self._others_between_hosts(name))
+        if not loaded or any(map(is_half, loaded)):
+            self._unblock_halves()
 
     def _others_between_hosts(self, name: str) -> list[bundles.Bundle]:
         """Return what ties the other tunnels between two hosts together, oldest first."""
@@ -307,6 +332,7 @@ class StrongSwan:
         for name in doomed:
             self.down(name)
         bundles.sweep(lambda: {reqids(name)[0] for name in keep()})
+        self._unblock_halves()
         inner_address.sweep(lambda: self._listed.own_addresses_of(keep()))
         return doomed
 

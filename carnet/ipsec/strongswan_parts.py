@@ -73,6 +73,11 @@ def part_of(name: str) -> str:
     return name.removeprefix(tunnel_of(name))
 
 
+def is_half(name: str) -> bool:
+    """Whether a connection is ESP or AH alone of a tunnel of both."""
+    return part_of(name) in (ESP_HALF, AH_HALF)
+
+
 def is_ours(name: str) -> bool:
     """Whether a connection, pool or key was loaded by Carnet."""
     return name.startswith(NAME_PREFIX)
