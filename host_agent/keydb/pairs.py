@@ -125,7 +125,11 @@ class Pairs(Store):
         return _pair(row) if row else None
 
     def invalid_pairs(self, pair: PairRecord) -> tuple[bytes, ...]:
-        """Return the key_ids of the same token's other pairs that are invalid, newest first."""
+        """Return the key_ids of the same token's other pairs that are invalid, newest first.
+
+        Not those that are past their last day and valid: the Client destroys what is listed,
+        and the clock may have leapt (host_agent.clock_watch).
+        """
         with self._reading.begin() as connection:
             return tuple(
                 connection.scalars(
@@ -134,9 +138,9 @@ class Pairs(Store):
                         _pairs.c.token_serial == pair.token_serial,
                         _pairs.c.user_id == pair.user_id,
                         _pairs.c.key_id != pair.key_id,
-                        (_pairs.c.state == PairState.INVALID) | (_pairs.c.not_after <= now()),
+                        _pairs.c.state == PairState.INVALID,
                     )
-                    .order_by(_pairs.c.invalid_at.desc().nulls_last())
+                    .order_by(_pairs.c.invalid_at.desc())
                     .limit(MAX_INVALID_PAIRS)
                 )
             )

@@ -264,6 +264,16 @@ def test_the_answer_lists_the_tokens_other_invalid_pairs(database, pair, other_p
     assert database.invalid_pairs(record) == (key_of(other_pair),)
 
 
+def test_no_pair_is_listed_as_invalid_before_it_has_expired(database, pair, clock):
+    past = SoftwareKey()
+    database.add_pairs([new_pair(past, not_after=database.clock() + 10)])
+    clock.move(11)
+    record = database.find_pair(key_of(pair))
+    assert database.invalid_pairs(record) == ()
+    database.expire()
+    assert database.invalid_pairs(record) == (key_of(past),)
+
+
 def test_a_key_is_destroyed_only_when_its_answer_needs_it_no_more(database, pair):
     database.spend(*sealed_request(pair))
     assert database.keys_to_destroy() == []
