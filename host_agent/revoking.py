@@ -13,7 +13,7 @@ class Revoked:
     key_ids: list[bytes]
     """Of the pairs that were valid."""
     importing: int
-    """How many pairs the batches have whose import is under way."""
+    """How many pairs that are not recorded yet will never be valid."""
     tunnels: int
     """How many that live will be ended."""
 

@@ -9,7 +9,7 @@ batch is imported again or the operator gives it up; what was revoked stays so f
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, exists, func, select, update
 
 from carnet.database.sql import now, upsert
 from carnet.errors import UsageError
@@ -50,8 +50,9 @@ class UnderWay(Store):
     def revoke_imports(self, revocation: Revocation, **which: object) -> int:
         """Have no pair become valid that an import under way is about to record.
 
-        By user, token or key_id; returns how many pairs that are. Call it before the pairs
-        that are known are revoked: what is recorded in between is among these.
+        By user, token or key_id; returns how many pairs that are, those that were revoked
+        before and are not recorded included: the same again says the same. Call it before
+        the pairs that are known are revoked: what is recorded in between is among these.
         """
         with self._engine.begin() as connection:
             if which.keys() <= _NAMED_BY:
@@ -97,10 +98,13 @@ def _revoke_whole(
     connection: Connection, revocation: Revocation, which: Mapping[str, object]
 ) -> int:
     concerned = [_imports.c[column] == value for column, value in which.items()]
-    revoked = (
-        update(_imports).where(_OPEN, *concerned).values(revoked_at=now(), **_told(revocation))
+    revoked = update(_imports).where(_OPEN, *concerned)
+    connection.execute(revoked.values(revoked_at=now(), **_told(revocation)))
+    recorded = exists().where(
+        _pairs.c.batch_id == _imports.c.batch_id,
+        *(_pairs.c[column] == value for column, value in which.items()),
     )
-    return sum(connection.scalars(revoked.returning(_imports.c.pairs)))
+    return sum(connection.scalars(select(_imports.c.pairs).where(~recorded, *concerned)))
 
 
 def _key_ids(named: object) -> set[bytes]:
@@ -117,8 +121,8 @@ def _revoke_some(connection: Connection, revocation: Revocation, key_ids: set[by
         rows = [{"key_id": each} for each in set(some).difference(connection.scalars(known))]
         if rows:
             early = upsert(connection, _early).values(revoked_at=now(), **_told(revocation))
-            new = early.on_conflict_do_nothing().returning(_early.c.key_id)
-            revoked += len(connection.scalars(new, rows).all())
+            connection.execute(early.on_conflict_do_nothing(), rows)
+            revoked += len(rows)
     return revoked
 
 

@@ -64,8 +64,9 @@ def test_what_an_import_brings_is_revoked_with_what_is_there(database, pair, whi
     with importing(database, batch) as finish:
         done = revoke(database, STOLEN, **{which: getattr(batch, which)})
         assert (len(done.key_ids), done.importing) == (1, PAIRS)
-        assert revoke(database, STOLEN, user_id=batch.user_id).importing == 0
+        assert revoke(database, STOLEN, user_id=batch.user_id).importing == PAIRS
         assert finish() == PAIRS
+        assert revoke(database, STOLEN, user_id=batch.user_id).importing == 0
     assert states(database) == {"lost": 1 + PAIRS}
     told = records(database, "revoked")
     assert [each.facts["why"] for each in told] == ["stolen"] * (1 + PAIRS)
@@ -121,7 +122,7 @@ def test_a_pair_is_revoked_by_its_key_id_before_it_is_recorded(database, pair, n
     with importing(database, batch) as finish:
         done = revoke(database, STOLEN, key_id=named(revoked))
         assert (done.key_ids, done.importing) == ([], 1)
-        assert revoke(database, STOLEN, key_id=named(revoked)).importing == 0
+        assert revoke(database, STOLEN, key_id=named(revoked)).importing == 1
         assert finish() == PAIRS
         assert revoke(database, STOLEN, key_id=named(revoked)).importing == 0
     assert states(database) == {"valid": 1 + PAIRS - 1, "lost": 1}
