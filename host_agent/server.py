@@ -154,12 +154,10 @@ class HostService:
 
     async def sweep(self) -> None:
         """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
-        database = self.parts.database
         while True:
             try:
                 await self.take_up_unanswered(ANSWER_KEPT)
-                await self._expire()
-                await asyncio.to_thread(database.drop_old_responses)
+                await self._end_by_clock()
                 await self._destroy_keys()
             except SQLAlchemyError as error:
                 log.warning("sweep-failed", reason=str(error))
@@ -168,8 +166,11 @@ class HostService:
                     await self._sweep_now.wait()
             self._sweep_now.clear()
 
-    async def _expire(self) -> None:
-        """Expire pairs, unless the clock has just leapt: nothing undoes that."""
+    async def _end_by_clock(self) -> None:
+        """Expire pairs and forget old answers, unless the clock has just leapt.
+
+        Nothing undoes either, and an answer that its Client did not get costs her a pair.
+        """
         now = await asyncio.to_thread(self.parts.database.clock)
         leap = self._clock.leap(now)
         if leap:
@@ -177,6 +178,7 @@ class HostService:
             return
         await asyncio.to_thread(self.parts.database.expire, now)
         crash.reach("host.expired")
+        await asyncio.to_thread(self.parts.database.drop_old_responses, now)
 
     def hsm_returned(self) -> None:
         """Do what waited for the HSM: answers that were not sealed, keys not destroyed."""

@@ -156,14 +156,15 @@ class Requests(Store):
         """Return the requests whose lease ran out: their process is dead, stopped or slow."""
         return self._without_answer(_ran_out())
 
-    def drop_old_responses(self) -> None:
-        """Forget sealed responses that are no longer kept."""
+    def drop_old_responses(self, at: int | None = None) -> None:
+        """Forget sealed responses that are no longer kept, then or now."""
+        until = (now() if at is None else at) - ANSWER_KEPT
         with self._engine.begin() as connection:
             connection.execute(
                 update(_requests)
                 .where(
                     _requests.c.response.is_not(None),
-                    _requests.c.answered_at <= now() - ANSWER_KEPT,
+                    _requests.c.answered_at <= until,
                 )
                 .values(response=None)
             )

@@ -61,7 +61,7 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
 
 
 def swept(service):
-    asyncio.run(service._expire())
+    asyncio.run(service._end_by_clock())
 
 
 def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
@@ -88,6 +88,22 @@ def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
     assert state_after(7200, 0) == state_after(0, BELIEVED_SECONDS - 1) == "valid"
     assert state_after(0, 1) == "invalid"
     assert {each.state for each in database.count()} == {"expired", "valid"}
+
+
+def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(database, pair, clock, monkeypatch):
+    passed = [1000.0]
+    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
+    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    swept(service)
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    database.store_response(envelope.key_id, "granted", b"answer")
+    for seconds, kept in ((0, b"answer"), (ANSWER_KEPT, None)):
+        clock.move(ANSWER_KEPT)
+        passed[0] += seconds
+        swept(service)
+        clock.move(-ANSWER_KEPT)
+        assert database.find_request(envelope.key_id).response == kept
 
 
 def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, monkeypatch):
