@@ -29,6 +29,7 @@ _BLOCK = tuple(
     for direction in ("in", "fwd")
 )
 _BLOCK_LISTED = f"mark {HALVES_MARK:#x}/{HALVES_MARK:#x}"
+_HALF_LISTED = f"output-mark {HALVES_MARK:#x}/{HALVES_MARK:#x}"
 
 ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
@@ -72,8 +73,14 @@ def block_halves() -> None:
 
 
 def unblock_halves() -> None:
-    """Take that block away, once there are no such SAs, nor can be; none is no error."""
+    """Take that block away, once there can be no such SAs any more; none is no error.
+
+    It stays while any is left in the kernel, as of a daemon that was killed.
+    """
     if shutil.which("ip") is None or _BLOCK_LISTED not in ip("xfrm", "policy", "list").stdout:
+        return
+    listed = ip("xfrm", "state", "list", "nokeys")
+    if listed.returncode or _HALF_LISTED in listed.stdout:
         return
     ip("-force", "-batch", "-", said="".join(f"xfrm policy delete {each}\n" for each in _BLOCK))
 

@@ -284,6 +284,8 @@ class StrongSwan:
             with self._tying:
                 bundles.remove(reqids(name)[0], lambda: self._others_between_hosts(name))
         if not loaded or any(map(is_half, loaded)):
+            # The daemon says that it has ended them a moment before they are out of the kernel.
+            leftovers.remove_sas(name)
             self._unblock_halves()
 
     def _others_between_hosts(self, name: str) -> list[bundles.Bundle]:

@@ -82,13 +82,22 @@ def remove(name: str, standing: Pairs | None = None) -> None:
     addresses = {each for policy in ours for each in _addresses(policy, routes)}
     lines = [line for policy in ours for line in _deletions(policy, routes)]
     lines += [line for policy in _forsaken(policies, standing) for line in _by_mark(policy)]
-    lines += [f"xfrm state deleteall reqid {each}" for each in doomed]
+    _run(lines)
+    remove_sas(name)
+    for address in addresses:
+        inner_address.remove(address)
+
+
+def remove_sas(name: str) -> None:
+    """Take out the SAs of a tunnel whose request ids are made of its name."""
+    _run(f"xfrm state deleteall reqid {each}" for each in reqids(name))
+
+
+def _run(lines: Iterable[str]) -> None:
     for line in lines:
         # What somebody else has removed is no error. No batch: there `ip` keeps what one
         # `deleteall` was limited to for the next.
         ip(*line.split())
-    for address in addresses:
-        inner_address.remove(address)
 
 
 def _policies() -> list[_Policy]:

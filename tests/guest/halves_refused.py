@@ -91,6 +91,8 @@ def test_nothing_reaches_target_by_a_half_nor_by_both_before_it_has_tied_them(
     for half, kept in (("esp", ["esp"]), ("ah", ["ah"]), ("", ["esp", "ah"])):
         if half:
             initiate(client, f"{ends.name}/{half}")
+            with inside(target):
+                bundle.unblock_halves()  # which it does not while the half stands
         before = drops(target)["XfrmInPolBlock"]
         templates(client, ends, *kept)
         say(client, f"early-{half}-{ends.name}", address)
