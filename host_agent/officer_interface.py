@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
 from carnet.answers import FixedAnswer
+from carnet.audit.chain import ChangedError
 from carnet.doors import DoorRules
 from carnet.errors import RefusedError, TokenError, UsageError
 from carnet.files import private_directory
@@ -254,7 +255,7 @@ def _explain(error: Exception) -> tuple[HTTPStatus, str]:
             return HTTPStatus.UNPROCESSABLE_ENTITY, error.sentence
         case UsageError():
             return HTTPStatus.CONFLICT, error.sentence
-        case TokenError():
+        case TokenError() | ChangedError():
             return HTTPStatus.SERVICE_UNAVAILABLE, error.sentence
         case SQLAlchemyError():
             return HTTPStatus.SERVICE_UNAVAILABLE, _AWAY

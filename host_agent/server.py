@@ -155,16 +155,20 @@ class HostService:
     async def sweep(self) -> None:
         """Settle what nobody asks for any more, expire pairs, destroy keys; for ever."""
         while True:
-            try:
-                await self.take_up_unanswered(ANSWER_KEPT)
-                await self._end_by_clock()
-                await self._destroy_keys()
-            except SQLAlchemyError as error:
-                log.warning("sweep-failed", reason=str(error))
+            await self._sweep_once()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_SECONDS):
                     await self._sweep_now.wait()
             self._sweep_now.clear()
+
+    async def _sweep_once(self) -> None:
+        """Do each part of it, whatever became of the others: no key is to outlive its use."""
+        settle = partial(self.take_up_unanswered, ANSWER_KEPT)
+        for part in (settle, self._end_by_clock, self._destroy_keys):
+            try:
+                await part()
+            except SQLAlchemyError as error:
+                log.warning("sweep-failed", reason=str(error))
 
     async def _end_by_clock(self) -> None:
         """Expire pairs and forget old answers, unless the clock has just leapt.
@@ -250,8 +254,7 @@ class HostService:
             finally:
                 await exchange.release()
         except (CarnetError, SQLAlchemyError) as error:
-            what = "hsm-failed" if isinstance(error, TokenError) else "database-failed"
-            log.warning(what, key_id=envelope.key_id.hex(), reason=str(error))
+            log.warning(_name_of(error), key_id=envelope.key_id.hex(), reason=str(error))
             exchange.fail(step.NOT_READY)
         except Exception:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)
@@ -270,6 +273,12 @@ class HostService:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task-failed", exc_info=error)
+
+
+def _name_of(error: Exception) -> str:
+    if isinstance(error, TokenError):
+        return "hsm-failed"
+    return "database-failed" if isinstance(error, SQLAlchemyError) else "request-failed"
 
 
 async def serve(config: HostConfig, pin: str, load: Callable[[], HostConfig]) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from carnet import crash
 from carnet.audit.meaning import MEANINGS
@@ -60,12 +60,19 @@ def audit_table(metadata: MetaData) -> Table:
     )
 
 
+class ChangedError(CarnetError, SQLAlchemyError):
+    """No record can follow the newest one, so that nothing of the transaction is done.
+
+    To whoever must outlive a database that fails, it is one that fails.
+    """
+
+
 def append(connection: Connection, table: Table, event: str, **facts: Any) -> None:
     """Append a record in the caller's transaction; facts are plain values, never secrets.
 
     Which of the paper's steps it records, and what they were in AAA, is written with it.
     The transaction is one that may write (carnet.database): there is but one at a time,
-    so that no two records follow the same one. Raises CarnetError where none can follow.
+    so that no two records follow the same one. Raises ChangedError where none can follow.
     """
     append_all(connection, table, event, [facts])
 
@@ -96,7 +103,7 @@ def append_all(
 def _check_newest(number: object, digest: object) -> None:
     if isinstance(number, int) and number < _LAST and isinstance(digest, bytes):
         return
-    raise CarnetError(
+    raise ChangedError(
         f"The accounts were changed: their newest record, {number!r}, is none that another can "
         f"follow, so nothing was done; keep this database, and compare it with a backup."
     )

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet.database import postgresql, sqlite
 from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import READING
-from carnet.errors import UsageError
+from carnet.errors import CarnetError, UsageError
 
 
 @contextmanager
@@ -39,6 +39,8 @@ def opened_database(where: Path | Place, package: str, *, make: bool = True) -> 
         raise UsageError(_cannot(place, error)) from error
     try:
         yield engine
+    except CarnetError:
+        raise
     except SQLAlchemyError as error:
         raise UsageError(_cannot(place, error)) from error
     finally:

@@ -9,10 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import structs
 
+from carnet.audit.chain import ChangedError
 from carnet.database.place import FilePlace
 from carnet.interface import BATCHES, REVOCATIONS, decode_revocation
 from carnet.wire.documents import MAX_BATCH
 from carnet.wire.keys import key_id_of
+from host_agent import officer_interface
 from host_agent.keydb import KeyDatabase, PairState
 from lab.waiting import wait_until
 from provisioning.authority import Role, officer_certificate
@@ -118,6 +120,12 @@ def test_the_officer_is_not_let_in_with_a_certificate_that_is_over(interface):
     (interface.directory / "officer" / "officer.crt").write_bytes(certificate.read_bytes())
     interface.start()
     assert interface.heard_by((certificate, key)) == b""
+
+
+def test_the_officer_is_told_where_nothing_can_be_accounted_for():
+    error = ChangedError("None can follow.")
+    assert isinstance(error, officer_interface._FAILURES)
+    assert officer_interface._explain(error) == (503, "None can follow.")
 
 
 def test_a_host_that_is_another_gets_nothing(served, tmp_path):

@@ -14,6 +14,7 @@ from host_agent.exchange import Parts
 from host_agent.keydb import ANSWER_KEPT
 from host_agent.leases import Leases
 from tests.host.conftest import new_pair, sealed_request
+from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
 
 
@@ -122,6 +123,23 @@ def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, 
     database.add_pairs([new_pair(SoftwareKey(), not_after=last_day + 60)])
     swept(server.HostService(Parts(database, None, None, Leases(database), None)))
     assert [each.state for each in database.count()] == ["expired"]
+
+
+def test_keys_are_destroyed_though_no_pair_can_be_accounted_for(database, clock, monkeypatch):
+    database.add_pairs([new_pair(SoftwareKey(), not_after=database.clock() - 1)])
+    with database.engine.begin() as connection:
+        lift(connection)
+        connection.exec_driver_sql("UPDATE audit SET number = 9223372036854775807")
+    destroyed = []
+
+    async def destroy():
+        destroyed.append(database.keys_to_destroy())
+
+    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    monkeypatch.setattr(service, "_destroy_keys", destroy)
+    asyncio.run(service._sweep_once())
+    assert len(destroyed) == 1
+    assert [each.state for each in database.count()] == ["valid"]
 
 
 async def away():

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from carnet.audit import read
-from carnet.audit.chain import follow
+from carnet.audit.chain import ChangedError, follow
 from carnet.database import transaction
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Change
@@ -289,11 +289,15 @@ def test_a_daemon_that_fails_at_the_install_gives_the_address_back(with_agent, d
     assert isinstance(with_agent(body, config=one_address).answer, TunnelGrant)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [IntegrityError("INSERT", {}, ValueError("disk full")), ChangedError("None can follow.")],
+)
 def test_a_record_that_cannot_be_written_takes_the_tunnel_back(
-    with_agent, driver, ask, monkeypatch
+    with_agent, driver, ask, monkeypatch, error
 ):
     def fail(*_):
-        raise IntegrityError("INSERT", {}, ValueError("disk full"))
+        raise error
 
     async def body(agent):
         monkeypatch.setattr(agent.records, "prepare", fail)
