@@ -118,16 +118,18 @@ def remove(esp_reqid: int, others: Callable[[], Iterable[Bundle]]) -> None:
     _remove(_of(esp_reqid))
 
 
-def sweep(keep: Callable[[], Collection[int]]) -> None:
+def sweep(keep: Callable[[], Collection[int]], others: Callable[[], Iterable[Bundle]]) -> None:
     """Take out every bundle but those of keep(), named by the request id of the ESP half.
 
-    That is asked once they are listed: what is tied together meanwhile stays.
+    That is asked once they are listed: what is tied together meanwhile stays. Whichever of
+    others() is for the same takes its policies over, as in remove().
 
     Raises IPsecError if the kernel keeps some.
     """
-    installed = _installed()
+    installed = {policy.reqid for policy in _installed()}
     kept = keep()
-    _remove([policy for policy in installed if policy.reqid not in kept])
+    for esp_reqid in sorted(installed.difference(kept)):
+        remove(esp_reqid, others)
 
 
 def directions(esp_reqid: int) -> frozenset[str]:

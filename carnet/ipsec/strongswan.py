@@ -1,8 +1,9 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -282,20 +283,21 @@ class StrongSwan:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.
             with self._tying:
-                bundles.remove(reqids(name)[0], lambda: self._others_between_hosts(name))
+                others = partial(self._between_hosts, lambda other: other != name)
+                bundles.remove(reqids(name)[0], others)
         if not loaded or any(map(is_half, loaded)):
             # The daemon says that it has ended them a moment before they are out of the kernel.
             leftovers.remove_sas(name)
             self._unblock_halves()
 
-    def _others_between_hosts(self, name: str) -> list[bundles.Bundle]:
-        """Return what ties the other tunnels between two hosts together, oldest first."""
-        others = [
+    def _between_hosts(self, concerns: Callable[[str], bool]) -> list[bundles.Bundle]:
+        """Return what ties tunnels between two hosts together, of some names, oldest first."""
+        found = [
             (part, sa)
             for part, sa in self._listed.settled_sas()
-            if is_ours(part) and tunnel_of(part) != name
+            if is_ours(part) and concerns(tunnel_of(part))
         ]
-        return reports.between_hosts(reports.newest_parts(others))
+        return reports.between_hosts(reports.newest_parts(found))
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
@@ -333,7 +335,11 @@ class StrongSwan:
         doomed = sorted(installed - keep())
         for name in doomed:
             self.down(name)
-        bundles.sweep(lambda: {reqids(name)[0] for name in keep()})
+        with self._tying:  # so that no policy is another tunnel's by the time that it goes
+            bundles.sweep(
+                lambda: {reqids(name)[0] for name in keep()},
+                lambda: self._between_hosts(keep().__contains__),
+            )
         self._unblock_halves()
         inner_address.sweep(lambda: self._listed.own_addresses_of(keep()))
         return doomed

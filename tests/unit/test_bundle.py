@@ -1,10 +1,14 @@
 """What ties AH and ESP together, in a kernel that answers as `ip` does."""
 
+import re
+from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from carnet.ipsec import bundle
+from carnet.ipsec import bundle, inner_address, strongswan
+from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.strongswan import StrongSwan
 
 BLOCKS = (
     "src 0.0.0.0/0 dst 0.0.0.0/0 \n\tdir in action block priority 17320 \n"
@@ -23,16 +27,20 @@ class Kernel:
     def ip(self, *arguments, said=""):
         if said:
             self.told += said.splitlines()
+            self.heed(said)
             return CompletedProcess(arguments, 0, "", "")
         words = [each for each in arguments if each in ("policy", "state")]
         listed = self.listed[words[0]] if words else "[]"
         return CompletedProcess(arguments, int(listed is None), listed or "", "")
 
+    def heed(self, said):
+        """What is to be seen afterwards: nothing."""
+
 
 @pytest.fixture
 def kernel_with(monkeypatch):
-    def make(**listed):
-        kernel = Kernel(**listed)
+    def make(kind=Kernel, **listed):
+        kernel = kind(**listed)
         monkeypatch.setattr(bundle, "ip", kernel.ip)
         monkeypatch.setattr(bundle.shutil, "which", lambda _: "/usr/sbin/ip")
         return kernel
@@ -49,3 +57,73 @@ def test_the_block_stays_while_the_kernel_has_a_half(kernel_with, policies, stat
     kernel = kernel_with(policy=policies, state=states)
     bundle.unblock_halves()
     assert len(kernel.told) == (4 if lifted else 0)
+
+
+OLD, NEW = 1 << 30 | 2, 1 << 30 | 4
+
+
+def listed(reqid):
+    return "".join(
+        f"src {source}/32 dst {destination}/32 \\\tdir {direction} priority {bundle.PRIORITY} \\"
+        f"\ttmpl src 0.0.0.0 dst 0.0.0.0\\\t\tproto esp reqid {reqid} mode transport\\"
+        f"\ttmpl src 0.0.0.0 dst 0.0.0.0\\\t\tproto ah reqid {reqid + 1} mode transport\n"
+        for source, destination, direction in (
+            ("192.0.2.1", "192.0.2.2", "out"),
+            ("192.0.2.2", "192.0.2.1", "in"),
+            ("192.0.2.2", "192.0.2.1", "fwd"),
+        )
+    )
+
+
+class OneSelector(Kernel):
+    """Between two hosts it has one policy, whoever's."""
+
+    def heed(self, said):
+        for updated in re.findall("policy update .* proto esp reqid (.*?) ", said):
+            self.listed["policy"] = listed(int(updated))
+        if "policy delete" in said:
+            self.listed["policy"] = ""
+
+
+NEWER = bundle.Bundle(
+    role=Role.TARGET,
+    mode=Mode.TRANSPORT,
+    ah_mode=Mode.TRANSPORT,
+    local_address="192.0.2.1",
+    remote_address="192.0.2.2",
+    esp_reqid=NEW,
+    ah_reqid=NEW + 1,
+    selectors=(("192.0.2.1/32", "192.0.2.2/32"),),
+)
+
+
+def test_a_sweep_hands_policies_over_to_a_tunnel_that_stands(kernel_with):
+    kernel = kernel_with(OneSelector, policy=listed(OLD))
+    bundle.sweep(lambda: {NEW}, lambda: [NEWER])
+    assert kernel.listed["policy"] == listed(NEW)
+    bundle.sweep(set, list)
+    assert kernel.listed["policy"] == ""
+
+
+def test_a_policy_that_was_handed_over_meanwhile_is_not_swept(kernel_with):
+    kernel = kernel_with(OneSelector, policy=listed(OLD))
+
+    def keep():
+        bundle.install(NEWER)
+        return {NEW}
+
+    bundle.sweep(keep, list)
+    assert kernel.listed["policy"] == listed(NEW)
+
+
+def test_nobody_ties_or_hands_over_while_a_sweep_looks(monkeypatch):
+    alone = []
+    driver = StrongSwan(Path("/nowhere"))
+    monkeypatch.setattr(driver, "installed", frozenset)
+    monkeypatch.setattr(driver, "_unblock_halves", lambda: None)
+    monkeypatch.setattr(inner_address, "sweep", lambda _: None)
+    monkeypatch.setattr(
+        strongswan.bundles, "sweep", lambda *_: alone.append(driver._tying.locked())
+    )
+    driver.sweep(frozenset)
+    assert alone == [True]
