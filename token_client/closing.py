@@ -56,14 +56,17 @@ class Closing:
 def end_session(driver: Driver, sessions: SessionStore, name: str) -> bool | None:
     """End a session for good: its tunnel, then its block, then what is known of it.
 
-    Returns whether Target has heard of it; see Driver.take_leave(). Raises IPsecError; whatever
-    comes after what failed is left.
+    Returns whether Target has heard of it; see Driver.take_leave(). An interrupt while that is
+    waited for ends the waiting alone. Raises IPsecError; whatever comes after what failed is
+    left.
     """
     with sessions.leaving(name):
-        heard = take_leave(driver, name)
-        driver.down(name)
-        crash.reach("client.disconnected")
-        release(sessions, name)
+        try:
+            heard = take_leave(driver, name)
+        finally:
+            driver.down(name)
+            crash.reach("client.disconnected")
+            release(sessions, name)
     return heard
 
 

@@ -96,11 +96,12 @@ class Plug:
         while True:
             failure: TokenError | None = None
             presence, plugged = self._lookout.look(), self._lookout.reader
+            token = self._lookout.token
             if self._lookout.alike:
-                choose_token(load_module(self._path), self.identity)
-            if self._lookout.token:
+                token = choose_token(load_module(self._path), self.identity)
+            if token:
                 try:
-                    return work(self._lookout.token)
+                    return work(token)
                 except PinRefusedError:
                     raise
                 except TokenError as error:

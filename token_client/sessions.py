@@ -123,25 +123,28 @@ class SessionStore:
         if self._directory is not None:
             self._path(name).unlink(missing_ok=True)
             (self._directory / f"agent-{name}.lock").unlink(missing_ok=True)
-            self._leaving(self._directory, name).unlink(missing_ok=True)
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:
         """End a tunnel in here: whoever watches over it keeps away from it meanwhile.
 
-        One who never comes to an end is not waited for.
+        One who never comes to an end is not waited for, and where there can be no lock the
+        tunnel ends without.
         """
         if self._directory is None:
             yield
             return
-        from filelock import FileLock, Timeout  # noqa: PLC0415  only where a tunnel ends
+        from filelock import FileLock  # noqa: PLC0415  only where a tunnel ends
 
-        lock = FileLock(self._leaving(self._directory, name), mode=0o600)
+        path = self._leaving(self._directory, name)
+        lock = FileLock(path, mode=0o600)
         try:
-            with suppress(Timeout):
+            with suppress(OSError):  # not to be made, or not to be had in time
                 lock.acquire(timeout=LEAVING_SECONDS)
             yield
         finally:
+            if lock.is_locked:  # else it is another's, to whom others come
+                path.unlink(missing_ok=True)
             lock.release()
 
     def wait_for_leave(self, name: str) -> None:

@@ -101,7 +101,12 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
         raise UsageError(f"There is no tunnel {named!r}; `carnet status` shows: {known}.")
     store = SessionStore(memory_directory())
     for state in doomed:
-        _tell_what_is_kept(state.session, end_session(driver, store, state.name), tell)
+        try:
+            heard = end_session(driver, store, state.name)
+        except KeyboardInterrupt:
+            _tell_what_is_kept(state.session, heard=False, tell=tell)
+            raise
+        _tell_what_is_kept(state.session, heard, tell)
     return doomed
 
 

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
@@ -43,8 +44,11 @@ def supervise(
     again and again watches over nothing: what happens then is what happens when the token
     is pulled. Where another supervisor is at work, this one has nothing to do.
     """
-    with suppress(Timeout), _watched_by_this_process(session):
-        _supervise(work, driver, session, config)
+    with suppress(Timeout), _watched_by_this_process(session) as lock:
+        try:
+            _supervise(work, driver, session, config)
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _watched_by_this_process(session: Session) -> FileLock:

@@ -53,9 +53,15 @@ class TunnelWatch:
         self._stopped = threading.Event()
         self._lost = False
         """Target was silent, and the tunnel has not come back yet."""
+        self.meant: Meant | None = None
+        """Whether the session was meant to live as the tunnel went; None while it stands."""
 
     def start(self) -> None:
         """Begin to listen. Raises IPsecError."""
+        import ssl  # noqa: PLC0415  for most commands it is left for later
+
+        # It is loaded as it is first used (carnet.entry), which is not for two threads at once.
+        _ = ssl.OPENSSL_VERSION
         changes = self._listen()
         self._follower = threading.Thread(target=self._follow, args=(changes,), daemon=True)
         self._follower.start()
@@ -201,7 +207,7 @@ class TunnelWatch:
             return self._went_down()
         if not self._lost:
             self._lost = True
-            meant = Meant(self._driver, self._session)
+            meant = self.meant = Meant(self._driver, self._session)
             threading.Thread(target=self._bring_back, args=(meant,), daemon=True).start()
         return None
 
@@ -224,7 +230,7 @@ class TunnelWatch:
 
     def _went_down(self) -> Ending:
         """Return why the tunnel is down, having seen to it that the daemon brings none back."""
-        meant = Meant(self._driver, self._session)
+        meant = self.meant = Meant(self._driver, self._session)
         self._leave_nothing()
         ending = self._told(meant) or Ending(
             f"The tunnel to {self._session.target} went down, and Target does not say why; "

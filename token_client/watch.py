@@ -8,6 +8,7 @@ the background agent in a process of its own.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
@@ -87,7 +88,8 @@ class Watch:
                 ReaderWatcher(lambda: self._news.put(None)),
             ):
                 ending = self._ending = self._loop()
-            return ending
+            # Host may still be asked why the tunnel went; by now nothing else tells of it.
+            return replace(ending, meant=ending.meant or bool(tunnel.meant))
         finally:
             tunnel.stop()
 

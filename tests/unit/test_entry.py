@@ -212,6 +212,38 @@ def test_a_connect_loads_no_library_that_it_does_not_use_and_has_it_where_it_doe
     assert used == "CERT_REQUIRED 06082a8648ce3d030107"
 
 
+WATCHED = """
+import sys
+from types import ModuleType
+
+from carnet.entry import import_light
+
+import_light("token_client.tunnel_watch")
+
+from carnet.errors import IPsecError
+from token_client.tunnel_watch import TunnelWatch
+
+
+class Gone:
+    def watch(self):
+        raise IPsecError("The daemon is gone.")
+
+
+late = type(sys.modules["ssl"]) is not ModuleType
+try:
+    TunnelWatch(Gone(), None, print, print, resume=False).start()
+except IPsecError:
+    print(late, type(sys.modules["ssl"]) is ModuleType)
+"""
+
+
+def test_what_is_loaded_late_is_whole_before_several_threads_use_it():
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
 @pytest.mark.usefixtures("signals")
 def test_a_system_that_starts_no_thread_is_one_sentence(monkeypatch, capsys):
     @click.command()

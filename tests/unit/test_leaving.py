@@ -68,3 +68,25 @@ def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monke
     assert closing.end_session(daemon, store, "carnet-00") is False
     assert daemon.done == ["leave", "down"]
     assert list(tmp_path.iterdir()) == []
+
+
+class Impatient(Daemon):
+    """Its user does not wait for Target."""
+
+    def take_leave(self, name):
+        raise KeyboardInterrupt
+
+
+def test_who_does_not_wait_for_target_has_ended_the_tunnel_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    session = a_session(expires=LATER)
+    state = status.TunnelState(session.name, session, live=None, closed=True, comes_back=True)
+    monkeypatch.setattr(status, "tunnels", lambda driver: [state])
+    SessionStore(tmp_path).keep(session)
+    daemon, told = Impatient(), []
+    with pytest.raises(KeyboardInterrupt):
+        status.end(daemon, None, told.append)
+    assert daemon.done == ["down"]
+    assert told == [KEPT]
+    assert list(tmp_path.iterdir()) == []

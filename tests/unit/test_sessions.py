@@ -1,5 +1,7 @@
 """Records of tunnels: whatever lies beside them, and whoever drops them meanwhile."""
 
+import threading
+
 import pytest
 
 from token_client.sessions import Session, SessionStore
@@ -80,3 +82,29 @@ def test_the_time_left_is_told_by_the_hosts_clock(behind, now, left):
 
 def test_no_time_is_left_of_what_is_over():
     assert a_session().seconds_left(2_000_000) == 0
+
+
+def test_nothing_is_left_of_those_who_end_a_tunnel_one_after_the_other(tmp_path):
+    store, second = SessionStore(tmp_path), []
+
+    def end_it_again():
+        with store.leaving("carnet-00"):
+            second.append(True)
+
+    waiting = threading.Thread(target=end_it_again)
+    with store.leaving("carnet-00"):
+        waiting.start()
+        store.drop("carnet-00")
+        assert second == []
+    waiting.join()
+    assert second == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tunnel_ends_also_where_there_can_be_no_lock(tmp_path):
+    (tmp_path / "leaving-carnet-00.lock").mkdir()
+    store, ended = SessionStore(tmp_path), []
+    with store.leaving("carnet-00"):
+        ended.append(True)
+    store.wait_for_leave("carnet-00")
+    assert ended == [True]

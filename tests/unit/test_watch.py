@@ -187,10 +187,29 @@ def test_what_comes_up_as_agreed_stays(differs):
     assert "went down" in ending.sentence  # as the daemon went
 
 
+class EndedDriver(FakeDriver):
+    """Its tunnel is ended as soon as it was looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = threading.Event()
+
+    def watch(self):
+        self.seen.wait()
+        self.stands = False
+        yield TunnelEvent("carnet-1", Change.DOWN)
+        self.ends.wait()
+
+    def status(self):
+        stands = super().status()
+        self.seen.set()
+        return stands
+
+
 def test_what_her_own_command_is_ending_is_left_to_it(monkeypatch, tmp_path):
     """It takes leave of Target by what the daemon has of the tunnel."""
     monkeypatch.setattr(tunnel_watch, "memory_directory", lambda: tmp_path)
-    store, driver, waits = SessionStore(tmp_path), FakeDriver(), threading.Event()
+    store, driver, waits = SessionStore(tmp_path), EndedDriver(), threading.Event()
     wait_for_leave = SessionStore.wait_for_leave
 
     def wait(*given):
