@@ -127,7 +127,9 @@ def _explain(path: Path, text: str, error: msgspec.ValidationError, type_: type[
     line = _line_of(text, [*keys, cause.key]) if isinstance(cause, SettingError) else None
     line = line or _line_of(text, keys)
     where = f"line {line}" if line else f"`{'.'.join(keys)}`" if keys else "the file"
-    what = what[0].lower() + what[1:].rstrip(".").replace("`object`", "a table")
+    what = what.rstrip(".").replace("`object`", "a table")
+    if not what[:2].isupper():  # as IKEv1 is
+        what = what[0].lower() + what[1:]
     if len(what) > _MOST_SAID:
         what = f"{what[:_MOST_SAID]}…"
     return f"{path}, {where}: {what}; correct it and try again."

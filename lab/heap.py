@@ -57,10 +57,12 @@ def fill_holes() -> None:
 
 
 def _is_from_a_hole(size: int) -> bool:
-    """Allocate so much, for good; return whether that left the heap's end as it was."""
+    """Allocate so much, for good; return whether that left the heap's end as it was.
+
+    Where there is no more memory to be had, nothing was.
+    """
     before = _libc.mallinfo2().keepcost
-    _libc.malloc(size)
-    return bool(_libc.mallinfo2().keepcost == before)
+    return bool(_libc.malloc(size)) and bool(_libc.mallinfo2().keepcost == before)
 
 
 def _free_of_python() -> Iterator[tuple[int, int]]:

@@ -187,7 +187,7 @@ def put_back(office, card):
     insert(office, card)
 
 
-@pytest.mark.parametrize("count", [16, 17])
+@pytest.mark.parametrize("count", [15, 16])
 def test_a_card_pulled_while_it_is_read_is_waited_for(office, whole_card, configured, count):
     whole_card.leave_after(count)
     with pipes({"pin": DEFAULT_PIN}) as (options, fds):
