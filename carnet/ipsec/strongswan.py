@@ -55,6 +55,7 @@ from carnet.objectives import Objective
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
 
+_WENT_DOWN = "The tunnel went down again as it came up; connect again."
 _USERSPACE_ESP = "kernel-libipsec"
 _RESOLVE = "resolve"
 """The plugin that sets whatever name server the peer assigns in IKE: see carnet.ipsec.assigned."""
@@ -182,7 +183,10 @@ class StrongSwan:
         there before charon makes them, with the SAs that carry packets.
         """
         self._negotiation.start(spec.name, has_child=False)
-        ((_, ike_sa), *_) = self._listed.sas(spec.name)
+        found = self._listed.sas(spec.name)
+        if not found:
+            raise IKESilentError(_WENT_DOWN)
+        _, ike_sa = found[0]
         way = way_to(ike_sa["local-host"], ike_sa["remote-host"])
         inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo", way)
 
@@ -207,7 +211,7 @@ class StrongSwan:
         with all_or_nothing(self.down, spec.name):
             live = self._listed.agreed_parts(spec)
             if not any(reports.is_up(part, sa) for part, sa in live.items()):
-                raise IKESilentError("The tunnel went down again as it came up; connect again.")
+                raise IKESilentError(_WENT_DOWN)
             found = reports.shortfalls(spec, live)
             if found:
                 raise IPsecError(
