@@ -42,7 +42,8 @@ class Negotiation:
 
     def _negotiate(self, name: str, has_child: bool, seconds: float) -> None:
         log: list[str] = []
-        order = {"ike": name, "timeout": str(int(seconds * 1000))}
+        # To VICI 0 is no limit at all.
+        order = {"ike": name, "timeout": str(max(1, int(seconds * 1000)))}
         if has_child:
             order["child"] = name
         with open_session(self._socket, seconds + ANSWER_TIME_LIMIT) as session:
