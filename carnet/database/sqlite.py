@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, DisconnectionError
+from sqlalchemy.exc import DatabaseError, DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from carnet.database.place import FilePlace
@@ -27,6 +27,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
 _FILE = "file"
 """Under which a connection remembers which file it leads to."""
+_EXCHANGED = "the file was moved as it was opened"
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -61,9 +62,9 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         connect_args={"timeout": _BUSY_SECONDS, "uri": True},
         hide_parameters=True,
     )
-    event.listen(engine, "do_connect", _to_what_is_there)
+    event.listen(engine, "do_connect", partial(_to_what_is_there, path.absolute()))
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "connect", partial(_remember_file, path.absolute()))
+    event.listen(engine, "connect", partial(_check_same_file, path.absolute()))
     event.listen(engine, "checkout", partial(_check_file, path.absolute()))
     event.listen(engine, "begin", _on_begin)
     return engine
@@ -155,13 +156,21 @@ def _check_new(path: Path, *, make: bool) -> None:
         )
 
 
-def _to_what_is_there(_: Dialect, __: object, arguments: list[Any], ___: object) -> None:
+def _to_what_is_there(
+    path: Path, _: Dialect, record: ConnectionPoolEntry, arguments: list[Any], __: object
+) -> None:
     """Have a connection fail where the file was moved away, and not make another one."""
-    arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
-
-
-def _remember_file(path: Path, _: Any, record: ConnectionPoolEntry) -> None:
+    arguments[0] = f"{path.as_uri()}?mode=rw"
     record.info[_FILE] = _identity(path)
+
+
+def _check_same_file(path: Path, _: Any, record: ConnectionPoolEntry) -> None:
+    """Refuse a connection that began with one file and may have opened another.
+
+    Raises OperationalError, and who wants a connection next gets a new one.
+    """
+    if not _leads_there(record, path):
+        raise OperationalError(None, None, sqlite3.OperationalError(_EXCHANGED))
 
 
 def _check_file(path: Path, _: Any, record: ConnectionPoolEntry, __: Any) -> None:
@@ -170,8 +179,13 @@ def _check_file(path: Path, _: Any, record: ConnectionPoolEntry, __: Any) -> Non
     What is written there would be lost to whoever opens the place next. Raises
     DisconnectionError.
     """
-    if record.info[_FILE] != _identity(path):
+    if not _leads_there(record, path):
         raise DisconnectionError
+
+
+def _leads_there(record: ConnectionPoolEntry, path: Path) -> bool:
+    found = _identity(path)
+    return found is not None and record.info.get(_FILE) == found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

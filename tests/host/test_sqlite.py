@@ -6,8 +6,10 @@ import stat
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from carnet.database import forget_deleted
+from carnet.database import forget_deleted, sqlite
+from carnet.database.place import FilePlace
 from carnet.errors import UsageError
 from host_agent.keydb import KeyDatabase
 
@@ -60,6 +62,27 @@ def test_no_connection_makes_a_file_in_place_of_one_that_was_moved_away(tmp_path
     with pytest.raises(UsageError, match="unable to open"):
         move_and_read()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("is_exchanged", [True, False])
+def test_no_connection_leads_to_a_file_that_was_moved_as_it_was_opened(
+    tmp_path, monkeypatch, is_exchanged
+):
+    path, other = tmp_path / "keys.sqlite", tmp_path / "other.sqlite"
+    opened(other)
+    on_connect = sqlite._on_connect
+
+    def connect_and_move(*connection):
+        on_connect(*connection)
+        path.rename(tmp_path / "moved.sqlite")
+        if is_exchanged:
+            other.rename(path)
+
+    opened(path)
+    monkeypatch.setattr(sqlite, "_on_connect", connect_and_move)
+    engine = sqlite.open_engine(FilePlace(path))
+    with pytest.raises(OperationalError, match="was moved as it was opened"), engine.connect():
+        pass
 
 
 def test_a_path_is_a_path_whatever_is_in_it(tmp_path):
