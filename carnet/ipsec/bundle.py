@@ -8,7 +8,7 @@ in clear; a sweep takes those away that nobody keeps.
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import msgspec
 
@@ -38,7 +38,7 @@ _OWN_PROTOCOLS = frozenset(map(str, ROUTE_PROTOCOL.values()))
 
 _POLICY = re.compile(
     r"src (?P<src>\S+) dst (?P<dst>\S+).*?dir (?P<dir>in|out|fwd) priority (?P<priority>\d+)"
-    r".*?proto esp .*?reqid (?P<reqid>\d+)"
+    r".*?tmpl src \S+ dst (?P<peer>\S+).*?proto esp .*?reqid (?P<reqid>\d+)"
 )
 
 
@@ -146,6 +146,8 @@ class _Policy(msgspec.Struct, frozen=True):
     direction: str
     source: str
     destination: str
+    peer: str
+    """Where the packets of an outgoing one are led, in tunnel mode."""
     reqid: int
 
 
@@ -199,11 +201,15 @@ def _route_deletions(policy: _Policy) -> Iterable[str]:
     """Yield what removes the routes beside an outgoing policy.
 
     The Client's have her virtual address as their source, which they lose in IPv6 when the
-    address goes first. Another tunnel's to the same network has an address of its own, and
-    stays.
+    address goes first, and so does the one that keeps the peer's way. Another tunnel's to the
+    same network has an address of its own, and stays.
     """
     source = policy.source.partition("/")[0]
-    yield from routes.deletions(policy.destination, _OWN_PROTOCOLS, (None, source))
+    led = [policy.destination]
+    if ip_address(policy.peer) in ip_network(policy.destination):
+        led.append(str(ip_network(policy.peer)))
+    for destination in dict.fromkeys(led):
+        yield from routes.deletions(destination, _OWN_PROTOCOLS, (None, source))
     yield from routes.deletions_from(source, _OWN_PROTOCOLS)
 
 
@@ -214,7 +220,7 @@ def _installed() -> list[_Policy]:
     listed = ip("-o", "xfrm", "policy", "list")
     found = (_POLICY.search(line) for line in listed.stdout.splitlines())
     return [
-        _Policy(each["dir"], each["src"], each["dst"], int(each["reqid"]))
+        _Policy(each["dir"], each["src"], each["dst"], each["peer"], int(each["reqid"]))
         for each in found
         if each is not None and int(each["priority"]) == PRIORITY
     ]

@@ -176,11 +176,37 @@ def test_what_ties_ah_and_esp_together_leaves_other_routes_in_their_place(
         bundle.install(tie)
         bundle.install(tie)
         assert f"proto {bundle.ROUTE_PROTOCOL[role]}" in first_to(client, CLIENT_NETWORK)
-        for line in bundle._route_deletions(bundle._Policy("out", *here, 1)):
+        for line in bundle._route_deletions(bundle._Policy("out", *here, TARGET_ADDRESS, 1)):
             client.machine.run(["ip", *line.split()])
         assert routes_of(client) == before
         inner_address.remove("10.99.0.7")
     assert addresses_inside(client) == []
+
+
+def test_what_ties_ah_and_esp_leaves_nothing_in_ipv6_where_the_address_went_first(
+    client, monkeypatch, at_home_with_ipv6
+):
+    """Its routes have no source then, nor has the one by which the peer keeps its way."""
+    monkeypatch.setattr(bundle, "_policies", lambda *_: ())
+    here, peer, before = ("fd99::7/128", at_home_with_ipv6), "fd55::9", routes_of(client, 6)
+    tie = bundle.Bundle(
+        role=Role.CLIENT,
+        mode=Mode.TUNNEL,
+        ah_mode=Mode.TRANSPORT,
+        local_address="fd55::1",
+        remote_address=peer,
+        esp_reqid=1,
+        ah_reqid=2,
+        selectors=(here,),
+    )
+    with client.machine.network():
+        inner_address.install("fd99::7", [], "lo")
+        bundle.install(tie)
+        assert f"{peer} dev" in routes_of(client, 6)
+        inner_address.remove("fd99::7")
+        for line in bundle._route_deletions(bundle._Policy("out", *here, peer, 1)):
+            client.machine.run(["ip", *line.split()])
+    assert routes_of(client, 6) == before
 
 
 @pytest.mark.parametrize("networks", [("0.0.0.0/0",), (f"{TARGET_ADDRESS}/32",)], ids=str)
