@@ -227,6 +227,28 @@ def test_what_her_own_command_is_ending_is_left_to_it(monkeypatch, tmp_path):
     assert driver.loaded == set()
 
 
+class KeepingDriver(EndedDriver):
+    """It has the tunnel until it is told to forget it."""
+
+    def installed(self):
+        return frozenset(self.loaded)
+
+
+def test_an_end_that_overtakes_what_host_says_tells_that_the_session_was_meant(monkeypatch):
+    asked, enough = threading.Event(), threading.Event()
+
+    def ask(*_):
+        asked.set()
+        enough.wait()
+
+    monkeypatch.setattr(tunnel_watch, "why_ended", ask)
+    pulled = SimpleNamespace(look=lambda: GONE if asked.is_set() else HERE)
+    ending = Watch(KeepingDriver(), SESSION, pulled, ClientConfig(), str).run()
+    enough.set()
+    assert ending.pulled
+    assert ending.meant
+
+
 class TwiceDriver(FakeDriver):
     """One of two IKE_SAs goes; it counts how often it was asked what stands."""
 
