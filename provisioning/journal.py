@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from carnet import crash
-from carnet.errors import TokenError
+from carnet.errors import CarnetError, TokenError
 from carnet.token.data import read_all_data, write_data
 from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys, OneTimePair
@@ -96,7 +96,7 @@ def undone_on_failure(
     except BaseException as failure:
         try:
             destroy(sessions.current, journal, prefix)
-        except TokenError:
+        except CarnetError:  # of the token, or of the journal's file
             raise left_on_token() from failure
         undone()
         raise

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from carnet import crash
-from carnet.errors import PinRefusedError, TokenError
+from carnet.errors import CarnetError, PinRefusedError, TokenError
 from carnet.token.onetime import pair_label
 from carnet.wire.documents import Batch, Cover
 from carnet.wire.envelope import SPLIT
@@ -146,7 +146,7 @@ class _Mint:
         try:
             with Sessions(self.login, writable=True) as sessions:
                 destroy(sessions.current, self.keeping, self.unsettled)
-        except TokenError:
+        except CarnetError:  # of the token, or of the file of a journal
             raise left_on_token() from failure
 
 
