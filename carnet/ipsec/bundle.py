@@ -38,7 +38,7 @@ _OWN_PROTOCOLS = frozenset(map(str, ROUTE_PROTOCOL.values()))
 
 _POLICY = re.compile(
     r"src (?P<src>\S+) dst (?P<dst>\S+).*?dir (?P<dir>in|out|fwd) priority (?P<priority>\d+)"
-    r".*?tmpl src \S+ dst (?P<peer>\S+).*?proto esp .*?reqid (?P<reqid>\d+)"
+    r".*?tmpl src \S+ dst (?P<peer>[^\s\\]+).*?proto esp .*?reqid (?P<reqid>\d+)"
 )
 
 
