@@ -25,6 +25,8 @@ from carnet.wire.suites import P256
 
 BY_NO_KEY = "its signed head is by no key of these accounts"
 """A reason for accounts that do not hold, or for having been given too few keys."""
+_NO_HEAD = "its signed head is none that was ever written"
+"""The same where no keys were given, so that none can be missing."""
 
 
 def heads_table(metadata: MetaData) -> Table:
@@ -102,7 +104,7 @@ class Examination:
     @property
     def is_chained(self) -> bool:
         """Whether all records follow one another that there are, whoever signed them."""
-        return self.broken_at is None or self.reason == BY_NO_KEY
+        return self.broken_at is None or self.reason in (BY_NO_KEY, _NO_HEAD)
 
 
 def examine(
@@ -129,8 +131,10 @@ def examine(
         else:
             claims[number].append(head)
     found = _compare(connection, table, claims)
-    if strangers and (found.broken_at is None or min(strangers) <= found.broken_at):
-        return replace(found, broken_at=min(strangers), reason=BY_NO_KEY)
+    # A broken chain comes first: no key that is missing can mend it.
+    if strangers and found.broken_at is None:
+        reason = BY_NO_KEY if trusted is not None else _NO_HEAD
+        return replace(found, broken_at=min(strangers), reason=reason)
     return found
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from carnet.audit import chain
 from carnet.audit.chain import START, _digest, read
+from carnet.audit.commands import check
 from carnet.audit.heads import examine, keep_head, next_head
 from carnet.audit.showing import Choice, chosen, describe
 from carnet.database import transaction
@@ -229,6 +230,24 @@ def test_a_head_signed_by_somebody_else_is_none(written):
     sign_now(written, SoftwareKey())
     assert found(written).broken_at == 3
     assert "no key of these accounts" in found(written).reason
+
+
+def test_a_strangers_head_hides_no_broken_chain(written):
+    sign_now(written, SoftwareKey())
+    assert found(written).is_chained
+    tamper(written, "UPDATE audit SET at = at + 1 WHERE number = 3")
+    assert (found(written).broken_at, found(written).is_chained) == (3, False)
+    assert "does not follow" in found(written).reason
+
+
+def test_without_keys_a_head_that_is_none_is_by_no_key_that_was_not_given(written):
+    sign_now(written)
+    tamper(written, "UPDATE audit_heads SET signed = digest FROM audit WHERE audit.number = 3")
+    with written.begin() as connection:
+        unread = examine(connection, schema.audit, schema.audit_heads, None)
+    assert (unread.broken_at, unread.is_chained) == (3, True)
+    with pytest.raises(CarnetError, match="none that was ever written; keep this database"):
+        check(unread, other_keys="give keys")
 
 
 def test_a_witness_that_is_none_is_refused(written):
