@@ -206,10 +206,10 @@ class HsmLogin:
         others = [info for _, info in initialised]
         if others:
             raise TokenAwayError(
-                f"The HSM token, serial {identity.serial}, is not there, and {_names(others)} is; "
+                f"The HSM token, {identity}, is not there, and {_names(others)} is; "
                 f"put the right one back, or start carnet-host anew for another."
             )
-        raise TokenAwayError(f"The HSM token, serial {identity.serial}, is gone; insert it again.")
+        raise TokenAwayError(f"The HSM token, {identity}, is gone; insert it again.")
 
 
 def _check(session: TokenSession) -> None:

@@ -37,8 +37,13 @@ def test_it_is_the_one_of_that_label(same):
 
 
 def test_another_of_the_same_number_is_not_given_the_pin(same):
-    with pytest.raises(TokenAwayError, match=r"is not there, and token another .* is; put"):
+    with pytest.raises(TokenAwayError, match=r"hsm \(serial 0+\), is not .* another .* is; put"):
         same(token(ZEROS, "another"))
+
+
+def test_one_that_is_gone_is_named_by_its_label_too(same):
+    with pytest.raises(TokenAwayError, match=r"hsm \(serial 0+\), is gone"):
+        same()
 
 
 def test_nor_is_one_of_two_that_are_alike(same):
