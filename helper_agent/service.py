@@ -207,12 +207,10 @@ class Service:
 
     def fit(self, uid: int, call: said.Fit) -> object:
         """Have packets for what is hers as short as she says."""
-        addresses = (
-            each.virtual_address for each in self._driver.status() if each.name == call.name
-        )
-        address = next(addresses, None)
-        if self._owners.owns(uid, call.name) and address is not None:
-            self._inside.fit(call.name, address, call.mtu)
+        found = next((each for each in self._driver.status() if each.name == call.name), None)
+        address = found.virtual_address if found else None
+        if self._owners.owns(uid, call.name) and found and address is not None:
+            self._inside.fit(call.name, address, call.mtu, {found.remote_address})
         return None
 
     def servers(self, uid: int, call: said.Servers) -> object:

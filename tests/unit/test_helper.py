@@ -89,7 +89,7 @@ class Daemon:
         self.tunnels: dict[str, TunnelSpec] = {}
         self.blocks: dict[str, block.Closed] = {}
         self.ended: list[str] = []
-        self.fitted: list[tuple[str, str, int]] = []
+        self.fitted: list[tuple[str, str, int, set[str]]] = []
         self.servers: tuple[str, tuple[str, ...]] | None = None
         self.gives = SPEC.virtual_address
         self.resolve = False
@@ -145,8 +145,8 @@ class Daemon:
     def names(self):
         return frozenset(self.blocks)
 
-    def fit(self, name, address, mtu):
-        self.fitted.append((name, address, mtu))
+    def fit(self, name, address, mtu, peers):
+        self.fitted.append((name, address, mtu, peers))
 
     def use_servers(self, name, servers):
         self.servers = (name, servers)
@@ -543,7 +543,7 @@ def test_nobody_shortens_another_s_packets(service, daemon):
     service.obey(MALLORY, say.Fit(name=NAME, mtu=576))
     assert daemon.fitted == []
     service.obey(ALICE, say.Fit(name=NAME, mtu=1300))
-    assert daemon.fitted == [(NAME, SPEC.virtual_address, 1300)]
+    assert daemon.fitted == [(NAME, SPEC.virtual_address, 1300, set(SPEC.remote_addresses))]
 
 
 def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):

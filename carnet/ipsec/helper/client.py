@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -242,8 +242,8 @@ class HelperInside:
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         self._link = _Link(path)
 
-    def fit(self, name: str, address: str, mtu: int) -> None:  # noqa: ARG002  the helper knows it
-        """Let nothing longer into the tunnel. Raises IPsecError."""
+    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:  # noqa: ARG002
+        """Let nothing longer into the tunnel; the helper knows its addresses. Raises IPsecError."""
         self._link.ask(say.Fit(name=name, mtu=mtu))
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:

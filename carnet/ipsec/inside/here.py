@@ -1,6 +1,6 @@
 """Setting on this machine itself, with privileges, what belongs to the inside of a tunnel."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +12,11 @@ from carnet.ipsec.inside.resolved import Resolved
 class Inside(Protocol):
     """One way to set them."""
 
-    def fit(self, name: str, address: str, mtu: int) -> None:
-        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
+    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:
+        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError.
+
+        Target is at one of `peers`.
+        """
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at a tunnel's servers; return why that cannot be had, if so.
@@ -59,9 +62,9 @@ class Here:
     def __init__(self, directory: Path | None) -> None:
         self._ways: tuple[NameServers, ...] = (Resolved(directory), ResolvConf(directory))
 
-    def fit(self, name: str, address: str, mtu: int) -> None:  # noqa: ARG002  the helper's
+    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:  # noqa: ARG002  the helper's
         """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
-        fit(address, mtu)
+        fit(address, mtu, peers)
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""

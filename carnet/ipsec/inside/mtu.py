@@ -6,6 +6,7 @@ is told (RFC 1191), and TCP asks its peer for segments that fit (RFC 9293 sectio
 """
 
 import json
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -17,6 +18,8 @@ from carnet.ipsec.surroundings import OURS
 
 LEAST = {4: 576, 6: 1280}
 """What every host takes in, by IP version (RFC 791, RFC 8200 section 5)."""
+
+_Network = IPv4Network | IPv6Network
 
 _UNICAST = ("unicast", "1")
 _MAIN = "254"
@@ -46,19 +49,22 @@ _WORDS = (
 )
 
 
-def fit(address: str, mtu: int) -> None:
+def fit(address: str, mtu: int, peers: Collection[str]) -> None:
     """Let nothing longer than `mtu` bytes into the tunnel of this virtual address.
+
+    What carries the tunnel is longer than what is inside: a route that keeps the way to one of
+    `peers`, at which Target is, is left as it is (carnet.ipsec.routes).
 
     No more than the interface takes, and no less than the IP version asks for. Routes that
     have it are left alone. Raises IPsecError if the kernel refuses.
     """
     wanted = max(mtu, LEAST[ip_address(address).version])
-    for route in _routes_from(address):
+    for route in _routes_from(address, {ip_network(each) for each in peers}):
         if route.mtu is None or route.mtu > wanted:
             _tell(route.line(min(wanted, _mtu_of(route.facts["dev"]))))
 
 
-def _routes_from(address: str) -> list[_Route]:
+def _routes_from(address: str, peers: Collection[_Network]) -> list[_Route]:
     version = ip_address(address).version
     listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
     found = [
@@ -68,20 +74,22 @@ def _routes_from(address: str) -> list[_Route]:
         and each.get("type", "unicast") in _UNICAST
         and "dev" in each
     ]
-    return [_Route(version, each) for each in found if not _is_the_peers(each, found)]
+    return [_Route(version, each) for each in found if not _keeps_a_way(each, found, peers)]
 
 
-def _is_the_peers(route: dict[str, Any], found: list[dict[str, Any]]) -> bool:
-    """Whether it keeps the peer's way as it is (carnet.ipsec.routes).
+def _keeps_a_way(
+    route: dict[str, Any], found: list[dict[str, Any]], peers: Collection[_Network]
+) -> bool:
+    """Whether it leads to a peer that is in a network of the tunnel's.
 
-    What carries the tunnel goes by it, and is longer than what is inside.
+    The peer alone may be that network: then the one route is the peer's way, too.
     """
     own, networks = _network(route), map(_network, found)
     within = any(own[0] in each for each in networks if each != own)
-    return route.get("protocol") in OURS and own.num_addresses == 1 and within
+    return route.get("protocol") in OURS and own in peers and within
 
 
-def _network(route: dict[str, Any]) -> IPv4Network | IPv6Network:
+def _network(route: dict[str, Any]) -> _Network:
     default = "::/0" if ":" in route["prefsrc"] else "0.0.0.0/0"
     return ip_network(route["dst"].replace("default", default))
 
