@@ -108,13 +108,34 @@ def agents(office):
     parents = {}
     for process in office.world.client.path("/proc").iterdir():
         try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
+            words = arguments_of(process)
             if b"agent" in words and b"token_client" in words:
                 after_its_name = (process / "stat").read_text().rpartition(")")[2].split()
                 parents[int(process.name)] = int(after_its_name[1])
         except (OSError, ValueError, IndexError):
             continue
     return sorted((pid, parent in parents) for pid, parent in parents.items())
+
+
+def arguments_of(process):
+    """Return a process's arguments; one that is being started has none yet for a moment."""
+    arguments = []
+
+    def look():
+        arguments[:] = (process / "cmdline").read_bytes().split(b"\0")
+        return arguments != [b""] or has_none(process)
+
+    wait_until(look, "a process to have its arguments")
+    return arguments
+
+
+def has_none(process):
+    """Tell whether it has ended or is the kernel's own: neither has a program."""
+    try:
+        (process / "exe").readlink()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def kill_worker(office, number):
