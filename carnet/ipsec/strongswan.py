@@ -1,9 +1,8 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from vici.exception import CommandException
 
 from carnet import crash
 from carnet.errors import IKESilentError, IPsecError
-from carnet.ipsec import bundle as bundles
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_leftovers as leftovers
@@ -23,7 +21,7 @@ from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import way_to
 from carnet.ipsec.main_mode import Turn
-from carnet.ipsec.spec import Role, TunnelSpec
+from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_limits import (
     IKE_VERSIONS,
     cannot_carry,
@@ -38,10 +36,10 @@ from carnet.ipsec.strongswan_parts import (
     is_half,
     is_ours,
     parts,
-    reqids,
     tunnel_of,
 )
 from carnet.ipsec.strongswan_resuming import Resuming
+from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.vici_link import (
     Events,
     accepts,
@@ -50,7 +48,6 @@ from carnet.ipsec.vici_link import (
     text,
 )
 from carnet.ipsec.whole import all_or_nothing
-from carnet.objectives import Objective
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
@@ -77,8 +74,7 @@ class StrongSwan:
         self._resuming = Resuming(self._socket, self._listed, self._negotiation)
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
-        self._tying = threading.Lock()
-        """Who puts policies into the kernel, or finds which are left, does so alone."""
+        self._tying = Tying(self._socket, self._listed)
         self._turn = Turn(self._listed.awaited_in_main_mode, "it has come")
 
     def answers(self) -> bool:
@@ -114,7 +110,7 @@ class StrongSwan:
         with (
             self._turn.of(spec),
             all_or_nothing(self.down, spec.name),
-            self._halves_blocked(spec),
+            self._tying.halves_blocked(spec),
             self._session() as session,
         ):
             for key in messages.shared_keys(spec):
@@ -126,25 +122,6 @@ class StrongSwan:
                 crash.reach("ipsec.pool-loaded")
             for connection in messages.connections(spec):
                 session.load_conn(connection)
-
-    @contextmanager
-    def _halves_blocked(self, spec: TunnelSpec) -> Iterator[None]:
-        """Block at Target what comes by one half alone, before a Client can bring one up."""
-        if spec.role is not Role.TARGET or spec.objective is not Objective.AH_ESP:
-            yield
-            return
-        with self._tying:  # so that nobody takes the block away before the halves are loaded
-            bundles.block_halves()
-            yield
-
-    def _unblock_halves(self) -> None:
-        """Take that block away if no tunnel is left that has halves."""
-        with self._tying:
-            with self._session() as session:
-                names = text(session.get_conns())["conns"]
-            names += [name for name, _ in self._listed.settled_sas()]
-            if not any(is_ours(name) and is_half(name) for name in names):
-                bundles.unblock_halves()
 
     def _session(self) -> AbstractContextManager[Session]:
         return open_session(self._socket)
@@ -218,10 +195,7 @@ class StrongSwan:
                     f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
                     " downgraded, so it was ended; ask the operator of Target."
                 )
-            tie = reports.bundle(spec, live)
-            if tie is not None:
-                with self._tying:
-                    bundles.install(tie)
+            self._tying.tie(spec, live)
             return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
     def forget_secrets(self, name: str) -> None:
@@ -286,22 +260,11 @@ class StrongSwan:
         if name not in loaded:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.
-            with self._tying:
-                others = partial(self._between_hosts, lambda other: other != name)
-                bundles.remove(reqids(name)[0], others)
+            self._tying.untie(name)
         if not loaded or any(map(is_half, loaded)):
             # The daemon says that it has ended them a moment before they are out of the kernel.
             leftovers.remove_sas(name)
-            self._unblock_halves()
-
-    def _between_hosts(self, concerns: Callable[[str], bool]) -> list[bundles.Bundle]:
-        """Return what ties tunnels between two hosts together, of some names, oldest first."""
-        found = [
-            (part, sa)
-            for part, sa in self._listed.settled_sas()
-            if is_ours(part) and concerns(tunnel_of(part))
-        ]
-        return reports.between_hosts(reports.newest_parts(found))
+            self._tying.unblock_halves()
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
@@ -339,12 +302,7 @@ class StrongSwan:
         doomed = sorted(installed - keep())
         for name in doomed:
             self.down(name)
-        with self._tying:  # so that no policy is another tunnel's by the time that it goes
-            bundles.sweep(
-                lambda: {reqids(name)[0] for name in keep()},
-                lambda: self._between_hosts(keep().__contains__),
-            )
-        self._unblock_halves()
+        self._tying.sweep(keep)
         inner_address.sweep(lambda: self._listed.own_addresses_of(keep()))
         return doomed
 

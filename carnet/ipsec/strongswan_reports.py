@@ -6,26 +6,20 @@ from ipaddress import ip_network
 from typing import Any
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
-from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
 from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4500
 from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
 from carnet.ipsec.strongswan_parts import (
-    AH_HALF,
-    ESP_HALF,
     LAST,
     NATIVE,
     Part,
-    ah_mode,
     is_ours,
     is_whole,
     part_of,
     parts,
-    reqids,
     tunnel_of,
 )
-from carnet.objectives import Objective
 
 Report = Mapping[str, Any]
 
@@ -269,72 +263,6 @@ def _selectors_fit(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) 
 def _networks(selectors: Iterable[str]) -> set[str]:
     """Return selectors in one spelling; one with protocol or port stays as it is, unequal."""
     return {s if "[" in s or "|" in s else str(ip_network(s)) for s in selectors}
-
-
-def bundle(spec: TunnelSpec, sas: Mapping[str, Report]) -> Bundle | None:
-    """Return what ties the halves of AH and ESP together, now that the addresses are known."""
-    if spec.objective is not Objective.AH_ESP:
-        return None
-    ike_sa = next(iter(sas.values()))
-    local, remote = ike_sa["local-host"], ike_sa["remote-host"]
-    esp_reqid, ah_reqid = reqids(spec.name)
-    return Bundle(
-        role=spec.role,
-        mode=spec.mode,
-        ah_mode=ah_mode(spec),
-        local_address=local,
-        remote_address=remote,
-        esp_reqid=esp_reqid,
-        ah_reqid=ah_reqid,
-        selectors=_pairs(spec, _host(local), _host(remote)),
-    )
-
-
-def between_hosts(sas: Mapping[str, Report]) -> list[Bundle]:
-    """Return what ties each tunnel of AH and ESP together that stands in transport mode.
-
-    `sas` are the newest IKE_SAs by connection name, in the order of their making.
-    """
-    return [
-        _between_hosts(tunnel_of(name), ike_sa)
-        for name, ike_sa in sas.items()
-        if part_of(name) == AH_HALF
-        and is_up(name, ike_sa)
-        and _is_transport(sas.get(tunnel_of(name) + ESP_HALF, {}))
-    ]
-
-
-def _is_transport(ike_sa: Report) -> bool:
-    child = live_child(ike_sa) or {}
-    return is_live(ike_sa) and child.get("mode", "").lower() == Mode.TRANSPORT
-
-
-def _between_hosts(name: str, ike_sa: Report) -> Bundle:
-    local, remote = ike_sa["local-host"], ike_sa["remote-host"]
-    esp_reqid, ah_reqid = reqids(name)
-    return Bundle(
-        role=Role.TARGET,  # which end it is counts for routes alone, and there is none
-        mode=Mode.TRANSPORT,
-        ah_mode=Mode.TRANSPORT,
-        local_address=local,
-        remote_address=remote,
-        esp_reqid=esp_reqid,
-        ah_reqid=ah_reqid,
-        selectors=((_host(local), _host(remote)),),
-    )
-
-
-def _pairs(spec: TunnelSpec, local: str, remote: str) -> tuple[tuple[str, str], ...]:
-    """Return which packets the two halves protect: here and there."""
-    if spec.virtual_address is None:
-        return ((local, remote),)
-    inside = _host(spec.virtual_address)
-    here, there = spec.local_networks or (inside,), spec.remote_networks or (inside,)
-    return tuple((one, other) for one in here for other in there)
-
-
-def _host(address: str) -> str:
-    return str(ip_network(address))
 
 
 def event(message: Report) -> TunnelEvent | None:

@@ -6,9 +6,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from carnet.ipsec import bundle, inner_address, strongswan
+from carnet.ipsec import bundle
 from carnet.ipsec.spec import Mode, Role
-from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_tying import Tying
 
 BLOCKS = (
     "src 0.0.0.0/0 dst 0.0.0.0/0 \n\tdir in action block priority 17320 \n"
@@ -118,12 +119,8 @@ def test_a_policy_that_was_handed_over_meanwhile_is_not_swept(kernel_with):
 
 def test_nobody_ties_or_hands_over_while_a_sweep_looks(monkeypatch):
     alone = []
-    driver = StrongSwan(Path("/nowhere"))
-    monkeypatch.setattr(driver, "installed", frozenset)
-    monkeypatch.setattr(driver, "_unblock_halves", lambda: None)
-    monkeypatch.setattr(inner_address, "sweep", lambda _: None)
-    monkeypatch.setattr(
-        strongswan.bundles, "sweep", lambda *_: alone.append(driver._tying.locked())
-    )
-    driver.sweep(frozenset)
+    tying = Tying(Path("/nowhere"), Listing(Path("/nowhere")))
+    monkeypatch.setattr(tying, "unblock_halves", lambda: None)
+    monkeypatch.setattr(bundle, "sweep", lambda *_: alone.append(tying._alone.locked()))
+    tying.sweep(frozenset)
     assert alone == [True]
