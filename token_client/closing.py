@@ -1,10 +1,12 @@
 """Which packets are held back while a session is meant to live, and when they no more are."""
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from urllib.parse import urlsplit
+
+import msgspec
 
 from carnet import crash
 from carnet.errors import HelperAwayError, IPsecError
@@ -53,21 +55,44 @@ class Closing:
         crash.reach("client.closed")
 
 
-def end_session(driver: Driver, sessions: SessionStore, name: str) -> bool | None:
+class Ended(msgspec.Struct, frozen=True):
+    """What ending a session came upon."""
+
+    heard: bool | None
+    """Whether Target has heard of it; see Driver.take_leave()."""
+    recorded: bool
+    """Whether there was still a record of it: who ends one by hand drops that."""
+
+
+def _raise(error: IPsecError) -> None:
+    raise error
+
+
+def end_session(
+    driver: Driver,
+    sessions: SessionStore,
+    name: str,
+    not_down: Callable[[IPsecError], None] = _raise,
+) -> Ended:
     """End a session for good: its tunnel, then its block, then what is known of it.
 
-    Returns whether Target has heard of it; see Driver.take_leave(). An interrupt while that is
-    waited for ends the waiting alone. Raises IPsecError; whatever comes after what failed is
-    left.
+    An interrupt while Target is told of it ends the waiting for that alone. `not_down` is what
+    is done where the tunnel cannot be taken down; if it returns, the rest goes all the same.
+
+    Raises IPsecError; whatever comes after what failed is left.
     """
     with sessions.leaving(name):
         try:
             heard = take_leave(driver, name)
         finally:
-            driver.down(name)
+            try:
+                driver.down(name)
+            except IPsecError as error:
+                not_down(error)
             crash.reach("client.disconnected")
+            recorded = sessions.has(name)
             release(sessions, name)
-    return heard
+    return Ended(heard, recorded)
 
 
 def release(sessions: SessionStore, name: str) -> None:

@@ -54,7 +54,8 @@ class _Here:
     def end_now(self) -> None:
         """End it, and say what Target may keep. Raises IPsecError."""
         sessions = SessionStore(memory_directory())
-        kept = may_be_kept(self._session, end_session(self._driver, sessions, self._session.name))
+        ended = end_session(self._driver, sessions, self._session.name)
+        kept = may_be_kept(self._session, ended.heard)
         if kept is not None:
             self._tell(kept)
 

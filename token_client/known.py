@@ -13,7 +13,7 @@ from token_client.sessions import Session, SessionStore
 
 def is_recorded(session: Session) -> bool:
     """Tell whether there is a record of the session."""
-    return any(one.name == session.name for one in SessionStore(memory_directory()).all())
+    return SessionStore(memory_directory()).has(session.name)
 
 
 def is_known(driver: Driver, session: Session) -> bool:

@@ -97,6 +97,10 @@ class SessionStore:
         seen = [self._with_pairs_left(session) for session in found if session]
         return sorted(seen, key=lambda session: session.established_at)
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a record of that name, and whole."""
+        return any(session.name == name for session in self.all())
+
     def keep_pairs_left(self, token: Identity, left: int) -> None:
         """Remember how many pairs are on a token, whatever tunnels stand on it.
 

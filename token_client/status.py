@@ -16,8 +16,8 @@ from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import Role
 from carnet.objectives import Objective
-from token_client.closing import end_session, release
-from token_client.leaving import may_be_kept, take_leave
+from token_client.closing import end_session
+from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -102,7 +102,7 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
     store = SessionStore(memory_directory())
     for state in doomed:
         try:
-            heard = end_session(driver, store, state.name)
+            heard = end_session(driver, store, state.name).heard
         except KeyboardInterrupt:
             _tell_what_is_kept(state.session, heard=False, tell=tell)
             raise
@@ -132,13 +132,7 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
-        with store.leaving(name):
-            heard = take_leave(driver, name)
-            try:
-                driver.down(name)
-            except IPsecError as error:
-                tell(error.sentence)
-            release(store, name)
+        heard = end_session(driver, store, name, lambda error: tell(error.sentence)).heard
         if heard is not None:  # else Host would have to be asked, and perhaps does not answer
             _tell_what_is_kept(recorded.get(name), heard, tell)
     return list(doomed.values())

@@ -22,10 +22,9 @@ from carnet.console import complain
 from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
-from token_client.closing import release
+from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
-from token_client.known import is_known, is_recorded
-from token_client.leaving import take_leave
+from token_client.known import is_known
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -186,12 +185,6 @@ def _end_whole(driver: Driver, session: Session) -> bool:
             announce(*told)
 
     def end() -> bool:
-        sessions = SessionStore(memory_directory())
-        with sessions.leaving(session.name):
-            take_leave(driver, session.name)
-            driver.down(session.name)
-            recorded = is_recorded(session)
-            release(sessions, session.name)
-        return recorded
+        return end_session(driver, SessionStore(memory_directory()), session.name).recorded
 
     return until_the_helper_is_back(end, away=tell)

@@ -53,7 +53,7 @@ class Daemon:
 
 def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(status, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
     monkeypatch.setattr(status.block, "names", frozenset)
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
@@ -65,7 +65,7 @@ def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monke
     monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
     daemon, store = Daemon(), SessionStore(tmp_path)
     store.keep(a_session())
-    assert closing.end_session(daemon, store, "carnet-00") is False
+    assert closing.end_session(daemon, store, "carnet-00").heard is False
     assert daemon.done == ["leave", "down"]
     assert list(tmp_path.iterdir()) == []
 

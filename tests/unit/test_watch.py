@@ -17,7 +17,16 @@ from carnet.errors import (
 )
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
-from token_client import announce, coming_back, known, patience, supervising, tunnel_watch, watch
+from token_client import (
+    announce,
+    closing,
+    coming_back,
+    known,
+    patience,
+    supervising,
+    tunnel_watch,
+    watch,
+)
 from token_client.coming_back import ComingBack
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
@@ -539,9 +548,8 @@ def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatc
             raise outcomes.pop(0)
 
     store.keep(SESSION)
-    for module in (supervising, known):
-        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(supervising, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(supervising, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
     monkeypatch.setattr(announce, "announce", said.append)
     daemon = SimpleNamespace(down=down, take_leave=down)
     supervising._end(daemon, SESSION, "Token alice was pulled out.")
