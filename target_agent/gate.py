@@ -4,10 +4,11 @@ She has an IKE_SA, which proves at which address she is; that address, and no ot
 open to the networks that were granted, until the session ends. When this agent begins, it
 shuts the gate, and opens it again for the sessions that stand. While it does not run, the
 gate stays as it was, but nftables close each opening when its session's time is over. While
-it runs, a gate that somebody took away is made anew.
+it runs, a gate that somebody took away or changed is made anew.
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ import structlog
 
 from carnet.errors import IPsecError
 from target_agent.config import TargetConfig
-from target_agent.firewall import Firewall, FirewallName, Guarded, Opening
+from target_agent.firewall import Firewall, FirewallName, Guarded, Opening, Path, path
 from target_agent.firewall.iptables import Iptables
 from target_agent.firewall.nft import Nft
 
 log = structlog.get_logger()
+
+
+LAST_SECONDS = 5.0
+"""Of an opening, in which the kernel may have closed it already: its clock is another."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Gate:
         self._firewall = firewall
         self._guarded = guarded
         self._sessions: _Sessions = {}
+        self._until: dict[Path, float] = {}
         self._lock = threading.Lock()
         self._made = ""
         self.count_gone: Callable[[], None] = lambda: None
@@ -59,7 +65,10 @@ class Gate:
             self._make({})
 
     def restore(self) -> None:
-        """Make it anew where somebody took it away, for the sessions that stand."""
+        """Make it anew where somebody took it away or changed it, for the sessions that stand.
+
+        In one step: what they have is open all the time, if it was.
+        """
         with self._lock:
             if not self._stands():
                 self._make_anew(self._sessions)
@@ -87,16 +96,26 @@ class Gate:
                 self._change(kept)
 
     def _change(self, sessions: _Sessions) -> None:
+        openings = _openings(sessions.values())
         try:
-            self._firewall.open_only(_openings(sessions.values()))
+            self._firewall.open_only(openings)
         except IPsecError:
             if self._stands():
                 raise
             self._make_anew(sessions)
+        else:
+            self._remember(sessions, openings)
+
+    def _remember(self, sessions: _Sessions, openings: Iterable[Opening]) -> None:
         self._sessions = sessions
+        self._until = {path(each.source, each.network): each.until for each in openings}
 
     def _stands(self) -> bool:
-        return self._made != "" and self._firewall.seen() == self._made
+        seen = self._firewall.seen()
+        soon = time.time() + LAST_SECONDS
+        lasting = {path for path, until in self._until.items() if until > soon}
+        is_open = lasting <= seen.openings <= self._until.keys()
+        return self._made != "" and seen.rules == self._made and is_open
 
     def _make_anew(self, sessions: _Sessions) -> None:
         log.warning("gate-gone", open_for=len(sessions))
@@ -105,9 +124,10 @@ class Gate:
 
     def _make(self, sessions: _Sessions) -> None:
         self._made = ""
-        self._firewall.guard(self._guarded, _openings(sessions.values()))
-        self._sessions = sessions
-        self._made = self._firewall.seen()
+        openings = _openings(sessions.values())
+        self._firewall.guard(self._guarded, openings)
+        self._remember(sessions, openings)
+        self._made = self._firewall.seen().rules
 
 
 def make_gate(config: TargetConfig) -> Gate | None:

@@ -8,6 +8,8 @@ inside pass.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from ipaddress import ip_network
 from socket import socket
 from typing import Protocol
 
@@ -38,6 +40,25 @@ class Opening:
     until: float
 
 
+Path = tuple[str, str]
+"""An opening without its time: source and network, both written as networks."""
+
+
+@lru_cache(1 << 14)
+def path(source: str, network: str) -> Path:
+    """Return both as they can be compared, however a packet filter writes them."""
+    return str(ip_network(source)), str(ip_network(network))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the kernel has of the gate."""
+
+    rules: str
+    """All but the openings, the same while it stands; empty if nothing is left."""
+    openings: frozenset[Path]
+
+
 class Firewall(Protocol):
     """One packet filter of this machine; raises IPsecError where it refuses."""
 
@@ -47,11 +68,8 @@ class Firewall(Protocol):
     def open_only(self, openings: Iterable[Opening]) -> None:
         """Leave open just these, in one step; each until its moment, if the kernel can."""
 
-    def seen(self) -> str:
-        """Return what the kernel has of it, the openings left out; the same while it stands.
-
-        Empty if nothing is left, or the packet filter does not say.
-        """
+    def seen(self) -> Seen:
+        """Return what the kernel has of it; nothing if the packet filter does not say."""
 
     def changes(self) -> socket | None:
         """Return what can be read whenever any rules change; None where nothing tells.

@@ -4,10 +4,11 @@ In the older form of iptables, since the newer is nftables; for kernels that hav
 They close no opening by themselves: this agent does.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
-from target_agent.firewall import Guarded, Opening
+from target_agent.firewall import Guarded, Opening, Path, Seen, path
 from target_agent.firewall.commands import said, tell
 
 GATE = "CARNET-GATE"
@@ -18,6 +19,11 @@ _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 
 _WITH_IPSEC = "-m policy --dir in --pol ipsec -j RETURN"
 _REPLIES = "-m conntrack --ctdir REPLY --ctstate ESTABLISHED,RELATED -j RETURN"
+
+_DROP = f"-A {GATE} -j DROP"
+_NETWORK = r"([\da-f.:]+/\d+)"
+_OPENING = re.compile(rf"-A {GATE} -s {_NETWORK}(?: -d {_NETWORK})? -j RETURN")
+"""As iptables-save lists what is open; to everywhere is without a destination."""
 
 _NOT_YET_VERIFIED = "-m ah -j RETURN"
 """In IPv6 a packet filter looks past AH for the ports; see target_agent.firewall.nft."""
@@ -45,21 +51,44 @@ class Iptables:
         for version, program in _PROGRAMS.items():
             _restore(program, _gate(version, listed))
 
-    def seen(self) -> str:
-        """List the rules that lead to the gate's end, and that end."""
-        of_each = [said([f"{program}-save", "-t", "filter"]) for program in _PROGRAMS.values()]
-        found = [[line for line in text.splitlines() if _stays(line)] for text in of_each]
-        return "\n".join(map(str, found)) if all(found) else ""
+    def seen(self) -> Seen:
+        """List the gate's chains, and the rules that lead there."""
+        rules: list[str] = []
+        openings: set[Path] = set()
+        for program in _PROGRAMS.values():
+            listed = said([f"{program}-save", "-t", "filter"]).splitlines()
+            kept, opened = _told_apart(filter(_is_ours, listed))
+            if not kept:
+                return Seen("", frozenset())
+            rules += kept
+            openings |= opened
+        return Seen("\n".join(rules), frozenset(openings))
 
     def changes(self) -> None:
         """Nothing tells of them."""
 
 
-def _stays(line: str) -> bool:
-    """Whether a rule is the gate's, and the same whoever is let through."""
-    ways = tuple(f"-A {chain} " for chain in _HOOKS.values())
-    led = {f"-A {kernel} -j {ours}" for kernel, ours in _HOOKS.items()}
-    return line.startswith(ways) or line in {*led, f"-A {GATE} -j DROP"}
+def _is_ours(line: str) -> bool:
+    """Whether a rule is the gate's, or leads to it."""
+    chains = tuple(f"-A {chain} " for chain in (GATE, *_HOOKS.values()))
+    return line.startswith(chains) or line in {f"-A {each} -j {to}" for each, to in _HOOKS.items()}
+
+
+def _told_apart(lines: Iterable[str]) -> tuple[list[str], set[Path]]:
+    """Return the rules that are the same whoever is let through, and what is open.
+
+    Behind the end of the gate nothing is: what is there is a change like any other.
+    """
+    kept: list[str] = []
+    openings: set[Path] = set()
+    for line in lines:
+        opening = _OPENING.fullmatch(line)
+        if opening and _DROP not in kept:
+            source, network = opening.groups()
+            openings.add(path(source, network or ("::/0" if ":" in source else "0.0.0.0/0")))
+        else:
+            kept.append(line)
+    return kept, openings
 
 
 def _lead_once(program: str, rule: str) -> str:
@@ -73,7 +102,7 @@ def _gate(version: int, openings: Iterable[Opening]) -> Iterator[str]:
     for opening in openings:
         if ip_network(opening.network).version == version:
             yield f"-A {GATE} -s {opening.source} -d {opening.network} -j RETURN"
-    yield f"-A {GATE} -j DROP"
+    yield _DROP
 
 
 def _ways_to_the_gate(version: int, guarded: Guarded) -> Iterator[str]:

@@ -8,12 +8,13 @@ first time. What is to be forwarded is verified by nobody here, and is not.
 """
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from ipaddress import ip_network
 from socket import AF_NETLINK, SOCK_RAW, socket
 
-from target_agent.firewall import Guarded, Opening
+from target_agent.firewall import Guarded, Opening, Seen, path
 from target_agent.firewall.commands import said, tell
 
 TABLE = "carnet_gate"
@@ -49,6 +50,11 @@ table inet {table} {{
 }}
 """
 
+_OPENING = re.compile(
+    r"(?:\s+elements = \{)?\s+([\da-f.:/]+) \. ([\da-f.:/]+) timeout \w+(?: expires \w+)?(?:,| \})"
+)
+"""As nft lists what is open. What is there in another form is a change."""
+
 
 class Nft:
     """nftables, through nft(8); each call is one transaction."""
@@ -78,9 +84,11 @@ class Nft:
                 lines.append(f"add element inet {TABLE} open{version} {{ {listed} }}")
         tell(["nft", "-f", "-"], "\n".join(lines) + "\n")
 
-    def seen(self) -> str:
-        """List the table, without what is in its sets."""
-        return said(["nft", "--terse", "list", "table", "inet", TABLE])
+    def seen(self) -> Seen:
+        """List the table; what is open is told from all else by its time."""
+        listed = said(["nft", "list", "table", "inet", TABLE])
+        openings = frozenset(path(*found) for found in _OPENING.findall(listed))
+        return Seen(_OPENING.sub("", listed), openings)
 
     def changes(self) -> socket:
         """Hear of every change of nftables in this network namespace, as `nft monitor` does."""

@@ -188,6 +188,61 @@ def test_one_that_somebody_took_away_is_made_anew(world, gate):
     assert not reaches(world.router, SERVER)
 
 
+CHANGES = """
+flush set inet carnet_gate outside
+delete element inet carnet_gate guarded4 { 10.20.0.0/16 }
+flush set inet carnet_gate guarded6
+flush set inet carnet_gate ports
+flush set inet carnet_gate open4
+delete element inet carnet_gate open6 { fd77::2 . fd20::/64 }
+add element inet carnet_gate open4 { 198.51.100.1 . 10.20.0.0/16 timeout 1h }
+add element inet carnet_gate open4 { 0.0.0.0/0 . 0.0.0.0/0 }
+insert rule inet carnet_gate gate return
+add table inet carnet_gate { flags dormant; }
+"""
+CHANGES_IPTABLES = """
+iptables-legacy -I CARNET-GATE -j ACCEPT
+iptables-legacy -D CARNET-GATE -s 192.168.77.2 -d 10.20.0.0/16 -j RETURN
+"""
+"""Others are in tests/target/test_iptables.py, since programs start slowly in a guest kernel."""
+
+
+def test_whatever_somebody_changes_in_it_is_put_right(world, gate):
+    gate.open("carnet-1", CLIENT, (WORK,), until())
+    gate.open("carnet-2", CLIENT_V6, (WORK_V6,), until())
+    found_changed = []
+    gate.count_gone = lambda: found_changed.append(1)
+    before = in_kernel(gate)
+    assert before.openings == {(f"{CLIENT}/32", WORK), (f"{CLIENT_V6}/128", WORK_V6)}
+    changes = (CHANGES if knows_ip() else CHANGES_IPTABLES).strip().splitlines()
+    for count, change in enumerate(changes, 1):
+        world.target.run(["nft", change] if knows_ip() else ["sh", "-ec", change])
+        gate.restore()
+        assert (in_kernel(gate), len(found_changed)) == (before, count), change
+
+
+SAVED = "{ echo flush ruleset; nft list ruleset; } >saved"
+SAVED_IPTABLES = "iptables-legacy-save >saved"
+
+
+def test_rules_that_somebody_saved_revive_no_session_that_has_ended(world, gate):
+    gate.open("carnet-1", CLIENT_V6, (WORK_V6,), until())
+    gate.open("carnet-2", "198.51.100.1", (WORK,), until())
+    world.target.run(["sh", "-ec", SAVED if knows_ip() else SAVED_IPTABLES])
+    gate.close("carnet-2")
+    gate.open("carnet-3", CLIENT, (WORK,), until())
+    before = in_kernel(gate)
+    world.target.run(["nft", "-f", "saved"] if knows_ip() else ["iptables-legacy-restore", "saved"])
+    assert in_kernel(gate) != before
+    gate.restore()
+    assert in_kernel(gate) == before
+    assert reaches(world.client, SERVER)
+
+
+def in_kernel(gate):
+    return gate._firewall.seen()
+
+
 def test_closing_cuts_what_goes_on(world, gate):
     gate.open("carnet-1", CLIENT, (WORK,), until())
     argv = ["timeout", "20", "bash", "-c", STAY, "stay", SERVER]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import msgspec
 import pytest
@@ -13,8 +14,8 @@ from target_agent import gate_watch
 from target_agent.access import AccessEntry
 from target_agent.config import GateSection
 from target_agent.control import Operator, Order
-from target_agent.firewall import Guarded, Opening
-from target_agent.gate import Gate, make_gate
+from target_agent.firewall import Guarded, Opening, Seen, path
+from target_agent.gate import LAST_SECONDS, Gate, make_gate
 from target_agent.records import Records
 from tests.target.conftest import ALICE, HOUR, changed, end_of, name_of, until_established
 from tests.target.fake_driver import FakeDriver
@@ -42,7 +43,8 @@ class FakeFirewall:
         self.guarded, self.open = None, ()
 
     def seen(self):
-        return "" if self.guarded is None else "it stands"
+        rules = "" if self.guarded is None else "it stands"
+        return Seen(rules, frozenset(path(each.source, each.network) for each in self.open))
 
     def changes(self):
         return None
@@ -218,6 +220,19 @@ def test_opening_one_that_is_gone_makes_it_anew(gate, firewall):
     gate.open("carnet-2", "203.0.113.8", ("10.20.0.0/16",), 9)
     assert firewall.guarded == GUARDED
     assert paths(firewall) == (*WORK, ("203.0.113.8", "10.20.0.0/16"))
+
+
+def test_an_opening_that_is_missing_is_made_anew_unless_its_time_is_all_but_over(gate, firewall):
+    gate.shut()
+    gate.open("carnet-1", "203.0.113.7", ("10.20.0.0/16",), time.time() + LAST_SECONDS)
+    gate.open("carnet-2", "203.0.113.8", ("10.20.0.0/16",), time.time() + HOUR)
+    ending, standing = firewall.open
+    firewall.open = (standing,)
+    gate.restore()
+    assert firewall.open == (standing,)
+    firewall.open = ()
+    gate.restore()
+    assert firewall.open == (ending, standing)
 
 
 def test_without_a_gate_nobody_gets_a_tunnel_without_ipsec(with_agent, ask, native):
