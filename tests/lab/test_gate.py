@@ -1,5 +1,6 @@
 """The gate in a packet filter of a real kernel: what is closed, and to whom it opens."""
 
+import asyncio
 import shutil
 import struct
 import subprocess
@@ -11,7 +12,9 @@ from socket import (
     AF_INET6,
     IPPROTO_AH,
     IPPROTO_UDP,
+    SO_RCVBUF,
     SOCK_RAW,
+    SOL_SOCKET,
     create_connection,
     socket,
 )
@@ -25,6 +28,7 @@ from lab.file_server import FileServer
 from lab.network import ROUTED
 from lab.waiting import wait_until
 from lab.world import World
+from target_agent import gate_watch
 from target_agent.firewall import Guarded, iptables, nft
 from target_agent.gate import Gate
 
@@ -237,6 +241,40 @@ def test_rules_that_somebody_saved_revive_no_session_that_has_ended(world, gate)
     gate.restore()
     assert in_kernel(gate) == before
     assert reaches(world.client, SERVER)
+
+
+MANY = ", ".join(f"10.0.{high}.{low}" for high in range(10) for low in range(100))
+OVERRUN = f"""
+add table inet noise
+add set inet noise many {{ type ipv4_addr; elements = {{ {MANY} }}; }}
+flush ruleset
+"""
+
+
+class Looked(Exception):
+    """It has been looked at again."""
+
+
+def test_more_changes_than_the_kernel_keeps_are_heard_as_well(world, gate, monkeypatch):
+    heard = gate.changes()
+    heard.setsockopt(SOL_SOCKET, SO_RCVBUF, 0)
+    looked = []
+
+    def look():
+        """Look, and change more than can be heard; to look again without delay is enough."""
+        Gate.restore(gate)
+        looked.append(in_kernel(gate))
+        if len(looked) == 1:
+            world.target.run(["nft", "-f", "-"], stdin=OVERRUN)
+        else:
+            raise Looked
+
+    monkeypatch.setattr(gate_watch, "LOOK_SECONDS", 300)
+    monkeypatch.setattr(gate, "changes", lambda: heard)
+    monkeypatch.setattr(gate, "restore", look)
+    with pytest.raises(Looked):
+        asyncio.run(gate_watch.keep_gate(gate))
+    assert looked[0] == looked[1]
 
 
 def in_kernel(gate):
