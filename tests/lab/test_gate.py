@@ -251,10 +251,6 @@ flush ruleset
 """
 
 
-class Looked(Exception):
-    """It has been looked at again."""
-
-
 def test_more_changes_than_the_kernel_keeps_are_heard_as_well(world, gate, monkeypatch):
     heard = gate.changes()
     heard.setsockopt(SOL_SOCKET, SO_RCVBUF, 0)
@@ -267,12 +263,12 @@ def test_more_changes_than_the_kernel_keeps_are_heard_as_well(world, gate, monke
         if len(looked) == 1:
             world.target.run(["nft", "-f", "-"], stdin=OVERRUN)
         else:
-            raise Looked
+            raise IPsecError("It has been looked at again.")
 
     monkeypatch.setattr(gate_watch, "LOOK_SECONDS", 300)
     monkeypatch.setattr(gate, "changes", lambda: heard)
     monkeypatch.setattr(gate, "restore", look)
-    with pytest.raises(Looked):
+    with pytest.raises(IPsecError, match="looked at again"):
         asyncio.run(gate_watch.keep_gate(gate))
     assert looked[0] == looked[1]
 
