@@ -12,7 +12,6 @@ from carnet import crash, interruption
 from carnet.errors import IKERefusedError, IPsecError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
-from carnet.ipsec.inside import inside
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
@@ -21,7 +20,7 @@ from carnet.wire.envelope import Envelope, parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, Refusal, Request
 from carnet.wire.session_key import EphemeralKey, SessionBinding
-from token_client import mtu
+from token_client import mtu, name_servers
 from token_client.burning import Burning
 from token_client.clock import lifetime_from
 from token_client.closing import numbers_of, release
@@ -269,10 +268,7 @@ class Exchange:
     def _use_name_servers(self, servers: tuple[str, ...]) -> None:
         if not servers or not self._means.life.dns:
             return
-        try:
-            trouble = inside().use_servers(self._name, servers)
-        except IPsecError as error:
-            trouble = error.sentence.rstrip(".")
+        trouble = name_servers.use(self._name, servers)
         if trouble is not None:
             self._means.steps.note(f"the tunnel's name servers are not used ({trouble})")
 

@@ -202,7 +202,7 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
 @_json_option
 def resume(tunnel: str | None, as_json: bool) -> None:
     """Bring TUNNEL back that was lost, or all tunnels, without a new key pair."""
-    from token_client import background, mtu
+    from token_client import background, mtu, name_servers
     from token_client import config as configuration
     from token_client.memory import memory_directory
     from token_client.returning import bring_back
@@ -213,6 +213,7 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     sessions = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
     for session in sessions:
         bring_back(driver, session)
+        name_servers.use_again(session)
         background.start(session, config)
         mtu.fit(session)
     if as_json:

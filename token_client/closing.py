@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
@@ -12,9 +11,9 @@ from carnet import crash
 from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
-from carnet.ipsec.inside import inside
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
+from token_client import name_servers
 from token_client.leaving import take_leave
 from token_client.sessions import SessionStore
 
@@ -101,7 +100,7 @@ def release(sessions: SessionStore, name: str) -> None:
     Raises IPsecError; the session is then known as ever, for another try.
     """
     try:
-        restored = _restore_servers(name)
+        restored = name_servers.restore(name)
         block.lift(name)
     except IPsecError as error:
         kind = HelperAwayError if isinstance(error, HelperAwayError) else IPsecError
@@ -112,26 +111,7 @@ def release(sessions: SessionStore, name: str) -> None:
     crash.reach("client.released")
     sessions.drop(name)
     if restored:
-        _use_those_of_an_older_one(sessions)
-
-
-def _use_those_of_an_older_one(sessions: SessionStore) -> None:
-    """Have names looked up through what is left, the newest first, as before the one that ended.
-
-    Where that fails now, nothing is lost but that.
-    """
-    left = [each for each in sessions.all() if each.dns and each.ended is None]
-    if left:
-        with suppress(IPsecError):
-            inside().use_servers(left[-1].name, left[-1].dns)
-
-
-def _restore_servers(name: str) -> bool:
-    """Tell whether there was anything to restore; raises IPsecError."""
-    restored = inside().restore_servers(name)
-    if inside().whose_servers() == name:
-        raise IPsecError("The tunnel's name servers cannot be taken away now")
-    return restored
+        name_servers.use_those_of_an_older_one(sessions)
 
 
 def numbers_of(hosts: Iterable[str]) -> frozenset[str]:

@@ -16,10 +16,9 @@ from carnet.errors import (
 )
 from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
-from carnet.ipsec.inside import inside
 from carnet.token.module import find_module
 from carnet.wire.messages import ClientDriver, RequestInfo
-from token_client import choosing
+from token_client import choosing, name_servers
 from token_client.agent import Exchange
 from token_client.booklet import Booklet
 from token_client.closing import end_session
@@ -86,7 +85,7 @@ def connect(
         stands=stands,
         allow_weak=allow_weak,
     )
-    _restore_name_servers(driver)
+    name_servers.restore_those_of_a_lost_one(driver)
     with _keeping_pairs_left(means):
         exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:
@@ -107,13 +106,6 @@ def _life_of(config: ClientConfig) -> Life:
         force_udp=config.force_udp,
         dns=config.dns,
     )
-
-
-def _restore_name_servers(driver: Driver) -> None:
-    """Take away those of a tunnel that is down: the Host's name may have to be looked up."""
-    name = inside().whose_servers()
-    if name is not None and all(live.name != name for live in driver.status()):
-        inside().restore_servers(name)
 
 
 @contextmanager

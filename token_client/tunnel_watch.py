@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from carnet.errors import HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
-from token_client import mtu
+from token_client import mtu, name_servers
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant
@@ -163,12 +163,14 @@ class TunnelWatch:
         return None
 
     def _end_another(self, live: TunnelStatus | None) -> Ending | None:
-        """End what is another than was agreed, and return why."""
+        """End what is another than was agreed, and return why; use what stands."""
         try:
             if live is not None:
                 end_another(self._driver, self._session, live)
         except IKERefusedError as error:
             return Ending(error.sentence)
+        if live is not None and live.established:
+            name_servers.use_again(self._session)
         return None
 
     def _was_another(self) -> Ending:

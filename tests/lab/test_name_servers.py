@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lab.network import SERVER_ADDRESS
+from lab.waiting import wait_until
 from tests.lab.offices import is_one_sentence, office_at_work
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -109,6 +110,27 @@ def test_a_new_connection_does_not_ask_the_servers_of_a_tunnel_that_is_down(offi
     office.host_agent = office.serve_host()
     assert done.returncode == 6
     assert not uses_the_tunnel_s(office)
+
+
+TAKE_AWAY = """
+from carnet.ipsec import inside
+from token_client.memory import memory_directory
+here = inside.Here(memory_directory())
+assert here.restore_servers(here.whose_servers())
+"""
+"""As a new connection does while the tunnel is lost."""
+
+
+@pytest.mark.parametrize("command", ["resume", "agent"])
+def test_what_stands_again_has_its_name_servers_again(office, command):
+    connect(office)
+    office.world.client.run(["python", "-c", TAKE_AWAY])
+    assert not uses_the_tunnel_s(office)
+    extra = office.configure_client("agent = false\n")
+    process = office.world.client.start(["carnet", command], log=f"{command}.log", extra=extra)
+    wait_until(lambda: uses_the_tunnel_s(office), "the tunnel's name servers")
+    assert office.carnet("disconnect").returncode == 0
+    process.wait()
 
 
 def test_where_they_are_not_wanted_nothing_is_changed(office):

@@ -1,0 +1,57 @@
+"""Whose name servers this machine asks, as tunnels come, are lost, come back and end."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Driver
+from carnet.ipsec.inside import inside
+from token_client.sessions import Session, SessionStore
+
+
+def use(name: str, servers: Sequence[str]) -> str | None:
+    """Ask those of a tunnel that came up; return why that cannot be had, if it cannot."""
+    try:
+        return inside().use_servers(name, servers)
+    except IPsecError as error:
+        return error.sentence.rstrip(".")
+
+
+def use_again(session: Session) -> None:
+    """Ask those of a tunnel that stands again, unless another's are asked.
+
+    They may have been taken away while it was lost. Where they cannot be had now, nothing is
+    lost but that.
+    """
+    if session.dns:
+        with suppress(IPsecError):
+            if inside().whose_servers() is None:
+                inside().use_servers(session.name, session.dns)
+
+
+def restore(name: str) -> bool:
+    """Take away those of a tunnel that is over; tell whether there were any.
+
+    Raises IPsecError.
+    """
+    restored = inside().restore_servers(name)
+    if inside().whose_servers() == name:
+        raise IPsecError("The tunnel's name servers cannot be taken away now")
+    return restored
+
+
+def restore_those_of_a_lost_one(driver: Driver) -> None:
+    """Take away those of a tunnel that is down: the Host's name may have to be looked up.
+
+    Raises IPsecError.
+    """
+    name = inside().whose_servers()
+    if name is not None and all(live.name != name for live in driver.status()):
+        inside().restore_servers(name)
+
+
+def use_those_of_an_older_one(sessions: SessionStore) -> None:
+    """Ask through what is left, the newest first, as before the one that ended."""
+    left = [each for each in sessions.all() if each.dns and each.ended is None]
+    if left:
+        use(left[-1].name, left[-1].dns)
