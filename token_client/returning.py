@@ -6,14 +6,23 @@ assign another address inside each time. Suites, identities and the post-quantum
 those of the daemon's connection, which the daemon insists on.
 """
 
+import time
+
 from carnet.errors import IKERefusedError
 from carnet.ipsec.agreed import is_between
 from carnet.ipsec.driver import Driver, TunnelStatus
-from token_client.sessions import Session
+from token_client.memory import memory_directory
+from token_client.sessions import Session, SessionStore
 
 ANOTHER = (
     "The tunnel to {} came up anew as another than was agreed, so it was ended; ask its operator"
     " before you run `carnet connect` for a new one, with the next key pair."
+)
+
+
+OVER = (
+    "The time of the session to {} is over; run `carnet connect` for a new one, with the next key"
+    " pair."
 )
 
 
@@ -23,7 +32,11 @@ def bring_back(driver: Driver, session: Session) -> None:
     Raises IKESilentError if Target does not answer yet, or somebody else may have;
     IKERefusedError if only a new key pair helps; IPsecError.
     """
-    end_another(driver, session, driver.resume(session.name))
+    if session.is_over(time.time()):
+        raise IKERefusedError(OVER.format(session.target))
+    # Two at once would each end what the other has begun.
+    with SessionStore(memory_directory()).coming_back(session.name):
+        end_another(driver, session, driver.resume(session.name))
 
 
 def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:

@@ -15,7 +15,7 @@ from token_client.memory import RECORD
 GRACE_SECONDS = 5
 """For which Target is let go first, whose word it is that the time is over."""
 LEAVING_SECONDS = 15.0
-"""For which whoever ends a tunnel is let go first."""
+"""For which whoever ends a tunnel, or brings it back, is let go first."""
 SOON_SECONDS = 300
 """Before its end a session's end is announced."""
 
@@ -135,12 +135,23 @@ class SessionStore:
         One who never comes to an end is not waited for, and where there can be no lock the
         tunnel ends without.
         """
+        with self._alone("leaving", name):
+            yield
+
+    @contextmanager
+    def coming_back(self, name: str) -> Iterator[None]:
+        """Bring a tunnel back in here, nobody else at the same time: as leaving()."""
+        with self._alone("coming-back", name):
+            yield
+
+    @contextmanager
+    def _alone(self, at: str, name: str) -> Iterator[None]:
         if self._directory is None:
             yield
             return
-        from filelock import FileLock  # noqa: PLC0415  only where a tunnel ends
+        from filelock import FileLock  # noqa: PLC0415  only where a tunnel ends or was lost
 
-        path = self._leaving(self._directory, name)
+        path = self._directory / f"{at}-{name}.lock"
         lock = FileLock(path, mode=0o600)
         try:
             with suppress(OSError):  # not to be made, or not to be had in time
@@ -153,13 +164,9 @@ class SessionStore:
 
     def wait_for_leave(self, name: str) -> None:
         """Return when nobody is just ending that tunnel."""
-        if self._directory is not None and self._leaving(self._directory, name).exists():
+        if self._directory is not None and (self._directory / f"leaving-{name}.lock").exists():
             with self.leaving(name):
                 pass
-
-    @staticmethod
-    def _leaving(directory: Path, name: str) -> Path:
-        return directory / f"leaving-{name}.lock"
 
     def choose(self, named: str | None) -> list[Session]:
         """Return the tunnels of that name or Target; all of them where none is named.

@@ -40,7 +40,12 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def resumable(self) -> bool:
         """Whether it is down, and could come back with the same key pair."""
-        return self.live is None and self.comes_back
+        return self.live is None and self.comes_back and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over, and who should have ended it has not."""
+        return self.session is not None and self.session.is_over(time.time())
 
     @property
     def label(self) -> str:
@@ -171,10 +176,16 @@ def describe(state: TunnelState) -> str:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
         return f"{head}\n  {_describe_down(state, session)}"
-    left = f", {format_duration(state.seconds_left or 0)} left"
-    soon = ": it ends soon" if session.ends_soon(time.time()) else ""
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
-    return head + _describe_live(live, left + soon) + silence + _describe_pairs(session)
+    return head + _describe_live(live, _describe_time(session)) + silence + _describe_pairs(session)
+
+
+def _describe_time(session: Session) -> str:
+    now = time.time()
+    if session.is_over(now):
+        return f", though its time is over: `carnet disconnect {session.target}` ends it"
+    soon = ": it ends soon" if session.ends_soon(now) else ""
+    return f", {format_duration(session.seconds_left(now))} left{soon}"
 
 
 def _describe_pairs(session: Session) -> str:
@@ -187,7 +198,8 @@ def _describe_pairs(session: Session) -> str:
 
 def _describe_down(state: TunnelState, session: Session) -> str:
     target = session.target
-    what = "down, and closed: nothing leaves for it in clear" if state.closed else "down"
+    closed = "down, and closed: nothing leaves for it in clear" if state.closed else "down"
+    what = f"its time is over; {closed}" if state.is_over else closed
     back = (
         f"`carnet resume {target}` brings it back with the same key pair"
         if state.resumable

@@ -1,0 +1,60 @@
+"""What comes back, and what never can: the Client's own judgement, before IKE."""
+
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock, Timeout
+
+from carnet.errors import IKERefusedError
+from carnet.ipsec.driver import TunnelStatus
+from carnet.ipsec.spec import Role
+from tests.unit.test_sessions import a_session
+from token_client import returning
+from token_client.status import TunnelState, describe
+
+LATER = 4_102_444_800
+LIVE = TunnelStatus(
+    name="carnet-00",
+    role=Role.CLIENT,
+    established=True,
+    local_address="192.0.2.1",
+    remote_address="198.51.100.2",
+    virtual_address="10.30.0.1",
+    ike_suite="AES_GCM_16-256",
+    child_suite="ESP AES_GCM_16-256",
+    encapsulated=False,
+    ppk=True,
+    bytes_in=1,
+    bytes_out=2,
+    established_seconds=54,
+)
+
+
+def test_a_session_is_brought_back_by_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(returning, "memory_directory", lambda: tmp_path)
+
+    def resume(name):
+        with pytest.raises(Timeout), FileLock(tmp_path / f"coming-back-{name}.lock", timeout=0):
+            pass
+        return LIVE
+
+    returning.bring_back(SimpleNamespace(resume=resume), a_session(expires=LATER))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_over_is_not_brought_back():
+    with pytest.raises(IKERefusedError, match="to work is over; run `carnet connect`"):
+        returning.bring_back(SimpleNamespace(), a_session(expires=1))
+
+
+@pytest.mark.parametrize(
+    ("live", "expires", "said"),
+    [
+        (LIVE, 1, "up for 54s, though its time is over: `carnet disconnect work` ends it"),
+        (None, 1, "its time is over; down; `carnet connect` opens a new tunnel"),
+        (None, LATER, "down; `carnet resume work` brings it back"),
+    ],
+)
+def test_of_what_is_over_it_is_said(live, expires, said):
+    state = TunnelState("carnet-00", a_session(expires=expires), live, False, comes_back=True)
+    assert said in describe(state)
