@@ -1,6 +1,6 @@
 """The Target's configuration file."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -75,9 +75,9 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise ValueError for what is no address or network, lacks a pool, or is weak."""
         with about("addresses"):
-            check_addresses(self.addresses)
+            _check_hosts(self.addresses)
         with about("dns"):
-            check_addresses(self.dns)
+            _check_hosts(self.dns)
         with about("networks"):
             check_networks(self.networks)
         self._check_pools()
@@ -191,6 +191,14 @@ class LibreswanSection(Section, frozen=True, kw_only=True):
 
     socket: Path | None = None
     """Its control socket; left out: where Libreswan puts it."""
+
+
+def _check_hosts(addresses: tuple[str, ...]) -> None:
+    """Raise ValueError unless each is the address of one machine."""
+    check_addresses(addresses)
+    for address in map(ip_address, addresses):
+        if address.is_unspecified or address.is_multicast:
+            raise ValueError(f"{str(address)!r} is no machine's address")
 
 
 class TargetConfig(Section, frozen=True, kw_only=True):

@@ -185,6 +185,8 @@ def load_target(tmp_path, text):
         ("fc00::/64", "fc00::/7", "line 11: fc00::/7 holds addresses"),
         ("fc00::/64", "10.98.0.0/24", "line 11: virtual_addresses_v6 must be of IPv6"),
         ('virtual_addresses_v6 = "fc00::/64"', "", "line 9: networks of an IP version need"),
+        ("198.51.100.2", "::", "'::' is no machine's address"),
+        ("198.51.100.2", "ff02::1", "'ff02::1' is no machine's address"),
         ("dns = []", "allow_ikev1 = true", "line 8: IKEv1 has no post-quantum"),
     ],
 )
