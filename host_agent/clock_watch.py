@@ -1,9 +1,10 @@
-"""Whether the clock by which pairs expire has gone on as time does.
+"""Whether the clock by which pairs expire and requests grow old has gone on as time does.
 
 Expiry cannot be undone. A clock that leaps far ahead while the Host runs would end all pairs
-with a last day at one sweep; a request with one is refused as long as the clock says so, and
-that can be undone. So the sweep waits: until the clock is back, or, where nobody has put it
-back within a day, or the Host is started anew, goes by it.
+with a last day at one sweep, and refuse as too late, under seal, whatever is on its way; a
+request with a pair that is past its last day is refused as long as the clock says so, and that
+can be undone. So both wait: until the clock is back, or, where nobody has put it back within
+a day, or the Host is started anew, go by it.
 """
 
 import time

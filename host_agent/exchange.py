@@ -20,8 +20,9 @@ from carnet.wire.messages import Refusal, RefusalCode
 from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
 from host_agent import custody
 from host_agent.admission import Admission, Place
+from host_agent.clock_watch import ClockWatch
 from host_agent.hsm import Hsm
-from host_agent.keydb import ANSWER_KEPT, KeyDatabase, PairRecord, PairState, RequestRecord
+from host_agent.keydb import KeyDatabase, PairRecord, PairState, RequestRecord
 from host_agent.keystore.stores import store_of
 from host_agent.leases import Leases
 from host_agent.metrics import HostMetrics
@@ -44,6 +45,11 @@ class Parts:
     suites: frozenset[int] = numbers_of(ALL_SUITES)
     """Numbers of those that the operator allows."""
     metrics: HostMetrics = field(default_factory=HostMetrics)
+    clock: ClockWatch = field(default_factory=ClockWatch)
+
+    def aged_by_leap(self, request: RequestRecord) -> bool:
+        """Tell whether a request is too old by nothing but a clock that has leapt ahead."""
+        return request.too_old and self.clock.leap(request.looked_up_at) > 0
 
 
 @dataclass
@@ -58,8 +64,8 @@ class Exchange:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     pair: PairRecord | None = None
-    age: int = 0
-    """Seconds since the pair was spent, when it was looked up."""
+    too_late: bool = False
+    """Whether its request was too old to be taken up, when it was looked up."""
     timings: list[str] = field(default_factory=list)
     refusal: str | None = None
     """What a refusal says, for the accounts."""
@@ -124,11 +130,13 @@ class Exchange:
     async def _seen_before(self, request: RequestRecord) -> Event:
         if request.digest != self.envelope.digest:
             return step.PairUnusable("the pair is spent by other bytes")
+        if self.parts.aged_by_leap(request):
+            return step.ClockLeapt()
         if request.response is not None:
             return step.AnswerKept(request.response)
         if request.outcome is not None:
             return step.PairUnusable("the answer is no longer kept")
-        self.age = request.age
+        self.too_late = request.too_old
         if not await self._take_lease(request.key_id):
             return step.InProgress()
         return step.RequestUnanswered(self._read_again(request))
@@ -235,7 +243,7 @@ class Exchange:
                 f"This Host knows no Target {target}.",
             ),
             RefusalCode.TOO_LATE: (
-                self.age >= ANSWER_KEPT,
+                self.too_late,
                 "The request is too old to be taken up again.",
             ),
         }

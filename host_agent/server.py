@@ -37,7 +37,6 @@ from host_agent import endings, officer_interface, schema
 from host_agent.admission import Admission
 from host_agent.agreement import check_agreement
 from host_agent.batch_file import officer_key
-from host_agent.clock_watch import ClockWatch
 from host_agent.config import HostConfig
 from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
@@ -63,7 +62,10 @@ SWEEP_SECONDS = 60
 UNSEEN_SECONDS = 5
 """At least so long after a key was not seen it is looked for again, as under an import."""
 _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
-_LEAPT = "The clock has leapt ahead, and no pair expires for a day; set it, or restart the Host."
+_LEAPT = (
+    "The clock has leapt ahead: for a day no pair expires and no request is too late by it; set "
+    "it, or restart the Host."
+)
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
 _REQUEST_ID_LENGTH = 16
@@ -80,7 +82,6 @@ class HostService:
         self._sweep_now = asyncio.Event()
         self._look_again: asyncio.TimerHandle | None = None
         self._look_over_hsm = True
-        self._clock = ClockWatch()
 
     def server(self) -> web.Server:
         """Return what aiohttp serves.
@@ -132,7 +133,8 @@ class HostService:
     async def take_up_unanswered(self, older_than: int = 0) -> None:
         """Go on with requests of so many seconds that a crash or a silent Target left.
 
-        Those that are too old to be passed on are refused, which settles them.
+        Those that are too old to be passed on are refused, which settles them; but not by a
+        clock that has leapt: nothing undoes that.
         """
         await self._take_up(await asyncio.to_thread(self.parts.database.unanswered, older_than))
 
@@ -148,6 +150,8 @@ class HostService:
 
     async def _take_up(self, requests: list[RequestRecord]) -> None:
         for request in requests:
+            if self.parts.aged_by_leap(request):
+                continue
             pair = await asyncio.to_thread(self.parts.database.find_pair, request.key_id)
             if pair is not None and not self.parts.leases.holds(request.key_id):
                 self._start(self._run(take_up(self.parts, pair.suite, request)))
@@ -176,7 +180,7 @@ class HostService:
         Nothing undoes either, and an answer that its Client did not get costs her a pair.
         """
         now = await asyncio.to_thread(self.parts.database.clock)
-        leap = self._clock.leap(now)
+        leap = self.parts.clock.leap(now)
         if leap:
             log.warning("expiry-waits", ahead=leap, remedy=_LEAPT)
             return

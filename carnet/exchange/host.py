@@ -83,6 +83,10 @@ class InProgress(Event, frozen=True):
     """These very bytes spent the pair, and another process of the Host has the lease."""
 
 
+class ClockLeapt(Event, frozen=True):
+    """These very bytes are too old by a clock that has leapt: it may be put back."""
+
+
 class RequestOpened(Event, frozen=True):
     """The seal opened and the signature holds."""
 
@@ -224,6 +228,7 @@ TABLE: Table[State] = {
     (_S.LOOKING, PairUnusable): (_S.REJECTED, lambda e: (Reject(e.reason),)),
     (_S.LOOKING, AnswerKept): (_S.DONE, lambda e: (Reply(e.answer),)),
     (_S.LOOKING, InProgress): (_S.SUSPENDED, lambda _: (AskAgainLater(NOT_READY),)),
+    (_S.LOOKING, ClockLeapt): (_S.SUSPENDED, lambda _: (AskAgainLater(NOT_READY),)),
     (_S.LOOKING, RequestUnanswered): (_S.SPENT, lambda e: (PassOn(e.signed),)),
     # step 2
     (_S.LOOKING, PairValid): (_S.OPENING, lambda e: (OpenRequest(e.envelope),)),

@@ -69,8 +69,10 @@ class RequestRecord:
     outcome: str | None
     response: bytes | None
     """The sealed response, as long as it is kept."""
-    age: int
-    """Seconds since it spent the pair, by the database's clock."""
+    too_old: bool
+    """Whether it is too old to be taken up, or its response, which is stored, to be given."""
+    looked_up_at: int
+    """When it was that old, by the database's clock."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, case, func, insert, or_, select, update
 
 from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
@@ -204,15 +204,17 @@ def _ran_out() -> ColumnElement[bool]:
 
 
 def _record() -> Select[Any]:
-    """Select requests with the seconds that have passed since they spent their pair."""
-    kept = _requests.c.answered_at.is_(None) | (_requests.c.answered_at > now() - ANSWER_KEPT)
+    """Select requests with what the clock says of their age."""
+    kept = func.coalesce(_requests.c.answered_at, _requests.c.spent_at) > now() - ANSWER_KEPT
+    forgotten = _requests.c.outcome.is_not(None) & _requests.c.response.is_(None)
     return select(
         _requests.c.key_id,
         _requests.c.digest,
         _requests.c.evidence,
         _requests.c.outcome,
         case((kept, _requests.c.response)).label("response"),
-        (now() - _requests.c.spent_at).label("age"),
+        (~kept & ~forgotten).label("too_old"),
+        now().label("looked_up_at"),
     )
 
 

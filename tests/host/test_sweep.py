@@ -8,11 +8,12 @@ from sqlalchemy.exc import OperationalError
 
 from carnet.errors import TokenError
 from carnet.wire.keys import key_id_of
-from host_agent import server
+from host_agent import custody, server
 from host_agent.clock_watch import BELIEVED_SECONDS, LEAP_SECONDS, ClockWatch
-from host_agent.exchange import Parts
+from host_agent.exchange import Exchange, Parts
 from host_agent.keydb import ANSWER_KEPT
 from host_agent.leases import Leases
+from host_agent.outcome import Later, Rejected
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
@@ -65,12 +66,18 @@ def swept(service):
     asyncio.run(service._end_by_clock())
 
 
-def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
-    database, clock, monkeypatch
-):
+def watched(database, passed):
+    """A service whose machine has been up for as long as the test says."""
+    clock = ClockWatch(lambda: passed[0])
+    hsm = SimpleNamespace(require=lambda: None)
+    link = SimpleNamespace(knows=lambda _: True)
+    parts = Parts(database, hsm, link, Leases(database), None, clock=clock)
+    return server.HostService(parts)
+
+
+def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(database, clock):
     passed = [1000.0]
-    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
-    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    service = watched(database, passed)
     key = SoftwareKey()
     last_day = database.clock() + 3600
     database.add_pairs([new_pair(key, not_after=last_day), new_pair(SoftwareKey())])
@@ -91,10 +98,9 @@ def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
     assert {each.state for each in database.count()} == {"expired", "valid"}
 
 
-def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(database, pair, clock, monkeypatch):
+def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(database, pair, clock):
     passed = [1000.0]
-    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
-    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    service = watched(database, passed)
     swept(service)
     envelope, signed = sealed_request(pair)
     database.spend(envelope, signed)
@@ -107,12 +113,61 @@ def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(database, pair, cloc
         assert database.find_request(envelope.key_id).response == kept
 
 
-def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, monkeypatch):
+def asked_again(service, envelope):
+    """Return what the same bytes lead to now: an own refusal, sealed or not, or another time."""
+
+    async def main():
+        exchange = Exchange(service.parts, envelope)
+        await service._run(exchange)
+        return exchange.refusal or exchange.outcome.result()
+
+    return asyncio.run(main())
+
+
+def test_a_request_is_too_late_by_no_clock_that_has_leapt(database, pair, clock, monkeypatch):
+    """Whoever takes it up: the sweep, who finds a lease that ran out, or its Client."""
     passed = [1000.0]
-    monkeypatch.setattr(server, "ClockWatch", partial(ClockWatch, lambda: passed[0]))
+    service = watched(database, passed)
+    swept(service)
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    taken_up = []
+    monkeypatch.setattr(custody, "seal_response", away)
+    monkeypatch.setattr(service, "_start", lambda run: taken_up.append(run.close()))
+    for seconds, times, answer in (
+        (0, 0, Later("host-not-ready")),
+        (ANSWER_KEPT, 2, "The request is too old to be taken up again."),
+    ):
+        passed[0] += seconds
+        clock.move(ANSWER_KEPT)
+        asyncio.run(service.take_up_unanswered(ANSWER_KEPT))
+        asyncio.run(service._take_up(database.abandoned()))
+        assert len(taken_up) == times
+        assert asked_again(service, envelope) == answer
+        clock.move(-ANSWER_KEPT)
+
+
+def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(database, pair, clock):
+    passed = [1000.0]
+    service = watched(database, passed)
+    swept(service)
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    database.store_response(envelope.key_id, "granted", b"answer")
+    clock.move(ANSWER_KEPT)
+    assert asked_again(service, envelope) == Later("host-not-ready")
+    clock.move(-ANSWER_KEPT)
+    assert asked_again(service, envelope).response == b"answer"
+    clock.move(ANSWER_KEPT)
+    passed[0] += ANSWER_KEPT
+    assert asked_again(service, envelope) == Rejected()
+
+
+def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock):
+    passed = [1000.0]
     last_day = database.clock() + 60
     database.add_pairs([new_pair(SoftwareKey(), not_after=last_day)])
-    service = server.HostService(Parts(database, None, None, Leases(database), None))
+    service = watched(database, passed)
     swept(service)
     for seconds in (30, 30 + LEAP_SECONDS):
         clock.move(seconds)
@@ -121,7 +176,7 @@ def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, 
     assert [each.state for each in database.count()] == ["expired"]
     clock.move(7200)
     database.add_pairs([new_pair(SoftwareKey(), not_after=last_day + 60)])
-    swept(server.HostService(Parts(database, None, None, Leases(database), None)))
+    swept(watched(database, passed))
     assert [each.state for each in database.count()] == ["expired"]
 
 
@@ -142,7 +197,7 @@ def test_keys_are_destroyed_though_no_pair_can_be_accounted_for(database, clock,
     assert [each.state for each in database.count()] == ["valid"]
 
 
-async def away():
+async def away(*_):
     raise TokenError("The HSM is away.")
 
 

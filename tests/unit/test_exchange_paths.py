@@ -118,6 +118,12 @@ def test_the_host_leaves_a_request_to_the_process_that_has_its_lease():
     assert script.actions[1:] == [host.AskAgainLater(host.NOT_READY)]
 
 
+def test_the_host_refuses_nothing_by_a_clock_that_has_leapt():
+    script = host_script(LookUp=[host.ClockLeapt()])
+    assert run_host(script) is host.State.SUSPENDED
+    assert script.actions[1:] == [host.AskAgainLater(host.NOT_READY)]
+
+
 def test_the_host_looks_again_when_the_pair_was_burned_while_it_was_opened():
     script = host_script(
         LookUp=[host.PairValid(ENVELOPE), host.AnswerKept(b"kept")],
