@@ -35,6 +35,21 @@ Interface = Annotated[
         description="the name of a network interface, such as eth0",
     ),
 ]
+_SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "224.0.0.0/3",
+            "::/127",
+            "fe80::/10",
+            "ff00::/8",
+        ),
+    )
+)
+"""This host, loopback, link-local, multicast and reserved (RFC 6890)."""
 Proposals = Annotated[tuple[Token, ...], Meta(min_length=1, max_length=8)]
 
 
@@ -113,11 +128,14 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
             raise SettingError(
                 "networks", "networks of an IP version need virtual addresses of that version"
             )
+        own = [ip_network(each) for each in (*self.addresses, *self.dns)]
         for key, pool in zip(("virtual_addresses", "virtual_addresses_v6"), pools, strict=False):
-            if pool.prefixlen == 0 or any(_covers(pool, network) for network in networks):
+            if pool.prefixlen == 0 or any(_covers(pool, network) for network in own + networks):
                 raise SettingError(
                     key, f"{pool} holds addresses that others have; name a network of its own"
                 )
+            if any(_overlap(pool, special) for special in _SPECIAL):
+                raise SettingError(key, f"{pool} holds addresses that no machine may be given")
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -141,11 +159,7 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
 
 
 def _covers(pool: IPv4Network | IPv6Network, network: IPv4Network | IPv6Network) -> bool:
-    return (
-        pool.version == network.version
-        and pool.overlaps(network)
-        and (pool.prefixlen <= network.prefixlen)
-    )
+    return _overlap(pool, network) and pool.prefixlen <= network.prefixlen
 
 
 def _check_proposals(proposed: ProposalSet, *, allow_weak: bool) -> None:
@@ -191,6 +205,10 @@ class LibreswanSection(Section, frozen=True, kw_only=True):
 
     socket: Path | None = None
     """Its control socket; left out: where Libreswan puts it."""
+
+
+def _overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
 
 
 def _check_hosts(addresses: tuple[str, ...]) -> None:
