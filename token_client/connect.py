@@ -24,6 +24,7 @@ from token_client.booklet import Booklet
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.host import HostSender, NotYetError
+from token_client.leaving import may_be_kept
 from token_client.means import Life, Means, Wish
 from token_client.memory import memory_directory
 from token_client.pending import PendingStore
@@ -133,9 +134,13 @@ def _replace_older(means: Means, session: Session) -> None:
     for older in means.sessions.all():
         if older.target == session.target and older.name != session.name:
             try:
-                end_session(means.driver, means.sessions, older.name)
+                ended = end_session(means.driver, means.sessions, older.name)
             except IPsecError as error:
                 means.steps.note(f"an older tunnel is left: {error.sentence}")
+            else:
+                kept = may_be_kept(older, ended.heard)
+                if kept is not None:
+                    means.steps.note(f"the older tunnel was ended here: {kept}")
 
 
 def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:

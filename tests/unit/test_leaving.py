@@ -1,10 +1,12 @@
 """What is said of a session that is over here, and that Target may still keep."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
-from token_client import closing, ending, leaving, status
+from token_client import closing, connect, ending, leaving, status
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
 
@@ -68,6 +70,17 @@ def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monke
     assert closing.end_session(daemon, store, "carnet-00").heard is False
     assert daemon.done == ["leave", "down"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    store, notes = SessionStore(tmp_path), []
+    store.keep(a_session(expires=LATER))
+    newer = a_session(name="carnet-01")
+    steps = SimpleNamespace(note=notes.append)
+    connect._replace_older(SimpleNamespace(driver=Daemon(), sessions=store, steps=steps), newer)
+    assert notes == [f"the older tunnel was ended here: {KEPT}"]
+    assert store.all() == []
 
 
 class Impatient(Daemon):
