@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from carnet.config import NotEmpty, Section, SettingError, about, load_config
 from carnet.ipsec.drivers import Choice, DriverName
-from carnet.ipsec.strongswan_algorithms import lacking, weak_words
+from carnet.ipsec.strongswan_algorithms import faults, weak_words
 from carnet.link import LinkSection
 from carnet.observation import ObservationSection, Place
 from carnet.wire.fields import (
@@ -163,10 +163,10 @@ def _covers(pool: IPv4Network | IPv6Network, network: IPv4Network | IPv6Network)
 
 
 def _check_proposals(proposed: ProposalSet, *, allow_weak: bool) -> None:
-    """Raise ValueError for what is weak, unless that is allowed, and for what is not whole."""
-    lacks = lacking(ike=proposed.ike, esp=proposed.esp, ah=proposed.ah)
-    if lacks:
-        raise ValueError(f"no tunnel may be had by {', '.join(lacks)}; name whole proposals")
+    """Raise ValueError for what is weak, unless that is allowed, and for what no tunnel has."""
+    wrong = faults(ike=proposed.ike, esp=proposed.esp, ah=proposed.ah)
+    if wrong:
+        raise ValueError(f"no tunnel may be had by {', '.join(wrong)}; name other proposals")
     weak = weak_words(proposed.ike + proposed.esp + proposed.ah)
     if weak and not allow_weak:
         raise ValueError(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
 from carnet.errors import IPsecError
-from carnet.ipsec.strongswan_algorithms import lacking
+from carnet.ipsec.strongswan_algorithms import faults
 from carnet.objectives import Objective
 
 NAME_PREFIX = "carnet-"
@@ -114,7 +114,7 @@ class TunnelSpec:
     """Whether the suites that no tunnel may be protected by are let through, for benchmarks."""
 
     def __post_init__(self) -> None:
-        lacks = lacking(ike=self.ike_proposals, esp=self.esp_proposals, ah=self.ah_proposals)
+        wrong = faults(ike=self.ike_proposals, esp=self.esp_proposals, ah=self.ah_proposals)
         for holds, what in (
             (_matches(_NAME, self.name), "name"),
             (_matches(_IDENTITY, self.local_identity, self.remote_identity), "IKE identities"),
@@ -122,7 +122,7 @@ class TunnelSpec:
             (_matches(_ADDRESS, *self.local_addresses, *self.remote_addresses), "addresses"),
             (_matches(_PROPOSAL, *self.ike_proposals), "IKE proposals"),
             (_matches(_PROPOSAL, *self.esp_proposals, *self.ah_proposals), "IPsec proposals"),
-            (not lacks, f"proposal ({', '.join(lacks)})"),
+            (not wrong, f"proposal ({', '.join(wrong)})"),
             (_all_networks(self.local_networks + self.remote_networks), "networks"),
             (_virtual_address_fits(self.mode, self.virtual_address), "virtual address"),
             (_one_ip_version(self), "mix of IP versions"),

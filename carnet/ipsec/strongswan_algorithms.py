@@ -61,8 +61,8 @@ _AEAD_WORDS = frozenset(word for word in _ENCRYPTION_WORDS if re.search("gcm|ccm
 _INTEGRITY_WORDS = frozenset(_INTEGRITY.values())
 _PRF_WORDS = frozenset(_PRF.values())
 _KEY_EXCHANGE_WORDS = frozenset(_KEY_EXCHANGE.values())
-_WORDS = _ENCRYPTION_WORDS | _INTEGRITY_WORDS | _PRF_WORDS | _KEY_EXCHANGE_WORDS | {"esn", "noesn"}
-
+_ESN_WORDS = frozenset({"esn", "noesn"})
+_WORDS = _ENCRYPTION_WORDS | _INTEGRITY_WORDS | _PRF_WORDS | _KEY_EXCHANGE_WORDS | _ESN_WORDS
 
 _WEAK_WORDS = frozenset({"null", "3des", "md5", "sha1", "prfmd5", "prfsha1"})
 """Known, so that they are recognised, and never agreed to (RFC 8221, RFC 8247)."""
@@ -73,21 +73,43 @@ def weak_words(proposals: Iterable[str]) -> list[str]:
     return sorted({word for proposal in proposals for word in proposal.split("-")} & _WEAK_WORDS)
 
 
-def lacking(
+_ELSEWHERE = {
+    "IKE": {"extended sequence numbers": _ESN_WORDS},
+    "ESP": {"a pseudo-random function": _PRF_WORDS},
+    "AH": {"encryption": _ENCRYPTION_WORDS, "a pseudo-random function": _PRF_WORDS},
+}
+"""What a protocol has no transforms of (RFC 7296 section 3.3.3)."""
+
+
+def faults(
     *, ike: Iterable[str] = (), esp: Iterable[str] = (), ah: Iterable[str] = ()
 ) -> list[str]:
-    """Return what proposals are without, one of "ESP aes256ctr without integrity" for each.
+    """Return what is wrong with proposals, one of "ESP aes256ctr without integrity" for each.
 
-    That no tunnel does without, for benchmarks neither: encryption that is not
+    No tunnel does without its parts, for benchmarks neither: encryption that is not
     authenticated protects nothing (RFC 8221 section 4), and IKE needs all four kinds
-    (RFC 7296 section 3.3.3).
+    (RFC 7296 section 3.3.3). Parts that do not belong there would never be agreed on.
     """
     return [
-        f"{protocol} {proposal} without {what}"
+        f"{protocol} {proposal} {fault}"
         for protocol, proposals in (("IKE", ike), ("ESP", esp), ("AH", ah))
         for proposal in proposals
-        for what in _lacking(protocol, frozenset(proposal.split("-")))
+        for fault in _faults(protocol, frozenset(proposal.split("-")))
     ]
+
+
+def _faults(protocol: str, words: frozenset[str]) -> Iterable[str]:
+    yield from (f"without {what}" for what in _lacking(protocol, words))
+    for what, kind in _ELSEWHERE[protocol].items():
+        if not words.isdisjoint(kind):
+            yield f"with {what}"
+    if protocol != "AH" and _is_twice_authenticated(words):
+        yield "with integrity beside its cipher's own"
+
+
+def _is_twice_authenticated(words: frozenset[str]) -> bool:
+    """Whether there is integrity beside a cipher that has its own (RFC 7296 section 3.3)."""
+    return not words.isdisjoint(_AEAD_WORDS) and not words.isdisjoint(_INTEGRITY_WORDS)
 
 
 def _lacking(protocol: str, words: frozenset[str]) -> Iterable[str]:
@@ -139,6 +161,8 @@ def _is_whole(agreed: frozenset[str], proposed: frozenset[str]) -> bool:
     The key exchange may be missing: a first CHILD_SA has none (RFC 7296 section 1.2).
     """
     kinds = (_ENCRYPTION_WORDS, _INTEGRITY_WORDS)
+    if _is_twice_authenticated(proposed):
+        return False
     return agreed <= proposed and all(
         agreed.isdisjoint(kind) == proposed.isdisjoint(kind) for kind in kinds
     )

@@ -105,6 +105,7 @@ def test_init_does_not_overwrite(run, path):
             'insecure_benchmark_suites = true\nesp_proposals = ["aes256ctr-x25519"] # [',
             "ESP aes256ctr-x25519 without integrity",
         ),
+        ("# ah_proposals = [", 'ah_proposals = ["aes256-sha256"] # [', "sha256 with encryption"),
         ('"203.0.113.2"', '"gateway"', "gateway"),
     ],
 )

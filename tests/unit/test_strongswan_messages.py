@@ -1,5 +1,6 @@
 """The strongSwan driver's pure parts: what it says, and how it judges what it hears."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,8 @@ from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import (
+    faults,
     is_proposed,
-    lacking,
     suite,
     unknown_words,
     weak_words,
@@ -293,6 +294,9 @@ def test_suites_are_read_in_the_words_of_proposals():
         (("aes128",), "aes128-sha256", False),
         (("sha256",), "aes128-sha256", False),
         ((), "aes256gcm16-x25519", False),
+        (("aes256", "sha256"), "aes256gcm16-sha256-aes256", False),
+        (("aes256gcm16", "sha256"), "aes256gcm16-sha256", False),
+        (("sha256",), "aes256-sha256", False),
         (("ROT13",), "aes256gcm16-x25519", False),
     ],
 )
@@ -318,8 +322,7 @@ def test_weak_algorithms_are_found(proposal):
         ({"esp": ["aes256gcm16-aes256"]}, ["ESP aes256gcm16-aes256 without integrity"]),
         ({"esp": ["sha256-x25519"]}, ["ESP sha256-x25519 without encryption"]),
         ({"esp": ["null"]}, ["ESP null without integrity"]),
-        ({"ah": ["aes256gcm16"]}, ["AH aes256gcm16 without integrity"]),
-        ({"ah": ["prfsha256-x25519"]}, ["AH prfsha256-x25519 without integrity"]),
+        ({"ah": ["x25519"]}, ["AH x25519 without integrity"]),
         ({"ike": ["aes256-prfsha256-x25519"]}, ["IKE aes256-prfsha256-x25519 without integrity"]),
         (
             {"ike": ["aes256gcm16-x25519"]},
@@ -330,16 +333,54 @@ def test_weak_algorithms_are_found(proposal):
     ids=str,
 )
 def test_what_a_proposal_does_not_do_without_is_missed(proposed, what):
-    assert lacking(**proposed) == what
+    assert faults(**proposed) == what
 
 
-def test_whole_proposals_lack_nothing():
+@pytest.mark.parametrize(
+    ("proposed", "what"),
+    [
+        ({"ah": ["aes256-sha256"]}, ["AH aes256-sha256 with encryption"]),
+        (
+            {"ah": ["aes256gcm16"]},
+            ["AH aes256gcm16 without integrity", "AH aes256gcm16 with encryption"],
+        ),
+        ({"ah": ["sha256-prfsha256"]}, ["AH sha256-prfsha256 with a pseudo-random function"]),
+        (
+            {"esp": ["aes256-sha256-prfsha256"]},
+            ["ESP aes256-sha256-prfsha256 with a pseudo-random function"],
+        ),
+        (
+            {"esp": ["aes256gcm16-sha256-aes256"]},
+            ["ESP aes256gcm16-sha256-aes256 with integrity beside its cipher's own"],
+        ),
+        (
+            {"esp": ["chacha20poly1305-sha256"]},
+            ["ESP chacha20poly1305-sha256 with integrity beside its cipher's own"],
+        ),
+        (
+            {"ike": ["aes256gcm16-sha256-prfsha256-x25519"]},
+            ["IKE aes256gcm16-sha256-prfsha256-x25519 with integrity beside its cipher's own"],
+        ),
+        (
+            {"ike": ["aes256-sha256-x25519-esn"]},
+            ["IKE aes256-sha256-x25519-esn with extended sequence numbers"],
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_proposal_has_that_its_protocol_has_not_is_found(proposed, what):
+    assert faults(**proposed) == what
+    with pytest.raises(IPsecError, match=re.escape(what[0])):
+        replace(CLIENT, **{f"{protocol}_proposals": each for protocol, each in proposed.items()})
+
+
+def test_whole_proposals_have_no_faults():
     whole = {
         "ike": ["aes256gcm16-prfsha256-x25519", "aes128-sha256-modp2048"],
-        "esp": ["chacha20poly1305", "aes256ctr-sha384-x25519", "3des-md5", "null-sha256"],
-        "ah": ["md5", "sha256-x25519"],
+        "esp": ["chacha20poly1305-esn", "aes256ctr-sha384-x25519", "3des-md5", "null-sha256"],
+        "ah": ["md5", "sha256-x25519", "sha256-esn-noesn"],
     }
-    assert lacking(**whole) == []
+    assert faults(**whole) == []
 
 
 def test_what_was_agreed_has_no_shortfall():
