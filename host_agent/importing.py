@@ -179,7 +179,7 @@ def check_not_revoked(batch: BatchFile, database: KeyDatabase) -> None:
 
 
 def revoked_of_it(batch: BatchFile, database: KeyDatabase) -> str | None:
-    """Return what to say of pairs that were revoked by their key_id before they were recorded."""
+    """Return what to say of pairs that were revoked before they were recorded."""
     revoked = database.revoked_early(batch.head.batch_id)
     if not revoked:
         return None

@@ -144,7 +144,7 @@ revoked_early = Table(
     Column("why", Text, nullable=False),
     Column("revoked_by", Text),
 )
-"""Pairs that were revoked by their key_id while an import was about to bring them.
+"""Pairs that were revoked while an import was about to bring them.
 
 They stay here: whatever brings one, now or later, it is never valid.
 """

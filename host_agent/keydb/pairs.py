@@ -88,10 +88,12 @@ class Pairs(Store):
                 if pair.key_id in added
             ),
         )
-        for early, key_id in revocations_of(connection, added):
-            self._revoke(connection, early, _pairs.c.key_id == key_id)
+        for early, key_ids in revocations_of(connection, added).items():
+            self._revoke(connection, early, _pairs.c.key_id.in_(key_ids))
         if revocation is not None:
-            self._revoke(connection, revocation, _pairs.c.key_id.in_(added))
+            # Those too that are known by another batch: a mint writes one for each HSM.
+            brought = [pair.key_id for pair in pairs]
+            self._revoke(connection, revocation, _pairs.c.key_id.in_(brought))
         return added
 
     def unknown_pairs(self, key_ids: Collection[bytes]) -> frozenset[bytes]:

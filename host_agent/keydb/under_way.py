@@ -2,10 +2,12 @@
 
 An import is written down before anything of it is kept, and forgotten with the
 transaction that records its pairs. Whoever revokes meanwhile, by user, token or key_id, notes
-that here, and the pairs are recorded as invalid. One that was cut off is under way until its
-batch is imported again or the operator gives it up; what was revoked stays so for ever.
+that here, and the pairs are recorded as invalid, by whatever batch they come: a mint writes one
+for each HSM. One that was cut off is under way until its batch is imported again or the operator
+gives it up; what was revoked stays so for ever.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast
 
@@ -57,7 +59,7 @@ class UnderWay(Store):
         with self._engine.begin() as connection:
             if which.keys() <= _NAMED_BY:
                 return _revoke_whole(connection, revocation, which)
-            return _revoke_some(connection, revocation, _key_ids(which["key_id"]))
+            return _revoke_named(connection, revocation, _key_ids(which["key_id"]))
 
     def forget_import(self, batch_id: bytes) -> None:
         """Say that an import was refused, and changed nothing; one that was revoked stays so."""
@@ -75,7 +77,7 @@ class UnderWay(Store):
             return _revocation_of(connection, batch_id)
 
     def revoked_early(self, batch_id: bytes) -> int:
-        """Return how many pairs of a batch were revoked by key_id before they were recorded."""
+        """Return how many pairs of a batch were revoked before they were recorded."""
         early = select(func.count()).join(_early, _early.c.key_id == _pairs.c.key_id)
         query = early.select_from(_pairs).where(_pairs.c.batch_id == batch_id)
         with self._reading.begin() as connection:
@@ -84,14 +86,14 @@ class UnderWay(Store):
 
 def revocations_of(
     connection: Connection, key_ids: Collection[bytes]
-) -> list[tuple[Revocation, bytes]]:
+) -> dict[Revocation, list[bytes]]:
     """Return which of these pairs were revoked before they are recorded, and by what."""
     columns = (_early.c.why, _early.c.reason, _early.c.revoked_by, _early.c.key_id)
     query = select(*columns).where(_early.c.key_id.in_(key_ids))
-    return [
-        (_revocation(row.why, row.reason, row.revoked_by), row.key_id)
-        for row in connection.execute(query)
-    ]
+    revoked: dict[Revocation, list[bytes]] = defaultdict(list)
+    for row in connection.execute(query):
+        revoked[_revocation(row.why, row.reason, row.revoked_by)].append(row.key_id)
+    return dict(revoked)
 
 
 def _revoke_whole(
@@ -104,19 +106,30 @@ def _revoke_whole(
         _pairs.c.batch_id == _imports.c.batch_id,
         *(_pairs.c[column] == value for column, value in which.items()),
     )
-    return sum(connection.scalars(select(_imports.c.pairs).where(~recorded, *concerned)))
+    query = select(_imports.c.pairs, _imports.c.key_ids).where(~recorded, *concerned)
+    brought: set[bytes] = set()
+    unnamed = 0
+    for pairs, joined in connection.execute(query):
+        brought.update(_cut(joined or b""))
+        unnamed += pairs if joined is None else 0
+    return unnamed + _revoke_early(connection, revocation, brought)
 
 
 def _key_ids(named: object) -> set[bytes]:
     return set(named) if isinstance(named, list) else {cast("bytes", named)}
 
 
-def _revoke_some(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:
+def _revoke_named(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:
     brought: set[bytes] = set()
-    for joined in connection.scalars(select(_imports.c.key_ids).where(_OPEN)):
+    for joined in connection.scalars(select(_imports.c.key_ids)):
         brought.update(key_ids.intersection(_cut(joined or b"")))
+    return _revoke_early(connection, revocation, brought)
+
+
+def _revoke_early(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:
+    """Have those of these pairs that are not recorded never be valid; return how many."""
     revoked = 0
-    for some in batched(sorted(brought), _AT_ONCE):
+    for some in batched(sorted(key_ids), _AT_ONCE):
         known = select(_pairs.c.key_id).where(_pairs.c.key_id.in_(some))
         rows = [{"key_id": each} for each in set(some).difference(connection.scalars(known))]
         if rows:

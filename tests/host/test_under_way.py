@@ -87,6 +87,34 @@ def test_it_stays_so_by_this_batch_and_by_another(database):
     assert states(database) == {"lost": PAIRS}
 
 
+@pytest.mark.parametrize("first", ["this", "other"])
+def test_it_concerns_the_same_pairs_in_the_batch_for_another_hsm(database, first):
+    batch = split_batch(PAIRS)
+    other = structs.replace(batch, batch_id=bytes(16))
+    with importing(database, batch) as finish:
+        assert revoke(database, STOLEN, user_id=batch.user_id).importing == PAIRS
+        with importing(database, other) as finish_other:
+            assert revoke(database, STOLEN, user_id=batch.user_id).importing == PAIRS
+            for record_it in (finish, finish_other) if first == "this" else (finish_other, finish):
+                record_it()
+                assert states(database) == {"lost": PAIRS}
+    assert len(records(database, "revoked")) == PAIRS
+
+
+def test_it_concerns_what_is_valid_by_another_batch_once_it_is_recorded(database):
+    """A revocation of which no early mark is left, as an older version made it."""
+    batch = split_batch(PAIRS)
+    with importing(database, batch) as finish:
+        revoke(database, STOLEN, user_id=batch.user_id)
+        with database.engine.begin() as connection:
+            connection.execute(schema.revoked_early.delete())
+        with importing(database, structs.replace(batch, batch_id=bytes(16))) as finish_other:
+            finish_other()
+        assert states(database) == {"valid": PAIRS}
+        finish()
+    assert states(database) == {"lost": PAIRS}
+
+
 def test_an_import_that_was_cut_off_has_begun(database):
     batch = split_batch(PAIRS)
     with importing(database, batch):
@@ -168,7 +196,7 @@ def test_both_ways_of_revoking_an_import_tell_their_own_reason(database):
     with importing(database, batch) as finish:
         revoke(database, Revocation("burned"), key_id=key_ids(batch)[0])
         revoke(database, STOLEN, user_id=batch.user_id)
-        assert revoke(database, Revocation("burned"), key_id=key_ids(batch)[1]).importing == 0
+        assert revoke(database, Revocation("burned"), key_id=key_ids(batch)[1]).importing == 1
         finish()
     assert states(database) == {"revoked": 1, "lost": PAIRS - 1}
 
