@@ -166,6 +166,9 @@ def test_the_helper_s_restart_forgets_nobody_s_tunnel(office):
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
     with watched(office):
         office.helper.kill()
+        released = office.carnet("disconnect", "--release")
+        assert released.returncode == 5
+        assert is_one_sentence(released)
         office.start_helper()
     send(office, {"call": "down", "name": tunnel["name"]})
     (after,) = json.loads(office.carnet("status", "--json").stdout)

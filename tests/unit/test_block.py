@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from carnet.errors import IPsecError
+from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec import block
+from carnet.ipsec.helper.client import HelperFilter
 
 NAME = "carnet-0123456789abcdef"
 BLOCK = block.Closed(name=NAME, networks=(), targets=(), hosts=(), userspace=False)
@@ -50,6 +51,14 @@ def test_the_first_that_works_is_looked_for_once(filters):
     block.lift(NAME)
     assert (first.looks, second.looks) == (1, 1)
     assert second.blocks == set()
+
+
+@pytest.mark.usefixtures("filters")
+def test_a_helper_that_is_away_is_not_a_machine_without_blocks(tmp_path):
+    block.use(HelperFilter(tmp_path / "nobody"))
+    for ask in (lambda: block.lift(NAME), block.names, block.find_filter):
+        with pytest.raises(HelperAwayError):
+            ask()
 
 
 def test_whether_a_block_can_be_had_is_looked_at_anew(filters):

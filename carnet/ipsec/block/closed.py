@@ -34,7 +34,10 @@ class PacketFilter(Protocol):
     """One packet filter of this machine. What it keeps outlives whoever told it."""
 
     def works(self) -> bool:
-        """Whether it can be told here all that a block needs."""
+        """Whether it can be told here all that a block needs.
+
+        Raises IPsecError if that is to be had of somebody who is not there, as in all of these.
+        """
 
     def close(self, closed: Closed) -> None:
         """Close, in one step for each IP version; a block of that name is replaced.

@@ -214,9 +214,11 @@ class HelperFilter:
         self._link = _Link(path)
 
     def works(self) -> bool:
-        """Whether it can be told here all that a block needs."""
+        """Whether it can be told here all that a block needs; raises HelperAwayError."""
         try:
             return bool(self._link.ask(say.Works(), bool))
+        except HelperAwayError:
+            raise  # not to be taken for a machine that has no block
         except IPsecError:
             return False
 
@@ -229,9 +231,11 @@ class HelperFilter:
         self._link.ask(say.Lift(name=name))
 
     def names(self) -> frozenset[str]:
-        """Return the caller's tunnels that have a block here."""
+        """Return the caller's tunnels that have a block here; raises HelperAwayError."""
         try:
             return frozenset(self._link.ask(say.Names(), list[str]))
+        except HelperAwayError:
+            raise
         except IPsecError:
             return frozenset()
 
