@@ -48,6 +48,27 @@ TABLE_1: dict[Threat, frozenset[SecurityObjective]] = {
     Threat.HACK_COMM_EAVESDROP: frozenset({_O.DATA_EXCHANGE_CONF}),
 }
 
+TABLE_2: dict[SecurityObjective, str] = {
+    _O.CRYPTO_COMM_CHANNEL: (
+        "A secure session establishment should be provided between the system and remote"
+        " systems using encryption functions."
+    ),
+    _O.DATA_EXCHANGE_CONF: (
+        "User data confidentiality should be protected when data are exchanged between systems."
+    ),
+    _O.COMM_TRUSTED_CHANNEL: (
+        "Concerns the provision of a communications channel between the system and a remote"
+        " trusted system for security-critical operations."
+    ),
+    _O.INTEGRITY_ATTR_EXCH: (
+        "This is to ensure correct exchanging of attributes with another trusted product. It"
+        " ensures that the system correctly exchanges security-attribute information with"
+        " another trusted IT product."
+    ),
+    _O.NON_REPUDIATION: "It is to prevent users from avoiding accountability.",
+}
+"""In the paper's words."""
+
 TABLE_3: dict[Objective, frozenset[SecurityObjective]] = {
     Objective.NATIVE: frozenset(),
     Objective.AH: frozenset({_O.INTEGRITY_ATTR_EXCH, _O.NON_REPUDIATION}),

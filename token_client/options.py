@@ -1,11 +1,15 @@
 """`carnet objectives`: the paper's Tables 1 to 3, and what this machine can do of them."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import Any
 
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.drivers import Sighting
-from carnet.objectives import TABLE_1, TABLE_3, Objective, SecurityObjective, Threat
+from carnet.objectives import TABLE_1, TABLE_2, TABLE_3, Objective, SecurityObjective, Threat
+
+_WIDTH = 100
+"""Of a line, in characters."""
 
 _OPTIONS = {
     Objective.NATIVE: "none",
@@ -20,7 +24,7 @@ def facts(sightings: Sequence[Sighting]) -> dict[str, Any]:
     found, trouble = _usable(sightings), _trouble(sightings)
     return {
         "threats": {threat: _names(TABLE_1[threat]) for threat in Threat},
-        "security_objectives": list(SecurityObjective),
+        "security_objectives": {each: TABLE_2[each] for each in SecurityObjective},
         "options": [
             {
                 "objective_id": int(objective),
@@ -60,8 +64,9 @@ def describe(sightings: Sequence[Sighting]) -> Iterator[str]:
     yield "Table 1: which security objectives a threat calls for"
     for threat in Threat:
         yield f"  {threat:22} {', '.join(_names(TABLE_1[threat]))}"
-    yield "Table 2: the security objectives"
-    yield from (f"  {objective}" for objective in SecurityObjective)
+    yield "Table 2: what the security objectives give"
+    for each in SecurityObjective:
+        yield from wrap(f"  {each:22} {TABLE_2[each]}", subsequent_indent=" " * 25, width=_WIDTH)
     yield "Table 3: what the IPsec options satisfy, and what this machine can do"
     for objective in Objective:
         satisfied = ", ".join(_names(TABLE_3[objective])) or "nothing"

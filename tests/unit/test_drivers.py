@@ -20,7 +20,7 @@ from carnet.ipsec.drivers import (
 )
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
-from carnet.objectives import Objective
+from carnet.objectives import TABLE_2, Objective, SecurityObjective
 from token_client.cli import cli
 from token_client.config import PATH_VARIABLE
 from token_client.options import describe, facts
@@ -79,6 +79,14 @@ def test_what_answers_nowhere_is_told_of_each():
     assert shown["trouble"] == sightings[0].trouble
     lines = list(describe(sightings))
     assert [line for line in lines if line.startswith("Not ")] == lines[-len(DriverName) :]
+
+
+def test_the_tables_say_what_each_security_objective_gives():
+    sightings = list(look_around(Choice(None, NOWHERE)))
+    assert facts(sightings)["security_objectives"] == TABLE_2
+    shown = " ".join("\n".join(describe(sightings)).split())
+    for objective in SecurityObjective:
+        assert f"{objective} {TABLE_2[objective]}" in shown
 
 
 @pytest.mark.parametrize("objective", Objective)
