@@ -18,8 +18,9 @@ import pytest
 from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
+from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
-from carnet.ipsec.helper.client import HelperDriver
+from carnet.ipsec.helper.client import HelperDriver, HelperFilter
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
@@ -739,6 +740,18 @@ def test_a_helper_that_cannot_be_called_is_away(monkeypatch, tmp_path, number):
     monkeypatch.setattr(socket, "socket", lambda *_: MagicMock(connect=connect))
     with pytest.raises(HelperAwayError):
         HelperDriver(tmp_path / "socket").watch()
+
+
+def test_a_helper_that_stands_still_is_away(monkeypatch, tmp_path):
+    monkeypatch.setattr(client, "_ASKING_SECONDS", 0.01)
+    monkeypatch.setattr(client, "_SECONDS", "not to be waited for")
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stopped:
+        stopped.bind(str(path))
+        stopped.listen()
+        for ask in (HelperDriver(path).status, HelperFilter(path).names):
+            with pytest.raises(HelperAwayError, match="start it"):
+                ask()
 
 
 def test_one_user_has_few_connections(connect):

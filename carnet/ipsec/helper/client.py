@@ -20,6 +20,12 @@ from carnet.ipsec.spec import TunnelSpec
 
 _SECONDS = 90.0
 """For one call; an IKE negotiation of two connections may take twice 20."""
+_ASKING_SECONDS = 15.0
+"""For one that waits for no peer: a helper that stands still is not waited for."""
+_ASKING = (
+    say.Capabilities, say.May, say.Resumes, say.Resumable, say.Status, say.Installed,
+    say.Works, say.Names, say.Whose,
+)  # fmt: skip
 _CONNECT_SECONDS = 5.0
 
 
@@ -41,7 +47,7 @@ class _Link:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(str(self._path))
             connection.sendall(msgspec.json.encode(call))
-            connection.settimeout(_SECONDS)
+            connection.settimeout(_ASKING_SECONDS if isinstance(call, _ASKING) else _SECONDS)
         except OSError as error:
             connection.close()
             raise self._silent(error) from error
