@@ -1,10 +1,11 @@
 """SQLite: one file, any number of processes of one machine."""
 
+import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ _NOTHING = 1
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
-_FILE = "file"
-"""Under which a connection remembers which file it leads to."""
-_EXCHANGED = "the file was moved as it was opened"
+_MOVED = "the file was moved as it was opened"
+_EXCHANGED = "another file is in its place; put back the one that was there, or start anew"
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -62,10 +62,11 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         connect_args={"timeout": _BUSY_SECONDS, "uri": True},
         hide_parameters=True,
     )
-    event.listen(engine, "do_connect", partial(_to_what_is_there, path.absolute()))
+    file = _File(path.absolute())
+    event.listen(engine, "do_connect", file.lead_there)
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "connect", partial(_check_same_file, path.absolute()))
-    event.listen(engine, "checkout", partial(_check_file, path.absolute()))
+    event.listen(engine, "connect", file.check_not_moved)
+    event.listen(engine, "checkout", file.check_in_place)
     event.listen(engine, "begin", _on_begin)
     return engine
 
@@ -156,43 +157,54 @@ def _check_new(path: Path, *, make: bool) -> None:
         )
 
 
-def _to_what_is_there(
-    path: Path, _: Dialect, record: ConnectionPoolEntry, arguments: list[Any], __: object
-) -> None:
-    """Have a connection fail where the file was moved away, and not make another one."""
-    arguments[0] = f"{path.as_uri()}?mode=rw"
-    record.info[_FILE] = _identity(path)
+class _File:
+    """The very file that an engine was opened with, and its place.
 
-
-def _check_same_file(path: Path, _: Any, record: ConnectionPoolEntry) -> None:
-    """Refuse a connection that began with one file and may have opened another.
-
-    Raises OperationalError, and who wants a connection next gets a new one.
+    No other is ever used there, an older one or a newer: SQLite would put it together with
+    the -wal file of this one. Whoever opens it anew looks at all of it first.
     """
-    if not _leads_there(record, path):
-        raise OperationalError(None, None, sqlite3.OperationalError(_EXCHANGED))
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # So long as it is held no other file gets its inode. By O_PATH: to close a real
+        # descriptor would drop the locks that SQLite holds on the file.
+        held = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, held)
+        self._identity = _identity(os.fstat(held))
+
+    def lead_there(
+        self, _: Dialect, __: ConnectionPoolEntry, arguments: list[Any], ___: object
+    ) -> None:
+        """Have a connection fail where the file was moved away, and not make another one."""
+        arguments[0] = f"{self._path.as_uri()}?mode=rw"
+        if self._path.exists() and not self._is_in_place():
+            raise sqlite3.OperationalError(_EXCHANGED)
+
+    def check_not_moved(self, _: Any, __: ConnectionPoolEntry) -> None:
+        """Refuse a connection that may have opened another file.
+
+        Raises OperationalError, and who wants a connection next gets a new one.
+        """
+        if not self._is_in_place():
+            raise OperationalError(None, None, sqlite3.OperationalError(_MOVED))
+
+    def check_in_place(self, _: Any, __: ConnectionPoolEntry, ___: Any) -> None:
+        """Have a connection made anew where the file is not in its place any more.
+
+        What is written to it would be lost to whoever opens the place next. Raises
+        DisconnectionError.
+        """
+        if not self._is_in_place():
+            raise DisconnectionError
+
+    def _is_in_place(self) -> bool:
+        try:
+            return _identity(self._path.stat()) == self._identity
+        except OSError:
+            return False
 
 
-def _check_file(path: Path, _: Any, record: ConnectionPoolEntry, __: Any) -> None:
-    """Have a connection made anew where it leads to a file that is not in its place any more.
-
-    What is written there would be lost to whoever opens the place next. Raises
-    DisconnectionError.
-    """
-    if not _leads_there(record, path):
-        raise DisconnectionError
-
-
-def _leads_there(record: ConnectionPoolEntry, path: Path) -> bool:
-    found = _identity(path)
-    return found is not None and record.info.get(_FILE) == found
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 

@@ -1,8 +1,11 @@
 """The embedded database's file: private, whole, and opened by one process at a time."""
 
+import contextlib
 import multiprocessing
 import os
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -11,7 +14,10 @@ from sqlalchemy.exc import OperationalError
 from carnet.database import forget_deleted, sqlite
 from carnet.database.place import FilePlace
 from carnet.errors import UsageError
+from carnet.wire.keys import key_id_of
 from host_agent.keydb import KeyDatabase
+from tests.host.conftest import new_pair, sealed_request
+from tests.unit.examples import SoftwareKey
 
 
 def opened(path):
@@ -62,6 +68,45 @@ def test_no_connection_makes_a_file_in_place_of_one_that_was_moved_away(tmp_path
     with pytest.raises(UsageError, match="unable to open"):
         move_and_read()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_another_file_in_its_place_is_not_served_until_it_is_opened_anew(tmp_path, is_connected):
+    """An older one, beside the log of the newer; what was spent would be valid again."""
+    path, backup, newer = (tmp_path / each for each in ("keys.sqlite", "backup", "newer"))
+    key = SoftwareKey()
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(key)])
+        forget_deleted(database.engine)
+        shutil.copy(path, backup)
+        assert database.spend(*sealed_request(key))
+        assert forget_deleted(database.engine)
+        database.add_pairs([new_pair(SoftwareKey())])
+        if not is_connected:
+            # As once it failed while no file was there; its inode is free then for the next.
+            database.engine.dispose()
+        path.rename(newer)
+        backup.rename(path)
+        for _ in range(2):
+            with pytest.raises(OperationalError, match="another file is in its place"):
+                database.find_pair(key_id_of(key.public_key))
+        newer.rename(path)
+        assert not database.spend(*sealed_request(key))
+
+
+def test_the_file_is_held_so_that_no_other_gets_its_inode(tmp_path):
+    path = tmp_path / "keys.sqlite"
+    with KeyDatabase.opened(path) as database:
+        database.engine.dispose()
+        path.unlink()
+        held = [each.stat() for each in Path("/proc/self/fd").iterdir() if is_of(each, path)]
+        assert [each.st_nlink for each in held] == [0]
+
+
+def is_of(descriptor, path):
+    with contextlib.suppress(FileNotFoundError):
+        return descriptor.readlink() == Path(f"{path} (deleted)")
+    return False  # that of the listing itself
 
 
 @pytest.mark.parametrize("is_exchanged", [True, False])
