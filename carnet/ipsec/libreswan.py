@@ -177,14 +177,19 @@ class Libreswan:
         return True if any(each.name == name for each in self.status()) else None
 
     def down(self, name: str) -> None:
-        """End the tunnel and remove all of it; nothing to end is no error."""
+        """End the tunnel and remove all of it; nothing to end is no error.
+
+        Also the SAs of a daemon that was killed: whose they were, nothing tells.
+        """
         head = self._head_of(name)
-        if name in reports.tunnels(self._tools.delete(name)):
+        said = self._tools.delete(name)
+        if name in reports.tunnels(said):
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
         crash.reach("ipsec.terminated")
         if head is not None and head.role is Role.CLIENT and head.virtual_address:
             inner_address.remove(head.virtual_address)
         self._tools.drop_connection(name)
+        leftovers.sweep(listener(self._socket), said)
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""

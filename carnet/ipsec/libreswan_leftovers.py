@@ -29,7 +29,10 @@ def sweep(daemon: int, said: str) -> None:
     `said` is the daemon's status. That it must not know them guards against a clock that
     was set; that they are older, against an SA that is being negotiated.
     """
-    started = _start_of(daemon)
+    try:
+        started = _start_of(daemon)
+    except OSError:
+        return  # Gone, or none of this PID namespace (its number is 0 then): nothing tells.
     known = {int(spi, 16) for spi in _KNOWN.findall(said)}
     listed = ip("-s", "-o", "xfrm", "state", "list", "nokeys").stdout
     lines = [

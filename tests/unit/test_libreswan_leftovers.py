@@ -7,7 +7,9 @@ from datetime import datetime
 
 import pytest
 
+from carnet.ipsec import libreswan
 from carnet.ipsec import libreswan_leftovers as leftovers
+from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.programs import Done
 from lab.waiting import wait_until
 
@@ -64,4 +66,20 @@ def test_what_is_not_older_than_the_daemon_or_is_known_to_it_stays(kernel, daemo
 def test_this_very_process_is_older_than_what_it_makes_now(kernel):
     kernel.has(time.time())
     leftovers.sweep(os.getpid(), "")
+    assert kernel.removed == ""
+
+
+def test_the_end_of_any_tunnel_takes_them_away(kernel, daemon, monkeypatch, tmp_path):
+    pid, before, _ = daemon
+    kernel.has(int(before) - 1, int(before) - 2)
+    monkeypatch.setattr(Tools, "whack", lambda *_: "esp.2@192.0.2.2")
+    monkeypatch.setattr(libreswan, "listener", lambda _: pid)
+    libreswan.Libreswan(tmp_path / "pluto.ctl").down("carnet-7")
+    assert kernel.removed.count("delete") == 1
+    assert "spi 0x00000001" in kernel.removed
+
+
+def test_of_a_daemon_whose_beginning_is_not_known_nothing_goes(kernel):
+    kernel.has(0)
+    leftovers.sweep(0, "")
     assert kernel.removed == ""
