@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import structlog
 
@@ -13,7 +13,7 @@ from carnet.token.host_keys import HostKeys
 from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module, meant
 from carnet.token.onetime import OneTimeKeys
-from carnet.token.session import TokenSession, open_session
+from carnet.token.session import TokenSession, open_public_session, open_session
 from host_agent.config import TokenSection
 from host_agent.fitness import log_if_unfit
 from host_agent.keystore.halves import HeldKeys
@@ -27,6 +27,9 @@ FRESH_SECONDS = 10
 """For how long after a login what it did not show is believed not to be there."""
 FRESH_SHARE = 10
 """The same, in times of what the login took: no more than this share is spent on logins."""
+
+UNJUDGED_SECONDS = 60
+"""After a PIN was given to a token that did not say whether it is right, at least."""
 
 
 def find_hsm(section: TokenSection) -> Token:
@@ -73,6 +76,10 @@ class HsmLogin:
         self.has_stored = False
         """Whether this login may have stored something: what others did may be hidden from it."""
         self._refused: PinRefusedError | None = None
+        self._pin_taken = False
+        self._is_unjudged = False
+        """Whether the token failed as it was given the PIN last: it may be a try less."""
+        self._not_before = 0.0
 
     @property
     def serial(self) -> str | None:
@@ -106,11 +113,49 @@ class HsmLogin:
         # A login that was given up for its slowness may have been refused since.
         if self._refused is not None:
             raise PinRefusedError(self._refused.sentence)
+        with open_public_session(token):
+            info = token.info  # what fails in here, fails without the PIN
+        if self._is_unjudged:
+            self._check_tries(info)
         try:
-            return self._closing.enter_context(open_session(token, self._pin, writable=True))
+            session = self._closing.enter_context(open_session(token, self._pin, writable=True))
         except PinRefusedError as error:
             self._refused = error
             raise
+        except TokenError as error:
+            if error.pin_given:
+                self._refuse_another_try(info, error)
+            raise
+        self._pin_taken, self._is_unjudged = True, False
+        return session
+
+    def _check_tries(self, info: TokenInfo) -> None:
+        """Raise PinRefusedError where the last try cost one, TokenAwayError where it is too early.
+
+        A card that loses its power as it is asked may be one try less each time, by the right
+        PIN too.
+        """
+        if info.pin_count_low:
+            self._refuse_for_ever(info)
+        if time.monotonic() < self._not_before:
+            raise TokenAwayError(
+                f"The HSM token, {info.identity}, was given the PIN and did not say whether it is "
+                f"right; it is asked once more, after a minute."
+            )
+
+    def _refuse_another_try(self, info: TokenInfo, failure: TokenError) -> None:
+        """Raise PinRefusedError, but the first time where the PIN was right before."""
+        if not self._pin_taken or self._is_unjudged:
+            self._refuse_for_ever(info, failure)
+        self._is_unjudged = True
+        self._not_before = time.monotonic() + UNJUDGED_SECONDS
+
+    def _refuse_for_ever(self, info: TokenInfo, failure: TokenError | None = None) -> NoReturn:
+        self._refused = PinRefusedError(
+            f"The HSM token, {info.identity}, was given the PIN and did not say whether it is "
+            f"right; see what `carnet-host doctor` says of its PIN, then start carnet-host anew."
+        )
+        raise self._refused from failure
 
     def renew(self) -> None:
         """Log in anew while the token is there.

@@ -14,7 +14,7 @@ from pkcs11.types import PROTECTED_AUTH
 from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
 from carnet.token.module import Token, TokenInfo
 from carnet.token.profiles import may_lock
-from carnet.token.translation import GONE, translated
+from carnet.token.translation import GONE, tells_nothing_of_a_pin, translated
 
 _BATCH = 1
 """Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
@@ -230,7 +230,8 @@ def _noted_if_unjudged(credential: object) -> Iterator[None]:
     except PinRefusedError:
         raise
     except TokenError as error:
-        error.pin_given = credential is not PROTECTED_AUTH
+        untried = tells_nothing_of_a_pin(error.__cause__)
+        error.pin_given = credential is not PROTECTED_AUTH and not untried
         raise
 
 

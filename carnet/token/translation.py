@@ -79,6 +79,15 @@ _PIN_TRIED = (
 )
 
 
+_BEFORE_A_PIN = (
+    pkcs11.AnotherUserAlreadyLoggedIn,
+    pkcs11.SessionCount,
+    pkcs11.SessionExists,
+    pkcs11.TokenWriteProtected,
+    pkcs11.UserAlreadyLoggedIn,
+)
+
+
 def sentence(error: pkcs11.PKCS11Error) -> str:
     """Say what a PKCS#11 error means and what to do next."""
     if _is_not_started(error):
@@ -97,6 +106,13 @@ def as_token_error(error: pkcs11.PKCS11Error) -> TokenError:
         return TokenCannotError(said)
     away = isinstance(error, _AWAY) or _is_not_started(error)
     return TokenAwayError(said) if away else TokenError(said)
+
+
+def tells_nothing_of_a_pin(error: BaseException | None) -> bool:
+    """Tell whether a login failed before the token was asked for its view of the PIN."""
+    return isinstance(error, _BEFORE_A_PIN) or (
+        isinstance(error, pkcs11.PKCS11Error) and _is_not_started(error)
+    )
 
 
 def _is_not_started(error: pkcs11.PKCS11Error) -> bool:

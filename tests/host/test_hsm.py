@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from carnet.errors import KeyNotSeenError, PinRefusedError, TokenError
+from carnet.errors import KeyNotSeenError, PinRefusedError, TokenAwayError, TokenError
 from carnet.token.data import write_data
 from carnet.token.module import Module
 from carnet.token.onetime import OneTimeKeys
@@ -33,6 +33,7 @@ from host_agent import hsm_service as service
 from host_agent.batch_file import batch_at
 from host_agent.config import TokenSection
 from host_agent.hsm import open_hsm
+from host_agent.hsm_login import HsmLogin
 from host_agent.hsm_service import HsmAwayError, HsmSilentError
 from host_agent.hsm_states import State
 from host_agent.keydb import KeyDatabase
@@ -467,6 +468,75 @@ def test_a_pin_that_is_no_longer_right_is_tried_once_and_said_once(office):
                 await works(hsm, office, 0)
 
     asyncio.run(main())
+
+
+class Unjudging:
+    """Logins at a token that goes away as it is given the PIN."""
+
+    def __init__(self, monkeypatch):
+        self.tries = 0
+        self.patch = partial(monkeypatch.setattr, hsm_login, "open_session")
+
+    def __call__(self, *_, **__):
+        self.tries += 1
+        gone = TokenAwayError("The token is gone.")
+        gone.pin_given = True
+        raise gone
+
+
+@pytest.fixture
+def unjudging(monkeypatch):
+    return Unjudging(monkeypatch)
+
+
+def test_a_pin_that_was_never_taken_is_tried_once_where_it_is_not_judged(office, unjudging):
+    unjudging.patch(unjudging)
+    login = HsmLogin(HOST, PIN, lambda _: None)
+    for _ in range(3):
+        with pytest.raises(PinRefusedError, match="did not say whether it is right"):
+            login.log_in()
+    assert unjudging.tries == 1
+
+
+def test_a_pin_that_was_right_is_tried_once_more_and_not_at_once(office, unjudging):
+    login = HsmLogin(HOST, PIN, lambda _: None)
+    for _ in range(2):
+        login.log_in()
+        unjudging.patch(unjudging)
+        unjudging.tries = 0
+        for said in ("gone", "once more"):
+            with pytest.raises(TokenAwayError, match=said):
+                login.log_in()
+        assert unjudging.tries == 1
+        login._not_before = 0
+        unjudging.patch(open_session)
+    login.log_in()
+    unjudging.patch(unjudging)
+    with pytest.raises(TokenAwayError):
+        login.log_in()
+    login._not_before = 0
+    for _ in range(2):
+        with pytest.raises(PinRefusedError, match="did not say whether it is right"):
+            login.log_in()
+    assert unjudging.tries == 3
+
+
+def test_a_pin_that_cost_a_try_unsaid_is_not_tried_again(office, unjudging):
+    login = HsmLogin(HOST, PIN, lambda _: None)
+    login.log_in()
+    unjudging.patch(unjudging)
+    with pytest.raises(TokenAwayError):
+        login.log_in()
+    login._not_before = 0
+    with pytest.raises(PinRefusedError), open_session(choose(office), OTHER_PIN, writable=False):
+        pass
+    unjudging.patch(open_session)
+    with pytest.raises(PinRefusedError, match="did not say whether it is right"):
+        login.log_in()
+
+
+def choose(office):
+    return office.module.choose(office.serial)
 
 
 def test_an_hsm_that_hangs_holds_up_nobody(office, monkeypatch):

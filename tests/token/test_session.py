@@ -110,8 +110,9 @@ def test_a_wrong_pin_says_how_near_the_lock_is() -> None:
 
 def test_a_second_login_is_refused_and_leaves_the_first(token: Token) -> None:
     with open_session(token, PIN, writable=True) as session:
-        with pytest.raises(TokenError, match="logged in to the token already"):
+        with pytest.raises(TokenError, match="logged in to the token already") as refused:
             log_in(token, PIN)
+        assert not refused.value.pin_given  # to the token
         write_data(session, "label", b"value", private=True)
 
 
