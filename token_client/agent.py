@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from carnet import crash, interruption
-from carnet.errors import IKERefusedError, IPsecError, UsageError
+from carnet.errors import HelperAwayError, IKERefusedError, IPsecError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
@@ -54,6 +54,8 @@ class Exchange:
         self.kept = True
         """Whether the next run could send the same bytes again."""
         self._up = False
+        self._cut = ""
+        """What an interrupt says of it, as half a sentence."""
         self._clock_behind = 0
         self._burning = Burning(means.booklet.keys, means.store, means.steps.note)
 
@@ -90,8 +92,8 @@ class Exchange:
         except (KeyboardInterrupt, OSError) as cut_off:
             if self.session is not None:
                 self.remove_tunnel(step.RemoveTunnel())
-            if self._up and isinstance(cut_off, KeyboardInterrupt):
-                raise KeyboardInterrupt(CUT_OFF) from None
+            if self._cut and isinstance(cut_off, KeyboardInterrupt):
+                raise KeyboardInterrupt(self._cut) from None
             raise
 
     def _perform(self, action: Action) -> Event | None:
@@ -248,11 +250,12 @@ class Exchange:
                 if self._stands():
                     driver.confirm(self._spec)
                 else:
+                    self._cut = CUT_SHORT
                     driver.up(self._spec)
         except IPsecError as error:
             return self._failed(error, action.grant)
         crash.reach("client.established")
-        self._up = True
+        self._up, self._cut = True, CUT_OFF
         interruption.hold()
         self._fit_packets()
         self._use_name_servers(action.grant.tunneling_info.dns)
@@ -277,9 +280,17 @@ class Exchange:
 
         Where the tunnel may come back, they are needed until the session ends.
         """
-        kept = self._means.life.resume and self._means.driver.resumes
-        if not (kept and comes_back(self._spec.objective, self._spec.ike_version)):
-            self._means.driver.forget_secrets(self._name)
+        driver = self._means.driver
+        try:
+            kept = self._means.life.resume and driver.resumes
+            if not (kept and comes_back(self._spec.objective, self._spec.ike_version)):
+                driver.forget_secrets(self._name)
+        except IPsecError as error:
+            # The tunnel stands: who watches over it is still to come, and ends it with them.
+            self._means.steps.note(
+                f"the tunnel's secrets may stay in the IPsec daemon until it ends"
+                f" ({error.sentence.rstrip('.')})"
+            )
         crash.reach("client.secrets-forgotten")
 
     def destroy_pair(self, _: step.DestroyPair) -> None:
@@ -309,6 +320,10 @@ class Exchange:
         sessions = self._means.sessions
         try:
             self._means.driver.down(self._name)
+        except HelperAwayError as error:
+            note = "the tunnel may stand, and `carnet disconnect` ends it then"
+            self._means.steps.note(f"{note} ({error.sentence.rstrip('.')})")
+            return
         except IPsecError as error:
             self._means.steps.note(error.sentence)
         crash.reach("client.tunnel-removed")
@@ -346,6 +361,11 @@ class Exchange:
 
 CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
 """What an interrupt's half sentence says of a tunnel that nobody would watch over."""
+CUT_SHORT = (
+    "the tunnel that was coming up was ended, and the next `carnet connect` tells whether its key"
+    " pair is lost"
+)
+"""The same, before this end knew that it stood: at Target it may have."""
 
 
 def _check_request(request: Request) -> None:

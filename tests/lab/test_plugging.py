@@ -38,6 +38,12 @@ def fail_to_list():
     def usable(_):
         raise TokenError("The token failed.")
     Booklet.usable = usable
+def keep_secrets():
+    from carnet.errors import HelperAwayError
+    from carnet.ipsec.strongswan import StrongSwan
+    def forget(*_):
+        raise HelperAwayError("The daemon does not answer.")
+    StrongSwan.forget_secrets = forget
 def disconnect():
     import subprocess
     subprocess.run(["carnet", "disconnect"], check=True)
@@ -462,6 +468,22 @@ def test_what_is_cut_off_as_its_tunnel_comes_up_leaves_none(office, happens, sta
     assert done.returncode == status
     assert records(office) == []
     assert not carries(office)
+
+
+def test_an_interrupt_while_ike_goes_on_is_told_what_it_may_cost(office):
+    done = connect_and(office, "ipsec.initiated", "interrupt", "")
+    assert done.returncode == 130
+    assert done.stderr.strip() == (
+        "carnet: interrupted; the tunnel that was coming up was ended, and the next"
+        " `carnet connect` tells whether its key pair is lost."
+    )
+
+
+def test_a_tunnel_whose_secrets_cannot_be_forgotten_is_watched_over(office):
+    done = connect_and(office, "client.established", "keep_secrets", "resume = false\n")
+    assert done.returncode == 0, done.stderr
+    assert "may stay in the IPsec daemon until it ends (The daemon does not" in done.stdout
+    assert worker(office)
 
 
 @pytest.fixture
