@@ -19,6 +19,7 @@ from carnet.audit.responsibility import (
     proved_request,
 )
 from carnet.moments import format_moment
+from host_agent.keydb.records import RECORDED
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Rows:
 
     pairs: Sequence[Mapping[str, Any]] = ()
     requests: Sequence[Mapping[str, Any]] = ()
+    copies: Sequence[Mapping[str, Any]] = ()
+    """Of its private key, one for each HSM."""
 
 
 def spendings(request_id: bytes, accounts: Iterable[AuditRecord]) -> list[AuditRecord]:
@@ -39,6 +42,7 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
 
     `spent` is the record of the request, `accounts` are those of its pair and Request ID.
     """
+    accounts = list(accounts)
     mine = [each for each in accounts if _is_about(each, spent)]
     imported = _of(mine, "imported")
     found: list[Link] = []
@@ -56,6 +60,9 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
     yield from (_unproved(each) for each in rows.pairs[:1])
     yield from found
     yield from _amiss(spent, imported, rows, mine)
+    yield from _ends_amiss(rows, mine, is_alone=len(spendings(_request_of(spent), accounts)) == 1)
+    for pair in rows.pairs:
+        yield from _burn_amiss(pair, rows.copies, imported, _of(mine, "key-destroyed"))
 
 
 def unaccounted(key_id: bytes) -> Link:
@@ -108,7 +115,7 @@ def _amiss(
             yield differing(f"it has {len(there)} rows of the {table}, and not one", spent.number)
     for row in rows.pairs:
         for each in imported[:1]:
-            facts = {name: each.facts[name] for name in ("key_id", "user_id", "batch_id")}
+            facts = {name: each.facts[name] for name in RECORDED if name in each.facts}
             yield from differences(row, facts, each.number)
         yield from differences(row, {"state": "invalid", "reason": "spent"}, spent.number)
     for row in rows.requests:
@@ -128,6 +135,59 @@ def _later(
 ) -> Iterator[Link]:
     value = records[-1].facts[fact] if records else None
     yield from differences(row, {column: value}, *(each.number for each in records[-1:]))
+
+
+_MOMENTS = (
+    ("tunnel-revoked", "revoked_at"),
+    ("tunnel-end-asked", "end_asked_at"),
+    ("tunnel-ended", "ended_at"),
+)
+"""Events, each with the moment of a request that is set with it."""
+
+
+def _ends_amiss(rows: Rows, mine: list[AuditRecord], *, is_alone: bool) -> Iterator[Link]:
+    """Yield where the end of its tunnel is in one place alone.
+
+    Those records name the Request ID alone, which may have spent other pairs (`is_alone`).
+    """
+    for row in rows.requests:
+        for event, column in _MOMENTS:
+            numbers = [each.number for each in _of(mine, event)]
+            if row[column] is not None and not numbers:
+                yield differing(f"it has a moment as {column}, and no record tells of that")
+            elif row[column] is None and numbers and is_alone:
+                yield differing(f"it has no {column}, where the accounts tell of that", *numbers)
+
+
+def _burn_amiss(
+    pair: Mapping[str, Any],
+    copies: Sequence[Mapping[str, Any]],
+    imported: list[AuditRecord],
+    destroyed: list[AuditRecord],
+) -> Iterator[Link]:
+    """Yield where a private key is said to be gone, or to be there, and the accounts have it not.
+
+    What was given up before the pair came is no burn of it. One whose key came late onto an
+    HSM is owed again.
+    """
+    since = [each for each in destroyed if not imported or each.number > imported[0].number]
+    hsms = {each.facts.get("hsm") for each in destroyed}
+    for copy in copies:
+        if copy["destroyed_at"] is not None and copy["hsm_serial"] not in hsms:
+            says = f"it says that HSM {copy['hsm_serial']} destroyed its private key"
+            yield differing(f"{says}, and no record does")
+    numbers = [each.number for each in since]
+    is_gone = bool(since) and all(copy["destroyed_at"] is not None for copy in copies)
+    if is_gone and pair["key_destroyed_at"] is None:
+        yield differing("it says that its private key may be there, and it is gone", *numbers)
+    elif not is_gone and pair["key_destroyed_at"] is not None:
+        says = "it says that its private key is gone from everywhere, and no record tells of that"
+        yield differing(says, *numbers)
+
+
+def _request_of(spent: AuditRecord) -> bytes:
+    request_id: bytes = spent.facts["request_id"]
+    return request_id
 
 
 def _of(records: Iterable[AuditRecord], event: str) -> list[AuditRecord]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from host_agent.explain import Rows
+from host_agent.schema import key_copies as _copies
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 
@@ -19,7 +20,8 @@ def rows_about(
     wanted = {*key_ids, *connection.scalars(named)}
     pairs = _by_key(connection, select(_pairs).where(_pairs.c.key_id.in_(wanted)))
     requests = _by_key(connection, select(_requests).where(_requests.c.key_id.in_(wanted)))
-    return {each: Rows(pairs[each], requests[each]) for each in wanted}
+    copies = _by_key(connection, select(_copies).where(_copies.c.key_id.in_(wanted)))
+    return {each: Rows(pairs[each], requests[each], copies[each]) for each in wanted}
 
 
 def _by_key(connection: Connection, query: Select[Any]) -> dict[bytes, list[Mapping[str, Any]]]:

@@ -13,6 +13,7 @@ from carnet.wire.messages import MAX_INVALID_PAIRS
 from host_agent.keydb.copies import is_owed
 from host_agent.keydb.records import (
     QUIETLY,
+    RECORDED,
     Arrival,
     Count,
     NewPair,
@@ -82,11 +83,7 @@ class Pairs(Store):
         self._audit_all(
             connection,
             "imported",
-            (
-                {"key_id": pair.key_id, "user_id": pair.user_id, "batch_id": pair.batch_id}
-                for pair in pairs
-                if pair.key_id in added
-            ),
+            (_facts(pair) for pair in pairs if pair.key_id in added),
         )
         for early, key_ids in revocations_of(connection, added).items():
             self._revoke(connection, early, _pairs.c.key_id.in_(key_ids))
@@ -245,6 +242,10 @@ class Pairs(Store):
                 for each in some
             ]
             self._audit_all(connection, event, whose)
+
+
+def _facts(pair: NewPair) -> dict[str, object]:
+    return {name: getattr(pair, name) for name in RECORDED}
 
 
 def _is_on_hsm(pair: NewPair) -> bool:

@@ -92,6 +92,10 @@ class NewPair:
     key_store: KeyStoreName = KeyStoreName.TOKEN
 
 
+RECORDED = ("key_id", "user_id", "batch_id", "custody", "key_store", "not_after")
+"""What the accounts say of a new pair, and what of it never changes; older ones the first three."""
+
+
 @dataclass(frozen=True)
 class Arrival:
     """What there is to do about pairs while they are taken in."""

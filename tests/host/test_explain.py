@@ -17,10 +17,12 @@ from carnet.console import print_json
 from carnet.database.reading import readable
 from carnet.errors import CarnetError, UsageError
 from carnet.wire import cbor
+from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
 from host_agent.audit_commands import explained
-from tests.host.conftest import sealed_request
+from host_agent.keydb import WrappedKey
+from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import KEY, lift, make_anew, sign_now, tamper
 from tests.host.test_operator import carnet_host  # noqa: F401  a fixture
 from tests.unit.examples import SoftwareKey, make_request
@@ -107,6 +109,13 @@ FORGED = {
     "request_id": "UPDATE requests SET request_id = digest",
     "outcome": "UPDATE requests SET outcome = 'unknown-user'",
     "end_reason": "UPDATE requests SET end_reason = 'expired'",
+    "custody": "UPDATE key_pairs SET custody = 'split'",
+    "key_store": "UPDATE key_pairs SET key_store = 'wrapped'",
+    "not_after": "UPDATE key_pairs SET not_after = 5",
+    "may be there, and it is gone": "UPDATE key_pairs SET key_destroyed_at = NULL",
+    "moment as revoked_at": "UPDATE requests SET revoked_at = 1",
+    "moment as end_asked_at": "UPDATE requests SET end_asked_at = 1",
+    "moment as ended_at": "UPDATE requests SET ended_at = 1",
     "0 rows of the request": "DELETE FROM requests",
 }
 
@@ -120,6 +129,85 @@ def test_a_row_that_says_otherwise_than_the_records_is_told(spent, database):
         assert "the pair is alice@office's" in proved(chain)
         assert "she was passed on to work" in proved(chain)
         assert not any(word in proved(chain) for word in (BOB, "elsewhere", "unknown-user"))
+
+
+ENDED = {
+    "no revoked_at": "UPDATE requests SET revoked_at = NULL",
+    "no end_asked_at": "UPDATE requests SET end_asked_at = NULL",
+    "no ended_at": "UPDATE requests SET ended_at = NULL",
+}
+
+
+def test_the_end_of_a_tunnel_is_in_both_or_in_none(spent, database):
+    database.revoke_tunnels("stolen", user_id="alice@office")
+    database.record_end_asked("work", REQUEST_ID)
+    ended = TunnelEnded(number=1, request_id=REQUEST_ID, ended_at=1, reason="revoked")
+    database.record_ended("work", (ended,))
+    assert not differing(only(told(database)[1]))
+    for what, statement in ENDED.items():
+        with forged(database, statement) as connection:
+            _, chains = explained(connection, REQUEST_ID)
+        assert any(what in said for said in differing(only(chains))), what
+
+
+def test_a_revocation_of_one_of_two_pairs_with_one_request_id_is_not_missed(
+    spent, database, other_pair
+):
+    database.spend(*sealed_request(other_pair))
+    database.revoke_tunnels("stolen", key_id=key_id_of(other_pair.public_key))
+    _, chains = told(database)
+    assert len(chains) == 2
+    assert not any(map(differing, chains))
+
+
+def all_differing(database):
+    return differing(only(told(database)[1]))
+
+
+def test_a_key_is_gone_by_the_record_of_each_hsm(database, pair):
+    envelope, signed = sealed_request(pair)
+    database.record_copies("hsm-1", [envelope.key_id])
+    database.record_copies("hsm-2", [envelope.key_id])
+    database.spend(envelope, signed)
+    database.store_response(envelope.key_id, "granted", b"sealed")
+    gone = "UPDATE key_pairs SET key_destroyed_at = 1"
+    gone_from = "UPDATE key_copies SET destroyed_at = 1"
+    for step in (
+        lambda: None,
+        lambda: database.record_destroyed(envelope.key_id, "hsm-1"),
+    ):
+        step()
+        assert not all_differing(database)
+        for statement, said in ((gone, "gone from everywhere"), (gone_from, "HSM hsm-2 destroyed")):
+            with forged(database, statement) as connection:
+                _, chains = explained(connection, REQUEST_ID)
+            assert any(said in each for each in differing(only(chains))), said
+    database.record_destroyed(envelope.key_id, "hsm-2")
+    assert not all_differing(database)
+    database.record_copies("hsm-1", [envelope.key_id])  # by a batch that comes late
+    assert not all_differing(database)
+    database.record_destroyed(envelope.key_id, "hsm-1")
+    assert not all_differing(database)
+
+
+def test_what_was_given_up_before_the_pair_came_is_no_burn_of_it(database):
+    key = SoftwareKey()
+    envelope, signed = sealed_request(key)
+    database.record_copies("hsm-1", [envelope.key_id])
+    database.give_up_keys("hsm-1", [envelope.key_id], lambda _: None)
+    wrapped = (new_pair(key, key_store="wrapped"), WrappedKey(bytes(16), b"wrapped"))
+    database.begin_batch_key(bytes(16), bytes(16), "hsm-1")
+    database.add_wrapped_pairs([wrapped])
+    database.spend(envelope, signed)
+    assert not all_differing(database)
+    database.store_response(envelope.key_id, "granted", b"sealed")
+    database.burn_wrapped(envelope.key_id)
+    assert not all_differing(database)
+
+
+def test_an_older_record_of_an_import_proves_what_it_has(spent, database):
+    rewrite(database, 1, without=["custody", "key_store", "not_after"])
+    assert not all_differing(database)
 
 
 def test_the_command_fails_then_and_says_what_to_do(spent, database, carnet_host):  # noqa: F811
