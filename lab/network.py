@@ -173,4 +173,7 @@ def settings(plan: Plan, machine: str) -> dict[str, str]:
     if machine in plan.machines_with_ipv6:
         own = {"net/ipv6/conf/all/disable_ipv6": "0"} | own
         own |= {"net/ipv6/conf/default/disable_ipv6": "0"}
+        # Nobody else can have them, and an address is of no use while that is asked, for a second.
+        ends = [end for link in plan.links for end in link if end.machine == machine]
+        own |= {f"net/ipv6/conf/{e}/accept_dad": "0" for e in ("all", *(x.interface for x in ends))}
     return own
