@@ -65,6 +65,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config):
+    """Have workers fork from a process that has loaded what this run was asked for."""
+    from tests.workers import forked_workers  # noqa: PLC0415
+
+    forking = contextlib.ExitStack()
+    forking.enter_context(forked_workers(config.args))
+    config.add_cleanup(forking.close)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Give each worker whole files, and whole boots of guest kernels."""
     from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 (not loaded in a guest)
