@@ -13,6 +13,7 @@ from carnet.errors import HelperAwayError, IKERefusedError, IPsecError, UsageErr
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
+from carnet.objectives import Objective
 from carnet.token.onetime import OneTimePair
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire import cbor
@@ -224,6 +225,7 @@ class Exchange:
             module=self._means.module,
             hosts=self._means.hosts,
             officer_key=self._means.booklet.officer_key.hex(),
+            block=self._means.closing.made_by(Objective(info.objective_id)),
         )
         self._means.sessions.keep(session)
         return session

@@ -33,6 +33,13 @@ class Closing:
         if self._wanted and objective is not Objective.NATIVE:
             block.find_filter()
 
+    def made_by(self, objective: Objective) -> str | None:
+        """Return the packet filter with which close() makes a block; None where it makes none.
+
+        Raises IPsecError.
+        """
+        return block.filter_name() if self._wanted and objective is not Objective.NATIVE else None
+
     def close(self, name: str, info: TunnelingInfo) -> None:
         """Hold back what is meant for the tunnel; without IPsec all is meant to be in clear.
 
@@ -89,7 +96,7 @@ def end_session(
             except IPsecError as error:
                 not_down(error)
             crash.reach("client.disconnected")
-            recorded = sessions.has(name)
+            recorded = sessions.find(name) is not None
             release(sessions, name)
     return Ended(heard, recorded)
 
@@ -101,7 +108,8 @@ def release(sessions: SessionStore, name: str) -> None:
     """
     try:
         restored = name_servers.restore(name)
-        block.lift(name)
+        session = sessions.find(name)
+        block.lift(name, session.block if session else None)
     except IPsecError as error:
         kind = HelperAwayError if isinstance(error, HelperAwayError) else IPsecError
         raise kind(

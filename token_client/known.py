@@ -13,7 +13,7 @@ from token_client.sessions import Session, SessionStore
 
 def is_recorded(session: Session) -> bool:
     """Tell whether there is a record of the session."""
-    return SessionStore(memory_directory()).has(session.name)
+    return SessionStore(memory_directory()).find(session.name) is not None
 
 
 def is_known(driver: Driver, session: Session) -> bool:

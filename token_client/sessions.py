@@ -53,6 +53,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """The officer's public key (DER SPKI, hexadecimal), under which the answer is verified."""
     pairs_left: int | None = None
     """On the token, when a connect of this machine's last looked."""
+    block: str | None = None
+    """With which packet filter packets in clear are held back, if they are."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
 
@@ -97,9 +99,9 @@ class SessionStore:
         seen = [self._with_pairs_left(session) for session in found if session]
         return sorted(seen, key=lambda session: session.established_at)
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is a record of that name, and whole."""
-        return any(session.name == name for session in self.all())
+    def find(self, name: str) -> Session | None:
+        """Return the record of that name, if there is one, and whole."""
+        return next((session for session in self.all() if session.name == name), None)
 
     def keep_pairs_left(self, token: Identity, left: int) -> None:
         """Remember how many pairs are on a token, whatever tunnels stand on it.

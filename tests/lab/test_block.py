@@ -116,6 +116,30 @@ def test_the_end_of_the_session_lifts_the_block(office):
     assert found[0] > 0
 
 
+@contextmanager
+def without_nft(office):
+    places = "$(find -L /usr/sbin/nft /sbin/nft -maxdepth 0)"
+    client = office.world.client
+    client.run(["sh", "-ec", f"for each in {places}; do mount --bind /bin/false $each; done"])
+    try:
+        yield
+    finally:
+        client.run(["sh", "-ec", f"for each in {places}; do umount $each; done"])
+
+
+@pytest.mark.parametrize("options", [[], ["--release"]])
+def test_a_block_that_cannot_be_lifted_now_is_not_said_to_be_lifted(office, options):
+    connect(office, extra=office.configure_client("agent = false\n"))
+    with without_nft(office):
+        done = office.carnet("disconnect", *options)
+        assert (done.returncode, is_one_sentence(done)) == (5, True)
+        assert "does not answer (nftables)" in done.stderr
+        assert len(status(office)) == 1
+    try_in_clear(office)
+    assert office.carnet("disconnect").returncode == 0
+    assert status(office) == []
+
+
 NO_PROGRAMS = """
 import errno, os, subprocess
 

@@ -15,6 +15,8 @@ BLOCK = block.Closed(name=NAME, networks=(), targets=(), hosts=(), userspace=Fal
 class PacketFilter:
     """One that counts how often it is looked at."""
 
+    name = "counted"
+
     looks = 0
     there = True
 

@@ -86,6 +86,8 @@ def standing(spec, **differs):
 class Daemon:
     """Stands for the IPsec daemon and the packet filter: the helper alone is on trial here."""
 
+    name = "packets"
+
     def __init__(self):
         self.tunnels: dict[str, TunnelSpec] = {}
         self.blocks: dict[str, block.Closed] = {}

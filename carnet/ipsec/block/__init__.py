@@ -16,7 +16,7 @@ from carnet.ipsec.block.closed import Closed, PacketFilter
 from carnet.ipsec.block.iptables import Iptables
 from carnet.ipsec.block.nft import Nft
 
-__all__ = ["Closed", "close", "find_filter", "lift", "names"]
+__all__ = ["Closed", "close", "filter_name", "find_filter", "lift", "names"]
 
 
 class _PacketFilters(msgspec.Struct):
@@ -63,14 +63,25 @@ def find_filter() -> PacketFilter:
     )
 
 
+def filter_name() -> str:
+    """Return the name of the packet filter that close() tells. Raises IPsecError."""
+    return (_here.working or find_filter()).name
+
+
 def close(closed: Closed) -> None:
     """Put a session's block into the kernel. Raises IPsecError."""
     (_here.working or find_filter()).close(closed)
 
 
-def lift(name: str) -> None:
-    """Take a tunnel's block out, wherever it is; none is no error. Raises IPsecError."""
+def lift(name: str, made_by: str | None = None) -> None:
+    """Take a tunnel's block out; none is no error.
+
+    `made_by` is the packet filter that it was made with, as filter_name() has it, where that is
+    known: another one knows nothing of it. Raises IPsecError.
+    """
     found = _working()
+    if any(each.name == made_by and each is not found for each in _here.all):
+        raise IPsecError(f"The packet filter does not answer ({made_by})")
     if found is not None:
         found.lift(name)
 

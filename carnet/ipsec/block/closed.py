@@ -33,6 +33,8 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
 class PacketFilter(Protocol):
     """One packet filter of this machine. What it keeps outlives whoever told it."""
 
+    name: str
+
     def works(self) -> bool:
         """Whether it can be told here all that a block needs.
 

@@ -29,6 +29,8 @@ _ND_TYPES = (133, 135, 136)
 class Iptables:
     """iptables, through iptables-restore(8): a session's chain is replaced in one step."""
 
+    name = "iptables"
+
     def works(self) -> bool:
         """Whether the kernel has a table filter for either IP version's program."""
         return answers([_PROGRAMS[4], "-S", _HOOKS[0]]) is not None

@@ -62,6 +62,8 @@ _PROBE = Closed(name=f"{NAME_PREFIX}probe", networks=(), targets=(), hosts=(), u
 class Nft:
     """nftables, through nft(8)."""
 
+    name = "nftables"
+
     def works(self) -> bool:
         """Whether the kernel would take a block's rules; it is only asked."""
         return answers(["nft", "--check", "-f", "-"], _rules(_PROBE)) is not None
@@ -78,15 +80,24 @@ class Nft:
             tell(["nft", "-f", "-"], f"{_without(closed.name)}{rules}")
 
     def lift(self, name: str) -> None:
-        """Delete the session's table, if there is one. Raises IPsecError."""
-        if name in self.names():
+        """Delete the session's table, unless there is none. Raises IPsecError."""
+        listed = _listed()
+        if listed is None or name in listed:
             tell(["nft", "-f", "-"], _without(name))
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a table."""
-        listed = json.loads(answers(["nft", "-j", "list", "tables", "inet"]) or "{}")
-        tables = (each.get("table", {}).get("name", "") for each in listed.get("nftables", ()))
-        return frozenset(_tunnel(table) for table in tables if table.startswith(_PREFIX))
+        return _listed() or frozenset()
+
+
+def _listed() -> frozenset[str] | None:
+    """Return the tunnels that have a table; None if nft does not tell."""
+    text = answers(["nft", "-j", "list", "tables", "inet"])
+    if text is None:
+        return None
+    found = json.loads(text or "{}").get("nftables", ())
+    tables = (each.get("table", {}).get("name", "") for each in found)
+    return frozenset(_tunnel(table) for table in tables if table.startswith(_PREFIX))
 
 
 def _without(name: str) -> str:

@@ -216,6 +216,8 @@ class HelperDriver:
 class HelperFilter:
     """The packet filter of whoever has no privileges."""
 
+    name = "carnet-helper"
+
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         self._link = _Link(path)
 
