@@ -222,13 +222,20 @@ def revoke(
     values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
     with open_database(configuration.load(path)) as database, readable():
         done = revoking.revoke(database, Revocation(reason), **values)
+        before = database.revoked_before(**values)
     revoked, importing, tunnels = done.key_ids, done.importing, done.tunnels
-    if not revoked and not importing and not tunnels:
+    is_done = bool(revoked or importing or tunnels)
+    if not is_done and not any(before):
         raise UsageError(
             "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
         )
     if as_json:
         console.print_json({"revoked": revoked, "importing": importing, "tunnels": tunnels})
+        return
+    if not is_done:
+        click.echo(
+            f"Nothing is left to do: {before[0]} key pairs, {before[1]} tunnels were revoked."
+        )
         return
     click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
     if importing:

@@ -194,6 +194,18 @@ class Pairs(Store):
         self._audit_pairs(connection, "revoked", revoked, **revocation.facts)
         return [each.key_id for each in revoked]
 
+    def revoked_before(self, **which: object) -> tuple[int, int]:
+        """Return how many of these pairs are revoked, and of how many the tunnels are."""
+        is_revoked = _pairs.c.reason.in_((Reason.REVOKED, Reason.LOST))
+        query = (
+            select(func.count().filter(is_revoked), func.count(_requests.c.revoked_at))
+            .select_from(_pairs.outerjoin(_requests))
+            .where(*conditions_of(which))
+        )
+        with self._reading.begin() as connection:
+            pairs, tunnels = connection.execute(query).one()
+        return pairs, tunnels
+
     def host_keys_in_use(self) -> dict[bytes, int]:
         """Return how many valid pairs have their requests sealed to each of the Host's keys."""
         query = (

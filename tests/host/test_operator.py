@@ -136,6 +136,27 @@ def test_pairs_are_revoked_by_user_by_token_and_by_key(
         assert all(link.holds for link in follow(connection, schema.audit))
 
 
+def test_what_was_revoked_is_said_to_be_and_is_no_mistake(
+    carnet_host, database, pair, other_pair, bobs, answered
+):
+    def again(*which):
+        done = carnet_host("revoke", *which, "--reason", "stolen", "--json")
+        assert json.loads(done) == {"revoked": [], "importing": 0, "tunnels": 0}
+        return carnet_host("revoke", *which, "--reason", "stolen")
+
+    answered(other_pair)
+    answered(bobs, "unknown-user")
+    assert "1 key pairs revoked, 1" in carnet_host(
+        "revoke", "--user", "alice@office", "--reason", "x"
+    )
+    assert "1 key pairs, 1 tunnels were revoked" in again("--user", "alice@office")
+    assert "1 key pairs, 0 tunnels were revoked" in again("--key", id_of(pair).hex())
+    assert "0 key pairs, 1 tunnels were revoked" in again("--key", id_of(other_pair).hex())
+    for unknown in (("--user", "bob@office"), ("--key", bytes(16).hex())):
+        with pytest.raises(UsageError, match="No valid key pair and no live tunnel"):
+            again(*unknown)
+
+
 @pytest.mark.parametrize("key", ["", "  ", "no key"])
 def test_what_is_no_key_revokes_nothing(carnet_host, database, pair, key):
     with pytest.raises(UsageError, match="no key_id"):
