@@ -138,7 +138,12 @@ class Adoption:
 
 
 def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[FoundKey]:
-    found = [key for key in signing_keys(session, pattern) if key.key_type == order.key_type]
+    by_public_key: dict[bytes, FoundKey] = {}
+    for key in signing_keys(session, pattern):
+        if key.key_type == order.key_type:
+            # A card may have one key under two names: it is one pair.
+            by_public_key.setdefault(key.public_key, key)
+    found = list(by_public_key.values())
     if len(found) < order.count:
         raise TokenError(
             f"Token {session.token.info.label} has {len(found)} keys {pattern!r} of type "

@@ -74,7 +74,10 @@ class AdoptedKeys(OneTimeKeys):
         for key in signing_keys(self._session):
             pair = self._wanted.get(keys.key_id(key.public_key))
             if pair is not None and template.get(Attribute.ID, pair.key_id) == pair.key_id:
-                found[pair.key_id] = Halves([key.private], [key.public], pair=pair)
+                # A card may have it twice, and then both are to be burned.
+                halves = found.setdefault(pair.key_id, Halves(pair=pair))
+                halves.private.append(key.private)
+                halves.public.append(key.public)
         self._session.check()
         return found
 
