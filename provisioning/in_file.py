@@ -11,12 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from carnet import serials
 from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.files import read_small, sync_directory
 from carnet.token import keys
 from carnet.token.data import write_data
 from carnet.token.ec_type import EcType
+from carnet.token.identity import Identity
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession
@@ -45,6 +47,20 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: str
     """What those of its pairs begin with."""
     token_serial: str
+    token_label: str | None = None
+    """A serial number may be that of many tokens; None in a note of an older version."""
+
+    def is_of(self, token: Identity) -> bool:
+        """Tell whether it is that token's; of an older note, whether that is sure."""
+        if self.token_label is None:
+            return self.token_serial == token.serial and serials.is_own(token.serial)
+        return Identity(self.token_serial, self.token_label).may_be(token)
+
+    def __str__(self) -> str:
+        """Return which token it tells of."""
+        if self.token_label is None:
+            return self.token_serial
+        return str(Identity(self.token_serial, self.token_label))
 
 
 def _note_in(path: Path) -> _Note | None:
@@ -63,7 +79,8 @@ class FileJournal:
     def begin(self, session: TokenSession, prefix: str) -> None:
         """Write it; UsageError where that cannot be."""
         sweep_unplaced(self.path, lambda left: _note_in(left) is not None)
-        note = _Note(prefix, session.token.info.serial)
+        serial, label = session.token.info.identity
+        note = _Note(prefix, serial, label)
         write_over(self.path, msgspec.json.encode(note))
 
     def finish(self, session: TokenSession) -> None:  # noqa: ARG002 - as on a token
@@ -81,9 +98,9 @@ class FileJournal:
         note = self._read()
         if note is None:
             return frozenset()
-        if note.token_serial != session.token.info.serial:
+        if not note.is_of(session.token.info.identity):
             raise UsageError(
-                f"{self.path} tells of a mint on token {note.token_serial} that was cut off; mint "
+                f"{self.path} tells of a mint on token {note} that was cut off; mint "
                 f"on that one again first, or name another cover file."
             )
         return frozenset({note.labels})

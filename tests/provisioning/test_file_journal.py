@@ -1,0 +1,55 @@
+"""The journal of a mint in a file: whose it is."""
+
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from carnet.errors import UsageError
+from carnet.token.identity import Identity
+from provisioning.in_file import FileJournal
+
+LABELS = "carnet 20261123T000000Z "
+ZEROS = "0000000000000000"
+
+
+def login(serial, label):
+    """A session on a token of which that is known."""
+    return SimpleNamespace(
+        token=SimpleNamespace(info=SimpleNamespace(identity=Identity(serial, label)))
+    )
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return FileJournal(tmp_path / "cover")
+
+
+@pytest.mark.parametrize(
+    ("token", "other"),
+    [(("4711", "alice"), ("0815", "alice")), ((ZEROS, "alice"), (ZEROS, "bob"))],
+)
+def test_it_is_one_tokens_and_no_others(journal, token, other):
+    """All TPMs have the serial number of zeros."""
+    journal.begin(login(*token), LABELS)
+    assert journal.unfinished(login(*token)) == {LABELS}
+    with pytest.raises(UsageError, match=r"a mint on token alice \(serial"):
+        journal.unfinished(login(*other))
+    journal.finish(login(*token))
+    assert journal.unfinished(login(*other)) == set()
+
+
+def test_a_card_that_has_a_serial_number_of_its_own_may_be_labelled_anew(journal):
+    journal.begin(login("4711", "alice"), LABELS)
+    assert journal.unfinished(login("4711", "carol")) == {LABELS}
+
+
+def test_one_of_an_older_version_is_not_taken_for_that_of_a_token_without_a_number(journal):
+    for serial in ("4711", ZEROS):
+        note = {"labels": LABELS, "token_serial": serial}
+        journal.path.write_bytes(msgspec.json.encode(note))
+        if serial == ZEROS:
+            with pytest.raises(UsageError, match="that was cut off"):
+                journal.unfinished(login(serial, "alice"))
+        else:
+            assert journal.unfinished(login(serial, "alice")) == {LABELS}
