@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.heap import fill_holes
+from lab.pages import Footprint, settle
+from lab.waiting import IN_GUEST
 
 _MESSAGE = 1 << 16
 _MOST_FDS = 16
@@ -57,6 +59,8 @@ def main(control: int, modules: Sequence[str]) -> None:
     gc.freeze()
     gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if IN_GUEST in os.environ:
+        settle()
     order = _order_of_this_process(control)
     if order is not None:
         _run(order)
@@ -76,13 +80,30 @@ def _order_of_this_process(control: int) -> Order | None:
             if not message:
                 return None
             order: Order = json.loads(message)
+            footprint = _footprint_of(order)
             if _is_the_command(order, fds, commands):
                 break
     _close([fds[0], *commands, *(each.answers for each in commands.values())])
     if order["session"]:
         os.setsid()
+    if footprint is not None:
+        footprint.follow()
+        atexit.register(footprint.note)
     _take_over(order, fds[1:])
     return order
+
+
+_footprints: dict[str, Footprint] = {}
+
+
+def _footprint_of(order: Order) -> Footprint | None:
+    """Return what the program has taken so far, in a guest kernel."""
+    if IN_GUEST not in os.environ:
+        return None
+    program = Path(order["argv"][0]).name
+    if program not in _footprints:
+        _footprints[program] = Footprint()
+    return _footprints[program]
 
 
 def _is_the_command(order: Order, fds: Sequence[int], commands: dict[int, Command]) -> bool:

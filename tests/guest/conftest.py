@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.pages import settle
 from tests.guest.boots import scope_of
 from tests.guest.bridge import Group, is_inside, write_down
 from tests.lab.conftest import charons, client, lane, target, work_file, world
@@ -60,3 +61,8 @@ if is_inside():
     @pytest.hookimpl
     def pytest_sessionstart(session):
         _config.append(session.config)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(session):
+        settle()
+        return (yield)
