@@ -51,7 +51,8 @@ def remove(address: str) -> None:
 
     Another tunnel's to the same network stays.
     """
-    _remove(route for route in _installed() if route["prefsrc"] == address)
+    version = ip_address(address).version
+    _remove(route for route in _installed(version) if route["prefsrc"] == address)
     listed = ip("-json", "address", "show", "to", address)
     lines = [
         f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
@@ -67,7 +68,7 @@ def sweep(keep: Callable[[], Collection[str]]) -> None:
 
     That is asked once they are listed: what is set meanwhile stays.
     """
-    installed = _installed()
+    installed = _installed(4, 6)
     kept = keep()
     _remove(route for route in installed if route["prefsrc"] not in kept)
 
@@ -87,10 +88,10 @@ def _remove(found: Iterable[_Route]) -> None:
     ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
-def _installed() -> list[_Route]:
+def _installed(*versions: int) -> list[_Route]:
     found: list[_Route] = []
-    for family in ("-4", "-6"):
-        listed = ip("-json", "-N", family, "route", "show", "proto", str(PROTOCOL))
+    for version in versions:
+        listed = ip("-json", "-N", f"-{version}", "route", "show", "proto", str(PROTOCOL))
         # What is asked for is not listed.
         of_ours = ({**each, "protocol": PROTOCOL} for each in json.loads(listed.stdout or "[]"))
         found += [each for each in of_ours if "prefsrc" in each]

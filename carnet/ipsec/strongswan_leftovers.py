@@ -34,6 +34,11 @@ _POLICY = re.compile(
     r"priority (?P<priority>\d+)(?P<rest>.*?)proto (?:esp|ah) .*?reqid (?P<reqid>\d+)"
 )
 
+_SA = re.compile(
+    r"^src (?P<src>\S+) dst (?P<dst>[^\s\\]+).*?proto (?P<proto>\S+) spi (?P<spi>0x[0-9a-f]+)"
+    r".*? reqid (?P<reqid>\d+) "
+)
+
 
 class _Policy(msgspec.Struct, frozen=True):
     source: str
@@ -90,7 +95,16 @@ def remove(name: str, standing: Pairs | None = None) -> None:
 
 def remove_sas(name: str) -> None:
     """Take out the SAs of a tunnel whose request ids are made of its name."""
-    _run(f"xfrm state deleteall reqid {each}" for each in reqids(name))
+    doomed = reqids(name)
+    listed = ip("-o", "xfrm", "state", "list", "nokeys").stdout
+    lines = [
+        "xfrm state delete src {src} dst {dst} proto {proto} spi {spi}\n".format(**sa.groupdict())
+        for sa in map(_SA.match, listed.splitlines())
+        if sa and int(sa["reqid"]) in doomed
+    ]
+    if lines:
+        # Goes on after a line that fails: what somebody else has removed is no error.
+        ip("-force", "-batch", "-", said="".join(lines))
 
 
 def _run(lines: Iterable[str]) -> None:
