@@ -122,6 +122,8 @@ class Plug:
                 f"say whether that is right; insert it again, see what `carnet tokens` says of "
                 f"its PIN, and run `carnet connect` again."
             ) from failure
+        # One that was right may have cost a try all the same: it is given once more, and no more.
+        self._pin_taken = self._pin_taken and not failure.pin_given
 
     def _look_after_failure(self, plugged: Reader | None) -> Presence:
         """Look until the reader tells that the card was pulled, or has had the time to.

@@ -62,7 +62,7 @@ def pulled_out(plug, monkeypatch):
         yield "booklet"
 
     monkeypatch.setattr(plugging, "open_booklet", failing_at_first)
-    plug.logins = logins
+    plug.logins, plug.looks = logins, looks
     return plug
 
 
@@ -79,3 +79,22 @@ def test_a_pin_that_was_not_given_or_was_right_is_tried(pulled_out):
     pulled_out.logins.clear()
     pulled_out.pin_given = True
     assert pulled_out.use(None, lambda booklet: booklet) == "booklet"
+
+
+def test_a_pin_that_was_right_is_tried_once_more_and_not_for_ever(pulled_out, monkeypatch):
+    pulled_out.pin_given = True
+    pulled_out._pin_taken = True
+    logins = []
+
+    def failing(*_):
+        logins.append("login")
+        assert len(logins) < 4
+        failure = TokenError("The token is gone; insert it again.")
+        failure.pin_given = True
+        pulled_out.looks.append(plugging.Presence.GONE)
+        raise failure
+
+    monkeypatch.setattr(plugging, "open_booklet", failing)
+    with pytest.raises(TokenError, match="did not say whether that is right"):
+        pulled_out.use(None, lambda booklet: booklet)
+    assert len(logins) == 2
