@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -36,8 +37,10 @@ _AT_ITS_LIMIT = (
     "the limit of processes, and try again."
 )
 _MAX_SECRET = 1024
-_BYTE_ORDER_MARK = "\ufeff"
-_CONTROL = frozenset(map(chr, (*range(32), *range(127, 160))))
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+"""Unicode's categories of what controls, formats or ends a line; a byte order mark is of these."""
+_TYPED = "\u200c\u200d"
+"""Of these what people type: in Persian and Hindi they say whether letters join."""
 _OUTPUTS = (1, 2)
 _NOBODYS_TERMINAL = 250
 """Columns where no terminal says how many it has."""
@@ -332,12 +335,12 @@ def _first_line(data: bytes, what: str) -> str:
         raise UsageError(f"The source of {what} is not UTF-8 text; give the right one.") from None
     if _has_what_nobody_types(secret):
         raise UsageError(
-            f"The source of {what} has a byte order mark or a control character in it, and was "
-            f"not tried; put {what} there alone, as plain text."
+            f"The source of {what} has a byte order mark, or another character that nobody sees, "
+            f"in it, and was not tried; put {what} there alone, as plain text."
         )
     return secret
 
 
 def _has_what_nobody_types(secret: str) -> bool:
     """Tell whether an editor, a tool or a key without a letter has left something in it."""
-    return secret.startswith(_BYTE_ORDER_MARK) or not _CONTROL.isdisjoint(secret)
+    return any(unicodedata.category(each) in _UNSEEN for each in secret if each not in _TYPED)

@@ -102,7 +102,13 @@ def test_a_file_that_others_can_read_is_no_source(tmp_path):
         PinSource(file=file).obtain(INFO)
 
 
-@pytest.mark.parametrize("left", ["\ufeff1234", "12\x0034", "1234\x00", "\x1b[A1234", "12\t34"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        *("\ufeff1234", "12\ufeff34", "1234\u200b", "\u202e1234", "1234\u2028"),
+        *("12\x0034", "1234\x00", "\x1b[A1234", "12\t34", "1234\x85"),
+    ],
+)
 def test_what_nobody_means_as_a_pin_is_no_try(tmp_path, at_terminal, left):
     file = tmp_path / "pin"
     file.touch(mode=0o600)
@@ -115,7 +121,9 @@ def test_what_nobody_means_as_a_pin_is_no_try(tmp_path, at_terminal, left):
         PinSource().obtain(INFO)
 
 
-@pytest.mark.parametrize("pin", ["1234", "with blanks ", "ünï-\u00a0c\u00f6de"])
+@pytest.mark.parametrize(
+    "pin", ["1234", "with blanks ", "\u0645\u06cc\u200c\u0631\u0648\u0645", "ünï-\u00a0c\u00f6de"]
+)
 def test_what_can_be_typed_is_a_pin(tmp_path, pin):
     file = tmp_path / "pin"
     file.touch(mode=0o600)
