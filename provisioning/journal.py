@@ -97,16 +97,17 @@ def undone_on_failure(
         try:
             destroy(sessions.current, journal, prefix)
         except CarnetError:  # of the token, or of the journal's file
-            raise left_on_token() from failure
+            raise left_on_token(failure) from failure
         undone()
         raise
 
 
-def left_on_token() -> TokenError:
+def left_on_token(failure: BaseException) -> TokenError:
     """Return what there is to say where pairs of a mint that failed are still there."""
+    why = f"{failure.sentence} " if isinstance(failure, CarnetError) else ""
     return TokenError(
-        "Minting failed and its pairs could not be destroyed; before you hand the token out, "
-        "mint on it again, which destroys them first."
+        f"{why}Minting failed and its pairs could not be destroyed; before you hand the token out, "
+        f"mint on it again, which destroys them first."
     )
 
 

@@ -142,12 +142,12 @@ class _Mint:
         if self.unsettled is None:
             return
         if self.login.pin is None or _is_locked_out(failure):
-            raise left_on_token() from failure
+            raise left_on_token(failure) from failure
         try:
             with Sessions(self.login, writable=True) as sessions:
                 destroy(sessions.current, self.keeping, self.unsettled)
         except CarnetError:  # of the token, or of the file of a journal
-            raise left_on_token() from failure
+            raise left_on_token(failure) from failure
 
 
 def _is_locked_out(failure: BaseException) -> bool:

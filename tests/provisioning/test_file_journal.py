@@ -15,9 +15,8 @@ ZEROS = "0000000000000000"
 
 def login(serial, label):
     """A session on a token of which that is known."""
-    return SimpleNamespace(
-        token=SimpleNamespace(info=SimpleNamespace(identity=Identity(serial, label)))
-    )
+    info = SimpleNamespace(serial=serial, identity=Identity(serial, label))
+    return SimpleNamespace(token=SimpleNamespace(info=info))
 
 
 @pytest.fixture
