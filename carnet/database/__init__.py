@@ -64,6 +64,12 @@ def _migrated(engine: Engine, package: str) -> Engine:
 
 
 def _cannot(place: Place, error: Exception) -> str:
+    if isinstance(error, SchemaError):
+        return (
+            f"The database {place} has a schema that this version of Carnet does not know "
+            f"({error}), as a newer one makes it; install that version, or correct `database` in "
+            f"the configuration."
+        )
     cause = getattr(error, "orig", None)
     if sqlite.is_busy(cause) or postgresql.is_busy(cause):
         return (
