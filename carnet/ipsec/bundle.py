@@ -77,7 +77,7 @@ def unblock_halves() -> None:
 
     It stays while any is left in the kernel, as of a daemon that was killed.
     """
-    if shutil.which("ip") is None or _BLOCK_LISTED not in ip("xfrm", "policy", "list").stdout:
+    if _BLOCK_LISTED not in _listed():
         return
     listed = ip("xfrm", "state", "list", "nokeys")
     if listed.returncode or _HALF_LISTED in listed.stdout:
@@ -118,18 +118,22 @@ def remove(esp_reqid: int, others: Callable[[], Iterable[Bundle]]) -> None:
     _remove(_of(esp_reqid))
 
 
-def sweep(keep: Callable[[], Collection[int]], others: Callable[[], Iterable[Bundle]]) -> None:
+def sweep(keep: Callable[[], Collection[int]], others: Callable[[], Iterable[Bundle]]) -> bool:
     """Take out every bundle but those of keep(), named by the request id of the ESP half.
+
+    Returns whether there was a block of halves, by the same look.
 
     That is asked once they are listed: what is tied together meanwhile stays. Whichever of
     others() is for the same takes its policies over, as in remove().
 
     Raises IPsecError if the kernel keeps some.
     """
-    installed = {policy.reqid for policy in _installed()}
+    listed = _listed()
+    installed = {policy.reqid for policy in _among(listed)}
     kept = keep()
     for esp_reqid in sorted(installed.difference(kept)):
         remove(esp_reqid, others)
+    return _BLOCK_LISTED in listed
 
 
 def directions(esp_reqid: int) -> frozenset[str]:
@@ -213,12 +217,18 @@ def _route_deletions(policy: _Policy) -> Iterable[str]:
     yield from routes.deletions_from(source, _OWN_PROTOCOLS)
 
 
+def _listed() -> str:
+    """Return all policies; none where the kernel has no IPsec, or nobody could have made any."""
+    return ip("-o", "xfrm", "policy", "list").stdout if shutil.which("ip") else ""
+
+
 def _installed() -> list[_Policy]:
-    """Return our policies; none where the kernel has no IPsec, or nobody could have made any."""
-    if shutil.which("ip") is None:
-        return []
-    listed = ip("-o", "xfrm", "policy", "list")
-    found = (_POLICY.search(line) for line in listed.stdout.splitlines())
+    return _among(_listed())
+
+
+def _among(listed: str) -> list[_Policy]:
+    """Return our policies among those that are listed."""
+    found = (_POLICY.search(line) for line in listed.splitlines())
     return [
         _Policy(each["dir"], each["src"], each["dst"], each["peer"], int(each["reqid"]))
         for each in found

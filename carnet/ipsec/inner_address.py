@@ -52,7 +52,7 @@ def remove(address: str) -> None:
     Another tunnel's to the same network stays.
     """
     version = ip_address(address).version
-    _remove(route for route in _installed(version) if route["prefsrc"] == address)
+    _remove(route for route in _installed(f"-{version}") if route["prefsrc"] == address)
     listed = ip("-json", "address", "show", "to", address)
     lines = [
         f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
@@ -68,7 +68,7 @@ def sweep(keep: Callable[[], Collection[str]]) -> None:
 
     That is asked once they are listed: what is set meanwhile stays.
     """
-    installed = _installed(4, 6)
+    installed = _installed()
     kept = keep()
     _remove(route for route in installed if route["prefsrc"] not in kept)
 
@@ -88,11 +88,11 @@ def _remove(found: Iterable[_Route]) -> None:
     ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
-def _installed(*versions: int) -> list[_Route]:
-    found: list[_Route] = []
-    for version in versions:
-        listed = ip("-json", "-N", f"-{version}", "route", "show", "proto", str(PROTOCOL))
-        # What is asked for is not listed.
-        of_ours = ({**each, "protocol": PROTOCOL} for each in json.loads(listed.stdout or "[]"))
-        found += [each for each in of_ours if "prefsrc" in each]
-    return found
+def _installed(*family: str) -> list[_Route]:
+    """Return our routes in the main table, of both IP versions unless one is named."""
+    # Asked for one table, `ip` takes IPv4 for granted.
+    which = ("table", "all", "proto", str(PROTOCOL))
+    listed = ip("-json", "-N", *family, "route", "show", *which)
+    # What is asked for is not listed.
+    of_ours = ({**each, "protocol": PROTOCOL} for each in json.loads(listed.stdout or "[]"))
+    return [each for each in of_ours if "prefsrc" in each and "table" not in each]

@@ -89,11 +89,12 @@ class Tying:
     def sweep(self, keep: Keep) -> None:
         """Take out the policies of every tunnel that is not to be kept; raises IPsecError."""
         with self._alone:
-            bundles.sweep(
+            blocked = bundles.sweep(
                 lambda: {reqids(name)[0] for name in keep()},
                 lambda: self._between_hosts(keep().__contains__),
             )
-        self.unblock_halves()
+        if blocked:
+            self.unblock_halves()
 
     def _between_hosts(self, concerns: Callable[[str], bool]) -> list[Bundle]:
         """Return what ties tunnels between two hosts together, of some names, oldest first."""

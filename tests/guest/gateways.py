@@ -107,11 +107,16 @@ def end(gateway: Gateway, name: str) -> None:
         gateway.driver.down(name)
 
 
-def ip(gateway, *arguments: str, said: str | None = None) -> str:
-    with inside(gateway):
+def run_in_network(machine: Machine, *argv: str, said: str | None = None) -> str:
+    """Run a program in a machine's network alone: a third of what it takes to be in all of it."""
+    with machine.network():
         return subprocess.run(
-            ["ip", *arguments], input=said, check=True, stdout=subprocess.PIPE, text=True
+            argv, input=said, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
+
+
+def ip(gateway, *arguments: str, said: str | None = None) -> str:
+    return run_in_network(gateway.machine, "ip", *arguments, said=said)
 
 
 def policies(gateway) -> str:
@@ -131,4 +136,4 @@ def in_kernel(machine: Machine) -> str:
 
     A daemon that begins anew makes policies of its sockets, which come elsewhere in the order.
     """
-    return "".join(sorted(machine.run(["sh", "-c", _LOOK]).stdout.splitlines(keepends=True)))
+    return "".join(sorted(run_in_network(machine, "sh", "-c", _LOOK).splitlines(keepends=True)))

@@ -16,7 +16,7 @@ from carnet.ipsec.windows_script import beginning
 from carnet.objectives import Objective
 from target_agent.proposals import IKEV1_PROFILES, Profile
 from tests.guest.addresses import BY_VERSION
-from tests.guest.gateways import VIRTUAL, end, ends_of, inside
+from tests.guest.gateways import VIRTUAL, end, ends_of, inside, run_in_network
 from tests.lab.conftest import Ends
 from tests.lab.test_ikev1 import await_standing
 from tests.unit.powershell import commands
@@ -147,9 +147,9 @@ def initiate(client, name, peer):
 @pytest.fixture
 def own_address(world):
     """What such a peer sets by itself, and leaves alone in transport mode."""
-    world.client.run(["ip", "address", "replace", f"{VIRTUAL[4]}/32", "dev", "lo"])
+    run_in_network(world.client, "ip", "address", "replace", f"{VIRTUAL[4]}/32", "dev", "lo")
     yield
-    world.client.run(["ip", "address", "flush", "dev", "lo", "to", f"{VIRTUAL[4]}/32"])
+    run_in_network(world.client, "ip", "address", "flush", "dev", "lo", "to", f"{VIRTUAL[4]}/32")
 
 
 def fits(world, client, target, peer, both):
