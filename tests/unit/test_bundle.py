@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from carnet.ipsec import bundle
+from carnet.ipsec import bundle, strongswan_tying
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_tying import Tying
@@ -124,3 +124,17 @@ def test_nobody_ties_or_hands_over_while_a_sweep_looks(monkeypatch):
     monkeypatch.setattr(bundle, "sweep", lambda *_: alone.append(tying._alone.locked()))
     tying.sweep(frozenset)
     assert alone == [True]
+
+
+@pytest.mark.parametrize(
+    ("policies", "lifted"), [(BLOCKS, 1), (listed(NEW), 0)], ids=["one", "none"]
+)
+def test_a_sweep_looks_after_the_block_where_there_is_one(
+    kernel_with, monkeypatch, policies, lifted
+):
+    kernel_with(policy=policies, state="")
+    tying, asked = Tying(Path("/nowhere"), Listing(Path("/nowhere"))), []
+    monkeypatch.setattr(tying, "unblock_halves", lambda: asked.append(1))
+    monkeypatch.setattr(strongswan_tying, "reqids", lambda _: (NEW, NEW + 1))
+    tying.sweep(lambda: frozenset({"kept"}))
+    assert len(asked) == lifted
