@@ -5,7 +5,7 @@ They close no opening by themselves: this agent does.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_network
 
 from target_agent.firewall import Guarded, Opening, Path, Seen, path
@@ -41,9 +41,7 @@ class Iptables:
         for version, program in _PROGRAMS.items():
             rules = [*_gate(version, listed), *(f":{ours} - [0:0]" for ours in _HOOKS.values())]
             rules += _ways_to_the_gate(version, guarded)
-            _restore(program, rules)
-            for kernel, ours in _HOOKS.items():
-                tell(["sh", "-c", _lead_once(program, f"{kernel} -j {ours}")], "")
+            _restore(program, [*rules, *_leads_besides(_saved(program))])
 
     def open_only(self, openings: Iterable[Opening]) -> None:
         """Fill the gate's chains anew."""
@@ -56,8 +54,7 @@ class Iptables:
         rules: list[str] = []
         openings: set[Path] = set()
         for program in _PROGRAMS.values():
-            listed = said([f"{program}-save", "-t", "filter"]).splitlines()
-            kept, opened = _told_apart(filter(_is_ours, listed))
+            kept, opened = _told_apart(filter(_is_ours, _saved(program)))
             if not kept:
                 return Seen("", frozenset())
             rules += kept
@@ -91,8 +88,15 @@ def _told_apart(lines: Iterable[str]) -> tuple[list[str], set[Path]]:
     return kept, openings
 
 
-def _lead_once(program: str, rule: str) -> str:
-    return f"{program} -w -C {rule} 2>/dev/null || {program} -w -I {rule}"
+def _saved(program: str) -> list[str]:
+    return said([f"{program}-save", "-t", "filter"]).splitlines()
+
+
+def _leads_besides(there: Collection[str]) -> Iterator[str]:
+    """Yield the rules that lead to our chains, but for those that are there: once is enough."""
+    for kernel, ours in _HOOKS.items():
+        if f"-A {kernel} -j {ours}" not in there:
+            yield f"-I {kernel} -j {ours}"
 
 
 def _gate(version: int, openings: Iterable[Opening]) -> Iterator[str]:

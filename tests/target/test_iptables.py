@@ -2,7 +2,7 @@
 
 import pytest
 
-from target_agent.firewall import iptables
+from target_agent.firewall import Guarded, iptables
 from target_agent.firewall.iptables import Iptables
 
 SAVED = """\
@@ -74,3 +74,16 @@ def test_rules_of_others_are_no_change(seen):
 )
 def test_whatever_is_others_in_the_gate_is_a_change(seen, rule, instead):
     assert seen(SAVED.replace(rule, instead, 1)) != seen(SAVED)
+
+
+@pytest.mark.parametrize("gone", [(), ("FORWARD",), ("FORWARD", "INPUT")], ids=len)
+def test_what_leads_to_the_gate_is_put_there_once(monkeypatch, gone):
+    saved, told = SAVED, []
+    for kernel in gone:
+        saved = saved.replace(f"-A {kernel} -j CARNET-{kernel}\n", "")
+    monkeypatch.setattr(iptables, "said", lambda _: saved)
+    monkeypatch.setattr(iptables, "tell", lambda _, rules: told.extend(rules.splitlines()))
+    Iptables().guard(Guarded(("eth0",), (), ()), ())
+    leads = [line for line in told if line.startswith("-I ")]
+    of_one = [f"-I {kernel} -j CARNET-{kernel}" for kernel in gone]
+    assert leads == of_one * 2, "in IPv4 and in IPv6"
