@@ -6,6 +6,8 @@ the commands with it. By itself it imports the standard library alone.
 
 import atexit
 import ctypes
+import errno
+import fcntl
 import gc
 import json
 import os
@@ -14,6 +16,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, reload
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lab.heap import fill_holes
@@ -35,6 +39,12 @@ _OTHERS = 0x40000000 | 0x00020000 | 0x04000000 | 0x08000000
 """Namespaces (setns(2) with a process): network, mounts, host name, IPC."""
 READ_AS_THEY_LOAD = ("carnet.crash",)
 """Modules that read the environment as they load; they do so again in the command's."""
+_STARTS_ANOTHER, _BY_MODULE = "carnet", "token_client.background"
+"""The command that starts one which outlives it, and by what: that is forked, too."""
+_ASKED_FOR_BY_NONE = 500
+"""A file descriptor that no order asks for."""
+_ARGUMENTS_BEGIN, _ARGUMENTS_END = 45, 46
+"""Where proc_pid_stat(5) tells these, counted from behind the program's name."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,28 +71,40 @@ def main(control: int, modules: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if IN_GUEST in os.environ:
         settle()
-    order = _order_of_this_process(control)
+    here, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    order = _order_of_this_process(socket.socket(fileno=control), here)
     if order is not None:
+        with theirs:
+            if Path(order["argv"][0]).name == _STARTS_ANOTHER:
+                _have_it_start_another(order, _out_of_the_way(theirs))
         _run(order)
 
 
-def _order_of_this_process(control: int) -> Order | None:
-    """Return an order in the process that is to carry it out; None in this one, at its end."""
+def _order_of_this_process(orders: socket.socket, commands_own: socket.socket) -> Order | None:
+    """Return an order in the process that is to carry it out; None in this one, at its end.
+
+    That comes with the end of `orders`; by the other socket, commands have others started.
+    """
     commands: dict[int, Command] = {}
-    with socket.socket(fileno=control) as orders:
+    with orders, commands_own:
         while True:
-            ready, _, _ = select.select([control, *commands], [], [])
+            sources = {each.fileno(): each for each in (orders, commands_own)}
+            ready, _, _ = select.select([*sources, *commands], [], [])
             for handle in commands.keys() & ready:
                 _tell_end(handle, commands.pop(handle))
-            if control not in ready:
+            source = next((each for fd, each in sources.items() if fd in ready), None)
+            if source is None:
                 continue
-            message, fds, _, _ = socket.recv_fds(orders, _MESSAGE, _MOST_FDS)
+            message, fds, _, _ = socket.recv_fds(source, _MESSAGE, _MOST_FDS)
             if not message:
                 return None
             order: Order = json.loads(message)
             footprint = _footprint_of(order)
             if _is_the_command(order, fds, commands):
                 break
+    if source is commands_own:
+        _show(order["argv"])
+        _tell(fds[0], os.getpid())
     _close([fds[0], *commands, *(each.answers for each in commands.values())])
     if order["session"]:
         os.setsid()
@@ -104,6 +126,48 @@ def _footprint_of(order: Order) -> Footprint | None:
     if program not in _footprints:
         _footprints[program] = Footprint()
     return _footprints[program]
+
+
+def _out_of_the_way(server: socket.socket) -> socket.socket:
+    """Return the socket under a number that no order asks for, closed where a program begins."""
+    return socket.socket(fileno=fcntl.fcntl(server, fcntl.F_DUPFD_CLOEXEC, _ASKED_FOR_BY_NONE))
+
+
+def _have_it_start_another(order: Order, server: socket.socket) -> None:
+    """Have the command order from the server what it would start as a program of its own.
+
+    Forked from there that has none of the command's threads, and no module that is loaded.
+    """
+
+    def start(argv: Sequence[str], *, cwd: str, **_: Any) -> None:
+        another = {
+            "argv": ["python", *argv[1:]],
+            "machine": order["machine"],
+            "directory": cwd,
+            "environment": dict(os.environ),
+            "fds": [0, 1, 2],
+            "session": True,
+        }
+        answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with answers, Path(os.devnull).open("r+b", 0) as nothing:
+            with theirs:
+                given = [theirs.fileno(), *3 * [nothing.fileno()]]
+                socket.send_fds(server, [json.dumps(another).encode()], given)
+            # The server tells that it has forked, and what was forked that it goes by its name.
+            if not all(answers.recv(_MESSAGE) for _ in range(2)):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    module: Any = sys.modules.get(_BY_MODULE)
+    if module is not None:
+        module.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+
+
+def _show(argv: Sequence[str]) -> None:
+    """Show these as the process's arguments, in the place of the server's."""
+    told = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    begin, end = int(told[_ARGUMENTS_BEGIN]), int(told[_ARGUMENTS_END])
+    shown = b"".join(os.fsencode(each) + b"\0" for each in argv)
+    ctypes.memmove(begin, shown.ljust(end - begin, b"\0"), end - begin)
 
 
 def _is_the_command(order: Order, fds: Sequence[int], commands: dict[int, Command]) -> bool:

@@ -7,6 +7,9 @@ else is as ever: what runs is the console script, in a process of its own, with 
 environment, directory and descriptors, in the namespaces of its machine; it loads the modules
 of tokens itself.
 
+What such a command starts to outlive it, the agent that watches over a tunnel, is forked from
+there, too; /proc shows the arguments of that as they are.
+
 What differs: /proc shows the arguments and the environment of the process forked from, all
 processes of one template have the same seed of str's hashes, and no module is loaded later
 than another. Whoever tests those starts the command by itself, as the demonstration does.

@@ -365,6 +365,8 @@ def test_stopping_the_agent_ends_no_tunnel(office):
 def test_an_agent_that_cannot_watch_ends_the_tunnel(office):
     extra = office.configure_client("patience = 60\n")
     assert office.carnet("connect", extra=extra).returncode == 0
+    loaded = office.world.client.path(f"/proc/{worker(office)}/maps")
+    wait_until(lambda: "softhsm" in loaded.read_text(), "the worker to have its module")
     office.configure_client('module = "/nowhere/module.so"\n')
     kill_worker(office, signal.SIGKILL)
     wait_until(lambda: agents(office) == [], "the end of the agent", 60)

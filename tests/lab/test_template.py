@@ -107,6 +107,48 @@ def test_it_knows_the_same_of_how_it_was_started(world, both_ways, monkeypatch):
     assert (status, said, other) == (7, "a word\n", "a word\n")
 
 
+STARTER = """#!/usr/bin/env python
+import os, sys
+from token_client import background
+background.subprocess.Popen(
+    [sys.executable, "-m", "another", "a word"], stdin=background.subprocess.DEVNULL,
+    cwd=os.path.dirname(__file__), start_new_session=True)
+"""
+ANOTHER = """
+import json, os, pathlib, sys
+facts = {
+    "argv": sys.argv[1:],
+    "shown": pathlib.Path("/proc/self/cmdline").read_text().rstrip("\\0").split("\\0")[1:],
+    "environment": {name: os.environ[name] for name in os.environ if name != "LC_CTYPE"},
+    "directory": os.getcwd(),
+    "descriptors": sorted(each for each in os.listdir("/proc/self/fd") if each != "3"),
+    "stdin": sys.stdin.read(),
+    "own session": os.getsid(0) == os.getpid(),
+    "machine": os.uname().nodename,
+}
+pathlib.Path("begun").write_text(json.dumps(facts))
+os.rename("begun", "told")
+"""
+
+
+def test_what_it_starts_to_outlive_it_knows_the_same(world, both_ways):
+    """And so it is with its arguments as others see them: there agents are known by them."""
+    place = world.client.directory
+    program = named(place, STARTER, "carnet")
+    (place / "another.py").write_text(ANOTHER)
+
+    def told():
+        world.client.run([program], extra={"CARNET_CRASH_AT": "somewhere"})
+        world.client.wait_for_path(str(place / "told"))
+        facts = json.loads((place / "told").read_text())
+        (place / "told").unlink()
+        return facts
+
+    forked, by_itself = both_ways(told)
+    assert forked == by_itself
+    assert forked["shown"] == ["-m", "another", "a word"]
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_it_ends_the_same(world, both_ways, end):
     program = named(world.client.directory, f"#!/usr/bin/env python\n{ENDS[end]}\n")
