@@ -10,12 +10,14 @@ once, by a collection of its own, and the workers fork from there and collect wh
 import json
 import os
 import signal
-import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 ASKED_FOR = "CARNET_TESTS_TO_LOAD"
 """In the environment of the process that is forked from: what pytest was asked to run."""
+
+_STANDARD_ERROR = 2
+"""The process's own: pytest may have put a file of its own into the place of Python's."""
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _forking_from(template, by_itself):
                 self.popen = template.start(
                     ["python", "-m", "tests.worker"],
                     Place(os.environ, Path.cwd()),
-                    [theirs_in, theirs_out, sys.stderr.fileno()],
+                    [theirs_in, theirs_out, _STANDARD_ERROR],
                 )
             super(by_itself, self).__init__(
                 os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb"), execmodel
