@@ -7,8 +7,8 @@ file to its last. They are about as long as each other, and begin before anythin
 
 BOOTS = (
     ("test_connect",),
-    ("test_matrix",),
-    ("test_life_in_kernel", "test_gate_in_kernel"),
+    ("test_life_in_kernel",),
+    ("test_matrix", "test_gate_in_kernel"),
     ("test_pairings", "test_two_halves", "test_strongswan_in_kernel"),
 )
 """Files by name, in their order."""
