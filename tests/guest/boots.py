@@ -2,7 +2,8 @@
 
 A boot takes its seconds until the first test runs: the kernel, its modules, and Python, which
 loads slowly there. Each line of BOOTS is one; a worker of the tests runs it from its first
-file to its last. They are about as long as each other, and begin before anything shorter.
+file to its last. They begin before anything shorter, and every other one shares a processor
+(lab.guest): the first and the third take about as long together as the second and the fourth.
 """
 
 BOOTS = (
