@@ -30,7 +30,7 @@ PIECES = {
     "IPsec daemon found and asked": (
         "carnet.ipsec.drivers:find_driver",
         "token_client.preflight:check_means",
-        "token_client.connect:_restore_name_servers",
+        "token_client.name_servers:restore_those_of_a_lost_one",
     ),
     "packet filter asked whether it takes a block": ("token_client.preflight:check_block",),
     "PIN read": ("carnet.pin:PinSource.obtain",),

@@ -126,13 +126,6 @@ def reader_socket(tmp_path_factory):
         yield path
 
 
-@pytest.fixture(scope="module")
-def commands_by_themselves():
-    """For tests of what only a command has that was started by itself."""
-    with in_use(None):
-        yield
-
-
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL server of this test process's own, which syncs what it writes."""
