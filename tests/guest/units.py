@@ -114,6 +114,8 @@ def start_strongswan(machine: Machine) -> None:
     """Start Debian's own unit of strongSwan, whose VICI socket is Target's, too."""
     conf = Path("/etc/strongswan.d/carnet.conf")
     conf.write_text("charon-systemd {\n  group = carnet-target\n}\n")
+    # As its operator does for carnet-helper (docs/OPERATING.md).
+    (conf.parent / "charon" / "resolve.conf").write_text("resolve {\n  load = no\n}\n")
     edited = UNITS / "strongswan.service.d" / "lab.conf"
     edited.parent.mkdir()
     edited.write_text(_ADDED.format(pid=machine.pid))
