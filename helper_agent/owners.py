@@ -50,6 +50,8 @@ class Holding(msgspec.Struct, frozen=True):
     networks: frozenset[str]
     installed: Leading | None = None
     """What the daemon was given last; None before that."""
+    block: str | None = None
+    """With which packet filter packets in clear are held back; None where they are not."""
 
 
 class Owners:
@@ -66,15 +68,20 @@ class Owners:
 
         `taken` says that there is something of that name on this machine already: what has
         no owner here is nobody's whom we know, and so not the caller's either. What was
-        there of the caller's stays: its networks, and what is installed unless that is new.
+        there of the caller's stays: its networks, and what is installed, or by which packet
+        filter its block is, unless that is new.
         """
         with self._lock:
             before = self._read(name)
             if (before is None and taken) or (before is not None and before.uid != wanted.uid):
                 raise IPsecError("There is a tunnel of that name already; connect again.")
             if before is not None:
-                networks = wanted.networks | before.networks
-                wanted = Holding(wanted.uid, networks, wanted.installed or before.installed)
+                wanted = Holding(
+                    wanted.uid,
+                    wanted.networks | before.networks,
+                    wanted.installed or before.installed,
+                    wanted.block or before.block,
+                )
             self._check(name, wanted)
             write_private(self._directory / name, msgspec.json.encode(wanted))
 
@@ -97,6 +104,11 @@ class Owners:
         """Return what anybody installed by that name."""
         holding = self._read(name)
         return holding.installed if holding else None
+
+    def block(self, name: str) -> str | None:
+        """Return with which packet filter a tunnel's block was made; None if it is not known."""
+        holding = self._read(name)
+        return holding.block if holding else None
 
     def networks(self, name: str) -> frozenset[str]:
         """Return where a tunnel leads; nowhere if it is nobody's."""

@@ -190,20 +190,21 @@ class Service:
         check_block(call.block, self._config)
         userspace = self._driver.capabilities().userspace
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
-        with self._claimed(call.block.name, Holding(uid, frozenset(call.block.networks))):
+        wanted = Holding(uid, frozenset(call.block.networks), block=block.filter_name())
+        with self._claimed(call.block.name, wanted):
             block.close(block.Closed(**parts, userspace=userspace))
         return None
 
     def lift(self, uid: int, call: said.Lift) -> object:
         """Take a block out that is hers."""
         if self._owners.owns(uid, call.name):
-            block.lift(call.name)
+            block.lift(call.name, self._owners.block(call.name))
             self._let_go(call.name)
         return None
 
     def names(self, uid: int, _: said.Names) -> object:
         """Name the blocks that are hers."""
-        return [each for each in block.names() if self._owners.owns(uid, each)]
+        return [each for each in self._blocks() if self._owners.owns(uid, each)]
 
     def fit(self, uid: int, call: said.Fit) -> object:
         """Have packets for what is hers as short as she says."""
@@ -247,7 +248,7 @@ class Service:
         with self._lock:
             self._making[name] += 1
         try:
-            taken = name in self._driver.installed() or name in block.names()
+            taken = name in self._driver.installed() or name in self._blocks()
             self._owners.claim(name, wanted, taken=taken)
             yield
         finally:
@@ -256,7 +257,11 @@ class Service:
 
     def _left(self) -> frozenset[str | None]:
         """Return the names of all that is left. Raises IPsecError."""
-        return self._driver.installed() | block.names() | {self._inside.whose_servers()}
+        return self._driver.installed() | self._blocks() | {self._inside.whose_servers()}
+
+    def _blocks(self) -> frozenset[str]:
+        """Return the names that have a block, by whichever packet filter. Raises IPsecError."""
+        return block.names(map(self._owners.block, self._owners.names()))
 
     def _check_virtual(self, spec: said.Spec) -> None:
         check_virtual(spec, self._config, self._own_addresses(), self._around)

@@ -67,7 +67,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     sessions = store.all()
     live = _live(driver, sessions)
     coming_back = driver.resumable()
-    closed = block.names()
+    closed = block.names(session.block for session in sessions)
     # A record may have come or gone while the daemon was asked.
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
@@ -84,7 +84,7 @@ def _live(driver: Driver, sessions: list[Session]) -> dict[str, TunnelStatus]:
     try:
         return {status.name: status for status in driver.status() if status.established}
     except IPsecError as error:
-        closed = block.names()
+        closed = block.names(session.block for session in sessions)
         if not closed:
             raise
         held = {n for session in sessions if session.name in closed for n in session.networks}
@@ -131,7 +131,8 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     """
     store = SessionStore(memory_directory())
     recorded = {session.name: session for session in store.all()}
-    labels = dict.fromkeys(block.names(), "")
+    by = {session.block for session in recorded.values()}
+    labels = dict.fromkeys(block.names(by), "")
     labels |= {name: session.target for name, session in recorded.items()}
     doomed = {name: label or name for name, label in labels.items() if named in (None, name, label)}
     if named is not None and not doomed:

@@ -133,8 +133,8 @@ def test_a_block_that_cannot_be_lifted_now_is_not_said_to_be_lifted(office, opti
     with without_nft(office):
         done = office.carnet("disconnect", *options)
         assert (done.returncode, is_one_sentence(done)) == (5, True)
-        assert "does not answer (nftables)" in done.stderr
-        assert len(status(office)) == 1
+        assert "nft" in done.stderr
+    assert len(status(office)) == 1
     try_in_clear(office)
     assert office.carnet("disconnect").returncode == 0
     assert status(office) == []

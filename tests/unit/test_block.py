@@ -55,6 +55,22 @@ def test_the_first_that_works_is_looked_for_once(filters):
     assert second.blocks == set()
 
 
+def test_a_block_is_lifted_by_the_filter_that_made_it(filters):
+    first, second = filters
+    second.name, first.there = "another", False
+    block.close(BLOCK)
+    made_by = block.filter_name()
+    first.there, block._here.working = True, None
+    assert block.names() == frozenset()
+    assert block.names([made_by, None]) == {NAME}
+    second.there = False
+    with pytest.raises(IPsecError, match="does not answer .another."):
+        block.lift(NAME, made_by)
+    second.there = True
+    block.lift(NAME, made_by)
+    assert second.blocks == set()
+
+
 @pytest.mark.usefixtures("filters")
 def test_a_helper_that_is_away_is_not_a_machine_without_blocks(tmp_path):
     block.use(HelperFilter(tmp_path / "nobody"))

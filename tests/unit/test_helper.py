@@ -734,6 +734,17 @@ def test_a_watch_that_was_closed_just_ends(connect, daemon, tmp_path, monkeypatc
     assert ended.wait(30)
 
 
+def test_her_block_is_lifted_by_the_filter_that_made_it(service, daemon, monkeypatch):
+    """As by a helper that is started anew where another is found first."""
+    service.obey(ALICE, say.Close(block=block_of()))
+    found_first = Daemon()
+    found_first.name = "another"
+    monkeypatch.setattr(block, "_here", block._PacketFilters((found_first, daemon)))
+    assert service.obey(ALICE, say.Names()) == [NAME]
+    service.obey(ALICE, say.Lift(name=NAME))
+    assert (daemon.blocks, found_first.ended) == ({}, [])
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ECONNREFUSED, errno.EACCES])
 def test_a_helper_that_cannot_be_called_is_away(monkeypatch, tmp_path, number):
     def connect(*_):

@@ -6,6 +6,7 @@ packet filter. It is there before the tunnel, needs no process to stay, and goes
 session or by hand.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -79,17 +80,28 @@ def lift(name: str, made_by: str | None = None) -> None:
     `made_by` is the packet filter that it was made with, as filter_name() has it, where that is
     known: another one knows nothing of it. Raises IPsecError.
     """
-    found = _working()
-    if any(each.name == made_by and each is not found for each in _here.all):
+    found = _working() if made_by is None else _named(made_by)
+    if made_by is not None and (found is None or not _answers(found)):
         raise IPsecError(f"The packet filter does not answer ({made_by})")
     if found is not None:
         found.lift(name)
 
 
-def names() -> frozenset[str]:
-    """Return the tunnels that have a block on this machine. Raises IPsecError."""
-    found = _working()
-    return found.names() if found is not None else frozenset()
+def names(made_by: Iterable[str | None] = ()) -> frozenset[str]:
+    """Return the tunnels that have a block on this machine. Raises IPsecError.
+
+    `made_by` are packet filters by which some may be, besides the one that works now.
+    """
+    asked = dict.fromkeys([_working(), *map(_named, made_by)])
+    return frozenset[str]().union(*(each.names() for each in asked if each is not None))
+
+
+def _answers(found: PacketFilter) -> bool:
+    return found is _here.working or found.works()
+
+
+def _named(name: str | None) -> PacketFilter | None:
+    return next((each for each in _here.all if each.name == name), None)
 
 
 def _working() -> PacketFilter | None:

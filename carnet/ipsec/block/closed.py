@@ -51,7 +51,7 @@ class PacketFilter(Protocol):
         """Take the block of that tunnel out; none is no error. Raises IPsecError."""
 
     def names(self) -> frozenset[str]:
-        """Return the tunnels that have a block here; none where it cannot be asked."""
+        """Return the tunnels that have a block here. Raises IPsecError where it does not tell."""
 
 
 def version_of(network: str) -> int:

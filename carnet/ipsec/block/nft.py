@@ -8,6 +8,7 @@ In IPv6 a packet filter takes for the protocol what comes after AH, so AH is loo
 import json
 from collections.abc import Iterable
 
+from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
 from carnet.ipsec.block.run import answers, tell
 from carnet.ipsec.spec import NAME_PREFIX
@@ -86,8 +87,14 @@ class Nft:
             tell(["nft", "-f", "-"], _without(name))
 
     def names(self) -> frozenset[str]:
-        """Return the tunnels that have a table."""
-        return _listed() or frozenset()
+        """Return the tunnels that have a table. Raises IPsecError."""
+        listed = _listed()
+        if listed is None:
+            raise IPsecError(
+                "nft does not tell what it holds back; see what `nft list tables` says, and try "
+                "again."
+            )
+        return listed
 
 
 def _listed() -> frozenset[str] | None:
