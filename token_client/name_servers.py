@@ -6,6 +6,7 @@ from contextlib import suppress
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import inside
+from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
 
@@ -21,12 +22,14 @@ def use_again(session: Session) -> None:
     """Ask those of a tunnel that stands again, unless another's are asked.
 
     They may have been taken away while it was lost. Where they cannot be had now, nothing is
-    lost but that.
+    lost but that. Whoever ends the session meanwhile is let go first, and then there is none.
     """
-    if session.dns:
-        with suppress(IPsecError):
-            if inside().whose_servers() is None:
-                inside().use_servers(session.name, session.dns)
+    if not session.dns:
+        return
+    sessions = SessionStore(memory_directory())
+    with sessions.leaving(session.name), suppress(IPsecError):
+        if sessions.find(session.name) is not None and inside().whose_servers() is None:
+            inside().use_servers(session.name, session.dns)
 
 
 def restore(name: str) -> bool:

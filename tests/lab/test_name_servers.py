@@ -60,6 +60,30 @@ def test_a_second_tunnel_takes_the_place_of_the_first(office):
     assert resolv_conf(office) != first
 
 
+ENDED_MEANWHILE = """
+import threading
+from carnet.ipsec import inside
+from token_client import name_servers
+from token_client.memory import memory_directory
+from token_client.sessions import SessionStore
+store, here = SessionStore(memory_directory()), inside.Here(memory_directory())
+inside.use(here)
+(session,) = store.all()
+with store.leaving(session.name):
+    again = threading.Thread(target=name_servers.use_again, args=(session,))
+    again.start()
+    here.restore_servers(session.name)
+    store.drop(session.name)
+again.join()
+print(here.whose_servers())
+"""
+
+
+def test_what_is_ended_as_it_stands_again_leaves_no_name_servers(office):
+    connect(office)
+    assert office.world.client.run(["python", "-c", ENDED_MEANWHILE]).stdout == "None\n"
+
+
 OF_TWO = """
 from msgspec.structs import replace
 from carnet.ipsec import inside
