@@ -1,6 +1,7 @@
 """The traveller's command: `carnet`."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -210,7 +211,9 @@ def resume(tunnel: str | None, as_json: bool) -> None:
 
     config = configuration.load()
     driver = _driver(config)
-    sessions = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
+    known = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
+    # What is over keeps no other from coming back, and is refused where it was meant.
+    sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:
         bring_back(driver, session)
         name_servers.use_again(session)

@@ -9,7 +9,9 @@ from carnet.errors import IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import returning
+from token_client import background, cli, config, memory, mtu, returning
+from token_client.config import ClientConfig
+from token_client.sessions import SessionStore
 from token_client.status import TunnelState, describe
 
 LATER = 4_102_444_800
@@ -45,6 +47,24 @@ def test_a_session_is_brought_back_by_one_at_a_time(tmp_path, monkeypatch):
 def test_what_is_over_is_not_brought_back():
     with pytest.raises(IKERefusedError, match="to work is over; run `carnet connect`"):
         returning.bring_back(SimpleNamespace(), a_session(expires=1))
+
+
+@pytest.mark.parametrize(
+    ("ends", "brought"), [((1, LATER), ["carnet-1"]), ((1, 1), ["carnet-0", "carnet-1"])]
+)
+def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, ends, brought):
+    """Where nothing else is known of, it is said to be over."""
+    store, back = SessionStore(tmp_path), []
+    for number, expires in enumerate(ends):
+        store.keep(a_session(name=f"carnet-{number}", established_at=number, expires=expires))
+    monkeypatch.setattr(memory, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(config, "load", ClientConfig)
+    monkeypatch.setattr(cli, "_driver", lambda _: None)
+    monkeypatch.setattr(returning, "bring_back", lambda _, session: back.append(session.name))
+    monkeypatch.setattr(background, "start", lambda *_: True)
+    monkeypatch.setattr(mtu, "fit", lambda _: None)
+    cli.resume.callback(tunnel=None, as_json=True)
+    assert back == brought
 
 
 @pytest.mark.parametrize(
