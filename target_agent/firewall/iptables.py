@@ -15,6 +15,7 @@ GATE = "CARNET-GATE"
 _HOOKS = {"FORWARD": "CARNET-FORWARD", "INPUT": "CARNET-INPUT"}
 """The kernel's own chains, and ours to which they lead once and for ever."""
 
+_LEADS = frozenset(f"-A {kernels} -j {ours}" for kernels, ours in _HOOKS.items())
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 
 _WITH_IPSEC = "-m policy --dir in --pol ipsec -j RETURN"
@@ -50,12 +51,12 @@ class Iptables:
             _restore(program, _gate(version, listed))
 
     def seen(self) -> Seen:
-        """List the gate's chains, and the rules that lead there."""
+        """List the gate's chains, and the rules that lead there; nothing if one of these is gone."""
         rules: list[str] = []
         openings: set[Path] = set()
         for program in _PROGRAMS.values():
             kept, opened = _told_apart(filter(_is_ours, _saved(program)))
-            if not kept:
+            if not _LEADS.issubset(kept):
                 return Seen("", frozenset())
             rules += kept
             openings |= opened
@@ -68,7 +69,7 @@ class Iptables:
 def _is_ours(line: str) -> bool:
     """Whether a rule is the gate's, or leads to it."""
     chains = tuple(f"-A {chain} " for chain in (GATE, *_HOOKS.values()))
-    return line.startswith(chains) or line in {f"-A {each} -j {to}" for each, to in _HOOKS.items()}
+    return line.startswith(chains) or line in _LEADS
 
 
 def _told_apart(lines: Iterable[str]) -> tuple[list[str], set[Path]]:

@@ -50,6 +50,11 @@ def test_who_is_let_through_is_told_from_all_else(seen):
     assert seen(SAVED.replace(f"{OPENING}\n", "")).rules == seen(SAVED).rules
 
 
+@pytest.mark.parametrize("chain", ["FORWARD", "INPUT"])
+def test_a_gate_to_which_nothing_leads_is_none(seen, chain):
+    assert not seen(SAVED.replace(f"-A {chain} -j CARNET-{chain}\n", "")).rules
+
+
 def test_rules_of_others_are_no_change(seen):
     assert seen(SAVED.replace("-i lo", "-i dummy0")) == seen(SAVED)
 
