@@ -24,7 +24,7 @@ from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu, name_servers
 from token_client.burning import Burning
 from token_client.clock import lifetime_from
-from token_client.closing import numbers_of, release
+from token_client.closing import end_those_with_its_address, numbers_of, release
 from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means, Wish
 from token_client.nat import reachable_first
@@ -173,6 +173,10 @@ class Exchange:
                 self._spec = self._agreed(action.grant)
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
+                if not stands:
+                    end_those_with_its_address(
+                        self._means.driver, self._means.sessions, self.session
+                    )
                 self._means.closing.close(self._name, info)
                 if not stands:
                     self._means.driver.install(self._spec)
@@ -249,10 +253,11 @@ class Exchange:
         driver = self._means.driver
         try:
             with self._means.steps.step(9):
-                if self._stands():
+                stands = self._stands()
+                self._cut = CUT_OFF if stands else CUT_SHORT
+                if stands:
                     driver.confirm(self._spec)
                 else:
-                    self._cut = CUT_SHORT
                     driver.up(self._spec)
         except IPsecError as error:
             return self._failed(error, action.grant)
@@ -323,6 +328,7 @@ class Exchange:
         try:
             self._means.driver.down(self._name)
         except HelperAwayError as error:
+            self._cut = ""  # nothing was ended
             note = "the tunnel may stand, and `carnet disconnect` ends it then"
             self._means.steps.note(f"{note} ({error.sentence.rstrip('.')})")
             return

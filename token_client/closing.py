@@ -15,7 +15,7 @@ from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client import name_servers
 from token_client.leaving import take_leave
-from token_client.sessions import SessionStore
+from token_client.sessions import Session, SessionStore
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -99,6 +99,19 @@ def end_session(
             recorded = sessions.find(name) is not None
             release(sessions, name)
     return Ended(heard, recorded)
+
+
+def end_those_with_its_address(driver: Driver, sessions: SessionStore, session: Session) -> None:
+    """End what a session's Target has ended, since it gives the virtual address again.
+
+    That is before the address is the machine's anew: ended after it, it would be taken along.
+    Raises IPsecError.
+    """
+    its = (session.target, session.virtual_address)
+    for older in sessions.all():
+        another = older.name != session.name and session.virtual_address is not None
+        if another and (older.target, older.virtual_address) == its:
+            end_session(driver, sessions, older.name)
 
 
 def release(sessions: SessionStore, name: str) -> None:

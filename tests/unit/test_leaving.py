@@ -83,6 +83,20 @@ def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatc
     assert store.all() == []
 
 
+def test_what_had_the_address_that_target_gives_again_is_ended_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    daemon, store, newer = Daemon(), SessionStore(tmp_path), a_session(name="carnet-03")
+    others = (
+        a_session(name="carnet-01", target="other"),
+        a_session(name="carnet-02", virtual_address="10.30.0.2"),
+    )
+    for each in (a_session(), *others, newer):
+        store.keep(each)
+    closing.end_those_with_its_address(daemon, store, newer)
+    assert daemon.done == ["leave", "down"]
+    assert {each.name for each in store.all()} == {"carnet-01", "carnet-02", "carnet-03"}
+
+
 class Impatient(Daemon):
     """Its user does not wait for Target."""
 
