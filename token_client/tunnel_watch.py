@@ -7,7 +7,7 @@ Nor does either hold up the comparing of what stands with what was agreed.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
@@ -126,9 +126,25 @@ class TunnelWatch:
                 self._over(ending)
 
     def _ask_first(self) -> Ending | None:
-        with suppress(HelperAwayError):
+        with self._asked_anew():
             return self._ask()
         return None
+
+    @contextmanager
+    def _asked_anew(self) -> Iterator[None]:
+        """Have it asked what has become of the tunnel when the helper answers again.
+
+        One that only stands still for a while goes on telling of events as if nothing had been.
+        """
+        try:
+            yield
+        except HelperAwayError:
+            threading.Thread(target=self._ask_when_it_answers, daemon=True).start()
+
+    def _ask_when_it_answers(self) -> None:
+        with suppress(IPsecError):
+            until_the_helper_is_back(self._driver.status, self._stopped)
+        self._happened.put(self._ask_anew)
 
     def _ask(self) -> Ending | None:
         """Ask what has become of the tunnel while nobody watched; return why it has ended.
@@ -143,8 +159,8 @@ class TunnelWatch:
         return self._was_lost()
 
     def _ask_anew(self) -> Ending | None:
-        """Ask as the helper is back; where it, or its daemon, goes again, that is told."""
-        with suppress(IPsecError):
+        """Ask as the helper is back; where its daemon goes again, that is told."""
+        with suppress(IPsecError), self._asked_anew():
             ending = self._ask()
             if ending is None:
                 mtu.fit(self._session)
@@ -158,7 +174,7 @@ class TunnelWatch:
     def _came_up(self) -> Ending | None:
         """Compare what stands, or a part of it. Raises IPsecError."""
         self._wait_for_leave()
-        with suppress(HelperAwayError):  # it is asked anew when that is back
+        with self._asked_anew():
             return self._end_another(self._live())
         return None
 
@@ -186,7 +202,7 @@ class TunnelWatch:
         self._wait_for_leave()
         if self._lost:
             return None
-        with suppress(HelperAwayError):  # it is asked anew when that is back
+        with self._asked_anew():
             live = self._standing()
             ending = self._went_down() if live is None else None
             live = live or self._standing()

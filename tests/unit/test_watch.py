@@ -529,6 +529,31 @@ def test_what_went_while_the_helper_was_away_is_found_out(outcome, stands):
     assert "went down" in ending.sentence
 
 
+class StalledDriver(FakeDriver):
+    """The helper stands still as the tunnel goes down, and tells of events as ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = [[LIVE], AWAY, AWAY, []]
+
+    def watch(self):
+        yield TunnelEvent("carnet-1", Change.DOWN)
+        self.ends.wait()
+
+    def status(self):
+        look = self.looks.pop(0) if self.looks else []
+        if isinstance(look, Exception):
+            raise look
+        self.loaded.clear()
+        return look
+
+
+@pytest.mark.usefixtures("soon_back")
+def test_an_end_told_while_the_helper_stands_still_is_found_out():
+    ending = Watch(StalledDriver(), SESSION, Always(), ClientConfig(), str).run()
+    assert "went down" in ending.sentence
+
+
 def test_a_token_is_looked_at_while_the_helper_stays_away():
     driver = HelpedDriver(*[AWAY] * 1000, stands=True)
     script = Script(driver, HERE, HERE, GONE, GONE)
