@@ -67,8 +67,8 @@ def _cannot(place: Place, error: Exception) -> str:
     if isinstance(error, SchemaError):
         return (
             f"The database {place} has a schema that this version of Carnet does not know "
-            f"({error}), as a newer one makes it; install that version, or correct `database` in "
-            f"the configuration."
+            f"({error}), as a newer one makes it; install that version, or correct the "
+            f"configuration, which names another's database."
         )
     cause = getattr(error, "orig", None)
     if sqlite.is_busy(cause) or postgresql.is_busy(cause):
