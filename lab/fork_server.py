@@ -72,11 +72,12 @@ def main(control: int, modules: Sequence[str]) -> None:
     if IN_GUEST in os.environ:
         settle()
     here, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs = _out_of_the_way(theirs)
     order = _order_of_this_process(socket.socket(fileno=control), here)
     if order is not None:
         with theirs:
             if Path(order["argv"][0]).name == _STARTS_ANOTHER:
-                _have_it_start_another(order, _out_of_the_way(theirs))
+                _have_it_start_another(order, theirs)
         _run(order)
 
 
@@ -130,7 +131,8 @@ def _footprint_of(order: Order) -> Footprint | None:
 
 def _out_of_the_way(server: socket.socket) -> socket.socket:
     """Return the socket under a number that no order asks for, closed where a program begins."""
-    return socket.socket(fileno=fcntl.fcntl(server, fcntl.F_DUPFD_CLOEXEC, _ASKED_FOR_BY_NONE))
+    with server:
+        return socket.socket(fileno=fcntl.fcntl(server, fcntl.F_DUPFD_CLOEXEC, _ASKED_FOR_BY_NONE))
 
 
 def _have_it_start_another(order: Order, server: socket.socket) -> None:

@@ -128,7 +128,8 @@ class SessionStore:
         """Forget a tunnel."""
         if self._directory is not None:
             self._path(name).unlink(missing_ok=True)
-            (self._directory / f"agent-{name}.lock").unlink(missing_ok=True)
+            for kind in ("agent", "coming-back"):
+                (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -189,7 +190,9 @@ class Libreswan:
         if head is not None and head.role is Role.CLIENT and head.virtual_address:
             inner_address.remove(head.virtual_address)
         self._tools.drop_connection(name)
-        leftovers.sweep(listener(self._socket), said)
+        # It has ended whole; what others left is swept with the next one at the latest.
+        with suppress(IPsecError):
+            leftovers.sweep(listener(self._socket), said)
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""
