@@ -27,6 +27,8 @@ def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
 
 def _is_worse(last: Row, row: Row) -> bool:
     was, is_ = last.ratio, row.ratio
+    if f"{is_.median:.2f}" == f"{was.median:.2f}":
+        return False  # a piece so small is nothing of the whole
     if row.more_is_better:
         return is_.median * TOLERANCE < was.median and is_.high < was.low
     return is_.median > was.median * TOLERANCE and is_.low > was.high

@@ -87,6 +87,11 @@ def test_a_rate_without_an_aim_is_worse_where_it_is_less():
     ]
 
 
+def test_a_ratio_too_small_to_be_shown_is_not_compared():
+    before, slower = (row((each,) * 3, (1000,) * 3) for each in (1, 4))
+    assert regressions([before], [slower]) == []
+
+
 def test_a_table_that_is_not_whole_leaves_the_rows_that_it_has_not(tmp_path):
     older = [row((2,), (1,), name=name) for name in ("one", "two")]
     report.write(tmp_path, older, quick=False)
