@@ -75,9 +75,10 @@ def main(control: int, modules: Sequence[str]) -> None:
     theirs = _out_of_the_way(theirs)
     order = _order_of_this_process(socket.socket(fileno=control), here)
     if order is not None:
-        with theirs:
-            if Path(order["argv"][0]).name == _STARTS_ANOTHER:
-                _have_it_start_another(order, theirs)
+        if Path(order["argv"][0]).name == _STARTS_ANOTHER:
+            _have_it_start_another(order, theirs)
+        else:
+            theirs.close()
         _run(order)
 
 

@@ -51,7 +51,7 @@ class Iptables:
             _restore(program, _gate(version, listed))
 
     def seen(self) -> Seen:
-        """List the gate's chains, and the rules that lead there; nothing if one of these is gone."""
+        """List the gate's chains, and the rules that lead there; nothing if one is gone."""
         rules: list[str] = []
         openings: set[Path] = set()
         for program in _PROGRAMS.values():

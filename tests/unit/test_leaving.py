@@ -56,7 +56,7 @@ class Daemon:
 def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
-    monkeypatch.setattr(status.block, "names", frozenset)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
     assert status.release_by_hand(Daemon(), None, told.append) == ["work"]
