@@ -27,7 +27,9 @@ _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
 _MOVED = "the file was moved as it was opened"
-_EXCHANGED = "another file is in its place; put back the one that was there, with its -wal, or start anew"
+_EXCHANGED = (
+    "another file is in its place; put back the one that was there, with its -wal, or start anew"
+)
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
