@@ -96,6 +96,8 @@ class Exchange:
         """
         if self._tunnel is not None:
             await self._tunnel.let_through(address)
+            if self.state is not State.ESTABLISHED:
+                await self._tunnel.shut_out()  # it has ended meanwhile, perhaps before this
 
     @property
     def may_come_back(self) -> bool:

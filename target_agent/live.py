@@ -106,6 +106,11 @@ class LiveTunnel:
         networks, until = self._info.networks or own, self._info.expires
         await asyncio.to_thread(gate.open, self._name, address, networks, until)
 
+    async def shut_out(self) -> None:
+        """Take back what let_through() gave. Raises IPsecError."""
+        if self._parts.gate is not None:
+            await asyncio.to_thread(self._parts.gate.close, self._name)
+
     async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
         """Step 10: the pre-shared keys leave the IKE daemon.
 

@@ -96,6 +96,34 @@ def paths(firewall):
     return tuple((each.source, each.network) for each in firewall.open)
 
 
+def test_a_session_that_ends_as_it_is_let_through_anew_leaves_nothing_open(
+    with_agent, driver, ask, native, gate, firewall, monkeypatch
+):
+    is_late = threading.Event()
+
+    async def body(agent):
+        answering = await agent.answer(asked(ask), "office")
+        driver.comes_up(name_of(answering))
+        await until_established(agent, driver, answering)
+        loop, entered, at_once = asyncio.get_running_loop(), asyncio.Event(), gate.open
+
+        def late(*given):
+            loop.call_soon_threadsafe(entered.set)
+            assert is_late.wait(30)
+            at_once(*given)
+
+        monkeypatch.setattr(gate, "open", late)
+        agent._comparing.needed()
+        await entered.wait()
+        driver.goes_down(name_of(answering))
+        await end_of(agent)
+        is_late.set()
+        async with agent._comparing.alone:
+            assert firewall.open == ()
+
+    with_agent(body, config=native, gate=gate)
+
+
 def test_it_opens_when_ike_has_proved_the_address_and_closes_with_the_session(
     with_agent, driver, ask, native, gate, firewall
 ):
