@@ -234,7 +234,8 @@ def revoke(
         return
     if not is_done:
         click.echo(
-            f"Nothing is left to do: {before[0]} key pairs, {before[1]} tunnels were revoked."
+            f"Nothing is left to do: {before[0]} key pairs, {before[1]} tunnels were revoked"
+            " before. A batch that is not imported yet is not among them."
         )
         return
     click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
