@@ -27,20 +27,24 @@ class ClockWatch:
     def __init__(self, passed: Callable[[], float] = since_boot) -> None:
         self._passed = passed
         self._offset: float | None = None
-        self._leapt_at: float | None = None
+        self._leapt: tuple[float, float] | None = None
+        """When it leapt, and to which offset."""
 
     def leap(self, now: int) -> int:
-        """Return by how many seconds the clock has leapt ahead; 0 where it is believed."""
+        """Return by how many seconds the clock has leapt ahead; 0 where it is believed.
+
+        One that leaps on is not believed for having leapt before.
+        """
         passed = self._passed()
         offset = now - passed
         if self._offset is None or offset - self._offset <= LEAP_SECONDS:
             return self._believe(offset)
-        if self._leapt_at is None:
-            self._leapt_at = passed
-        if passed - self._leapt_at >= BELIEVED_SECONDS:
+        if self._leapt is None or offset - self._leapt[1] > LEAP_SECONDS:
+            self._leapt = passed, offset
+        if passed - self._leapt[0] >= BELIEVED_SECONDS:
             return self._believe(offset)
         return round(offset - self._offset)
 
     def _believe(self, offset: float) -> int:
-        self._offset, self._leapt_at = offset, None
+        self._offset, self._leapt = offset, None
         return 0
