@@ -179,7 +179,7 @@ class _File:
     ) -> None:
         """Have a connection fail where the file was moved away, and not make another one."""
         arguments[0] = f"{self._path.as_uri()}?mode=rw"
-        if self._path.exists() and not self._is_in_place():
+        if os.path.lexists(self._path) and not self._is_in_place():
             raise sqlite3.OperationalError(_EXCHANGED)
 
     def check_not_moved(self, _: Any, __: ConnectionPoolEntry) -> None:
