@@ -126,8 +126,12 @@ class Gate:
         self._made = ""
         openings = _openings(sessions.values())
         self._firewall.guard(self._guarded, openings)
+        found = self._firewall.seen().rules
+        # What somebody took away meanwhile is not to be taken for the whole from then on.
+        self._firewall.guard(self._guarded, openings)
         self._remember(sessions, openings)
-        self._made = self._firewall.seen().rules
+        made = self._firewall.seen().rules
+        self._made = made if made == found else ""
 
 
 def make_gate(config: TargetConfig) -> Gate | None:

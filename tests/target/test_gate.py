@@ -96,6 +96,24 @@ def paths(firewall):
     return tuple((each.source, each.network) for each in firewall.open)
 
 
+def test_what_went_while_the_gate_was_made_is_not_taken_for_the_whole(firewall, monkeypatch):
+    rules, at_once = ["a part", "the whole"], firewall.guard
+    seen = ["nothing"]
+
+    def guard(*given):
+        at_once(*given)
+        seen[0] = rules.pop(0) if rules else "the whole"
+
+    monkeypatch.setattr(firewall, "guard", guard)
+    monkeypatch.setattr(firewall, "seen", lambda: Seen(seen[0], frozenset()))
+    gate = Gate(firewall, GUARDED)
+    gate.shut()
+    gate.restore()
+    assert seen == ["the whole"]
+    monkeypatch.setattr(firewall, "guard", None)
+    gate.restore()
+
+
 def test_a_session_that_ends_as_it_is_let_through_anew_leaves_nothing_open(
     with_agent, driver, ask, native, gate, firewall, monkeypatch
 ):
