@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import stage
-from demo.proofs import Proofs
+from demo.proofs import Proofs, in_time
 from lab.capture import OTHER, Capture
 from lab.charon import Lane
 from lab.errors import LabError
@@ -212,9 +212,11 @@ class Demonstration:
         self._forge(spent)
 
     def _see_burned(self, spent: dict[str, Any]) -> None:
-        travellers, hosts = self._listings()
-        left = [key["key_id"] for key in travellers + hosts]
-        gone = spent["key_id"] not in left
+        def gone_from(listings: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> bool:
+            return all(key["key_id"] != spent["key_id"] for keys in listings for key in keys)
+
+        travellers, hosts = in_time(self._listings, gone_from)
+        gone = gone_from((travellers, hosts))
         stage.tell(f"Key pair {spent['key_id']}: {spent['state']} ({spent['reason']}).")
         self.proofs.see(
             "the spent pair's private key is gone from both tokens",
@@ -275,10 +277,13 @@ class Demonstration:
         )
         self._show("status")
         self._show("disconnect")
-        open_ones = [t for t in self.office.tunnels() if t["state"] not in {"ended", "refused"}]
+        open_ones = in_time(self._open_ones, lambda tunnels: not tunnels)
         self.proofs.see(
             "nothing is left open at Target", f"{len(open_ones)} tunnels open", holds=not open_ones
         )
+
+    def _open_ones(self) -> list[dict[str, Any]]:
+        return [t for t in self.office.tunnels() if t["state"] not in {"ended", "refused"}]
 
     def _show(self, *argv: str) -> None:
         stage.command("client", f"carnet {' '.join(argv)}")
