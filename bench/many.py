@@ -22,6 +22,7 @@ from typing import Any
 import click
 import structlog
 
+from carnet.config import LocalAddress
 from carnet.database import opened_database
 from carnet.exchange.target import Over
 from carnet.ipsec.spec import Role
@@ -53,7 +54,7 @@ def configuration(directory: Path, charon: Charon) -> TargetConfig:
     nothing = directory / "none"
     return TargetConfig(
         name="work",
-        listen="127.0.0.1",
+        listen=LocalAddress("127.0.0.1"),
         port=1,
         directory=directory / "target",
         link=LinkSection(certificate=nothing, key=nothing, authority=nothing),

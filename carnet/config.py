@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
@@ -29,6 +30,17 @@ class Setting(Protocol):
     @classmethod
     def from_setting(cls, text: str, base: Path) -> Self:
         """Read the string; paths are relative to `base`. Raises ValueError."""
+
+
+class LocalAddress(str):
+    """The IP address that a service listens on; it looks nothing up for that."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_setting(cls, text: str, _: Path) -> Self:
+        """Read it; raises ValueError."""
+        return cls(ip_address(text))
 
 
 class SettingError(ValueError):

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from carnet.config import NotEmpty, Section, load_config
+from carnet.config import LocalAddress, NotEmpty, Section, load_config
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.files import read_private
 from carnet.link import LinkSection
@@ -169,7 +169,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
 class InterfaceSection(Section, frozen=True, kw_only=True):
     """The officer's interface."""
 
-    listen: NotEmpty
+    listen: LocalAddress
     port: Annotated[int, Meta(ge=1, le=65535)]
     certificate: Path
     key: Path
@@ -179,7 +179,7 @@ class HostConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
     name: Name
-    listen: NotEmpty
+    listen: LocalAddress
     port: Annotated[int, Meta(ge=1, le=65535)]
     directory: Path = Path("/var/lib/carnet-host")
     database: DatabaseSetting | None = None

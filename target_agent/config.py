@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from carnet.config import NotEmpty, Section, SettingError, about, load_config
+from carnet.config import LocalAddress, Section, SettingError, about, load_config
 from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.strongswan_algorithms import faults, weak_words
 from carnet.link import LinkSection
@@ -223,7 +223,7 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     """All of the file; paths are relative to it."""
 
     name: Name
-    listen: NotEmpty
+    listen: LocalAddress
     port: Annotated[int, Meta(ge=1, le=65535)]
     directory: Path
     link: LinkSection

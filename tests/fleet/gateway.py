@@ -4,6 +4,7 @@ import asyncio
 import threading
 from pathlib import Path
 
+from carnet.config import LocalAddress
 from carnet.database import opened_database
 from carnet.link import LinkSection
 from carnet.objectives import Objective
@@ -27,7 +28,7 @@ class Gateway:
         self.port = free_port()
         self._config = TargetConfig(
             name="work",
-            listen="127.0.0.1",
+            listen=LocalAddress("127.0.0.1"),
             port=self.port,
             directory=directory / "target",
             link=LinkSection(certificate=certificate, key=key, authority=authority.path),

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from carnet.config import LocalAddress
 from carnet.database import opened_database
 from carnet.link import LinkSection
 from carnet.objectives import Objective
@@ -61,7 +62,7 @@ def free_port():
 def config(tmp_path):
     return TargetConfig(
         name="work",
-        listen="127.0.0.1",
+        listen=LocalAddress("127.0.0.1"),
         port=free_port(),
         directory=tmp_path / "target",
         link=LinkSection(

@@ -189,6 +189,7 @@ def load_target(tmp_path, text):
         ("10.99.0.0/24", "127.1.0.0/24", "line 10: 127.1.0.0/24 holds addresses that no machine"),
         ("fc00::/64", "fe80::/64", "line 11: fe80::/64 holds addresses that no machine"),
         ("198.51.100.2", "::", "'::' is no machine's address"),
+        ('listen = "::"', 'listen = "gateway"', "line 2: 'gateway' does not appear to be"),
         ("198.51.100.2", "ff02::1", "'ff02::1' is no machine's address"),
         ("dns = []", "allow_ikev1 = true", "line 8: IKEv1 has no post-quantum"),
     ],
@@ -220,10 +221,11 @@ targets.work.url = "https://[2001:db8::1]:8471"
     ("wrong", "said"),
     [
         ('database = "' + "a" * 300 + '"\n' + HOST, "line 1: expected a path, got one that"),
+        (HOST.replace('"::"', '"office"'), "line 2: 'office' does not appear to be an IPv4 or"),
         (HOST.replace(":8471", ":99999"), "line 6: expected https://… with a host's name"),
         (HOST.replace("]:8471", ""), "line 6: expected https://… with a host's name"),
     ],
-    ids=["too long a name", "no port", "half a bracket"],
+    ids=["too long a name", "a name for an address", "no port", "half a bracket"],
 )
 def test_what_no_host_can_use_is_said_with_its_line(tmp_path, wrong, said):
     path = tmp_path / "host.toml"
