@@ -72,23 +72,36 @@ class Operator:
         with sole_hold(self.config.lock) as alone:
             done = self._end_here(order) if alone else asyncio.run(self._ask_service(order))
         if done.waiting:
+            service = ", and carnet-target after it" if alone else ""
             raise IPsecError(
                 f"The IKE daemon does not answer; {len(done.waiting)} of the tunnels will end"
-                " as soon as it does: start it (systemctl start strongswan)."
+                f" as soon as it does: start it (systemctl start strongswan){service}."
             )
         return done.ended
 
     def _end_here(self, order: Order) -> Ended:
+        """End them without the service; it does at its start what cannot be done now."""
         doomed = [record for record in self.records.live() if _is_meant(record, order)]
+        for record in doomed:
+            self.records.doom(record.request_id, order.reason)
+        return self._take_out(doomed, order.reason)
+
+    def _take_out(self, doomed: list[TunnelRecord], reason: str) -> Ended:
         gate = make_gate(self.config)
         if gate is not None and any(record.objective_id == Objective.NATIVE for record in doomed):
             # Who else is let through is known to the service alone, and it does not run:
             # it opens again for those who stand.
             gate.shut()
+        ended, waiting = [], []
         for record in doomed:
-            self.driver.down(tunnel_name(record.request_id))
-            self.records.end(record.request_id, order.reason)
-        return Ended(ended=tuple(record.request_id.hex() for record in doomed))
+            try:
+                self.driver.down(tunnel_name(record.request_id))
+            except IPsecError:
+                waiting.append(record.request_id.hex())
+                continue
+            self.records.end(record.request_id, record.end_reason or reason)
+            ended.append(record.request_id.hex())
+        return Ended(ended=tuple(ended), waiting=tuple(waiting))
 
     async def _ask_service(self, order: Order) -> Ended:
         import aiohttp  # noqa: PLC0415  slow to load, and seldom needed

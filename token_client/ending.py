@@ -62,14 +62,19 @@ class Ending:
     """Whether it is for its token, which was pulled."""
     meant: bool = False
     """Whether the session was meant to live as its tunnel went: she had not ended it."""
+    untold: bool = False
+    """Whether Target has yet to say why."""
 
 
-def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> Ending | None:
+def why_ended(
+    session: Session, wanted: Callable[[], bool] = lambda: True, *, once: bool = False
+) -> Ending | None:
     """Return what Target says of the end of a tunnel; None where it says nothing in time.
 
-    It is asked for while it is `wanted`.
+    It is asked for while it is `wanted`; of each Host but once, where that is to do.
     """
-    ending = _Asking(session, wanted).ask() if session.hosts else None
+    asking = _Asking(session, wanted, len(session.hosts) if once else None)
+    ending = asking.ask() if session.hosts else None
     if ending is None:
         return None
     reason = ending.reason
@@ -80,7 +85,9 @@ def why_ended(session: Session, wanted: Callable[[], bool] = lambda: True) -> En
 class _Asking:
     """Asks one Host after the other."""
 
-    def __init__(self, session: Session, wanted: Callable[[], bool]) -> None:
+    def __init__(self, session: Session, wanted: Callable[[], bool], times: int | None) -> None:
+        """Ask while it is wanted, so many times; None: as long as the patience lasts."""
+        self._times = times
         self._session = session
         self._hosts = cycle(session.hosts)
         self._wanted = wanted
@@ -99,7 +106,8 @@ class _Asking:
 
     def _is_vain(self, state: RetryCallState) -> bool:
         late = (state.seconds_since_start or 0) >= PATIENCE_SECONDS
-        return late or self._lives >= _TIMES_LIVE or not self._wanted()
+        often = self._times is not None and state.attempt_number >= self._times
+        return late or often or self._lives >= _TIMES_LIVE or not self._wanted()
 
     def _ask_one(self) -> documents.Ending | None:
         """Return what a Host has; None where it has nothing, or what is not Target's word."""

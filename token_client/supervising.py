@@ -123,6 +123,7 @@ def work(
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
     from token_client.ending import Ending  # noqa: PLC0415
+    from token_client.told_later import told_later  # noqa: PLC0415
     from token_client.watch import Watch, lookout  # noqa: PLC0415
 
     def say(sentence: str) -> None:
@@ -134,6 +135,9 @@ def work(
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence)
             say(ending.sentence)
+            later = told_later(session) if ending.untold else None
+            if later is not None:
+                end(later)
         return 0
 
     end(Watch(driver, session, lookout(config, session), config, say, end).run())

@@ -252,7 +252,8 @@ class TunnelWatch:
         self._leave_nothing()
         ending = self._told(meant) or Ending(
             f"The tunnel to {self._session.target} went down, and Target does not say why; "
-            f"ask its operator, or run `carnet connect` for a new one."
+            f"ask its operator, or run `carnet connect` for a new one.",
+            untold=True,
         )
         return replace(ending, meant=bool(meant))
 

@@ -170,17 +170,27 @@ def test_the_end_of_a_session_is_announced(office):
     assert "left: it ends soon" in office.carnet("status").stdout
 
 
-def test_where_nobody_says_why_nothing_is_made_up(office):
+def start_target_s_agent(office):
+    office.target_agent = office.serve_target()
+
+
+def test_where_nobody_says_why_nothing_is_made_up_and_she_is_told_later(office):
     """Whoever forges an ending in the Host's place is not believed; a Host that is gone is none."""
-    assert office.carnet("connect").returncode == 0
+    before = states(office)
+    assert office.carnet("connect", extra=office.hear()).returncode == 0
     request_id = established(office)
-    office.host_agent.stop()
+    office.target_agent.kill()
     try:
         office.target("tunnels", "end", request_id)
-        wait_until(lambda: not record(office)["up"], "the end", WAIT)
-        assert record(office)["ended"] is None
+        wait_until(lambda: "does not say why" in office.heard(), "the end", WAIT)
+        office.host_agent.stop()
+        assert (record(office)["ended"], record(office)["closed"]) == (None, True)
     finally:
+        start_target_s_agent(office)
         office.host_agent = office.serve_host()
+    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    assert record(office)["ended"] == ENDED.format(BY_OPERATOR)
+    assert states(office) == before
 
 
 def test_a_target_whose_daemon_goes_ends_no_session(office):
@@ -239,10 +249,6 @@ def kill_target_s_daemon(office):
 
 def nothing(office):
     """What comes next is what she does."""
-
-
-def start_target_s_agent(office):
-    office.target_agent = office.serve_target()
 
 
 def ask_target_to_end_it(office):

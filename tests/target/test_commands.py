@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
+from carnet.tunnel import tunnel_name
 from target_agent import cli, reach, service
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
@@ -213,6 +214,25 @@ def test_a_tunnel_is_not_called_ended_while_the_daemon_does_not_answer(answered,
     driver.running = False
     assert isinstance(refused(run, "tunnels", "end", answered.hex()), IPsecError)
     assert json.loads(run("tunnels", "list", "--json"))
+
+
+def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
+    answered, run, target, driver
+):
+    driver.comes_up(tunnel_name(answered))
+    driver.running = False
+    said = refused(run, "users", "remove", ALICE).sentence
+    assert "1 of the tunnels will end as soon as it does" in said
+    assert "(systemctl start strongswan), and carnet-target after it." in said
+    driver.running = True
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                return await agent.ended("office", 0, 20)
+
+    assert [each.reason for each in asyncio.run(main())] == ["user-removed"]
+    assert driver.specs == {}
 
 
 @pytest.mark.parametrize("by", ["request_id", "user_id"])
