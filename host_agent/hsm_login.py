@@ -13,6 +13,7 @@ from carnet.token.host_keys import HostKeys
 from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module, meant
 from carnet.token.onetime import OneTimeKeys
+from carnet.token.profiles import may_lock
 from carnet.token.session import TokenSession, open_public_session, open_session
 from host_agent.config import TokenSection
 from host_agent.fitness import log_if_unfit
@@ -29,7 +30,11 @@ FRESH_SHARE = 10
 """The same, in times of what the login took: no more than this share is spent on logins."""
 
 UNJUDGED_SECONDS = 60
-"""After a PIN was given to a token that did not say whether it is right, at least."""
+"""After a PIN was given to a token that did not say whether it is right; twice that after the
+next one, and so on."""
+UNJUDGED_SECONDS_AT_MOST = 600
+UNJUDGED_TRIES = 2
+"""Of a PIN that was never taken, at a token that may lock: cards have three and more."""
 
 
 def find_hsm(section: TokenSection) -> Token:
@@ -77,8 +82,9 @@ class HsmLogin:
         """Whether this login may have stored something: what others did may be hidden from it."""
         self._refused: PinRefusedError | None = None
         self._pin_taken = False
-        self._is_unjudged = False
-        """Whether the token failed as it was given the PIN last: it may be a try less."""
+        self._unjudged = 0
+        """How often in a row the token failed as it was given the PIN: it may be as many tries
+        less."""
         self._not_before = 0.0
 
     @property
@@ -115,7 +121,7 @@ class HsmLogin:
             raise PinRefusedError(self._refused.sentence)
         with open_public_session(token):
             info = token.info  # what fails in here, fails without the PIN
-        if self._is_unjudged:
+        if self._unjudged:
             self._check_tries(info)
         try:
             session = self._closing.enter_context(open_session(token, self._pin, writable=True))
@@ -124,31 +130,34 @@ class HsmLogin:
             raise
         except TokenError as error:
             if error.pin_given:
-                self._refuse_another_try(info, error)
+                self._put_off_next_try(info, error)
+                raise TokenAwayError(error.sentence) from error
             raise
-        self._pin_taken, self._is_unjudged = True, False
+        self._pin_taken, self._unjudged = True, 0
         return session
 
     def _check_tries(self, info: TokenInfo) -> None:
         """Raise PinRefusedError where the last try cost one, TokenAwayError where it is too early.
 
         A card that loses its power as it is asked may be one try less each time, by the right
-        PIN too.
+        PIN too. The last one that it tells of open_session() leaves to a person.
         """
-        if info.pin_count_low:
+        if info.pin_count_low and may_lock(info):
             self._refuse_for_ever(info)
         if time.monotonic() < self._not_before:
             raise TokenAwayError(
                 f"The HSM token, {info.identity}, was given the PIN and did not say whether it is "
-                f"right; it is asked once more, after a minute."
+                f"right; it is asked again, at first after a minute, while it tells of no wrong PIN."
             )
 
-    def _refuse_another_try(self, info: TokenInfo, failure: TokenError) -> None:
-        """Raise PinRefusedError, but the first time where the PIN was right before."""
-        if not self._pin_taken or self._is_unjudged:
+    def _put_off_next_try(self, info: TokenInfo, failure: TokenError) -> None:
+        """Have the next try wait; raise PinRefusedError where there is to be none."""
+        self._unjudged += 1
+        is_sure = self._pin_taken or not may_lock(info)
+        if self._unjudged >= UNJUDGED_TRIES and not is_sure:
             self._refuse_for_ever(info, failure)
-        self._is_unjudged = True
-        self._not_before = time.monotonic() + UNJUDGED_SECONDS
+        pause = min(UNJUDGED_SECONDS * 2 ** (self._unjudged - 1), UNJUDGED_SECONDS_AT_MOST)
+        self._not_before = time.monotonic() + pause
 
     def _refuse_for_ever(self, info: TokenInfo, failure: TokenError | None = None) -> NoReturn:
         self._refused = PinRefusedError(

@@ -228,7 +228,8 @@ class HsmService:
         log.critical(
             "hsm-shut-out",
             reason=action.reason,
-            remedy="The PIN is not tried again; start carnet-host anew with the right one.",
+            remedy="The PIN is not tried again; see `carnet-host doctor`, and start carnet-host"
+            " anew with the right one.",
         )
 
     def log_in_again(self, action: states.LogInAgain) -> None:

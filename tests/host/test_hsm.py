@@ -475,11 +475,12 @@ class Unjudging:
 
     def __init__(self, monkeypatch):
         self.tries = 0
+        self.kind = TokenAwayError
         self.patch = partial(monkeypatch.setattr, hsm_login, "open_session")
 
     def __call__(self, *_, **__):
         self.tries += 1
-        gone = TokenAwayError("The token is gone.")
+        gone = self.kind("The token is gone.")
         gone.pin_given = True
         raise gone
 
@@ -489,38 +490,71 @@ def unjudging(monkeypatch):
     return Unjudging(monkeypatch)
 
 
-def test_a_pin_that_was_never_taken_is_tried_once_where_it_is_not_judged(office, unjudging):
+@pytest.fixture
+def locks(monkeypatch):
+    """Take the token for one that may lock, as SoftHSM2's do not."""
+    monkeypatch.setattr(hsm_login, "may_lock", lambda _: True)
+
+
+@pytest.mark.usefixtures("locks")
+def test_a_pin_that_was_never_taken_is_tried_twice_where_it_is_not_judged(office, unjudging):
     unjudging.patch(unjudging)
     login = HsmLogin(HOST, PIN, lambda _: None)
-    for _ in range(3):
-        with pytest.raises(PinRefusedError, match="did not say whether it is right"):
+    for said in ("gone", "asked again"):
+        with pytest.raises(TokenAwayError, match=said):
             login.log_in()
     assert unjudging.tries == 1
-
-
-def test_a_pin_that_was_right_is_tried_once_more_and_not_at_once(office, unjudging):
-    login = HsmLogin(HOST, PIN, lambda _: None)
     for _ in range(2):
-        login.log_in()
-        unjudging.patch(unjudging)
-        unjudging.tries = 0
-        for said in ("gone", "once more"):
-            with pytest.raises(TokenAwayError, match=said):
-                login.log_in()
-        assert unjudging.tries == 1
         login._not_before = 0
-        unjudging.patch(open_session)
-    login.log_in()
-    unjudging.patch(unjudging)
-    with pytest.raises(TokenAwayError):
-        login.log_in()
-    login._not_before = 0
-    for _ in range(2):
         with pytest.raises(PinRefusedError, match="did not say whether it is right"):
             login.log_in()
-    assert unjudging.tries == 3
+    assert unjudging.tries == 2
 
 
+@pytest.mark.parametrize("sure", ["taken before", "never locks"])
+def test_a_right_pin_is_tried_until_it_is_judged_and_ever_more_seldom(
+    office, unjudging, sure, request
+):
+    login = HsmLogin(HOST, PIN, lambda _: None)
+    if sure == "taken before":
+        request.getfixturevalue("locks")
+        login.log_in()
+    for _ in range(2):
+        unjudging.patch(unjudging)
+        unjudging.tries, pauses = 0, []
+        for _ in range(6):
+            login._not_before = 0
+            began = hsm_login.time.monotonic()
+            for said in ("gone", "asked again"):
+                with pytest.raises(TokenAwayError, match=said):
+                    login.log_in()
+            pauses.append((login._not_before - began) // 60)
+        assert (unjudging.tries, pauses) == (6, [1, 2, 4, 8, 10, 10])
+        login._not_before = 0
+        unjudging.patch(open_session)
+        login.log_in()
+
+
+def test_a_host_outlives_an_hsm_that_goes_as_it_is_first_given_the_pin(
+    office, unjudging, monkeypatch
+):
+    monkeypatch.setattr(hsm_login, "UNJUDGED_SECONDS", 0)
+    unjudging.kind = TokenError  # as CKR_GENERAL_ERROR
+    unjudging.patch(unjudging)
+
+    async def main():
+        async with open_hsm(HOST, PIN) as hsm:
+            assert hsm.state is State.AWAY
+            back = asyncio.Event()
+            hsm.on_return = back.set
+            unjudging.patch(open_session)
+            await until(back)
+            await works(hsm, office, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("locks")
 def test_a_pin_that_cost_a_try_unsaid_is_not_tried_again(office, unjudging):
     login = HsmLogin(HOST, PIN, lambda _: None)
     login.log_in()
