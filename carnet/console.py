@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -37,7 +37,8 @@ _AT_ITS_LIMIT = (
     "the limit of processes, and try again."
 )
 _MAX_SECRET = 1024
-_UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+_CONTROL = ("Cc",)
+_UNSEEN = (*_CONTROL, "Cf", "Zl", "Zp")
 """Unicode's categories of what controls, formats or ends a line; a byte order mark is of these."""
 _TYPED = "\u200c\u200d"
 """Of these what people type: in Persian and Hindi they say whether letters join."""
@@ -263,28 +264,49 @@ def read_secret(
     file: Path | None,
     variable: str,
     confirm: bool = False,
+    as_it_is: bool = False,
 ) -> str:
     """Return a secret: from descriptor, file, environment variable, else a prompt.
 
     `option` is what its options begin with, as in `secret_options`.
     Raises UsageError where there is neither a source nor a terminal to ask at, and for what
-    cannot be meant: a wrong PIN would cost a try.
+    cannot be meant: a wrong PIN would cost a try. `as_it_is`, whatever a token may have had for
+    its PIN is meant, but for what no key at a prompt types.
     """
+    secret = _read_secret(what, option, fd, file, variable, confirm=confirm)
+    if secret.typed:
+        _refuse_if_mistyped(secret.text, what, option, as_it_is=as_it_is)
+    elif _has_any_of(_UNSEEN, secret.text) and not as_it_is:
+        raise UsageError(
+            f"The source of {what} has a byte order mark, or another character that nobody sees, "
+            f"in it, and was not tried; put {what} there alone, as plain text."
+        )
+    return secret.text
+
+
+class _Secret(NamedTuple):
+    text: str
+    typed: bool
+
+
+def _read_secret(
+    what: str, option: str, fd: int | None, file: Path | None, variable: str, *, confirm: bool
+) -> _Secret:
     inherited = os.environ.pop(variable, _taken.pop(variable, None))
     if fd is not None:
-        return _first_line(_read_descriptor(fd, what), what)
+        return _Secret(_first_line(_read_descriptor(fd, what), what), typed=False)
     if file is not None:
         from carnet.files import read_private  # noqa: PLC0415  --help needs none
 
-        return _first_line(read_private(file, what, _MAX_SECRET), what)
+        return _Secret(_first_line(read_private(file, what, _MAX_SECRET), what), typed=False)
     if inherited is not None:
-        return _first_line(os.fsencode(inherited), what)
+        return _Secret(_first_line(os.fsencode(inherited), what), typed=False)
     if not has_terminal():
         raise UsageError(
             f"There is no terminal to ask for {what} at; give it by --{option}-fd or "
             f"--{option}-file, or in {variable}."
         )
-    return _ask_secret(what, option=option, confirm=confirm)
+    return _Secret(_ask_secret(what, option=option, confirm=confirm), typed=True)
 
 
 def _ask_secret(what: str, *, option: str, confirm: bool) -> str:
@@ -300,12 +322,17 @@ def _ask_secret(what: str, *, option: str, confirm: bool) -> str:
             f"What was typed for {what} is no text in the terminal's character set, and was not "
             f"tried; type it anew, or give it by --{option}-fd or --{option}-file."
         ) from None
-    if _has_what_nobody_types(answer):
+    return answer
+
+
+def _refuse_if_mistyped(answer: str, what: str, option: str, *, as_it_is: bool) -> None:
+    """Raise UsageError for what a key without a letter has left in what was typed."""
+    if _has_any_of(_CONTROL if as_it_is else _UNSEEN, answer):
+        otherwise = f", or give it by --{option}-file, if it has one" if as_it_is else ""
         raise UsageError(
             f"What was typed for {what} has a control character in it, and was not tried; type it "
-            f"anew, by letters and digits alone."
+            f"anew, by letters and digits alone{otherwise}."
         )
-    return answer
 
 
 def _read_descriptor(fd: int, what: str) -> bytes:
@@ -333,14 +360,9 @@ def _first_line(data: bytes, what: str) -> str:
         secret = line.decode()
     except UnicodeDecodeError:
         raise UsageError(f"The source of {what} is not UTF-8 text; give the right one.") from None
-    if _has_what_nobody_types(secret):
-        raise UsageError(
-            f"The source of {what} has a byte order mark, or another character that nobody sees, "
-            f"in it, and was not tried; put {what} there alone, as plain text."
-        )
     return secret
 
 
-def _has_what_nobody_types(secret: str) -> bool:
+def _has_any_of(categories: tuple[str, ...], secret: str) -> bool:
     """Tell whether an editor, a tool or a key without a letter has left something in it."""
-    return any(unicodedata.category(each) in _UNSEEN for each in secret if each not in _TYPED)
+    return any(unicodedata.category(each) in categories for each in secret if each not in _TYPED)

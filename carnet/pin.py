@@ -33,6 +33,8 @@ class PinSource(msgspec.Struct, frozen=True, kw_only=True):
     fd: int | None = None
     file: Path | None = None
     allow_final_try: bool = False
+    as_it_is: bool = False
+    """Whether it may have in it what nobody sees: it is to be changed."""
 
     def obtain(self, info: TokenInfo) -> Credential:
         """Return the PIN for a token; from descriptor, file, environment, pad or prompt.
@@ -59,6 +61,7 @@ class PinSource(msgspec.Struct, frozen=True, kw_only=True):
             fd=self.fd,
             file=self.file,
             variable=PIN_VARIABLE,
+            as_it_is=self.as_it_is,
         )
 
 

@@ -45,7 +45,8 @@ def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: An
     if officers:
         final = access.allow_final_try
         pins.check_so_pin_state(info, allow_final_try=final)
-        old, new = _read_so_pin("the SO PIN", **sources), _read_new_pin("SO PIN", **sources)
+        old = _read_so_pin("the SO PIN", as_it_is=True, **sources)
+        new = _read_new_pin("SO PIN", **sources)
         with kept_anew():
             pins.change_so_pin(token, old, new, allow_final_try=final)
     else:
@@ -90,7 +91,10 @@ def unblock(
 
 def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) -> None:
     source = PinSource(
-        fd=access.pin_fd, file=access.pin_file, allow_final_try=access.allow_final_try
+        fd=access.pin_fd,
+        file=access.pin_file,
+        allow_final_try=access.allow_final_try,
+        as_it_is=True,
     )
     credential = source.obtain(token.info)
     if credential.pin is None:
@@ -103,9 +107,21 @@ def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) ->
         pins.change_pin(token, credential.pin, new, allow_final_try=credential.allow_final_try)
 
 
-def _read_so_pin(what: str, *, so_pin_fd: int | None, so_pin_file: Path | None, **_: Any) -> str:
+def _read_so_pin(
+    what: str,
+    *,
+    so_pin_fd: int | None,
+    so_pin_file: Path | None,
+    as_it_is: bool = False,
+    **_: Any,
+) -> str:
     return read_secret(
-        what, option="so-pin", fd=so_pin_fd, file=so_pin_file, variable=SO_PIN_VARIABLE
+        what,
+        option="so-pin",
+        fd=so_pin_fd,
+        file=so_pin_file,
+        variable=SO_PIN_VARIABLE,
+        as_it_is=as_it_is,
     )
 
 

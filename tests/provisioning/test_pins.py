@@ -3,6 +3,7 @@
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
 from lab.readers import OPENSC
 from lab.waiting import wait_until
+from tests.provisioning import tokens
 from tests.provisioning.workplace import SECRETS
 
 NEW = "991827364550"
@@ -19,6 +20,20 @@ def test_the_pin_is_changed_and_key_pairs_stay(ready):
     assert told["label"] == "alice"
     assert pairs(ready, NEW) == before
     assert "PIN is wrong" in ready.refusal(4, "list", secrets=["pin"])
+
+
+def test_a_pin_that_nobody_would_take_can_be_changed(ready):
+    """As one that was set with a soft hyphen in it, or by an editor with a byte order mark."""
+    strange, strange_so = "\ufeff1234\u00ad5678", "8765\u200e4321"
+    made = (SECRETS["pin"], strange, SECRETS["so-pin"], strange_so)
+    ready.on(ready.traveller, tokens.have_pins, *made)
+    assert "was not tried" in ready.refusal(2, "list", secrets=["pin"], pin=strange)
+    ready.facts("change-pin", secrets=["pin", "new-pin"], pin=strange, new_pin=NEW)
+    assert pairs(ready, NEW) == []
+    how = {"secrets": ["so-pin", "new-pin"], "so_pin": strange_so, "new_pin": "the next so pin"}
+    ready.facts("change-pin", "--so", **how)
+    how |= {"so_pin": "the next so pin", "new_pin": strange}
+    assert "was not tried" in ready.refusal(2, "change-pin", "--so", **how)
 
 
 def test_a_wrong_pin_changes_nothing(ready):

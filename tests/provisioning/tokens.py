@@ -23,6 +23,7 @@ from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Token, find_module, load_module
 from carnet.token.onetime import OneTimeKeys, is_pair_label
+from carnet.token.pins import change_pin, change_so_pin
 from carnet.token.room import room_on
 from carnet.token.session import open_public_session, open_session
 from carnet.token.transport import host_transport_key, open_transport
@@ -59,6 +60,13 @@ def _module():
 def _session(pin):
     with open_session(_module().choose(None), pin, writable=True) as session:
         yield session
+
+
+def have_pins(old, pin, old_so, so_pin):
+    """Give the token other PINs, whatever is in them."""
+    token = _module().choose(None)
+    change_pin(token, old, pin)
+    change_so_pin(token, old_so, so_pin)
 
 
 def initialise_host():

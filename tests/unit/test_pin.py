@@ -121,6 +121,15 @@ def test_what_nobody_means_as_a_pin_is_no_try(tmp_path, at_terminal, left):
         PinSource().obtain(INFO)
 
 
+def test_an_old_pin_may_have_what_keys_type_and_nobody_sees(at_terminal):
+    old = "12\u00ad34"
+    at_terminal(old)
+    assert PinSource(as_it_is=True).obtain(INFO).pin == old
+    at_terminal("12\x1b[D34")
+    with pytest.raises(UsageError, match="or give it by --pin-file, if it has one"):
+        PinSource(as_it_is=True).obtain(INFO)
+
+
 @pytest.mark.parametrize(
     "pin", ["1234", "with blanks ", "\u0645\u06cc\u200c\u0631\u0648\u0645", "ünï-\u00a0c\u00f6de"]
 )
