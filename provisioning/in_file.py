@@ -50,17 +50,34 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_label: str | None = None
     """A serial number may be that of many tokens; None in a note of an older version."""
 
-    def is_of(self, token: Identity) -> bool:
-        """Tell whether it is that token's; of an older note, whether that is sure."""
-        if self.token_label is None:
-            return self.token_serial == token.serial and serials.is_own(token.serial)
-        return Identity(self.token_serial, self.token_label).may_be(token)
+    def is_of(self, session: TokenSession) -> bool:
+        """Tell whether it is that token's; TokenError.
 
-    def __str__(self) -> str:
-        """Return which token it tells of."""
-        if self.token_label is None:
-            return self.token_serial
-        return str(Identity(self.token_serial, self.token_label))
+        An older note of a token without a number of its own is that of whichever has the pairs.
+        """
+        token = session.token.info.identity
+        if self.token_label is not None or serials.is_own(self.token_serial):
+            return Identity(self.token_serial, self.token_label or "").may_be(token)
+        pairs = OneTimeKeys(session).pairs() if self.token_serial == token.serial else []
+        return any(pair.label.startswith(self.labels) for pair in pairs)
+
+    @property
+    def of_another(self) -> str:
+        """Return what to say of it, and do, where it is not that token's."""
+        if self.token_label is not None:
+            token = str(Identity(self.token_serial, self.token_label))
+        elif serials.is_own(self.token_serial):
+            token = self.token_serial
+        else:
+            return (
+                f"tells of a mint that was cut off, and not on which token; mint first on the one "
+                f"that has pairs labelled {self.labels.strip()} (`carnet-provision list`), or, if none "
+                f"has, remove that file"
+            )
+        return (
+            f"tells of a mint on token {token} that was cut off; mint on that one again first, or "
+            f"name another cover file"
+        )
 
 
 def _note_in(path: Path) -> _Note | None:
@@ -98,11 +115,8 @@ class FileJournal:
         note = self._read()
         if note is None:
             return frozenset()
-        if not note.is_of(session.token.info.identity):
-            raise UsageError(
-                f"{self.path} tells of a mint on token {note} that was cut off; mint "
-                f"on that one again first, or name another cover file."
-            )
+        if not note.is_of(session):
+            raise UsageError(f"{self.path} {note.of_another}.")
         return frozenset({note.labels})
 
     def _read(self) -> _Note | None:

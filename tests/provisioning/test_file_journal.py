@@ -7,9 +7,11 @@ import pytest
 
 from carnet.errors import UsageError
 from carnet.token.identity import Identity
+from provisioning import in_file
 from provisioning.in_file import FileJournal
 
 LABELS = "carnet 20261123T000000Z "
+LATER = "carnet 20261124T000000Z "
 ZEROS = "0000000000000000"
 
 
@@ -43,12 +45,21 @@ def test_a_card_that_has_a_serial_number_of_its_own_may_be_labelled_anew(journal
     assert journal.unfinished(login("4711", "carol")) == {LABELS}
 
 
-def test_one_of_an_older_version_is_not_taken_for_that_of_a_token_without_a_number(journal):
-    for serial in ("4711", ZEROS):
-        note = {"labels": LABELS, "token_serial": serial}
-        journal.path.write_bytes(msgspec.json.encode(note))
-        if serial == ZEROS:
-            with pytest.raises(UsageError, match="that was cut off"):
-                journal.unfinished(login(serial, "alice"))
-        else:
-            assert journal.unfinished(login(serial, "alice")) == {LABELS}
+@pytest.mark.parametrize(
+    ("serial", "pairs", "taken"),
+    [("4711", [], True), (ZEROS, [f"{LABELS}0001"], True), (ZEROS, [f"{LATER}0001"], False)],
+    ids=["a number of its own", "its pairs", "the pairs of another mint"],
+)
+def test_one_of_an_older_version_is_that_of_the_token_with_its_pairs(
+    journal, monkeypatch, serial, pairs, taken
+):
+    found = SimpleNamespace(pairs=lambda: [SimpleNamespace(label=each) for each in pairs])
+    monkeypatch.setattr(in_file, "OneTimeKeys", lambda _: found)
+    journal.path.write_bytes(msgspec.json.encode({"labels": LABELS, "token_serial": serial}))
+    if taken:
+        assert journal.unfinished(login(serial, "alice")) == {LABELS}
+    else:
+        with pytest.raises(UsageError, match="mint first on the one that has pairs labelled"):
+            journal.unfinished(login(serial, "alice"))
+    with pytest.raises(UsageError, match="that was cut off"):
+        journal.unfinished(login("0815", "alice"))
