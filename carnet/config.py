@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -58,6 +58,13 @@ def about(key: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise SettingError(key, str(error)) from error
+
+
+def check_once(key: str, values: Sequence[str]) -> None:
+    """Raise SettingError where a key names something twice."""
+    twice = next((each for each in values if values.count(each) > 1), None)
+    if twice is not None:
+        raise SettingError(key, f"`{key}` names {twice} twice")
 
 
 _MOST_SAID = 300

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from carnet.config import LocalAddress, NotEmpty, Section, load_config
+from carnet.config import LocalAddress, NotEmpty, Section, check_once, load_config
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.files import read_private
 from carnet.link import LinkSection
@@ -192,6 +192,10 @@ class HostConfig(Section, frozen=True, kw_only=True):
     limits: LimitsSection = LimitsSection()
     interface: InterfaceSection | None = None
     observation: ObservationSection = ObservationSection()
+
+    def __post_init__(self) -> None:
+        """Refuse a suite that is named twice."""
+        check_once("suites", self.suites)
 
     @property
     def observers(self) -> ObserversPlace:

@@ -147,7 +147,7 @@ class HsmLogin:
         if time.monotonic() < self._not_before:
             raise TokenAwayError(
                 f"The HSM token, {info.identity}, was given the PIN and did not say whether it is "
-                f"right; it is asked again, at first after a minute, while it tells of no wrong PIN."
+                f"right; it is asked again, after a minute at first, if it tells of no wrong PIN."
             )
 
     def _put_off_next_try(self, info: TokenInfo, failure: TokenError) -> None:

@@ -71,8 +71,8 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         else:
             return (
                 f"tells of a mint that was cut off, and not on which token; mint first on the one "
-                f"that has pairs labelled {self.labels.strip()} (`carnet-provision list`), or, if none "
-                f"has, remove that file"
+                f"that has pairs labelled {self.labels.strip()} (`carnet-provision list`), or, if "
+                f"none has, remove that file"
             )
         return (
             f"tells of a mint on token {token} that was cut off; mint on that one again first, or "

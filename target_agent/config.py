@@ -6,7 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from carnet.config import LocalAddress, Section, SettingError, about, load_config
+from carnet.config import (
+    LocalAddress,
+    Section,
+    SettingError,
+    about,
+    check_once,
+    load_config,
+)
 from carnet.ipsec.drivers import Choice, DriverName
 from carnet.ipsec.strongswan_algorithms import faults, weak_words
 from carnet.link import LinkSection
@@ -235,6 +242,10 @@ class TargetConfig(Section, frozen=True, kw_only=True):
     observation: ObservationSection = ObservationSection()
     gate: GateSection | None = None
     """Left out: no tunnels without IPsec (Objective-ID 1) are granted."""
+
+    def __post_init__(self) -> None:
+        """Refuse a suite that is named twice."""
+        check_once("suites", self.suites)
 
     @property
     def drivers(self) -> Choice:

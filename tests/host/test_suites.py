@@ -201,8 +201,8 @@ def test_the_file_that_init_writes_allows_every_suite(tmp_path):
     assert loaded(tmp_path, without).suites == tuple(SuiteName)
 
 
-@pytest.mark.parametrize("value", ['["p-512"]', "[]", "[1]", '"rsa"'])
-def test_a_suite_that_there_is_not_is_refused_with_its_line(tmp_path: Path, value):
+@pytest.mark.parametrize("value", ['["p-512"]', "[]", "[1]", '"rsa"', '["rsa", "p-256", "rsa"]'])
+def test_suites_that_cannot_be_meant_are_refused_with_their_line(tmp_path: Path, value):
     text = configuration.render("office", [("work", "https://target.example:8471")])
     line = next(line for line in text.splitlines() if line.startswith("suites"))
     number = text.splitlines().index(line) + 1

@@ -108,6 +108,7 @@ def test_init_does_not_overwrite(run, path):
         ),
         ("# ah_proposals = [", 'ah_proposals = ["aes256-sha256"] # [', "sha256 with encryption"),
         ('"203.0.113.2"', '"gateway"', "gateway"),
+        ("suites = [", 'suites = ["rsa", ', "`suites` names rsa twice"),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_place(target, path, old, new, what):
