@@ -18,7 +18,7 @@ from bench import paper, report
 from bench.comparison import Row
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import commands, connect, database, distance, host, minting
+from bench.rows import commands, connect, database, distance, host, memory, minting
 
 RESULTS = Path(__file__).with_name("results")
 PAPER = "paper"
@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "distance": distance.rows,
     "host": host.rows,
     "database": database.rows,
+    "memory": memory.rows,
 }
 
 

@@ -1,13 +1,9 @@
-"""What a request costs as the Key Database and the token fill, and what memory a Host takes."""
+"""What a request costs as the Key Database and the token fill."""
 
-import itertools
-import re
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from bench import host_process
 from bench.bare_token import bare_token, module_with_tokens_in
@@ -24,10 +20,6 @@ _AIM = Aim("at most 1.2 times", most=1.2)
 _FEWEST_PAIRS, _FEWEST_KEYS = 1_000, 50
 _REQUESTS = 12
 """In one round."""
-_PARTS = 5
-"""In which the memory of a run is looked at."""
-_MEMORY_BATCH = 100
-"""Requests between two fresh ones, where memory is looked at."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -42,7 +34,6 @@ def rows(plan: Plan) -> Iterator[Row]:
         with _places(plan, None) as (many, few):
             yield _by_keys(plan, count, many, few)
         yield _token_alone(plan, count)
-    yield _memory(plan)
 
 
 @contextmanager
@@ -127,58 +118,6 @@ def _row(
         group=GROUP, name=name, floor_name=floor, unit="ms", aim=_AIM, ours=ours, floor=other,
         note=note,
     )  # fmt: skip
-
-
-def _memory(plan: Plan) -> Row:
-    """Compare the resident memory of a Host after so many requests with that after few."""
-    few, many = plan.size(1_000, 200), plan.size(100_000, 2_000)
-    where = Where(plan.place())
-    fresh = _bodies(host_process.filled(where, many // _MEMORY_BATCH))
-    with (
-        host_process.serving(where) as (port, pid),
-        plan.progress(f"{many:,} requests", many // _MEMORY_BATCH) as advance,
-    ):
-        seen: dict[int, float] = {}
-        for done in range(_MEMORY_BATCH, many + 1, _MEMORY_BATCH):
-            body = next(fresh)
-            closed_loop([port], [body], 1)
-            closed_loop([port], [body] * (_MEMORY_BATCH - 1), 4)
-            seen[done] = resident_mebibytes(pid)
-            advance()
-    return Row(
-        group="Memory of a Host",
-        name=f"after {many:,} requests",
-        floor_name=f"after {few:,}",
-        unit="MiB",
-        aim=Aim("flat: at most 1.1 times", most=1.1),
-        ours=(seen[many],),
-        floor=(seen[few],),
-        note=f"resident; of {_MEMORY_BATCH} requests one is fresh, and the others repeat it, so "
-        f"that they get its stored answer; {growth(seen, few)}",
-    )
-
-
-def growth(seen: Mapping[int, float], few: int) -> str:
-    """Say how memory grew from `few` requests on: `seen` is what there was after so many.
-
-    Of one run, so that its samples are not independent: a line through all of them, and the
-    median of each fifth.
-    """
-    later = {done: memory for done, memory in seen.items() if done >= few}
-    slope, _ = statistics.linear_regression(tuple(later), tuple(later.values()))
-    memory = tuple(later.values())
-    bounds = [len(memory) * fifth // _PARTS for fifth in range(_PARTS + 1)]
-    medians = [statistics.median(memory[a:b]) for a, b in itertools.pairwise(bounds)]
-    return (
-        f"a line through {len(later)} samples rises by {1024 * 1000 * slope:.1f} KiB in 1,000 "
-        f"requests, and the medians of its fifths are {', '.join(f'{m:.1f}' for m in medians)} MiB"
-    )
-
-
-def resident_mebibytes(pid: int) -> float:
-    """Return the memory that a process has in RAM, in MiB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found.group(1)) / 1024 if found else 0.0
 
 
 def _bodies(keys: list[SoftwareKey]) -> Iterator[bytes]:

@@ -76,11 +76,12 @@ class RealHost:
     """A Host with a token and a Key Database; a context manager serves it.
 
     The token is made where there is none. The database is a file in the directory, unless
-    it has another place.
+    it has another place. What reaches either is counted; not where its memory is looked at.
     """
 
-    def __init__(self, directory, module, limits=UNLIMITED, *, place=None, **rules):
+    def __init__(self, directory, module, limits=UNLIMITED, *, place=None, counted=True, **rules):
         self.limits = limits
+        self._counting = Counting if counted else lambda part: part
         self._rules = replace(door_rules(limits), **rules)
         self.port = 0
         self.hsm = None
@@ -103,7 +104,7 @@ class RealHost:
             database.add_pairs(_new_pair(pair, number, changes) for number, pair in numbered)
 
     def __enter__(self):
-        self.database = Counting(self._closing.enter_context(KeyDatabase.opened(self._path)))
+        self.database = self._counting(self._closing.enter_context(KeyDatabase.opened(self._path)))
         ready = threading.Event()
         self._failure = None
         self._thread = threading.Thread(target=self._run, args=(ready,))
@@ -129,7 +130,7 @@ class RealHost:
     async def _serve(self, ready):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with open_hsm(TokenSection(token="hsm"), PIN) as hsm:
-            self.hsm = Counting(hsm)
+            self.hsm = self._counting(hsm)
             nowhere = {"work": TargetSection(url="https://127.0.0.1:1")}
             link = TargetLink(nowhere, ssl.create_default_context())
             self.admission = Admission(self.limits)

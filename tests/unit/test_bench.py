@@ -17,7 +17,7 @@ from bench.in_guest import GuestFailedError
 from bench.paper import Curve
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import connect, database, distance, host, pieces
+from bench.rows import connect, database, distance, host, memory, pieces
 
 AT_MOST = Aim("at most 3 times", most=3)
 HALF = Aim("at least half", least=0.5)
@@ -207,7 +207,7 @@ def test_the_page_has_a_place_for_every_table_there_is():
     groups = (
         *("Commands", "Minting", connect.GROUP, pieces.GROUP, distance.GROUP),
         *(host.GROUP, database.GROUP),
-        *("Memory of a Host", f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
+        *(memory.GROUP, f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
         *(f"{paper.FIGURE}: {suite}" for suite in paper.BY_SIZE),
     )
     rows = [replace(row((1, 1, 1), (1, 1, 1)), group=group) for group in groups]
@@ -262,9 +262,18 @@ def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
     assert closed.table(done, [after]) in (tmp_path / "report.md").read_text()
 
 
-def test_memory_that_grows_is_told_by_its_slope_and_its_fifths():
-    seen = {done: 100 + done / 1000 for done in range(100, 10_001, 100)}
-    told = database.growth(seen, 1_000)
-    assert "a line through 91 samples rises by 1024.0 KiB in 1,000 requests" in told
-    assert told.endswith("103.7, 105.5, 107.2, 109.1 MiB")
-    assert "rises by 0.0 KiB" in database.growth(dict.fromkeys(seen, 100.0), 1_000)
+def test_memory_is_compared_round_by_round_and_what_it_grows_is_told():
+    sizes = memory.Sizes(few=100, fresh=500, all=2_500)
+    flat = [(done, 100.0) for done in range(600, 2_501, 100)]
+    rounds = [
+        [*((done, 100.0 - (500 - done) / 1024) for done in range(100, 501, 100)), *flat],
+        [*((done, 100.0) for done in range(100, 501, 100)), *flat],
+        [*((done, 100.0 - (500 - done) / 1024) for done in range(100, 501, 100)), *flat],
+    ]
+    whole, repeats, each = memory.compared(rounds, [0.5, 0.5, 0.5], sizes)
+    assert whole.ours == (100.0, 100.0, 100.0)
+    assert whole.floor == pytest.approx((100 - 400 / 1024, 100, 100 - 400 / 1024))
+    assert repeats.ratio == Spread(1, 1, 1)
+    assert "by 0.0 KiB in 1,000 requests in the first half of them, and by 0.0" in repeats.note
+    assert each.ours == pytest.approx((1, 0, 1))
+    assert "by 1000.0 KiB in 1,000 requests in the first half of them, and by 1000.0" in each.note
