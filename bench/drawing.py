@@ -70,8 +70,8 @@ def _lines(figure: Any, curves: Sequence[Curve]) -> None:
             color=line.get_color(),
             label=f"{curve.suite}, receiver",
         )
-    for peak in sorted({curve.peak for curve in curves}):
-        axes.axvline(peak, color="black", linewidth=0.7, label=f"greatest drop, {peak}")
+    for fits in sorted({curve.fits for curve in curves}):
+        axes.axvline(fits, color="black", linewidth=0.7, label=f"fits in one packet, {fits}")
     axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
     axes.set_ylabel("Mbit/s")
     axes.legend()

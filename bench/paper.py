@@ -6,11 +6,13 @@ have a guest each, at the same time.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from bench.comparison import Aim, Row, Spread
+from bench.edge import NEAR, Step, likeliest, microseconds, steps
 from bench.in_guest import Errand, Figures, GuestFailedError, measured
 from bench.paper_guest import BY_SIZE, NATIVE, SUITES, Order, text_of
 from bench.plan import Plan
@@ -33,7 +35,7 @@ _PAPER_CPU = {
 """Its system time usage for each 1 of native's."""
 PAPER_PEAK = 1415
 """Bytes in a datagram at the peak of its Figure 4."""
-_FINE = (1340, 1380, 1400, 1420, 1430, 1438, 1439, 1446, 1460, 1480)
+_FINE = (1340, 1380, 1400, 1420, 1430, 1434, 1438, 1439, 1442, 1446, 1453, 1460, 1480)
 """Around the peak."""
 _COARSE = (64, 128, 256, 512, 1024, 1600, 2000, 2500, 2900, 4000)
 
@@ -67,10 +69,20 @@ class Curve:
         return _largest_datagram(*_OVERHEADS[self.suite])
 
     @property
-    def peak(self) -> int:
-        """The size before the greatest drop of the sender's throughput."""
-        pairs = zip(self.sizes, self.sent, self.sent[1:], strict=False)
-        return max(pairs, key=lambda each: each[1].median - each[2].median)[0]
+    def steps(self) -> list[Step]:
+        """Where the sender's cost of a datagram may step up; nothing where sizes are too few."""
+        costs = [microseconds(*each) for each in zip(self.sizes, _medians(self.sent), strict=True)]
+        return steps(self.sizes, costs)
+
+    @property
+    def peak(self) -> int | None:
+        """The size before the likeliest step, where that stands out and is where one is to be.
+
+        A larger one lowers the throughput.
+        """
+        found = self.steps
+        step = likeliest(found) if found else None
+        return self.fits if step and step.stands_out and step.after == self.fits else None
 
 
 def _largest_datagram(block: int, iv: int, icv: int) -> int:
@@ -138,11 +150,50 @@ def _rows(lines: Sequence[Figures], rounds: int) -> Iterator[Row]:
                     aim=Aim(_aim(suite.name, what)), ours=ours, floor=native,
                 )  # fmt: skip
     for name in BY_SIZE:
-        for size, ours, native in _by_size(lines, name, "sent_megabits", rounds):
-            yield Row(
-                group=f"{FIGURE}: {name}", name=f"{size} bytes, sent", floor_name="native",
-                unit="Mbit/s", aim=Aim("none; to be seen"), ours=ours, floor=native,
+        yield from _figure_rows(lines, name, rounds)
+
+
+def _figure_rows(lines: Sequence[Figures], suite: str, rounds: int) -> Iterator[Row]:
+    sent = list(_by_size(lines, suite, "sent_megabits", rounds))
+    received = _by_size(lines, suite, "received_megabits", rounds)
+    for done, columns in (("sent", sent), ("received", received)):
+        for size, ours, native in columns:
+            if all(native):
+                yield _figure_row(suite, f"{size} bytes, {done}", "native", "Mbit/s", ours, native)
+    sides = {
+        suite: {size: _costs(size, ours) for size, ours, _ in sent},
+        NATIVE.name: {size: _costs(size, native) for size, _, native in sent},
+    }
+    for side, costs in sides.items():
+        small, large = _beside(costs, _largest_datagram(*_OVERHEADS[suite]))
+        if small and large:
+            yield _figure_row(
+                suite, f"{side}: a datagram just too large for one packet of this suite, sent",
+                "one just small enough", "microseconds", large, small,
             )  # fmt: skip
+
+
+def _costs(size: int, rates: Sequence[float]) -> list[float]:
+    return [microseconds(size, each) for each in rates]
+
+
+def _figure_row(
+    suite: str, name: str, floor: str, unit: str, ours: tuple[float, ...], other: tuple[float, ...]
+) -> Row:
+    return Row(
+        group=f"{FIGURE}: {suite}", name=name, floor_name=floor, unit=unit,
+        aim=Aim("none; to be seen"), ours=ours, floor=other,
+    )  # fmt: skip
+
+
+def _beside(
+    costs: Mapping[int, Sequence[float]], fits: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the median cost of the sizes just below the edge, and just above, by round."""
+    small = [column for size, column in costs.items() if 0 <= fits - size <= NEAR]
+    large = [column for size, column in costs.items() if 0 < size - fits <= NEAR]
+    first, second = (tuple(map(median, zip(*side, strict=True))) for side in (small, large))
+    return first, second
 
 
 def _aim(suite: str, what: str) -> str:
@@ -191,6 +242,10 @@ def _curves(lines: Sequence[Figures], rounds: int) -> Iterator[Curve]:
                 native=tuple(Spread.of(native) for _, _, native in sent),
                 of_native=tuple(_ratio(ours, native) for _, ours, native in sent),
             )
+
+
+def _medians(spreads: Iterable[Spread]) -> list[float]:
+    return [each.median for each in spreads]
 
 
 def _ratio(ours: Sequence[float], native: Sequence[float]) -> Spread:

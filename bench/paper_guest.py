@@ -100,7 +100,8 @@ def _table(office: OpenOffice, order: Order) -> None:
 def _figure(office: OpenOffice, order: Order) -> None:
     for number, suite, side in _in_turn(office, order.by_size, order.rounds):
         with _tunnel(office, side):
-            for size in order.sizes:
+            # Forth and back: what drifts while a tunnel stands is of no size.
+            for size in order.sizes[:: -1 if number % 2 else 1]:
                 figures = _udp(office.world.client, size)
                 _say("figure", suite, side, number, {"size": size, **figures})
 

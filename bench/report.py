@@ -14,6 +14,7 @@ import msgspec
 from bench import closed
 from bench.comparison import Row, Spread
 from bench.drawing import draw
+from bench.edge import likeliest, microseconds
 from bench.paper import Curve
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
@@ -157,16 +158,34 @@ def _span(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def peak(curve: Curve) -> str:
-    """Say where the throughput drops, and why there."""
-    place = curve.sizes.index(curve.peak)
-    sent, next_sent = (curve.sent[each].median for each in (place, place + 1))
+    """Say where the throughput peaks, where it should, and by how much; or that none is seen."""
+    should = (
+        f"{curve.suite}: up to {curve.fits} bytes a datagram fits into one packet with what the "
+        f"suite adds."
+    )
+    found = curve.steps
+    if not found:
+        return f"{should} Too few sizes were measured around that to say more.\n"
+    step = likeliest(found)
+    measured = (
+        f"{step.rise:.1f} microseconds, where sizes lie {step.scatter:.1f} from a straight line"
+    )
+    if curve.peak is not None:
+        place = curve.sizes.index(curve.peak)
+        sent, received = curve.sent[place].median, curve.received[place].median
+        share = 100 * step.rise / microseconds(curve.peak, sent)
+        return (
+            f"{should} The peak is there: after {curve.peak} bytes, with {sent:.1f} Mbit/s sent "
+            f"and {received:.1f} received, what the sender needs for a datagram steps up by "
+            f"{measured}. That is {share:.1f} % of it, for the second packet, and the throughput "
+            f"is less until there is as much more in a datagram.\n"
+        )
+    there = next((each for each in found if each.after == curve.fits), None)
+    rise = "that size was not measured" if there is None else f"{there.rise:.1f} microseconds"
     return (
-        f"{curve.suite}: the sender's greatest drop from one size to the next comes after "
-        f"{curve.peak} bytes, with {sent:.1f} Mbit/s sent and "
-        f"{curve.received[place].median:.1f} received: {100 * (1 - next_sent / sent):.1f} % less "
-        f"are sent at {curve.sizes[place + 1]} bytes. Up to {curve.fits} bytes a datagram fits "
-        f"into one packet with what the suite adds; a larger one is sent in fragments, each "
-        f"with the cost of a packet, until there is enough in them again.\n"
+        f"{should} No peak stands out of the noise there: what the sender needs for a datagram "
+        f"steps by {rise} at that size. Where one is likeliest it is of {measured}, after "
+        f"{step.after} bytes, where nothing begins that would explain one.\n"
     )
 
 

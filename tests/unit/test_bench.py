@@ -155,9 +155,51 @@ def test_the_largest_datagram_in_one_packet_is_the_mtu_less_what_the_suite_adds(
     assert curve.fits == fits
 
 
-def test_the_peak_is_the_size_before_the_greatest_drop():
-    sent = tuple(Spread(each, each, each) for each in (1, 5, 3, 9, 8))
-    assert Curve("ESP-MD5-3DES", (64, 128, 256, 512, 1024), sent, sent).peak == 128
+SIZES = (1340, 1380, 1400, 1420, 1430, 1438, 1439, 1446, 1460, 1480, 1600)
+
+
+def curve_of(costs):
+    """A curve of datagrams that cost so many microseconds each."""
+    rates = [8 * size / cost for size, cost in zip(SIZES, costs, strict=True)]
+    spreads = tuple(Spread(each, each, each) for each in rates)
+    return Curve("ESP-AES256-GCM", SIZES, spreads, spreads)
+
+
+def costs_with(step):
+    return [100 + size / 100 + (size > 1438) * step + size % 3 / 10 for size in SIZES]
+
+
+def test_the_peak_is_where_the_cost_of_a_datagram_steps_up():
+    curve = curve_of(costs_with(5))
+    assert curve.peak == curve.fits == 1438
+    assert "The peak is there: after 1438 bytes" in report.peak(curve)
+
+
+def test_one_size_that_lies_apart_moves_no_peak():
+    costs = costs_with(5)
+    costs[SIZES.index(1430)] += 60
+    assert curve_of(costs).peak == 1438
+
+
+def test_no_peak_is_told_where_none_stands_out():
+    costs = costs_with(0)
+    costs[SIZES.index(1446)] += 20
+    curve = curve_of(costs)
+    assert curve.peak is None
+    assert "No peak stands out of the noise there" in report.peak(curve)
+
+
+def test_a_step_where_nothing_begins_is_no_peak():
+    curve = curve_of(
+        [cost + (size > 1400) * 9 for cost, size in zip(costs_with(0), SIZES, strict=True)]
+    )
+    assert curve.peak is None
+    assert "after 1400 bytes, where nothing begins" in report.peak(curve)
+
+
+def test_a_curve_of_few_sizes_has_no_peak():
+    spread = (Spread(1, 1, 1),) * 2
+    assert "Too few sizes" in report.peak(Curve("ESP-AES256-GCM", (1438, 1439), spread, spread))
 
 
 def lines_of(rounds, suite="ESP-AES256-GCM"):
@@ -183,9 +225,13 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
     rows = []
     with pytest.raises(GuestFailedError, match="it went away"):
         rows.extend(found)
-    names = ["ESP-AES256-GCM"] * 3 + ["1438 bytes, sent", "1439 bytes, sent"]
+    of_sizes = [f"{size} bytes, {done}" for done in ("sent", "received") for size in (1438, 1439)]
+    too_large = ": a datagram just too large for one packet of this suite, sent"
+    names = ["ESP-AES256-GCM"] * 3 + of_sizes + [f"ESP-AES256-GCM{too_large}", f"Native{too_large}"]
     assert [row.name for row in rows] == names
-    assert rows[-1].ratio == Spread(1 / 3, 1 / 3, 1 / 3)
+    assert rows[3].ratio == Spread(1 / 3, 1 / 3, 1 / 3)
+    assert rows[5].ratio == Spread(1, 1, 1)
+    assert rows[-1].ratio.median == pytest.approx(1439 / 1438)
     assert (curve.suite, curve.sizes, curve.of_native[0].median) == (
         ("ESP-AES256-GCM", (1438, 1439), 1 / 3)
     )
