@@ -13,6 +13,7 @@ from token_client.memory import memory_directory
 from token_client.patience import until_the_helper_is_back
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
+from token_client.watched import watching
 
 
 def stay(
@@ -30,8 +31,10 @@ def stay(
     """
     here = _Here(driver, session, tell)
     try:
-        show()
-        ending = Watch(driver, session, lookout(config, session), config, tell, here.give_up).run()
+        with watching(session.name):
+            show()
+            eye = lookout(config, session)
+            ending = Watch(driver, session, eye, config, tell, here.give_up).run()
     except BaseException:
         here.end_now()
         raise

@@ -20,7 +20,10 @@ from token_client.closing import end_session
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
+from token_client.watched import is_watched
 
+_BEGINNING_SECONDS = 10
+"""Within which whoever is to watch over a new tunnel has begun."""
 NO_RETURN = (
     "it does not come back if Target is silent for long: `carnet connect` then takes a key pair"
 )
@@ -36,6 +39,8 @@ class TunnelState(msgspec.Struct, frozen=True):
     """Whether packets that are meant for it are held back while it is down."""
     comes_back: bool
     """Whether the daemon has what it takes to bring it back with the same key pair."""
+    watched: bool
+    """Whether a process of hers watches over it and its token."""
 
     @property
     def resumable(self) -> bool:
@@ -46,6 +51,12 @@ class TunnelState(msgspec.Struct, frozen=True):
     def is_over(self) -> bool:
         """Whether its time is over, and who should have ended it has not."""
         return self.session is not None and self.session.is_over(time.time())
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Whether it stands and nobody watches over it, who has had the time to begin."""
+        begun = self.live is not None and self.live.established_seconds >= _BEGINNING_SECONDS
+        return self.session is not None and begun and not self.watched
 
     @property
     def label(self) -> str:
@@ -63,7 +74,8 @@ def tunnels(driver: Driver) -> list[TunnelState]:
 
     Raises IPsecError if the daemon does not answer.
     """
-    store = SessionStore(memory_directory())
+    directory = memory_directory()
+    store = SessionStore(directory)
     sessions = store.all()
     live = _live(driver, sessions)
     coming_back = driver.resumable()
@@ -74,7 +86,14 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(session.name, session) for session in sessions]
     return [
-        TunnelState(name, session, live.get(name), name in closed, name in coming_back)
+        TunnelState(
+            name,
+            session,
+            live.get(name),
+            name in closed,
+            name in coming_back,
+            is_watched(directory, name),
+        )
         for name, session in [*recorded, *unknown]
     ]
 
@@ -156,6 +175,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "closed": state.closed,
         "resumable": state.resumable,
         "comes_back": state.comes_back,
+        "watched": state.watched,
         "seconds_left": state.seconds_left,
         "objective": Objective(session.objective_id).label if session else None,
         "live": msgspec.structs.asdict(state.live) if state.live else None,
@@ -178,7 +198,17 @@ def describe(state: TunnelState) -> str:
     if live is None:
         return f"{head}\n  {_describe_down(state, session)}"
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
-    return head + _describe_live(live, _describe_time(session)) + silence + _describe_pairs(session)
+    remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
+    return head + _describe_live(live, _describe_time(session)) + remarks
+
+
+def _describe_watch(state: TunnelState, session: Session) -> str:
+    if not state.is_forsaken:
+        return ""
+    return (
+        f"\n  nobody watches over it and its token: `carnet resume {session.target}` starts what"
+        f" does, unless client.toml has `agent = false`"
+    )
 
 
 def _describe_time(session: Session) -> str:

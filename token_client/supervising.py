@@ -11,11 +11,8 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import NoReturn
 
-from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from carnet.console import complain
@@ -27,6 +24,7 @@ from token_client.config import ClientConfig, OnRemoval
 from token_client.known import is_known
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
+from token_client.watched import watching
 
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
@@ -43,19 +41,11 @@ def supervise(
     again and again watches over nothing: what happens then is what happens when the token
     is pulled. Where another supervisor is at work, this one has nothing to do.
     """
-    with suppress(Timeout), _watched_by_this_process(session) as lock:
-        try:
-            _supervise(work, driver, session, config)
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _watched_by_this_process(session: Session) -> FileLock:
-    """Return the lock of whoever watches over a tunnel; it goes with its process."""
-    directory = memory_directory()
-    if directory is None:
+    if memory_directory() is None:
         raise UsageError("There is no file system in memory here, and so no record of a tunnel.")
-    return FileLock(directory / f"agent-{session.name}.lock", timeout=0, mode=0o600)
+    with watching(session.name) as alone:
+        if alone:
+            _supervise(work, driver, session, config)
 
 
 def _supervise(

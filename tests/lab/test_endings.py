@@ -91,6 +91,11 @@ def record(office):
     return found
 
 
+def has_said_why(office):
+    """Tell whether her agent has; there is no record for a moment, as it ends the session."""
+    return any(each["ended"] for each in json.loads(office.carnet("status", "--json").stdout))
+
+
 def established(office):
     request_id = record(office)["name"].removeprefix("carnet-")
     office.target_agent.wait_for_line(f'"{request_id}".*"event": "established"', WAIT)
@@ -111,7 +116,7 @@ def test_a_pulled_token_and_her_own_command_leave_nothing(office, plugged_in):
     assert all(now != then for now, then in zip(states(office), before, strict=True))
     pull_the_token(office, pulled)
     ended_at_target(office, pulled)
-    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    wait_until(lambda: has_said_why(office), "her agent to say why", WAIT)
     assert record(office)["ended"] == PULLED
     assert states(office) == before
 
@@ -157,6 +162,7 @@ def test_who_stays_in_the_foreground_is_told_why(office):
     before = states(office)
     process = office.start_connect("--foreground")
     process.wait_for_line("until Ctrl-C")
+    assert record(office)["watched"]
     revoke_at_host(office, established(office))
     assert process.wait() == 5
     assert ENDED.format(REVOKED) in process.output()
@@ -188,7 +194,7 @@ def test_where_nobody_says_why_nothing_is_made_up_and_she_is_told_later(office):
     finally:
         start_target_s_agent(office)
         office.host_agent = office.serve_host()
-    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    wait_until(lambda: has_said_why(office), "her agent to say why", WAIT)
     assert record(office)["ended"] == ENDED.format(BY_OPERATOR)
     assert states(office) == before
 
@@ -220,7 +226,7 @@ def test_nothing_is_left_and_she_is_told_why(office, way, lifetime, why):
     request_id = established(office)
     assert states(office)[1] != before[1] or lifetime != "8h"
     way(office, request_id)
-    wait_until(lambda: record(office)["ended"], "her agent to say why", WAIT)
+    wait_until(lambda: has_said_why(office), "her agent to say why", WAIT)
     assert record(office)["ended"] == ENDED.format(why)
     assert f"  ended: {ENDED.format(why)}\n" in office.carnet("status").stdout
     ended_at_target(office, request_id)
@@ -228,9 +234,12 @@ def test_nothing_is_left_and_she_is_told_why(office, way, lifetime, why):
 
 
 def kill_her_agent(office):
-    for pid, _ in watchers(office):
+    found = watchers(office)
+    assert record(office)["watched"]
+    for pid, _ in found:
         signal_inside(office, pid, signal.SIGKILL)
     wait_until(lambda: agents(office) == [], "the end of her agent")
+    assert not record(office)["watched"]
 
 
 def kill_her_daemon(office):

@@ -108,7 +108,9 @@ def test_who_does_not_wait_for_target_has_ended_the_tunnel_all_the_same(tmp_path
     monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
     session = a_session(expires=LATER)
-    state = status.TunnelState(session.name, session, live=None, closed=True, comes_back=True)
+    state = status.TunnelState(
+        session.name, session, live=None, closed=True, comes_back=True, watched=False
+    )
     monkeypatch.setattr(status, "tunnels", lambda driver: [state])
     SessionStore(tmp_path).keep(session)
     daemon, told = Impatient(), []

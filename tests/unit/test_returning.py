@@ -4,15 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock, Timeout
+from msgspec.structs import replace
 
 from carnet.errors import IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import background, cli, config, memory, mtu, returning
+from token_client import background, cli, config, memory, mtu, returning, watched
 from token_client.config import ClientConfig
 from token_client.sessions import SessionStore
-from token_client.status import TunnelState, describe
+from token_client.status import TunnelState, describe, facts
 
 LATER = 4_102_444_800
 LIVE = TunnelStatus(
@@ -76,5 +77,40 @@ def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, end
     ],
 )
 def test_of_what_is_over_it_is_said(live, expires, said):
-    state = TunnelState("carnet-00", a_session(expires=expires), live, False, comes_back=True)
+    state = TunnelState("carnet-00", a_session(expires=expires), live, False, True, watched=True)
     assert said in describe(state)
+
+
+FORSAKEN = "nobody watches over it and its token: `carnet resume work` starts what does"
+
+
+@pytest.mark.parametrize(
+    ("seen", "stood", "session", "said"),
+    [
+        (False, 10, a_session(expires=LATER), True),
+        (False, 9, a_session(expires=LATER), False),
+        (True, 10, a_session(expires=LATER), False),
+        (False, 10, None, False),
+    ],
+    ids=["killed", "just beginning", "watched", "no record"],
+)
+def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
+    live = replace(LIVE, established_seconds=stood)
+    state = TunnelState("carnet-00", session, live, False, True, seen)
+    assert (FORSAKEN in describe(state)) == said
+    assert facts(state)["watched"] == seen
+
+
+def test_who_watches_is_seen_and_kept_from_nothing_by_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(watched, "memory_directory", lambda: tmp_path)
+    assert not watched.is_watched(tmp_path, "carnet-00")
+    with watched.watching("carnet-00") as alone:
+        assert alone
+        assert watched.is_watched(tmp_path, "carnet-00")
+        assert not watched.is_watched(tmp_path, "carnet-01")
+        monkeypatch.setattr(watched, "_SECONDS", 0)
+        with watched.watching("carnet-00") as another:
+            assert not another
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "agent-carnet-00.lock").touch()  # as of one that was killed
+    assert not watched.is_watched(tmp_path, "carnet-00")

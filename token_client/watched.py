@@ -1,0 +1,57 @@
+"""Who watches over a tunnel: one process at a time, whose lock goes with it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from token_client.memory import memory_directory
+
+_SECONDS = 1.0
+"""For which the lock is waited for: `carnet status` holds it for a moment as it looks."""
+
+
+@contextmanager
+def watching(name: str) -> Iterator[bool]:
+    """Be who watches over a tunnel in here; yields False where somebody else is.
+
+    Without a file system in memory there is nobody to tell.
+    """
+    directory = memory_directory()
+    if directory is None:
+        yield True
+        return
+    from filelock import FileLock, Timeout  # noqa: PLC0415  `carnet status` needs none
+
+    lock = FileLock(_lock(directory, name), timeout=_SECONDS, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_watched(directory: Path | None, name: str) -> bool:
+    """Tell whether a process watches over a tunnel."""
+    if directory is None:
+        return False
+    import fcntl  # noqa: PLC0415  Windows has none, nor such a directory
+
+    try:
+        lock = _lock(directory, name).open("rb")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock(directory: Path, name: str) -> Path:
+    return directory / f"agent-{name}.lock"
