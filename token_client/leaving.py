@@ -21,12 +21,16 @@ def take_leave(driver: Driver, name: str) -> bool | None:
         return False
 
 
-def may_be_kept(session: Session, heard: bool | None) -> str | None:
-    """Return what to say of a session that is over here and perhaps not at Target; else None."""
+def may_be_kept(session: Session, heard: bool | None, *, ask: bool = True) -> str | None:
+    """Return what to say of a session that is over here and perhaps not at Target; else None.
+
+    Host may have Target's word that it ended there, and is asked unless that is not to be waited
+    for. Where Target did not answer a moment ago, it is asked but once.
+    """
     waits = comes_back(Objective(session.objective_id), _IKE) and session.seconds_left(time.time())
     if heard or session.ended or not waits:
         return None
-    if heard is None and _is_known_to_have_ended(session):
+    if ask and _is_known_to_have_ended(session, once=heard is False):
         return None
     return (
         f"Target {session.target} has not confirmed that the session is over, and may keep it"
@@ -38,7 +42,7 @@ _IKE = 2
 """With IKEv1 no Target waits, but which it was is not remembered."""
 
 
-def _is_known_to_have_ended(session: Session) -> bool:
+def _is_known_to_have_ended(session: Session, *, once: bool) -> bool:
     from token_client.ending import why_ended  # noqa: PLC0415  seldom needed, and long to load
 
-    return why_ended(session) is not None
+    return why_ended(session, once=once) is not None

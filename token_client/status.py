@@ -128,16 +128,16 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
         try:
             heard = end_session(driver, store, state.name).heard
         except KeyboardInterrupt:
-            _tell_what_is_kept(state.session, heard=False, tell=tell)
+            _tell_what_is_kept(state.session, heard=False, tell=tell, ask=False)
             raise
         _tell_what_is_kept(state.session, heard, tell)
     return doomed
 
 
 def _tell_what_is_kept(
-    session: Session | None, heard: bool | None, tell: Callable[[str], None]
+    session: Session | None, heard: bool | None, tell: Callable[[str], None], *, ask: bool = True
 ) -> None:
-    kept = may_be_kept(session, heard) if session else None
+    kept = may_be_kept(session, heard, ask=ask) if session else None
     if kept is not None:
         tell(kept)
 
@@ -159,7 +159,7 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     for name in doomed:
         heard = end_session(driver, store, name, lambda error: tell(error.sentence)).heard
         if heard is not None:  # else Host would have to be asked, and perhaps does not answer
-            _tell_what_is_kept(recorded.get(name), heard, tell)
+            _tell_what_is_kept(recorded.get(name), heard, tell, ask=False)
     return list(doomed.values())
 
 

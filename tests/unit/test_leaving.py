@@ -27,12 +27,18 @@ ESP, BUNDLE = Objective.ESP, Objective.AH_ESP
         (False, ESP, "Token alice was pulled out.", None, None),
         (None, ESP, None, None, KEPT),
         (None, ESP, None, Ending("Target was started anew."), None),
+        (False, ESP, None, Ending("Target was started anew."), None),
     ],
 )
 def test_what_target_may_keep_is_said(monkeypatch, heard, objective, ended, signed, said):
-    monkeypatch.setattr(ending, "why_ended", lambda _: signed)
+    monkeypatch.setattr(ending, "why_ended", lambda _, once: signed)
     session = a_session(objective_id=int(objective), ended=ended, expires=LATER)
     assert leaving.may_be_kept(session, heard) == said
+
+
+def test_host_is_not_asked_where_she_does_not_wait(monkeypatch):
+    monkeypatch.setattr(ending, "why_ended", lambda *_, **__: Ending("Target was started anew."))
+    assert leaving.may_be_kept(a_session(expires=LATER), heard=False, ask=False) == KEPT
 
 
 def test_no_target_keeps_what_has_expired():
