@@ -16,7 +16,14 @@ _ENCRYPTION = {
     "chacha20poly1305": ("chacha20_poly1305", "CHACHA20_POLY1305"),
     "null": ("null", "NULL"),
 }
-"""Our word, Libreswan's in ipsec.conf, and its name in a report; braces: the key's bits."""
+"""Our word, Libreswan's in ipsec.conf, and its name; braces: the key's bits."""
+
+_ONE_LENGTH = {
+    "3DES_CBC_192": "3des",
+    "CHACHA20_POLY1305_256": "chacha20poly1305",
+    "NULL_000": "null",
+}
+"""What has keys of one length alone is reported with their bits as well, once it is in use."""
 
 _HASH = {
     "md5": ("md5", "HMAC_MD5", "HMAC_MD5_96"),
@@ -73,10 +80,10 @@ def esn(proposals: Iterable[str]) -> str:
     return {_ESN: "either", frozenset({"esn"}): "yes"}.get(frozenset(asked), "no")
 
 
-def group(proposals: Iterable[str]) -> str | None:
-    """Return Libreswan's word for the first key exchange that is proposed, or None."""
-    words = (word for proposal in proposals for word in proposal.split("-"))
-    return next((_KEY_EXCHANGE[word][0] for word in words if word in _KEY_EXCHANGE), None)
+def pfs(proposals: Iterable[str]) -> str:
+    """Return the value of `pfs=`: the key exchange of IKE once more, where one is proposed."""
+    words = {word for proposal in proposals for word in proposal.split("-")}
+    return "no" if words.isdisjoint(_KEY_EXCHANGE) else "yes"
 
 
 def _joined(translated: Iterable[str]) -> str:
@@ -112,7 +119,7 @@ def _child(proposal: str, *, encrypts: bool) -> str:
     return "-".join(ciphers + hashes)
 
 
-_REPORTED_CIPHER = {names[1]: word for word, names in _CIPHERS.items()}
+_REPORTED_CIPHER = {names[1]: word for word, names in _CIPHERS.items()} | _ONE_LENGTH
 _REPORTED_PRF = {names[1]: word for word, names in _HASH.items()}
 _REPORTED_INTEGRITY = {names[2]: word for word, names in _HASH.items()}
 _REPORTED_GROUP = {names[1]: word for word, names in _KEY_EXCHANGE.items()}

@@ -136,12 +136,13 @@ _IKEV1 = {
 
 
 def _algorithms(spec: TunnelSpec) -> dict[str, str]:
-    settings = {"ike": algorithms.ike(spec.ike_proposals), "pfs": "yes"}
+    settings = {"ike": algorithms.ike(spec.ike_proposals)}
     if spec.objective is Objective.AH:
         settings |= {"phase2": "ah", "ah": algorithms.ah(spec.ah_proposals)}
     else:
         settings |= {"phase2": "esp", "esp": algorithms.esp(spec.esp_proposals)}
-    return settings | {"esn": algorithms.esn(spec.esp_proposals + spec.ah_proposals)}
+    proposals = spec.esp_proposals + spec.ah_proposals
+    return settings | {"pfs": algorithms.pfs(proposals), "esn": algorithms.esn(proposals)}
 
 
 def _ends(spec: TunnelSpec) -> dict[str, str]:

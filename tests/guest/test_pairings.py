@@ -110,9 +110,10 @@ def test_with_another_key_nothing_comes_up_and_nothing_stays(world, both, key):
 
 
 def test_a_target_less_than_agreed_ends_it_for_both(world, both):
-    ends = fresh()
+    made = fresh()
+    stricter, agreed = made.target, {"esp_proposals": ("chacha20poly1305-x25519",)}
+    ends = Ends(replace(made.client, **agreed), replace(made.target, **agreed))
     connect(world, both, ends)
-    stricter = replace(ends.target, esp_proposals=("chacha20poly1305-x25519",))
     with (
         world.target.network(),
         pytest.raises(IPsecError, match="its ESP algorithms were not proposed"),

@@ -172,6 +172,31 @@ def read_by_libreswan(setting):
 
 
 @pytest.mark.parametrize(
+    ("reported", "suite"),
+    [
+        ("3DES_CBC_192-HMAC_MD5_96", "3des-md5"),
+        ("CHACHA20_POLY1305_256-NONE", "chacha20poly1305"),
+        ("NULL_000-HMAC_SHA2_256_128", "null-sha256"),
+    ],
+)
+def test_what_is_in_use_is_known_by_its_name_with_the_bits_of_its_key(reported, suite):
+    said = RECORDED.replace("newest: AES_GCM_16_256-NONE", f"newest: {reported}")
+    tunnel, spec = tunnels(said)["carnet-7"], replace(CLIENT, esp_proposals=(suite,))
+    assert shortfalls(spec, tunnel, encapsulated=False) == []
+    assert shortfalls(CLIENT, tunnel, encapsulated=False) == [
+        "its ESP algorithms were not proposed"
+    ]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_ipsec_sa_has_a_key_exchange_of_its_own_only_where_one_is_proposed(version):
+    spec = old(CLIENT) if version == 1 else CLIENT
+    without = replace(spec, esp_proposals=("3des-md5", "3des-sha1"), allow_weak=True)
+    assert "    pfs=yes\n" in configuration(spec)
+    assert "    pfs=no\n" in configuration(without)
+
+
+@pytest.mark.parametrize(
     ("translate", "proposal"),
     [
         (algorithms.ike, "aes256-sha256-prfsha384-x25519"),
