@@ -10,7 +10,10 @@ Row = tuple[str, ...]
 
 _HEADS = {
     "matrix": ("objective", "mode", "outside", "inside", "what passes between Client and Target"),
-    "pairings": ("Client", "Target", "IKE", "objective", "mode", "inside", "PPK", "what passes"),
+    "pairings": (
+        *("Client", "Target", "IKE", "profile"),
+        *("objective", "mode", "inside", "PPK", "what passes"),
+    ),
 }
 """By the name of their markers, which is that of the property that a test records."""
 
