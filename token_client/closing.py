@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
-import msgspec
-
 from carnet import crash
 from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec import block
@@ -61,15 +59,6 @@ class Closing:
         crash.reach("client.closed")
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """What ending a session came upon."""
-
-    heard: bool | None
-    """Whether Target has heard of it; see Driver.take_leave()."""
-    recorded: bool
-    """Whether there was still a record of it: who ends one by hand drops that."""
-
-
 def _raise(error: IPsecError) -> None:
     raise error
 
@@ -79,13 +68,16 @@ def end_session(
     sessions: SessionStore,
     name: str,
     not_down: Callable[[IPsecError], None] = _raise,
-) -> Ended:
+    why: str | None = None,
+) -> bool | None:
     """End a session for good: its tunnel, then its block, then what is known of it.
 
     An interrupt while Target is told of it ends the waiting for that alone. `not_down` is what
     is done where the tunnel cannot be taken down; if it returns, the rest goes all the same.
+    `why` is what its record is to say, for whom it ends unseen; one that is gone stays so.
 
-    Raises IPsecError; whatever comes after what failed is left.
+    Returns whether Target has heard of it; see Driver.take_leave(). Raises IPsecError; whatever
+    comes after what failed is left.
     """
     with sessions.leaving(name):
         try:
@@ -96,9 +88,8 @@ def end_session(
             except IPsecError as error:
                 not_down(error)
             crash.reach("client.disconnected")
-            recorded = sessions.find(name) is not None
-            release(sessions, name)
-    return Ended(heard, recorded)
+            release(sessions, name, why)
+    return heard
 
 
 def end_those_with_its_address(driver: Driver, sessions: SessionStore, session: Session) -> None:
@@ -114,8 +105,8 @@ def end_those_with_its_address(driver: Driver, sessions: SessionStore, session: 
             end_session(driver, sessions, older.name)
 
 
-def release(sessions: SessionStore, name: str) -> None:
-    """Restore name servers, lift a session's block and forget it, its tunnel being gone.
+def release(sessions: SessionStore, name: str, why: str | None = None) -> None:
+    """Restore name servers, lift a session's block and drop it, its tunnel being gone.
 
     Raises IPsecError; the session is then known as ever, for another try.
     """
@@ -130,7 +121,7 @@ def release(sessions: SessionStore, name: str) -> None:
             f" its block against packets in clear, stays until `carnet disconnect` ends it."
         ) from error
     crash.reach("client.released")
-    sessions.drop(name)
+    sessions.drop(name, why)
     if restored:
         name_servers.use_those_of_an_older_one(sessions)
 

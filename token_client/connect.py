@@ -134,11 +134,11 @@ def _replace_older(means: Means, session: Session) -> None:
     for older in means.sessions.all():
         if older.target == session.target and older.name != session.name:
             try:
-                ended = end_session(means.driver, means.sessions, older.name)
+                heard = end_session(means.driver, means.sessions, older.name)
             except IPsecError as error:
                 means.steps.note(f"an older tunnel is left: {error.sentence}")
             else:
-                kept = may_be_kept(older, ended.heard)
+                kept = may_be_kept(older, heard)
                 if kept is not None:
                     means.steps.note(f"the older tunnel was ended here: {kept}")
 

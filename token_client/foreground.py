@@ -57,8 +57,8 @@ class _Here:
     def end_now(self) -> None:
         """End it, and say what Target may keep. Raises IPsecError."""
         sessions = SessionStore(memory_directory())
-        ended = end_session(self._driver, sessions, self._session.name)
-        kept = may_be_kept(self._session, ended.heard)
+        heard = end_session(self._driver, sessions, self._session.name)
+        kept = may_be_kept(self._session, heard)
         if kept is not None:
             self._tell(kept)
 

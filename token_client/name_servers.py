@@ -28,7 +28,8 @@ def use_again(session: Session) -> None:
         return
     sessions = SessionStore(memory_directory())
     with sessions.leaving(session.name), suppress(IPsecError):
-        if sessions.find(session.name) is not None and inside().whose_servers() is None:
+        known = sessions.find(session.name)
+        if known is not None and known.ended is None and inside().whose_servers() is None:
             inside().use_servers(session.name, session.dns)
 
 

@@ -124,12 +124,17 @@ class SessionStore:
     def _left(directory: Path, token: Identity) -> Path:
         return directory / f"left-{token.mark}"
 
-    def drop(self, name: str) -> None:
-        """Forget a tunnel."""
-        if self._directory is not None:
+    def drop(self, name: str, why: str | None = None) -> None:
+        """Forget a tunnel; with a sentence why it ended its record stays, and says so."""
+        if self._directory is None:
+            return
+        session = self.find(name) if why is not None else None
+        if session is None:
             self._path(name).unlink(missing_ok=True)
-            for kind in ("agent", "coming-back"):
-                (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
+        else:
+            self.keep(replace(session, ended=why))
+        for kind in ("agent", "coming-back"):
+            (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:

@@ -126,7 +126,7 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
     store = SessionStore(memory_directory())
     for state in doomed:
         try:
-            heard = end_session(driver, store, state.name).heard
+            heard = end_session(driver, store, state.name)
         except KeyboardInterrupt:
             _tell_what_is_kept(state.session, heard=False, tell=tell, ask=False)
             raise
@@ -157,7 +157,7 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
-        heard = end_session(driver, store, name, lambda error: tell(error.sentence)).heard
+        heard = end_session(driver, store, name, lambda error: tell(error.sentence))
         if heard is not None:  # else Host would have to be asked, and perhaps does not answer
             _tell_what_is_kept(recorded.get(name), heard, tell, ask=False)
     return list(doomed.values())

@@ -13,8 +13,6 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from msgspec.structs import replace
-
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, IPsecError, UsageError
@@ -158,13 +156,7 @@ def _give_up(driver: Driver, session: Session) -> None:
 
 
 def _end(driver: Driver, session: Session, why: str) -> None:
-    recorded, store = _end_whole(driver, session), SessionStore(memory_directory())
-    if recorded:
-        store.keep(replace(session, ended=why))
-
-
-def _end_whole(driver: Driver, session: Session) -> bool:
-    """End a tunnel, as soon as the helper is there; tell whether it was still recorded."""
+    """End a tunnel, as soon as the helper is there."""
     from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
     from token_client.patience import until_the_helper_is_back  # noqa: PLC0415 - likewise
 
@@ -178,7 +170,7 @@ def _end_whole(driver: Driver, session: Session) -> bool:
             )
             announce(*told)
 
-    def end() -> bool:
-        return end_session(driver, SessionStore(memory_directory()), session.name).recorded
+    def end() -> None:
+        end_session(driver, SessionStore(memory_directory()), session.name, why=why)
 
-    return until_the_helper_is_back(end, away=tell)
+    until_the_helper_is_back(end, away=tell)

@@ -61,7 +61,7 @@ class Daemon:
 
 def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
@@ -70,16 +70,16 @@ def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
 
 
 def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     daemon, store = Daemon(), SessionStore(tmp_path)
     store.keep(a_session())
-    assert closing.end_session(daemon, store, "carnet-00").heard is False
+    assert closing.end_session(daemon, store, "carnet-00") is False
     assert daemon.done == ["leave", "down"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     store, notes = SessionStore(tmp_path), []
     store.keep(a_session(expires=LATER))
     newer = a_session(name="carnet-01")
@@ -90,7 +90,7 @@ def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatc
 
 
 def test_what_had_the_address_that_target_gives_again_is_ended_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     daemon, store, newer = Daemon(), SessionStore(tmp_path), a_session(name="carnet-03")
     others = (
         a_session(name="carnet-01", target="other"),
@@ -111,7 +111,7 @@ class Impatient(Daemon):
 
 
 def test_who_does_not_wait_for_target_has_ended_the_tunnel_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
     session = a_session(expires=LATER)
     state = status.TunnelState(

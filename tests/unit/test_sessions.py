@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from token_client import sessions
 from token_client.sessions import Session, SessionStore
 
 
@@ -69,6 +70,23 @@ def test_a_token_of_the_same_serial_number_has_pairs_of_its_own(store):
 def test_to_tell_the_pairs_left_brings_no_record_back(store):
     store.drop("carnet-00")
     store.keep_pairs_left(a_session().token, 5)
+    assert store.all() == []
+
+
+def test_a_record_that_says_why_its_tunnel_ended_is_there_all_the_while(store, monkeypatch):
+    """Whoever looks meanwhile is not to be told that there was none."""
+    monkeypatch.setattr(sessions, "write_private", lambda path, data: kept.append(path.exists()))
+    kept = []
+    store.drop("carnet-00", "Token alice was pulled out.")
+    assert kept == [True]
+    monkeypatch.undo()
+    store.drop("carnet-00", "Token alice was pulled out.")
+    assert [each.ended for each in store.all()] == ["Token alice was pulled out."]
+
+
+def test_one_that_is_gone_is_not_brought_back_to_say_why(store):
+    store.drop("carnet-00")
+    store.drop("carnet-00", "Token alice was pulled out.")
     assert store.all() == []
 
 

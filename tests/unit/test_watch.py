@@ -578,7 +578,7 @@ def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatc
 
     store.keep(SESSION)
     monkeypatch.setattr(supervising, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(closing, "release", lambda sessions, name: sessions.drop(name))
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(announce, "announce", said.append)
     daemon = SimpleNamespace(down=down, take_leave=down)
     supervising._end(daemon, SESSION, "Token alice was pulled out.")
