@@ -11,7 +11,7 @@ from lab.office import HOST_PORT, USER
 from lab.residue import machine_state
 from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
-from tests.lab.test_plugging import agents, signal_inside, watchers
+from tests.lab.test_plugging import agents, signal_inside, watchers, watching
 
 WAIT = 40
 ENDED = "The tunnel to work has ended: {}."
@@ -185,6 +185,8 @@ def test_where_nobody_says_why_nothing_is_made_up_and_she_is_told_later(office):
     before = states(office)
     assert office.carnet("connect", extra=office.hear()).returncode == 0
     request_id = established(office)
+    # Who has not heard the end would take it for a Target that is silent.
+    watching(office)
     office.target_agent.kill()
     try:
         office.target("tunnels", "end", request_id)

@@ -172,6 +172,12 @@ def worker(office):
     return next(pid for pid, work in watchers(office) if work)
 
 
+def watching(office):
+    """Wait until the tunnel is watched: who looks at its token hears of its daemon by then."""
+    loaded = office.world.client.path(f"/proc/{worker(office)}/maps")
+    wait_until(lambda: "softhsm" in loaded.read_text(), "the worker to have its module")
+
+
 def stay(office, text=""):
     extra = office.configure_client(text) if text else None
     process = office.start_connect("--foreground", extra=extra)
@@ -365,8 +371,7 @@ def test_stopping_the_agent_ends_no_tunnel(office):
 def test_an_agent_that_cannot_watch_ends_the_tunnel(office):
     extra = office.configure_client("patience = 60\n")
     assert office.carnet("connect", extra=extra).returncode == 0
-    loaded = office.world.client.path(f"/proc/{worker(office)}/maps")
-    wait_until(lambda: "softhsm" in loaded.read_text(), "the worker to have its module")
+    watching(office)
     office.configure_client('module = "/nowhere/module.so"\n')
     kill_worker(office, signal.SIGKILL)
     wait_until(lambda: agents(office) == [], "the end of the agent", 60)
