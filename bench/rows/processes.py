@@ -1,5 +1,6 @@
 """What more processes of one Host bring, on one token and one database."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.host.real_host import sealed
 GROUP = "Host"
 _PROCESSES = (2, 4)
 _CLIENTS = 16
+_NEARLY = 0.9
+"""Of what cores and token would allow, more processes shall bring."""
 WARM_UP = 32
 """Requests of each process before it is measured: the first ones take longer."""
 
@@ -38,12 +41,21 @@ def rows(plan: Plan) -> Iterator[Row]:
                 yield Where(plan.place(), server.url(name), server.password_file)
 
         for count in _PROCESSES:
-            yield _host(plan, count, "SQLite", in_sqlite)
-            yield _host(plan, count, "PostgreSQL", in_postgresql)
-            yield _token_alone(plan, count)
+            alone = _token_alone(plan, count)
+            aim = aim_beside(alone, count)
+            yield _host(plan, count, "SQLite", in_sqlite, aim)
+            yield _host(plan, count, "PostgreSQL", in_postgresql, aim)
+            yield alone
 
 
-def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
+def aim_beside(alone: Row, count: int) -> Aim:
+    """Return what so many processes should bring: as much as cores, or as the token brings."""
+    most = min(count, os.cpu_count() or 1, alone.ratio.median)
+    least = round(_NEARLY * most, 2)
+    return Aim(f"with the cores until the token limits: at least {least:.2f}", least=least)
+
+
+def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, aim: Aim) -> Row:
     """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
     rounds, size = plan.rounds(5), 128
     name = f"{count} processes, {kind}, {_CLIENTS} Clients"
@@ -68,7 +80,7 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
         name=name,
         floor_name="one process",
         unit="requests/s",
-        aim=Aim("more than one", least=1.1),
+        aim=aim,
         ours=ours,
         floor=one,
         note=f"one SoftHSM2 token and one database for all, {size} pairs in each; the Clients "

@@ -17,7 +17,7 @@ from bench.in_guest import GuestFailedError
 from bench.paper import Curve
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import connect, database, distance, host, memory, pieces
+from bench.rows import connect, database, distance, host, memory, pieces, processes
 
 AT_MOST = Aim("at most 3 times", most=3)
 HALF = Aim("at least half", least=0.5)
@@ -146,6 +146,25 @@ def test_a_table_that_fails_keeps_the_rows_before_and_is_named(tmp_path, monkeyp
     assert "bench: not measured whole: host" in done.stderr
     assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
     structlog.get_logger().info("what comes after is logged again")
+
+
+@pytest.mark.parametrize(("ours", "status"), [(2, 0), (4, 1)])
+def test_a_run_ends_with_1_where_a_ratio_became_worse(tmp_path, monkeypatch, ours, status):
+    report.write(tmp_path, [row((2, 2, 2), (1, 1, 1))], quick=False)
+    monkeypatch.setitem(TABLES, "host", lambda _: iter([row((ours,) * 3, (1, 1, 1))]))
+    done = CliRunner().invoke(main, ["--table", "host", "--out", str(tmp_path)])
+    assert done.exit_code == status
+    assert ("bench: worse than before: a table, a row" in done.stderr) is bool(status)
+    # The next run is compared with this one.
+    assert report.stored(tmp_path)[0][0].ours == (ours,) * 3
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "token", "least"), [(4, 2, 3.0, 1.8), (2, 8, 1.5, 1.35), (2, 8, 4.0, 1.8)]
+)
+def test_processes_scale_with_cores_until_the_token_limits(monkeypatch, count, cores, token, least):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert processes.aim_beside(row((token,), (1,)), count).least == least
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
