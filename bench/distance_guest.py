@@ -6,6 +6,7 @@ time, so both Host and Target are that far away.
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from bench.in_guest import say
@@ -16,7 +17,7 @@ from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from tests.guest.offices import OpenOffice
 from tests.guest.opening import unwatched_office
 
-NEAR = 0
+NEAR, MIDDLE = 0, 50
 """Milliseconds of a round trip, next to those that are asked for."""
 WARMING = 3
 """Connections in advance: programs that start for the first time are slow in this kernel."""
@@ -41,7 +42,7 @@ def main(rounds: int, *away: int) -> None:
         for _ in range(WARMING):
             _timed(office)
         for number in range(rounds):
-            for milliseconds in (NEAR, *away)[:: -1 if number % 2 else 1]:
+            for milliseconds in (NEAR, MIDDLE, *away)[:: -1 if number % 2 else 1]:
                 _be_away(office, milliseconds)
                 say({"what": "connect", "rtt": milliseconds, "round": number, **_timed(office)})
         _be_away(office, 0)
@@ -58,10 +59,18 @@ def _delay(machine: Machine, interface: str, milliseconds: float) -> None:
 
 
 def _timed(office: OpenOffice) -> dict[str, float]:
-    """Return the milliseconds of the two steps that wait for the network."""
+    """Return the milliseconds of the two steps that wait for the network, and of no work."""
+    before = _idle_milliseconds()
     facts = _connect(office)
+    idle = _idle_milliseconds() - before
     office.end(facts)
-    return {step: facts["steps_ms"][step] for step in STEPS}
+    return {step: facts["steps_ms"][step] for step in STEPS} | {"idle": idle}
+
+
+def _idle_milliseconds() -> float:
+    """Return for how long the guest's one processor had nothing to do (proc_stat(5))."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return 10.0 * (ticks[3] + ticks[4])
 
 
 def _packets(office: OpenOffice) -> dict[str, int]:

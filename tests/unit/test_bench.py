@@ -327,6 +327,25 @@ def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
     assert closed.table(done, [after]) in (tmp_path / "report.md").read_text()
 
 
+def test_from_afar_the_floor_has_the_round_trips_that_the_protocols_need(tmp_path, monkeypatch):
+    def measured(*_):
+        yield {"what": "packets", "tcp": 1, "ike": 4, "ike_of_target": 0}
+        for rtt, late in ((0, 36), (50, 0), (20, 7), (100, 0)):
+            for _ in range(5):
+                steps = {"8": 10 + 2 * rtt, "9": 170 + 3 * rtt + late}
+                yield {"what": "connect", "rtt": rtt, **steps, "idle": 5 * rtt}
+
+    monkeypatch.setattr(distance, "measured", lambda *_: list(measured()))
+    rows = {each.name: each for each in distance.rows(Plan(tmp_path, quick=False))}
+    near, far = (rows[f"step 9, IKE, {rtt} ms away"] for rtt in (0, 100))
+    assert near.ours[0] - near.floor[0] == 36
+    assert near.floor_name == "the same at 50 ms, less 3 round trips of 50 ms"
+    assert far.ratio == Spread(1, 1, 1)
+    assert far.note == "of the whole command the guest's one processor was idle for 500 ms"
+    trips = rows["step 9, IKE: round trips waited for, by what 50 ms more add"]
+    assert trips.ours == trips.floor == (3,) * 5
+
+
 def test_memory_is_compared_round_by_round_and_what_it_grows_is_told():
     sizes = memory.Sizes(few=100, fresh=500, all=2_500)
     flat = [(done, 100.0) for done in range(600, 2_501, 100)]
