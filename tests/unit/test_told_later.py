@@ -1,0 +1,67 @@
+"""Asking on why a tunnel went down, until somebody says so or nobody wants to know."""
+
+import pytest
+
+from tests.unit.test_sessions import a_session
+from token_client import known, told_later
+from token_client.ending import Ending
+from token_client.sessions import SessionStore
+
+LATER = 4_102_444_800
+SAID = Ending("Target's operator ended it.", over=True)
+
+
+class Waiting:
+    """Time that passes as it is slept, and a Host that has an answer after so many questions."""
+
+    def __init__(self, monkeypatch, directory, silent):
+        self.now, self.asked, self.silent = 0.0, [], silent
+        self.store = SessionStore(directory)
+        monkeypatch.setattr(known, "memory_directory", lambda: directory)
+        monkeypatch.setattr(told_later.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(told_later.time, "time", lambda: LATER - 100 + self.now)
+        monkeypatch.setattr(told_later, "why_ended", self.ask)
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def ask(self, session, wanted, *, once):
+        assert wanted()
+        assert once
+        self.asked.append(self.now)
+        return SAID if len(self.asked) > self.silent else None
+
+
+@pytest.fixture
+def waiting(monkeypatch, tmp_path):
+    return Waiting(monkeypatch, tmp_path, silent=5)
+
+
+def test_what_is_said_late_is_heard(waiting):
+    session = a_session(expires=2 * LATER)
+    waiting.store.keep(session)
+    assert told_later.told_later(session, waiting.sleep) == SAID
+    assert waiting.asked == [2, 6, 14, 30, 60, 90]
+
+
+def test_with_her_time_it_is_over(waiting):
+    session = a_session(expires=LATER)
+    waiting.store.keep(session)
+    waiting.silent = 1000
+    over = told_later.told_later(session, waiting.sleep)
+    assert over.over
+    assert "its time is over" in over.sentence
+    assert 104 < waiting.now < 107
+
+
+def test_nobody_asks_for_who_has_ended_it_herself(waiting):
+    session = a_session(expires=2 * LATER)
+    waiting.store.keep(session)
+
+    def sleep(seconds):
+        waiting.sleep(seconds)
+        if waiting.now > 20:
+            waiting.store.drop(session.name)
+
+    assert told_later.told_later(session, sleep) is None
+    assert waiting.asked == [2, 6, 14]
