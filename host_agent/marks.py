@@ -1,10 +1,13 @@
-"""The newest signed head on the HSM of a running service: compared, and moved forward only."""
+"""The newest record on the HSM of a running service: compared, and moved forward only."""
 
 import asyncio
+import time
+from contextlib import suppress
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from carnet.errors import UsageError
+from carnet.errors import TokenError, UsageError
 from carnet.wire.documents import AccountsHead, read_unverified
 from host_agent.hsm import Hsm
 from host_agent.keydb import KeyDatabase
@@ -16,23 +19,49 @@ log = structlog.get_logger()
 class Marks:
     """What the HSM remembers of the Key Database that is served."""
 
-    def __init__(self, database: KeyDatabase, hsm: Hsm, witness: Witness) -> None:
+    def __init__(self, database: KeyDatabase, hsm: Hsm, witness: Witness, agent: str) -> None:
         self._database, self._hsm, self._witness = database, hsm, witness
+        self._agent = agent
 
     async def check(self) -> None:
-        """Raise UsageError, and go out of service, if the Key Database is older than the HSM knows.
+        """Raise UsageError, and go out of service, if the Key Database is older than is known.
 
         The HSM is left then, and no login lets it serve that database again. Raises TokenError
         if it fails, SQLAlchemyError if the database does.
         """
         try:
             head: AccountsHead | None = await self._hsm.do(newest_seen)
-            await asyncio.to_thread(check_holds, self._database, head)
+            await self._compare(head)
         except UsageError as error:
             log.critical("database-older", reason=error.sentence)
             self._hsm.leave(error.sentence)
             raise
         self._witness.learn(head)
+
+    async def _compare(self, head: AccountsHead | None) -> None:
+        """Compare with what the HSM and this process know.
+
+        Where it does not fit, the HSM remembers for the next start what is known here alone.
+        """
+        known = self._known(head)
+        try:
+            for each in (known, head):
+                await asyncio.to_thread(check_holds, self._database, each)
+        except (UsageError, SQLAlchemyError):
+            if known is not None:
+                with suppress(TokenError):
+                    await self.keep(await self._hsm.sign_head(known))
+            raise
+
+    def _known(self, head: AccountsHead | None) -> AccountsHead | None:
+        """Return what this process knows to be durable, where that is more than the HSM does."""
+        mark = self._database.newest.mark
+        if mark is None or (head is not None and head.number >= mark.number):
+            return None
+        at = int(time.time())
+        return AccountsHead(
+            version=1, agent=self._agent, number=mark.number, digest=mark.digest, signed_at=at
+        )
 
     @property
     def newest(self) -> int:

@@ -2,18 +2,20 @@
 
 In an older state spent pairs are valid again. The HSM keeps the newest signed head of
 the accounts: a database that does not hold that very record is older, or another one.
-That is asked at every login to the HSM and before every signing; what the service knows of
-it meanwhile (Witness) is asked of every new connection to the database.
+That is asked at every login to the HSM and before every signing. What a process knows besides,
+from what it has written itself (carnet.audit.newest), is asked before it writes more, and of
+every new connection to the database (Witness).
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, event, select
+from sqlalchemy import Connection, Select, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import audit, crash
 from carnet.audit.heads import keep_head, next_head
+from carnet.audit.newest import Mark
 from carnet.database import transaction
 from carnet.errors import UsageError
 from carnet.moments import format_moment
@@ -140,35 +142,40 @@ class OlderError(SQLAlchemyError):
 
 
 class Witness:
-    """The newest record that the HSM has seen, asked of every new connection.
+    """The newest record that the HSM or this process has seen, asked of every new connection.
 
     A database that is put back to an older state takes its connections with it, so that the
     first statement after it is refused already.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._dialect = engine.dialect
+    def __init__(self, database: KeyDatabase) -> None:
+        self._dialect = database.engine.dialect
+        self._newest = database.newest
         self.head: AccountsHead | None = None
-        event.listen(engine, "connect", self._ask)
+        """The one that the HSM keeps."""
+        event.listen(database.engine, "connect", self._ask)
 
     def learn(self, head: AccountsHead | None) -> None:
-        """Go by this head from now on."""
+        """Go by this head of the HSM from now on."""
         self.head = head
+        if head is not None:
+            self._newest.learn(Mark(head.number, head.digest))
 
     def _ask(self, connection: Any, _: Any) -> None:
         """Raise OlderError if it is another database than the one that is known."""
-        if self.head is None:
+        mark = self._newest.mark
+        if mark is None:
             return
-        query = _digest_of(self.head.number).compile(
+        query = _digest_of(mark.number).compile(
             dialect=self._dialect, compile_kwargs={"literal_binds": True}
         )
         cursor = connection.cursor()
         row = cursor.execute(str(query)).fetchone()
         cursor.close()
         connection.rollback()
-        if row is None or bytes(row[0]) != self.head.digest:
+        if row is None or bytes(row[0]) != mark.digest:
             connection.close()
-            raise OlderError(f"the database lacks record {self.head.number} of the accounts")
+            raise OlderError(mark.lacking)
 
 
 def _database_holds(database: KeyDatabase, head: AccountsHead) -> bool:

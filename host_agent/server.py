@@ -305,12 +305,12 @@ async def _serve(
     context: ssl.SSLContext,
     load: Callable[[], HostConfig],
 ) -> None:
-    witness = Witness(database.engine)
+    witness = Witness(database)
     metrics = HostMetrics()
     background = Background(metrics.count_failure)
     check = partial(_check_hsm, database, witness)
     async with open_hsm(config.token, pin, check, background) as hsm:
-        marks = Marks(database, hsm, witness)
+        marks = Marks(database, hsm, witness, config.name)
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         admission = Admission(config.limits)

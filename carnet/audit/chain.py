@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from carnet import crash
 from carnet.audit.meaning import MEANINGS
+from carnet.audit.newest import Mark, writing_in
 from carnet.database.reading import is_no_text
 from carnet.database.sql import MOMENT, now, place_in
 from carnet.errors import CarnetError
@@ -72,7 +73,8 @@ def append(connection: Connection, table: Table, event: str, **facts: Any) -> No
 
     Which of the paper's steps it records, and what they were in AAA, is written with it.
     The transaction is one that may write (carnet.database): there is but one at a time,
-    so that no two records follow the same one. Raises ChangedError where none can follow.
+    so that no two records follow the same one. Raises ChangedError where none can follow, or
+    the newest is missing that the process knows (carnet.audit.newest).
     """
     append_all(connection, table, event, [facts])
 
@@ -85,7 +87,11 @@ def append_all(
     meant = {"steps": list(meaning.steps), "functions": list(meaning.functions)}
     newest = select(func.max(table.c.number)).scalar_subquery()
     last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
-    at, number, previous = connection.execute(select(now(), newest, last)).one()
+    writing = writing_in(connection)
+    known = (writing.known if writing else None) or Mark(0, START)
+    kept = select(table.c.digest).where(table.c.number == known.number).scalar_subquery()
+    at, number, previous, digest = connection.execute(select(now(), newest, last, kept)).one()
+    _check_kept(known, digest)
     number, previous = number or 0, previous or START
     rows = []
     for facts in all_facts:
@@ -97,7 +103,14 @@ def append_all(
         )
     if rows:
         connection.execute(table.insert(), rows)
+        if writing is not None:
+            writing.added = Mark(number, previous)
         crash.reach(f"accounts.appended {event}")
+
+
+def _check_kept(known: Mark, digest: object) -> None:
+    if known.number and digest != known.digest:
+        raise ChangedError(known.lacking)
 
 
 def _check_newest(number: object, digest: object) -> None:

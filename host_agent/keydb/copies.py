@@ -30,7 +30,7 @@ class Copies(Store):
     def record_copies(self, hsm_serial: str, key_ids: Iterable[bytes]) -> None:
         """Write down that this HSM is about to hold these keys; twice changes nothing."""
         for some in batched(key_ids, _AT_ONCE):
-            with self._engine.begin() as connection:
+            with self._writing() as connection:
                 connection.execute(
                     upsert(connection, _copies)
                     .values([{"key_id": each, "hsm_serial": hsm_serial} for each in some])
@@ -45,7 +45,7 @@ class Copies(Store):
 
         The pair is settled when no HSM holds its key any more.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             self._record_destroyed(connection, key_id, hsm_serial)
 
     def _record_destroyed(

@@ -41,7 +41,7 @@ class Ended(Store):
         The service asks Target for it.
         """
         pairs = select(_pairs.c.key_id).where(*conditions_of(which))
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             request_ids = list(
                 connection.scalars(
                     update(_requests)
@@ -72,7 +72,7 @@ class Ended(Store):
 
     def record_end_asked(self, target: str, request_id: bytes) -> None:
         """Write down that Target was told to end a tunnel; once only."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             asked = connection.execute(
                 update(_requests)
                 .where(
@@ -93,7 +93,7 @@ class Ended(Store):
     def read_from_first(self, target: str, lost: ListPlace) -> None:
         """Have a Target's list read anew, unless another process has done so or read on."""
         _cursors = schema.cursors
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 delete(_cursors).where(
                     _cursors.c.target == target,
@@ -104,7 +104,7 @@ class Ended(Store):
 
     def record_ended(self, target: str, tunnels: tuple[TunnelEnded, ...]) -> None:
         """Account for tunnels that a Target says have ended; each once, whoever hears of it."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             known = _place(connection, target).number
             news = [tunnel for tunnel in tunnels if tunnel.number > known]
             for tunnel in news:

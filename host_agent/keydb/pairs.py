@@ -59,7 +59,7 @@ class Pairs(Store):
     ) -> int:
         """Add portions of a stream in one transaction; return how many pairs were new."""
         new, batch_id = 0, arrival.batch_id
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             revocation = None if batch_id is None else end_import(connection, batch_id)
             for some in batched(stream, _AT_ONCE):
                 new += len(add(connection, some, revocation))
@@ -184,7 +184,7 @@ class Pairs(Store):
         All at once: when this is over none of them can be spent, and when it is cut off
         nothing is done. `by` is who wants it, where that is not the operator.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             return self._revoke(connection, Revocation(why, reason, by), *conditions_of(which))
 
     def _revoke(
@@ -235,7 +235,7 @@ class Pairs(Store):
         until = now() if at is None else at
         due = (_pairs.c.state == PairState.VALID) & (_pairs.c.not_after <= until)
         some = select(_pairs.c.key_id).where(due).limit(_AT_ONCE)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             expired = _invalidate(connection, Reason.EXPIRED, _pairs.c.key_id.in_(some))
             self._audit_pairs(connection, "expired", expired)
         return [each.key_id for each in expired]

@@ -61,7 +61,7 @@ class Requests(Store):
         of the request is this process's.
         """
         request = signed.request
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             spent = connection.execute(
                 update(_pairs)
                 .where(
@@ -109,7 +109,7 @@ class Requests(Store):
         never sees two; None where it is no longer kept. Whoever lost its lease may
         still be first: all that counts is that there is one.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             stored = connection.execute(
                 update(_requests)
                 .where(_requests.c.key_id == key_id, _requests.c.outcome.is_(None))
@@ -128,7 +128,7 @@ class Requests(Store):
 
         A compare-and-set: of several that try at once, one gets it.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             taken = connection.execute(
                 update(_requests)
                 .where(
@@ -159,7 +159,7 @@ class Requests(Store):
     def drop_old_responses(self, at: int | None = None) -> None:
         """Forget sealed responses that are no longer kept, then or now."""
         until = (now() if at is None else at) - ANSWER_KEPT
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 update(_requests)
                 .where(
@@ -173,7 +173,7 @@ class Requests(Store):
         return {"holder": self.holder, "lease_until": now() + LEASE_SECONDS}
 
     def _change_leases(self, key_ids: Collection[bytes], values: dict[str, Any]) -> None:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 update(_requests)
                 .where(

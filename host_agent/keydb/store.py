@@ -2,10 +2,12 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 from sqlalchemy import ColumnElement, Connection, Engine, select
 
 from carnet import audit
+from carnet.audit.newest import Newest
 from carnet.database import for_reading
 from host_agent import schema
 from host_agent.schema import key_pairs as _pairs
@@ -20,11 +22,16 @@ class Store:
         self._reading = for_reading(engine)
         self.holder = secrets.token_hex(8)
         """This process, among all of the Host's, as leases name it."""
+        self.newest = Newest()
+        """Of the accounts, as this process knows them."""
 
     @property
     def engine(self) -> Engine:
         """The database, for whoever signs the accounts."""
         return self._engine
+
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self.newest.writing(self._engine)
 
     def _audit(self, connection: Connection, event: str, **facts: object) -> None:
         audit.append(connection, schema.audit, event, **facts)

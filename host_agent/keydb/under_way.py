@@ -40,7 +40,7 @@ class UnderWay(Store):
         row = {"batch_id": batch_id, "user_id": user_id, "token_serial": token_serial}
         joined = _joined(key_ids)
         named = {"pairs": len(joined) // KEY_ID_LENGTH, "key_ids": joined}
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             begun = upsert(connection, _imports).values(begun_at=now(), **named, **row)
             new = begun.on_conflict_do_nothing().returning(_imports.c.batch_id)
             if connection.scalar(new) is not None:
@@ -56,19 +56,19 @@ class UnderWay(Store):
         before and are not recorded included: the same again says the same. Call it before
         the pairs that are known are revoked: what is recorded in between is among these.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if which.keys() <= _NAMED_BY:
                 return _revoke_whole(connection, revocation, which)
             return _revoke_named(connection, revocation, _key_ids(which["key_id"]))
 
     def forget_import(self, batch_id: bytes) -> None:
         """Say that an import was refused, and changed nothing; one that was revoked stays so."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(delete(_imports).where(_imports.c.batch_id == batch_id, _OPEN))
 
     def forget_imports(self) -> None:
         """Say that those that were cut off are given up; for whom no import runs beside."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(delete(_imports).where(_OPEN))
 
     def revocation_of(self, batch_id: bytes) -> Revocation | None:

@@ -41,7 +41,7 @@ class Wrapped(Pairs, Copies):
 
         False if it has unwrapped its last pair already: it must not come back.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if connection.scalar(select(exists().where(_keks.c.kek_id == kek_id, _is_over()))):
                 return False
             begun = {"imported_at": None, "destroyed_at": None}
@@ -54,7 +54,7 @@ class Wrapped(Pairs, Copies):
 
     def finish_batch_key(self, kek_id: bytes) -> None:
         """Write down that every pair of the batch is taken in: a KEK without pairs is over."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(
                 update(_keks)
                 .where(_keks.c.kek_id == kek_id, _keks.c.imported_at.is_(None))
@@ -112,7 +112,7 @@ class Wrapped(Pairs, Copies):
 
     def burn_wrapped(self, key_id: bytes) -> list[bytes]:
         """Delete a pair's wrapped private key (step 10); return the KEKs it was under."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             gone = delete(_wrapped).where(_wrapped.c.key_id == key_id)
             kek_ids = list(connection.scalars(gone.returning(_wrapped.c.kek_id)))
             self._record_destroyed(connection, key_id)
@@ -139,7 +139,7 @@ class Wrapped(Pairs, Copies):
 
         False if that was known, or if it never was on this token.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             batch_id = connection.scalar(
                 update(_keks)
                 .where(

@@ -180,7 +180,7 @@ def test_a_host_whose_hsm_lacks_its_key_is_not_ready_and_the_operator_told_why(
         "host_agent.server.log.warning", lambda event, **facts: said.update({event: facts})
     )
     with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
-        witness = Witness(database.engine)
+        witness = Witness(database)
         _check_hsm(database, witness, session)
         assert not said
         destroy_host_keys(session, 1)

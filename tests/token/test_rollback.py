@@ -1,9 +1,11 @@
 """A Key Database that was put back to an older state, and an HSM that remembers better."""
 
+import asyncio
 import shutil
 from threading import Thread
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.audit.heads import keep_head, newest_head, next_head
 from carnet.database import transaction
@@ -12,7 +14,9 @@ from carnet.token import longterm
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
 from host_agent import schema
+from host_agent.hsm import _sign_head
 from host_agent.keydb import KeyDatabase
+from host_agent.marks import Marks
 from host_agent.rollback import (
     Witness,
     accept_older,
@@ -24,7 +28,14 @@ from host_agent.rollback import (
 )
 from host_agent.server import _check_hsm
 from tests.host.conftest import new_pair, sealed_request
+from tests.host.test_accounts import tamper
 from tests.unit.examples import SoftwareKey
+
+
+@pytest.fixture
+def database(tmp_path):
+    with KeyDatabase.opened(tmp_path / "served.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -132,7 +143,7 @@ def test_a_login_while_the_database_is_away_is_tried_again(tmp_path, session):
         with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE key_pairs RENAME TO away")
         with pytest.raises(TokenAwayError, match="does not answer"):
-            _check_hsm(database, Witness(database.engine), session)
+            _check_hsm(database, Witness(database), session)
 
 
 def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
@@ -152,3 +163,65 @@ def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
         have_accounts_key(database, session)
         others[0].join()
     assert accounts_key(session)
+
+
+class LoggedIn:
+    """An HSM that the service is logged in to."""
+
+    def __init__(self, session):
+        self._session, self.reason = session, None
+
+    async def do(self, work):
+        return work(self._session)
+
+    store = do
+
+    async def sign_head(self, head):
+        return _sign_head(self._session, head)
+
+    def leave(self, reason):
+        self.reason = reason
+
+
+def spend_unsigned(database, session):
+    """Spend a pair, of which the second record is; the HSM remembers the first."""
+    key = SoftwareKey()
+    database.add_pairs([new_pair(key)])
+    advance_mark(database, session, "office")
+    database.spend(*sealed_request(key))
+
+
+def check_marks(database, hsm):
+    return asyncio.run(Marks(database, hsm, Witness(database), "office").check())
+
+
+def test_the_hsm_is_told_what_the_process_alone_knows_of_a_database_put_back(database, session):
+    spend_unsigned(database, session)
+    hsm = LoggedIn(session)
+    check_marks(database, hsm)
+    assert newest_seen(session).number == 1
+    tamper(database, "DELETE FROM audit WHERE number = 2")
+    with pytest.raises(UsageError, match="record 2 of the accounts"):
+        check_marks(database, hsm)
+    assert hsm.reason
+    # As a start would ask, which knows nothing but what the HSM does.
+    assert newest_seen(session).number == 2
+    with pytest.raises(UsageError, match="record 2 of the accounts"):
+        check_not_older(database, session)
+
+
+def test_the_hsm_is_told_what_is_not_signed_yet_while_the_database_does_not_answer(
+    database, session
+):
+    spend_unsigned(database, session)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+    hsm = LoggedIn(session)
+    with pytest.raises(SQLAlchemyError):
+        check_marks(database, hsm)
+    assert hsm.reason is None
+    assert newest_seen(session).number == 2
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
+    check_marks(database, hsm)
+    advance_mark(database, session, "office")
