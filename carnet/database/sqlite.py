@@ -28,8 +28,11 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
 _MOVED = "the file was moved as it was opened"
 _EXCHANGED = (
-    "another file is in its place; put back the one that was there, with its -wal, or start anew"
+    "another file was in its place, which may have used up its -wal; see that the newest one is "
+    "there, with its -wal, and start anew"
 )
+_LOG = "carnet_log"
+"""What a connection has as the identity of its -wal."""
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -163,47 +166,61 @@ class _File:
     """The very file that an engine was opened with, and its place.
 
     No other is ever used there, an older one or a newer: SQLite would put it together with
-    the -wal file of this one. Whoever opens it anew looks at all of it first.
+    the -wal file of this one. Nor this one again once another was there, beside which
+    somebody may have written to that -wal, or emptied it. Whoever opens it anew looks at
+    all of it first.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log = Path(f"{path}-wal")
         # So long as it is held no other file gets its inode. By O_PATH: to close a real
         # descriptor would drop the locks that SQLite holds on the file.
         held = os.open(path, os.O_PATH | os.O_CLOEXEC)
         weakref.finalize(self, os.close, held)
         self._identity = _identity(os.fstat(held))
+        self._was_exchanged = False
 
     def lead_there(
         self, _: Dialect, __: ConnectionPoolEntry, arguments: list[Any], ___: object
     ) -> None:
         """Have a connection fail where the file was moved away, and not make another one."""
         arguments[0] = f"{self._path.as_uri()}?mode=rw"
-        if os.path.lexists(self._path) and not self._is_in_place():
+        self._is_in_place()
+        if self._was_exchanged:
             raise sqlite3.OperationalError(_EXCHANGED)
 
-    def check_not_moved(self, _: Any, __: ConnectionPoolEntry) -> None:
+    def check_not_moved(self, _: Any, entry: ConnectionPoolEntry) -> None:
         """Refuse a connection that may have opened another file.
 
         Raises OperationalError, and who wants a connection next gets a new one.
         """
-        if not self._is_in_place():
+        entry.info[_LOG] = _found(self._log)
+        if not self._is_in_place() or entry.info[_LOG] is None:
             raise OperationalError(None, None, sqlite3.OperationalError(_MOVED))
 
-    def check_in_place(self, _: Any, __: ConnectionPoolEntry, ___: Any) -> None:
-        """Have a connection made anew where the file is not in its place any more.
+    def check_in_place(self, _: Any, entry: ConnectionPoolEntry, __: Any) -> None:
+        """Have a connection made anew where the file, or its log, is not in its place any more.
 
-        What is written to it would be lost to whoever opens the place next. Raises
-        DisconnectionError.
+        What is written to it would be lost to whoever opens the place next. Nobody removes the
+        log of a connection who knows of it. Raises DisconnectionError.
         """
-        if not self._is_in_place():
+        if not self._is_in_place() or _found(self._log) != entry.info[_LOG]:
             raise DisconnectionError
 
     def _is_in_place(self) -> bool:
-        try:
-            return _identity(self._path.stat()) == self._identity
-        except OSError:
-            return False
+        found = _found(self._path)
+        if found is not None and found != self._identity:
+            self._was_exchanged = True
+        return found == self._identity and not self._was_exchanged
+
+
+def _found(path: Path) -> tuple[int, int] | None:
+    """Return the identity of what is there; None where nothing can be seen."""
+    try:
+        return _identity(path.stat())
+    except OSError:
+        return None
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

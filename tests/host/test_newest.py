@@ -1,12 +1,18 @@
 """A Key Database that lacks what the process itself has written there."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.audit.chain import ChangedError
+from carnet.database import forget_deleted
 from carnet.wire.keys import key_id_of
 from host_agent.keydb import PairState
+from host_agent.rollback import Witness
 from tests.host.conftest import sealed_request
 from tests.host.test_accounts import tamper
 
@@ -16,6 +22,8 @@ BACK = (
     "UPDATE key_pairs SET state = 'valid', reason = NULL",
 )
 """All that the third record is of."""
+OPEN = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM audit').fetchall()"
+"""What any command does."""
 
 
 def test_nothing_is_spent_where_a_record_of_the_process_is_missing(database, pair, other_pair):
@@ -35,3 +43,33 @@ def test_nothing_is_missing_of_what_did_not_become_durable(database, pair):
     with pytest.raises(SQLAlchemyError, match="is full"):
         database.spend(*sealed_request(pair))
     assert database.spend(*sealed_request(pair))
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("is_seen", "said"),
+    [
+        (True, "in its place, which may have used up its -wal"),
+        (False, "record 2 of the accounts is not in it"),
+    ],
+)
+def test_a_file_put_back_without_its_log_is_not_used(
+    database, place, pair, tmp_path, is_seen, said
+):
+    """Whoever opens another file beside the log takes it for that one's, and removes it."""
+    Witness(database)
+    backup, away, log = (tmp_path / each for each in ("backup", "away", f"{place.path.name}-wal"))
+    assert forget_deleted(database.engine)
+    shutil.copy(place.path, backup)
+    assert database.spend(*sealed_request(pair))
+    place.path.rename(away)
+    backup.rename(place.path)
+    if is_seen:
+        with pytest.raises(SQLAlchemyError, match=said):
+            database.count()
+    assert log.exists()
+    subprocess.run([sys.executable, "-Sc", OPEN, place.path], check=True)
+    assert not log.exists()
+    away.rename(place.path)
+    with pytest.raises(SQLAlchemyError, match=said):
+        database.spend(*sealed_request(pair, request_id=bytes(16)))

@@ -88,10 +88,27 @@ def test_another_file_in_its_place_is_not_served_until_it_is_opened_anew(tmp_pat
         path.rename(newer)
         backup.rename(path)
         for _ in range(2):
-            with pytest.raises(OperationalError, match="another file is in its place"):
+            with pytest.raises(OperationalError, match="another file was in its place"):
                 database.find_pair(key_id_of(key.public_key))
         newer.rename(path)
+        with pytest.raises(OperationalError, match="another file was in its place"):
+            database.find_pair(key_id_of(key.public_key))
+    with KeyDatabase.opened(path) as database:
         assert not database.spend(*sealed_request(key))
+
+
+def test_a_connection_whose_log_is_gone_is_made_anew(tmp_path):
+    """What it writes there nobody else would find."""
+    path, other = tmp_path / "keys.sqlite", SoftwareKey()
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(SoftwareKey())])
+        assert forget_deleted(database.engine)
+        Path(f"{path}-wal").unlink()
+        database.add_pairs([new_pair(other)])
+        shutil.copy(path, tmp_path / "copy.sqlite")
+        shutil.copy(f"{path}-wal", tmp_path / "copy.sqlite-wal")
+    with KeyDatabase.opened(tmp_path / "copy.sqlite") as database:
+        assert database.find_pair(key_id_of(other.public_key))
 
 
 def test_the_file_is_held_so_that_no_other_gets_its_inode(tmp_path):
