@@ -14,7 +14,7 @@ from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import Action, Event
 from carnet.wire.control import CONTROL_VERSION, TunnelRefusal, TunnelRequest
-from carnet.wire.envelope import Envelope, SignedRequest, verify_evidence
+from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.fault import WireError
 from carnet.wire.messages import Refusal, RefusalCode
 from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
@@ -28,6 +28,7 @@ from host_agent.leases import Leases
 from host_agent.metrics import HostMetrics
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.response import outcome_of, response_to
+from host_agent.seen_before import read_again, settled
 from host_agent.target_link import TargetLink, TargetSilentError
 
 log = structlog.get_logger()
@@ -46,10 +47,6 @@ class Parts:
     """Numbers of those that the operator allows."""
     metrics: HostMetrics = field(default_factory=HostMetrics)
     clock: ClockWatch = field(default_factory=ClockWatch)
-
-    def aged_by_leap(self, request: RequestRecord) -> bool:
-        """Tell whether a request is too old by nothing but a clock that has leapt ahead."""
-        return request.too_old and self.clock.leap(request.looked_up_at) > 0
 
 
 @dataclass
@@ -128,18 +125,15 @@ class Exchange:
         return step.PairValid(envelope)
 
     async def _seen_before(self, request: RequestRecord) -> Event:
-        if request.digest != self.envelope.digest:
-            return step.PairUnusable("the pair is spent by other bytes")
-        if self.parts.aged_by_leap(request):
-            return step.ClockLeapt()
-        if request.response is not None:
-            return step.AnswerKept(request.response)
-        if request.outcome is not None:
-            return step.PairUnusable("the answer is no longer kept")
+        event = settled(request, self.envelope, self.parts.clock)
+        if event is not None:
+            return event
         self.too_late = request.too_old
         if not await self._take_lease(request.key_id):
             return step.InProgress()
-        return step.RequestUnanswered(self._read_again(request))
+        signed = read_again(request, self._pair, self.envelope)
+        _name_request(signed)
+        return step.RequestUnanswered(signed)
 
     async def _take_lease(self, key_id: bytes) -> bool:
         """Take the request over; False while another exchange, of any process, works on it."""
@@ -159,14 +153,6 @@ class Exchange:
         """Give back what an exchange that failed or was stopped still holds."""
         if self._works and self.parts.leases.holds(self.envelope.key_id):
             await self.parts.leases.let_go(self.envelope.key_id)
-
-    def _read_again(self, request: RequestRecord) -> SignedRequest:
-        pair = self._pair
-        signed = verify_evidence(
-            request.evidence, pair.public_key, self.envelope.suite, pair.custody
-        )
-        _name_request(signed)
-        return signed
 
     async def open_request(self, action: step.OpenRequest) -> Event:
         """Step 2: decrypt on the HSM, verify the signature."""

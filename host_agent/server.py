@@ -53,6 +53,7 @@ from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Busy
 from host_agent.reloading import Reloading, follow_targets
 from host_agent.rollback import Witness, check_holds, have_accounts_key, newest_seen
+from host_agent.seen_before import aged_by_leap
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
 
@@ -150,7 +151,7 @@ class HostService:
 
     async def _take_up(self, requests: list[RequestRecord]) -> None:
         for request in requests:
-            if self.parts.aged_by_leap(request):
+            if aged_by_leap(request, self.parts.clock):
                 continue
             pair = await asyncio.to_thread(self.parts.database.find_pair, request.key_id)
             if pair is not None and not self.parts.leases.holds(request.key_id):
