@@ -213,34 +213,30 @@ def revoke(
     from host_agent import revoking
     from host_agent.keydb import Revocation
 
+    values = _named(key, user, token_serial)
+    with open_database(configuration.load(path)) as database, readable():
+        done = revoking.revoke(database, Revocation(reason), **values)
+        before = database.revoked_before(**values)
+    if not done.anything and not any(before):
+        raise UsageError(
+            "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
+        )
+    if as_json:
+        facts = {"revoked": done.key_ids, "importing": done.importing, "tunnels": done.tunnels}
+        console.print_json(facts)
+    else:
+        click.echo("\n".join(revoking.lines(done, *before)))
+
+
+def _named(key: str | None, user: str | None, token_serial: str | None) -> dict[str, Any]:
+    """Return what is to be revoked, by the database's names; raises UsageError."""
     which = {"key_id": key, "user_id": user, "token_serial": token_serial}
     given = {name: value for name, value in which.items() if value is not None}
     if len(given) != 1:
         raise UsageError("Name what to revoke by one of --key, --user and --token-serial.")
     if token_serial is not None and not serials.is_own(token_serial):
         raise UsageError(serials.NOBODYS)
-    values: dict[str, Any] = {**given, **({"key_id": _key_id(key)} if key is not None else {})}
-    with open_database(configuration.load(path)) as database, readable():
-        done = revoking.revoke(database, Revocation(reason), **values)
-        before = database.revoked_before(**values)
-    revoked, importing, tunnels = done.key_ids, done.importing, done.tunnels
-    is_done = bool(revoked or importing or tunnels)
-    if not is_done and not any(before):
-        raise UsageError(
-            "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
-        )
-    if as_json:
-        console.print_json({"revoked": revoked, "importing": importing, "tunnels": tunnels})
-        return
-    if not is_done:
-        click.echo(
-            f"Nothing is left to do: {before[0]} key pairs, {before[1]} tunnels were revoked"
-            " before. A batch that is not imported yet is not among them."
-        )
-        return
-    click.echo(f"{len(revoked)} key pairs revoked, {tunnels} live tunnels will be ended.")
-    if importing:
-        click.echo(f"An import is under way; {importing} key pairs of it will never be valid.")
+    return {"key_id": _key_id(key)} if key is not None else {**given}
 
 
 def _key_id(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """Revoking, for the operator and for the officer: pairs, imports under way, tunnels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carnet import crash
@@ -17,6 +18,11 @@ class Revoked:
     tunnels: int
     """How many that live will be ended."""
 
+    @property
+    def anything(self) -> bool:
+        """Whether anything of it was left to do."""
+        return bool(self.key_ids or self.importing or self.tunnels)
+
 
 def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:
     """Turn invalid what `which` names: by key_id, user_id or token_serial.
@@ -28,3 +34,16 @@ def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Re
     key_ids = database.revoke(revocation.why, revocation.reason, revocation.by, **which)
     crash.reach("host.revoked")
     return Revoked(key_ids, importing, database.revoke_tunnels(revocation.why, **which))
+
+
+def lines(done: Revoked, pairs: int, tunnels: int) -> Iterator[str]:
+    """Say what came of it, or how many pairs and tunnels were revoked before."""
+    if not done.anything:
+        yield (
+            f"Nothing is left to do: {pairs} key pairs, {tunnels} tunnels were revoked before. "
+            f"A batch that is not imported yet is not among them."
+        )
+        return
+    yield f"{len(done.key_ids)} key pairs revoked, {done.tunnels} live tunnels will be ended."
+    if done.importing:
+        yield f"An import is under way; {done.importing} key pairs of it will never be valid."
