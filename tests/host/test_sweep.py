@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from types import SimpleNamespace
 
+import pytest
 from sqlalchemy.exc import OperationalError
 
 from carnet.errors import TokenError
@@ -75,9 +76,31 @@ def watched(database, passed):
     return server.HostService(parts)
 
 
-def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(database, clock):
-    passed = [1000.0]
-    service = watched(database, passed)
+@pytest.fixture
+def passed():
+    """For how long the machine has been up, which the test changes."""
+    return [1000.0]
+
+
+@pytest.fixture
+def service(database, passed):
+    """One that has seen the clock."""
+    made = watched(database, passed)
+    swept(made)
+    return made
+
+
+@pytest.fixture
+def envelope(service, database, pair):
+    """Of a request that was spent when the clock was right."""
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    return envelope
+
+
+def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
+    database, clock, service, passed
+):
     key = SoftwareKey()
     last_day = database.clock() + 3600
     database.add_pairs([new_pair(key, not_after=last_day), new_pair(SoftwareKey())])
@@ -98,12 +121,9 @@ def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(databa
     assert {each.state for each in database.count()} == {"expired", "valid"}
 
 
-def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(database, pair, clock):
-    passed = [1000.0]
-    service = watched(database, passed)
-    swept(service)
-    envelope, signed = sealed_request(pair)
-    database.spend(envelope, signed)
+def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(
+    database, clock, service, passed, envelope
+):
     database.store_response(envelope.key_id, "granted", b"answer")
     for seconds, kept in ((0, b"answer"), (ANSWER_KEPT, None)):
         clock.move(ANSWER_KEPT)
@@ -124,13 +144,10 @@ def asked_again(service, envelope):
     return asyncio.run(main())
 
 
-def test_a_request_is_too_late_by_no_clock_that_has_leapt(database, pair, clock, monkeypatch):
+def test_a_request_is_too_late_by_no_clock_that_has_leapt(
+    database, clock, service, passed, envelope, monkeypatch
+):
     """Whoever takes it up: the sweep, who finds a lease that ran out, or its Client."""
-    passed = [1000.0]
-    service = watched(database, passed)
-    swept(service)
-    envelope, signed = sealed_request(pair)
-    database.spend(envelope, signed)
     taken_up = []
     monkeypatch.setattr(custody, "seal_response", away)
     monkeypatch.setattr(service, "_start", lambda run: taken_up.append(run.close()))
@@ -147,12 +164,9 @@ def test_a_request_is_too_late_by_no_clock_that_has_leapt(database, pair, clock,
         clock.move(-ANSWER_KEPT)
 
 
-def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(database, pair, clock):
-    passed = [1000.0]
-    service = watched(database, passed)
-    swept(service)
-    envelope, signed = sealed_request(pair)
-    database.spend(envelope, signed)
+def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(
+    database, clock, service, passed, envelope
+):
     database.store_response(envelope.key_id, "granted", b"answer")
     clock.move(ANSWER_KEPT)
     assert asked_again(service, envelope) == Later("host-not-ready")
@@ -163,8 +177,7 @@ def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(databa
     assert asked_again(service, envelope) == Rejected()
 
 
-def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock):
-    passed = [1000.0]
+def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, passed):
     last_day = database.clock() + 60
     database.add_pairs([new_pair(SoftwareKey(), not_after=last_day)])
     service = watched(database, passed)
