@@ -26,25 +26,31 @@ class ClockWatch:
 
     def __init__(self, passed: Callable[[], float] = since_boot) -> None:
         self._passed = passed
-        self._offset: float | None = None
-        self._leapt: tuple[float, float] | None = None
-        """When it leapt, and to which offset."""
+        self._believed: float | None = None
+        """By how much the clock was ahead of the time that has passed, when it was believed."""
+        self._steady: tuple[float, float] | None = None
+        """Since when it has gone on as time does, and how far ahead it was then."""
 
     def leap(self, now: int) -> int:
         """Return by how many seconds the clock has leapt ahead; 0 where it is believed.
 
-        One that leaps on is not believed for having leapt before.
+        Of one that has leapt, ahead or back, where it was before stays believed for a day: it
+        may be put right, and has not leapt then. `now` is its time as this is called.
         """
         passed = self._passed()
         offset = now - passed
-        if self._offset is None or offset - self._offset <= LEAP_SECONDS:
-            return self._believe(offset)
-        if self._leapt is None or offset - self._leapt[1] > LEAP_SECONDS:
-            self._leapt = passed, offset
-        if passed - self._leapt[0] >= BELIEVED_SECONDS:
-            return self._believe(offset)
-        return round(offset - self._offset)
+        if self._steady is None or _is_far(offset, self._steady[1]):
+            self._steady = passed, offset
+        is_settled = passed - self._steady[0] >= BELIEVED_SECONDS
+        if self._believed is None or is_settled or not _is_far(offset, self._believed):
+            self._believed = offset
+        return max(0, round(offset - self._believed))
 
-    def _believe(self, offset: float) -> int:
-        self._offset, self._leapt = offset, None
-        return 0
+    @property
+    def steady_for(self) -> float:
+        """For how many seconds the clock has gone on as time does, as far as was looked."""
+        return 0 if self._steady is None else self._passed() - self._steady[0]
+
+
+def _is_far(offset: float, other: float) -> bool:
+    return abs(offset - other) > LEAP_SECONDS

@@ -28,7 +28,7 @@ from host_agent.leases import Leases
 from host_agent.metrics import HostMetrics
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
 from host_agent.response import outcome_of, response_to
-from host_agent.seen_before import read_again, settled
+from host_agent.seen_before import is_too_late, read_again, settled
 from host_agent.target_link import TargetLink, TargetSilentError
 
 log = structlog.get_logger()
@@ -115,6 +115,8 @@ class Exchange:
         self.pair = await asyncio.to_thread(database.find_pair, envelope.key_id)
         if self.pair is None:
             return step.PairUnusable("unknown key pair")
+        # So that none is spent in a leap that nobody saw.
+        self.parts.clock.leap(self.pair.looked_up_at)
         if self.pair.suite != envelope.suite.number:
             return step.PairUnusable("the pair is of another suite")
         request = await asyncio.to_thread(database.find_request, envelope.key_id)
@@ -128,7 +130,7 @@ class Exchange:
         event = settled(request, self.envelope, self.parts.clock)
         if event is not None:
             return event
-        self.too_late = request.too_old
+        self.too_late = is_too_late(request, self.parts.clock)
         if not await self._take_lease(request.key_id):
             return step.InProgress()
         signed = read_again(request, self._pair, self.envelope)

@@ -53,7 +53,7 @@ from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Busy
 from host_agent.reloading import Reloading, follow_targets
 from host_agent.rollback import Witness, check_holds, have_accounts_key, newest_seen
-from host_agent.seen_before import aged_by_leap
+from host_agent.seen_before import aged_by_leap, is_too_late
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
 
@@ -131,13 +131,14 @@ class HostService:
         outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
         return answer_to(outcome)
 
-    async def take_up_unanswered(self, older_than: int = 0) -> None:
-        """Go on with requests of so many seconds that a crash or a silent Target left.
+    async def take_up_unanswered(self) -> None:
+        """Go on with requests that a crash or a silent Target left."""
+        await self._take_up(await asyncio.to_thread(self.parts.database.unanswered))
 
-        Those that are too old to be passed on are refused, which settles them; but not by a
-        clock that has leapt: nothing undoes that.
-        """
-        await self._take_up(await asyncio.to_thread(self.parts.database.unanswered, older_than))
+    async def settle(self) -> None:
+        """Refuse those of them that are too old to be passed on."""
+        old = await asyncio.to_thread(self.parts.database.unanswered, ANSWER_KEPT)
+        await self._take_up([each for each in old if is_too_late(each, self.parts.clock)])
 
     async def keep_leases(self) -> None:
         """Renew this process's leases, and take up where another's ran out; for ever."""
@@ -150,9 +151,9 @@ class HostService:
                 log.warning("leases-not-kept", reason=str(error))
 
     async def _take_up(self, requests: list[RequestRecord]) -> None:
-        for request in requests:
-            if aged_by_leap(request, self.parts.clock):
-                continue
+        """Take each up, but refuse none by a clock that has leapt: nothing undoes that."""
+        # At once: they say what the clock was when they were looked up.
+        for request in [each for each in requests if not aged_by_leap(each, self.parts.clock)]:
             pair = await asyncio.to_thread(self.parts.database.find_pair, request.key_id)
             if pair is not None and not self.parts.leases.holds(request.key_id):
                 self._start(self._run(take_up(self.parts, pair.suite, request)))
@@ -168,8 +169,7 @@ class HostService:
 
     async def _sweep_once(self) -> None:
         """Do each part of it, whatever became of the others: no key is to outlive its use."""
-        settle = partial(self.take_up_unanswered, ANSWER_KEPT)
-        for part in (settle, self._end_by_clock, self._destroy_keys):
+        for part in (self.settle, self._end_by_clock, self._destroy_keys):
             try:
                 await part()
             except SQLAlchemyError as error:
@@ -187,7 +187,8 @@ class HostService:
             return
         await asyncio.to_thread(self.parts.database.expire, now)
         crash.reach("host.expired")
-        await asyncio.to_thread(self.parts.database.drop_old_responses, now)
+        steady = self.parts.clock.steady_for >= ANSWER_KEPT
+        await asyncio.to_thread(self.parts.database.drop_old_responses, now, ahead=steady)
 
     def hsm_returned(self) -> None:
         """Do what waited for the HSM: answers that were not sealed, keys not destroyed."""

@@ -118,7 +118,8 @@ class Pairs(Store):
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None if it was never known."""
         expired = func.coalesce(_pairs.c.not_after <= now(), False)
-        query = select(_pairs, expired.label("expired")).where(_pairs.c.key_id == key_id)
+        columns = (_pairs, expired.label("expired"), now().label("looked_up_at"))
+        query = select(*columns).where(_pairs.c.key_id == key_id)
         with self._reading.begin() as connection:
             row = connection.execute(query).mappings().first()
         return _pair(row) if row else None
@@ -302,6 +303,7 @@ def _pair(row: RowMapping) -> PairRecord:
         state=PairState(row["state"]),
         not_after=row["not_after"],
         expired=bool(row["expired"]),
+        looked_up_at=row["looked_up_at"],
         host_key_id=row["host_key_id"],
         key_store=KeyStoreName(row["key_store"]),
     )

@@ -53,6 +53,8 @@ class PairRecord:
     not_after: int | None
     expired: bool
     """Whether `not_after` is past, by the database's clock."""
+    looked_up_at: int
+    """When that was so."""
     key_store: KeyStoreName
     """Where its private key is kept."""
     host_key_id: bytes | None = None
@@ -71,6 +73,8 @@ class RequestRecord:
     """The sealed response, as long as it is kept."""
     too_old: bool
     """Whether it is too old to be taken up, or its response, which is stored, to be given."""
+    is_ahead: bool
+    """Whether that is not known, since it is dated by a clock that was ahead then."""
     looked_up_at: int
     """When it was that old, by the database's clock."""
 

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, insert, or_, sele
 
 from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
+from host_agent.clock_watch import LEAP_SECONDS
 from host_agent.keydb.records import PairState, Reason, RequestRecord
 from host_agent.keydb.store import Store
 from host_agent.schema import key_pairs as _pairs
@@ -149,23 +150,31 @@ class Requests(Store):
         self._change_leases((key_id,), _NO_LEASE)
 
     def unanswered(self, older_than: int = 0) -> list[RequestRecord]:
-        """Return the requests of so many seconds without an answer that nobody works on."""
-        return self._without_answer(_is_free(), _requests.c.spent_at <= now() - older_than)
+        """Return the requests of so many seconds without an answer that nobody works on.
+
+        Those too of which that is not known, since their date is ahead.
+        """
+        spent_at = _requests.c.spent_at
+        is_old = or_(spent_at <= now() - older_than, _is_ahead(spent_at, now()))
+        return self._without_answer(_is_free(), is_old)
 
     def abandoned(self) -> list[RequestRecord]:
         """Return the requests whose lease ran out: their process is dead, stopped or slow."""
         return self._without_answer(_ran_out())
 
-    def drop_old_responses(self, at: int | None = None) -> None:
-        """Forget sealed responses that are no longer kept, then or now."""
-        until = (now() if at is None else at) - ANSWER_KEPT
+    def drop_old_responses(self, at: int | None = None, *, ahead: bool = False) -> None:
+        """Forget sealed responses that are no longer kept, then or now.
+
+        And those whose date is ahead, where the clock has been steady for as long (`ahead`).
+        """
+        moment, answered_at = now() if at is None else at, _requests.c.answered_at
+        is_old = answered_at <= moment - ANSWER_KEPT
+        if ahead:
+            is_old = or_(is_old, _is_ahead(answered_at, moment))
         with self._writing() as connection:
             connection.execute(
                 update(_requests)
-                .where(
-                    _requests.c.response.is_not(None),
-                    _requests.c.answered_at <= until,
-                )
+                .where(_requests.c.response.is_not(None), is_old)
                 .values(response=None)
             )
 
@@ -203,9 +212,15 @@ def _ran_out() -> ColumnElement[bool]:
     return or_(until <= now(), until > now() + 2 * LEASE_SECONDS)
 
 
+def _is_ahead(dated: ColumnElement[int], at: ColumnElement[int] | int) -> ColumnElement[bool]:
+    """Say that a clock which was ahead has dated it, and not another process's of today."""
+    return dated > at + LEAP_SECONDS
+
+
 def _record() -> Select[Any]:
     """Select requests with what the clock says of their age."""
-    kept = func.coalesce(_requests.c.answered_at, _requests.c.spent_at) > now() - ANSWER_KEPT
+    dated = func.coalesce(_requests.c.answered_at, _requests.c.spent_at)
+    kept = dated > now() - ANSWER_KEPT
     forgotten = _requests.c.outcome.is_not(None) & _requests.c.response.is_(None)
     return select(
         _requests.c.key_id,
@@ -214,6 +229,7 @@ def _record() -> Select[Any]:
         _requests.c.outcome,
         case((kept, _requests.c.response)).label("response"),
         (~kept & ~forgotten).label("too_old"),
+        _is_ahead(dated, now()).label("is_ahead"),
         now().label("looked_up_at"),
     )
 

@@ -15,6 +15,7 @@ from host_agent.exchange import Exchange, Parts
 from host_agent.keydb import ANSWER_KEPT
 from host_agent.leases import Leases
 from host_agent.outcome import Later, Rejected
+from host_agent.target_link import TargetSilentError
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
@@ -63,6 +64,10 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
     assert len(calls) >= 2
 
 
+LATER = Later("target-unreachable")
+TOO_LATE = "The request is too old to be taken up again."
+
+
 def swept(service):
     asyncio.run(service._end_by_clock())
 
@@ -71,7 +76,7 @@ def watched(database, passed):
     """A service whose machine has been up for as long as the test says."""
     clock = ClockWatch(lambda: passed[0])
     hsm = SimpleNamespace(require=lambda: None)
-    link = SimpleNamespace(knows=lambda _: True)
+    link = SimpleNamespace(knows=lambda _: True, pass_on=silent)
     parts = Parts(database, hsm, link, Leases(database), None, clock=clock)
     return server.HostService(parts)
 
@@ -102,7 +107,7 @@ def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
     database, clock, service, passed
 ):
     key = SoftwareKey()
-    last_day = database.clock() + 3600
+    last_day, leap = database.clock() + 2 * BELIEVED_SECONDS, 3 * BELIEVED_SECONDS
     database.add_pairs([new_pair(key, not_after=last_day), new_pair(SoftwareKey())])
 
     def state_after(leap, seconds):
@@ -111,12 +116,12 @@ def test_no_pair_expires_by_a_clock_that_leaps_ahead_until_it_is_believed(
         swept(service)
         return database.find_pair(key_id_of(key.public_key)).state
 
-    assert state_after(0, 0) == state_after(7200, 0) == "valid"
+    assert state_after(0, 0) == state_after(leap, 0) == "valid"
     assert not database.spend(*sealed_request(key))
     assert state_after(0, BELIEVED_SECONDS - 1) == "valid"
     # It is put right, and what it was before does not count.
-    assert state_after(-7200 - BELIEVED_SECONDS + 1, 0) == "valid"
-    assert state_after(7200, 0) == state_after(0, BELIEVED_SECONDS - 1) == "valid"
+    assert state_after(-leap, 0) == "valid"
+    assert state_after(leap, 0) == state_after(0, BELIEVED_SECONDS - 1) == "valid"
     assert state_after(0, 1) == "invalid"
     assert {each.state for each in database.count()} == {"expired", "valid"}
 
@@ -133,8 +138,19 @@ def test_no_answer_is_forgotten_by_a_clock_that_leaps_ahead(
         assert database.find_request(envelope.key_id).response == kept
 
 
-def asked_again(service, envelope):
-    """Return what the same bytes lead to now: an own refusal, sealed or not, or another time."""
+def opened(signed):
+    async def open_request(*_):
+        return signed
+
+    return open_request
+
+
+async def silent(*_):
+    raise TargetSilentError("target-unreachable", "as it is for now")
+
+
+def asked(service, envelope):
+    """Return what these bytes lead to now: an own refusal, sealed or not, or another time."""
 
     async def main():
         exchange = Exchange(service.parts, envelope)
@@ -153,15 +169,51 @@ def test_a_request_is_too_late_by_no_clock_that_has_leapt(
     monkeypatch.setattr(service, "_start", lambda run: taken_up.append(run.close()))
     for seconds, times, answer in (
         (0, 0, Later("host-not-ready")),
-        (ANSWER_KEPT, 2, "The request is too old to be taken up again."),
+        (ANSWER_KEPT, 2, TOO_LATE),
     ):
         passed[0] += seconds
         clock.move(ANSWER_KEPT)
-        asyncio.run(service.take_up_unanswered(ANSWER_KEPT))
+        asyncio.run(service.settle())
         asyncio.run(service._take_up(database.abandoned()))
         assert len(taken_up) == times
-        assert asked_again(service, envelope) == answer
+        assert asked(service, envelope) == answer
         clock.move(-ANSWER_KEPT)
+
+
+def test_what_was_spent_by_a_clock_that_was_ahead_is_taken_up_no_longer_than_anything_else(
+    database, pair, clock, service, passed, monkeypatch
+):
+    """From when the clock is back; it would be for as long as it was ahead."""
+    envelope, signed = sealed_request(pair)
+    passed[0] += ANSWER_KEPT
+    clock.move(ANSWER_KEPT + BELIEVED_SECONDS)
+    monkeypatch.setattr(custody, "open_request", opened(signed))
+    assert asked(service, envelope) == LATER
+    passed[0] += ANSWER_KEPT
+    clock.move(ANSWER_KEPT - BELIEVED_SECONDS)
+    taken_up = []
+    monkeypatch.setattr(custody, "seal_response", away)
+    for seconds, answer in ((0, LATER), (ANSWER_KEPT - 1, LATER), (1, TOO_LATE)):
+        clock.move(seconds)
+        passed[0] += seconds
+        with monkeypatch.context() as instead:
+            instead.setattr(service, "_start", lambda run: taken_up.append(run.close()))
+            asyncio.run(service.settle())
+        assert asked(service, envelope) == answer
+    assert len(taken_up) == 1
+
+
+def test_an_answer_of_a_clock_that_was_ahead_is_forgotten(
+    database, clock, service, passed, envelope
+):
+    clock.move(BELIEVED_SECONDS)
+    database.store_response(envelope.key_id, "granted", b"answer")
+    clock.move(-BELIEVED_SECONDS)
+    for seconds, kept in ((0, b"answer"), (ANSWER_KEPT - 1, b"answer"), (1, None)):
+        clock.move(seconds)
+        passed[0] += seconds
+        swept(service)
+        assert database.find_request(envelope.key_id).response == kept
 
 
 def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(
@@ -169,12 +221,12 @@ def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(
 ):
     database.store_response(envelope.key_id, "granted", b"answer")
     clock.move(ANSWER_KEPT)
-    assert asked_again(service, envelope) == Later("host-not-ready")
+    assert asked(service, envelope) == Later("host-not-ready")
     clock.move(-ANSWER_KEPT)
-    assert asked_again(service, envelope).response == b"answer"
+    assert asked(service, envelope).response == b"answer"
     clock.move(ANSWER_KEPT)
     passed[0] += ANSWER_KEPT
-    assert asked_again(service, envelope) == Rejected()
+    assert asked(service, envelope) == Rejected()
 
 
 def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, passed):

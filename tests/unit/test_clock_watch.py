@@ -34,3 +34,16 @@ def test_a_second_leap_has_a_day_of_its_own(watch):
     assert watch(BELIEVED_SECONDS, YEAR) > 0
     assert watch(BELIEVED_SECONDS + 10, YEAR) > 0
     assert watch(2 * BELIEVED_SECONDS, YEAR) == 0
+
+
+def test_a_clock_that_was_slow_for_a_while_has_not_leapt_when_it_is_right_again(watch):
+    assert watch(10, -YEAR) == 0
+    assert watch(20) == 0
+    assert watch(30, -YEAR) == 0
+    assert watch(BELIEVED_SECONDS) == 0
+
+
+def test_a_clock_that_was_put_back_is_believed_after_a_day(watch):
+    assert watch(10, -YEAR) == 0
+    assert watch(10 + BELIEVED_SECONDS, -YEAR) == 0
+    assert watch(20 + BELIEVED_SECONDS) == YEAR
