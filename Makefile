@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test matrix soak systemd fuzz bench bench-quick measured bench-timing bench-ending bench-removal bench-stores bench-many \
-	check format diagrams lock
+	check format help-text diagrams lock
 
 STAMP := .venv/installed
 DRAWING := .venv/installed-bench
@@ -78,6 +78,9 @@ check: $(STAMP) ## Lint, format check, types, import contracts, and that the dia
 format: $(STAMP) ## Put the code into the house's form
 	@$(RUN)/ruff check --fix .
 	@$(RUN)/ruff format .
+
+help-text: $(STAMP) ## Write what `carnet --help` tells down anew
+	@$(RUN)/python -m tools.help_text
 
 diagrams: $(STAMP) ## Draw the state machines of docs/diagrams.md anew
 	@$(RUN)/python -m tools.diagrams

@@ -16,18 +16,23 @@ INTERRUPTED = 130
 _AT_ONCE = 50_000
 """Objects to be made before Python looks for garbage among the new ones. By its own 700 it looks
 a hundred times while a command is loaded, where there is none."""
+_HELP_COLUMNS = 80
+"""From so many on click's lines stay as they are."""
 _LATER = frozenset({"ssl", *(f"pkcs11.util.{name}" for name in ("dh", "dsa", "ec", "rsa", "x509"))})
 """What libraries import, and most commands do not use. With python-pkcs11's helpers for encodings
 comes asn1crypto; http.client has use for TLS only where a Host is named by https."""
 
 
-def enter(module: str, name: str) -> "NoReturn":
+def enter(module: str, name: str, help_module: str = "") -> "NoReturn":
     """Run the main() of a module; an interrupt while it is imported is one line, too.
 
-    The version is told without an import of it: it is asked by scripts, often.
+    The version is told without an import of it: it is asked by scripts, often. So is the help,
+    where a module has its TEXT.
     """
     try:
-        if sys.argv[1:] == ["--version"] and _tell_version(name):
+        if sys.argv[1:] == ["--version"] and _tell(f"{name}, version {VERSION}\n"):
+            sys.exit(0)
+        if sys.argv[1:] == ["--help"] and help_module and _tell_help(help_module):
             sys.exit(0)
         _run(module, name)
     except KeyboardInterrupt:
@@ -111,12 +116,27 @@ def _say_interrupted(name: str) -> None:
         pass
 
 
-def _tell_version(name: str) -> bool:
-    """Tell the version; False where the output takes nothing, which the command says itself."""
+def _tell_help(module: str) -> bool:
+    """Tell the help as click has it; False where click would have it in other lines, or no help."""
+    import os  # noqa: PLC0415  the version needs none
+
+    if any(name == "COLUMNS" or name.endswith("_COMPLETE") for name in os.environ):
+        return False
+    try:
+        if os.get_terminal_size(1).columns < _HELP_COLUMNS:
+            return False
+    except OSError:
+        pass  # no terminal: click takes it for one of 80 columns
+    __import__(module)
+    return _tell(sys.modules[module].TEXT)
+
+
+def _tell(text: str) -> bool:
+    """Tell it; False where the output takes nothing, which the command says itself."""
     if sys.stdout is None:
         return False
     try:
-        sys.stdout.write(f"{name}, version {VERSION}\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:
         return False

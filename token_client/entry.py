@@ -9,4 +9,4 @@ if TYPE_CHECKING:
 
 def main() -> "NoReturn":
     """Run the command."""
-    enter("token_client.cli", "carnet")
+    enter("token_client.cli", "carnet", "token_client.help_text")

@@ -15,6 +15,8 @@ import pytest
 from carnet import interruption
 from carnet.console import run_command
 from carnet.entry import enter
+from token_client.help_text import TEXT
+from tools import help_text
 
 PACKAGES = {
     "token_client": "carnet",
@@ -104,6 +106,8 @@ def test_an_interrupt_before_the_demonstration_begins_is_no_traceback(module, sa
 LOST = """
 import signal, sys
 from carnet.entry import enter
+from token_client.help_text import TEXT
+from tools import help_text
 
 class Interrupted:
     def __del__(self):
@@ -154,6 +158,52 @@ def test_the_version_is_told_before_anything_is_imported(monkeypatch, capsys):
         enter("a_module_that_is_not_there", "carnet")
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"carnet, version {version('carnet')}\n"
+
+
+def test_the_help_that_is_written_down_is_the_commands():
+    assert help_text.told() == TEXT, "run `make help-text`"
+    assert TEXT.isascii()
+
+
+@pytest.fixture
+def help_asked_for(monkeypatch, capsys):
+    """Asks for help as a process is begun; returns what was told, and by whom."""
+
+    def ask(columns=None):
+        def size(_):
+            if columns is None:
+                raise OSError("no terminal")
+            return os.terminal_size((columns, 24))
+
+        def run(module, name):
+            print("click")  # noqa: T201
+
+        monkeypatch.setattr(sys, "argv", ["carnet", "--help"])
+        monkeypatch.setattr(os, "get_terminal_size", size)
+        monkeypatch.setattr("carnet.entry._run", run)
+        with pytest.raises(SystemExit) as caught:
+            enter("a_module_that_is_not_there", "carnet", "token_client.help_text")
+        assert caught.value.code == 0
+        return capsys.readouterr().out
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return ask
+
+
+@pytest.mark.parametrize("columns", [None, 80, 200])
+def test_the_help_is_told_before_anything_is_imported(help_asked_for, columns):
+    assert help_asked_for(columns) == TEXT
+
+
+def test_click_tells_the_help_where_its_lines_would_be_others(help_asked_for, monkeypatch):
+    assert help_asked_for(79) == "click\n"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert help_asked_for() == "click\n"
+
+
+def test_completion_is_asked_of_click(help_asked_for, monkeypatch):
+    monkeypatch.setenv("_CARNET_COMPLETE", "bash_complete")
+    assert help_asked_for() == "click\n"
 
 
 @pytest.mark.parametrize("argv", [["token_client", "--help"], ["provisioning.entry", "--help"]])
