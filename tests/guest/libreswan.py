@@ -81,6 +81,20 @@ def test_a_libreswan_with_ikev1_alone_gets_it_from_libreswan(at_both):
     check_ikev1(*at_both, "esp", ALONE, "ESP")
 
 
+def test_a_tunnel_has_the_address_that_target_gives_again_once_it_began_anew(at_client):
+    """The older one, which ended with Target, takes neither it nor its routes."""
+    (_, office), v4 = at_client, BY_VERSION[4]
+    older = office.connect("--network", v4.network)
+    office.target_agent.stop()
+    office.target_charon.stop()
+    office.target_charon.start()
+    office.target_agent = office.serve_target()
+    newer = office.connect("--network", v4.network)
+    assert newer["virtual_address"] == older["virtual_address"]
+    assert fetch(office.world.client, v4.server)
+    office.end(newer)
+
+
 def test_a_libreswan_with_ikev1_alone_gets_it_from_strongswan(at_client):
     check_ikev1(*at_client, "ah", NETWORK, "AH IPv4 TCP")
 

@@ -32,7 +32,7 @@ LOADED = (
 it copies slowly."""
 
 PACKED = "office"
-PAIRS = 28
+PAIRS = 30
 """What test_connect takes."""
 
 
