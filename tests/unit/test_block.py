@@ -2,10 +2,12 @@
 
 import threading
 
+import msgspec
 import pytest
 
 from carnet.errors import HelperAwayError, IPsecError
 from carnet.ipsec import block
+from carnet.ipsec.block import iptables, nft
 from carnet.ipsec.helper.client import HelperFilter
 
 NAME = "carnet-0123456789abcdef"
@@ -123,3 +125,31 @@ def test_where_no_thread_can_be_had_the_filter_is_found_without(filters, monkeyp
     monkeypatch.setattr(block.ThreadPoolExecutor, "submit", none)
     block.look_ahead()
     assert block.find_filter() is filters[0]
+
+
+@pytest.fixture
+def untold(monkeypatch, tmp_path):
+    """Packet filters whose programs fail, and where it stands what tables there are, by version."""
+    tables = {version: tmp_path / f"names-{version}" for version in (4, 6)}
+    monkeypatch.setattr(iptables, "_TABLES", tables)
+    for each in (nft, iptables):
+        monkeypatch.setattr(each, "answers", lambda *_: None)
+    return tables
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_filter_that_does_not_tell_is_not_taken_for_one_that_holds_nothing_back(untold, version):
+    untold[version].write_text("mangle\nfilter\n")
+    made = iptables.Iptables()
+    for ask in (nft.Nft().names, made.names, lambda: made.lift(NAME)):
+        with pytest.raises(IPsecError, match="does not tell"):
+            ask()
+    network = {4: "10.20.0.0/16", 6: "fd20::/64"}[version]
+    with pytest.raises(IPsecError, match="does not tell"):
+        made.close(msgspec.structs.replace(BLOCK, networks=(network,)))
+
+
+def test_a_kernel_that_has_no_such_table_holds_nothing_back_by_it(untold):
+    untold[4].write_text("mangle\n")
+    assert iptables.Iptables().names() == frozenset()
+    iptables.Iptables().lift(NAME)

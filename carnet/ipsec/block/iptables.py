@@ -6,12 +6,18 @@ In the older form of iptables, since the newer is nftables; for kernels that hav
 import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from carnet.errors import IPsecError
 from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
 from carnet.ipsec.block.run import answers, tell
 
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
+_TABLES = {
+    4: Path("/proc/thread-self/net/ip_tables_names"),
+    6: Path("/proc/thread-self/net/ip6_tables_names"),
+}
+"""Which tables the kernel has for that IP version: without one there are no rules."""
 _HOOKS = ("OUTPUT", "FORWARD")
 _PREFIX = "CARNET-BLOCK-"
 
@@ -39,30 +45,50 @@ class Iptables:
         """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError."""
         for version, program in _PROGRAMS.items():
             if of_version(version, closed.networks):
-                led = _hooks_to(closed.name, _rules_of(program))
+                led = _hooks_to(closed.name, _rules_of(version))
                 leads = (f"-I {hook} {_lead(closed.name)}" for hook in _HOOKS if hook not in led)
                 tell(_restoring(program), _lines(*_chain(version, closed), *leads))
 
     def lift(self, name: str) -> None:
-        """Take the session's chains out, if there are some. Raises IPsecError if one stays."""
+        """Take the session's chains out, unless there are none. Raises IPsecError."""
         chain = _chain_name(name)
-        for program in _PROGRAMS.values():
-            rules = _rules_of(program)
+        for version, program in _PROGRAMS.items():
+            rules = _rules_of(version)
             if f"-N {chain}\n" in rules:
                 leads = (f"-D {hook} {_lead(name)}" for hook in _hooks_to(name, rules))
                 lines = _lines(*leads, f"-F {chain}", f"-X {chain}")
                 if answers(_restoring(program), lines) is None:
-                    _see_gone(chain, _rules_of(program))
+                    _see_gone(chain, _rules_of(version))
 
     def names(self) -> frozenset[str]:
-        """Return the tunnels that have a chain."""
-        listed = (_rules_of(program) for program in _PROGRAMS.values())
+        """Return the tunnels that have a chain. Raises IPsecError."""
+        listed = map(_rules_of, _PROGRAMS)
         return frozenset(found["name"] for text in listed for found in _LEADING.finditer(text))
 
 
-def _rules_of(program: str) -> str:
-    """Return what the program lists of its table filter; nothing where it cannot be asked."""
-    return answers([program, "-S"]) or ""
+def _rules_of(version: int) -> str:
+    """Return what is listed of the table filter; nothing where the kernel has none.
+
+    Raises IPsecError where that is not told.
+    """
+    program = _PROGRAMS[version]
+    listed = answers([program, "-S"])
+    if listed is None and _may_have_rules(version):
+        raise IPsecError(
+            f"{program} does not tell what it holds back; see what `{program} -S` says, and try"
+            " again."
+        )
+    return listed or ""
+
+
+def _may_have_rules(version: int) -> bool:
+    """Whether the kernel has a table filter, or does not say so."""
+    try:
+        return "filter" in _TABLES[version].read_text().split()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _hooks_to(name: str, rules: str) -> list[str]:
