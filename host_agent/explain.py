@@ -57,9 +57,10 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
                 defaultdict(str, {"target": spent.facts["target"], **each.facts})
             )
             yield Link(link, f"{format_moment(each.at)} {told}", (each.number,))
-    yield from (_unproved(each) for each in rows.pairs[:1])
+    yield from (_unproved(each, imported) for each in rows.pairs[:1])
     yield from found
     yield from _amiss(spent, imported, rows, mine)
+    yield from _moments_amiss(rows, mine)
     yield from _ends_amiss(rows, mine, is_alone=len(spendings(_request_of(spent), accounts)) == 1)
     for pair in rows.pairs:
         yield from _burn_amiss(pair, rows.copies, imported, _of(mine, "key-destroyed"))
@@ -89,17 +90,20 @@ def _evidence(
 
 def _user(imported: AuditRecord) -> Link:
     facts = imported.facts
+    on = f" on token {facts['token_serial']}" if "token_serial" in facts else ""
     says = (
-        f"the pair is {facts['user_id']}'s, of batch {facts['batch_id'].hex()}, which the officer"
-        f" signed"
+        f"the pair is {facts['user_id']}'s{on}, of batch {facts['batch_id'].hex()}, which the"
+        f" officer signed"
     )
     return Link("user", says, (imported.number,))
 
 
-def _unproved(pair: Mapping[str, Any]) -> Link:
+def _unproved(pair: Mapping[str, Any], imported: list[AuditRecord]) -> Link:
     """Tell what no record has."""
-    says = f"its row calls the pair {pair['label']!r} on token {pair['token_serial']}; no record"
-    return Link(DATABASE, f"{says} proves that")
+    says = f"its row calls the pair {pair['label']!r}"
+    if not any("token_serial" in each.facts for each in imported):
+        says += f" on token {pair['token_serial']}"
+    return Link(DATABASE, f"{says}; no record proves that")
 
 
 def _amiss(
@@ -126,15 +130,58 @@ def _amiss(
 
 _SPENT = ("key_id", "request_id", "target", "objective_id", "digest")
 """Columns of a request that its record has, too; the digest is that of the sealed request."""
-_LATER = (("answered", "outcome", "outcome"), ("tunnel-ended", "end_reason", "reason"))
+_LATER = (
+    ("answered", "outcome", "outcome"),
+    ("tunnel-ended", "end_reason", "reason"),
+    ("tunnel-ended", "ended_at", "ended_at"),
+)
 """Events, each with the column that is set with it and the fact that is the same."""
 
 
 def _later(
     row: Mapping[str, Any], column: str, fact: str, records: list[AuditRecord]
 ) -> Iterator[Link]:
-    value = records[-1].facts[fact] if records else None
+    # An older record may lack it.
+    value = records[-1].facts.get(fact, row[column]) if records else None
     yield from differences(row, {column: value}, *(each.number for each in records[-1:]))
+
+
+_SAME = 60
+"""Seconds that may lie between a change of a row and the record of it: they are written together,
+but the database's clock goes on meanwhile."""
+_ALWAYS = ("spent", "answered")
+"""Events of which a moment is never taken away, nor missing for another reason."""
+_DATED = (
+    ("spent", "requests", "spent_at"),
+    ("spent", "pairs", "invalid_at"),
+    ("answered", "requests", "answered_at"),
+    ("tunnel-revoked", "requests", "revoked_at"),
+    ("tunnel-end-asked", "requests", "end_asked_at"),
+    ("key-destroyed", "pairs", "key_destroyed_at"),
+)
+"""Events, each with the column that its moment is in."""
+
+
+def _moments_amiss(rows: Rows, mine: list[AuditRecord]) -> Iterator[Link]:
+    """Yield where a moment is not that of a record; where one is missing others tell."""
+    for event, table, column in _DATED:
+        for row in getattr(rows, table):
+            records = _of(mine, event)
+            if event in _ALWAYS and records and row[column] is None:
+                yield _none_as(column, *records)
+            yield from _undated(column, row[column], records)
+    for copy in rows.copies:
+        here = [e for e in _of(mine, "key-destroyed") if e.facts.get("hsm") == copy["hsm_serial"]]
+        yield from _undated("destroyed_at", copy["destroyed_at"], here)
+
+
+def _undated(column: str, moment: int | None, records: list[AuditRecord]) -> Iterator[Link]:
+    if moment is None or not records:
+        return
+    if all(abs(each.at - moment) > _SAME for each in records):
+        there, here = format_moment(moment), format_moment(records[-1].at)
+        says = f"its {column} is {there}, where the accounts have {here}"
+        yield differing(says, *(each.number for each in records))
 
 
 _MOMENTS = (
@@ -152,11 +199,16 @@ def _ends_amiss(rows: Rows, mine: list[AuditRecord], *, is_alone: bool) -> Itera
     """
     for row in rows.requests:
         for event, column in _MOMENTS:
-            numbers = [each.number for each in _of(mine, event)]
-            if row[column] is not None and not numbers:
+            records = _of(mine, event)
+            if row[column] is not None and not records:
                 yield differing(f"it has a moment as {column}, and no record tells of that")
-            elif row[column] is None and numbers and is_alone:
-                yield differing(f"it has no {column}, where the accounts tell of that", *numbers)
+            elif row[column] is None and records and is_alone:
+                yield _none_as(column, *records)
+
+
+def _none_as(column: str, *records: AuditRecord) -> Link:
+    numbers = (each.number for each in records)
+    return differing(f"it has no {column}, where the accounts tell of that", *numbers)
 
 
 def _burn_amiss(

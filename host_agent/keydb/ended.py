@@ -133,6 +133,7 @@ class Ended(Store):
             request_id=tunnel.request_id,
             target=target,
             reason=tunnel.reason,
+            ended_at=tunnel.ended_at,
         )
 
 

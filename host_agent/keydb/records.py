@@ -96,7 +96,15 @@ class NewPair:
     key_store: KeyStoreName = KeyStoreName.TOKEN
 
 
-RECORDED = ("key_id", "user_id", "batch_id", "custody", "key_store", "not_after")
+RECORDED = (
+    "key_id",
+    "user_id",
+    "batch_id",
+    "custody",
+    "key_store",
+    "not_after",
+    "token_serial",
+)
 """What the accounts say of a new pair, and what of it never changes; older ones the first three."""
 
 

@@ -109,6 +109,13 @@ FORGED = {
     "request_id": "UPDATE requests SET request_id = digest",
     "outcome": "UPDATE requests SET outcome = 'unknown-user'",
     "end_reason": "UPDATE requests SET end_reason = 'expired'",
+    "token_serial": "UPDATE key_pairs SET token_serial = '2'",
+    "its spent_at": "UPDATE requests SET spent_at = spent_at - 61",
+    "its invalid_at": "UPDATE key_pairs SET invalid_at = invalid_at + 90",
+    "its answered_at": "UPDATE requests SET answered_at = answered_at + 90",
+    "no invalid_at": "UPDATE key_pairs SET invalid_at = NULL",
+    "no answered_at": "UPDATE requests SET answered_at = NULL",
+    "its key_destroyed_at": "UPDATE key_pairs SET key_destroyed_at = 1",
     "custody": "UPDATE key_pairs SET custody = 'split'",
     "key_store": "UPDATE key_pairs SET key_store = 'wrapped'",
     "not_after": "UPDATE key_pairs SET not_after = 5",
@@ -135,6 +142,9 @@ ENDED = {
     "no revoked_at": "UPDATE requests SET revoked_at = NULL",
     "no end_asked_at": "UPDATE requests SET end_asked_at = NULL",
     "no ended_at": "UPDATE requests SET ended_at = NULL",
+    "its revoked_at": "UPDATE requests SET revoked_at = 1",
+    "its end_asked_at": "UPDATE requests SET end_asked_at = 1",
+    "its ended_at": "UPDATE requests SET ended_at = 2",
 }
 
 
@@ -188,6 +198,11 @@ def test_a_key_is_gone_by_the_record_of_each_hsm(database, pair):
     assert not all_differing(database)
     database.record_destroyed(envelope.key_id, "hsm-1")
     assert not all_differing(database)
+    with forged(database, gone_from) as connection:
+        _, chains = explained(connection, REQUEST_ID)
+    assert [said.split(",")[0] for said in differing(only(chains))] == [
+        "its destroyed_at is 1970-01-01 00:00:01Z"
+    ] * 2
 
 
 def test_what_was_given_up_before_the_pair_came_is_no_burn_of_it(database):
@@ -206,7 +221,7 @@ def test_what_was_given_up_before_the_pair_came_is_no_burn_of_it(database):
 
 
 def test_an_older_record_of_an_import_proves_what_it_has(spent, database):
-    rewrite(database, 1, without=["custody", "key_store", "not_after"])
+    rewrite(database, 1, without=["custody", "key_store", "not_after", "token_serial"])
     assert not all_differing(database)
 
 
@@ -318,6 +333,7 @@ def test_an_unknown_request_is_a_usage_error(spent, carnet_host):  # noqa: F811
 
 NEVER_WRITTEN = {
     "sqlite": [
+        "UPDATE requests SET spent_at = 'text'",
         "UPDATE audit SET facts = 'text' WHERE number = 3",
         "UPDATE audit SET facts = CAST(x'ff' AS TEXT) WHERE number = 3",
         "UPDATE audit SET event = CAST(x'ff' AS TEXT) WHERE number = 3",
@@ -339,6 +355,7 @@ NEVER_WRITTEN = {
     ],
 }
 EITHER = [
+    "UPDATE requests SET spent_at = 9223372036854775807",
     "UPDATE audit SET at = 9223372036854775807 WHERE number = 3",
     "UPDATE audit SET facts = digest WHERE number = 3",
     "UPDATE audit SET number = 9223372036854775807 WHERE number = 5",
