@@ -49,7 +49,7 @@ def test_nothing_is_missing_of_what_did_not_become_durable(database, pair):
 @pytest.mark.parametrize(
     ("is_seen", "said"),
     [
-        (True, "in its place, which may have used up its -wal"),
+        (True, "its -wal; see that the newest one is there, with its -wal, and start anew"),
         (False, "record 2 of the accounts is not in it"),
     ],
 )
