@@ -1,5 +1,7 @@
 """A Key Database that is put back to an older state under a Host that runs."""
 
+import shutil
+
 import pytest
 from sqlalchemy import text
 
@@ -63,6 +65,32 @@ def test_a_spent_pair_is_not_served_after_the_server_is_put_back(fleet, spent, h
     postgresql.execute(f"ALTER DATABASE {copy} RENAME TO {name}")
     assert send_one(process.url, seal(key)).status == UNAVAILABLE
     nothing_more_is_served(fleet, hsm, process, marked)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_file_put_back_without_its_log_is_served_by_no_process_and_no_start(
+    fleet, keys, hsm, tmp_path
+):  # fmt: skip
+    """What is lost with the log no head had been signed of: the process alone knew it."""
+    (key,) = keys(1)
+    path, backup, away = fleet.place.path, tmp_path / "backup", tmp_path / "away"
+    shutil.copy(path, backup)
+    (process,) = fleet.start(1)
+    spend(process, key)
+    wait_until(lambda: nothing_owed(fleet.place), "the burn, the last record of all", 60)
+    last = newest(fleet.place)
+    assert mark(hsm) < last
+    path.rename(away)
+    backup.rename(path)
+    assert newest(fleet.place) == last  # by the log, which goes with this look
+    away.rename(path)
+    assert newest(fleet.place) < last
+    assert send_one(process.url, seal(key)).status == UNAVAILABLE
+    process.stop()
+    assert mark(hsm) == last
+    with pytest.raises(LabError, match=f"older than its HSM: record {last} "):
+        process.start()
+    process.wait()
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
