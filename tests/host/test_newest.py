@@ -72,4 +72,6 @@ def test_a_file_put_back_without_its_log_is_not_used(
     assert not log.exists()
     away.rename(place.path)
     with pytest.raises(SQLAlchemyError, match=said):
+        database.count()
+    with pytest.raises(SQLAlchemyError, match=said):
         database.spend(*sealed_request(pair, request_id=bytes(16)))
