@@ -279,11 +279,16 @@ def not_up(said: str) -> IPsecError:
     return IPsecError("The IKE negotiation failed for a reason that only pluto's log tells.")
 
 
+_SENT_ONCE_ANSWERED = re.compile(r"sent (?:IKE_AUTH request|Main Mode I\d|Quick Mode request)")
+"""Of IKEv2, and of IKEv1, where whack tells of no refusal."""
+
+
 def _silence(said: str) -> str:
     """Return what to say of requests without an answer, by the last of them."""
-    if "COOKIE" in said and "sent IKE_AUTH" not in said:
+    answered = _SENT_ONCE_ANSWERED.search(said) is not None
+    if "COOKIE" in said and not answered:
         return BUSY
-    if "sent IKE_AUTH" not in said:
+    if not answered:
         return NO_ANSWER
     floated = re.search(r"sent IKE_AUTH request to \S+:4500\b", said)
     return NO_ANSWER_ON_4500 if floated else HALF_AN_ANSWER

@@ -359,6 +359,8 @@ def test_nat_is_found_where_it_breaks_the_tunnel():
         ("received anti-DDOS COOKIE notify response", "half a minute"),
         ("sent IKE_AUTH request {cipher=AES_GCM_16_256}", "then fell silent"),
         ("sent IKE_AUTH request to 198.51.100.2:4500", "not on UDP port 4500"),
+        ('106 "carnet-7" #1: sent Main Mode I3', "then fell silent"),
+        ('115 "carnet-7" #2: sent Quick Mode request', "then fell silent"),
     ],
 )
 def test_of_a_silence_is_said_when_it_began(last, sentence):
