@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from pkcs11 import Attribute, MechanismFlag
+from pkcs11 import Attribute, KeyType, MechanismFlag
 
 from bench.comparison import Aim, Row, in_turn
 from bench.plan import Plan
@@ -114,7 +114,9 @@ def _bare(module: Module, key_type: str, custody: str) -> Iterator[Callable[[], 
 
 def _signing_pair(session: TokenSession, type_: PairType) -> None:
     made = keys.generate_session_pair(session, type_, use=MechanismFlag.SIGN, extractable=False)
-    type_.sign(_store(made), bytes(32))
+    kept = _store(made)
+    _read_back(made[0], kept, Attribute.NEVER_EXTRACTABLE)
+    type_.sign(kept, bytes(32))
     for half in made:
         half.destroy()
 
@@ -123,6 +125,7 @@ def _wrapped_pair(session: TokenSession, type_: PairType, kek: Any, peer: bytes)
     made = keys.generate_session_pair(session, type_, use=type_.use, extractable=True)
     kek.wrap_key(made[1], mechanism=keys.WRAPPING)
     kept = _store(made)
+    _read_back(made[0], kept, Attribute.EXTRACTABLE)
     type_.sign(kept, bytes(32))
     if isinstance(type_, EcType):
         type_.agree(kept, peer)
@@ -139,3 +142,14 @@ def _store(made: tuple[Any, Any]) -> Any:
     kept = private.copy(own)
     public.copy(own | {Attribute.PRIVATE: False})
     return kept
+
+
+def _read_back(public: Any, private: Any, leaving: Attribute) -> None:
+    """Read what a mint reads: the type and the key of the public half, and whether it may leave."""
+    is_ec = public.key_type == KeyType.EC
+    public.get_attributes(
+        (Attribute.EC_PARAMS, Attribute.EC_POINT)
+        if is_ec
+        else (Attribute.MODULUS, Attribute.PUBLIC_EXPONENT)
+    )
+    _ = private[Attribute.SENSITIVE], private[leaving]

@@ -4,6 +4,7 @@ Every point is checked to lie on its curve before a token sees it.
 """
 
 import secrets
+from functools import cached_property
 from typing import Any, ClassVar
 
 from cryptography.exceptions import InvalidSignature
@@ -135,15 +136,23 @@ class EcType(PairType):
     def prove(
         self, private: Any, key: ec.EllipticCurvePublicKey, oaep: hashes.HashAlgorithm | None
     ) -> bool:
-        """Sign a digest and agree with a key made for it; tell whether both are the key's."""
+        """Sign a digest and agree with a key made for it; tell whether both are the key's.
+
+        That key serves for all trials of a process: what is new in each is the pair.
+        """
         if oaep is not None:
             raise ValueError("An EC pair has no OAEP to be tried with.")
         if not self.prove_signing(private, key):
             return False
-        peer = ec.generate_private_key(self.curve)
+        peer, point = self._peer
         with tried(f"agree by ECDH with a key of type {self.name}"):
-            agreed = self.agree(private, point_of(peer.public_key()))
+            agreed = self.agree(private, point)
         return agreed == peer.exchange(ec.ECDH(), key)
+
+    @cached_property
+    def _peer(self) -> tuple[ec.EllipticCurvePrivateKey, bytes]:
+        peer = ec.generate_private_key(self.curve)
+        return peer, point_of(peer.public_key())
 
     def prove_signing(self, private: Any, key: ec.EllipticCurvePublicKey) -> bool:
         """Sign a digest; tell whether the signature is the key's."""
