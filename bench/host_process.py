@@ -11,11 +11,12 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from cryptography.hazmat.primitives.serialization import (
@@ -34,9 +35,17 @@ from tests.host.real_host import RealHost
 from tests.unit.examples import SoftwareKey
 
 
+class Served(NamedTuple):
+    """A Host that serves."""
+
+    port: int
+    thread_times: Callable[[], dict[str, float]]
+    """Asks for the milliseconds that its threads ran for so far, by name."""
+
+
 @contextmanager
-def process(command: str, *arguments: str, log: Path) -> Iterator[tuple[Any, int]]:
-    """Run such a process; give what it prints, and its process ID."""
+def process(command: str, *arguments: str, log: Path) -> Iterator[tuple[Any, Callable[[], Any]]]:
+    """Run such a process; give what it prints, and what asks it to print something more."""
     argv = [sys.executable, "-m", "bench.host_process", command, *arguments]
     with (
         log.open("a") as errors,
@@ -44,15 +53,25 @@ def process(command: str, *arguments: str, log: Path) -> Iterator[tuple[Any, int
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as started,
     ):
-        if started.stdout is None or started.stdin is None:
+        said, asked = started.stdout, started.stdin
+        if said is None or asked is None:
             raise RuntimeError("The process has no pipes.")
-        said = started.stdout.readline()
-        if not said:
-            raise RuntimeError(f"A Host of the benchmark ended at once; see {log.read_text()}")
+
+        def heard() -> Any:
+            line = said.readline()
+            if not line:
+                raise RuntimeError(f"A Host of the benchmark ended early; see {log.read_text()}")
+            return json.loads(line)
+
+        def ask() -> Any:
+            asked.write("\n")
+            asked.flush()
+            return heard()
+
         try:
-            yield json.loads(said), started.pid
+            yield heard(), ask
         finally:
-            started.stdin.close()
+            asked.close()
 
 
 @dataclass(frozen=True)
@@ -93,10 +112,10 @@ def filled(where: Where, on_token: int, others: int = 0) -> list[SoftwareKey]:
 
 
 @contextmanager
-def serving(where: Where) -> Iterator[tuple[int, int]]:
-    """Have a process serve them; give its port and its process ID."""
-    with process("serve", *where.arguments, log=where.log) as (port, pid):
-        yield port, pid
+def serving(where: Where) -> Iterator[Served]:
+    """Have a process serve them."""
+    with process("serve", *where.arguments, log=where.log) as (port, ask):
+        yield Served(port, ask)
 
 
 @click.group()
@@ -133,11 +152,21 @@ def fill(
 @_url
 @_password_file
 def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input ends; at each line of it say what the threads took."""
     start_log()
     with _host(Where(directory, url, password_file)) as host:
         _say(host.port)
-        sys.stdin.read()
+        for _ in sys.stdin:
+            _say(_thread_times())
+
+
+def _thread_times() -> dict[str, float]:
+    """Return for how many milliseconds each thread ran since it was started."""
+    tasks = Path("/proc/self/task")
+    return {
+        each.name: int((tasks / str(each.native_id) / "schedstat").read_text().split()[0]) / 1e6
+        for each in threading.enumerate()
+    }
 
 
 def _host(where: Where) -> RealHost:
@@ -168,7 +197,7 @@ def _pem(key: SoftwareKey) -> str:
     return octets.decode()
 
 
-def _say(value: int | Sequence[str]) -> None:
+def _say(value: int | Sequence[str] | Mapping[str, float]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

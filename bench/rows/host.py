@@ -1,18 +1,22 @@
 """What a Host carries, next to the token operations of its requests in a bare loop."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from bench import host_process
 from bench.bare_token import bare_token, module_with_tokens_in
 from bench.comparison import Aim, Row, in_turn
-from bench.host_process import Where
+from bench.host_process import Served, Where
 from bench.load import Load, closed_loop, open_loop
 from bench.plan import Plan
 from bench.rows import processes
 from tests.host.real_host import sealed
 
 GROUP = processes.GROUP
+_DATABASE, _TOKEN, _REST = "the Key Database", "the token, HPKE and COSE", "HTTP and the rest"
+_THREADS = {"asyncio_": _DATABASE, "hsm": _TOKEN}
+"""What the threads whose names begin so are for."""
 _LOAD = 0.8
 """Of what one process carries, while the latencies are measured."""
 
@@ -23,6 +27,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     for clients in (8,) if plan.quick else (1, 8, 64):
         yield from _closed(plan, clients, measured, left=0)
     yield _latency(plan)
+    yield from _processor(plan, measured)
     if not plan.quick:
         yield from _closed(plan, 8, measured, left=900)
         yield from processes.rows(plan)
@@ -37,7 +42,7 @@ def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[R
     loads: list[Load] = []
 
     def ours() -> float:
-        with _new_host(plan, measured, left=left) as (port, bodies):
+        with _new_host(plan, measured, left=left) as ((port, _), bodies):
             loads.append(closed_loop([port], bodies, clients))
         return loads[-1].rate
 
@@ -79,9 +84,9 @@ def _latency(plan: Plan) -> Row:
     with plan.progress("Host at 80 % load", rounds) as advance:
         for _ in range(rounds):
             # The rate of a Host that uses up as many pairs, so that both tokens take as long.
-            with _new_host(plan, measured) as (port, bodies):
+            with _new_host(plan, measured) as ((port, _), bodies):
                 rate = _LOAD * closed_loop([port], bodies, 8).rate
-            with _new_host(plan, measured) as (port, bodies):
+            with _new_host(plan, measured) as ((port, _), bodies):
                 loads.append(open_loop(port, bodies, rate))
             advance()
     return Row(
@@ -97,11 +102,49 @@ def _latency(plan: Plan) -> Row:
     )
 
 
+def _processor(plan: Plan, measured: int) -> Iterator[Row]:
+    """Measure the processor time of a request, and which of Host's threads it goes to."""
+    rounds = plan.rounds(5)
+    taken: list[dict[str, float]] = []
+
+    def ours() -> float:
+        with _new_host(plan, measured) as ((port, thread_times), bodies):
+            before = thread_times()
+            closed_loop([port], bodies, 8)
+            taken.append(parts(before, thread_times(), measured))
+        return sum(taken[-1].values())
+
+    def bare() -> float:
+        with bare_token(module_with_tokens_in(plan.place()), measured) as floor:
+            before = time.process_time()
+            floor(measured)
+            return 1000 * (time.process_time() - before) / measured
+
+    with plan.progress("processor time of a request", rounds + 1) as advance:
+        whole, floors = in_turn(ours, bare, rounds, advance)
+    name = "processor time of a request"
+    yield _waited(name, "the token operations alone", whole, floors)
+    for part in taken[0]:
+        column = tuple(each[part] for each in taken[1:])
+        yield _waited(f"{name}: {part}", "all of it", column, whole)
+
+
+def parts(
+    before: Mapping[str, float], after: Mapping[str, float], requests: int
+) -> dict[str, float]:
+    """Return the milliseconds of each request by what the threads are for."""
+    found = dict.fromkeys((_DATABASE, _TOKEN, _REST), 0.0)
+    for thread, milliseconds in after.items():
+        which = next((part for begin, part in _THREADS.items() if thread.startswith(begin)), _REST)
+        found[which] += (milliseconds - before.get(thread, 0.0)) / requests
+    return found
+
+
 @contextmanager
-def _new_host(plan: Plan, measured: int, left: int = 0) -> Iterator[tuple[int, list[bytes]]]:
-    """Serve a Host that is warm; give its port, and a request of so many of its pairs."""
+def _new_host(plan: Plan, measured: int, left: int = 0) -> Iterator[tuple[Served, list[bytes]]]:
+    """Serve a Host that is warm; give it, and a request of so many of its pairs."""
     where = Where(plan.place())
     keys = host_process.filled(where, measured + processes.WARM_UP + left)
-    with host_process.serving(where) as (port, _):
-        closed_loop([port], [sealed(key) for key in keys[measured + left :]], 8)
-        yield port, [sealed(key) for key in keys[:measured]]
+    with host_process.serving(where) as served:
+        closed_loop([served.port], [sealed(key) for key in keys[measured + left :]], 8)
+        yield served, [sealed(key) for key in keys[:measured]]

@@ -159,6 +159,12 @@ def test_a_run_ends_with_1_where_a_ratio_became_worse(tmp_path, monkeypatch, our
     assert report.stored(tmp_path)[0][0].ours == (ours,) * 3
 
 
+def test_processor_time_is_told_by_what_a_thread_is_for():
+    before = {"hsm": 10.0, "asyncio_0": 5.0, "Thread-1 (_run)": 1.0}
+    after = {"hsm": 14.0, "asyncio_0": 9.0, "asyncio_1": 2.0, "Thread-1 (_run)": 3.0}
+    assert list(host.parts(before, after, 2).values()) == [3.0, 2.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("count", "cores", "token", "least"), [(4, 2, 3.0, 1.8), (2, 8, 1.5, 1.35), (2, 8, 4.0, 1.8)]
 )
