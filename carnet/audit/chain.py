@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    bindparam,
     func,
     literal,
     select,
@@ -85,12 +87,10 @@ def append_all(
     """Append a record of the same event for each of these facts, as append() does."""
     meaning = MEANINGS[event]
     meant = {"steps": list(meaning.steps), "functions": list(meaning.functions)}
-    newest = select(func.max(table.c.number)).scalar_subquery()
-    last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
     writing = writing_in(connection)
     known = (writing.known if writing else None) or Mark(0, START)
-    kept = select(table.c.digest).where(table.c.number == known.number).scalar_subquery()
-    at, number, previous, digest = connection.execute(select(now(), newest, last, kept)).one()
+    found = connection.execute(_newest_of(table), {"known": known.number})
+    at, number, previous, digest = found.one()
     _check_kept(known, digest)
     number, previous = number or 0, previous or START
     rows = []
@@ -106,6 +106,18 @@ def append_all(
         if writing is not None:
             writing.added = Mark(number, previous)
         crash.reach(f"accounts.appended {event}")
+
+
+@cache
+def _newest_of(table: Table) -> Select[Any]:
+    """Select the time, the newest record, and the digest of the one that is known.
+
+    Made once: to make a statement takes longer than to run it.
+    """
+    newest = select(func.max(table.c.number)).scalar_subquery()
+    last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
+    kept = select(table.c.digest).where(table.c.number == bindparam("known")).scalar_subquery()
+    return select(now(), newest, last, kept)
 
 
 def _check_kept(known: Mark, digest: object) -> None:

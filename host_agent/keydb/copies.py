@@ -8,7 +8,7 @@ all processes share.
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, Connection, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, select, update
 
 from carnet.database.sql import now, upsert
 from carnet.portions import batched
@@ -22,6 +22,17 @@ from host_agent.schema import wrapped_keys as _wrapped
 
 _AT_ONCE = 500
 """Keys that one statement names; SQLite takes no more than some thousands of parameters."""
+
+# Made once: to make a statement takes longer than to run it.
+_SETTLE = (
+    update(_pairs)
+    .where(
+        _pairs.c.key_id == bindparam("wanted"),
+        _pairs.c.key_destroyed_at.is_(None),
+        ~exists().where(_copies.c.key_id == bindparam("wanted"), _copies.c.destroyed_at.is_(None)),
+    )
+    .values(key_destroyed_at=now())
+)
 
 
 class Copies(Store):
@@ -60,15 +71,7 @@ class Copies(Store):
             )
             .values(destroyed_at=now())
         )
-        settled = connection.execute(
-            update(_pairs)
-            .where(
-                _pairs.c.key_id == key_id,
-                _pairs.c.key_destroyed_at.is_(None),
-                ~exists().where(_copies.c.key_id == key_id, _copies.c.destroyed_at.is_(None)),
-            )
-            .values(key_destroyed_at=now())
-        )
+        settled = connection.execute(_SETTLE, {"wanted": key_id})
         if gone.rowcount or settled.rowcount:
             facts = {"hsm": hsm_serial} if gone.rowcount else {}
             self._audit_pair(connection, "key-destroyed", key_id, **facts)

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    func,
+    select,
+    update,
+)
 
 from carnet import crash
 from carnet.database.sql import now, upsert
@@ -32,6 +41,23 @@ from host_agent.store_name import KeyStoreName
 T = TypeVar("T")
 _AT_ONCE = 1000
 """Rows that one statement adds."""
+
+
+# Made once: to make a statement takes longer than to run it.
+_FIND = select(_pairs, func.coalesce(_pairs.c.not_after <= now(), False).label("expired")).where(
+    _pairs.c.key_id == bindparam("wanted")
+)
+_INVALID = (
+    select(_pairs.c.key_id)
+    .where(
+        _pairs.c.token_serial == bindparam("serial"),
+        _pairs.c.user_id == bindparam("user"),
+        _pairs.c.key_id != bindparam("itself"),
+        _pairs.c.state == PairState.INVALID,
+    )
+    .order_by(_pairs.c.invalid_at.desc())
+    .limit(MAX_INVALID_PAIRS)
+)
 
 
 class _Invalidated(NamedTuple):
@@ -130,20 +156,9 @@ class Pairs(Store):
         Not those that are past their last day and valid: the Client destroys what is listed,
         and the clock may have leapt (host_agent.clock_watch).
         """
+        whose = {"serial": pair.token_serial, "user": pair.user_id, "itself": pair.key_id}
         with self._reading.begin() as connection:
-            return tuple(
-                connection.scalars(
-                    select(_pairs.c.key_id)
-                    .where(
-                        _pairs.c.token_serial == pair.token_serial,
-                        _pairs.c.user_id == pair.user_id,
-                        _pairs.c.key_id != pair.key_id,
-                        _pairs.c.state == PairState.INVALID,
-                    )
-                    .order_by(_pairs.c.invalid_at.desc())
-                    .limit(MAX_INVALID_PAIRS)
-                )
-            )
+            return tuple(connection.scalars(_INVALID, whose))
 
     def pairs(self, user_id: str | None = None, state: str | None = None) -> Iterator[RowMapping]:
         """Yield the pairs, by user and in order of use, with the request that spent each.

@@ -9,7 +9,18 @@ import hashlib
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from carnet.database.sql import now
 from carnet.wire.envelope import Envelope, SignedRequest
@@ -32,7 +43,7 @@ class Requests(Store):
     def find_request(self, key_id: bytes) -> RequestRecord | None:
         """Return the request that spent a pair, if one did."""
         with self._reading.begin() as connection:
-            row = connection.execute(_record().where(_requests.c.key_id == key_id)).first()
+            row = connection.execute(_FIND, {"wanted": key_id}).first()
         return _request(row) if row else None
 
     def request_ids(self, user_id: str) -> list[bytes]:
@@ -63,15 +74,7 @@ class Requests(Store):
         """
         request = signed.request
         with self._writing() as connection:
-            spent = connection.execute(
-                update(_pairs)
-                .where(
-                    _pairs.c.key_id == envelope.key_id,
-                    _pairs.c.state == PairState.VALID,
-                    _pairs.c.not_after.is_(None) | (_pairs.c.not_after > now()),
-                )
-                .values(state=PairState.INVALID, reason=Reason.SPENT, invalid_at=now())
-            )
+            spent = connection.execute(_SPEND, {"wanted": envelope.key_id})
             if spent.rowcount != 1:
                 return False
             connection.execute(
@@ -111,11 +114,8 @@ class Requests(Store):
         still be first: all that counts is that there is one.
         """
         with self._writing() as connection:
-            stored = connection.execute(
-                update(_requests)
-                .where(_requests.c.key_id == key_id, _requests.c.outcome.is_(None))
-                .values(outcome=outcome, response=response, answered_at=now(), **_NO_LEASE)
-            )
+            answer = {"wanted": key_id, "as_outcome": outcome, "as_response": response}
+            stored = connection.execute(_ANSWER, answer)
             if stored.rowcount == 1:
                 self._audit_pair(connection, "answered", key_id, outcome=outcome, reason=reason)
                 return response
@@ -232,6 +232,29 @@ def _record() -> Select[Any]:
         _is_ahead(dated, now()).label("is_ahead"),
         now().label("looked_up_at"),
     )
+
+
+# Made once: to make a statement takes longer than to run it.
+_FIND = _record().where(_requests.c.key_id == bindparam("wanted"))
+_SPEND = (
+    update(_pairs)
+    .where(
+        _pairs.c.key_id == bindparam("wanted"),
+        _pairs.c.state == PairState.VALID,
+        _pairs.c.not_after.is_(None) | (_pairs.c.not_after > now()),
+    )
+    .values(state=PairState.INVALID, reason=Reason.SPENT, invalid_at=now())
+)
+_ANSWER = (
+    update(_requests)
+    .where(_requests.c.key_id == bindparam("wanted"), _requests.c.outcome.is_(None))
+    .values(
+        outcome=bindparam("as_outcome"),
+        response=bindparam("as_response"),
+        answered_at=now(),
+        **_NO_LEASE,
+    )
+)
 
 
 def _request(row: Row[Any]) -> RequestRecord:

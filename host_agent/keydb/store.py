@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, select
 
 from carnet import audit
 from carnet.audit.newest import Newest
@@ -12,6 +12,13 @@ from carnet.database import for_reading
 from host_agent import schema
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
+
+# Made once: to make a statement takes longer than to run it.
+_WHOSE = (
+    select(_pairs.c.user_id, _requests.c.request_id)
+    .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
+    .where(_pairs.c.key_id == bindparam("wanted"))
+)
 
 
 class Store:
@@ -45,11 +52,7 @@ class Store:
         self, connection: Connection, event: str, key_id: bytes, **facts: object
     ) -> None:
         """Account for what happened to a pair: whose it is, and by which request, is told too."""
-        row = connection.execute(
-            select(_pairs.c.user_id, _requests.c.request_id)
-            .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
-            .where(_pairs.c.key_id == key_id)
-        ).one()
+        row = connection.execute(_WHOSE, {"wanted": key_id}).one()
         whose = {"user_id": row.user_id, "key_id": key_id, "request_id": row.request_id}
         self._audit(connection, event, **whose, **facts)
 
