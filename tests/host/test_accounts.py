@@ -2,20 +2,21 @@
 
 # ruff: noqa: S608  what statements are made of is in this file
 
+import asyncio
 from contextlib import contextmanager
 from itertools import product
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from carnet.audit import chain
+from carnet.audit import chain, keeper
 from carnet.audit.chain import START, _digest, read
 from carnet.audit.commands import check
 from carnet.audit.heads import examine, keep_head, next_head
 from carnet.audit.showing import Choice, chosen, describe
 from carnet.database import transaction
 from carnet.errors import CarnetError
-from carnet.wire.documents import sign_document
+from carnet.wire.documents import AccountsHead, read_unverified, sign_document
 from host_agent import schema
 from tests.host.conftest import sealed_request
 from tests.unit.examples import SoftwareKey
@@ -248,6 +249,31 @@ def test_without_keys_a_head_that_is_none_is_by_no_key_that_was_not_given(writte
     assert (unread.broken_at, unread.is_chained) == (3, True)
     with pytest.raises(CarnetError, match="none that was ever written; keep this database"):
         check(unread, other_keys="give keys")
+
+
+def test_what_is_new_is_signed_at_intervals(written, other_pair, monkeypatch):
+    monkeypatch.setattr(keeper, "INTERVAL_SECONDS", 0)
+
+    async def main():
+        signed = asyncio.Queue()
+
+        async def sign(head):
+            return sign_document(head, KEY.sign)
+
+        async def next_signed():
+            head = read_unverified(await asyncio.wait_for(signed.get(), 10), AccountsHead)
+            return head.number
+
+        tables = (written.engine, schema.audit, schema.audit_heads)
+        running = asyncio.create_task(keeper.HeadKeeper(*tables, "office", sign, signed.put).run())
+        assert await next_signed() == 3
+        await asyncio.to_thread(written.spend, *sealed_request(other_pair))
+        assert await next_signed() == 4
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(main())
+    assert (found(written).records, found(written).signed) == (4, 4)
 
 
 def test_a_witness_that_is_none_is_refused(written):

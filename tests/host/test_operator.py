@@ -211,6 +211,20 @@ def test_where_no_record_can_follow_nothing_is_revoked(
     assert {each.state for each in database.count()} == {"valid"}
 
 
+def test_the_accounts_are_shown_of_a_user_from_a_moment_on(carnet_host, database, pair):
+    database.spend(*sealed_request(pair))
+    database.add_pairs([new_pair(SoftwareKey(), user_id="bob@office", token_serial="2")])
+
+    def shown(*argv):
+        records = json.loads(carnet_host("audit", "show", *argv, "--json"))
+        return [(each["event"], each["facts"]["user_id"]) for each in records]
+
+    alices, bobs = "alice@office", "bob@office"
+    assert shown("--user", alices, "--since", "1h") == [("imported", alices), ("spent", alices)]
+    assert shown("--since", "1h")[2:] == [("imported", bobs)]
+    assert shown("--user", alices, "--since", "2999-01-01") == []
+
+
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "command",
