@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import ip_network
 
+from carnet.ipsec.block.iptables import WAIT
 from target_agent.firewall import Guarded, Opening, Path, Seen, path
 from target_agent.firewall.commands import said, tell
 
@@ -125,4 +126,4 @@ def _ways_to_the_gate(version: int, guarded: Guarded) -> Iterator[str]:
 
 def _restore(program: str, rules: Iterable[str]) -> None:
     lines = "\n".join(["*filter", *rules, "COMMIT", ""])
-    tell([f"{program}-restore", "--noflush", "--wait"], lines)
+    tell([f"{program}-restore", "--noflush", *WAIT], lines)

@@ -1,5 +1,7 @@
 """The block against packets in clear: when its packet filter is looked for."""
 
+import fcntl
+import os
 import threading
 
 import msgspec
@@ -147,6 +149,22 @@ def test_a_filter_that_does_not_tell_is_not_taken_for_one_that_holds_nothing_bac
     network = {4: "10.20.0.0/16", 6: "fd20::/64"}[version]
     with pytest.raises(IPsecError, match="does not tell"):
         made.close(msgspec.structs.replace(BLOCK, networks=(network,)))
+
+
+def test_who_holds_the_lock_of_iptables_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    held = tmp_path / "xtables.lock"
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(held))
+    monkeypatch.setenv("PATH", "/usr/sbin", prepend=os.pathsep)
+    monkeypatch.setattr(iptables, "WAIT", ("--wait", "1"))
+    monkeypatch.setattr(iptables, "_may_have_rules", lambda _: True)
+    made = iptables.Iptables()
+    with held.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not made.works()
+        with pytest.raises(IPsecError, match="does not tell"):
+            made.names()
+        with pytest.raises(IPsecError, match="does not take the rules"):
+            iptables.tell(iptables._restoring("iptables-legacy"), "*filter\nCOMMIT\n")
 
 
 def test_a_kernel_that_has_no_such_table_holds_nothing_back_by_it(untold):

@@ -18,6 +18,8 @@ _TABLES = {
     6: Path("/proc/thread-self/net/ip6_tables_names"),
 }
 """Which tables the kernel has for that IP version: without one there are no rules."""
+WAIT = ("--wait", "10")
+"""Seconds for which another iptables may hold the lock; without, it is waited for without end."""
 _HOOKS = ("OUTPUT", "FORWARD")
 _PREFIX = "CARNET-BLOCK-"
 
@@ -39,7 +41,7 @@ class Iptables:
 
     def works(self) -> bool:
         """Whether the kernel has a table filter for either IP version's program."""
-        return answers([_PROGRAMS[4], "-S", _HOOKS[0]]) is not None
+        return answers([_PROGRAMS[4], *WAIT, "-S", _HOOKS[0]]) is not None
 
     def close(self, closed: Closed) -> None:
         """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError."""
@@ -72,7 +74,7 @@ def _rules_of(version: int) -> str:
     Raises IPsecError where that is not told.
     """
     program = _PROGRAMS[version]
-    listed = answers([program, "-S"])
+    listed = answers([program, *WAIT, "-S"])
     if listed is None and _may_have_rules(version):
         raise IPsecError(
             f"{program} does not tell what it holds back; see what `{program} -S` says, and try"
@@ -106,7 +108,7 @@ def _see_gone(chain: str, rules: str) -> None:
 
 
 def _restoring(program: str) -> list[str]:
-    return [f"{program}-restore", "--noflush", "--wait"]
+    return [f"{program}-restore", "--noflush", *WAIT]
 
 
 def _lines(*rules: str) -> str:
