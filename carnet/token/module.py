@@ -210,7 +210,8 @@ class Module:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = Lock()
+        # A session that nobody closes ends as it is collected: in whatever its thread does then.
+        self._lock = RLock()
         self._objects = RLock()
         self._sessions = 0
         self._listed = False

@@ -140,3 +140,13 @@ def test_listing_tokens_keeps_an_open_session(token: Token, module: Module) -> N
         assert module.tokens()
         assert session.raw.generate_random(64)
     assert module.choose("late").info.pin_set
+
+
+@pytest.mark.timeout(20)
+def test_a_session_may_be_collected_while_tokens_are_listed(token: Token, module: Module) -> None:
+    """One that nobody closed ends in whatever its thread does just then."""
+    forgotten = open_session(token, PIN, writable=False)
+    forgotten.__enter__()
+    with module._lock:
+        del forgotten
+    assert module._sessions == 0
