@@ -491,15 +491,22 @@ def unjudging(monkeypatch):
 
 
 @pytest.fixture
+def login(office):
+    """Logins to the HSM, the last of which is closed."""
+    login = HsmLogin(HOST, PIN, lambda _: None)
+    yield login
+    login.log_out()
+
+
+@pytest.fixture
 def locks(monkeypatch):
     """Take the token for one that may lock, as SoftHSM2's do not."""
     monkeypatch.setattr(hsm_login, "may_lock", lambda _: True)
 
 
 @pytest.mark.usefixtures("locks")
-def test_a_pin_that_was_never_taken_is_tried_twice_where_it_is_not_judged(office, unjudging):
+def test_a_pin_that_was_never_taken_is_tried_twice_where_it_is_not_judged(login, unjudging):
     unjudging.patch(unjudging)
-    login = HsmLogin(HOST, PIN, lambda _: None)
     for said in ("gone", "asked again"):
         with pytest.raises(TokenAwayError, match=said):
             login.log_in()
@@ -513,9 +520,8 @@ def test_a_pin_that_was_never_taken_is_tried_twice_where_it_is_not_judged(office
 
 @pytest.mark.parametrize("sure", ["taken before", "never locks"])
 def test_a_right_pin_is_tried_until_it_is_judged_and_ever_more_seldom(
-    office, unjudging, sure, request
+    login, unjudging, sure, request
 ):
-    login = HsmLogin(HOST, PIN, lambda _: None)
     if sure == "taken before":
         request.getfixturevalue("locks")
         login.log_in()
@@ -555,8 +561,7 @@ def test_a_host_outlives_an_hsm_that_goes_as_it_is_first_given_the_pin(
 
 
 @pytest.mark.usefixtures("locks")
-def test_a_pin_that_cost_a_try_unsaid_is_not_tried_again(office, unjudging):
-    login = HsmLogin(HOST, PIN, lambda _: None)
+def test_a_pin_that_cost_a_try_unsaid_is_not_tried_again(office, login, unjudging):
     login.log_in()
     unjudging.patch(unjudging)
     with pytest.raises(TokenAwayError):
