@@ -27,8 +27,8 @@ def rows(plan: Plan) -> Iterator[Row]:
     for clients in (8,) if plan.quick else (1, 8, 64):
         yield from _closed(plan, clients, measured, left=0)
     yield _latency(plan)
-    yield from _processor(plan, measured)
     if not plan.quick:
+        yield from _processor(plan, measured)
         yield from _closed(plan, 8, measured, left=900)
         yield from processes.rows(plan)
 

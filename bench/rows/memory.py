@@ -54,7 +54,7 @@ class Sizes:
 
 def rows(plan: Plan) -> Iterator[Row]:
     """Compare the resident memory after very many requests with that after few."""
-    sizes = Sizes(*((100, 300, 1_100) if plan.quick else (1_000, 10_000, 100_000)))
+    sizes = Sizes(*((100, 300, 700) if plan.quick else (1_000, 10_000, 100_000)))
     rounds = plan.rounds(5)
     steps = rounds * (sizes.fresh // _PORTION + sizes.portions)
     with (
