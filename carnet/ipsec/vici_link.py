@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from vici import Session
 from vici.exception import CommandException, DeserializationException, SessionException
 from vici.protocol import Message, Packet, Transport
@@ -20,6 +21,8 @@ DEFAULT_SOCKETS = (Path("/run/charon.vici"), Path("/var/run/charon.vici"))
 
 ANSWER_TIME_LIMIT = 10.0
 """Seconds in which the daemon answers what it can answer from its memory."""
+_TURN_SECONDS = 0.02
+"""Between two attempts to be among those whom the daemon keeps waiting."""
 
 
 def find_socket() -> Path:
@@ -151,9 +154,16 @@ def _connect(path: Path, seconds: float) -> socket.socket:
         raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(seconds)
+    # The daemon keeps few callers waiting; one more is turned away, whatever his time limit.
+    in_turn = Retrying(
+        retry=retry_if_exception_type(BlockingIOError),
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(_TURN_SECONDS),
+        reraise=True,
+    )
     try:
-        connection.connect(str(path))
-    except OSError:
+        in_turn(connection.connect, str(path))
+    except BaseException:
         connection.close()
         raise
     return connection

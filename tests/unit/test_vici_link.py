@@ -1,16 +1,18 @@
-"""What an interrupt becomes in the midst of an answer of strongSwan's daemon."""
+"""Calling strongSwan's daemon: when it is busy, and with an interrupt within its answer."""
 
 import signal
 import socket
 import struct
 import threading
-from contextlib import suppress
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 from vici.exception import SessionException
 
 from carnet.errors import IPsecError
-from carnet.ipsec.vici_link import open_session
+from carnet.ipsec import vici_link
+from carnet.ipsec.vici_link import accepts, open_session
 
 
 @pytest.fixture
@@ -20,6 +22,34 @@ def daemon(tmp_path):
         listening.bind(str(tmp_path / "charon.vici"))
         listening.listen()
         yield tmp_path / "charon.vici"
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A socket at which nobody accepts, and as many wait as can."""
+    with socket.socket(socket.AF_UNIX) as listening, ExitStack() as stack:
+        listening.bind(str(tmp_path / "charon.vici"))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+                caller.setblocking(False)
+                caller.connect(str(tmp_path / "charon.vici"))
+        yield listening, tmp_path / "charon.vici"
+
+
+def test_a_daemon_that_is_busy_is_called_again(busy, monkeypatch):
+    listening, path = busy
+    accepted = []
+    monkeypatch.setattr(time, "sleep", lambda _: accepted.append(listening.accept()[0]))
+    assert accepts(path)
+    (caller,) = accepted
+    caller.close()
+
+
+def test_one_that_stays_busy_is_called_as_long_as_an_answer_is_waited_for(busy, monkeypatch):
+    monkeypatch.setattr(vici_link, "ANSWER_TIME_LIMIT", 0.05)
+    assert not accepts(busy[1])
 
 
 CONFIRM, EVENT = 5, 7
