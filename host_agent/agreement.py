@@ -32,8 +32,9 @@ _NAME = b"\x66key_id" + bytes([0x40 | KEY_ID_LENGTH])
 def check_agreement(database: KeyDatabase) -> None:
     """Raise UsageError if records are missing, or a pair is valid that one says is not.
 
-    And where SQLite finds a page that is none. All of it is read once, by the database
-    itself. Raises SQLAlchemyError if the database fails.
+    And where it has a request without its record, or the other way round, or SQLite finds a page
+    that is none. All of it is read once, by the database itself. Raises SQLAlchemyError if the
+    database fails.
     """
     found = damage(database.engine) or _contradiction(database)
     if found is not None:
@@ -45,6 +46,9 @@ def _contradiction(database: KeyDatabase) -> str | None:
         count, newest = connection.execute(_extent()).one()
         if count != (newest or 0):
             return f"of {newest} records of its accounts {count} are there"
+        requests, spent = connection.execute(_spendings()).one()
+        if requests != spent:
+            return f"it has {requests} requests, and its accounts have {spent}"
         valid = connection.execute(_valid_for_ever_invalid()).first()
     return None if valid is None else _told(valid)
 
@@ -55,6 +59,13 @@ def _told(row: Row[int, str, bytes]) -> str:
 
 def _extent() -> Select[int, Any]:
     return select(func.count(), func.max(schema.audit.c.number))
+
+
+def _spendings() -> Select[int, int]:
+    """Count what is the same twice, and neither is ever taken away."""
+    of_requests = select(func.count()).select_from(schema.requests).scalar_subquery()
+    spent = select(func.count()).where(schema.audit.c.event == "spent").scalar_subquery()
+    return select(of_requests, spent)
 
 
 def _valid_for_ever_invalid() -> Select[int, str, bytes]:

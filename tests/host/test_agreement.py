@@ -59,6 +59,13 @@ def test_a_record_that_is_missing_is_refused(database, pair, other_pair):
         check_agreement(database)
 
 
+def test_a_record_of_a_request_that_is_missing_is_refused(database, pair, other_pair):
+    spend(database, pair)
+    change(database, "DELETE FROM requests")
+    with pytest.raises(UsageError, match="it has 0 requests, and its accounts have 1"):
+        check_agreement(database)
+
+
 def stale_log(place, keys):
     """Spend a first pair, close, spend a last one, and put the file of before beside that log."""
     backup, log = place.path.with_name("backup"), place.path.with_name("log")
@@ -75,8 +82,10 @@ def stale_log(place, keys):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-def test_a_file_restored_beside_the_log_of_a_newer_one_is_refused(place):
-    keys = [SoftwareKey() for _ in range(100)]
+@pytest.mark.parametrize("pairs", [96, 98, 100])
+def test_a_file_restored_beside_the_log_of_a_newer_one_is_refused(place, pairs):
+    """Whether the newest records are on a page that is there, or on one that nothing names."""
+    keys = [SoftwareKey() for _ in range(pairs)]
     stale_log(place, keys)
     with KeyDatabase.opened(place) as database:
         assert database.find_pair(key_id_of(keys[0].public_key)).state == "valid"
