@@ -71,18 +71,29 @@ class Curve:
     @property
     def steps(self) -> list[Step]:
         """Where the sender's cost of a datagram may step up; nothing where sizes are too few."""
-        costs = [microseconds(*each) for each in zip(self.sizes, _medians(self.sent), strict=True)]
-        return steps(self.sizes, costs)
+        return self._steps(self.sent)
+
+    @property
+    def native_rise(self) -> float:
+        """How native steps at the size that fits, which is none to it: what noise makes of it."""
+        there = (step.rise for step in self._steps(self.native) if step.after == self.fits)
+        return next(there, 0.0)
 
     @property
     def peak(self) -> int | None:
         """The size before the likeliest step, where that stands out and is where one is to be.
 
-        A larger one lowers the throughput.
+        A larger one lowers the throughput. Not where native has half of such a step there.
         """
         found = self.steps
         step = likeliest(found) if found else None
-        return self.fits if step and step.stands_out and step.after == self.fits else None
+        if step is None or not step.stands_out or step.after != self.fits:
+            return None
+        return self.fits if step.rise > 2 * self.native_rise else None
+
+    def _steps(self, rates: Sequence[Spread]) -> list[Step]:
+        pairs = list(zip(self.sizes, _medians(rates), strict=False))
+        return steps([size for size, _ in pairs], [microseconds(*pair) for pair in pairs])
 
 
 def _largest_datagram(block: int, iv: int, icv: int) -> int:

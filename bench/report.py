@@ -170,6 +170,7 @@ def peak(curve: Curve) -> str:
     measured = (
         f"{step.rise:.1f} microseconds, where sizes lie {step.scatter:.1f} from a straight line"
     )
+    native = f"native steps by {curve.native_rise:.1f} there"
     if curve.peak is not None:
         place = curve.sizes.index(curve.peak)
         sent, received = curve.sent[place].median, curve.received[place].median
@@ -177,11 +178,16 @@ def peak(curve: Curve) -> str:
         return (
             f"{should} The peak is there: after {curve.peak} bytes, with {sent:.1f} Mbit/s sent "
             f"and {received:.1f} received, what the sender needs for a datagram steps up by "
-            f"{measured}. That is {share:.1f} % of it, for the second packet, and the throughput "
-            f"is less until there is as much more in a datagram.\n"
+            f"{measured}, and {native}. That is {share:.1f} % of it, for the second packet, and "
+            f"the throughput is less until there is as much more in a datagram.\n"
         )
     there = next((each for each in found if each.after == curve.fits), None)
     rise = "that size was not measured" if there is None else f"{there.rise:.1f} microseconds"
+    if step.after == curve.fits:
+        return (
+            f"{should} No peak stands out of the noise there: it is a step of {measured}, and "
+            f"{native}.\n"
+        )
     return (
         f"{should} No peak stands out of the noise there: what the sender needs for a datagram "
         f"steps by {rise} at that size. Where one is likeliest it is of {measured}, after "

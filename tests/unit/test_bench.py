@@ -183,11 +183,14 @@ def test_the_largest_datagram_in_one_packet_is_the_mtu_less_what_the_suite_adds(
 SIZES = (1340, 1380, 1400, 1420, 1430, 1438, 1439, 1446, 1460, 1480, 1600)
 
 
-def curve_of(costs):
-    """A curve of datagrams that cost so many microseconds each."""
+def rates_of(costs):
     rates = [8 * size / cost for size, cost in zip(SIZES, costs, strict=True)]
-    spreads = tuple(Spread(each, each, each) for each in rates)
-    return Curve("ESP-AES256-GCM", SIZES, spreads, spreads)
+    return tuple(Spread(each, each, each) for each in rates)
+
+
+def curve_of(costs, native=()):
+    """A curve of datagrams that cost so many microseconds each."""
+    return Curve("ESP-AES256-GCM", SIZES, rates_of(costs), rates_of(costs), native)
 
 
 def costs_with(step):
@@ -198,6 +201,13 @@ def test_the_peak_is_where_the_cost_of_a_datagram_steps_up():
     curve = curve_of(costs_with(5))
     assert curve.peak == curve.fits == 1438
     assert "The peak is there: after 1438 bytes" in report.peak(curve)
+
+
+def test_a_step_that_native_has_too_is_no_peak():
+    curve = curve_of(costs_with(5), native=rates_of(costs_with(4)))
+    assert curve.peak is None
+    assert "No peak stands out of the noise there: it is a step of" in report.peak(curve)
+    assert curve_of(costs_with(5), native=rates_of(costs_with(0))).peak == 1438
 
 
 def test_one_size_that_lies_apart_moves_no_peak():
