@@ -234,6 +234,8 @@ def _on_connect(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
+    # So that the connection has its log: in a new file the pragma makes none yet.
+    cursor.execute("SELECT 1 FROM sqlite_master").fetchall()
     cursor.close()
 
 
