@@ -47,8 +47,9 @@ _PRAGMAS = (
 
 def opening(place: FilePlace) -> AbstractContextManager[object]:
     """Be the only process that opens the file, while it may be half made."""
-    private_directory(place.path.parent)
-    return FileLock(f"{place.path}.lock", mode=0o600)
+    path = _true(place)
+    private_directory(path.parent)
+    return FileLock(f"{path}.lock", mode=0o600)
 
 
 def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
@@ -56,7 +57,7 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
 
     Raises OSError, and UsageError if others may read it, it lost its content, or it is gone.
     """
-    path = place.path
+    path = _true(place)
     if path.exists():
         _check(path)
     else:
@@ -67,7 +68,7 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         connect_args={"timeout": _BUSY_SECONDS, "uri": True},
         hide_parameters=True,
     )
-    file = _File(path.absolute())
+    file = _File(place.path.absolute(), path)
     event.listen(engine, "do_connect", file.lead_there)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "connect", file.check_not_moved)
@@ -122,6 +123,11 @@ def is_busy(error: BaseException | None) -> bool:
     return code is not None and code & _PRIMARY in _IN_THE_WAY
 
 
+def _true(place: FilePlace) -> Path:
+    """Return where the file itself is: there SQLite has its -wal, and not beside a link to it."""
+    return Path(os.path.realpath(place.path))
+
+
 def _checkpoint(cursor: Any) -> bool:
     """Return whether somebody was in the way; raises sqlite3.Error."""
     cursor.execute("PRAGMA busy_timeout=0")
@@ -171,8 +177,9 @@ class _File:
     all of it first.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: Path, path: Path) -> None:
+        # By the place, a link to another file is another file there.
+        self._place, self._path = place, path
         self._log = Path(f"{path}-wal")
         # So long as it is held no other file gets its inode. By O_PATH: to close a real
         # descriptor would drop the locks that SQLite holds on the file.
@@ -209,7 +216,7 @@ class _File:
             raise DisconnectionError
 
     def _is_in_place(self) -> bool:
-        found = _found(self._path)
+        found = _found(self._place)
         if found is not None and found != self._identity:
             self._was_exchanged = True
         return found == self._identity and not self._was_exchanged

@@ -70,6 +70,37 @@ def test_no_connection_makes_a_file_in_place_of_one_that_was_moved_away(tmp_path
     assert not path.exists()
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+def test_a_link_to_the_file_is_as_good_as_the_file(tmp_path, is_made):
+    """As onto another disk; SQLite has the log beside the file itself."""
+    path, link, key = tmp_path / "data" / "true.sqlite", tmp_path / "keys.sqlite", SoftwareKey()
+    if is_made:
+        opened(path)
+    link.symlink_to(path)
+    with KeyDatabase.opened(link) as database:
+        database.add_pairs([new_pair(key)])
+        assert database.spend(*sealed_request(key))
+        path.rename(path.with_name("moved.sqlite"))
+        with pytest.raises(UsageError, match="is gone, and its log"):
+            opened(link)
+        path.with_name("moved.sqlite").rename(path)
+    with KeyDatabase.opened(path) as database:
+        assert not database.spend(*sealed_request(key))
+
+
+def test_a_link_that_leads_to_another_file_is_not_followed_until_it_is_opened_anew(tmp_path):
+    link, names = tmp_path / "keys.sqlite", ("one", "other")
+    for name in names:
+        opened(tmp_path / name)
+    link.symlink_to("one")
+    with KeyDatabase.opened(link) as database:
+        for name in reversed(names):
+            link.unlink()
+            link.symlink_to(name)
+            with pytest.raises(OperationalError, match="another file was in its place"):
+                database.count()
+
+
 @pytest.mark.parametrize("is_connected", [True, False])
 def test_another_file_in_its_place_is_not_served_until_it_is_opened_anew(tmp_path, is_connected):
     """An older one, beside the log of the newer; what was spent would be valid again."""
