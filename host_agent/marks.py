@@ -11,7 +11,7 @@ from carnet.errors import TokenError, UsageError
 from carnet.wire.documents import AccountsHead, read_unverified
 from host_agent.hsm import Hsm
 from host_agent.keydb import KeyDatabase
-from host_agent.rollback import Witness, check_holds, keep_mark, newest_seen
+from host_agent.rollback import ForgottenError, Witness, keep_mark, newest_seen
 
 log = structlog.get_logger()
 
@@ -36,22 +36,29 @@ class Marks:
             log.critical("database-older", reason=error.sentence)
             self._hsm.leave(error.sentence)
             raise
-        self._witness.learn(head)
 
     async def _compare(self, head: AccountsHead | None) -> None:
         """Compare with what the HSM and this process know.
 
         Where it does not fit, the HSM remembers for the next start what is known here alone.
         """
-        known = self._known(head)
         try:
-            for each in (known, head):
-                await asyncio.to_thread(check_holds, self._database, each)
-        except (UsageError, SQLAlchemyError):
-            if known is not None:
-                with suppress(TokenError):
-                    await self.keep(await self._hsm.sign_head(known))
+            await asyncio.to_thread(self._witness.compare, head)
+        except ForgottenError:
+            await self._tell(head)
             raise
+        except SQLAlchemyError:
+            # Not in the place of what another process has signed, and no database was seen to hold.
+            if head == self._witness.head:
+                await self._tell(head)
+            raise
+
+    async def _tell(self, head: AccountsHead | None) -> None:
+        """Have the HSM remember what this process knows, instead of that head, if that is less."""
+        known = self._known(head)
+        if known is not None:
+            with suppress(TokenError):
+                await self._store(await self._hsm.sign_head(known))
 
     def _known(self, head: AccountsHead | None) -> AccountsHead | None:
         """Return what this process knows to be durable, where that is more than the HSM does."""
@@ -69,6 +76,10 @@ class Marks:
         return self._witness.head.number if self._witness.head else 0
 
     async def keep(self, signed: bytes) -> None:
-        """Keep a signed head, unless a newer one is kept already; raises TokenError."""
+        """Keep a signed head, unless a newer one is kept already; raises as check() does."""
+        await self._store(signed)
+        await asyncio.to_thread(self._witness.compare, self._witness.head)
+
+    async def _store(self, signed: bytes) -> None:
         await self._hsm.store(lambda session: keep_mark(session, signed))
-        self._witness.learn(read_unverified(signed, AccountsHead))
+        self._witness.head = read_unverified(signed, AccountsHead)

@@ -10,7 +10,7 @@ every new connection to the database (Witness).
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Select, event, select
+from sqlalchemy import Select, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import audit, crash
@@ -45,7 +45,7 @@ def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
 
 
 def check_holds(database: KeyDatabase, head: AccountsHead | None) -> None:
-    """Raise UsageError if the Key Database does not hold the record of that head."""
+    """Raise UsageError if the Key Database does not hold the record of that head of the HSM."""
     if head is None or _database_holds(database, head):
         return
     signed_at = format_moment(head.signed_at)
@@ -141,6 +141,10 @@ class OlderError(SQLAlchemyError):
     """The database that was connected to lacks a record that it had."""
 
 
+class ForgottenError(UsageError):
+    """The Key Database lacks what this process wrote there itself."""
+
+
 class Witness:
     """The newest record that the HSM or this process has seen, asked of every new connection.
 
@@ -149,14 +153,29 @@ class Witness:
     """
 
     def __init__(self, database: KeyDatabase) -> None:
-        self._dialect = database.engine.dialect
+        self._database, self._dialect = database, database.engine.dialect
         self._newest = database.newest
         self.head: AccountsHead | None = None
         """The one that the HSM keeps."""
         event.listen(database.engine, "connect", self._ask)
 
-    def learn(self, head: AccountsHead | None) -> None:
-        """Go by this head of the HSM from now on."""
+    def compare(self, head: AccountsHead | None) -> None:
+        """Raise UsageError unless the database holds what this process knows, and what its HSM.
+
+        ForgottenError where it is the first that is missing.
+
+        Then that head is what it goes by. Not before: who signed it may have had a database that
+        lacks what this process wrote, which nobody else would know then.
+        """
+        known = self._newest.mark
+        if known is None:
+            self._learn(head)
+        elif not _database_holds(self._database, known):
+            raise ForgottenError(self._newest.missing(known))
+        check_holds(self._database, head)
+        self._learn(head)
+
+    def _learn(self, head: AccountsHead | None) -> None:
         self.head = head
         if head is not None:
             self._newest.learn(Mark(head.number, head.digest))
@@ -175,20 +194,16 @@ class Witness:
         connection.rollback()
         if row is None or bytes(row[0]) != mark.digest:
             connection.close()
-            raise OlderError(mark.lacking)
+            raise OlderError(self._newest.missing(mark))
 
 
-def _database_holds(database: KeyDatabase, head: AccountsHead) -> bool:
+def _database_holds(database: KeyDatabase, record: AccountsHead | Mark) -> bool:
     try:
         with database.begin() as connection:
-            return _holds(connection, head)
+            return bool(connection.scalar(_digest_of(record.number)) == record.digest)
     except OlderError:
         return False
 
 
 def _digest_of(number: int) -> Select[Any]:
     return select(schema.audit.c.digest).where(schema.audit.c.number == number)
-
-
-def _holds(connection: Connection, head: AccountsHead) -> bool:
-    return bool(connection.execute(_digest_of(head.number)).scalar() == head.digest)

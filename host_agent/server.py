@@ -52,7 +52,7 @@ from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Busy
 from host_agent.reloading import Reloading, follow_targets
-from host_agent.rollback import Witness, check_holds, have_accounts_key, newest_seen
+from host_agent.rollback import Witness, have_accounts_key, newest_seen
 from host_agent.seen_before import aged_by_leap, is_too_late
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
@@ -331,6 +331,9 @@ async def _serve(
             marks.check,
             lambda: marks.newest,
         )
+        # Lest another process, which does not know it, signs first what is in its place.
+        tell_now = partial(asyncio.get_running_loop().call_soon_threadsafe, heads.asked.set)
+        database.newest.on_missing = tell_now
         try:
             await service.take_up_unanswered()
             background.start("sweep", service.sweep)
@@ -364,8 +367,7 @@ def _check_hsm(database: KeyDatabase, witness: Witness, session: TokenSession) -
 
 
 def _compare(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
-    witness.learn(newest_seen(session))
-    check_holds(database, witness.head)
+    witness.compare(newest_seen(session))
     have_accounts_key(database, session)
     for key_id, pairs in missing_host_keys(database, session).items():
         log.warning(

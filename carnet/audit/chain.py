@@ -88,10 +88,11 @@ def append_all(
     meaning = MEANINGS[event]
     meant = {"steps": list(meaning.steps), "functions": list(meaning.functions)}
     writing = writing_in(connection)
-    known = (writing.known if writing else None) or Mark(0, START)
+    known = (writing.newest.mark if writing else None) or Mark(0, START)
     found = connection.execute(_newest_of(table), {"known": known.number})
     at, number, previous, digest = found.one()
-    _check_kept(known, digest)
+    if writing is not None and known.number and digest != known.digest:
+        raise ChangedError(writing.newest.missing(known))
     number, previous = number or 0, previous or START
     rows = []
     for facts in all_facts:
@@ -118,11 +119,6 @@ def _newest_of(table: Table) -> Select[Any]:
     last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
     kept = select(table.c.digest).where(table.c.number == bindparam("known")).scalar_subquery()
     return select(now(), newest, last, kept)
-
-
-def _check_kept(known: Mark, digest: object) -> None:
-    if known.number and digest != known.digest:
-        raise ChangedError(known.lacking)
 
 
 def _check_newest(number: object, digest: object) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Engine, Table
@@ -38,12 +39,17 @@ class HeadKeeper:
     """Raises CarnetError where nothing of this database may be signed now; asked each time."""
     marked: Callable[[], int] | None = None
     """Tells up to which record `kept` was told of heads, by this process or another."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where it should check, and sign, before the interval is over."""
 
     async def run(self) -> None:
         """Sign whenever there is something new to sign, for ever."""
         while True:
+            self.asked.clear()
             await self.sign_newest()
-            await asyncio.sleep(INTERVAL_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_SECONDS):
+                    await self.asked.wait()
 
     async def sign_newest(self) -> None:
         """Sign the newest record, if it is not signed; what fails is logged and done later.

@@ -1,6 +1,6 @@
 """The newest record that a process knows to be durable: a database without it is an older one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,11 +32,21 @@ class Newest:
 
     def __init__(self) -> None:
         self.mark: Mark | None = None
+        self.on_missing: Callable[[], object] = lambda: None
+        """Called, in any thread, where a database lacks what is known: once of each record."""
+        self._missed: Mark | None = None
 
     def learn(self, mark: Mark) -> None:
         """Go by this record from now on, unless a newer one is known."""
         if self.mark is None or mark.number > self.mark.number:
             self.mark = mark
+
+    def missing(self, mark: Mark) -> str:
+        """Have it told that the database lacks this one; return what to say."""
+        if mark != self._missed:
+            self._missed = mark
+            self.on_missing()
+        return mark.lacking
 
     @contextmanager
     def writing(self, engine: Engine) -> Iterator[Connection]:
@@ -53,13 +63,8 @@ class Newest:
 class Writing:
     """What one transaction has to find, and what it adds."""
 
-    _newest: Newest
+    newest: Newest
     added: Mark | None = None
-
-    @property
-    def known(self) -> Mark | None:
-        """The newest record that must be there."""
-        return self._newest.mark
 
 
 def writing_in(connection: Connection) -> Writing | None:

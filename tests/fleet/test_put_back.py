@@ -86,8 +86,8 @@ def test_a_file_put_back_without_its_log_is_served_by_no_process_and_no_start(
     away.rename(path)
     assert newest(fleet.place) < last
     assert send_one(process.url, seal(key)).status == UNAVAILABLE
+    wait_until(lambda: mark(hsm) == last, "the HSM to be told, at once", 60)
     process.stop()
-    assert mark(hsm) == last
     with pytest.raises(LabError, match=f"older than its HSM: record {last} "):
         process.start()
     process.wait()

@@ -15,7 +15,7 @@ from carnet.audit.commands import check
 from carnet.audit.heads import examine, keep_head, next_head
 from carnet.audit.showing import Choice, chosen, describe
 from carnet.database import transaction
-from carnet.errors import CarnetError
+from carnet.errors import CarnetError, UsageError
 from carnet.wire.documents import AccountsHead, read_unverified, sign_document
 from host_agent import schema
 from tests.host.conftest import sealed_request
@@ -274,6 +274,26 @@ def test_what_is_new_is_signed_at_intervals(written, other_pair, monkeypatch):
 
     asyncio.run(main())
     assert (found(written).records, found(written).signed) == (4, 4)
+
+
+def test_a_running_agent_checks_at_once_where_it_is_asked_to(written):
+    async def main():
+        checked = asyncio.Queue()
+
+        async def check():
+            checked.put_nowait(True)
+            raise UsageError("Not this one.")
+
+        tables = (written.engine, schema.audit, schema.audit_heads)
+        head_keeper = keeper.HeadKeeper(*tables, "office", KEY.sign, check=check)
+        running = asyncio.create_task(head_keeper.run())
+        for _ in range(2):
+            await asyncio.wait_for(checked.get(), 10)
+            head_keeper.asked.set()
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(main())
 
 
 def test_a_witness_that_is_none_is_refused(written):

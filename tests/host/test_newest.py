@@ -12,7 +12,7 @@ from carnet.audit.chain import ChangedError
 from carnet.database import forget_deleted
 from carnet.wire.keys import key_id_of
 from host_agent.keydb import PairState
-from host_agent.rollback import Witness
+from host_agent.rollback import OlderError, Witness
 from tests.host.conftest import sealed_request
 from tests.host.test_accounts import tamper
 
@@ -33,6 +33,23 @@ def test_nothing_is_spent_where_a_record_of_the_process_is_missing(database, pai
         with pytest.raises(ChangedError, match="record 3 of the accounts is not in it"):
             database.spend(*sealed_request(key))
         assert database.find_pair(key_id_of(key.public_key)).state is PairState.VALID
+
+
+def test_that_a_record_is_missing_is_told_once_of_each(database, pair, other_pair):
+    told = []
+    database.newest.on_missing = lambda: told.append(database.newest.mark.number)
+    Witness(database)
+    assert database.spend(*sealed_request(pair))
+    assert not told
+    tamper(database, "DELETE FROM audit WHERE number = 3")
+    for _ in range(2):
+        with pytest.raises(ChangedError):
+            database.spend(*sealed_request(other_pair))
+    assert told == [3]
+    database.engine.dispose()
+    with pytest.raises(OlderError):
+        database.count()
+    assert told == [3]
 
 
 def test_nothing_is_missing_of_what_did_not_become_durable(database, pair):

@@ -7,6 +7,7 @@ from threading import Thread
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.audit.chain import ChangedError
 from carnet.audit.heads import keep_head, newest_head, next_head
 from carnet.database import transaction
 from carnet.errors import TokenAwayError, UsageError
@@ -214,14 +215,74 @@ def test_the_hsm_is_told_what_is_not_signed_yet_while_the_database_does_not_answ
     database, session
 ):
     spend_unsigned(database, session)
+    hsm = LoggedIn(session)
+    marks = Marks(database, hsm, Witness(database), "office")
+    asyncio.run(marks.check())
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
-    hsm = LoggedIn(session)
     with pytest.raises(SQLAlchemyError):
-        check_marks(database, hsm)
+        asyncio.run(marks.check())
     assert hsm.reason is None
     assert newest_seen(session).number == 2
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
-    check_marks(database, hsm)
+    asyncio.run(marks.check())
     advance_mark(database, session, "office")
+
+
+@pytest.mark.parametrize("is_asked_first", [True, False])
+def test_what_a_process_wrote_is_not_forgotten_for_what_another_signed_in_its_place(
+    database, tmp_path, session, is_asked_first
+):
+    """Two processes of one HSM, of which one alone wrote what the database lacks then."""
+    spend_unsigned(database, session)
+    tamper(database, "DELETE FROM audit WHERE number = 2")
+    with KeyDatabase.opened(tmp_path / "served.sqlite") as other:
+        hsm, others_hsm = LoggedIn(session), LoggedIn(session)
+        marks = Marks(database, hsm, Witness(database), "office")
+        others = Marks(other, others_hsm, Witness(other), "office")
+        asyncio.run(others.check())
+        for _ in range(2):
+            other.add_pairs([new_pair(SoftwareKey())])
+        if is_asked_first:
+            with pytest.raises(UsageError, match="record 2 of the accounts"):
+                asyncio.run(marks.check())
+            with pytest.raises(UsageError, match="record 2 of the accounts"):
+                asyncio.run(others.check())
+            assert others_hsm.reason
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+            with pytest.raises(SQLAlchemyError):
+                asyncio.run(others.check())
+            # Though the other knows of a third, of a history without this one.
+            assert newest_seen(session).number == 2
+            return
+        advance_mark(other, session, "office")
+        for _ in range(2):
+            with pytest.raises(UsageError, match="record 2 of the accounts"):
+                asyncio.run(marks.check())
+        with pytest.raises(UsageError, match="record 2 of the accounts"):
+            _check_hsm(database, marks._witness, session)
+        assert hsm.reason
+        with pytest.raises(ChangedError, match="record 2 of the accounts"):
+            database.add_pairs([new_pair(SoftwareKey())])
+
+
+def test_what_another_signed_is_known_once_the_database_holds_both(database, tmp_path, session):
+    spend_unsigned(database, session)
+    with KeyDatabase.opened(tmp_path / "served.sqlite") as other:
+        other.add_pairs([new_pair(SoftwareKey())])
+        advance_mark(other, session, "office")
+    assert database.newest.mark.number == 2
+    check_marks(database, LoggedIn(session))
+    assert database.newest.mark.number == 3
+
+
+def test_what_is_signed_in_the_place_of_what_the_process_wrote_is_not_gone_by(database, session):
+    """Where the database is put back between the look at it and the signing."""
+    spend_unsigned(database, session)
+    marks = Marks(database, LoggedIn(session), Witness(database), "office")
+    wrong = AccountsHead(version=1, agent="office", number=3, digest=bytes(32), signed_at=0)
+    with pytest.raises(UsageError, match="record 3 of the accounts"):
+        asyncio.run(marks.keep(_sign_head(session, wrong)))
+    assert database.newest.mark.number == 2
