@@ -110,8 +110,6 @@ class Exchange:
 
     async def _find(self, envelope: Envelope) -> Event:
         database = self.parts.database
-        if envelope.suite.number not in self.parts.suites:
-            return step.PairUnusable("the suite is not allowed")
         self.pair = await asyncio.to_thread(database.find_pair, envelope.key_id)
         if self.pair is None:
             return step.PairUnusable("unknown key pair")
@@ -122,6 +120,9 @@ class Exchange:
         request = await asyncio.to_thread(database.find_request, envelope.key_id)
         if request is not None:
             return await self._seen_before(request)
+        # Of what is spent that is not asked: it is to be settled, and its key burned.
+        if envelope.suite.number not in self.parts.suites:
+            return step.PairUnusable("the suite is not allowed")
         if self.pair.state is not PairState.VALID or self.pair.expired:
             return step.PairUnusable("the pair is not valid")
         return step.PairValid(envelope)

@@ -1,6 +1,7 @@
 """What nobody asks for any more is settled by the sweep, not only at the next start."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -227,6 +228,36 @@ def test_an_answer_is_not_given_and_not_refused_while_the_clock_has_leapt(
     clock.move(ANSWER_KEPT)
     passed[0] += ANSWER_KEPT
     assert asked(service, envelope) == Rejected()
+
+
+def test_what_is_spent_is_settled_whatever_suites_are_allowed_by_now(
+    database, clock, service, passed, envelope, monkeypatch
+):
+    burned = []
+
+    async def answer(*_):
+        return b"answer"
+
+    async def burn(_, pair):
+        burned.append(pair.key_id)
+
+    async def settle():
+        await service.settle()
+        await asyncio.gather(*service._tasks)
+
+    monkeypatch.setattr(custody, "seal_response", answer)
+    monkeypatch.setattr("host_agent.exchange.destroy_key", burn)
+    service.parts = replace(service.parts, suites=frozenset())
+    assert asked(service, envelope) == LATER
+    clock.move(ANSWER_KEPT)
+    passed[0] += ANSWER_KEPT
+    asyncio.run(settle())
+    assert burned == [envelope.key_id]
+    assert database.find_request(envelope.key_id).outcome == "too-late"
+    assert asked(service, envelope).response == b"answer"
+    unspent = SoftwareKey()
+    database.add_pairs([new_pair(unspent)])
+    assert asked(service, sealed_request(unspent)[0]) == Rejected()
 
 
 def test_a_pair_expires_as_time_goes_on_and_by_the_clock_at_the_start(database, clock, passed):
