@@ -14,9 +14,12 @@ from carnet.audit.responsibility import (
     DATABASE,
     Evidence,
     Link,
+    dated_otherwise,
     differences,
     differing,
     proved_request,
+    undated,
+    unrecorded,
 )
 from carnet.moments import format_moment
 from host_agent.keydb.records import RECORDED
@@ -146,9 +149,6 @@ def _later(
     yield from differences(row, {column: value}, *(each.number for each in records[-1:]))
 
 
-_SAME = 60
-"""Seconds that may lie between a change of a row and the record of it: they are written together,
-but the database's clock goes on meanwhile."""
 _ALWAYS = ("spent", "answered")
 """Events of which a moment is never taken away, nor missing for another reason."""
 _DATED = (
@@ -168,20 +168,11 @@ def _moments_amiss(rows: Rows, mine: list[AuditRecord]) -> Iterator[Link]:
         for row in getattr(rows, table):
             records = _of(mine, event)
             if event in _ALWAYS and records and row[column] is None:
-                yield _none_as(column, *records)
-            yield from _undated(column, row[column], records)
+                yield undated(column, records)
+            yield from dated_otherwise(column, row[column], records)
     for copy in rows.copies:
         here = [e for e in _of(mine, "key-destroyed") if e.facts.get("hsm") == copy["hsm_serial"]]
-        yield from _undated("destroyed_at", copy["destroyed_at"], here)
-
-
-def _undated(column: str, moment: int | None, records: list[AuditRecord]) -> Iterator[Link]:
-    if moment is None or not records:
-        return
-    if all(abs(each.at - moment) > _SAME for each in records):
-        there, here = format_moment(moment), format_moment(records[-1].at)
-        says = f"its {column} is {there}, where the accounts have {here}"
-        yield differing(says, *(each.number for each in records))
+        yield from dated_otherwise("destroyed_at", copy["destroyed_at"], here)
 
 
 _MOMENTS = (
@@ -201,14 +192,9 @@ def _ends_amiss(rows: Rows, mine: list[AuditRecord], *, is_alone: bool) -> Itera
         for event, column in _MOMENTS:
             records = _of(mine, event)
             if row[column] is not None and not records:
-                yield differing(f"it has a moment as {column}, and no record tells of that")
+                yield unrecorded(column)
             elif row[column] is None and records and is_alone:
-                yield _none_as(column, *records)
-
-
-def _none_as(column: str, *records: AuditRecord) -> Link:
-    numbers = (each.number for each in records)
-    return differing(f"it has no {column}, where the accounts tell of that", *numbers)
+                yield undated(column, records)
 
 
 def _burn_amiss(

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from carnet.audit import AuditRecord
-from carnet.audit.responsibility import Evidence, Link, differences, differing, proved_request
+from carnet.audit.responsibility import (
+    Evidence,
+    Link,
+    dated_otherwise,
+    differences,
+    differing,
+    proved_request,
+    undated,
+    unrecorded,
+)
 from carnet.durations import format_duration
 from carnet.moments import format_moment
 from carnet.wire.messages import RefusalCode, Request
@@ -168,6 +177,29 @@ def _amiss(
     proved = {name: answer.facts[name] for name in _SAME} | _became(answer, request, mine)
     for row in rows:
         yield from differences(vars(row), proved, answer.number)
+        # An older record does not name its answer.
+        if answer.facts.get("answer_digest") not in (None, row.answer_digest):
+            says = "the answer that it has for a repeated Request ID is not the one that was given"
+            yield differing(says, answer.number)
+        yield from _moments_amiss(answer, row, mine)
+
+
+_DATED = (("established_at", "tunnel-established"), ("ended_at", "tunnel-ended"))
+"""Columns with a moment, each with the event that it is the moment of."""
+
+
+def _moments_amiss(
+    answer: AuditRecord, row: TunnelRecord, mine: list[AuditRecord]
+) -> Iterator[Link]:
+    """Yield where a moment is not that of a record, or is in one place alone."""
+    yield from dated_otherwise("answered_at", row.answered_at, [answer])
+    for column, event in _DATED:
+        moment, records = getattr(row, column), [each for each in mine if each.event == event]
+        yield from dated_otherwise(column, moment, records)
+        if moment is None and records:
+            yield undated(column, records)
+        elif moment is not None and not records:
+            yield unrecorded(column)
 
 
 _SAME = ("request_id", "key_id", "user_id", "host", "evidence_digest")

@@ -74,6 +74,11 @@ class TunnelRecord:
     ended_number: int | None
 
     @property
+    def answer_digest(self) -> bytes:
+        """SHA-256 of the answer, as the accounts name it."""
+        return hashlib.sha256(self.answer).digest()
+
+    @property
     def tunnel_answer(self) -> TunnelAnswer:
         """The answer, the very same as it was given."""
         answer = cbor.unpack_union(self.answer, TunnelAnswer, MAX_CONTROL)
@@ -131,6 +136,7 @@ class Records:
             "networks": list(info.networks),
             "virtual_address": info.virtual_address,
             "expires_at": info.expires,
+            "answer_digest": _digest(grant),
         }
         with transaction(self._engine) as connection:
             _require_unused_pair(connection, asking)
@@ -155,7 +161,7 @@ class Records:
                     **_asked(asking, request, refusal), state="refused", networks=networks
                 )
             )
-            _account_refusal(connection, asking, refusal)
+            _account_refusal(connection, asking, refusal, answer_digest=_digest(refusal))
 
     def refuse_unproved(self, asking: Asking, refusal: TunnelRefusal) -> None:
         """Account for a refusal that proves nothing about its Request ID, and so has no row."""
@@ -271,9 +277,16 @@ def _account(
     )
 
 
-def _account_refusal(connection: Connection, asking: Asking, refusal: TunnelRefusal) -> None:
-    facts = {"code": str(refusal.code), "reason": refusal.reason}
+def _account_refusal(
+    connection: Connection, asking: Asking, refusal: TunnelRefusal, **more: Any
+) -> None:
+    facts = {"code": str(refusal.code), "reason": refusal.reason, **more}
     _account(connection, "tunnel-refused", asking, refusal.request_id, **facts)
+
+
+def _digest(answer: TunnelAnswer) -> bytes:
+    """Return what the accounts name of an answer, which a repeated request gets again."""
+    return hashlib.sha256(cbor.pack(answer)).digest()
 
 
 def _ended(row: Row[Any]) -> TunnelEnded:

@@ -8,7 +8,7 @@ that is told, too. Pure: no I/O.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -17,6 +17,7 @@ from carnet.audit.chain import AuditRecord
 from carnet.audit.heads import Examination
 from carnet.audit.showing import plain
 from carnet.durations import format_duration
+from carnet.moments import format_moment
 from carnet.objectives import Objective
 from carnet.wire.envelope import PAIRED, SPLIT, verify_evidence
 from carnet.wire.fault import WireError
@@ -119,6 +120,34 @@ def differences(
 def differing(says: str, *records: int) -> Link:
     """Return a link that tells of what the accounts do not bear out."""
     return Link(DATABASE, says, records, differs=True)
+
+
+_SAME = 60
+"""Seconds that may lie between a change of a row and the record of it: they are written together,
+but the database's clock goes on meanwhile."""
+
+
+def dated_otherwise(
+    column: str, moment: int | None, records: Sequence[AuditRecord]
+) -> Iterator[Link]:
+    """Yield where a moment is that of none of these records; where one is missing others tell."""
+    if moment is None or not records:
+        return
+    if all(abs(each.at - moment) > _SAME for each in records):
+        there, here = format_moment(moment), format_moment(records[-1].at)
+        says = f"its {column} is {there}, where the accounts have {here}"
+        yield differing(says, *(each.number for each in records))
+
+
+def undated(column: str, records: Iterable[AuditRecord]) -> Link:
+    """Return a link that tells of a moment that is missing, and of which these records tell."""
+    numbers = (each.number for each in records)
+    return differing(f"it has no {column}, where the accounts tell of that", *numbers)
+
+
+def unrecorded(column: str) -> Link:
+    """Return a link that tells of a moment that is in the database alone."""
+    return differing(f"it has a moment as {column}, and no record tells of that")
 
 
 def accounts_link(found: Examination, *, verified: bool) -> Link:

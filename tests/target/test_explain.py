@@ -15,6 +15,7 @@ from carnet.errors import CarnetError, UsageError
 from carnet.wire import cbor
 from target_agent.commands.audit import explained
 from target_agent.heads import head_keeper
+from target_agent.records import Records
 from tests.target.conftest import ALICE, running
 from tests.target.test_commands import (
     GRANT,
@@ -132,14 +133,30 @@ FORGED = {
     "end_reason": "UPDATE tunnels SET end_reason = 'expired'",
     "evidence_digest": "UPDATE tunnels SET evidence_digest = request_id",
     "0 rows": "DELETE FROM tunnels",
+    "the answer that it has for a repeated": "UPDATE tunnels SET answer = evidence",
+    "its answered_at": "UPDATE tunnels SET answered_at = 1",
+    "moment as established_at": "UPDATE tunnels SET established_at = 1",
+    "moment as ended_at": "UPDATE tunnels SET ended_at = 1",
+}
+FORGED_OF_ENDED = {
+    "no established_at": "UPDATE tunnels SET established_at = NULL",
+    "its established_at": "UPDATE tunnels SET established_at = established_at + 90",
+    "no ended_at": "UPDATE tunnels SET ended_at = NULL",
+    "its ended_at": "UPDATE tunnels SET ended_at = ended_at - 90",
 }
 
 
-def test_a_row_that_says_otherwise_than_the_records_is_told(answered, run, link, target, told):
+def forgeries(target, request_id, statements):
+    """Yield what each changes in that row, done to the database as it is now."""
     kept = target.database.read_bytes()
-    for what, statement in FORGED.items():
+    for what, statement in statements.items():
         target.database.write_bytes(kept)
-        change(target, f"{statement} WHERE request_id = x'{answered.hex()}'")
+        change(target, f"{statement} WHERE request_id = x'{request_id.hex()}'")
+        yield what
+
+
+def test_a_row_that_says_otherwise_than_the_records_is_told(answered, run, link, target, told):
+    for what in forgeries(target, answered, FORGED):
         _, chain = told(answered)
         assert any(what in said for said in differing(chain)), what
         assert "office certified the request as alice@office's" in proved(chain)
@@ -147,6 +164,22 @@ def test_a_row_that_says_otherwise_than_the_records_is_told(answered, run, link,
         assert not any(word in proved(chain) for word in (BOB, "elsewhere", "10.0.0.0/8"))
     said = refused(run, "audit", "explain", answered.hex())
     assert (said.exit_status, OTHERWISE in said.sentence) == (1, True)
+
+
+def test_the_moments_of_a_tunnel_that_ended_are_compared(answered, target, told):
+    with opened_database(target.database, "target_agent") as engine:
+        records = Records(engine)
+        records.establish(answered)
+        records.end(answered, "ended-by-operator")
+    assert not differing(told(answered)[1])
+    for what in forgeries(target, answered, FORGED_OF_ENDED):
+        (said,) = differing(told(answered)[1])
+        assert what in said
+
+
+def test_an_older_record_names_no_answer(answered, target, told):
+    rewrite(target, 2, answer_digest=None)
+    assert not differing(told(answered)[1])
 
 
 def test_a_row_of_a_refusal_is_compared_too(answered, run, target, told):
