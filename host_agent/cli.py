@@ -132,7 +132,7 @@ def import_(
         pin = read_pin(pin_fd, pin_file)
         with (
             open_database(config, make=True) as database,
-            importing.alone(database),
+            importing.alone(database) as still_alone,
             importing.OwnHsmToken(config, pin) as hsm,
         ):
             check_agreement(database)
@@ -140,7 +140,7 @@ def import_(
             store = importing.store_for(batch, database, config)
             if remark := importing.other_store(batch, store, config):
                 click.echo(f"carnet-host: {remark}", err=True)
-            new = importing.take_in(batch, hsm, database, store, bars)
+            new = importing.take_in(batch, hsm, database, store, bars, still_alone=still_alone)
             hsm.use(lambda session: advance_mark(database, session, config.name))
             importing.check_not_revoked(batch, database)
             if remark := importing.revoked_of_it(batch, database):

@@ -11,10 +11,12 @@ imports the batch that was made for its own.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from typing import Protocol, Self, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
 from carnet.database import alone as alone_at
@@ -80,16 +82,26 @@ class OwnHsmToken:
 
 
 @contextmanager
-def alone(database: KeyDatabase) -> Iterator[None]:
+def alone(database: KeyDatabase) -> Iterator[Callable[[], None]]:
     """Be the only import of this Host: two would put the same keys on an HSM twice.
 
-    Of two copies of a key, a process that knows of one would burn one. Raises UsageError if
-    another one runs.
+    Of two copies of a key, a process that knows of one would burn one. Gives what raises
+    UsageError where that is so no more, for take_in(). Raises UsageError if another one runs.
     """
     with alone_at(database.engine, "import") as is_alone:
-        if not is_alone:
+        if not is_alone():
             raise UsageError("Another import runs; wait until it is over.")
-        yield
+        yield partial(_check_alone, is_alone)
+
+
+def _check_alone(is_alone: Callable[[], bool]) -> None:
+    with suppress(SQLAlchemyError):
+        if is_alone():
+            return
+    raise UsageError(
+        "The import lost its connection to the database, and with it the lock that keeps others "
+        "out; import the batch again."
+    )
 
 
 def store_for(batch: BatchFile, database: KeyDatabase, config: HostConfig) -> KeyStore:
@@ -125,16 +137,17 @@ def take_in(
     store: KeyStore,
     bars: Bars,
     *,
+    still_alone: Callable[[], None],
     received: bool = False,
 ) -> int:
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
-    `store` is that of store_for(). Whoever calls it has the head of the accounts signed
-    then, and asks check_not_revoked(). `received` says that the
-    officer sent it, for the accounts. Raises UsageError if the Key Database is older than
-    the HSM knows, RefusedError if the batch was made for another Host, cannot be used by
-    this HSM, brings pairs that are spent or another's, or was changed since it was opened;
-    TokenError if the HSM fails.
+    `store` is that of store_for(), `still_alone` that of alone(), which is asked before each
+    portion. Whoever calls it has the head of the accounts signed then, and asks
+    check_not_revoked(). `received` says that the officer sent it, for the accounts. Raises
+    UsageError if the Key Database is older than the HSM knows, or another import may run;
+    RefusedError if the batch was made for another Host, cannot be used by this HSM, brings pairs
+    that are spent or another's, or was changed since it was opened; TokenError if the HSM fails.
     """
     hsm.use(partial(check_not_older, database))
     split = batch.head.custody == SPLIT
@@ -144,11 +157,22 @@ def take_in(
     with under_way(batch, database):
         if not split:
             with bars("Unwrapping", batch.count) as advance:
-                key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store))
+                key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store, still_alone))
             check_kept(batch, key_ids, hsm, database, store)
             hsm.use(lambda session: sync_token(session.token.info.serial))
         with bars("Recording", batch.count) as advance:
-            return record_batch(batch, database, advance, store, received=received)
+            added = _asking(still_alone, advance)
+            return record_batch(batch, database, added, store, received=received)
+
+
+def _asking(still_alone: Callable[[], None], advance: Advance) -> Advance:
+    """Have it asked with each portion that is recorded: when the last is, none is durable yet."""
+
+    def added(steps: int = 1) -> None:
+        still_alone()
+        advance(steps)
+
+    return added
 
 
 @contextmanager
@@ -192,6 +216,7 @@ def wrapped_onto_hsm(
     database: KeyDatabase,
     advance: Advance,
     store: KeyStore = _ON_TOKEN,
+    still_alone: Callable[[], None] = lambda: None,
 ) -> Iterator[bytes]:
     """Take the private keys in, each tried on the HSM; yield the key_id of each it shall hold.
 
@@ -208,6 +233,7 @@ def wrapped_onto_hsm(
             transport.do(_try, pair)
         store.begin(transport.intake, database)
         for some in _wanted(batch, database, store):
+            still_alone()
             store.announce(transport.intake, some, database)
             for pair in some:
                 transport.do(store.take, pair)

@@ -209,11 +209,22 @@ class OfficerInterface:
         return received
 
     def _import(self, batch: BatchFile, token: _ServiceToken) -> int:
-        with alone(self._database), token.kept_open(batch, self._database):
+        with (
+            alone(self._database) as still_alone,
+            token.kept_open(batch, self._database),
+        ):
             store = store_for(batch, self._database, self._config)
             if remark := other_store(batch, store, self._config):
                 log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)
-            return take_in(batch, token, self._database, store, no_bar, received=True)
+            return take_in(
+                batch,
+                token,
+                self._database,
+                store,
+                no_bar,
+                still_alone=still_alone,
+                received=True,
+            )
 
     async def _revoke(self, request: web.BaseRequest) -> Revoked:
         async with asyncio.timeout(PIECE_SECONDS):

@@ -8,7 +8,7 @@ cannot fork. Whoever only reads waits for nobody.
 What differs between the two is in the modules of this package, and nowhere else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -113,18 +113,19 @@ def check_writable(engine: Engine) -> None:
 
 
 @contextmanager
-def alone(engine: Engine, word: str) -> Iterator[bool]:
+def alone(engine: Engine, word: str) -> Iterator[Callable[[], bool]]:
     """Be the only one, of all processes that use the database, who does what the word means.
 
-    Gives whether that is so; a process that ends has let go of it. The word has up to seven
-    letters. Raises SQLAlchemyError, OSError.
+    Gives what tells whether that is so, at the moment: a lock at PostgreSQL is lost with its
+    connection. A process that ends has let go of it. The word has up to seven letters. Raises
+    SQLAlchemyError, OSError.
     """
     if engine.dialect.name == "postgresql":
-        taken = postgresql.alone(for_reading(engine), word)
+        with postgresql.alone(for_reading(engine), word) as is_alone:
+            yield is_alone
     else:
-        taken = sqlite.alone(engine, word)
-    with taken as is_alone:
-        yield is_alone
+        with sqlite.alone(engine, word) as taken:
+            yield lambda: taken
 
 
 def forget_deleted(engine: Engine) -> bool:

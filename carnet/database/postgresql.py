@@ -5,7 +5,7 @@ each statement sees what was committed before it. A stricter level would take it
 snapshot before the lock is had, and then fail for what others wrote meanwhile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,11 @@ _SESSION = """
 disk before it is told."""
 
 _TRY = text("SELECT pg_try_advisory_lock(:number)")
+_HELD = text("""
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid() AND objsubid = 1
+        AND (classid::bigint << 32) + objid::bigint = :number
+""")
 _LET_GO = text("SELECT pg_advisory_unlock(:number)")
 
 _PROMISES = "SELECT current_setting('fsync'), pg_is_in_recovery()"
@@ -83,16 +88,16 @@ def connect_arguments(place: PostgresPlace) -> dict[str, Any]:
 
 
 @contextmanager
-def alone(engine: Engine, word: str) -> Iterator[bool]:
-    """Take a lock that is this connection's; gives whether nobody had it.
+def alone(engine: Engine, word: str) -> Iterator[Callable[[], bool]]:
+    """Take a lock that is this connection's; gives what tells whether it is held, by asking.
 
-    `engine` begins no transactions by itself. Raises SQLAlchemyError.
+    `engine` begins no transactions by itself. Raises SQLAlchemyError, as does what is given.
     """
     number = {"number": int.from_bytes(word.encode())}
     with engine.connect() as connection:
-        is_alone = bool(connection.scalar(_TRY, number))
+        connection.scalar(_TRY, number)
         try:
-            yield is_alone
+            yield lambda: bool(connection.scalar(_HELD, number))
         finally:
             try:
                 connection.execute(_LET_GO, number)

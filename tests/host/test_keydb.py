@@ -140,13 +140,14 @@ def test_of_all_processes_one_imports_at_a_time(database, other_process):
 
 
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
-def test_an_import_whose_connection_broke_keeps_nobody_out(database, other_process):
+def test_an_import_whose_connection_broke_keeps_nobody_out_and_ends(database, other_process):
     def may_import():
         with suppress(UsageError), alone(database):
             return True
 
-    with alone(other_process):
+    with alone(other_process) as still_alone:
         assert not may_import()
+        still_alone()
         with database.engine.begin() as connection:
             connection.exec_driver_sql(
                 "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d"
@@ -154,6 +155,9 @@ def test_an_import_whose_connection_broke_keeps_nobody_out(database, other_proce
                 " WHERE l.locktype = 'advisory' AND l.pid <> pg_backend_pid()"
             )
         wait_until(may_import, "the server to let go")
+        for _ in range(2):  # also over a new connection
+            with pytest.raises(UsageError, match="lost its connection"):
+                still_alone()
 
 
 def test_the_first_response_stands(database, pair):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from carnet.errors import RefusedError
+from carnet.errors import RefusedError, UsageError
 from carnet.progress import no_bar
 from carnet.token.host_keys import destroy_host_keys, make_host_keys
 from carnet.token.onetime import OneTimeKeys, pair_label
@@ -65,7 +65,7 @@ def batch_of(couple, of_suite, *pairs, **changes):
     return Batch(**(fields | changes))
 
 
-def take_in(host, batch):
+def take_in(host, batch, still_alone=lambda: None):
     """Import a batch as `carnet-host import` does."""
     with (
         KeyDatabase.opened(host._path) as database,
@@ -73,7 +73,8 @@ def take_in(host, batch):
         opened(batch) as (file, config),
     ):
         store = store_for(file, database, config)
-        return take_batch_in(file, SessionToken(session), database, store, no_bar)
+        token = SessionToken(session)
+        return take_batch_in(file, token, database, store, no_bar, still_alone=still_alone)
 
 
 def asked(pair, suite, couple, **changes):
@@ -208,6 +209,18 @@ def test_a_host_without_keys_for_it_takes_no_batch(make_host):
         take_in(host, batch_of(foreign, P256, pair))
     with KeyDatabase.opened(host._path) as database:
         assert database.find_pair(key_id_of(pair.public_key)) is None
+
+
+def test_an_import_that_others_are_no_longer_kept_from_records_nothing(make_host):
+    host, pair = make_host(), SoftwareKey()
+    batch = batch_of(couple_for(P256, host), P256, pair)
+
+    def lost():
+        raise UsageError("lost")
+
+    with pytest.raises(UsageError, match="lost"):
+        take_in(host, batch, lost)
+    assert take_in(host, batch) == 1
 
 
 def test_a_batch_that_is_no_batch_of_split_changes_nothing(make_host):

@@ -59,6 +59,19 @@ def events(database):
 
 
 @stores
+def test_nothing_more_goes_onto_the_hsm_once_another_import_may_run(session, database, store):
+    def lost():
+        raise UsageError("lost")
+
+    with opened(minted(session).batch) as (file, _), no_bar("", 0) as advance:
+        hsm = SessionToken(session)
+        taken = wrapped_onto_hsm(file, hsm, database, advance, store_of(store), lost)
+        with pytest.raises(UsageError, match="lost"):
+            list(taken)
+    assert held(session) == (0, 0)
+
+
+@stores
 def test_what_is_left_is_listed_until_it_is_given_up(session, database, store):
     batch, serial = minted(session).batch, session.token.info.serial
     put_onto(session, database, batch, store)
