@@ -133,10 +133,17 @@ def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: P
     """Go on with an older Key Database: pairs spent since the backup are valid again."""
     config = configuration.load(path)
     with hsm_session(config, read_pin(pin_fd, pin_file)) as session:
-        console.confirm("Is every pair revoked that may have been spent since?", yes=yes)
+        console.confirm(
+            "Are all processes of this Host stopped, and is every pair revoked that may have been "
+            "spent since?",
+            yes=yes,
+        )
         with open_database(config) as database:
             accept_older(database, session, config.name, reason)
-    click.echo("The HSM goes by this database from now on.")
+    click.echo(
+        "The HSM goes by this database from now on. A Host that ran meanwhile remembers more, and "
+        "has the HSM remember that as it stops; if one did, stop it and run this once more."
+    )
 
 
 @audit.command(name="explain")

@@ -192,6 +192,14 @@ def spend_unsigned(database, session):
     database.spend(*sealed_request(key))
 
 
+AS_BEFORE = (
+    "DELETE FROM requests",
+    "DELETE FROM key_pairs WHERE state = 'valid'",
+    "UPDATE key_pairs SET state = 'valid', reason = NULL, invalid_at = NULL",
+)
+"""What is in no account any more."""
+
+
 def check_marks(database, hsm):
     return asyncio.run(Marks(database, hsm, Witness(database), "office").check())
 
@@ -209,6 +217,25 @@ def test_the_hsm_is_told_what_the_process_alone_knows_of_a_database_put_back(dat
     assert newest_seen(session).number == 2
     with pytest.raises(UsageError, match="record 2 of the accounts"):
         check_not_older(database, session)
+
+
+def test_a_process_that_was_forgotten_undoes_a_restoration_until_it_is_done_again(
+    tmp_path, database, session
+):
+    spend_unsigned(database, session)
+    database.add_pairs([new_pair(SoftwareKey())])
+    hsm = LoggedIn(session)
+    check_marks(database, hsm)
+    tamper(database, "DELETE FROM audit WHERE number > 1", *AS_BEFORE)
+    with KeyDatabase.opened(tmp_path / "served.sqlite") as command:
+        accept_older(command, session, "office", "the disk died")
+        check_not_older(command, session)
+        with pytest.raises(UsageError, match="record 3 of the accounts"):
+            check_marks(database, hsm)
+        with pytest.raises(UsageError, match="run `carnet-host audit restored`"):
+            check_not_older(command, session)
+        accept_older(command, session, "office", "the same, and all are stopped now")
+        check_not_older(command, session)
 
 
 def test_the_hsm_is_told_what_is_not_signed_yet_while_the_database_does_not_answer(
