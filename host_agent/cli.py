@@ -12,6 +12,7 @@ import click
 from carnet import VERSION, console, interruption, serials
 from carnet.arguments import REASON
 from carnet.config import parse_config
+from carnet.counting import counted
 from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
@@ -149,7 +150,7 @@ def import_(
     if as_json:
         console.print_json({"user_id": user_id, "pairs": count, "new": new})
     else:
-        click.echo(f"{new} new key pairs for {user_id}; {count - new} known.")
+        click.echo(f"{counted(new, 'new key pair')} for {user_id}; {count - new} known.")
 
 
 _STATES = ("valid", "invalid", "spent", "revoked", "expired", "lost", "owed")

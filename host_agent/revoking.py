@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carnet import crash
+from carnet.counting import counted
 from host_agent.keydb import KeyDatabase, Revocation
 
 
@@ -40,10 +41,13 @@ def lines(done: Revoked, pairs: int, tunnels: int) -> Iterator[str]:
     """Say what came of it, or how many pairs and tunnels were revoked before."""
     if not done.anything:
         yield (
-            f"Nothing is left to do: {pairs} key pairs, {tunnels} tunnels were revoked before. "
+            f"Nothing is left to do: {counted(pairs, 'key pair')} and {counted(tunnels, 'tunnel')} "
+            f"were revoked before. "
             f"A batch that is not imported yet is not among them."
         )
         return
-    yield f"{len(done.key_ids)} key pairs revoked, {done.tunnels} live tunnels will be ended."
+    revoked, live = counted(len(done.key_ids), "key pair"), counted(done.tunnels, "live tunnel")
+    yield f"{revoked} revoked, {live} will be ended."
     if done.importing:
-        yield f"An import is under way; {done.importing} key pairs of it will never be valid."
+        early = counted(done.importing, "key pair")
+        yield f"An import is under way; {early} of it will never be valid."

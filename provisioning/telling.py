@@ -8,6 +8,7 @@ from msgspec import structs
 from carnet import serials
 from carnet.arguments import REASON
 from carnet.console import print_json
+from carnet.counting import counted
 from carnet.errors import UsageError
 from carnet.interface import Revocation
 from carnet.wire.fields import UserId
@@ -31,7 +32,9 @@ def send(station: Station, batch: Path, host: tuple[str, str], as_json: bool) ->
         print_json({"user_id": received.user_id, "pairs": received.pairs, "new": received.new})
     else:
         known = received.pairs - received.new
-        click.echo(f"{received.new} new key pairs for {received.user_id}; {known} known.")
+        click.echo(
+            f"{counted(received.new, 'new key pair')} for {received.user_id}; {known} known."
+        )
 
 
 @click.command()
@@ -71,6 +74,8 @@ def revoke(
     if as_json:
         print_json(structs.asdict(done))
         return
-    click.echo(f"{done.revoked} key pairs revoked, {done.tunnels} live tunnels will be ended.")
+    revoked, live = counted(done.revoked, "key pair"), counted(done.tunnels, "live tunnel")
+    click.echo(f"{revoked} revoked, {live} will be ended.")
     if done.importing:
-        click.echo(f"An import is under way; {done.importing} key pairs of it will never be valid.")
+        early = counted(done.importing, "key pair")
+        click.echo(f"An import is under way; {early} of it will never be valid.")

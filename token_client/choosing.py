@@ -2,6 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 
+from carnet.counting import counted
 from carnet.errors import CarnetError, NoKeyPairLeftError, UnreachableError
 from carnet.token.onetime import OneTimePair
 from token_client.means import Means
@@ -46,8 +47,11 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
             f"try another network, and if it is the same there, ask the security officer for a "
             f"new booklet."
         )
+    aside = "is set aside, not destroyed: it is"
+    if len(refused) != 1:
+        aside = "are set aside, not destroyed: they are"
     return UnreachableError(
-        f"{len(refused)} key pairs got an unsealed no and are set aside, not destroyed: they are "
+        f"{counted(len(refused), 'key pair')} got an unsealed no and {aside} "
         f"spent, revoked or unknown at the Host, {_WHO_SAID_NO}; run `carnet connect` again, from "
         f"another network if you can, for the {left} that were not tried yet."
     )

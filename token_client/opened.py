@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import console
+from carnet.counting import counted
 from carnet.durations import format_duration
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def show(
     if left is None:
         click.echo("How many key pairs are left the token did not tell; `carnet tokens` asks it.")
     else:
-        click.echo(f"{left} key pair{'' if left == 1 else 's'} left on the token.")
+        click.echo(f"{counted(left, 'key pair')} left on the token.")
     if session.clock_behind:
         off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
         tell(f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from carnet.counting import counted
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec import block
@@ -222,9 +223,8 @@ def _describe_time(session: Session) -> str:
 def _describe_pairs(session: Session) -> str:
     if session.pairs_left is None:
         return ""
-    plural = "" if session.pairs_left == 1 else "s"
-    left = f"{session.pairs_left} key pair{plural} left on token {session.token_label}"
-    return f"\n  {left} at the last connect"
+    left = counted(session.pairs_left, "key pair")
+    return f"\n  {left} left on token {session.token_label} at the last connect"
 
 
 def _describe_down(state: TunnelState, session: Session) -> str:

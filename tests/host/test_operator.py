@@ -146,12 +146,12 @@ def test_what_was_revoked_is_said_to_be_and_is_no_mistake(
 
     answered(other_pair)
     answered(bobs, "unknown-user")
-    assert "1 key pairs revoked, 1" in carnet_host(
+    assert "1 key pair revoked, 1" in carnet_host(
         "revoke", "--user", "alice@office", "--reason", "x"
     )
-    assert "1 key pairs, 1 tunnels were revoked" in again("--user", "alice@office")
-    assert "1 key pairs, 0 tunnels were revoked" in again("--key", id_of(pair).hex())
-    assert "0 key pairs, 1 tunnels were revoked" in again("--key", id_of(other_pair).hex())
+    assert "1 key pair and 1 tunnel were revoked" in again("--user", "alice@office")
+    assert "1 key pair and 0 tunnels were revoked" in again("--key", id_of(pair).hex())
+    assert "0 key pairs and 1 tunnel were revoked" in again("--key", id_of(other_pair).hex())
     for unknown in (("--user", "bob@office"), ("--key", bytes(16).hex())):
         with pytest.raises(UsageError, match="No valid key pair and no live tunnel"):
             again(*unknown)

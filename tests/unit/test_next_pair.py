@@ -47,6 +47,8 @@ def test_it_is_said_how_many_were_not_tried_yet_and_when_all_were(tmp_path):
     assert first.exit_status == 6
     assert first.sentence.startswith("3 key pairs got an unsealed no and are set aside")
     assert "for the 2 that were not tried yet" in first.sentence
+    one = choosing.no_pair(means, {KEY_IDS[0]}).sentence
+    assert one.startswith("1 key pair got an unsealed no and is set aside, not destroyed: it is ")
     second = choosing.no_pair(means, {*tried_in_one_run(means)})
     assert second.exit_status == 6
     assert second.sentence.startswith("Each key pair that is left on token alice got")

@@ -1,0 +1,6 @@
+"""Numbers of things, as sentences have them."""
+
+
+def counted(number: int, thing: str) -> str:
+    """Return the number and the thing, in the plural unless there is one of it."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
