@@ -24,7 +24,7 @@ from carnet.wire.session_key import EphemeralKey, SessionBinding
 from token_client import mtu, name_servers
 from token_client.burning import Burning
 from token_client.clock import lifetime_from
-from token_client.closing import end_those_with_its_address, numbers_of, release
+from token_client.closing import numbers_of, release, take_down_those_with_its_address
 from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means, Wish
 from token_client.nat import reachable_first
@@ -174,7 +174,7 @@ class Exchange:
                 self.session = self._remember_session(action.grant)
                 crash.reach("client.session-kept")
                 if not stands:
-                    end_those_with_its_address(
+                    take_down_those_with_its_address(
                         self._means.driver, self._means.sessions, self.session
                     )
                 self._means.closing.close(self._name, info)

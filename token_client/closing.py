@@ -92,17 +92,20 @@ def end_session(
     return heard
 
 
-def end_those_with_its_address(driver: Driver, sessions: SessionStore, session: Session) -> None:
-    """End what a session's Target has ended, since it gives the virtual address again.
+def take_down_those_with_its_address(
+    driver: Driver, sessions: SessionStore, session: Session
+) -> None:
+    """Take down what a session's Target has ended, since it gives the virtual address again.
 
-    That is before the address is the machine's anew: ended after it, it would be taken along.
-    Raises IPsecError.
+    That is before the address is the machine's anew: taken down after it, it would be taken
+    along. Its block and record stay until the new tunnel stands, as those of any older session
+    do, so that nothing leaves in clear meanwhile. Raises IPsecError.
     """
     its = (session.target, session.virtual_address)
     for older in sessions.all():
         another = older.name != session.name and session.virtual_address is not None
         if another and (older.target, older.virtual_address) == its:
-            end_session(driver, sessions, older.name)
+            driver.down(older.name)
 
 
 def release(sessions: SessionStore, name: str, why: str | None = None) -> None:

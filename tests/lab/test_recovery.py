@@ -54,6 +54,13 @@ def connect_and_fetch(office, **options):
     assert request(office.world.client, "GET", FILE_URL).body == FILE
 
 
+def connect(office):
+    """Return what is told of a tunnel that stands."""
+    connect_and_fetch(office)
+    (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
+    return tunnel
+
+
 def test_the_network_pulled_for_ten_seconds_during_step_1(office, one_pair):
     router = office.world.router
     router.run(["ip", "link", "set", "client", "down"])
@@ -144,6 +151,30 @@ def test_ike_that_is_blocked_is_said_and_the_answer_is_kept(office, one_pair, ik
     assert "500 and 4500" in done.stderr
     assert "IKE negotiated" not in done.stdout
     connect_and_fetch(office)
+
+
+def begin_anew(office):
+    """Have Target know of no tunnel, and give its addresses from the first on."""
+    office.target_agent.stop()
+    office.target_charon.kill()
+    office.target_charon.start()
+    office.target_agent = office.serve_target()
+
+
+def test_what_had_the_same_address_is_held_back_where_the_newer_tunnel_does_not_come_up(office):
+    begin_anew(office)
+    first = connect(office)
+    begin_anew(office)
+    office.world.router.run(["nft", "-f", "-"], stdin=BLOCK)
+    try:
+        done = office.carnet("connect")
+    finally:
+        office.world.router.run(["nft", "delete", "table", "ip", "blocked"])
+    assert "500 and 4500" in done.stderr
+    (left,) = json.loads(office.carnet("status", "--json").stdout)
+    assert (left["name"], left["up"], left["closed"]) == (first["name"], False, True)
+    second = connect(office)
+    assert second["virtual_address"] == first["virtual_address"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

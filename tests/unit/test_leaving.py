@@ -89,8 +89,7 @@ def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatc
     assert store.all() == []
 
 
-def test_what_had_the_address_that_target_gives_again_is_ended_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(closing, "release", SessionStore.drop)
+def test_what_had_the_address_that_target_gives_again_is_down_first_and_closed_as_ever(tmp_path):
     daemon, store, newer = Daemon(), SessionStore(tmp_path), a_session(name="carnet-03")
     others = (
         a_session(name="carnet-01", target="other"),
@@ -98,9 +97,9 @@ def test_what_had_the_address_that_target_gives_again_is_ended_first(tmp_path, m
     )
     for each in (a_session(), *others, newer):
         store.keep(each)
-    closing.end_those_with_its_address(daemon, store, newer)
-    assert daemon.done == ["leave", "down"]
-    assert {each.name for each in store.all()} == {"carnet-01", "carnet-02", "carnet-03"}
+    closing.take_down_those_with_its_address(daemon, store, newer)
+    assert daemon.done == ["down"]
+    assert {each.name for each in store.all()} == {f"carnet-0{number}" for number in range(4)}
 
 
 class Impatient(Daemon):
