@@ -1,7 +1,10 @@
 """SQLite: one file, any number of processes of one machine."""
 
+import fcntl
 import os
 import sqlite3
+import struct
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -31,8 +34,10 @@ _EXCHANGED = (
     "another file was in its place, which may have used up its -wal; see that the newest one is "
     "there, with its -wal, and start anew"
 )
-_LOG = "carnet_log"
-"""What a connection has as the identity of its -wal."""
+_LOGS = "carnet_logs"
+"""What a connection has as the identities of its -wal and -shm."""
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+"""The bytes of the file that SQLite locks to close the last connection, and others to use it."""
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -180,7 +185,10 @@ class _File:
     def __init__(self, place: Path, path: Path) -> None:
         # By the place, a link to another file is another file there.
         self._place, self._path = place, path
-        self._log = Path(f"{path}-wal")
+        self._logs = (Path(f"{path}-wal"), Path(f"{path}-shm"))
+        self._connected: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._is_log_kept = False
         # So long as it is held no other file gets its inode. By O_PATH: to close a real
         # descriptor would drop the locks that SQLite holds on the file.
         held = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -197,23 +205,60 @@ class _File:
         if self._was_exchanged:
             raise sqlite3.OperationalError(_EXCHANGED)
 
-    def check_not_moved(self, _: Any, entry: ConnectionPoolEntry) -> None:
+    def check_not_moved(self, connection: Any, entry: ConnectionPoolEntry) -> None:
         """Refuse a connection that may have opened another file.
 
         Raises OperationalError, and who wants a connection next gets a new one.
         """
-        entry.info[_LOG] = _found(self._log)
-        if not self._is_in_place() or entry.info[_LOG] is None:
+        logs = self._find_logs()
+        if not self._is_in_place() or None in logs or self._is_other_used(logs[1]):
+            connection.close()
             raise OperationalError(None, None, sqlite3.OperationalError(_MOVED))
+        entry.info[_LOGS] = logs
+        with self._lock:
+            self._connected.add(entry)
 
     def check_in_place(self, _: Any, entry: ConnectionPoolEntry, __: Any) -> None:
-        """Have a connection made anew where the file, or its log, is not in its place any more.
+        """Have a connection made anew where the file, or one of its logs, is not in its place.
 
         What is written to it would be lost to whoever opens the place next. Nobody removes the
         log of a connection who knows of it. Raises DisconnectionError.
         """
-        if not self._is_in_place() or _found(self._log) != entry.info[_LOG]:
+        if not self._is_in_place():
             raise DisconnectionError
+        logs = self._find_logs()
+        if logs != entry.info[_LOGS]:
+            # Where the -wal is gone too, closing brings what was in it into the file.
+            if logs[0] is not None and logs[1] != entry.info[_LOGS][1]:
+                self._keep_log()
+            raise DisconnectionError
+
+    def _find_logs(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_found(each) for each in self._logs)
+
+    def _is_other_used(self, shm: tuple[int, int] | None) -> bool:
+        """Tell whether a connection has another -shm: then any new one here shares that."""
+        with self._lock:
+            used = [each for each in self._connected if each.dbapi_connection is not None]
+            return any(each.info.get(_LOGS, (None, shm))[1] != shm for each in used)
+
+    def _keep_log(self) -> None:
+        """Have SQLite leave the -wal there when it closes its last connection here.
+
+        By a -shm that others do not have it would not know what they have written to it since.
+        A lock of the descriptor's own is in its way, which it holds until the process ends: to
+        close one drops all other locks of the process.
+        """
+        with self._lock:
+            if self._is_log_kept:
+                return
+            shared = (fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+            try:
+                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", *shared))
+            except OSError as error:
+                raise OperationalError(None, None, error) from error
+            self._is_log_kept = True
 
     def _is_in_place(self) -> bool:
         found = _found(self._place)

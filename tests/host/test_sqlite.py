@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,15 @@ from carnet.wire.keys import key_id_of
 from host_agent.keydb import KeyDatabase
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
+
+REVOKE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("UPDATE key_pairs SET state = 'invalid', reason = 'revoked', invalid_at = 1"
+                   " WHERE key_id = (SELECT min(key_id) FROM key_pairs)")
+connection.commit()
+"""
+"""What another process does, of which no other one knows."""
 
 
 def opened(path):
@@ -128,18 +139,40 @@ def test_another_file_in_its_place_is_not_served_until_it_is_opened_anew(tmp_pat
         assert not database.spend(*sealed_request(key))
 
 
-def test_a_connection_whose_log_is_gone_is_made_anew(tmp_path):
+@pytest.mark.parametrize("gone", [("-wal",), ("-wal", "-shm")])
+def test_a_connection_whose_log_is_gone_is_made_anew(tmp_path, gone):
     """What it writes there nobody else would find."""
-    path, other = tmp_path / "keys.sqlite", SoftwareKey()
+    path, one, other = tmp_path / "keys.sqlite", SoftwareKey(), SoftwareKey()
     with KeyDatabase.opened(path) as database:
-        database.add_pairs([new_pair(SoftwareKey())])
-        assert forget_deleted(database.engine)
-        Path(f"{path}-wal").unlink()
+        database.add_pairs([new_pair(one)])
+        for each in gone:
+            Path(f"{path}{each}").unlink()
         database.add_pairs([new_pair(other)])
         shutil.copy(path, tmp_path / "copy.sqlite")
         shutil.copy(f"{path}-wal", tmp_path / "copy.sqlite-wal")
     with KeyDatabase.opened(tmp_path / "copy.sqlite") as database:
-        assert database.find_pair(key_id_of(other.public_key))
+        assert all(database.find_pair(key_id_of(each.public_key)) for each in (one, other))
+
+
+def test_what_others_write_is_not_lost_where_the_shm_was_removed(tmp_path):
+    """Whoever opens the file then has one of its own, of which the others know nothing."""
+    path, keys = tmp_path / "keys.sqlite", [SoftwareKey() for _ in range(2)]
+    key, other = sorted(keys, key=lambda each: key_id_of(each.public_key))
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(each) for each in (key, other)])
+        with database.begin():
+            database.count()  # by a second connection
+            Path(f"{path}-shm").unlink()
+            subprocess.run([sys.executable, "-Sc", REVOKE, path], check=True)
+            with pytest.raises(OperationalError, match="was moved as it was opened"):
+                database.count()
+        for _ in range(2):  # each of the connections is made anew when it is its turn
+            with contextlib.suppress(OperationalError):
+                database.count()
+        assert not database.spend(*sealed_request(key))
+        assert database.spend(*sealed_request(other))
+    with KeyDatabase.opened(path) as database:
+        assert not database.spend(*sealed_request(key, request_id=bytes(16)))
 
 
 def test_the_file_is_held_so_that_no_other_gets_its_inode(tmp_path):
