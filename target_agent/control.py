@@ -7,12 +7,16 @@ changes tunnels.
 import asyncio
 import contextlib
 import fcntl
-from collections.abc import Iterator
+import operator
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.errors import IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
@@ -25,6 +29,7 @@ from target_agent.records import Records, TunnelRecord
 
 PATH = "/v1/end"
 _SECONDS = 60
+_STEP_SECONDS = 0.05
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,16 +48,33 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def sole_hold(path: Path) -> Iterator[bool]:
-    """Hold the lock; yields False, at once, if another process has it."""
+def sole_hold(
+    path: Path, seconds: float = 0, given_up: Callable[[], bool] = lambda: False
+) -> Iterator[bool]:
+    """Hold the lock; yields False if another process has it for so long, or it is given up."""
+    waiting = Retrying(
+        retry=retry_if_result(operator.not_),
+        stop=lambda state: given_up() or stop_after_delay(seconds)(state),
+        wait=wait_fixed(_STEP_SECONDS),
+        retry_error_callback=lambda _: False,
+    )
     private_directory(path.parent)
     with private_file(path).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield waiting(_is_locked, file)
+
+
+def _is_locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_served(config: TargetConfig) -> bool:
+    """Whether a service runs that takes an operator's orders."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(config.control_socket)) == 0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -8,14 +9,14 @@ from aiohttp import web
 from carnet.answers import FixedAnswer
 from carnet.database import opened_database
 from carnet.doors import DoorRules
-from carnet.errors import UsageError
+from carnet.errors import CarnetError, UnreachableError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.link import check_name, server_context
 from carnet.observers import observable
 from carnet.service import Care, serve_until_stopped
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
-from target_agent.control import sole_hold
+from target_agent.control import is_served, sole_hold
 from target_agent.control_socket import control_socket
 from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
@@ -33,6 +34,10 @@ DOOR = DoorRules(
 """Hosts are few, and each keeps some connections; a question for ended tunnels takes long."""
 
 
+_ORDER_SECONDS = 60
+"""For which a service that begins waits for an operator's command that ends tunnels."""
+
+
 async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetConfig]) -> None:
     """Serve until SIGTERM or SIGINT; raises CarnetError where it cannot start.
 
@@ -41,13 +46,11 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
     link, key = server_context(config.link), load_link_key(config.link)
     check_name(config.link, "target", config.name)
     with (
-        sole_hold(config.lock) as alone,
+        sole_hold(config.lock, _ORDER_SECONDS, partial(is_served, config)) as alone,
         opened_database(config.database, "target_agent") as engine,
     ):
         if not alone:
-            raise UsageError(
-                f"Another carnet-target serves from {config.directory}; stop that one first."
-            )
+            raise _held(config)
         agent = Agent(config, driver, engine, make_gate(config))
         heads = head_keeper(config, engine)
         await agent.start()
@@ -64,3 +67,14 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
         finally:
             await agent.stop()
             await heads.sign_newest()
+
+
+def _held(config: TargetConfig) -> CarnetError:
+    if is_served(config):
+        return UsageError(
+            f"Another carnet-target serves from {config.directory}; stop that one first."
+        )
+    return UnreachableError(
+        f"A command still ends tunnels in {config.directory}, or another carnet-target begins or "
+        f"stops; start this one once that is done."
+    )

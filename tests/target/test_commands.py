@@ -379,6 +379,27 @@ def test_a_second_service_on_the_same_directory_is_refused(serve):
     assert b"Another carnet-target serves" in said
 
 
+def test_a_lock_that_an_operators_command_has_is_waited_for(target):
+    command = contextlib.ExitStack()
+    assert command.enter_context(sole_hold(target.lock))
+    with sole_hold(target.lock, 60, lambda: bool(command.close())) as alone:
+        assert alone
+
+
+def test_a_lock_that_a_service_has_is_not_waited_for(target):
+    with sole_hold(target.lock), sole_hold(target.lock, 60, lambda: True) as alone:
+        assert not alone
+
+
+def test_a_service_waits_for_a_command_and_is_refused_as_one_that_may_start_again(
+    target, driver, monkeypatch
+):
+    Authority(target.link.authority.parent, "officer").issue("link", "work")
+    monkeypatch.setattr(service, "_ORDER_SECONDS", 0)
+    with sole_hold(target.lock), pytest.raises(UnreachableError, match="A command still ends"):
+        asyncio.run(service.serve(target, driver, None))
+
+
 @pytest.mark.parametrize("names", [(), ("gateway",), ("work", "gateway")], ids="-".join)
 def test_the_certificate_of_another_is_refused(target, driver, names):
     Authority(target.link.authority.parent, "officer").issue("link", *names)

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import threading
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -81,6 +83,13 @@ def test_a_helper_that_is_away_is_not_a_machine_without_blocks(tmp_path):
     for ask in (lambda: block.lift(NAME), block.names, block.find_filter):
         with pytest.raises(HelperAwayError):
             ask()
+
+
+def test_a_helper_that_does_not_tell_of_blocks_is_not_taken_for_one_that_has_none(tmp_path):
+    asked = HelperFilter(tmp_path / "refusing")
+    asked._link = SimpleNamespace(ask=MagicMock(side_effect=IPsecError("nft does not tell.")))
+    with pytest.raises(IPsecError, match="does not tell"):
+        asked.names()
 
 
 def test_whether_a_block_can_be_had_is_looked_at_anew(filters):

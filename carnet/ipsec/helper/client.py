@@ -239,13 +239,8 @@ class HelperFilter:
         self._link.ask(say.Lift(name=name))
 
     def names(self) -> frozenset[str]:
-        """Return the caller's tunnels that have a block here; raises HelperAwayError."""
-        try:
-            return frozenset(self._link.ask(say.Names(), list[str]))
-        except HelperAwayError:
-            raise
-        except IPsecError:
-            return frozenset()
+        """Return the caller's tunnels that have a block here. Raises IPsecError."""
+        return frozenset(self._link.ask(say.Names(), list[str]))
 
 
 class HelperInside:
