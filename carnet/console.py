@@ -72,8 +72,8 @@ DURATION = Duration()
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a click command; an error for a person is one sentence on standard error."""
     take_secrets()
-    _take_every_letter()
     try:
+        _take_every_letter()  # which writes what is there to be written
         check_text()
         status = command.main(prog_name=name, standalone_mode=False)
         finish_output()
