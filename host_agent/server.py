@@ -21,7 +21,6 @@ from structlog.contextvars import bind_contextvars
 
 from carnet import crash
 from carnet.answers import FixedAnswer
-from carnet.audit.keeper import HeadKeeper
 from carnet.background import Background
 from carnet.errors import CarnetError, TokenAwayError, TokenError
 from carnet.exchange import host as step
@@ -33,13 +32,14 @@ from carnet.token.session import TokenSession
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import WireError
 from carnet.wire.suites import numbers_of
-from host_agent import endings, officer_interface, schema
+from host_agent import endings, officer_interface
 from host_agent.admission import Admission
 from host_agent.agreement import check_agreement
 from host_agent.batch_file import officer_key
 from host_agent.config import HostConfig
 from host_agent.door import answer_to, door_rules, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, destroy_key, take_up
+from host_agent.heads import head_keeper
 from host_agent.hsm import open_hsm
 from host_agent.hsm_service import HsmAwayError
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
@@ -321,19 +321,7 @@ async def _serve(
         service = HostService(parts, background)
         hsm.on_return = service.hsm_returned
         hsm.on_unseen = service.key_unseen
-        heads = HeadKeeper(
-            database.engine,
-            schema.audit,
-            schema.audit_heads,
-            config.name,
-            hsm.sign_head,
-            marks.keep,
-            marks.check,
-            lambda: marks.newest,
-        )
-        # Lest another process, which does not know it, signs first what is in its place.
-        tell_now = partial(asyncio.get_running_loop().call_soon_threadsafe, heads.asked.set)
-        database.newest.on_missing = tell_now
+        heads = head_keeper(config.name, database, hsm, marks)
         try:
             await service.take_up_unanswered()
             background.start("sweep", service.sweep)
