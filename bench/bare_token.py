@@ -56,7 +56,14 @@ def _operations_a_second(left: Iterator[tuple[Any, Any]], count: int) -> float:
 
 def bare_request(public: Any, private: Any) -> None:
     """Agree, sign, and destroy both halves."""
-    point = public[Attribute.EC_POINT][2:]
+    bare_agreement(private, public[Attribute.EC_POINT][2:])
+    private.sign(bytes(32), mechanism=Mechanism.ECDSA)
+    private.destroy()
+    public.destroy()
+
+
+def bare_agreement(private: Any, point: bytes) -> None:
+    """Agree with a point by ECDH, read what was agreed, and destroy that."""
     secret = private.derive_key(
         KeyType.GENERIC_SECRET,
         256,
@@ -66,6 +73,3 @@ def bare_request(public: Any, private: Any) -> None:
     )
     bytes(secret[Attribute.VALUE])
     secret.destroy()
-    private.sign(bytes(32), mechanism=Mechanism.ECDSA)
-    private.destroy()
-    public.destroy()

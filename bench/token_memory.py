@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pkcs11 import KDF, Attribute, KeyType, Mechanism
+from pkcs11 import Mechanism
 
-from bench.bare_token import module_with_tokens_in
+from bench.bare_token import bare_agreement, module_with_tokens_in
 from carnet.token import keys
 from carnet.token.ec_type import point_of
 from carnet.token.initialise import initialise_token
@@ -63,15 +63,7 @@ def main(serial: str, few: int, many: int) -> None:
 
 
 def _agree(private: Any, point: bytes) -> None:
-    secret = private.derive_key(
-        KeyType.GENERIC_SECRET,
-        256,
-        mechanism=Mechanism.ECDH1_DERIVE,
-        mechanism_param=(KDF.NULL, None, point),
-        template={Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True},
-    )
-    bytes(secret[Attribute.VALUE])
-    secret.destroy()
+    bare_agreement(private, point)
     private.destroy()
 
 
