@@ -31,6 +31,8 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "database": database.rows,
     "memory": memory.rows,
 }
+_ORDER = (*(name for name in TABLES if name != "memory"), PAPER, "memory")
+"""Of a whole run: memory is no matter of time, so all that is comes before it."""
 
 
 @click.command()
@@ -61,7 +63,7 @@ def main(
     failed: list[str] = []
     with _unlogged(), tempfile.TemporaryDirectory() as directory:
         plan = Plan(Path(directory), quick=quick, suites=suites)
-        for name in names or (*TABLES, PAPER):
+        for name in names or _ORDER:
             found, curves, whole = _measure(plan, name)
             rows += found
             if only_print:
