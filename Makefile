@@ -11,7 +11,8 @@ export PYTHONDONTWRITEBYTECODE =
 help: ## Show what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-$(STAMP): requirements.lock requirements-build.lock debian-packages.txt debian-unpacked.txt pyproject.toml scripts/install
+$(STAMP): requirements.lock requirements-build.lock debian-packages.txt debian-unpacked.txt pyproject.toml \
+		lab/guest_registers.c scripts/install
 	@scripts/install
 
 $(DRAWING): requirements-bench.lock $(STAMP)

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,8 @@ MODULES = (
 )
 """Whatever the tests need is loaded at the start; later the guest loads none."""
 
+_REGISTERS = Path(sys.prefix, "lib", "guest_registers.so")
+"""Of guest_registers.c, made by scripts/install: without it none boots on a processor with AMX."""
 _INIT = Path(__file__).with_name("guest_init.sh")
 _SYSTEMD = Path(__file__).with_name("guest_systemd.sh")
 
@@ -95,7 +98,7 @@ class Guest:
         one = ("taskset", "--cpu-list", str(processors[place % len(processors)]))
         with (self.directory / "console").open("wb") as console:
             return subprocess.Popen(
-                [*one, *_OWN_PIDS, KERNEL, *self._parameters()],
+                [*one, *_OWN_PIDS, "env", f"LD_PRELOAD={_REGISTERS}", KERNEL, *self._parameters()],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
