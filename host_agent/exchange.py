@@ -109,15 +109,13 @@ class Exchange:
         return event
 
     async def _find(self, envelope: Envelope) -> Event:
-        database = self.parts.database
-        self.pair = await asyncio.to_thread(database.find_pair, envelope.key_id)
+        self.pair, request = await asyncio.to_thread(self.parts.database.look_up, envelope.key_id)
         if self.pair is None:
             return step.PairUnusable("unknown key pair")
         # So that none is spent in a leap that nobody saw.
         self.parts.clock.leap(self.pair.looked_up_at)
         if self.pair.suite != envelope.suite.number:
             return step.PairUnusable("the pair is of another suite")
-        request = await asyncio.to_thread(database.find_request, envelope.key_id)
         if request is not None:
             return await self._seen_before(request)
         # Of what is spent that is not asked: it is to be settled, and its key burned.

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     Connection,
+    Insert,
     LargeBinary,
     MetaData,
     Row,
@@ -103,7 +104,7 @@ def append_all(
             {"number": number, "at": at, "event": event, "facts": encoded, "digest": previous}
         )
     if rows:
-        connection.execute(table.insert(), rows)
+        connection.execute(_insertion(table), rows)
         if writing is not None:
             writing.added = Mark(number, previous)
         crash.reach(f"accounts.appended {event}")
@@ -119,6 +120,11 @@ def _newest_of(table: Table) -> Select[Any]:
     last = select(table.c.digest).where(table.c.number == newest).scalar_subquery()
     kept = select(table.c.digest).where(table.c.number == bindparam("known")).scalar_subquery()
     return select(now(), newest, last, kept)
+
+
+@cache
+def _insertion(table: Table) -> Insert:
+    return table.insert()
 
 
 def _check_newest(number: object, digest: object) -> None:

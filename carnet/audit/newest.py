@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from carnet.database import transaction
+
 _OPTION = "carnet_newest"
 """The execution option of transactions in which records are added."""
 
@@ -52,7 +54,7 @@ class Newest:
     def writing(self, engine: Engine) -> Iterator[Connection]:
         """Give a transaction that adds no record where the newest that is known is missing."""
         writing = Writing(self)
-        with engine.begin() as connection:
+        with transaction(engine) as connection:
             yield connection.execution_options(**{_OPTION: writing})
         # Not before: where nothing became durable nothing is missing.
         if writing.added is not None:

@@ -9,7 +9,7 @@ What differs between the two is in the modules of this package, and nowhere else
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,17 @@ def _revision(engine: Engine) -> str | None:
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Give one transaction: all of it durable at the end, or nothing of it done."""
-    with engine.begin() as connection:
+    with _turn(engine), engine.begin() as connection:
         yield connection
+
+
+def _turn(engine: Engine) -> AbstractContextManager[None]:
+    return sqlite.turn(engine) if engine.dialect.name == "sqlite" else nullcontext()
 
 
 def check_writable(engine: Engine) -> None:
     """Commit a write that changes nothing; raises SQLAlchemyError where none can be."""
-    with engine.begin() as connection:
+    with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
 

@@ -38,6 +38,8 @@ _LOGS = "carnet_logs"
 """What a connection has as the identities of its -wal and -shm."""
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 """The bytes of the file that SQLite locks to close the last connection, and others to use it."""
+_TURN = "carnet_turn"
+"""The execution option with the lock of whoever writes in this process."""
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -72,6 +74,7 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": _BUSY_SECONDS, "uri": True},
         hide_parameters=True,
+        execution_options={_TURN: threading.Lock()},
     )
     file = _File(place.path.absolute(), path)
     event.listen(engine, "do_connect", file.lead_there)
@@ -80,6 +83,22 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
     event.listen(engine, "checkout", file.check_in_place)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[None]:
+    """Wait until no other thread of this process writes, as long as SQLite itself would wait.
+
+    SQLite has no queue: who finds its lock taken sleeps, for longer each time, while others
+    pass by. So of each process one thread alone competes for it.
+    """
+    lock: threading.Lock = engine.get_execution_options()[_TURN]
+    taken = lock.acquire(timeout=_BUSY_SECONDS)
+    try:
+        yield
+    finally:
+        if taken:
+            lock.release()
 
 
 def empty_log(engine: Engine) -> bool:

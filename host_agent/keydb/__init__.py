@@ -15,7 +15,7 @@ from carnet.database.place import Place
 from host_agent.keydb.ended import Ended, ListPlace
 from host_agent.keydb.in_use import InUse, KeysInUse
 from host_agent.keydb.known import Known
-from host_agent.keydb.pairs import OWED
+from host_agent.keydb.pairs import OWED, pair_in
 from host_agent.keydb.records import (
     DESTRUCTION_OWED,
     Arrival,
@@ -29,7 +29,7 @@ from host_agent.keydb.records import (
     Revocation,
     WrappedKey,
 )
-from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests
+from host_agent.keydb.requests import ANSWER_KEPT, LEASE_SECONDS, Requests, request_in
 from host_agent.keydb.under_way import UnderWay
 from host_agent.keydb.unfinished import Leftover, Unfinished
 from host_agent.keydb.wrapped import Wrapped
@@ -70,6 +70,12 @@ class KeyDatabase(Wrapped, Requests, Ended, Unfinished, UnderWay, Known, InUse):
         """
         with opened_database(where, "host_agent", make=make) as engine:
             yield cls(engine)
+
+    def look_up(self, key_id: bytes) -> tuple[PairRecord | None, RequestRecord | None]:
+        """Return the pair of that key_id, and the request that spent it, if there are any."""
+        with self._reading.begin() as connection:
+            pair = pair_in(connection, key_id)
+            return pair, request_in(connection, key_id) if pair else None
 
     def begin(self) -> Connection:
         """Return a connection for reading the accounts; close it afterwards."""

@@ -24,6 +24,15 @@ _AT_ONCE = 500
 """Keys that one statement names; SQLite takes no more than some thousands of parameters."""
 
 # Made once: to make a statement takes longer than to run it.
+_GONE = (
+    update(_copies)
+    .where(
+        _copies.c.key_id == bindparam("wanted"),
+        _copies.c.hsm_serial == bindparam("serial"),
+        _copies.c.destroyed_at.is_(None),
+    )
+    .values(destroyed_at=now())
+)
 _SETTLE = (
     update(_pairs)
     .where(
@@ -62,15 +71,7 @@ class Copies(Store):
     def _record_destroyed(
         self, connection: Connection, key_id: bytes, hsm_serial: str | None = None
     ) -> None:
-        gone = connection.execute(
-            update(_copies)
-            .where(
-                _copies.c.key_id == key_id,
-                _copies.c.hsm_serial == hsm_serial,
-                _copies.c.destroyed_at.is_(None),
-            )
-            .values(destroyed_at=now())
-        )
+        gone = connection.execute(_GONE, {"wanted": key_id, "serial": hsm_serial})
         settled = connection.execute(_SETTLE, {"wanted": key_id})
         if gone.rowcount or settled.rowcount:
             facts = {"hsm": hsm_serial} if gone.rowcount else {}

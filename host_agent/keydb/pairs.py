@@ -44,9 +44,11 @@ _AT_ONCE = 1000
 
 
 # Made once: to make a statement takes longer than to run it.
-_FIND = select(_pairs, func.coalesce(_pairs.c.not_after <= now(), False).label("expired")).where(
-    _pairs.c.key_id == bindparam("wanted")
-)
+_FIND = select(
+    _pairs,
+    func.coalesce(_pairs.c.not_after <= now(), False).label("expired"),
+    now().label("looked_up_at"),
+).where(_pairs.c.key_id == bindparam("wanted"))
 _INVALID = (
     select(_pairs.c.key_id)
     .where(
@@ -143,12 +145,8 @@ class Pairs(Store):
 
     def find_pair(self, key_id: bytes) -> PairRecord | None:
         """Return the pair of that key_id, None if it was never known."""
-        expired = func.coalesce(_pairs.c.not_after <= now(), False)
-        columns = (_pairs, expired.label("expired"), now().label("looked_up_at"))
-        query = select(*columns).where(_pairs.c.key_id == key_id)
         with self._reading.begin() as connection:
-            row = connection.execute(query).mappings().first()
-        return _pair(row) if row else None
+            return pair_in(connection, key_id)
 
     def invalid_pairs(self, pair: PairRecord) -> tuple[bytes, ...]:
         """Return the key_ids of the same token's other pairs that are invalid, newest first.
@@ -305,6 +303,12 @@ def _invalidate(
         .returning(_pairs.c.key_id, _pairs.c.user_id)
     )
     return [_Invalidated(*row) for row in rows]
+
+
+def pair_in(connection: Connection, key_id: bytes) -> PairRecord | None:
+    """Return the pair of that key_id as a transaction sees it."""
+    row = connection.execute(_FIND, {"wanted": key_id}).mappings().first()
+    return _pair(row) if row else None
 
 
 def _pair(row: RowMapping) -> PairRecord:

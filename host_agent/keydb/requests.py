@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Row,
     Select,
     bindparam,
@@ -43,8 +44,7 @@ class Requests(Store):
     def find_request(self, key_id: bytes) -> RequestRecord | None:
         """Return the request that spent a pair, if one did."""
         with self._reading.begin() as connection:
-            row = connection.execute(_FIND, {"wanted": key_id}).first()
-        return _request(row) if row else None
+            return request_in(connection, key_id)
 
     def request_ids(self, user_id: str) -> list[bytes]:
         """Return the Request IDs of a user's requests."""
@@ -77,27 +77,20 @@ class Requests(Store):
             spent = connection.execute(_SPEND, {"wanted": envelope.key_id})
             if spent.rowcount != 1:
                 return False
-            connection.execute(
-                insert(_requests).values(
-                    key_id=envelope.key_id,
-                    digest=envelope.digest,
-                    request_id=request.request_id,
-                    target=request.request_info.target,
-                    objective_id=request.objective_id,
-                    evidence=signed.evidence,
-                    spent_at=now(),
-                    **self._lease(),
-                )
-            )
+            known = {
+                "key_id": envelope.key_id,
+                "request_id": request.request_id,
+                "target": request.request_info.target,
+                "objective_id": request.objective_id,
+                "digest": envelope.digest,
+            }
+            by = {"evidence": signed.evidence, "holder": self.holder}
+            connection.execute(_REQUEST, {**known, **by})
             self._audit(
                 connection,
                 "spent",
-                key_id=envelope.key_id,
-                request_id=request.request_id,
+                **known,
                 user_id=request.user_id,
-                target=request.request_info.target,
-                objective_id=request.objective_id,
-                digest=envelope.digest,
                 evidence_digest=hashlib.sha256(signed.evidence).digest(),
             )
         return True
@@ -179,7 +172,7 @@ class Requests(Store):
             )
 
     def _lease(self) -> dict[str, Any]:
-        return {"holder": self.holder, "lease_until": now() + LEASE_SECONDS}
+        return {"holder": self.holder, "lease_until": _lease_until()}
 
     def _change_leases(self, key_ids: Collection[bytes], values: dict[str, Any]) -> None:
         with self._writing() as connection:
@@ -200,6 +193,10 @@ class Requests(Store):
 
 
 _NO_LEASE: dict[str, Any] = {"holder": None, "lease_until": None}
+
+
+def _lease_until() -> ColumnElement[int]:
+    return now() + LEASE_SECONDS
 
 
 def _is_free() -> ColumnElement[bool]:
@@ -245,6 +242,7 @@ _SPEND = (
     )
     .values(state=PairState.INVALID, reason=Reason.SPENT, invalid_at=now())
 )
+_REQUEST = insert(_requests).values(spent_at=now(), lease_until=_lease_until())
 _ANSWER = (
     update(_requests)
     .where(_requests.c.key_id == bindparam("wanted"), _requests.c.outcome.is_(None))
@@ -255,6 +253,12 @@ _ANSWER = (
         **_NO_LEASE,
     )
 )
+
+
+def request_in(connection: Connection, key_id: bytes) -> RequestRecord | None:
+    """Return the request that spent a pair as a transaction sees it."""
+    row = connection.execute(_FIND, {"wanted": key_id}).first()
+    return _request(row) if row else None
 
 
 def _request(row: Row[Any]) -> RequestRecord:

@@ -130,7 +130,7 @@ def test_a_place_is_given_back_whatever_happens(make_host, pairs, monkeypatch):
             raise OperationalError("", {}, Exception("disk I/O error"))
 
         with monkeypatch.context() as patch:
-            patch.setattr(host.database.part, "find_pair", fail)
+            patch.setattr(host.database.part, "look_up", fail)
             assert status_of(host.post(sealed(pairs[0]))) == 503
         assert status_of(host.post(sealed(pairs[0]))) == 200
         assert host.admission.places == 0

@@ -7,17 +7,20 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from carnet.database import forget_deleted, sqlite
+from carnet.database import forget_deleted, sqlite, transaction
 from carnet.database.place import FilePlace
 from carnet.errors import UsageError
 from carnet.wire.keys import key_id_of
 from host_agent.keydb import KeyDatabase
+from lab.waiting import wait_until
 from tests.host.conftest import new_pair, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -229,3 +232,26 @@ def test_several_processes_may_make_it_at_once(tmp_path):
     assert [process.exitcode for process in processes] == [0] * 4
     with KeyDatabase.opened(path) as database, database.begin() as connection:
         assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+
+
+def test_of_a_process_one_thread_alone_competes_for_the_lock(tmp_path):
+    """SQLite has no queue: whoever finds its lock taken sleeps, and others pass by."""
+    turn, begin = sqlite.turn.__wrapped__.__code__, sqlite._on_begin.__code__
+
+    def where():
+        frame = sys._current_frames().get(other.ident)
+        codes = {each.f_code for each, _ in traceback.walk_stack(frame)} if frame else set()
+        return codes & {turn, begin}
+
+    def write():
+        with transaction(database.engine):
+            pass
+
+    other = threading.Thread(target=write)
+    with KeyDatabase.opened(tmp_path / "keys.sqlite") as database:
+        with transaction(database.engine):
+            other.start()
+            wait_until(where, "the other to write")
+            waits_in = where()
+        other.join()
+    assert waits_in == {turn}
