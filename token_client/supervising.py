@@ -3,7 +3,8 @@
 It is two processes. The worker loads the PKCS#11 module, which may crash, and runs the
 loop of token_client.watch; the supervisor starts it again. The worker is forked, which takes
 less than half of the time that another program would take to begin: the supervisor has no
-threads, and loads no module.
+threads, and loads no module. Both have the lock by which it is known that somebody watches:
+where the supervisor is killed, the worker watches on, and nobody watches beside it.
 """
 
 import os

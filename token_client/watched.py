@@ -1,5 +1,7 @@
-"""Who watches over a tunnel: one process at a time, whose lock goes with it."""
+"""Who watches over a tunnel: one at a time, whose lock goes with its last process."""
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,31 +10,52 @@ from token_client.memory import memory_directory
 
 _SECONDS = 1.0
 """For which the lock is waited for: `carnet status` holds it for a moment as it looks."""
+_STEP_SECONDS = 0.05
 
 
 @contextmanager
 def watching(name: str) -> Iterator[bool]:
     """Be who watches over a tunnel in here; yields False where somebody else is.
 
-    Without a file system in memory there is nobody to tell.
+    Who is forked in here watches too, also once its parent was killed. Without a file system
+    in memory there is nobody to tell.
     """
     directory = memory_directory()
     if directory is None:
         yield True
         return
-    from filelock import FileLock, Timeout  # noqa: PLC0415  `carnet status` needs none
-
-    lock = FileLock(_lock(directory, name), timeout=_SECONDS, mode=0o600)
-    try:
-        lock.acquire()
-    except Timeout:
+    path = _lock(directory, name)
+    lock = _taken(path)
+    if lock is None:
         yield False
         return
     try:
         yield True
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _taken(path: Path) -> int | None:
+    """Return the lock's descriptor, which a forked process has as well; None if it is another's.
+
+    No library's: `filelock` closes its descriptors in whoever is forked.
+    """
+    import fcntl  # noqa: PLC0415  as below
+
+    until = time.monotonic() + _SECONDS
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:  # else who had it before has just removed it
+                return lock
+        except BlockingIOError:
+            pass
+        os.close(lock)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(_STEP_SECONDS)
 
 
 def is_watched(directory: Path | None, name: str) -> bool:

@@ -351,10 +351,17 @@ def test_where_the_configuration_wants_no_agent_there_is_none(office):
 
 
 def test_an_agent_that_crashes_is_started_again(office):
+    """And its worker watches on where what would start it is killed; nobody beside it does."""
     assert office.carnet("connect").returncode == 0
     first = kill_worker(office, signal.SIGSEGV)
     wait_until(lambda: worker(office) != first, "another worker")
     assert carries(office)
+    supervisor, second = (pid for pid, _ in sorted(watchers(office), key=lambda one: one[1]))
+    signal_inside(office, supervisor, signal.SIGKILL)
+    wait_until(lambda: agents(office) == [(second, False)], "its worker alone")
+    assert records(office)[0]["watched"]
+    assert office.carnet("resume").returncode == 0
+    wait_until(lambda: len(agents(office)) == 1, "the end of who finds it watched")
     take_out(office)
     wait_until(lambda: agents(office) == [], "the end of the agent", 30)
     assert not carries(office)

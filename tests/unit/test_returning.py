@@ -1,5 +1,9 @@
 """What comes back, and what never can: the Client's own judgement, before IKE."""
 
+import fcntl
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -113,4 +117,49 @@ def test_who_watches_is_seen_and_kept_from_nothing_by_that(tmp_path, monkeypatch
             assert not another
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "agent-carnet-00.lock").touch()  # as of one that was killed
+    assert not watched.is_watched(tmp_path, "carnet-00")
+
+
+def test_who_only_looks_keeps_nobody_from_watching(tmp_path, monkeypatch):
+    monkeypatch.setattr(watched, "memory_directory", lambda: tmp_path)
+    looks = (tmp_path / "agent-carnet-00.lock").open("w")
+    fcntl.flock(looks, fcntl.LOCK_SH)
+    pauses = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looks.close())
+    monkeypatch.setattr(watched, "time", pauses)
+    with watched.watching("carnet-00") as alone:
+        assert alone
+
+
+SUPERVISED = """
+import sys
+from pathlib import Path
+from tests.unit.test_sessions import a_session
+from token_client import supervising, watched
+from token_client.config import ClientConfig
+directory = Path(sys.argv[1])
+supervising.memory_directory = watched.memory_directory = lambda: directory
+def work():
+    print("watches", flush=True)
+    sys.stdin.read()
+supervising.supervise(work, None, a_session(name="carnet-00"), ClientConfig())
+"""
+
+
+def test_a_worker_whose_supervisor_was_killed_watches_on_and_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(watched, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(watched, "_SECONDS", 0)
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISED, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert supervisor.stdout.readline() == b"watches\n"
+    supervisor.kill()
+    supervisor.wait()
+    assert watched.is_watched(tmp_path, "carnet-00")
+    with watched.watching("carnet-00") as another:
+        assert not another
+    supervisor.stdin.close()
+    assert supervisor.stdout.read() == b""  # the worker has ended
+    supervisor.stdout.close()
     assert not watched.is_watched(tmp_path, "carnet-00")
