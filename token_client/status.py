@@ -60,6 +60,12 @@ class TunnelState(msgspec.Struct, frozen=True):
         return self.session is not None and begun and not self.watched
 
     @property
+    def is_asked_on(self) -> bool:
+        """Whether who watches asks on why it went down, since nobody has said so."""
+        ended = self.session is None or self.session.ended is not None or self.is_over
+        return self.watched and self.live is None and not self.comes_back and not ended
+
+    @property
     def label(self) -> str:
         """What people call it: its Target, or its name where nothing tells the Target."""
         return self.session.target if self.session else self.name
@@ -177,6 +183,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "resumable": state.resumable,
         "comes_back": state.comes_back,
         "watched": state.watched,
+        "asked_on": state.is_asked_on,
         "seconds_left": state.seconds_left,
         "objective": Objective(session.objective_id).label if session else None,
         "live": msgspec.structs.asdict(state.live) if state.live else None,
@@ -197,7 +204,7 @@ def describe(state: TunnelState) -> str:
     if session.ended:
         return f"{head}\n  ended: {session.ended}"
     if live is None:
-        return f"{head}\n  {_describe_down(state, session)}"
+        return f"{head}\n  {_describe_down(state, session)}{_describe_agent(state)}"
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
     remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
     return head + _describe_live(live, _describe_time(session)) + remarks
@@ -210,6 +217,19 @@ def _describe_watch(state: TunnelState, session: Session) -> str:
         f"\n  nobody watches over it and its token: `carnet resume {session.target}` starts what"
         f" does, unless client.toml has `agent = false`"
     )
+
+
+def _describe_agent(state: TunnelState) -> str:
+    """Say what who watches over a tunnel does while it is down."""
+    looks = "and looks after the token"
+    if state.is_asked_on:
+        return (
+            f"\n  Target has not said yet why it went down; the agent of this machine asks the Host"
+            f" until it has, {looks}"
+        )
+    if state.watched and state.resumable:
+        return f"\n  the agent of this machine brings it back as soon as Target answers, {looks}"
+    return ""
 
 
 def _describe_time(session: Session) -> str:

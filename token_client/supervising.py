@@ -12,6 +12,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from carnet.console import complain
@@ -119,17 +120,21 @@ def work(
         tell(sentence)
         announce(sentence)
 
-    def end(ending: Ending) -> int:
+    def end(ending: Ending, ask_on: Callable[[], Ending | None]) -> int:
         if ending.meant or is_known(driver, session):  # else `carnet disconnect`: she knows
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence)
             say(ending.sentence)
-            later = told_later(session) if ending.untold else None
+            later = ask_on() if ending.untold else None
             if later is not None:
-                end(later)
+                end(later, ask_on)
         return 0
 
-    end(Watch(driver, session, lookout(config, session), config, say, end).run())
+    asking = partial(told_later, session)
+    eye = lookout(config, session)
+    # Where the token cannot be looked at it is asked on all the same.
+    watch = Watch(driver, session, eye, config, say, lambda ending: end(ending, asking))
+    end(watch.run(), lambda: watch.until_told(asking))
 
 
 def _leave(session: Session) -> None:

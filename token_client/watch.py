@@ -6,8 +6,10 @@ costs half a second at most. `carnet connect --foreground` runs the loop itself,
 the background agent in a process of its own.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
@@ -82,16 +84,43 @@ class Watch:
         )
         tunnel.start()
         try:
-            with (
-                mtu.kept(self._session, self._tell),
-                unless_frozen(self._cannot_look),
-                ReaderWatcher(lambda: self._news.put(None)),
-            ):
+            with mtu.kept(self._session, self._tell), self._looking():
                 ending = self._ending = self._loop()
             # Host may still be asked why the tunnel went; by now nothing else tells of it.
             return replace(ending, meant=ending.meant or bool(tunnel.meant))
         finally:
             tunnel.stop()
+
+    def until_told(self, ask: Callable[[], Ending | None]) -> Ending | None:
+        """Look after the token on, while it is asked why the tunnel went; return what is told.
+
+        `ask` asks until somebody says so, or she has ended the session, which is None; it has a
+        thread of its own. A token that is pulled meanwhile may be the end, too.
+        """
+        told: list[Ending | None] = []
+
+        def asking() -> None:
+            try:
+                told.append(ask())
+                self._ending = told[0]
+                self._news.put(None)
+            except Exception as error:  # noqa: BLE001  raised by whoever hears of it
+                self._news.put(error)
+
+        self._ending = None
+        threading.Thread(target=asking, name="asking on", daemon=True).start()
+        with self._looking():
+            while not told:
+                ending = self._next() or self.look()
+                if ending is not None:
+                    return ending
+        return told[0]
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Have hints come that something happened to the token."""
+        with unless_frozen(self._cannot_look), ReaderWatcher(lambda: self._news.put(None)):
+            yield
 
     def _cannot_look(self) -> int | None:
         """Take a token that nobody can look at for gone; None if the tunnel stays all the same."""

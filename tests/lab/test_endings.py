@@ -192,7 +192,8 @@ def test_where_nobody_says_why_nothing_is_made_up_and_she_is_told_later(office):
         office.target("tunnels", "end", request_id)
         wait_until(lambda: "does not say why" in office.heard(), "the end", WAIT)
         office.host_agent.stop()
-        assert (record(office)["ended"], record(office)["closed"]) == (None, True)
+        found = record(office)
+        assert (found["ended"], found["closed"], found["asked_on"]) == (None, True, True)
     finally:
         start_target_s_agent(office)
         office.host_agent = office.serve_host()

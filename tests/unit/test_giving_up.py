@@ -47,6 +47,29 @@ def test_a_tunnel_that_cannot_be_ended_is_not_said_to_be(said, monkeypatch):
     assert said == []
 
 
+UNTOLD = Ending("The tunnel to work went down, and Target does not say why.", untold=True)
+
+
+class Untold(AtOnce):
+    """A watch over a tunnel that went down untold, and over a token that is pulled then."""
+
+    def run(self):
+        return UNTOLD
+
+    def until_told(self, _):
+        return PULLED
+
+
+def test_a_token_pulled_while_it_is_asked_on_ends_what_is_left(said, monkeypatch):
+    ended = []
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[-1]))
+    monkeypatch.setattr(watch, "Watch", Untold)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(None, a_session(), ClientConfig(), str)
+    assert ended == [PULLED.sentence]
+    assert said == [UNTOLD.sentence, PULLED.sentence]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, ends):
     def no_fork():

@@ -105,6 +105,31 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
     assert facts(state)["watched"] == seen
 
 
+ASKS_ON = "the agent of this machine asks the Host until it has"
+BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
+
+
+@pytest.mark.parametrize(
+    ("live", "comes_back", "seen", "session", "said"),
+    [
+        (None, False, True, a_session(expires=LATER), ASKS_ON),
+        (None, True, True, a_session(expires=LATER), BRINGS_BACK),
+        (None, False, False, a_session(expires=LATER), None),
+        (None, True, False, a_session(expires=LATER), None),
+        (None, False, True, a_session(expires=1), None),
+        (None, False, True, a_session(expires=LATER, ended="Its time is over."), None),
+        (LIVE, False, True, a_session(expires=LATER), None),
+    ],
+    ids=["untold", "lost", "untold, nobody", "lost, nobody", "over", "ended", "stands"],
+)
+def test_what_the_agent_does_for_what_is_down_is_said(live, comes_back, seen, session, said):
+    state = TunnelState("carnet-00", session, live, True, comes_back, seen)
+    assert [each for each in (ASKS_ON, BRINGS_BACK) if each in describe(state)] == [
+        each for each in (said,) if each
+    ]
+    assert facts(state)["asked_on"] == (said == ASKS_ON)
+
+
 def test_who_watches_is_seen_and_kept_from_nothing_by_that(tmp_path, monkeypatch):
     monkeypatch.setattr(watched, "memory_directory", lambda: tmp_path)
     assert not watched.is_watched(tmp_path, "carnet-00")

@@ -435,6 +435,31 @@ def test_a_pulled_token_is_noticed_while_a_silent_host_is_asked(held, monkeypatc
     assert held.goes_on
 
 
+def test_a_pulled_token_is_noticed_while_it_is_asked_on_why_the_tunnel_went(held):
+    watch_it = Watch(FakeDriver(), SESSION, held, ClientConfig(), str)
+    assert watch_it.until_told(held).pulled
+    assert held.goes_on
+
+
+def test_a_pulled_token_that_may_be_keeps_nobody_from_asking_on(held):
+    told, config = [], ClientConfig(on_removal=OnRemoval.KEEP)
+
+    def tell(sentence):
+        told.append(sentence)
+        held.over.set()
+
+    assert Watch(FakeDriver(), SESSION, held, config, tell).until_told(held) is None
+    assert ["stays, as configured" in each for each in told] == [True]
+
+
+def test_what_is_told_while_the_token_is_looked_after_is_heard():
+    said = Ending("Target's operator ended it.", over=True)
+    watch_it = Watch(FakeDriver(), SESSION, Always(), ClientConfig(), str)
+    assert watch_it.until_told(lambda: said) is said
+    with pytest.raises(ZeroDivisionError):
+        watch_it.until_told(lambda: 1 / 0)
+
+
 def test_what_comes_up_as_another_is_ended_while_a_try_to_come_back_goes_on(held):
     """As a Target may do that assigns an address, and then does not rekey for long."""
     driver = SilentDriver()
