@@ -5,7 +5,7 @@ module whose HSM has gone silent, must not keep the process from ending.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -63,13 +63,32 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return outcome.result()
 
 
+def together(works: Iterable[Callable[[], T]]) -> "list[Future[T]]":
+    """Do each on a thread of its own, all at the same time; return what came of them, in order."""
+    outcomes: list[Future[T]] = []
+    threads = []
+    for work in works:
+        outcome: Future[T] = Future()
+        outcomes.append(outcome)
+        threads.append(Thread(target=_do, args=(work, outcome), name="together", daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
 def _outcome(work: Callable[[], T]) -> "Future[T]":
     outcome: Future[T] = Future()
+    _do(work, outcome)
+    return outcome
+
+
+def _do(work: Callable[[], T], outcome: "Future[T]") -> None:
     try:
         outcome.set_result(work())
     except Exception as error:  # noqa: BLE001  who waits for it gets it
         outcome.set_exception(error)
-    return outcome
 
 
 def _settle(future: "asyncio.Future[T]", outcome: "Future[T]") -> None:

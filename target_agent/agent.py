@@ -192,8 +192,10 @@ class Agent:
     async def end_all_of(self, user_id: str, reason: str) -> dict[bytes, Ending]:
         """End all tunnels of a user, those that are being answered just now included."""
         ids = {*self._live, *self._locks}
-        endings = {each: await self.end(each, reason, user_id=user_id) for each in ids}
-        return {each: done for each, done in endings.items() if done is not Ending.NOT_LIVE}
+        # At the same time: each may wait for the IKE daemon as long as that is silent.
+        endings = await asyncio.gather(*(self.end(each, reason, user_id=user_id) for each in ids))
+        found = zip(ids, endings, strict=True)
+        return {each: done for each, done in found if done is not Ending.NOT_LIVE}
 
     async def ended(self, host: str, after: int, seconds: float) -> tuple[TunnelEnded, ...]:
         """Return what ended of a Host's tunnels after that number; wait for it if need be."""

@@ -10,7 +10,9 @@ import fcntl
 import operator
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -21,8 +23,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from carnet.errors import IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
+from carnet.ipsec.drivers import unit_of
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
+from carnet.worker import together
 from target_agent.config import TargetConfig
 from target_agent.gate import make_gate
 from target_agent.records import Records, TunnelRecord
@@ -94,10 +98,12 @@ class Operator:
         with sole_hold(self.config.lock) as alone:
             done = self._end_here(order) if alone else asyncio.run(self._ask_service(order))
         if done.waiting:
+            unit = unit_of(self.driver)
+            start = f" (systemctl start {unit})" if unit else ""
             service = ", and carnet-target after it" if alone else ""
             raise IPsecError(
                 f"The IKE daemon does not answer; {len(done.waiting)} of the tunnels will end"
-                f" as soon as it does: start it (systemctl start strongswan){service}."
+                f" as soon as it does: start it{start}{service}."
             )
         return done.ended
 
@@ -115,15 +121,28 @@ class Operator:
             # it opens again for those who stand.
             gate.shut()
         ended, waiting = [], []
-        for record in doomed:
+        for record, down in zip(doomed, self._downs(doomed), strict=True):
             try:
-                self.driver.down(tunnel_name(record.request_id))
+                down.result()
             except IPsecError:
                 waiting.append(record.request_id.hex())
                 continue
             self.records.end(record.request_id, record.end_reason or reason)
             ended.append(record.request_id.hex())
         return Ended(ended=tuple(ended), waiting=tuple(waiting))
+
+    def _downs(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
+        """Take them out one after another; once the daemon is silent, all others together.
+
+        Each waits for it as long as it is silent, and takes what it left out of the kernel.
+        """
+        downs = [partial(self.driver.down, tunnel_name(each.request_id)) for each in doomed]
+        while downs:
+            (down,) = together([downs.pop(0)])
+            yield down
+            if isinstance(down.exception(), IPsecError):
+                yield from together(downs)
+                return
 
     async def _ask_service(self, order: Order) -> Ended:
         import aiohttp  # noqa: PLC0415  slow to load, and seldom needed
@@ -139,7 +158,7 @@ class Operator:
                 answer = await response.read()
         except (TimeoutError, aiohttp.ClientError) as error:
             raise UnreachableError(
-                "The service carnet-target runs, but does not answer; see its log."
+                "The service carnet-target runs and does not answer; see its log."
             ) from error
         if response.status != HTTPStatus.OK:
             raise UnreachableError("The service carnet-target failed; see its log.")

@@ -35,6 +35,8 @@ class Implementation(msgspec.Struct, frozen=True, kw_only=True):
     """The newest in which it takes pre-shared keys."""
     ppk: bool
     """Whether it takes post-quantum ones (RFC 8784)."""
+    unit: str | None = None
+    """What systemd starts it as; None where nothing of ours asks for it."""
 
 
 IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
@@ -46,12 +48,14 @@ IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
         ),
         ike_version=2,
         ppk=True,
+        unit="strongswan",
     ),
     DriverName.LIBRESWAN: Implementation(
         driver="carnet.ipsec.libreswan:Libreswan",
         programs=("/usr/libexec/ipsec/pluto",),
         ike_version=2,
         ppk=True,
+        unit="ipsec",
     ),
     DriverName.RACOON: Implementation(
         driver="carnet.ipsec.racoon:Racoon",
@@ -67,6 +71,11 @@ IMPLEMENTATIONS: Mapping[DriverName, Implementation] = {
     ),
 }
 """In the order in which they are looked for."""
+
+
+def unit_of(driver: Driver) -> str | None:
+    """Return what systemd starts a driver's daemon as, where that is known."""
+    return next((row.unit for name, row in IMPLEMENTATIONS.items() if name == driver.name), None)
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """`carnet-target users`: membership and the access control list."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
 
 import click
@@ -7,7 +9,7 @@ from rich.table import Table
 
 from carnet.console import print_json, print_table
 from carnet.durations import format_duration
-from carnet.errors import UsageError
+from carnet.errors import IPsecError, UnreachableError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.moments import format_moment
 from carnet.objectives import Objective
@@ -99,10 +101,21 @@ def remove(local: Local, user: str) -> None:
     with local.database() as engine:
         removed = Members(engine).remove(user)
         operator = Operator(local.config, make_driver(local.config), Records(engine))
-        ended = operator.end(Order("user-removed", user_id=user))
+        with _said_to_be_none(user) if removed else nullcontext():
+            ended = operator.end(Order("user-removed", user_id=user))
     if not removed and not ended:
         raise UsageError(f"{user} is not a member; `carnet-target users list` shows who is.")
     click.echo(f"{user} is no member any more; tunnels ended: {len(ended)}.")
+
+
+@contextmanager
+def _said_to_be_none(user: str) -> Iterator[None]:
+    """Have what keeps her tunnels from ending say that she is no member any more all the same."""
+    try:
+        yield
+    except (IPsecError, UnreachableError) as error:
+        why = error.sentence[0].lower() + error.sentence[1:]
+        raise type(error)(f"{user} is no member any more, but {why}") from error
 
 
 @users.command(name="list")

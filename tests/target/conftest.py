@@ -6,6 +6,7 @@ import functools
 import itertools
 import secrets
 import socket
+import threading
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 
 from carnet.config import LocalAddress
 from carnet.database import opened_database
+from carnet.errors import IPsecError
 from carnet.link import LinkSection
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
@@ -169,3 +171,16 @@ async def end_of(agent, host="office", after=0):
     """Wait for the next end that Target tells a Host, and return it."""
     (ended,) = await agent.ended(host, after, 20)
     return ended
+
+
+class AskedInVain:
+    """Silent until so many ask at the same time, which is `by_all`; then it refuses."""
+
+    def __init__(self, count):
+        self.by_all = threading.Event()
+        self._barrier = threading.Barrier(count, self.by_all.set)
+
+    def __call__(self, _):
+        if not self.by_all.is_set():
+            self._barrier.wait(20)
+        raise IPsecError("The fake daemon is silent.")

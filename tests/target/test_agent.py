@@ -26,6 +26,7 @@ from target_agent.schema import audit
 from tests.target.conftest import (
     ALICE,
     HOUR,
+    AskedInVain,
     changed,
     end_of,
     name_of,
@@ -533,6 +534,18 @@ def test_a_user_who_is_removed_loses_the_tunnel_that_is_just_being_made(
     request_id, endings = with_agent(body)
     assert endings == {request_id: Ending.DONE}
     assert driver.specs == {}
+
+
+def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(with_agent, driver, ask):
+    async def body(agent):
+        ids = {(await agent.answer(ask(), "office")).request_id for _ in range(3)}
+        down, driver.down = driver.down, AskedInVain(3)
+        endings = await agent.end_all_of(ALICE, "user-removed")
+        assert driver.down.by_all.is_set()
+        driver.down = down
+        assert endings == dict.fromkeys(ids, Ending.WAITING)
+
+    with_agent(body)
 
 
 def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent, driver, ask):

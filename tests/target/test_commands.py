@@ -27,7 +27,7 @@ from target_agent.heads import head_keeper
 from target_agent.proposals import PROFILES, Profile
 from target_agent.records import Records
 from tests.target.certificates import Authority
-from tests.target.conftest import ALICE, free_port, running
+from tests.target.conftest import ALICE, AskedInVain, free_port, running
 
 GRANT = ["--objective", "esp", "--network", "10.20.0.0/16", "--lifetime", "8h"]
 
@@ -217,14 +217,20 @@ def test_a_tunnel_is_not_called_ended_while_the_daemon_does_not_answer(answered,
     assert json.loads(run("tunnels", "list", "--json"))
 
 
+@pytest.mark.parametrize(("daemon", "unit"), [("strongswan", "strongswan"), ("libreswan", "ipsec")])
 def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
-    answered, run, target, driver
+    answered, run, target, driver, daemon, unit
 ):
     driver.comes_up(tunnel_name(answered))
     driver.running = False
+    driver.name = daemon
     said = refused(run, "users", "remove", ALICE).sentence
-    assert "1 of the tunnels will end as soon as it does" in said
-    assert "(systemctl start strongswan), and carnet-target after it." in said
+    assert said == (
+        "alice@office is no member any more, but the IKE daemon does not answer; 1 of the tunnels"
+        f" will end as soon as it does: start it (systemctl start {unit}), and carnet-target after"
+        " it."
+    )
+    assert json.loads(run("users", "list", "--json")) == []
     driver.running = True
 
     async def main():
@@ -234,6 +240,32 @@ def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
 
     assert [each.reason for each in asyncio.run(main())] == ["user-removed"]
     assert driver.specs == {}
+
+
+def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, driver, ask):
+    """It falls silent at the second; however many the others are, they take one time limit."""
+    run("users", "add", ALICE, *GRANT)
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                return [(await agent.answer(ask(), "office")).request_id for _ in range(5)]
+
+    first, *prepared = asyncio.run(main())
+    others = AskedInVain(3)
+    answers = iter([driver.down, AskedInVain(1)])
+
+    def down(name):
+        next(answers, others)(name)
+
+    driver.down = down
+    assert "; 4 of the tunnels will end" in refused(run, "users", "remove", ALICE).sentence
+    assert others.by_all.is_set()
+    with opened_database(target.database, "target_agent") as engine:
+        records = Records(engine)
+        owed = {(each.request_id, each.end_reason) for each in records.live()}
+        assert records.find(first).state == "ended"
+    assert owed == {(each, "user-removed") for each in prepared}
 
 
 @pytest.mark.parametrize("by", ["request_id", "user_id"])
