@@ -40,7 +40,13 @@ class LocalAddress(str):
     @classmethod
     def from_setting(cls, text: str, _: Path) -> Self:
         """Read it; raises ValueError."""
-        return cls(ip_address(text))
+        try:
+            return cls(ip_address(text))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, and a name is not looked up: write the address itself, 127.0.0.1 for"
+                f" this machine alone, 0.0.0.0 or :: for all that reach it"
+            ) from error
 
 
 class SettingError(ValueError):

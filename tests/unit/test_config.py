@@ -221,7 +221,7 @@ targets.work.url = "https://[2001:db8::1]:8471"
     ("wrong", "said"),
     [
         ('database = "' + "a" * 300 + '"\n' + HOST, "line 1: expected a path, got one that"),
-        (HOST.replace('"::"', '"office"'), "line 2: 'office' does not appear to be an IPv4 or"),
+        (HOST.replace('"::"', '"localhost"'), "not looked up: write the address itself, 127.0.0.1"),
         (HOST.replace(":8471", ":99999"), "line 6: expected https://… with a host's name"),
         (HOST.replace("]:8471", ""), "line 6: expected https://… with a host's name"),
     ],
