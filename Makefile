@@ -57,8 +57,8 @@ measured: $(STAMP) ## Put the figures of bench/results into docs/MEASURED.md
 bench-timing: $(STAMP) ## Measure what refusals tell by their time
 	@$(RUN)/python -m bench.timing
 
-bench-ending: $(STAMP) ## Measure how soon a tunnel is down that is revoked
-	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.ending
+bench-ending: TABLES = ending
+bench-ending: bench ## Measure how soon a tunnel is down that is revoked
 
 bench-removal: $(STAMP) ## Measure how soon a pulled token is noticed
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.removal
@@ -66,8 +66,8 @@ bench-removal: $(STAMP) ## Measure how soon a pulled token is noticed
 bench-stores: $(STAMP) ## Measure a request with 50 pairs and with 100,000, in key store `wrapped`
 	@$(RUN)/python -m bench.key_stores
 
-bench-many: $(STAMP) ## Measure Target with 1,000 sessions, 200 of them live
-	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench.many
+bench-many: TABLES = many
+bench-many: bench ## Measure Target with 1,000 sessions, 200 of them live
 
 check: $(STAMP) ## Lint, format check, types, import contracts, and that the diagrams are fresh
 	@$(RUN)/ruff check .

@@ -18,7 +18,17 @@ from bench import paper, report
 from bench.comparison import Row
 from bench.plan import Plan
 from bench.regression import regressions
-from bench.rows import commands, connect, database, distance, host, memory, minting
+from bench.rows import (
+    commands,
+    connect,
+    database,
+    distance,
+    ending,
+    host,
+    many,
+    memory,
+    minting,
+)
 
 RESULTS = Path(__file__).with_name("results")
 PAPER = "paper"
@@ -29,6 +39,8 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "distance": distance.rows,
     "host": host.rows,
     "database": database.rows,
+    "ending": ending.rows,
+    "many": many.rows,
     "memory": memory.rows,
 }
 _ORDER = (*(name for name in TABLES if name != "memory"), PAPER, "memory")

@@ -42,24 +42,29 @@ class Aim:
     """The ratio is at least this."""
     above: float | None = None
     """Ours is at most this much above the floor, in the row's unit."""
+    limit: float | None = None
+    """Ours is at most this, in the row's unit, whatever the floor is."""
 
-    def is_met(self, ratio: float, above: float) -> bool:
+    def is_met(self, ratio: float, ours: float, floor: float) -> bool:
         """Tell whether these medians meet it; raises ValueError where nothing is aimed at.
 
-        `ratio` is that of ours to the floor, `above` what ours is above the floor.
+        `ratio` is that of ours to the floor, within the rounds.
         """
         if self.most is not None:
             return ratio <= self.most
         if self.least is not None:
             return ratio >= self.least
         if self.above is not None:
-            return above <= self.above
+            return ours - floor <= self.above
+        if self.limit is not None:
+            return ours <= self.limit
         raise ValueError(f"Nothing is aimed at: {self.text}.")
 
     @property
     def is_one(self) -> bool:
         """Whether anything is aimed at."""
-        return (self.most, self.least, self.above) != (None, None, None)
+        aims = (self.most, self.least, self.above, self.limit)
+        return any(each is not None for each in aims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +100,8 @@ class Row:
         """Whether the medians meet the aim; None where there is none."""
         if not self.aim.is_one:
             return None
-        above = Spread.of(self.ours).median - Spread.of(self.floor).median
-        return self.aim.is_met(self.ratio.median, above)
+        medians = (Spread.of(each).median for each in (self.ours, self.floor))
+        return self.aim.is_met(self.ratio.median, *medians)
 
     def facts(self) -> dict[str, Any]:
         """Return all of it as JSON has it, the single rounds included."""

@@ -6,13 +6,11 @@ does. No Target is there: Host refuses each request itself, which takes it throu
 step of its own, the burn included.
 """
 
-import json
 import os
 import secrets
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from bench.child import child, say
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.service import start_log
 from carnet.token.module import find_module, load_module
@@ -34,6 +33,8 @@ from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import RealHost
 from tests.unit.examples import SoftwareKey
 
+_ITSELF = "bench.host_process"
+
 
 class Served(NamedTuple):
     """A Host that serves."""
@@ -41,37 +42,6 @@ class Served(NamedTuple):
     port: int
     thread_times: Callable[[], dict[str, float]]
     """Asks for the milliseconds that its threads ran for so far, by name."""
-
-
-@contextmanager
-def process(command: str, *arguments: str, log: Path) -> Iterator[tuple[Any, Callable[[], Any]]]:
-    """Run such a process; give what it prints, and what asks it to print something more."""
-    argv = [sys.executable, "-m", "bench.host_process", command, *arguments]
-    with (
-        log.open("a") as errors,
-        subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as started,
-    ):
-        said, asked = started.stdout, started.stdin
-        if said is None or asked is None:
-            raise RuntimeError("The process has no pipes.")
-
-        def heard() -> Any:
-            line = said.readline()
-            if not line:
-                raise RuntimeError(f"A Host of the benchmark ended early; see {log.read_text()}")
-            return json.loads(line)
-
-        def ask() -> Any:
-            asked.write("\n")
-            asked.flush()
-            return heard()
-
-        try:
-            yield heard(), ask
-        finally:
-            asked.close()
 
 
 @dataclass(frozen=True)
@@ -107,14 +77,14 @@ class Where:
 def filled(where: Where, on_token: int, others: int = 0) -> list[SoftwareKey]:
     """Have so many pairs on the token and in the database, and others there alone."""
     arguments = [*where.arguments, "--on-token", str(on_token), "--others", str(others)]
-    with process("fill", *arguments, log=where.log) as (texts, _):
+    with child(_ITSELF, "fill", *arguments, log=where.log) as (texts, _):
         return [SoftwareKey(key=load_pem_private_key(text.encode(), None)) for text in texts]
 
 
 @contextmanager
 def serving(where: Where) -> Iterator[Served]:
     """Have a process serve them."""
-    with process("serve", *where.arguments, log=where.log) as (port, ask):
+    with child(_ITSELF, "serve", *where.arguments, log=where.log) as (port, ask):
         yield Served(port, ask)
 
 
@@ -144,7 +114,7 @@ def fill(
     host.add_pairs(*keys)
     with KeyDatabase.opened(where.place) as database:
         database.add_pairs(_strangers(others))
-    _say([_pem(key) for key in keys])
+    say([_pem(key) for key in keys])
 
 
 @main.command()
@@ -155,9 +125,9 @@ def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
     """Serve until standard input ends; at each line of it say what the threads took."""
     start_log()
     with _host(Where(directory, url, password_file)) as host:
-        _say(host.port)
+        say(host.port)
         for _ in sys.stdin:
-            _say(_thread_times())
+            say(_thread_times())
 
 
 def _thread_times() -> dict[str, float]:
@@ -195,11 +165,6 @@ def _strangers(count: int) -> Iterable[NewPair]:
 def _pem(key: SoftwareKey) -> str:
     octets: bytes = key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return octets.decode()
-
-
-def _say(value: int | Sequence[str] | Mapping[str, float]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from lab.world import World
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 
 GROUP = "Connecting"
-_CHILD = "carnet-f100f100f100f100"
+BARE = "carnet-f100f100f100f100"
+"""The connection of the floor."""
 _STEPS = {
     "1  sign and seal": ("1", "sign"),
     "9  IKE": ("9", "ike"),
@@ -49,7 +50,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     rounds = plan.rounds(11)
     with (
         World() as world,
-        _at_work(world, 2 * (rounds + 1)) as office,
+        office_at_work(world, 2 * (rounds + 1)) as office,
         _floor(office, rounds + 1) as bare,
         peer() as alone,
         plan.progress("carnet connect", rounds + 1) as advance,
@@ -113,7 +114,8 @@ def _where_it_goes(figures: _Sides, whose: str = "ours") -> str:
 
 
 @contextmanager
-def _at_work(world: World, pairs: int) -> Iterator[Office]:
+def office_at_work(world: World, pairs: int) -> Iterator[Office]:
+    """Set an office up, with so many pairs, and have it work."""
     office = Office(world, choose_lane())
     office.set_up(pairs)
     with office.at_work():
@@ -133,17 +135,23 @@ def _carnet(office: Office) -> dict[str, float]:
 @contextmanager
 def _floor(office: Office, pairs: int) -> Iterator[Callable[[], dict[str, float]]]:
     """Load the connection at both ends, fill a token of the floor's own; give what connects."""
-    client, target = _ends()
-    drivers = [StrongSwan(each.vici) for each in (office.client_charon, office.target_charon)]
-    for driver, spec in zip(drivers, (client, target), strict=True):
-        driver.install(spec)
-    floor = _Floor(office)
-    floor.run("make", str(pairs))
-    try:
+    with bare_connection(office):
+        floor = _Floor(office)
+        floor.run("make", str(pairs))
         yield floor.connect
+
+
+@contextmanager
+def bare_connection(office: Office) -> Iterator[None]:
+    """Have a connection of strongSwan's alone loaded at both ends."""
+    drivers = [StrongSwan(each.vici) for each in (office.client_charon, office.target_charon)]
+    for driver, spec in zip(drivers, _ends(), strict=True):
+        driver.install(spec)
+    try:
+        yield
     finally:
         for driver in drivers:
-            driver.down(_CHILD)
+            driver.down(BARE)
 
 
 class _Floor:
@@ -173,16 +181,16 @@ class _Floor:
         """Bring the tunnel up and down; return how long the program took, and its steps."""
         uri = f"unix://{VICI}"
         started = time.monotonic()
-        steps: dict[str, Any] = json.loads(self.run("connect", HOST_URL, uri, _CHILD))
+        steps: dict[str, Any] = json.loads(self.run("connect", HOST_URL, uri, BARE))
         ended = time.monotonic()
-        self._client.run(["swanctl", "--terminate", "--uri", uri, "--ike", _CHILD])
+        self._client.run(["swanctl", "--terminate", "--uri", uri, "--ike", BARE])
         loaded, end = 1000 * (steps.pop("begun") - started), 1000 * (ended - steps.pop("over"))
         return {"all": 1000 * (ended - started), "load": loaded, **steps, "end": end}
 
 
 def _ends() -> tuple[TunnelSpec, TunnelSpec]:
     client = TunnelSpec(
-        name=_CHILD,
+        name=BARE,
         role=Role.CLIENT,
         objective=Objective.ESP,
         mode=Mode.TUNNEL,
