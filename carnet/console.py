@@ -270,16 +270,18 @@ def read_secret(
 
     `option` is what its options begin with, as in `secret_options`.
     Raises UsageError where there is neither a source nor a terminal to ask at, and for what
-    cannot be meant: a wrong PIN would cost a try. `as_it_is`, whatever a token may have had for
-    its PIN is meant, but for what no key at a prompt types.
+    cannot be meant: a wrong PIN would cost a try. `as_it_is`, what is typed may have in it what
+    nobody sees, for a token may have had that for its PIN. What an editor or a tool has left in a
+    source is never meant.
     """
     secret = _read_secret(what, option, fd, file, variable, confirm=confirm)
     if secret.typed:
-        _refuse_if_mistyped(secret.text, what, option, as_it_is=as_it_is)
-    elif _has_any_of(_UNSEEN, secret.text) and not as_it_is:
+        _refuse_if_mistyped(secret.text, what, as_it_is=as_it_is)
+    elif _has_any_of(_UNSEEN, secret.text):
+        otherwise = ", or type it at a terminal if it has that in it" if as_it_is else ""
         raise UsageError(
             f"The source of {what} has a byte order mark, or another character that nobody sees, "
-            f"in it, and was not tried; put {what} there alone, as plain text."
+            f"in it, and was not tried; put {what} there alone, as plain text{otherwise}."
         )
     return secret.text
 
@@ -325,13 +327,12 @@ def _ask_secret(what: str, *, option: str, confirm: bool) -> str:
     return answer
 
 
-def _refuse_if_mistyped(answer: str, what: str, option: str, *, as_it_is: bool) -> None:
+def _refuse_if_mistyped(answer: str, what: str, *, as_it_is: bool) -> None:
     """Raise UsageError for what a key without a letter has left in what was typed."""
     if _has_any_of(_CONTROL if as_it_is else _UNSEEN, answer):
-        otherwise = f", or give it by --{option}-file, if it has one" if as_it_is else ""
         raise UsageError(
             f"What was typed for {what} has a control character in it, and was not tried; type it "
-            f"anew, by letters and digits alone{otherwise}."
+            f"anew, by letters and digits alone."
         )
 
 

@@ -34,7 +34,7 @@ class PinSource(msgspec.Struct, frozen=True, kw_only=True):
     file: Path | None = None
     allow_final_try: bool = False
     as_it_is: bool = False
-    """Whether it may have in it what nobody sees: it is to be changed."""
+    """Whether it may have in it what nobody sees, where it is typed: it is to be changed."""
 
     def obtain(self, info: TokenInfo) -> Credential:
         """Return the PIN for a token; from descriptor, file, environment, pad or prompt.

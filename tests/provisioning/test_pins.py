@@ -1,10 +1,14 @@
 """`change-pin` and `unblock`, on SoftHSM2 and on a card that is really locked."""
 
+import pytest
+
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
+from lab.machine import Machine
 from lab.readers import OPENSC
+from lab.terminal import type_in
 from lab.waiting import wait_until
 from tests.provisioning import tokens
-from tests.provisioning.workplace import SECRETS
+from tests.provisioning.workplace import COMMAND, SECRETS
 
 NEW = "991827364550"
 
@@ -22,17 +26,31 @@ def test_the_pin_is_changed_and_key_pairs_stay(ready):
     assert "PIN is wrong" in ready.refusal(4, "list", secrets=["pin"])
 
 
-def test_a_pin_that_nobody_would_take_can_be_changed(ready):
+@pytest.fixture
+def station(ready):
+    machine = Machine("station", ready.directory)
+    try:
+        yield machine
+    finally:
+        machine.close()
+
+
+def test_a_pin_that_nobody_would_take_is_changed_where_it_is_typed(ready, station):
     """As one that was set with a soft hyphen in it, or by an editor with a byte order mark."""
     strange, strange_so = "\ufeff1234\u00ad5678", "8765\u200e4321"
     made = (SECRETS["pin"], strange, SECRETS["so-pin"], strange_so)
     ready.on(ready.traveller, tokens.have_pins, *made)
-    assert "was not tried" in ready.refusal(2, "list", secrets=["pin"], pin=strange)
-    ready.facts("change-pin", secrets=["pin", "new-pin"], pin=strange, new_pin=NEW)
+    how = {"pin": strange, "so_pin": strange_so, "new_pin": NEW}
+    for *command, old in ("list", "pin"), ("change-pin", "pin"), ("change-pin", "--so", "so-pin"):
+        assert "was not tried" in ready.refusal(2, *command, secrets=[old], **how)
+    change = ["env", *(f"{name}={it}" for name, it in ready.environment.items())]
+    change += [str(COMMAND), "change-pin"]
+    prompts = {r"The PIN of token alice: ": strange, r"The SO PIN: ": strange_so}
+    prompts[r"The new [^:]*: "] = NEW
+    for options in ([], ["--so"]):
+        assert type_in(station, [*change, *options], prompts, show=False)[0] == 0
     assert pairs(ready, NEW) == []
-    how = {"secrets": ["so-pin", "new-pin"], "so_pin": strange_so, "new_pin": "the next so pin"}
-    ready.facts("change-pin", "--so", **how)
-    how |= {"so_pin": "the next so pin", "new_pin": strange}
+    how = {"secrets": ["so-pin", "new-pin"], "so_pin": NEW, "new_pin": strange}
     assert "was not tried" in ready.refusal(2, "change-pin", "--so", **how)
 
 

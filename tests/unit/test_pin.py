@@ -113,9 +113,10 @@ def test_what_nobody_means_as_a_pin_is_no_try(tmp_path, at_terminal, left):
     file = tmp_path / "pin"
     file.touch(mode=0o600)
     file.write_text(f"{left}\r\n", newline="")
-    with pytest.raises(UsageError, match="was not tried; put the PIN") as caught:
-        PinSource(file=file).obtain(INFO)
-    assert "1234" not in caught.value.sentence
+    for as_it_is in (False, True):
+        with pytest.raises(UsageError, match="was not tried; put the PIN") as caught:
+            PinSource(file=file, as_it_is=as_it_is).obtain(INFO)
+        assert "1234" not in caught.value.sentence
     at_terminal(left)
     with pytest.raises(UsageError, match="was not tried; type it anew"):
         PinSource().obtain(INFO)
@@ -126,7 +127,7 @@ def test_an_old_pin_may_have_what_keys_type_and_nobody_sees(at_terminal):
     at_terminal(old)
     assert PinSource(as_it_is=True).obtain(INFO).pin == old
     at_terminal("12\x1b[D34")
-    with pytest.raises(UsageError, match="or give it by --pin-file, if it has one"):
+    with pytest.raises(UsageError, match="letters and digits alone"):
         PinSource(as_it_is=True).obtain(INFO)
 
 
