@@ -57,6 +57,10 @@ class PinRefusedError(TokenError):
     """The token does not take the PIN: never to be tried again by a program itself."""
 
 
+class FinalTryError(PinRefusedError):
+    """One try of the PIN is left, and nobody has allowed that it be risked."""
+
+
 class PinTriedError(PinRefusedError):
     """The token was given a PIN, and said no: where it was wrong, a try of it is gone."""
 

@@ -24,7 +24,7 @@ from carnet.token.session import check_pin_state, open_public_session
 from carnet.token.transport import shows_transport_key
 from host_agent.config import HostConfig, InterfaceSection, TargetSection, load
 from host_agent.fitness import unfitness
-from host_agent.hsm_login import find_hsm
+from host_agent.hsm_login import find_hsm, told_to_an_operator
 from host_agent.local import open_database
 from softhsm.damage import what_is_damaged
 
@@ -92,7 +92,8 @@ class _Examination:
 
     def _look_at_pin(self) -> str:
         info = self._the_token().info
-        check_pin_state(info, allow_final_try=False)
+        with told_to_an_operator():
+            check_pin_state(info, allow_final_try=False)
         if info.pin_count_low:
             raise WarningError("A wrong PIN was entered before; make sure of it, or it locks.")
         return "set"

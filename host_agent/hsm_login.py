@@ -1,13 +1,20 @@
 """Logging in to the HSM token, and in again when it was away; everything here blocks."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NoReturn, TypeVar
 
 import structlog
 
-from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
+from carnet.errors import (
+    CarnetError,
+    FinalTryError,
+    PinRefusedError,
+    PinTriedError,
+    TokenAwayError,
+    TokenError,
+)
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.host_keys import HostKeys
 from carnet.token.identity import Identity
@@ -15,6 +22,7 @@ from carnet.token.module import Module, Token, TokenInfo, find_module, load_modu
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.profiles import may_lock
 from carnet.token.session import TokenSession, open_public_session, open_session
+from carnet.token.turns import turn_at
 from host_agent.config import TokenSection
 from host_agent.fitness import log_if_unfit
 from host_agent.keystore.halves import HeldKeys
@@ -52,6 +60,20 @@ def _module(section: TokenSection, *, again: bool = False) -> Module:
     return load_module(find_module(section.module))
 
 
+@contextmanager
+def told_to_an_operator() -> Iterator[None]:
+    """Say what to do before the last try of the PIN: no command of the Host's has leave for it."""
+    try:
+        yield
+    except FinalTryError as error:
+        state = error.sentence.partition(";")[0]
+        raise PinRefusedError(
+            f"{state}; make sure of the PIN, and log in with it once, by `carnet-provision list "
+            f"--allow-final-try` with the same --module and --token or by its vendor's own tool, "
+            f"for the right one gives it all tries back."
+        ) from error
+
+
 class HsmLostError(TokenError):
     """The HSM went away under an operation; what was asked of it was not done."""
 
@@ -86,6 +108,9 @@ class HsmLogin:
         """How often in a row the token failed as it was given the PIN: it may be as many tries
         less."""
         self._not_before = 0.0
+        self._turn = ExitStack()
+        """Held from a PIN that was not judged to its verdict: all of a user's programs together
+        give it no more tries than one."""
 
     @property
     def serial(self) -> str | None:
@@ -124,16 +149,29 @@ class HsmLogin:
         if self._unjudged:
             self._check_tries(info)
         try:
-            session = self._closing.enter_context(open_session(token, self._pin, writable=True))
+            session = self._judged(token, info)
         except PinRefusedError as error:
             self._refused = error
-            raise
-        except TokenError as error:
-            if error.pin_given:
-                self._put_off_next_try(info, error)
-                raise TokenAwayError(error.sentence) from error
+            if isinstance(error, PinTriedError):
+                self._turn.close()
             raise
         self._pin_taken, self._unjudged = True, 0
+        self._turn.close()
+        return session
+
+    def _judged(self, token: Token, info: TokenInfo) -> TokenSession:
+        """Give the token the PIN; raises PinRefusedError, and TokenError where it did not judge."""
+        with ExitStack() as turn, told_to_an_operator():
+            if may_lock(info) and not self._unjudged:
+                turn.enter_context(turn_at(info.identity))
+            try:
+                session = self._closing.enter_context(open_session(token, self._pin, writable=True))
+            except TokenError as error:
+                if not error.pin_given:
+                    raise
+                self._turn.push(turn.pop_all())
+                self._put_off_next_try(info, error)
+                raise TokenAwayError(error.sentence) from error
         return session
 
     def _check_tries(self, info: TokenInfo) -> None:

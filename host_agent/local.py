@@ -12,7 +12,7 @@ from carnet import console
 from carnet.token.frozen import unless_frozen
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import HostConfig
-from host_agent.hsm_login import find_hsm
+from host_agent.hsm_login import find_hsm, told_to_an_operator
 from host_agent.keydb import KeyDatabase
 
 PIN = "the PIN of the HSM token"
@@ -35,7 +35,11 @@ def open_database(config: HostConfig, *, make: bool = False) -> AbstractContextM
 @contextmanager
 def hsm_session(config: HostConfig, pin: str) -> Iterator[TokenSession]:
     """Log in to the HSM token; raises TokenError."""
-    with unless_frozen(), open_session(find_hsm(config.token), pin, writable=True) as session:
+    with (
+        unless_frozen(),
+        told_to_an_operator(),
+        open_session(find_hsm(config.token), pin, writable=True) as session,
+    ):
         yield session
 
 

@@ -1,8 +1,9 @@
 """Sessions on a token, with the PIN and without."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Self
 
 import pkcs11
@@ -11,10 +12,17 @@ from pkcs11 import Attribute, ObjectClass, _pkcs11
 from pkcs11.attributes import AttributeMapper, handle_date, handle_str
 from pkcs11.types import PROTECTED_AUTH
 
-from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
+from carnet.errors import (
+    FinalTryError,
+    PinRefusedError,
+    PinTriedError,
+    TokenAwayError,
+    TokenError,
+)
 from carnet.token.module import Token, TokenInfo
 from carnet.token.profiles import may_lock
 from carnet.token.translation import GONE, tells_nothing_of_a_pin, translated
+from carnet.token.turns import turn_at
 
 _BATCH = 1
 """Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
@@ -117,7 +125,8 @@ def open_session(
     there is one. A process has one login a token: threads share the session. Raises
     PinTriedError: PIN wrong, or of a length the token does not take; PinRefusedError, of a PIN
     that was not tried: locked, not set, longer than the token says that any is, or only one try
-    left, unless `allow_final_try`. Raises TokenAwayError if the token is gone.
+    left, unless `allow_final_try`. Raises TokenAwayError if the token is gone, or if another
+    program is giving it the PIN.
     """
     info = token.info
     check_pin_state(info, allow_final_try=allow_final_try)
@@ -126,10 +135,10 @@ def open_session(
         raise TokenError(f"Token {info.label} wants a PIN; give it one.")
     if pin:
         _check_length(token, info, pin)
-    with (
-        token.module.in_use(),
-        _closing(_log_in(token, info, credential, writable=writable)) as raw,
-    ):
+    log_in: Callable[..., pkcs11.Session] = _log_in
+    if pin is not None and may_lock(info):
+        log_in = partial(_log_in_in_turn, allow_final_try=allow_final_try)
+    with token.module.in_use(), _closing(log_in(token, info, credential, writable=writable)) as raw:
         yield TokenSession(token, raw, logged_in=True)
 
 
@@ -157,7 +166,7 @@ def check_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
             f"Token {info.label} has no PIN yet; have the security officer set one."
         )
     if info.pin_final_try and not allow_final_try:
-        raise PinRefusedError(
+        raise FinalTryError(
             f"Token {info.label} leaves one PIN try, and a wrong one locks it; "
             f"make sure of the PIN, then give it with --allow-final-try."
         )
@@ -199,6 +208,19 @@ def _check_length(token: Token, info: TokenInfo, pin: str) -> None:
             f"The PIN is longer than any of token {info.label} can be ({longest} bytes), and was "
             f"not tried; give the right one."
         )
+
+
+def _log_in_in_turn(
+    token: Token, info: TokenInfo, credential: object, *, writable: bool, allow_final_try: bool
+) -> pkcs11.Session:
+    """Try the PIN while no other program does, by what the token tells in that time.
+
+    Where wrong ones lock it; at a pad a person is asked each time, and sees what comes of it.
+    """
+    with turn_at(info.identity):
+        now = token.info
+        check_pin_state(now, allow_final_try=allow_final_try)
+        return _log_in(token, now, credential, writable=writable)
 
 
 def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool) -> pkcs11.Session:

@@ -22,6 +22,22 @@ label, so_pin, pin = sys.stdin.read().splitlines()
 initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin=pin)
 """
 
+ANOTHER_LOGIN = """
+import sys
+from carnet.errors import TokenError
+from carnet.token import turns
+from host_agent import hsm_login
+from host_agent.config import TokenSection
+
+hsm_login.may_lock, turns.WAIT_SECONDS = lambda _: True, 0
+try:
+    hsm_login.HsmLogin(TokenSection(token="host"), sys.stdin.read(), lambda _: None).log_in()
+except TokenError as error:
+    print(error.sentence)
+else:
+    print("logged in")
+"""
+
 SERVING = """
 import asyncio, sys
 from host_agent import hsm_service as service
@@ -71,9 +87,11 @@ with load_module(find_module(None)).choose("host").handle.open(rw=True, so_pin=s
 
 
 def elsewhere(script, *lines):
-    """Do something to the tokens in another process, which reads these lines."""
+    """Do something to the tokens in another process, which reads these lines; return its output."""
     command = [sys.executable, "-c", script]
-    subprocess.run(command, input="\n".join(lines), text=True, check=True, timeout=60)
+    return subprocess.run(
+        command, input="\n".join(lines), text=True, check=True, timeout=60, stdout=subprocess.PIPE
+    ).stdout
 
 
 @contextmanager

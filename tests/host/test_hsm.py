@@ -18,11 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from carnet.errors import KeyNotSeenError, PinRefusedError, TokenAwayError, TokenError
 from carnet.token.data import write_data
-from carnet.token.module import Module
+from carnet.token.module import Module, Token
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import open_session
 from carnet.token.transport import host_transport_key
@@ -32,17 +33,27 @@ from host_agent import fitness, hsm_login
 from host_agent import hsm_service as service
 from host_agent.batch_file import batch_at
 from host_agent.config import TokenSection
+from host_agent.doctor import _Examination
 from host_agent.hsm import open_hsm
 from host_agent.hsm_login import HsmLogin
 from host_agent.hsm_service import HsmAwayError, HsmSilentError
 from host_agent.hsm_states import State
 from host_agent.keydb import KeyDatabase
+from host_agent.local import hsm_session
 from host_agent.officer_interface import OfficerInterface, _ServiceToken
 from softhsm.places import directories_of
 from tests.host.batches import Officer, host_config, write
 from tests.host.booklets import Booklet
 from tests.host.conftest import new_pair
-from tests.host.elsewhere import ANOTHER_PAIR, NEW_PIN, OTHER_TOKEN, SERVING, elsewhere, locked
+from tests.host.elsewhere import (
+    ANOTHER_LOGIN,
+    ANOTHER_PAIR,
+    NEW_PIN,
+    OTHER_TOKEN,
+    SERVING,
+    elsewhere,
+    locked,
+)
 from tests.token.helpers import PIN, SO_PIN, Pairing
 from tests.unit.examples import make_request
 
@@ -516,6 +527,30 @@ def test_a_pin_that_was_never_taken_is_tried_twice_where_it_is_not_judged(login,
         with pytest.raises(PinRefusedError, match="did not say whether it is right"):
             login.log_in()
     assert unjudging.tries == 2
+
+
+@pytest.mark.usefixtures("locks")
+def test_another_process_gives_no_pin_while_one_waits_for_its_verdict(office, login, unjudging):
+    unjudging.patch(unjudging)
+    assert elsewhere(ANOTHER_LOGIN, PIN) == "logged in\n"
+    with pytest.raises(TokenAwayError):
+        login.log_in()
+    assert elsewhere(ANOTHER_LOGIN, PIN).startswith("Another program is giving token host")
+    unjudging.patch(open_session)
+    login._not_before = 0
+    login.log_in()
+    assert elsewhere(ANOTHER_LOGIN, PIN) == "logged in\n"
+
+
+def test_what_an_operator_does_before_the_last_try_is_said(office, login, monkeypatch):
+    real = Token.info.fget
+    monkeypatch.setattr(Token, "info", property(lambda it: replace(real(it), pin_final_try=True)))
+    config = SimpleNamespace(token=HOST)
+    look = _Examination(config)
+    look._token = choose(office)
+    for refused in login.log_in, look._look_at_pin, lambda: hsm_session(config, PIN).__enter__():
+        with pytest.raises(PinRefusedError, match="`carnet-provision list --allow-final-try` with"):
+            refused()
 
 
 @pytest.mark.parametrize("sure", ["taken before", "never locks"])

@@ -125,3 +125,5 @@ def test_the_final_try_is_not_taken_by_a_script_unasked(workplace, card):
     how = {"secrets": ["pin"], "pin": DEFAULT_PIN}
     assert "--allow-final-try" in workplace.refusal(4, *on_card("list"), **how)
     assert card.tries() == 1
+    workplace.facts(*on_card("list"), "--allow-final-try", **how)
+    assert card.tries() == 3

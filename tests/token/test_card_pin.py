@@ -1,23 +1,40 @@
 """PINs on a card that counts the tries and really locks: a fake PIV card, real OpenSC."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import PinTriedError, TokenError
-from carnet.token import pins
+from carnet.token import pins, session
 from carnet.token.module import Module, Token
 from carnet.token.session import open_session
 from carnet.token.translation import translated
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
-from lab.readers import Card
+from lab.readers import OPENSC, Card
 from tests.token.helpers import DIGEST
 from tests.token.test_presence import insert, remove
 
 WRONG = "000000"
 NEW = "135790"
 VERIFY, CHANGE, UNBLOCK = "0020", "0024", "002c"
+ANOTHER_PROGRAM = """
+import sys
+from pathlib import Path
+from carnet.errors import TokenError
+from carnet.token import turns
+from carnet.token.module import load_module
+from carnet.token.session import open_session
+turns.WAIT_SECONDS = 0
+try:
+    with open_session(load_module(Path(sys.argv[1])).choose("alice"), sys.argv[2], writable=False):
+        pass
+except TokenError as error:
+    print(error.sentence)
+"""
 
 
 @pytest.fixture
@@ -71,6 +88,43 @@ def test_the_try_that_locks_is_said_and_nothing_is_tried_after_it(
     with pytest.raises(TokenError, match="is locked; have the security officer"):
         log_in(token, DEFAULT_PIN, allow_final_try=True)
     assert cards[0].tries() == 0
+
+
+def another_program() -> str:
+    """Have another program try the wrong PIN; return what comes of it."""
+    argv = [sys.executable, "-c", ANOTHER_PROGRAM, OPENSC, WRONG]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_no_other_program_tries_a_pin_between_a_look_at_the_tries_and_the_try(
+    token: Token, cards: tuple[Card, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both had seen two tries left; together they would lock the card."""
+    assert "PIN is wrong; check it" in another_program()
+    log_in_, said = session._log_in, []
+
+    def after_another(*arguments: Any, **options: Any) -> Any:
+        said.append(another_program())
+        return log_in_(*arguments, **options)
+
+    monkeypatch.setattr(session, "_log_in", after_another)
+    with pytest.raises(TokenError, match="one try is left"):
+        log_in(token, WRONG)
+    assert said[0].startswith("Another program is giving token alice")
+    assert "leaves one PIN try" in another_program()
+    assert cards[0].tries() == 1
+
+
+def test_the_tries_that_another_program_has_taken_are_seen(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    """OpenSC tells what it saw before, once it has logged in, until the token is chosen anew."""
+    log_in(token, DEFAULT_PIN)
+    for _ in range(2):
+        another_program()
+    with pytest.raises(TokenError, match="leaves one PIN try"):
+        log_in(token.module.choose("alice"), DEFAULT_PIN)
+    assert cards[0].tries() == 1
 
 
 def test_a_card_signs_in_one_slot_and_agrees_in_the_other(token: Token) -> None:
