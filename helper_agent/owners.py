@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from carnet.counting import counted
 from carnet.errors import IPsecError
 from carnet.files import private_directory, write_private
 from carnet.ipsec.helper.messages import Spec
@@ -129,7 +130,8 @@ class Owners:
         held = [holding for holding in others if holding is not None]
         if sum(holding.uid == wanted.uid for holding in held) >= self._most:
             raise IPsecError(
-                f"You have {self._most} tunnels already; end one with `carnet disconnect`."
+                f"You have {counted(self._most, 'tunnel')} already; end one with `carnet "
+                f"disconnect`."
             )
         for holding in held:
             if holding.uid != wanted.uid and _collide(holding, wanted):

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from carnet.counting import counted
 from carnet.database.place import FilePlace
 from carnet.errors import TokenError, UnreachableError, UsageError
 from carnet.files import read_small
@@ -77,7 +78,7 @@ class _Examination:
             valid = sum(count.pairs for count in database.count(None, "valid"))
         if not valid:
             raise WarningError(f"{place} holds no valid key pair; import a batch.")
-        return f"{place} is of this version's schema, with {valid} valid key pairs"
+        return f"{place} is of this version's schema, with {counted(valid, 'valid key pair')}"
 
     def _look_at_token(self) -> str:
         self._token = find_hsm(self._config.token)

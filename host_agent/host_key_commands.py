@@ -8,6 +8,7 @@ import click
 from cryptography.hazmat.primitives import serialization
 
 from carnet import console, crash
+from carnet.counting import agreeing, counted
 from carnet.errors import UsageError
 from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
 from carnet.wire.split import fingerprint
@@ -67,8 +68,9 @@ def host_keys(
         console.print_json({"generation": destroy, "revoked": revoked})
         return
     click.echo(
-        f"Generation {destroy} of the Host's keys is destroyed; {len(revoked)} valid key pairs "
-        f"that needed it are revoked."
+        f"Generation {destroy} of the Host's keys is destroyed; "
+        f"{counted(len(revoked), 'valid key pair')} that needed it "
+        f"{agreeing(len(revoked), 'is', 'are')} revoked."
     )
 
 
@@ -130,7 +132,9 @@ def _show(generations: list[Generation], *, as_json: bool) -> None:
     elif not generations:
         click.echo("The HSM has no keys for custody split; `carnet-host host-keys` makes them.")
     for each in () if as_json else generations:
-        click.echo(f"{each.generation}  {each.valid_pairs} valid pairs  {each.fingerprint}")
+        click.echo(
+            f"{each.generation}  {counted(each.valid_pairs, 'valid pair')}  {each.fingerprint}"
+        )
 
 
 def _confirm(generations: list[Generation], number: int, *, yes: bool) -> None:
@@ -140,8 +144,9 @@ def _confirm(generations: list[Generation], number: int, *, yes: bool) -> None:
             f"There is no generation {number}; `carnet-host host-keys --list` shows those there "
             f"are."
         )
+    pairs = chosen.valid_pairs
     console.confirm(
-        f"Destroy generation {number}? {chosen.valid_pairs} valid key pairs need it, and will be "
-        f"revoked.",
+        f"Destroy generation {number}? {counted(pairs, 'valid key pair')} "
+        f"{agreeing(pairs, 'needs', 'need')} it, and will be revoked.",
         yes=yes,
     )

@@ -19,6 +19,7 @@ from typing import Protocol, Self, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.counting import agreeing, counted
 from carnet.database import alone as alone_at
 from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
 from carnet.portions import batched
@@ -207,7 +208,8 @@ def revoked_of_it(batch: BatchFile, database: KeyDatabase) -> str | None:
     revoked = database.revoked_early(batch.head.batch_id)
     if not revoked:
         return None
-    return f"{revoked} of these key pairs were revoked while they were imported, and are invalid."
+    were, are = agreeing(revoked, "was", "were"), agreeing(revoked, "is", "are")
+    return f"{revoked} of these key pairs {were} revoked during the import, and {are} invalid."
 
 
 def wrapped_onto_hsm(
@@ -356,9 +358,9 @@ def _check_pairs_stand(batch: BatchFile, database: KeyDatabase) -> None:
     if found:
         words = ", ".join(f"{number} already {word}" for word, number in sorted(found.items()))
         raise RefusedError(
-            f"The batch is refused whole: of its {batch.count} key pairs {found.total()} cannot "
-            f"be used ({words}), namely {_listed(named, found.total())}; have new keys made and "
-            f"mint or adopt these."
+            f"The batch is refused whole: of its {counted(batch.count, 'key pair')} "
+            f"{found.total()} cannot be used ({words}), namely {_listed(named, found.total())}; "
+            f"have new keys made and mint or adopt these."
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from carnet.counting import counted
 from carnet.wire.envelope import SPLIT
 from host_agent.keydb import DESTRUCTION_OWED, OWED, BatchKey, KeyDatabase
 
@@ -22,7 +23,7 @@ def lines(database: KeyDatabase, user: str | None, state: str | None) -> Iterato
         yield from map(_of_batch, owed)
     if user is None and state is None:
         for left in database.leftovers():
-            yield f"hsm {left.hsm_serial}  {left.keys} private keys  import not finished"
+            yield f"hsm {left.hsm_serial}  {counted(left.keys, 'private key')}  import not finished"
 
 
 def pairs(database: KeyDatabase, user: str | None, state: str | None) -> list[dict[str, object]]:
@@ -44,4 +45,7 @@ def batch_lines(database: KeyDatabase) -> list[str]:
 
 
 def _of_batch(key: BatchKey) -> str:
-    return f"batch {key.batch_id.hex()}  token {key.token_serial}  {key.pairs} pairs  {key.state}"
+    return (
+        f"batch {key.batch_id.hex()}  token {key.token_serial}  {counted(key.pairs, 'pair')}  "
+        f"{key.state}"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from carnet import console
+from carnet.counting import agreeing, counted
 from carnet.portions import batched
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.nameless import sweep_nameless
@@ -49,7 +50,12 @@ def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_j
     if as_json:
         console.print_json({"private_keys": destroyed, "batch_keys": batch_keys})
     else:
-        click.echo(f"{destroyed} private keys and {batch_keys} keys of batches are destroyed.")
+        what, are = _told(destroyed, batch_keys), agreeing(destroyed + batch_keys, "is", "are")
+        click.echo(f"{what} {are} destroyed.")
+
+
+def _told(private_keys: int, batch_keys: int) -> str:
+    return f"{counted(private_keys, 'private key')} and {counted(batch_keys, 'batch key')}"
 
 
 def _give_up(database: KeyDatabase, session: TokenSession, *, yes: bool) -> tuple[int, int]:
@@ -62,8 +68,8 @@ def _give_up(database: KeyDatabase, session: TokenSession, *, yes: bool) -> tupl
     if not key_ids and not kek_ids:
         return 0, 0
     console.confirm(
-        f"Destroy {len(key_ids)} private keys and {len(kek_ids)} keys of batches on the HSM, of "
-        f"imports that were not finished?",
+        f"Destroy {_told(len(key_ids), len(kek_ids))} on the HSM, of imports that were not "
+        f"finished?",
         yes=yes,
     )
     destroyed = sum(

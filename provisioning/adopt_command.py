@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from carnet.console import print_json
+from carnet.counting import agreeing, counted
 from carnet.progress import progress_bar
 from carnet.wire.envelope import SPLIT
 from provisioning.adopting import Adopted, Adoption
@@ -78,8 +79,9 @@ def adopt_command(
     with done_all_the_same(f"{placed.batch_files[0]} and {cover_out} are written"):
         for name, count in adopted.before.items():
             click.echo(
-                f"carnet-provision: {count} of these keys are pairs in {name} already; the Host "
-                f"refuses this batch where one of them is spent, or another user's.",
+                f"carnet-provision: {count} of these keys "
+                f"{agreeing(count, 'is a pair', 'are pairs')} in {name} already; the Host refuses "
+                f"this batch where such a one is spent, or another user's.",
                 err=True,
             )
         if as_json:
@@ -109,8 +111,10 @@ def _facts(adopted: Adopted, order: MintOrder, cover: Path) -> dict[str, Any]:
 def _tell(adopted: Adopted, order: MintOrder, cover: Path) -> None:
     batch = adopted.batch
     click.echo(
-        f"{len(batch.pairs)} {adopted.choice.type_.name} keys of token {adopted.token_label} "
-        f"(serial {batch.token_serial}) are key pairs for {batch.user_id}, in custody split."
+        f"{counted(len(batch.pairs), f'{adopted.choice.type_.name} key')} of token "
+        f"{adopted.token_label} (serial {batch.token_serial}) "
+        f"{agreeing(len(batch.pairs), 'is a key pair', 'are key pairs')} for {batch.user_id}, in "
+        f"custody split."
     )
     click.echo(f"Batch {batch.batch_id.hex()} is {order.batch_files[0]}; the Host imports it.")
     click.echo(f"The cover is {cover}; the traveller needs it, and your certificate.")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from carnet import crash
+from carnet.counting import counted
 from carnet.errors import TokenCannotError, TokenError
 from carnet.token import keys
 from carnet.token.adopted import FoundKey, signing_keys
@@ -146,8 +147,8 @@ def _enough(session: TokenSession, order: MintOrder, pattern: str) -> list[Found
     found = list(by_public_key.values())
     if len(found) < order.count:
         raise TokenError(
-            f"Token {session.token.info.label} has {len(found)} keys {pattern!r} of type "
-            f"{order.key_type} that sign; order no more, or have keys made on it first."
+            f"Token {session.token.info.label} has {counted(len(found), 'key')} {pattern!r} of "
+            f"type {order.key_type} to sign with; order no more, or have keys made on it first."
         )
     for key in found[: order.count]:
         if key.asks_each_time:

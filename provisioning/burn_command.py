@@ -9,6 +9,7 @@ import click
 
 from carnet import crash, serials
 from carnet.console import confirm, print_json
+from carnet.counting import agreeing, counted
 from carnet.cover import read_cover
 from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.token.adopted import signing_keys
@@ -69,7 +70,7 @@ def burn(
             chosen = wanted or [pair.key_id for pair in booklet.pairs()] + sorted(booklet.halves())
             if not chosen and cover is None:
                 _check_not_adopted(session)
-            confirm(f"Burn {len(chosen)} key pairs on token {label}?", yes=yes)
+            confirm(f"Burn {counted(len(chosen), 'key pair')} on token {label}?", yes=yes)
             burning.burn(booklet, chosen)
     except BaseException:
         _tell_of_a_part(interface, burning, lost=lost, as_json=as_json)
@@ -140,8 +141,8 @@ def _check_not_adopted(session: TokenSession) -> None:
     by = f"token-serial {info.serial}" if serials.is_own(info.serial) else "user"
     if found:
         raise TokenError(
-            f"Token {info.label} has no minted key pairs, and {found} keys that may have been "
-            f"adopted; name their file with --cover, or make these pairs invalid with "
+            f"Token {info.label} has no minted key pairs, and {counted(found, 'key')} that may "
+            f"have been adopted; name their file with --cover, or make these pairs invalid with "
             f"`carnet-host revoke --{by}` or `carnet-provision revoke`, and the keys with the "
             f"token's own tool."
         )
@@ -160,11 +161,9 @@ def _tell_of_a_part(
     with suppress(OSError):
         if as_json:
             print_json({"burned": burned, "cut_off": True, **telling.facts()})
-        told = "the Host was told of them." if telling.revoked is not None else telling.advice()
-        click.echo(
-            f"carnet-provision: The burn was cut off after {len(burned)} key pairs; {told}",
-            err=True,
-        )
+        over = counted(len(burned), "key pair")
+        told = "the Host was told." if telling.revoked is not None else telling.advice()
+        click.echo(f"carnet-provision: The burn was cut off after {over}; {told}", err=True)
 
 
 def _report_burn(label: str, burning: _Burning, telling: Telling, *, as_json: bool) -> None:
@@ -174,10 +173,12 @@ def _report_burn(label: str, burning: _Burning, telling: Telling, *, as_json: bo
         print_json({"token": label, "burned": burned, **of_cards, **telling.facts()})
         return
     if burned or not kept:
-        click.echo(f"{len(burned)} key pairs on token {label} are destroyed.")
+        are = agreeing(len(burned), "is", "are")
+        click.echo(f"{counted(len(burned), 'key pair')} on token {label} {are} destroyed.")
     if kept:
         click.echo(
-            f"{len(kept)} key pairs stay on token {label}, which destroys no keys; they open "
+            f"{counted(len(kept), 'key pair')} {agreeing(len(kept), 'stays', 'stay')} on token "
+            f"{label}, which destroys no keys; {agreeing(len(kept), 'it opens', 'they open')} "
             f"nothing once the Host knows."
         )
     if telling.revoked is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from carnet import serials
+from carnet.counting import counted
 from carnet.cover import OFFICER_LABEL, CoverFile, read_cover, read_cover_file
 from carnet.errors import TokenCannotError, TokenError, UsageError
 from carnet.files import read_small, sync_directory
@@ -149,7 +150,8 @@ class InFile(FileJournal):
         most = MAX_COVER_FILE // (_AROUND_A_KEY + _size(key_type))
         if count > most:
             raise UsageError(
-                f"A cover file has room for {most} key pairs of type {key_type}; order no more."
+                f"A cover file has room for {counted(most, 'key pair')} of type {key_type}; order "
+                f"no more."
             )
 
     def older(
@@ -164,10 +166,10 @@ class InFile(FileJournal):
             raise TokenError(f"{self._cover} is the cover of {cover.user_id}; name another file.")
         here = {pair.public_key for pair in booklet.pairs()}
         listed = [{pair.public_key for pair in _batch(each).pairs} for each in batches]
-        if here.difference(*listed):
+        if unlisted := len(here.difference(*listed)):
             raise TokenError(
-                f"Token {label} holds {len(here.difference(*listed))} key pairs that {self._cover} "
-                f"does not list; name the file that does, or burn them first."
+                f"Token {label} holds {counted(unlisted, 'key pair')} that {self._cover} does not "
+                f"list; name the file that does, or burn first what is on the token."
             )
         left = [each for each, pairs in zip(batches, listed, strict=True) if pairs & here]
         if batches and not left:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from carnet.console import print_json
+from carnet.counting import agreeing, counted
 from carnet.cover import read_cover
 from carnet.token.module import TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
@@ -104,7 +105,7 @@ def _show(info: TokenInfo, listing: _Listing) -> None:
         click.echo(f"Hosts    {', '.join(cover.hosts)}")
         click.echo(f"Targets  {', '.join(cover.targets)}")
         click.echo(f"Custody  {cover.custody}")
-    click.echo(f"{len(listing.pairs)} key pairs, in the order of use:")
+    click.echo(f"{counted(len(listing.pairs), 'key pair')}, in the order of use:")
     for pair in listing.pairs:
         until = f"  until {pair.not_after}" if pair.not_after else ""
         click.echo(f"  {pair.key_id.hex()}  {pair.label}  {pair.key_type}{until}")
@@ -112,30 +113,34 @@ def _show(info: TokenInfo, listing: _Listing) -> None:
 
 def _show_damage(listing: _Listing) -> None:
     if listing.unfinished:
+        count = len(listing.unfinished)
+        are, them = agreeing(count, "is", "are"), agreeing(count, "it", "them")
         click.echo(
-            f"{len(listing.unfinished)} pairs are of a mint that was cut off, and no Host knows "
-            f"them; mint again, which destroys them first, before you hand the token out:"
+            f"{counted(count, 'key pair')} {are} of a mint that was cut off, and no Host knows "
+            f"{them}; mint again, which destroys {them} first, before you hand the token out:"
         )
     for key_id in listing.unfinished:
         click.echo(f"  {key_id.hex()}")
     if listing.unlisted:
+        count = len(listing.unlisted)
         click.echo(
-            f"{len(listing.unlisted)} more are on the token and not in this cover file, and so "
-            f"cannot be used with it; another file may list them:"
+            f"{count} more {agreeing(count, 'is', 'are')} on the token and not in this cover file, "
+            f"and so cannot be used with it; another file may list {agreeing(count, 'it', 'them')}:"
         )
     for pair in listing.unlisted:
         click.echo(f"  {pair.key_id.hex()}")
     if listing.halves:
         click.echo(
-            f"{len(listing.halves)} more have lost a half or are damaged and cannot be used; "
-            f"the next mint destroys them, as does `carnet-provision burn --key ID`:"
+            f"{len(listing.halves)} more cannot be used, for want of a half or by damage; "
+            f"the next mint destroys what is so, as does `carnet-provision burn --key ID`:"
         )
     for key_id in sorted(listing.halves):
         click.echo(f"  {key_id.hex()}")
     if listing.files:
         click.echo(
-            f"{len(listing.files)} files of this token are empty or cut short, and no object in "
-            f"them can be used; remove them when no program uses the token:"
+            f"{counted(len(listing.files), 'file')} of this token "
+            f"{agreeing(len(listing.files), 'is', 'are')} empty or cut short, and no object there "
+            f"can be used; remove what is listed here when no program uses the token:"
         )
     for path in listing.files:
         click.echo(f"  {path}")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from carnet.console import print_json
+from carnet.counting import agreeing, counted
 from carnet.errors import UsageError
 from carnet.progress import progress_bar
 from carnet.token import keys, trials
@@ -122,18 +123,21 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
 def _tell(minted: Minted, order: MintOrder, cover: Path | None) -> None:
     batch = minted.batches[0]
     if minted.recovered:
-        click.echo(f"An earlier mint was cut off: {minted.recovered} pairs of it were destroyed.")
+        were = agreeing(minted.recovered, "was", "were")
+        gone = counted(minted.recovered, "key pair")
+        click.echo(f"An earlier mint was cut off: {gone} of it {were} destroyed.")
     choice = minted.choice
     click.echo(
-        f"{len(batch.pairs)} {choice.type_.name} key pairs for {batch.user_id} are on token "
-        f"{minted.token_label} (serial {batch.token_serial})."
+        f"{counted(len(batch.pairs), f'{choice.type_.name} key pair')} for {batch.user_id} "
+        f"{agreeing(len(batch.pairs), 'is', 'are')} on token {minted.token_label} (serial "
+        f"{batch.token_serial})."
     )
     if choice.oaep_hash:
         why = "as ordered" if order.oaep_hash else "the strongest that this token can do"
         click.echo(f"RSA encryption is OAEP with {choice.oaep_hash}, {why}.")
     click.echo(
-        f"They are of suite {choice.suite.name}, in custody {order.custody}; Host and Target have "
-        f"to allow the suite."
+        f"{agreeing(len(batch.pairs), 'It is', 'They are')} of suite {choice.suite.name}, in "
+        f"custody {order.custody}; Host and Target have to allow the suite."
     )
     which = "long-term keys have" if order.custody == SPLIT else "transport key has"
     for path, each in zip(order.batch_files, minted.batches, strict=True):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from carnet.counting import counted
 from carnet.errors import UsageError
 from carnet.wire.documents import Cover, Url
 from carnet.wire.envelope import SPLIT
@@ -151,7 +152,7 @@ def _read_keys(
         raise UsageError(f"Custody {custody} takes {needed}, and no {other}; give that file.")
     if batches != max(1, len(transport_keys)):
         raise UsageError(
-            f"{batches} files are named for batches; give one --out for each "
+            f"--out names {counted(batches, 'file')}; give one --out for each "
             f"--host-transport-key, and one in custody {SPLIT}."
         )
     if host_keys is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from carnet import serials
+from carnet.counting import agreeing
 from carnet.errors import TokenError
 from carnet.token.cryptoki import PARAMETERS_VARIABLE
 from carnet.token.module import TokenInfo
@@ -112,12 +113,14 @@ def _underlined(text: str, line: str) -> str:
 
 
 def _token(sheet: Sheet) -> Section:
-    until = f"{sheet.not_after} (the first of them)" if sheet.not_after else "no end"
+    first = agreeing(sheet.pairs, "", " (the first of them)")
+    until = f"{sheet.not_after}{first}" if sheet.not_after else "no end"
+    opens = agreeing(sheet.pairs, "which opens", "each opens")
     facts = (
         ("Label", sheet.label),
         ("Serial", sheet.serial),
         ("User", sheet.user_id),
-        ("Key pairs", f"{sheet.pairs}, each opens one tunnel, once"),
+        ("Key pairs", f"{sheet.pairs}, {opens} one tunnel, once"),
         ("Good until", until),
         ("Reaches", ", ".join(sheet.targets)),
         ("Host", ", ".join(sheet.hosts)),

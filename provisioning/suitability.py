@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import click
 
 from carnet.console import confirm, has_terminal
+from carnet.counting import counted
 from carnet.errors import TokenCannotError, TokenError
 from carnet.token import data, keys
 from carnet.token.fitness import warning, ways_out
@@ -31,17 +32,17 @@ def check_room(session: TokenSession, count: int, type_: PairType, *, yes: bool)
     label = session.token.info.label
     if room.pairs is None:
         return room
+    more = counted(room.pairs, "more key pair")
     if count <= room.pairs:
-        click.echo(f"Token {label} has room for {room.pairs} more key pairs.", err=True)
+        click.echo(f"Token {label} has room for {more}.", err=True)
     elif room.counted:
         raise TokenError(
-            f"Token {label} has room for {room.pairs} more key pairs, not for {count}; "
+            f"Token {label} has room for {more}, not for {count}; "
             f"order fewer, or burn some that are no longer needed."
         )
     else:
         confirm(
-            f"Token {label} seems to have room for about {room.pairs} more key pairs; "
-            f"try {count} all the same?",
+            f"Token {label} seems to have room for about {more}; try {count} all the same?",
             yes=yes,
         )
     return room

@@ -6,6 +6,7 @@ the exit status, as it would there. No PIN is asked for and none is tried.
 
 import time
 
+from carnet.counting import counted
 from carnet.errors import (
     IPsecError,
     NoKeyPairLeftError,
@@ -93,7 +94,8 @@ class _Examination:
                 f"Another program has the card in {held[0]} for itself; end that program."
             )
         occupied = sum(reader.occupied for reader in readers)
-        return f"{len(readers)} with {occupied} cards: {', '.join(r.name for r in readers)}"
+        names = ", ".join(reader.name for reader in readers)
+        return f"{len(readers)} with {counted(occupied, 'card')}: {names}"
 
     def _has_slots_of_its_own(self, readers: tuple[Reader, ...]) -> bool:
         return not {reader.slot_name for reader in readers}.issuperset(self._slot_names())

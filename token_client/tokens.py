@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from carnet.counting import counted
 from carnet.cover import (
     COVER_LABEL,
     read_cover,
@@ -172,7 +173,7 @@ def describe(token: TokenFacts) -> str:
         f"custody {pairs.custody or 'unknown'}"
         for pairs in token.pairs
     ]
-    left = f"{token.pairs_left} pairs left"
+    left = f"{counted(token.pairs_left, 'pair')} left"
     if kinds:
         left += f" ({'; '.join(kinds)})"
     if token.oldest_expiry:

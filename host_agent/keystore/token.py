@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 from carnet import crash
+from carnet.counting import counted
 from carnet.errors import TokenError
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
@@ -75,8 +76,8 @@ class TokenStore(KeyStore):
         missing = [key_id for key_id in key_ids if key_id not in held]
         if missing:
             raise TokenError(
-                f"The HSM token did not keep {len(missing)} of {len(key_ids)} keys; make room on "
-                f"it and import the batch again."
+                f"The HSM token did not keep {len(missing)} of {counted(len(key_ids), 'key')}; "
+                f"make room on it and import the batch again."
             )
 
     def record(

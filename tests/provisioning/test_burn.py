@@ -9,6 +9,7 @@ from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC
 from lab.waiting import wait_until
 
+PLURAL_OF_ONE = re.compile(r"\b1 (?:[\w-]+ ){0,3}(?:pairs|keys|tunnels)\b")
 OFFICE = ("--host", "office", "https://127.0.0.1:9")
 
 
@@ -22,6 +23,20 @@ def test_one_pair_is_burned(ready):
     burned = ready.facts("burn", "--key", second, "--yes", secrets=["pin"])
     assert burned == {"token": "alice", "burned": [second]}
     assert key_ids(ready) == [first, third]
+
+
+def test_one_pair_is_spoken_of_as_one(ready):
+    said = ready.run(*ready.order(count=1), secrets=["pin", "passphrase"]).stdout
+    assert "1 ec-p256 key pair for alice@office is on token alice" in said
+    for command in ("list",), ("sheet",), ("burn", "--all", "--yes"):
+        said += ready.run(*command, secrets=["pin"]).stdout
+    for words in (
+        "\n1 key pair, in the",
+        " 1, which opens",
+        "1 key pair on token alice is destroyed",
+    ):
+        assert words in said
+    assert PLURAL_OF_ONE.findall(said) == []
 
 
 def test_the_host_has_to_be_told(ready):

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from carnet.counting import agreeing, counted
 from tests.provisioning import tokens
 
 BOTH = ["pin", "passphrase"]
@@ -182,7 +183,8 @@ def test_the_next_mint_destroys_what_a_killed_one_left(ready):
     listed = ready.listed()
     left = len(listed["pairs"]) - len(kept)
     assert left == len(listed["unfinished_pairs"]) > 0
-    assert f"{left} pairs are of a mint" in ready.run("list", secrets=["pin"]).stdout
+    are = f"{counted(left, 'key pair')} {agreeing(left, 'is', 'are')}"
+    assert f"{are} of a mint" in ready.run("list", secrets=["pin"]).stdout
     assert "was cut off; mint again" in ready.refusal(4, "sheet", secrets=["pin"])
     facts = ready.mint(out="second")
     assert facts["destroyed_of_earlier_mint"] == left
