@@ -101,7 +101,7 @@ class Adoption:
 
     def _clear(self, session: TokenSession, journal: FileJournal) -> None:
         """Take away what an adoption left that was cut off."""
-        prefixes = journal.unfinished(session)
+        prefixes = frozenset(journal.unfinished(session))
         if any(is_unfinished(pair, prefixes) for pair in OneTimeKeys(session).pairs()):
             raise TokenError(
                 f"A mint on token {session.token.info.label} was cut off; mint again first, with "

@@ -6,19 +6,23 @@ from carnet.token.data import read_data, write_data
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
+from provisioning.journal import is_unfinished
 from provisioning.officer import Officer
 
 
-def check_owner(session: TokenSession, officer: Officer, user_id: str) -> Cover | None:
+def check_owner(
+    session: TokenSession, officer: Officer, user_id: str, gone: frozenset[str]
+) -> Cover | None:
     """Return the cover of this user's token; None for a token that is nobody's yet.
 
-    Raises TokenError if the token is another user's, under another officer, or holds
-    pairs of which no cover says whose they are.
+    Pairs whose labels begin as `gone` says are of a mint that was cut off. Raises TokenError if
+    the token is another user's, under another officer, or holds pairs of which no cover says
+    whose they are.
     """
     label = session.token.info.label
     check_officer(session, officer)
     cover = read_cover(session)
-    if cover is None and OneTimeKeys(session).pairs():
+    if cover is None and not all(is_unfinished(p, gone) for p in OneTimeKeys(session).pairs()):
         raise TokenError(
             f"Token {label} holds key pairs but no cover; name the file of it by --cover, or burn "
             f"them all first."

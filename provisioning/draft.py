@@ -1,5 +1,6 @@
 """What the token and the clock add to an order, found out before anything is made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,8 @@ class Draft:
     moment: datetime
     """The one in the labels of the pairs."""
     older: Older
+    resumed: Mapping[str, OneTimePair]
+    """The pairs of a mint that was cut off, from which this one goes on."""
     choice: Choice
     suite_on_cover: int
 
@@ -34,12 +37,15 @@ def prefix_of(moment: datetime) -> str:
     return pair_label(moment, 0).rpartition(" ")[0] + " "
 
 
-def draft_of(session: TokenSession, order: MintOrder, kept: Older) -> Draft:
-    """Return the draft; `kept` is what speaks of the token's pairs.
+def draft_of(
+    session: TokenSession, order: MintOrder, kept: Older, resumed: Mapping[str, OneTimePair]
+) -> Draft:
+    """Return the draft; `kept` is what speaks of the token's pairs, but for the `resumed`.
 
     Raises TokenError where these and the ordered ones do not go together.
     """
-    pairs, label = OneTimeKeys(session).pairs(), session.token.info.label
+    pairs = [pair for pair in OneTimeKeys(session).pairs() if pair.label not in resumed]
+    label = session.token.info.label
     older = kept if pairs else Older()
     _check_older(older.cover, order, label)
     choice = choose(session, order.key_type, order.oaep_hash, order.custody)
@@ -47,8 +53,9 @@ def draft_of(session: TokenSession, order: MintOrder, kept: Older) -> Draft:
     now = datetime.now(UTC).replace(microsecond=0)
     return Draft(
         now=now,
-        moment=moment_after(pairs, now),
+        moment=_moment_in(next(iter(resumed))) if resumed else moment_after(pairs, now),
         older=older,
+        resumed=resumed,
         choice=choice,
         suite_on_cover=suite_on_cover(choice, pairs, older.cover, label),
     )
@@ -74,11 +81,14 @@ def moment_after(older: list[OneTimePair], now: datetime) -> datetime:
     """
     if not older:
         return now
-    newest = older[-1].label.split()[1]
     try:
-        following = datetime.strptime(newest, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-        return max(now, following + timedelta(seconds=1))
+        return max(now, _moment_in(older[-1].label) + timedelta(seconds=1))
     except (ValueError, OverflowError) as error:
         raise TokenError(
             f"Key pair {older[-1].key_id.hex()} has a label that minting never gives; burn it."
         ) from error
+
+
+def _moment_in(label: str) -> datetime:
+    """Return the moment in a pair's label; raises ValueError where that is none."""
+    return datetime.strptime(label.split()[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

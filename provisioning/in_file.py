@@ -5,7 +5,7 @@ beside it while a mint runs. Both stay with the officer until the mint is over; 
 traveller gets the cover file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from carnet.wire.cover_file import (
 from carnet.wire.documents import Batch, Cover, read_unverified
 from provisioning.batch_files import BatchFiles
 from provisioning.booklet import check_officer
+from provisioning.journal import is_unfinished
 from provisioning.keeping import Older
 from provisioning.leftover import cover_may_be_left, sweep_unplaced
 from provisioning.officer import Officer
@@ -50,6 +51,8 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_serial: str
     token_label: str | None = None
     """A serial number may be that of many tokens; None in a note of an older version."""
+    order: str = ""
+    """What a mint has to be of to go on from it."""
 
     def is_of(self, session: TokenSession) -> bool:
         """Tell whether it is that token's; TokenError.
@@ -94,11 +97,11 @@ class FileJournal:
     def __init__(self, cover: Path) -> None:
         self.path = cover.with_name(cover.name + _SUFFIX)
 
-    def begin(self, session: TokenSession, prefix: str) -> None:
+    def begin(self, session: TokenSession, prefix: str, order: str = "") -> None:
         """Write it; UsageError where that cannot be."""
         sweep_unplaced(self.path, lambda left: _note_in(left) is not None)
         serial, label = session.token.info.identity
-        note = _Note(prefix, serial, label)
+        note = _Note(prefix, serial, label, order)
         write_over(self.path, msgspec.json.encode(note))
 
     def finish(self, session: TokenSession) -> None:  # noqa: ARG002 - as on a token
@@ -111,14 +114,14 @@ class FileJournal:
                 f"Cannot remove {self.path} ({error.strerror}); see to it, and repeat the command."
             ) from error
 
-    def unfinished(self, session: TokenSession) -> frozenset[str]:
+    def unfinished(self, session: TokenSession) -> Mapping[str, str]:
         """Read it; UsageError for one that is another token's, or none."""
         note = self._read()
         if note is None:
-            return frozenset()
+            return {}
         if not note.is_of(session):
             raise UsageError(f"{self.path} {note.of_another}.")
-        return frozenset({note.labels})
+        return {note.labels: note.order}
 
     def _read(self) -> _Note | None:
         if not self.path.exists():
@@ -157,14 +160,17 @@ class InFile(FileJournal):
     def older(
         self, session: TokenSession, officer: Officer, user_id: str, gone: frozenset[str]
     ) -> Older:
-        """Return what the file says, but for batches of which no pair is left on the token."""
+        """Return what the file says, but for batches of which no pair is left on the token.
+
+        Nor is it asked of a mint that was cut off.
+        """
         label, booklet = session.token.info.label, OneTimeKeys(session)
         sweep_unplaced(self._cover, cover_may_be_left)
         check_officer(session, officer)
         cover, batches = self._standing(session, officer, gone)
         if cover is not None and cover.user_id != user_id:
             raise TokenError(f"{self._cover} is the cover of {cover.user_id}; name another file.")
-        here = {pair.public_key for pair in booklet.pairs()}
+        here = {pair.public_key for pair in booklet.pairs() if not is_unfinished(pair, gone)}
         listed = [{pair.public_key for pair in _batch(each).pairs} for each in batches]
         if unlisted := len(here.difference(*listed)):
             raise TokenError(

@@ -1,14 +1,16 @@
-"""A mint leaves all of its pairs on the token, or none, even when it is cut off.
+"""A mint leaves all of its pairs on the token, or none that counts, even when it is cut off.
 
 Somebody keeps a journal: from before the first pair until all of the batch is known to
 be safe it holds what the labels of all its pairs begin with, otherwise nothing. Who finds
-it filled knows that these pairs belong to no batch, and destroys them. The token itself
+it filled knows that these pairs belong to no batch, and goes on from them, if their private
+keys stay where they are and the same is ordered again, or else destroys them. The token itself
 keeps it, in a private data object, unless that is to be a file (provisioning.in_file).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from carnet import crash
@@ -26,85 +28,114 @@ _IDLE = b""
 class Journal(Protocol):
     """Where a mint notes that it has begun; every method raises TokenError, UsageError."""
 
-    def begin(self, session: TokenSession, prefix: str) -> None:
-        """Note that pairs with such labels are about to be minted."""
+    def begin(self, session: TokenSession, prefix: str, order: str = "") -> None:
+        """Note that pairs with such labels are about to be minted.
+
+        `order` is what a later mint has to be of to go on from them; none may where it is empty.
+        """
 
     def finish(self, session: TokenSession) -> None:
         """Note that they are safe, or gone."""
 
-    def unfinished(self, session: TokenSession) -> frozenset[str]:
-        """Return what the labels of pairs begin with that a mint left that was cut off."""
+    def unfinished(self, session: TokenSession) -> Mapping[str, str]:
+        """Return what the labels of pairs begin with that a mint left that was cut off.
+
+        With each goes its order, as begin() was told.
+        """
 
 
 class TokenJournal:
     """The journal on the token."""
 
-    def begin(self, session: TokenSession, prefix: str) -> None:
+    def begin(self, session: TokenSession, prefix: str, order: str = "") -> None:
         """Note it in a private data object."""
-        write_data(session, _LABEL, prefix.encode("ascii"), private=True)
+        write_data(session, _LABEL, f"{prefix}{order}".encode("ascii"), private=True)
 
     def finish(self, session: TokenSession) -> None:
         """Note that nothing is under way."""
         write_data(session, _LABEL, _IDLE, private=True)
 
-    def unfinished(self, session: TokenSession) -> frozenset[str]:
+    def unfinished(self, session: TokenSession) -> Mapping[str, str]:
         """Read it: a note that was cut off as it was written stands beside the one before."""
         notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
-        return frozenset(note.decode("ascii", "replace") for note in notes)
+        told = (note.decode("ascii", "replace").rpartition(" ") for note in notes)
+        return {f"{prefix} ": order for prefix, _, order in told}
 
 
-def is_unfinished(pair: OneTimePair, prefixes: frozenset[str]) -> bool:
-    """Tell whether a pair is of such a mint: no batch has it, and the next mint destroys it."""
+def is_unfinished(pair: OneTimePair, prefixes: Collection[str]) -> bool:
+    """Tell whether a pair is of such a mint: no batch has it."""
     return pair.label.startswith(tuple(prefixes))
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was left of mints that were cut off, and is destroyed."""
+    """What was left of mints that were cut off."""
 
     pairs: int
+    """So many were destroyed."""
     prefixes: frozenset[str]
     """What the labels of their pairs began with."""
+    kept: Mapping[str, OneTimePair]
+    """Those that the next mint goes on from, by their labels, which begin alike."""
 
 
-def recover(session: TokenSession, journal: Journal) -> Recovered:
-    """Destroy what mints and burns left that were cut off. Raises TokenError.
+def recover(
+    session: TokenSession, journal: Journal, kept: Mapping[str, OneTimePair] = MappingProxyType({})
+) -> Recovered:
+    """Destroy what mints and burns left that were cut off, but for what is kept of one mint.
 
     Besides the pairs of the journal these are single halves of pairs, and objects that
-    were stored without a name.
+    were stored without a name. Raises TokenError.
     """
-    prefixes = journal.unfinished(session)
+    prefixes = frozenset(journal.unfinished(session))
     sweep_nameless(session)
     booklet = OneTimeKeys(session)
     for key_id in booklet.halves():
         booklet.destroy(key_id)
-    destroyed = sum(destroy(session, journal, prefix) for prefix in prefixes)
-    return Recovered(destroyed, prefixes)
+    left = [each for each in booklet.pairs() if is_unfinished(each, prefixes)]
+    destroyed = sum(booklet.destroy(each.key_id) for each in left if each.label not in kept)
+    if prefixes and not kept:
+        crash.reach("provision.undone")
+        journal.finish(session)
+    return Recovered(destroyed, prefixes, kept)
 
 
 @contextmanager
 def undone_on_failure(
-    sessions: Sessions, journal: Journal, prefix: str, undone: Callable[[], None]
+    sessions: Sessions,
+    journal: Journal,
+    prefix: str,
+    undone: Callable[[], None],
+    *,
+    resumes: bool,
 ) -> Iterator[None]:
     """Destroy the pairs that are being minted unless the block comes to its end.
 
-    Then `undone` is called. Raises TokenError if they cannot be destroyed; recover() has
+    Then `undone` is called. Where the next mint `resumes`, what is interrupted leaves them to it.
+    Raises TokenError if they cannot be destroyed; recover() has
     to do it later, where the journal still names them.
     """
     try:
         yield
     except BaseException as failure:
+        if resumes and isinstance(failure, KeyboardInterrupt):
+            raise
         try:
             destroy(sessions.current, journal, prefix)
         except CarnetError:  # of the token, or of the journal's file
-            raise left_on_token(failure) from failure
+            raise left_on_token(failure, resumes=resumes) from failure
         undone()
         raise
 
 
-def left_on_token(failure: BaseException) -> TokenError:
+def left_on_token(failure: BaseException, *, resumes: bool = False) -> TokenError:
     """Return what there is to say where pairs of a mint that failed are still there."""
     why = f"{failure.sentence} " if isinstance(failure, CarnetError) else ""
+    if resumes:
+        return TokenError(
+            f"{why}The pairs that are made stay on the token, and no Host knows them; before you "
+            f"hand it out, run the same command again, which goes on from them."
+        )
     return TokenError(
         f"{why}Minting failed and its pairs could not be destroyed; before you hand the token out, "
         f"mint on it again, which destroys them first."

@@ -32,7 +32,9 @@ class Keeping(Journal, Protocol):
     def older(
         self, session: TokenSession, officer: Officer, user_id: str, gone: frozenset[str]
     ) -> Older:
-        """Return what speaks of the pairs that are there; `gone` are the prefixes of none.
+        """Return what speaks of the pairs that are there, but for those of a mint cut off.
+
+        These have the prefixes `gone`, or are destroyed by now.
 
         Raises TokenError for another user's token, or another officer's.
         """
@@ -68,10 +70,10 @@ class OnToken(TokenJournal):
         session: TokenSession,
         officer: Officer,
         user_id: str,
-        gone: frozenset[str],  # noqa: ARG002
+        gone: frozenset[str],
     ) -> Older:
         """Return the cover on the token."""
-        return Older(check_owner(session, officer, user_id))
+        return Older(check_owner(session, officer, user_id, gone))
 
     def write_cover(
         self,

@@ -48,6 +48,8 @@ class _Listing:
     files: list[Path]
     unfinished: list[bytes]
     """Whole pairs of a mint that was cut off: no batch has them."""
+    resumable: bool
+    """Whether the same mint goes on from them."""
 
 
 def _listing(session: TokenSession, path: Path | None, directory: Path) -> _Listing:
@@ -71,6 +73,7 @@ def _listing(session: TokenSession, path: Path | None, directory: Path) -> _List
         halves=minted.halves(),
         files=damaged_files(session.token.info.serial, session.count()),
         unfinished=[pair.key_id for pair in every if is_unfinished(pair, prefixes)],
+        resumable=all(prefixes.values()),
     )
 
 
@@ -115,9 +118,11 @@ def _show_damage(listing: _Listing) -> None:
     if listing.unfinished:
         count = len(listing.unfinished)
         are, them = agreeing(count, "is", "are"), agreeing(count, "it", "them")
+        goes_on = f"the same command goes on from {them}, and any other destroys {them}"
         click.echo(
             f"{counted(count, 'key pair')} {are} of a mint that was cut off, and no Host knows "
-            f"{them}; mint again, which destroys {them} first, before you hand the token out:"
+            f"{them}; mint again before you hand the token out "
+            f"({goes_on if listing.resumable else f'it destroys {them} first'}):"
         )
     for key_id in listing.unfinished:
         click.echo(f"  {key_id.hex()}")

@@ -61,13 +61,18 @@ class _SplitMaker:
     """Custody `split`: the private key is the token's alone, and signs."""
 
     def __init__(
-        self, session: TokenSession, host_key: bytes, choice: Choice, renew: Renew | None
+        self,
+        session: TokenSession,
+        host_key: bytes,
+        choice: Choice,
+        renew: Renew | None,
+        used: int,
     ) -> None:
         self.ends: tuple[End, ...] = (End(host_key, None),)
         self._renew = renew
         self._type = choice.type_
         self._pairs = SigningPairs(session, self._type)
-        self._made = 0
+        self._used = used
         make_pending_key(session)
 
     def make(self, label: str, last_day: date | None) -> tuple[BatchPair, ...]:
@@ -75,12 +80,12 @@ class _SplitMaker:
         try:
             public_key = self._pairs.mint(label, last_day)
         except TokenCannotError:
-            if not self._made or self._renew is None:
+            if not self._used or self._renew is None:
                 raise
             self._pairs = SigningPairs(self._renew(), self._type)
-            self._made = 0
+            self._used = 0
             public_key = self._pairs.mint(label, last_day)
-        self._made += 1
+        self._used += 1
         return (BatchPair(label=label, public_key=public_key, wrapped=None),)
 
 
@@ -100,10 +105,15 @@ def paired_maker(
 
 @contextmanager
 def split_maker(
-    session: TokenSession, sealing_key: bytes, choice: Choice, renew: Renew | None = None
+    session: TokenSession,
+    sealing_key: bytes,
+    choice: Choice,
+    renew: Renew | None = None,
+    used: int = 0,
 ) -> Iterator[Maker]:
     """Prepare for pairs whose requests go to this key of the Host; raises TokenError.
 
-    `renew` begins a new session, for a token that makes no more pairs in this one.
+    `renew` begins a new session, for a token that makes no more pairs in this one, in which so
+    many were `used` before.
     """
-    yield _SplitMaker(session, sealing_key, choice, renew)
+    yield _SplitMaker(session, sealing_key, choice, renew, used)

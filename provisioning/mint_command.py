@@ -26,6 +26,7 @@ from provisioning.options import (
 from provisioning.order import MintOrder
 from provisioning.order_options import FILE, compared, custody_options, order_of, order_options
 from provisioning.output import check_writable, done_all_the_same
+from provisioning.resuming import left
 from provisioning.suitability import accept_option, check_fitness, check_room, tried_by
 from softhsm.durable import saying_when_full
 
@@ -60,9 +61,10 @@ def mint_command(
 ) -> None:
     """Mint one-time key pairs for a user.
 
-    Either all of them end on the token, and in the batch for her Host, or none. In custody
-    paired the batch brings the Host the private keys, wrapped; in custody split they never
-    leave the token.
+    Either all of them end on the token, and in the batch for her Host, or none counts. In
+    custody paired the batch brings the Host the private keys, wrapped; in custody split they
+    never leave the token. After an interruption the same command again goes on from the key
+    pairs that are made, in custody split; in custody paired it destroys them and begins anew.
     """
     placed = order_of(**order)
     keeping = _keeping(placed, cover)
@@ -71,7 +73,8 @@ def mint_command(
     type_ = keys.TYPES[placed.key_type]
     with alone_on(login.token):
         with login.session(writable=True) as session, saying_when_full(login.token.serial):
-            room = check_room(session, placed.count, type_, yes=yes)
+            wanted = placed.count - left(session, keeping, placed)
+            room = check_room(session, wanted, type_, yes=yes)
             making = trials.generated if placed.custody == SPLIT else trials.copied
             ways_out = check_fitness(session, tried_by(type_), making, accept=accept_unfit)
             keeping.check(session, placed.key_type, placed.count)
@@ -117,15 +120,17 @@ def _facts(minted: Minted, order: MintOrder) -> dict[str, Any]:
         ],
         "not_after": order.last_day,
         "destroyed_of_earlier_mint": minted.recovered,
+        "kept_of_earlier_mint": minted.resumed,
     }
 
 
 def _tell(minted: Minted, order: MintOrder, cover: Path | None) -> None:
     batch = minted.batches[0]
-    if minted.recovered:
-        were = agreeing(minted.recovered, "was", "were")
-        gone = counted(minted.recovered, "key pair")
-        click.echo(f"An earlier mint was cut off: {gone} of it {were} destroyed.")
+    for count, done in (minted.resumed, "kept, and counted here"), (minted.recovered, "destroyed"):
+        if count:
+            were = agreeing(count, "was", "were")
+            of_it = counted(count, "key pair")
+            click.echo(f"An earlier mint was cut off: {of_it} of it {were} {done}.")
     choice = minted.choice
     click.echo(
         f"{counted(len(batch.pairs), f'{choice.type_.name} key pair')} for {batch.user_id} "

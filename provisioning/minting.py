@@ -3,7 +3,8 @@
 In custody `paired` the private keys go to the Host too, wrapped under a key that only the
 two tokens know; a Host of several machines with an HSM each gets a batch for each, with the
 same pairs. In custody `split` they stay where they were made. Either everything stands at
-the end, the pairs, the batch and the cover, or no pair does.
+the end, the pairs, the batch and the cover, or no pair counts: in custody `split`, an
+interrupted mint leaves its pairs for the next one to go on from (provisioning.resuming).
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from carnet import crash
+from carnet.counting import agreeing, counted
 from carnet.errors import CarnetError, PinRefusedError, TokenError
 from carnet.token.onetime import pair_label
 from carnet.wire.documents import Batch, Cover
@@ -27,6 +29,7 @@ from provisioning.officer import Officer
 from provisioning.options import Login
 from provisioning.order import MintOrder
 from provisioning.reading_back import check_file, check_token
+from provisioning.resuming import in_batch, standing
 from provisioning.sessions import Sessions
 from softhsm.durable import saying_when_full, sync_token
 
@@ -41,6 +44,8 @@ class Minted:
     token_label: str
     recovered: int
     """Pairs of an earlier mint, cut off, that were destroyed first."""
+    resumed: int
+    """Pairs of an earlier mint, cut off, that are among these."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +70,27 @@ class _Mint:
     on_pair: Callable[[], None]
     unsettled: str | None = None
     """What the labels of its pairs begin with, once there may be some, until they are settled."""
+    made: int = 0
 
     def make(self) -> _Made:
         """Make the pairs, the batches and the cover; the journal names the pairs."""
         order, officer, keeping = self.order, self.officer, self.keeping
         with Sessions(self.login, writable=True) as sessions:
+            kept = standing(sessions, keeping, order)
             session = sessions.current
-            recovered = recover(session, keeping)
+            recovered = recover(session, keeping, kept)
             for path in order.batch_files:
                 make_way(path, officer, recovered.prefixes)
             older = keeping.older(session, officer, order.user_id, recovered.prefixes)
-            draft = draft_of(session, order, older)
+            draft = draft_of(session, order, older, kept)
             with saying_when_full(self.login.token.serial):
-                keeping.begin(session, draft.prefix)
+                if not kept:
+                    keeping.begin(session, draft.prefix, order.mark)
                 sync_token(session.token.info.serial)
             self.unsettled = draft.prefix
             with self._undone_on_failure(sessions), saying_when_full(self.login.token.serial):
                 crash.reach("provision.begun")
-                batches = _mint_batches(sessions, order, draft, self.on_pair)
+                batches = _mint_batches(sessions, order, draft, self._count)
                 session = sessions.current
                 sync_token(session.token.info.serial)
                 crash.reach("provision.minted")
@@ -92,6 +100,10 @@ class _Mint:
                 keeping.write_cover(session, officer, cover, listed, self.files)
                 crash.reach("provision.cover-written")
         return _Made(draft, batches, cover, recovered.pairs)
+
+    def _count(self) -> None:
+        self.made += 1
+        self.on_pair()
 
     def _write_batches(self, batches: tuple[Batch, ...]) -> list[bytes]:
         """Write the batches; return them signed."""
@@ -125,9 +137,9 @@ class _Mint:
     @contextmanager
     def _undone_on_failure(self, sessions: Sessions) -> Iterator[None]:
         """Destroy the pairs, or say that this cannot be, unless the block comes to its end."""
-        prefix = self.unsettled or ""
+        prefix, undone, resumes = self.unsettled or "", self.files.remove, bool(self.order.mark)
         try:
-            with undone_on_failure(sessions, self.keeping, prefix, self.files.remove):
+            with undone_on_failure(sessions, self.keeping, prefix, undone, resumes=resumes):
                 yield
         except BaseException:
             self.unsettled = None
@@ -138,16 +150,29 @@ class _Mint:
 
         Raises TokenError where they cannot be destroyed. A token that has just refused to let
         this command in is not given the PIN again, nor is a person asked for it at a pad.
+        Raises KeyboardInterrupt, which says so, where the next mint goes on from them.
         """
+        resumes = bool(self.order.mark)
+        if resumes and self.made and isinstance(failure, KeyboardInterrupt):
+            raise KeyboardInterrupt(_left(self.made)) from failure
         if self.unsettled is None:
             return
         if self.login.pin is None or _is_locked_out(failure):
-            raise left_on_token(failure) from failure
+            raise left_on_token(failure, resumes=resumes) from failure
         try:
             with Sessions(self.login, writable=True) as sessions:
                 destroy(sessions.current, self.keeping, self.unsettled)
         except CarnetError:  # of the token, or of the file of a journal
-            raise left_on_token(failure) from failure
+            raise left_on_token(failure, resumes=resumes) from failure
+
+
+def _left(made: int) -> str:
+    """Return the half sentence that tells of pairs that an interrupt has left."""
+    stays, them = agreeing(made, "stays", "stay"), agreeing(made, "it", "them")
+    return (
+        f"{counted(made, 'key pair')} {stays} on the token, and no Host knows {them}: run the same "
+        f"command again, which goes on from there, before you hand it out"
+    )
 
 
 def _is_locked_out(failure: BaseException) -> bool:
@@ -186,6 +211,7 @@ def mint(
         choice=made.draft.choice,
         token_label=label,
         recovered=made.recovered,
+        resumed=len(made.draft.resumed),
     )
 
 
@@ -195,10 +221,13 @@ def _mint_batches(
     draft: Draft,
     on_pair: Callable[[], None],
 ) -> tuple[Batch, ...]:
-    with _maker(sessions, order, draft.choice) as maker:
+    with _maker(sessions, order, draft) as maker:
         minted = []
         for number in range(1, order.count + 1):
-            minted.append(maker.make(pair_label(draft.moment, number), order.last_day))
+            label = pair_label(draft.moment, number)
+            resumed = draft.resumed.get(label)
+            made = maker.make(label, order.last_day) if resumed is None else in_batch(resumed)
+            minted.append(made)
             on_pair()
         (end, *ends), (pairs, *others) = maker.ends, zip(*minted, strict=True)
         first = batch_of(sessions.current, order, draft.choice, draft.now, end, pairs)
@@ -208,7 +237,9 @@ def _mint_batches(
         )
 
 
-def _maker(sessions: Sessions, order: MintOrder, choice: Choice) -> AbstractContextManager[Maker]:
+def _maker(sessions: Sessions, order: MintOrder, draft: Draft) -> AbstractContextManager[Maker]:
+    session, choice = sessions.current, draft.choice
     if order.custody == SPLIT:
-        return split_maker(sessions.current, order.host_key(choice), choice, sessions.renew)
-    return paired_maker(sessions.current, order.host_transport_keys, choice)
+        host_key, used = order.host_key(choice), len(draft.resumed)
+        return split_maker(session, host_key, choice, sessions.renew, used)
+    return paired_maker(session, order.host_transport_keys, choice)

@@ -1,5 +1,6 @@
 """What is ordered of a mint, and what follows from that alone."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -9,6 +10,8 @@ from carnet.wire.envelope import SPLIT
 from carnet.wire.fault import WireError
 from carnet.wire.split import choose_host_keys
 from provisioning.choice import Choice
+
+_MARK_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,17 @@ class MintOrder:
     """Last day of validity, UTC."""
     batch_files: tuple[Path, ...]
     """One for each transport key."""
+
+    @property
+    def mark(self) -> str:
+        """What a mint that was cut off must have been of, for this one to go on from it.
+
+        Empty in custody `paired`: what was wrapped for the Host is gone with the session.
+        """
+        if self.custody != SPLIT:
+            return ""
+        bound = (self.user_id, self.key_type, str(self.last_day), *map(bytes.hex, self.host_keys))
+        return hashlib.sha256("\0".join(bound).encode()).hexdigest()[:_MARK_SIZE]
 
     @property
     def not_after(self) -> int | None:

@@ -66,8 +66,8 @@ def _by_token(session: TokenSession, contact: str | None) -> Sheet:
     prefixes = TokenJournal().unfinished(session)
     if any(is_unfinished(pair, prefixes) for pair in pairs):
         raise TokenError(
-            f"A mint on token {label} was cut off; mint again, which destroys its pairs first, "
-            f"before you hand the token out."
+            f"A mint on token {label} was cut off; mint again, by the same command, before you "
+            f"hand it out."
         )
     module = name_to_give(session.token.module.path)
     return sheet_of(

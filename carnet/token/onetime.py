@@ -153,6 +153,12 @@ class OneTimeKeys:
         with translated():
             return type_.decrypt(private, ciphertext, oaep)
 
+    def prove_signing(self, key_id: bytes) -> None:
+        """Make sure that a pair signs, and that no other token has it; raises TokenError."""
+        private, pair = self._usable(key_id)
+        with translated():
+            keys.prove_signing(private, pair.public_key)
+
     def destroy(self, key_id: bytes) -> bool:
         """Destroy both halves, the private one first (the burn); False if none was there.
 

@@ -11,6 +11,7 @@ from provisioning import in_file
 from provisioning.in_file import FileJournal
 
 LABELS = "carnet 20261123T000000Z "
+ORDER = "0f" * 16
 LATER = "carnet 20261124T000000Z "
 ZEROS = "0000000000000000"
 
@@ -32,17 +33,17 @@ def journal(tmp_path):
 )
 def test_it_is_one_tokens_and_no_others(journal, token, other):
     """All TPMs have the serial number of zeros."""
-    journal.begin(login(*token), LABELS)
-    assert journal.unfinished(login(*token)) == {LABELS}
+    journal.begin(login(*token), LABELS, ORDER)
+    assert journal.unfinished(login(*token)) == {LABELS: ORDER}
     with pytest.raises(UsageError, match=r"a mint on token alice \(serial"):
         journal.unfinished(login(*other))
     journal.finish(login(*token))
-    assert journal.unfinished(login(*other)) == set()
+    assert journal.unfinished(login(*other)) == {}
 
 
 def test_a_card_that_has_a_serial_number_of_its_own_may_be_labelled_anew(journal):
     journal.begin(login("4711", "alice"), LABELS)
-    assert journal.unfinished(login("4711", "carol")) == {LABELS}
+    assert journal.unfinished(login("4711", "carol")) == {LABELS: ""}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_one_of_an_older_version_is_that_of_the_token_with_its_pairs(
     monkeypatch.setattr(in_file, "OneTimeKeys", lambda _: found)
     journal.path.write_bytes(msgspec.json.encode({"labels": LABELS, "token_serial": serial}))
     if taken:
-        assert journal.unfinished(login(serial, "alice")) == {LABELS}
+        assert journal.unfinished(login(serial, "alice")) == {LABELS: ""}
     else:
         with pytest.raises(UsageError, match="mint first on the one that has pairs labelled"):
             journal.unfinished(login(serial, "alice"))

@@ -1,4 +1,4 @@
-"""Whatever cuts a mint off: no pair of it stays on the token."""
+"""Whatever cuts a mint off: in custody `paired` no pair of it stays on the token."""
 
 import os
 import re

@@ -1,6 +1,7 @@
 """`mint --custody split`, on real tokens: nothing of a private key is in the batch, nor can be."""
 
 import json
+import signal
 
 import pytest
 
@@ -10,6 +11,7 @@ from carnet.wire.split import couples_of
 from carnet.wire.suites import find_suite
 from tests.provisioning import tokens
 from tests.provisioning.test_crashes import killed_at
+from tests.provisioning.test_interruption import until_some_are_minted
 from tests.provisioning.workplace import SECRETS
 
 BOTH = ["pin", "passphrase"]
@@ -89,14 +91,92 @@ def test_pairs_for_two_generations_of_the_hosts_keys_are_not_put_on_one_token(re
     mint(ready, out="second")
 
 
-@pytest.mark.parametrize("place", ["token.private-stored", "provision.cover-written"])
-def test_a_mint_that_was_killed_is_run_again_and_leaves_nothing_of_the_first(ready, place):
+PLACES = {"token.private-stored": 0, "token.pair-stored": 1, "provision.cover-written": 2}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mint_that_was_killed_is_run_again_and_keeps_the_pairs_that_are_whole(ready, place):
     killed_at(place, ready, *order_of(ready), secrets=BOTH)
-    mint(ready)
-    minted = [key_id_of(pair.public_key).hex() for pair in read(ready, Batch).pairs]
-    assert [pair["key_id"] for pair in ready.listed()["pairs"]] == minted
-    held = ready.on(ready.traveller, tokens.everything, SECRETS["pin"])
+    made = ready.listed()["unfinished_pairs"]
+    facts = mint(ready)
+    kept, destroyed = facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]
+    assert (kept, destroyed) == (PLACES[place], 0)
+    assert is_whole(ready)[:kept] == made
+
+
+def is_whole(workplace):
+    """Check that token and batch have the same pairs, which sign, and nothing else; return them."""
+    minted = [key_id_of(pair.public_key).hex() for pair in read(workplace, Batch).pairs]
+    listed = workplace.listed()
+    assert ([pair["key_id"] for pair in listed["pairs"]], listed["unfinished_pairs"]) == (
+        minted,
+        [],
+    )
+    held = workplace.on(workplace.traveller, tokens.everything, SECRETS["pin"])
     assert len(held["PRIVATE_KEY"]) == len(minted) + 1  # and the key for pending requests
+    assert workplace.on(workplace.traveller, tokens.sign_with_all, SECRETS["pin"]) == minted
+    return minted
+
+
+def kill(_, process):
+    process.kill()
+    return process.communicate()[1]
+
+
+def interrupt(_, process):
+    process.send_signal(signal.SIGINT)
+    return process.communicate()[1]
+
+
+def pull(workplace, process):
+    files = workplace.traveller.directory / "tokens"
+    files.rename(files.with_name("pulled"))
+    said = process.communicate()[1]
+    files.with_name("pulled").rename(files)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("cut_off", "status", "sentence"),
+    [
+        (kill, -9, ""),
+        (interrupt, 130, "run the same command again, which goes on from there, before you"),
+        (pull, 4, "run the same command again, which goes on from them"),
+    ],
+)
+def test_a_mint_that_is_cut_off_in_the_middle_is_gone_on_with(ready, cut_off, status, sentence):
+    with ready.start(*order_of(ready, count=500), "--progress", secrets=BOTH) as process:
+        until_some_are_minted(process)
+        said = cut_off(ready, process)
+    assert (process.returncode, sentence in said) == (status, True), said
+    assert not (ready.directory / "batch").exists()
+    made = ready.listed()["unfinished_pairs"]
+    assert "the same command goes on from" in ready.run("list", secrets=["pin"]).stdout
+    said = ready.run(*order_of(ready, count=len(made) + 2), secrets=BOTH).stdout
+    assert f"{len(made)} key pair" in said.partition("kept, and counted here")[0]
+    assert f"{len(made) + 2} ec-p256 key pairs" in said
+    assert is_whole(ready)[: len(made)] == made
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"), [({"count": 1}, 1), ({"key_type": "ec-p384"}, 0), ({"user": "bob@b"}, 0)]
+)
+def test_of_a_mint_that_was_cut_off_what_is_not_ordered_again_is_destroyed(ready, changes, kept):
+    killed_at("provision.minted", ready, *order_of(ready), secrets=BOTH)
+    facts = mint(ready, **changes)
+    assert (facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]) == (kept, 2 - kept)
+    assert len(ready.listed()["pairs"]) == facts["pairs"]
+
+
+def test_a_key_that_came_from_elsewhere_is_not_gone_on_with(ready):
+    """Whoever has the token and the PIN could put one among those of a mint that was cut off."""
+    killed_at("provision.minted", ready, *order_of(ready), secrets=BOTH)
+    made = ready.listed()["unfinished_pairs"]
+    ready.on(ready.traveller, tokens.plant_key, SECRETS["pin"])
+    assert len(ready.listed()["unfinished_pairs"]) == 3
+    facts = mint(ready, count=3)
+    assert (facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]) == (2, 1)
+    assert is_whole(ready)[:2] == made
 
 
 def renewed():

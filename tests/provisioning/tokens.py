@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec.structs import replace
 from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
 from pkcs11.exceptions import ObjectHandleInvalid
@@ -27,7 +28,7 @@ from carnet.token.pins import change_pin, change_so_pin
 from carnet.token.room import room_on
 from carnet.token.session import open_public_session, open_session
 from carnet.token.transport import host_transport_key, open_transport
-from carnet.wire.keys import key_id_of
+from carnet.wire.keys import encode_public_key, key_id_of
 from carnet.wire.rsa_suite import RsaSuite
 from carnet.wire.suites import find_suite
 from provisioning.mint_command import mint_command
@@ -115,6 +116,30 @@ def make_key_that_asks(pin, label):
             capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
             private_template=asks,
         )
+
+
+def plant_key(pin):
+    """Put a key that others know on the token, as if it were the last of a mint's pairs."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public_key = encode_public_key(key.public_key())
+    with _session(pin) as session:
+        last = OneTimeKeys(session).pairs()[-1].label
+        label = f"{last[:-4]}{int(last[-4:]) + 1:04}"
+        session.raw.create_object(
+            {
+                Attribute.CLASS: ObjectClass.PRIVATE_KEY,
+                Attribute.KEY_TYPE: KeyType.EC,
+                Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1"),
+                Attribute.VALUE: key.private_numbers().private_value.to_bytes(32, "big"),
+                Attribute.TOKEN: True,
+                Attribute.SIGN: True,
+                Attribute.SENSITIVE: True,
+                Attribute.EXTRACTABLE: False,
+                Attribute.ID: keys.key_id(public_key),
+                Attribute.LABEL: label,
+            }
+        )
+        keys.store_public_key(session, public_key, label, None)
 
 
 def import_batch(batch, last_day):
