@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from lab.http_client import request
+from lab.office import HOST_KEYS, HOST_URL, USER
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, split_office_at_work
 
 PAIRS = 6
@@ -48,17 +49,55 @@ def test_the_custody_is_told_without_the_pin(office):
     assert token["pairs"] == [left]
 
 
+def made_by_another_tool(office, *what):
+    """Run pkcs11-tool on the traveller's token; return its output."""
+    client = office.world.client
+    configuration = client.directory / ".local/share/carnet/softhsm/softhsm2.conf"
+    return office.command(
+        client, "pkcs11-tool", "--module", "/usr/lib/softhsm/libsofthsm2.so", "--token-label",
+        "alice", "--login", "--pin", office.secrets.pin, *what,
+        extra={"SOFTHSM2_CONF": str(configuration)},
+    ).stdout  # fmt: skip
+
+
+def test_a_key_that_another_tool_made_is_adopted_imported_used_and_burned(office):
+    """First, while no other pair is spent: the Client would be told of it, and remember."""
+    made_by_another_tool(office, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "spare")
+    client, officer, host = office.world.client, office.world.officer, office.world.host
+    office.plug_in(officer)
+    place = officer.directory
+    order = ("adopt", "--label", "spare", "--count", "1", "--user", USER, "--target", "work")
+    order += ("--host-url", HOST_URL, "--host-keys", str(place / HOST_KEYS))
+    order += ("--out", str(place / "spare.batch"), "--cover-out", str(place / "spare.cover"))
+    facts = office.facts(officer, "carnet-provision", *order, given=office.officer_secrets)
+    assert (facts["pairs"], facts["adopted_before"]) == (1, {})
+    office.pull_out(officer)
+    shutil.copy(place / "spare.batch", host.directory / "alice.batch")
+    assert office.import_batch()["new"] == 1
+    cover = ("--cover", str(shutil.copy(place / "spare.cover", client.directory)))
+    done = office.carnet("connect", *cover)
+    assert done.returncode == 0, done.stderr
+    assert "0 key pairs left" in done.stdout
+    assert fetch(office).body == FILE
+    assert len(office.spent_pairs()) == 1
+    assert "spare" not in made_by_another_tool(office, "--list-objects")
+    office.disconnect()
+    assert office.carnet("connect", *cover).returncode == 7
+
+
 def test_a_tunnel_opens_carries_a_file_and_burns_the_pair_on_the_token(office):
     assert fetch(office).status == 0
-    (spent, *_) = office.pairs()
+    (spent, *_) = [pair for pair in office.pairs() if pair["state"] == "valid"]
+    before = office.spent_pairs()
     done = office.carnet("connect", "--json")
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["steps_ms"]) == {str(number) for number in range(1, 11)}
     assert fetch(office).body == FILE
-    assert office.spent_pairs() == [spent["key_id"]]
+    assert {*office.spent_pairs()} - {*before} == {spent["key_id"]}
     assert spent["key_id"] not in office.keys_on(office.world.client)
-    (pair,) = [each for each in office.pairs() if each["reason"] == "spent"]
-    assert (pair["custody"], pair["destruction_owed"]) == ("split", False)
+    (pair,) = [each for each in office.pairs() if each["key_id"] == spent["key_id"]]
+    assert (pair["reason"], pair["custody"]) == ("spent", "split")
+    assert not pair["destruction_owed"]
     tunnel = office.live_tunnels()[0]["request_id"]
     for chain in (office.target, office.host):
         told = chain("audit", "explain", tunnel, "--json").stdout
