@@ -1,24 +1,21 @@
 """SQLite: one file, any number of processes of one machine."""
 
-import fcntl
 import os
 import sqlite3
-import struct
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, DisconnectionError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
 
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
+from carnet.database.sqlite_file import SqliteFile
 from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
@@ -29,15 +26,6 @@ _NOTHING = 1
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
-_MOVED = "the file was moved as it was opened"
-_EXCHANGED = (
-    "another file was in its place, which may have used up its -wal; see that the newest one is "
-    "there, with its -wal, and start anew"
-)
-_LOGS = "carnet_logs"
-"""What a connection has as the identities of its -wal and -shm."""
-_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
-"""The bytes of the file that SQLite locks to close the last connection, and others to use it."""
 _TURN = "carnet_turn"
 """The execution option with the lock of whoever writes in this process."""
 _PRIMARY = 0xFF
@@ -76,12 +64,16 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         hide_parameters=True,
         execution_options={_TURN: threading.Lock()},
     )
-    file = _File(place.path.absolute(), path)
+    file = SqliteFile(place.path.absolute(), path)
     event.listen(engine, "do_connect", file.lead_there)
     event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "connect", file.check_not_moved)
+    event.listen(engine, "connect", file.check_opened)
     event.listen(engine, "checkout", file.check_in_place)
     event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "begin", file.note_changes)
+    event.listen(engine, "commit", file.count_change)
+    event.listen(engine, "checkin", file.look)
+    event.listen(engine, "close", file.keep_log_of_others)
     return engine
 
 
@@ -190,112 +182,6 @@ def _check_new(path: Path, *, make: bool) -> None:
             f"There is no database {path}: put it back if it was moved away, or correct its place "
             f"in the configuration."
         )
-
-
-class _File:
-    """The very file that an engine was opened with, and its place.
-
-    No other is ever used there, an older one or a newer: SQLite would put it together with
-    the -wal file of this one. Nor this one again once another was there, beside which
-    somebody may have written to that -wal, or emptied it. Whoever opens it anew looks at
-    all of it first.
-    """
-
-    def __init__(self, place: Path, path: Path) -> None:
-        # By the place, a link to another file is another file there.
-        self._place, self._path = place, path
-        self._logs = (Path(f"{path}-wal"), Path(f"{path}-shm"))
-        self._connected: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
-        self._lock = threading.Lock()
-        self._is_log_kept = False
-        # So long as it is held no other file gets its inode. By O_PATH: to close a real
-        # descriptor would drop the locks that SQLite holds on the file.
-        held = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, held)
-        self._identity = _identity(os.fstat(held))
-        self._was_exchanged = False
-
-    def lead_there(
-        self, _: Dialect, __: ConnectionPoolEntry, arguments: list[Any], ___: object
-    ) -> None:
-        """Have a connection fail where the file was moved away, and not make another one."""
-        arguments[0] = f"{self._path.as_uri()}?mode=rw"
-        self._is_in_place()
-        if self._was_exchanged:
-            raise sqlite3.OperationalError(_EXCHANGED)
-
-    def check_not_moved(self, connection: Any, entry: ConnectionPoolEntry) -> None:
-        """Refuse a connection that may have opened another file.
-
-        Raises OperationalError, and who wants a connection next gets a new one.
-        """
-        logs = self._find_logs()
-        if not self._is_in_place() or None in logs or self._is_other_used(logs[1]):
-            connection.close()
-            raise OperationalError(None, None, sqlite3.OperationalError(_MOVED))
-        entry.info[_LOGS] = logs
-        with self._lock:
-            self._connected.add(entry)
-
-    def check_in_place(self, _: Any, entry: ConnectionPoolEntry, __: Any) -> None:
-        """Have a connection made anew where the file, or one of its logs, is not in its place.
-
-        What is written to it would be lost to whoever opens the place next. Nobody removes the
-        log of a connection who knows of it. Raises DisconnectionError.
-        """
-        if not self._is_in_place():
-            raise DisconnectionError
-        logs = self._find_logs()
-        if logs != entry.info[_LOGS]:
-            # Where the -wal is gone too, closing brings what was in it into the file.
-            if logs[0] is not None and logs[1] != entry.info[_LOGS][1]:
-                self._keep_log()
-            raise DisconnectionError
-
-    def _find_logs(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_found(each) for each in self._logs)
-
-    def _is_other_used(self, shm: tuple[int, int] | None) -> bool:
-        """Tell whether a connection has another -shm: then any new one here shares that."""
-        with self._lock:
-            used = [each for each in self._connected if each.dbapi_connection is not None]
-            return any(each.info.get(_LOGS, (None, shm))[1] != shm for each in used)
-
-    def _keep_log(self) -> None:
-        """Have SQLite leave the -wal there when it closes its last connection here.
-
-        By a -shm that others do not have it would not know what they have written to it since.
-        A lock of the descriptor's own is in its way, which it holds until the process ends: to
-        close one drops all other locks of the process.
-        """
-        with self._lock:
-            if self._is_log_kept:
-                return
-            shared = (fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
-            try:
-                descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", *shared))
-            except OSError as error:
-                raise OperationalError(None, None, error) from error
-            self._is_log_kept = True
-
-    def _is_in_place(self) -> bool:
-        found = _found(self._place)
-        if found is not None and found != self._identity:
-            self._was_exchanged = True
-        return found == self._identity and not self._was_exchanged
-
-
-def _found(path: Path) -> tuple[int, int] | None:
-    """Return the identity of what is there; None where nothing can be seen."""
-    try:
-        return _identity(path.stat())
-    except OSError:
-        return None
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 def _on_connect(connection: Any, _: Any) -> None:

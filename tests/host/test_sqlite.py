@@ -1,6 +1,7 @@
 """The embedded database's file: private, whole, and opened by one process at a time."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import shutil
@@ -15,10 +16,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from carnet import audit
 from carnet.database import forget_deleted, sqlite, transaction
 from carnet.database.place import FilePlace
 from carnet.errors import UsageError
 from carnet.wire.keys import key_id_of
+from host_agent import schema
+from host_agent.agreement import check_agreement
 from host_agent.keydb import KeyDatabase
 from lab.waiting import wait_until
 from tests.host.conftest import new_pair, sealed_request
@@ -37,6 +41,11 @@ connection.commit()
 def opened(path):
     with KeyDatabase.opened(path) as database:
         return database.pairs()
+
+
+def copied(source, destination):
+    """As by `cp`: into the same file where there is one, and by another process."""
+    subprocess.run(["cp", source, destination], check=True)
 
 
 @pytest.mark.parametrize("size", [0, 1])  # SQLite itself takes a byte for nothing
@@ -58,7 +67,6 @@ def test_a_file_that_others_can_read_is_refused(tmp_path):
 
 def test_a_log_that_cannot_be_emptied_into_a_damaged_file_is_said_in_a_sentence(tmp_path):
     path = tmp_path / "keys.sqlite"
-    opened(path)
 
     def damage_and_empty():
         with KeyDatabase.opened(path) as database:
@@ -167,7 +175,7 @@ def test_what_others_write_is_not_lost_where_the_shm_was_removed(tmp_path):
             database.count()  # by a second connection
             Path(f"{path}-shm").unlink()
             subprocess.run([sys.executable, "-Sc", REVOKE, path], check=True)
-            with pytest.raises(OperationalError, match="was moved as it was opened"):
+            with pytest.raises(OperationalError, match="-shm was removed, and connections"):
                 database.count()
         for _ in range(2):  # each of the connections is made anew when it is its turn
             with contextlib.suppress(OperationalError):
@@ -176,6 +184,27 @@ def test_what_others_write_is_not_lost_where_the_shm_was_removed(tmp_path):
         assert database.spend(*sealed_request(other))
     with KeyDatabase.opened(path) as database:
         assert not database.spend(*sealed_request(key, request_id=bytes(16)))
+
+
+def test_nor_where_it_is_not_used_again(tmp_path):
+    path, key = tmp_path / "keys.sqlite", SoftwareKey()
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(key)])
+        Path(f"{path}-shm").unlink()
+        subprocess.run([sys.executable, "-Sc", REVOKE, path], check=True)
+    with KeyDatabase.opened(path) as database:
+        assert not database.spend(*sealed_request(key))
+
+
+def test_who_closes_it_takes_no_lock_of_others_in_the_process(tmp_path):
+    """As closing a descriptor would, of which there were several."""
+    path = tmp_path / "keys.sqlite"
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(SoftwareKey())])
+        opened(path)
+        gc.collect()
+        subprocess.run([sys.executable, "-Sc", REVOKE, path], check=True)
+        assert Path(f"{path}-wal").stat().st_size  # that was not the last to close it
 
 
 def test_the_file_is_held_so_that_no_other_gets_its_inode(tmp_path):
@@ -193,9 +222,17 @@ def is_of(descriptor, path):
     return False  # that of the listing itself
 
 
-@pytest.mark.parametrize("is_exchanged", [True, False])
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        ("moved", "the file was moved away"),
+        ("exchanged", "another file was in its place"),
+        ("-wal", "its -wal or -shm was removed"),
+        ("-shm", "its -wal or -shm was removed"),
+    ],
+)
 def test_no_connection_leads_to_a_file_that_was_moved_as_it_was_opened(
-    tmp_path, monkeypatch, is_exchanged
+    tmp_path, monkeypatch, done, said
 ):
     path, other = tmp_path / "keys.sqlite", tmp_path / "other.sqlite"
     opened(other)
@@ -203,15 +240,78 @@ def test_no_connection_leads_to_a_file_that_was_moved_as_it_was_opened(
 
     def connect_and_move(*connection):
         on_connect(*connection)
+        if done.startswith("-"):
+            Path(f"{path}{done}").unlink()
+            return
         path.rename(tmp_path / "moved.sqlite")
-        if is_exchanged:
+        if done == "exchanged":
             other.rename(path)
 
     opened(path)
     monkeypatch.setattr(sqlite, "_on_connect", connect_and_move)
     engine = sqlite.open_engine(FilePlace(path))
-    with pytest.raises(OperationalError, match="was moved as it was opened"), engine.connect():
+    with pytest.raises(OperationalError, match=said), engine.connect():
         pass
+
+
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_a_backup_copied_onto_the_file_is_not_used(tmp_path, is_logged):
+    """The newest record may come from the log then, and the pair from the backup: valid again."""
+    path, backup, key = tmp_path / "keys.sqlite", tmp_path / "backup", SoftwareKey()
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(key)])
+        assert forget_deleted(database.engine)
+        copied(path, backup)
+        assert database.spend(*sealed_request(key))
+        assert forget_deleted(database.engine)
+        if is_logged:
+            with database.newest.writing(database.engine) as connection:
+                audit.append(connection, schema.audit, "restored", why="a test")
+        with database.begin():  # so that the next has a connection which knows no page yet
+            copied(backup, path)
+            for _ in range(2):
+                with pytest.raises(OperationalError, match="was overwritten"):
+                    database.spend(*sealed_request(key, request_id=bytes(16)))
+    with KeyDatabase.opened(path) as database, contextlib.suppress(UsageError):
+        check_agreement(database)
+        assert not is_logged  # one that was put back whole its HSM knows better
+
+
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        ("copied", "was overwritten"),
+        ("moved", "was moved away"),
+        ("exchanged", "another file"),
+        ("-shm", "its -wal or -shm was removed"),
+    ],
+)
+def test_nothing_is_durable_of_a_transaction_under_which_the_file_was_put_back(
+    tmp_path, done, said
+):
+    path, backup = tmp_path / "keys.sqlite", tmp_path / "backup"
+
+    def write_meanwhile(database):
+        with database.newest.writing(database.engine) as connection:
+            audit.append(connection, schema.audit, "restored", why="a test")
+            if done == "copied":
+                copied(backup, path)
+            elif done == "-shm":
+                Path(f"{path}-shm").unlink()
+            else:
+                path.rename(tmp_path / "moved.sqlite")
+            if done == "exchanged":
+                backup.rename(path)
+
+    with KeyDatabase.opened(path) as database:
+        database.add_pairs([new_pair(SoftwareKey())])
+        assert forget_deleted(database.engine)
+        copied(path, backup)
+        database.add_pairs([new_pair(SoftwareKey())])
+        assert forget_deleted(database.engine)
+        with pytest.raises(OperationalError, match=said):
+            write_meanwhile(database)
+        assert database.newest.mark.number == 2
 
 
 def test_a_path_is_a_path_whatever_is_in_it(tmp_path):
