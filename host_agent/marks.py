@@ -1,7 +1,6 @@
 """The newest record on the HSM of a running service: compared, and moved forward only."""
 
 import asyncio
-import time
 from contextlib import suppress
 
 import structlog
@@ -10,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet.errors import TokenError, UsageError
 from carnet.wire.documents import AccountsHead, read_unverified
 from host_agent.hsm import Hsm
-from host_agent.keydb import KeyDatabase
 from host_agent.rollback import ForgottenError, Witness, keep_mark, newest_seen
 
 log = structlog.get_logger()
@@ -19,9 +17,8 @@ log = structlog.get_logger()
 class Marks:
     """What the HSM remembers of the Key Database that is served."""
 
-    def __init__(self, database: KeyDatabase, hsm: Hsm, witness: Witness, agent: str) -> None:
-        self._database, self._hsm, self._witness = database, hsm, witness
-        self._agent = agent
+    def __init__(self, hsm: Hsm, witness: Witness, agent: str) -> None:
+        self._hsm, self._witness, self._agent = hsm, witness, agent
 
     async def check(self) -> None:
         """Raise UsageError, and go out of service, if the Key Database is older than is known.
@@ -44,31 +41,11 @@ class Marks:
         """
         try:
             await asyncio.to_thread(self._witness.compare, head)
-        except ForgottenError:
-            await self._tell(head)
+        except (ForgottenError, SQLAlchemyError) as error:
+            if self._witness.knows_more(head, error):
+                with suppress(TokenError):
+                    await self._hsm.store(lambda session: self._witness.tell(session, self._agent))
             raise
-        except SQLAlchemyError:
-            # Not in the place of what another process has signed, and no database was seen to hold.
-            if head == self._witness.head:
-                await self._tell(head)
-            raise
-
-    async def _tell(self, head: AccountsHead | None) -> None:
-        """Have the HSM remember what this process knows, instead of that head, if that is less."""
-        known = self._known(head)
-        if known is not None:
-            with suppress(TokenError):
-                await self._store(await self._hsm.sign_head(known))
-
-    def _known(self, head: AccountsHead | None) -> AccountsHead | None:
-        """Return what this process knows to be durable, where that is more than the HSM does."""
-        mark = self._database.newest.mark
-        if mark is None or (head is not None and head.number >= mark.number):
-            return None
-        at = int(time.time())
-        return AccountsHead(
-            version=1, agent=self._agent, number=mark.number, digest=mark.digest, signed_at=at
-        )
 
     @property
     def newest(self) -> int:
@@ -77,9 +54,6 @@ class Marks:
 
     async def keep(self, signed: bytes) -> None:
         """Keep a signed head, unless a newer one is kept already; raises as check() does."""
-        await self._store(signed)
-        await asyncio.to_thread(self._witness.compare, self._witness.head)
-
-    async def _store(self, signed: bytes) -> None:
         await self._hsm.store(lambda session: keep_mark(session, signed))
         self._witness.head = read_unverified(signed, AccountsHead)
+        await asyncio.to_thread(self._witness.compare, self._witness.head)

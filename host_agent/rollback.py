@@ -7,6 +7,7 @@ from what it has written itself (carnet.audit.newest), is asked before it writes
 every new connection to the database (Witness).
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -174,6 +175,31 @@ class Witness:
             raise ForgottenError(self._newest.missing(known))
         check_holds(self._database, head)
         self._learn(head)
+
+    def knows_more(self, head: AccountsHead | None, why: Exception) -> bool:
+        """Tell whether an HSM that keeps this head is to remember more, by what compare() raised.
+
+        Where the database did not answer, not in the place of what another process has signed,
+        and no database was seen to hold.
+        """
+        mark = self._newest.mark
+        is_missed = isinstance(why, ForgottenError) or head == self.head
+        return is_missed and mark is not None and (head is None or head.number < mark.number)
+
+    def tell(self, session: TokenSession, agent: str) -> None:
+        """Have the HSM remember what is known here, for the next start; raises TokenError."""
+        mark = self._newest.mark
+        if mark is None:
+            return
+        head = AccountsHead(
+            version=1,
+            agent=agent,
+            number=mark.number,
+            digest=mark.digest,
+            signed_at=int(time.time()),
+        )
+        keep_mark(session, sign_document(head, lambda digest: sign_accounts(session, digest)))
+        self.head = head
 
     def _learn(self, head: AccountsHead | None) -> None:
         self.head = head

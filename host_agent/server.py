@@ -52,7 +52,7 @@ from host_agent.observed import observed
 from host_agent.officer_interface import OfficerInterface, interface_context
 from host_agent.outcome import Busy
 from host_agent.reloading import Reloading, follow_targets
-from host_agent.rollback import Witness, have_accounts_key, newest_seen
+from host_agent.rollback import ForgottenError, Witness, have_accounts_key, newest_seen
 from host_agent.seen_before import aged_by_leap, is_too_late
 from host_agent.split_batch import missing_host_keys
 from host_agent.target_link import TargetLink
@@ -310,9 +310,9 @@ async def _serve(
     witness = Witness(database)
     metrics = HostMetrics()
     background = Background(metrics.count_failure)
-    check = partial(_check_hsm, database, witness)
+    check = partial(_check_hsm, database, witness, config.name)
     async with open_hsm(config.token, pin, check, background) as hsm:
-        marks = Marks(database, hsm, witness, config.name)
+        marks = Marks(hsm, witness, config.name)
         link = TargetLink(config.targets, context)
         leases = Leases(database)
         admission = Admission(config.limits)
@@ -341,21 +341,33 @@ async def _serve(
             await link.close()
 
 
-def _check_hsm(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
+def _check_hsm(database: KeyDatabase, witness: Witness, agent: str, session: TokenSession) -> None:
     """Let the HSM serve this Key Database, or raise CarnetError; tell what pairs it cannot.
 
     TokenAwayError where the database fails: the login is tried again.
     """
     try:
-        _compare(database, witness, session)
+        _compare(witness, agent, session)
+        _look_over(database, session)
     except SQLAlchemyError as error:
         raise TokenAwayError(
             "The Key Database, with which the HSM is compared, does not answer; it is tried again."
         ) from error
 
 
-def _compare(database: KeyDatabase, witness: Witness, session: TokenSession) -> None:
-    witness.compare(newest_seen(session))
+def _compare(witness: Witness, agent: str, session: TokenSession) -> None:
+    """Compare what the HSM remembers, and tell it what it missed as it was away."""
+    head = newest_seen(session)
+    try:
+        witness.compare(head)
+    except (ForgottenError, SQLAlchemyError) as error:
+        if witness.knows_more(head, error):
+            with suppress(TokenError):
+                witness.tell(session, agent)
+        raise
+
+
+def _look_over(database: KeyDatabase, session: TokenSession) -> None:
     have_accounts_key(database, session)
     for key_id, pairs in missing_host_keys(database, session).items():
         log.warning(

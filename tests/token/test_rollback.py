@@ -144,7 +144,7 @@ def test_a_login_while_the_database_is_away_is_tried_again(tmp_path, session):
         with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE key_pairs RENAME TO away")
         with pytest.raises(TokenAwayError, match="does not answer"):
-            _check_hsm(database, Witness(database), session)
+            _check_hsm(database, Witness(database), "office", session)
 
 
 def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
@@ -177,9 +177,6 @@ class LoggedIn:
 
     store = do
 
-    async def sign_head(self, head):
-        return _sign_head(self._session, head)
-
     def leave(self, reason):
         self.reason = reason
 
@@ -201,7 +198,7 @@ AS_BEFORE = (
 
 
 def check_marks(database, hsm):
-    return asyncio.run(Marks(database, hsm, Witness(database), "office").check())
+    return asyncio.run(Marks(hsm, Witness(database), "office").check())
 
 
 def test_the_hsm_is_told_what_the_process_alone_knows_of_a_database_put_back(database, session):
@@ -217,6 +214,26 @@ def test_the_hsm_is_told_what_the_process_alone_knows_of_a_database_put_back(dat
     assert newest_seen(session).number == 2
     with pytest.raises(UsageError, match="record 2 of the accounts"):
         check_not_older(database, session)
+
+
+def test_an_hsm_that_was_away_is_told_as_it_is_logged_in_to(database, session):
+    """Of what the database lacks, and of what it may lack that does not answer."""
+    spend_unsigned(database, session)
+    witness = Witness(database)
+    _check_hsm(database, witness, "office", session)
+    assert newest_seen(session).number == 1
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+    with pytest.raises(TokenAwayError, match="does not answer"):
+        _check_hsm(database, witness, "office", session)
+    assert newest_seen(session).number == 2
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
+    database.add_pairs([new_pair(SoftwareKey())])
+    tamper(database, "DELETE FROM audit WHERE number = 3")
+    with pytest.raises(UsageError, match="record 3 of the accounts"):
+        _check_hsm(database, witness, "office", session)
+    assert newest_seen(session).number == 3
 
 
 def test_a_process_that_was_forgotten_undoes_a_restoration_until_it_is_done_again(
@@ -243,7 +260,7 @@ def test_the_hsm_is_told_what_is_not_signed_yet_while_the_database_does_not_answ
 ):
     spend_unsigned(database, session)
     hsm = LoggedIn(session)
-    marks = Marks(database, hsm, Witness(database), "office")
+    marks = Marks(hsm, Witness(database), "office")
     asyncio.run(marks.check())
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
@@ -266,8 +283,8 @@ def test_what_a_process_wrote_is_not_forgotten_for_what_another_signed_in_its_pl
     tamper(database, "DELETE FROM audit WHERE number = 2")
     with KeyDatabase.opened(tmp_path / "served.sqlite") as other:
         hsm, others_hsm = LoggedIn(session), LoggedIn(session)
-        marks = Marks(database, hsm, Witness(database), "office")
-        others = Marks(other, others_hsm, Witness(other), "office")
+        marks = Marks(hsm, Witness(database), "office")
+        others = Marks(others_hsm, Witness(other), "office")
         asyncio.run(others.check())
         for _ in range(2):
             other.add_pairs([new_pair(SoftwareKey())])
@@ -289,7 +306,7 @@ def test_what_a_process_wrote_is_not_forgotten_for_what_another_signed_in_its_pl
             with pytest.raises(UsageError, match="record 2 of the accounts"):
                 asyncio.run(marks.check())
         with pytest.raises(UsageError, match="record 2 of the accounts"):
-            _check_hsm(database, marks._witness, session)
+            _check_hsm(database, marks._witness, "office", session)
         assert hsm.reason
         with pytest.raises(ChangedError, match="record 2 of the accounts"):
             database.add_pairs([new_pair(SoftwareKey())])
@@ -308,7 +325,7 @@ def test_what_another_signed_is_known_once_the_database_holds_both(database, tmp
 def test_what_is_signed_in_the_place_of_what_the_process_wrote_is_not_gone_by(database, session):
     """Where the database is put back between the look at it and the signing."""
     spend_unsigned(database, session)
-    marks = Marks(database, LoggedIn(session), Witness(database), "office")
+    marks = Marks(LoggedIn(session), Witness(database), "office")
     wrong = AccountsHead(version=1, agent="office", number=3, digest=bytes(32), signed_at=0)
     with pytest.raises(UsageError, match="record 3 of the accounts"):
         asyncio.run(marks.keep(_sign_head(session, wrong)))
