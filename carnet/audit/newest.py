@@ -1,5 +1,6 @@
 """The newest record that a process knows to be durable: a database without it is an older one."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,13 @@ class Newest:
         self.on_missing: Callable[[], object] = lambda: None
         """Called, in any thread, where a database lacks what is known: once of each record."""
         self._missed: Mark | None = None
+        self._learning = threading.Lock()
 
     def learn(self, mark: Mark) -> None:
         """Go by this record from now on, unless a newer one is known."""
-        if self.mark is None or mark.number > self.mark.number:
-            self.mark = mark
+        with self._learning:
+            if self.mark is None or mark.number > self.mark.number:
+                self.mark = mark
 
     def missing(self, mark: Mark) -> str:
         """Have it told that the database lacks this one; return what to say."""

@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.audit.chain import ChangedError
+from carnet.audit.newest import Mark, Newest
 from carnet.database import forget_deleted
 from carnet.wire.keys import key_id_of
 from host_agent.keydb import PairState
@@ -50,6 +52,25 @@ def test_that_a_record_is_missing_is_told_once_of_each(database, pair, other_pai
     with pytest.raises(OlderError):
         database.count()
     assert told == [3]
+
+
+def test_of_two_threads_that_learn_at_once_the_newer_record_stays():
+    newest, others = Newest(), []
+
+    class Compared(Mark):
+        @property
+        def number(self):
+            if not others:
+                newer = threading.Thread(target=newest.learn, args=(Mark(3, b""),))
+                others.append(newer)
+                newer.start()
+                newer.join(0.2)  # one that does not wait for this one has learned it by then
+            return 1
+
+    newest.mark = Compared.__new__(Compared)
+    newest.learn(Mark(2, b""))
+    others[0].join()
+    assert newest.mark.number == 3
 
 
 def test_nothing_is_missing_of_what_did_not_become_durable(database, pair):
