@@ -3,6 +3,7 @@
 from sqlalchemy import text
 
 from host_agent.keydb import KeyDatabase
+from tests.host.test_accounts import lift
 
 
 def newest(place):
@@ -14,6 +15,7 @@ def newest(place):
 def cut_off(place, number):
     """Put the tables back in their place: no connection is lost by it."""
     with KeyDatabase.opened(place) as database, database.engine.begin() as connection:
+        lift(connection)
         for statement in (
             "ALTER TABLE audit RENAME TO newer",
             "CREATE TABLE audit AS SELECT * FROM newer",

@@ -26,12 +26,12 @@ KEY = SoftwareKey()
 
 def lift(connection):
     """Take the triggers away, as the owner of the database can."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("DROP TRIGGER IF EXISTS audit_append_only ON audit")
-        trigger = "audit_heads_append_only"
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger} ON audit_heads")
-        return
-    for table in ("audit", "audit_heads"):
+    for table in ("audit", "audit_heads", "key_pairs", "requests"):
+        if connection.dialect.name == "postgresql":
+            for name in ("append_only", "kept"):
+                trigger = f"{table}_{name} ON {table}"
+                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger}")
+            continue
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table}_no_{verb}")
 

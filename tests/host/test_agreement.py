@@ -12,7 +12,7 @@ from carnet.wire.keys import key_id_of
 from host_agent.agreement import check_agreement
 from host_agent.keydb import KeyDatabase
 from tests.host.conftest import new_pair, sealed_request
-from tests.host.test_accounts import lift
+from tests.host.test_accounts import lift, tamper
 from tests.unit.examples import SoftwareKey
 
 REFUSED = "does not agree with itself"
@@ -61,7 +61,7 @@ def test_a_record_that_is_missing_is_refused(database, pair, other_pair):
 
 def test_a_record_of_a_request_that_is_missing_is_refused(database, pair, other_pair):
     spend(database, pair)
-    change(database, "DELETE FROM requests")
+    tamper(database, "DELETE FROM requests")
     with pytest.raises(UsageError, match="it has 0 requests, and its accounts have 1"):
         check_agreement(database)
 
