@@ -28,7 +28,7 @@ def spend(process, key):
 
 
 @pytest.fixture
-def spent(fleet, keys):
+def spent(fleet, keys, hsm):
     """A Host that served a pair after the moment that is gone back to, and signed that."""
 
     def do(remember):
@@ -38,6 +38,7 @@ def spent(fleet, keys):
         spend(process, key)
         wait_until(lambda: nothing_owed(fleet.place), "the burn, the last record of all", 60)
         process.stop()
+        assert mark(hsm) == newest(fleet.place)  # the head is signed at an orderly stop
         process.start()
         return key, process
 

@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from carnet.tunnel import tunnel_name
+from carnet.wire.documents import AccountsHead, read_unverified
+from lab.waiting import wait_until
 from target_agent import cli, reach, service
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
@@ -392,15 +394,26 @@ def logged(process, event):
     raise AssertionError(f"the service ended without {event}")
 
 
+def signed_up_to(run):
+    """The number of the newest signed head; 0 while there is none."""
+    with contextlib.suppress(UsageError):
+        return read_unverified(bytes.fromhex(run("audit", "head")), AccountsHead).number
+    return 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_service_starts_without_a_daemon_and_stops_cleanly(serve, target, number):
+def test_the_service_starts_without_a_daemon_and_stops_cleanly(serve, run, target, number):
+    run("users", "add", ALICE, *GRANT)
     process = serve()
     logged(process, "ike-daemon-silent")
     assert logged(process, "ready")["port"] == target.port
+    wait_until(lambda: signed_up_to(run), "the head to be signed at the start")
+    run("users", "remove", ALICE)
     process.send_signal(number)
     logged(process, "stopping")
     process.communicate()
     assert process.returncode == 0
+    assert signed_up_to(run) == len(json.loads(run("audit", "show", "--json")))
 
 
 def test_a_second_service_on_the_same_directory_is_refused(serve):
