@@ -1,9 +1,9 @@
 """A Host in a process of its own with many pairs, of key store `wrapped`.
 
-As `python -m tests.host.filled DIRECTORY TRAVELLERS EACH SAMPLE`, it prints its port and
-so many private keys as JSON; ends when standard input does. What a traveller's token and
-an import do for each pair is done in bulk: the batch's key is put on the token with a
-value known here.
+As `python -m tests.host.filled DIRECTORY TRAVELLERS EACH SAMPLE [URL PASSWORD_FILE]`, it prints
+its port and so many private keys as JSON; ends when standard input does. What a traveller's
+token and an import do for each pair is done in bulk: the batch's key is put on the token with
+a value known here.
 """
 
 import json
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, KeyType, ObjectClass
 from sqlalchemy import insert
 
+from carnet.database.place import PostgresPlace
 from carnet.service import start_log
 from carnet.token.batch_keys import batch_key_label
 from carnet.token.module import find_module, load_module
@@ -87,13 +89,13 @@ class Traveller:
         }
 
 
-def fill(host, directory, travellers, each, sample):
+def fill(host, travellers, each, sample):
     """Put pairs into the Key Database and keys of batches onto the token; return a sample."""
     chosen = []
     # Of a few travellers each some, for what a batch's first pair alone costs.
     some = min(travellers, sample // 2)
     with (
-        KeyDatabase.opened(directory / "keys.sqlite") as database,
+        KeyDatabase.opened(host._path) as database,
         open_session(host._token, PIN, writable=True) as session,
         database.engine.begin() as connection,
     ):
@@ -112,11 +114,15 @@ def fill(host, directory, travellers, each, sample):
 
 
 @contextmanager
-def filled_host(directory, travellers, each, sample, **extra):
-    """Run such a process; give its port, the private keys and its process ID."""
+def filled_host(directory, travellers, each, sample, place=None, **extra):
+    """Run such a process; give its port, the private keys and its process ID.
+
+    Its Key Database is a file in the directory, unless it has a place on a server.
+    """
     directory.mkdir(exist_ok=True)
     numbers = map(str, (travellers, each, sample))
-    command = [sys.executable, "-m", "tests.host.filled", str(directory), *numbers]
+    at = [] if place is None else [str(place), str(place.password_file)]
+    command = [sys.executable, "-m", "tests.host.filled", str(directory), *numbers, *at]
     with (
         (directory / "host.log").open("w") as log,
         subprocess.Popen(
@@ -140,11 +146,13 @@ def post(port, body):
         return read_all(connection)
 
 
-def main(directory, travellers, each, sample):
+def main(directory, travellers, each, sample, *at):
     os.environ[CONFIGURATION_VARIABLE] = str(prepare(directory / "softhsm"))
     start_log()  # to standard error: nobody reads what else stands on standard output
-    host = RealHost(directory, load_module(find_module(None)), LIMITS, counted=False)
-    keys = fill(host, directory, travellers, each, sample)
+    place = replace(PostgresPlace.parse(at[0]), password_file=Path(at[1])) if at else None
+    module = load_module(find_module(None))
+    host = RealHost(directory, module, LIMITS, place=place, counted=False)
+    keys = fill(host, travellers, each, sample)
     pem = [k.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) for k in keys]
     with host:
         print(  # noqa: T201
@@ -154,4 +162,4 @@ def main(directory, travellers, each, sample):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:])

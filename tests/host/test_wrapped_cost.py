@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from carnet.token.module import MODULE_VARIABLE, find_module
 from host_agent.keydb import KeyDatabase
 from lab.readers import OPENSC
@@ -23,7 +25,7 @@ _LOOKS = {b"C_GetSlotInfo", b"C_GetTokenInfo", b"C_GetSessionInfo"}
 """What the Host asks every few seconds, to see whether the HSM is there."""
 
 
-def calls_of_a_request(directory, travellers, each):
+def calls_of_a_request(directory, travellers, each, place=None):
     """Which calls each request makes, the burn of its pair included."""
     log = directory.with_suffix(".spy")
     spied = {
@@ -33,8 +35,8 @@ def calls_of_a_request(directory, travellers, each):
     }
     counted = []
     with (
-        filled_host(directory, travellers, each, REQUESTS, **spied) as (port, keys, _),
-        KeyDatabase.opened(directory / "keys.sqlite") as database,
+        filled_host(directory, travellers, each, REQUESTS, place, **spied) as (port, keys, _),
+        KeyDatabase.opened(place or directory / "keys.sqlite") as database,
     ):
         for number, key in enumerate(keys, 1):
             before = log.stat().st_size
@@ -51,9 +53,12 @@ def burned(database):
         return connection.exec_driver_sql(query).scalar()
 
 
-def test_a_request_makes_the_same_calls_with_few_pairs_and_with_many(tmp_path):
-    few = calls_of_a_request(tmp_path / "few", 2, EACH // 5)
-    many = calls_of_a_request(tmp_path / "many", how_many(2_000, TRAVELLERS), EACH)
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_a_request_makes_the_same_calls_with_few_pairs_with_many_and_on_a_server(tmp_path, place):
+    some, all_ = (2, EACH // 5), (how_many(2_000, TRAVELLERS), EACH)
+    few = calls_of_a_request(tmp_path / "few", *some)
+    many = calls_of_a_request(tmp_path / "many", *all_)
+    assert few == calls_of_a_request(tmp_path / "server", *how_many(all_, some), place)
     assert few == many
     first, second, *others = few  # of a batch: its key's type and length are read, and kept
     assert others == [first, second]
