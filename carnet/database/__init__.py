@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet.database import postgresql, sqlite
 from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import READING
+from carnet.database.suspension import held_back
 from carnet.errors import CarnetError, UsageError
 
 
@@ -50,7 +51,7 @@ def opened_database(where: Path | Place, package: str, *, make: bool = True) -> 
 def _open(place: Place, package: str, *, make: bool) -> Engine:
     if isinstance(place, PostgresPlace):
         return _migrated(postgresql.open_engine(place), package)
-    with sqlite.opening(place):
+    with held_back(), sqlite.opening(place):
         return _migrated(sqlite.open_engine(place, make=make), package)
 
 
@@ -101,8 +102,11 @@ def _revision(engine: Engine) -> str | None:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Give one transaction: all of it durable at the end, or nothing of it done."""
-    with _turn(engine), engine.begin() as connection:
+    """Give one transaction: all of it durable at the end, or nothing of it done.
+
+    A command that is stopped meanwhile (Ctrl-Z) stands still after it.
+    """
+    with held_back(), _turn(engine), engine.begin() as connection:
         yield connection
 
 

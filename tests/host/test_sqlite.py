@@ -5,6 +5,8 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -36,6 +38,19 @@ connection.execute("UPDATE key_pairs SET state = 'invalid', reason = 'revoked', 
 connection.commit()
 """
 """What another process does, of which no other one knows."""
+
+WRITE_STOPPED = """
+import signal, sys
+from pathlib import Path
+from carnet.database import transaction
+from host_agent.keydb import KeyDatabase
+with KeyDatabase.opened(Path(sys.argv[1])) as database:
+    with transaction(database.engine):
+        signal.raise_signal(signal.SIGTTOU)
+        signal.raise_signal(signal.SIGTSTP)
+    print("done", flush=True)
+"""
+"""What a command does in whose transaction Ctrl-Z is pressed, and that writes in the background."""
 
 
 def opened(path):
@@ -319,6 +334,25 @@ def test_a_path_is_a_path_whatever_is_in_it(tmp_path):
     opened(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["a?b=c#d%41"]
+
+
+def test_a_command_that_is_stopped_lets_go_of_the_lock_first(tmp_path):
+    path = tmp_path / "keys.sqlite"
+    opened(path)
+    # In a process group of its own, whose parent is of the same session: else nothing stops it.
+    command = subprocess.Popen(
+        [sys.executable, "-c", WRITE_STOPPED, path], stdout=subprocess.PIPE, process_group=0
+    )
+    try:
+        assert os.WIFSTOPPED(os.waitpid(command.pid, os.WUNTRACED)[1])
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        command.send_signal(signal.SIGCONT)
+        assert command.communicate() == (b"done\n", None)
+        assert command.returncode == 0
+    finally:
+        command.kill()
+        command.wait()
 
 
 def test_several_processes_may_make_it_at_once(tmp_path):
