@@ -142,7 +142,8 @@ def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: P
             accept_older(database, session, config.name, reason)
     click.echo(
         "The HSM goes by this database from now on. A Host that ran meanwhile remembers more, and "
-        "has the HSM remember that as it stops; if one did, stop it and run this once more."
+        "has the HSM remember that, at the latest as it stops; if one did, stop it and run this "
+        "once more."
     )
 
 
