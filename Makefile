@@ -36,7 +36,7 @@ soak: $(STAMP) ## Run in full what `make test` shortens, in another order every 
 		tests/guest/test_strongswan_in_kernel.py
 
 systemd: $(STAMP) ## Run the agents as services of a real systemd, in a guest kernel
-	@scripts/run-tests tests/guest/systemd_units.py
+	@scripts/run-tests tests/guest/systemd_units.py tests/guest/systemd_lock.py
 
 SECONDS ?= 600
 
