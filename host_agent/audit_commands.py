@@ -26,6 +26,7 @@ from host_agent.explain import explain, spendings, unaccounted
 from host_agent.keydb.explained import rows_about
 from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
 from host_agent.rollback import accept_older
+from softhsm.durable import durably
 
 F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
@@ -111,7 +112,9 @@ def verify(
 def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Print the public key of the accounts (PEM), for who verifies them without the HSM."""
     with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
-        print_public_key(accounts_key(session), "to compare with whoever verifies")
+        with durably(session):
+            public_key = accounts_key(session)
+        print_public_key(public_key, "to compare with whoever verifies")
 
 
 @audit.command()

@@ -95,10 +95,13 @@ def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None
     """Print the HSM's transport key, to which the officer mints (PEM)."""
     from carnet.token.transport import host_transport_key
     from host_agent.fitness import tell_if_unfit
+    from softhsm.durable import durably
 
     with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
         tell_if_unfit(session)
-        print_public_key(host_transport_key(session), "to compare with the officer")
+        with durably(session):
+            public_key = host_transport_key(session)
+        print_public_key(public_key, "to compare with the officer")
 
 
 @cli.command("import")

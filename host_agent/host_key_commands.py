@@ -15,6 +15,7 @@ from carnet.wire.split import fingerprint
 from host_agent import config as configuration
 from host_agent.fitness import tell_if_unfit
 from host_agent.local import PIN, hsm_session, open_database, read_pin
+from softhsm.durable import durably
 
 
 @click.command("host-keys")
@@ -48,7 +49,9 @@ def host_keys(
     if not listing and destroy is None:
         with hsm_session(config, pin) as session:
             tell_if_unfit(session)
-            _print_keys(make_host_keys(session, anew=anew), as_json=as_json)
+            with durably(session):
+                couples = make_host_keys(session, anew=anew)
+            _print_keys(couples, as_json=as_json)
         return
     with open_database(config) as database, hsm_session(config, pin) as session:
         couples = HostKeys(session).couples()

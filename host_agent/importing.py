@@ -160,7 +160,7 @@ def take_in(
             with bars("Unwrapping", batch.count) as advance:
                 key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store, still_alone))
             check_kept(batch, key_ids, hsm, database, store)
-            hsm.use(lambda session: sync_token(session.token.info.serial))
+            hsm.use(sync_token)
         with bars("Recording", batch.count) as advance:
             added = _asking(still_alone, advance)
             return record_batch(batch, database, added, store, received=received)

@@ -35,6 +35,7 @@ from carnet.wire.suites import P256
 from host_agent import schema
 from host_agent.agreement import check_agreement
 from host_agent.keydb import KeyDatabase
+from softhsm.durable import durably, sync_token
 
 
 def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
@@ -74,15 +75,16 @@ def newest_seen(session: TokenSession) -> AccountsHead | None:
 
 
 def have_accounts_key(database: KeyDatabase, session: TokenSession) -> None:
-    """Make the key of the accounts on an HSM that is new.
+    """Make the key of the accounts on an HSM that is new; it outlasts a power cut.
 
-    One that writes to the Key Database makes it, so that of processes which start
-    together one does. Needs a writable session; raises TokenError.
+    So does what a process stored before that was killed. One that writes to the Key Database
+    makes it, so that of processes which start together one does. Needs a writable session;
+    raises TokenError.
     """
-    if has_accounts_key(session):
-        return
-    with transaction(database.engine):
-        accounts_key(session)
+    with durably(session):
+        if not has_accounts_key(session):
+            with transaction(database.engine):
+                accounts_key(session)
 
 
 def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reason: str) -> None:
@@ -93,7 +95,7 @@ def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reaso
     check_agreement(database)
     with transaction(database.engine) as connection:
         audit.append(connection, schema.audit, "restored", why=reason)
-    _mark(database, session, agent, write_mark)
+    _mark(database, session, agent, _replace_mark)
 
 
 def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> None:
@@ -110,7 +112,13 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
 def keep_mark(session: TokenSession, signed: bytes) -> None:
     """Keep a signed head on the HSM, unless a newer one is kept there; raises TokenError."""
     number = _number(signed)
-    write_mark(session, signed, stands=lambda mark: _number(mark) >= number)
+    with durably(session):
+        write_mark(session, signed, stands=lambda mark: _number(mark) >= number, sync=sync_token)
+
+
+def _replace_mark(session: TokenSession, signed: bytes) -> None:
+    with durably(session):
+        write_mark(session, signed, sync=sync_token)
 
 
 def _number(signed: bytes) -> int:

@@ -8,6 +8,7 @@ from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
 from provisioning.journal import is_unfinished
 from provisioning.officer import Officer
+from softhsm.durable import sync_token
 
 
 def check_owner(
@@ -46,5 +47,5 @@ def check_officer(session: TokenSession, officer: Officer) -> None:
 
 def write_cover(session: TokenSession, officer: Officer, cover: Cover) -> None:
     """Put a cover on the token in the place of an older one. Raises TokenError."""
-    write_data(session, OFFICER_LABEL, officer.public_key, private=True)
-    write_data(session, COVER_LABEL, officer.sign(cover), private=False)
+    write_data(session, OFFICER_LABEL, officer.public_key, private=True, sync=sync_token)
+    write_data(session, COVER_LABEL, officer.sign(cover), private=False, sync=sync_token)

@@ -37,6 +37,7 @@ from provisioning.keeping import Older
 from provisioning.leftover import cover_may_be_left, sweep_unplaced
 from provisioning.officer import Officer
 from provisioning.output import write_over
+from softhsm.durable import sync_token
 
 _SUFFIX = ".minting"
 _AROUND_A_KEY = 160
@@ -104,8 +105,9 @@ class FileJournal:
         note = _Note(prefix, serial, label, order)
         write_over(self.path, msgspec.json.encode(note))
 
-    def finish(self, session: TokenSession) -> None:  # noqa: ARG002 - as on a token
+    def finish(self, session: TokenSession) -> None:
         """Remove it; UsageError where that cannot be."""
+        sync_token(session)
         try:
             self.path.unlink(missing_ok=True)
             sync_directory(self.path.parent)
@@ -203,7 +205,7 @@ class InFile(FileJournal):
         if len(file) > MAX_COVER_FILE:
             raise UsageError(f"{self._cover} would be too large; order fewer key pairs.")
         with suppress(TokenCannotError):
-            write_data(session, OFFICER_LABEL, officer.public_key, private=True)
+            write_data(session, OFFICER_LABEL, officer.public_key, private=True, sync=sync_token)
         files.replace(self._cover, file, self._bytes())
 
     def read_cover(self, session: TokenSession, officer: Officer) -> Cover | None:

@@ -20,6 +20,7 @@ from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession
 from provisioning.sessions import Sessions
+from softhsm.durable import sync_token
 
 _LABEL = "carnet minting"
 _IDLE = b""
@@ -49,11 +50,12 @@ class TokenJournal:
 
     def begin(self, session: TokenSession, prefix: str, order: str = "") -> None:
         """Note it in a private data object."""
-        write_data(session, _LABEL, f"{prefix}{order}".encode("ascii"), private=True)
+        note = f"{prefix}{order}".encode("ascii")
+        write_data(session, _LABEL, note, private=True, sync=sync_token)
 
     def finish(self, session: TokenSession) -> None:
-        """Note that nothing is under way."""
-        write_data(session, _LABEL, _IDLE, private=True)
+        """Note that nothing is under way, once all else that was stored or destroyed is so."""
+        write_data(session, _LABEL, _IDLE, private=True, sync=sync_token)
 
     def unfinished(self, session: TokenSession) -> Mapping[str, str]:
         """Read it: a note that was cut off as it was written stands beside the one before."""

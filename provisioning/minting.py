@@ -86,13 +86,13 @@ class _Mint:
             with saying_when_full(self.login.token.serial):
                 if not kept:
                     keeping.begin(session, draft.prefix, order.mark)
-                sync_token(session.token.info.serial)
+                sync_token(session)
             self.unsettled = draft.prefix
             with self._undone_on_failure(sessions), saying_when_full(self.login.token.serial):
                 crash.reach("provision.begun")
                 batches = _mint_batches(sessions, order, draft, self._count)
                 session = sessions.current
-                sync_token(session.token.info.serial)
+                sync_token(session)
                 crash.reach("provision.minted")
                 signed = self._write_batches(batches)
                 cover = cover_of(batches[0], order, draft.suite_on_cover, draft.older.cover)
@@ -131,7 +131,7 @@ class _Mint:
                 self.files.final = True
                 self.keeping.finish(session)
             crash.reach("provision.finished")
-            sync_token(info.serial)
+            sync_token(session)
         return info.label
 
     @contextmanager

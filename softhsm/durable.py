@@ -4,8 +4,10 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from carnet.errors import TokenError
+from carnet.token.session import TokenSession
 from softhsm.places import directories_of
 
 _LITTLE = 16 * 1024
@@ -22,26 +24,50 @@ def saying_when_full(serial: str) -> Iterator[None]:
         yield
     except TokenError as error:
         for directory in directories_of(serial):
-            disk = os.statvfs(directory)
-            if disk.f_bavail * disk.f_frsize < _LITTLE:
+            if _is_full(directory):
                 raise TokenError(
                     f"The disk that SoftHSM2 keeps this token on is full; make room in "
-                    f"{directory.parent}, and repeat the command."
+                    f"{directory.parent}, and repeat the command or start the service again."
                 ) from error
         raise
 
 
-def sync_token(serial: str) -> None:
+def _is_full(directory: Path) -> bool:
+    try:
+        disk = os.statvfs(directory)
+    except OSError:  # it was pulled
+        return False
+    return disk.f_bavail * disk.f_frsize < _LITTLE
+
+
+@contextmanager
+def durably(session: TokenSession) -> Iterator[None]:
+    """Have on the disk what the block stores; raises TokenError, also that says it is full."""
+    with saying_when_full(session.identity.serial):
+        yield
+        sync_token(session)
+
+
+def sync_token(session: TokenSession) -> None:
     """Return when all that this token has stored is on the disk.
 
     A token that is not SoftHSM2's keeps what it stores by itself. Raises TokenError if
     the disk fails.
     """
-    for directory in directories_of(serial):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    for directory in directories_of(session.identity.serial):
         try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-                reason = os.strerror(ctypes.get_errno())
-                raise TokenError(f"The disk does not keep the token ({reason}); check the disk.")
-        finally:
-            os.close(descriptor)
+            _sync_disk_of(directory)
+        except OSError as error:
+            raise TokenError(
+                f"The disk does not keep the token ({error.strerror}); check the disk."
+            ) from error
+
+
+def _sync_disk_of(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)

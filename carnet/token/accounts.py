@@ -51,10 +51,14 @@ def read_marks(session: TokenSession) -> list[bytes]:
 
 
 def write_mark(
-    session: TokenSession, signed: bytes, stands: Callable[[bytes], bool] = lambda _: False
+    session: TokenSession,
+    signed: bytes,
+    *,
+    stands: Callable[[bytes], bool] = lambda _: False,
+    sync: Callable[[TokenSession], None],
 ) -> None:
     """Keep a signed head here in the place of those before, unless one of them `stands`.
 
-    Raises TokenError.
+    `sync` is that of write_data(). Raises TokenError.
     """
-    write_data(session, _MARK, signed, private=True, stands=stands)
+    write_data(session, _MARK, signed, private=True, stands=stands, sync=sync)

@@ -59,11 +59,13 @@ def write_data(
     *,
     private: bool,
     stands: Callable[[bytes], bool] = lambda _: False,
+    sync: Callable[[TokenSession], None] = lambda _: None,
 ) -> None:
     """Store a data object in the place of any other of that label.
 
     Where one of these `stands`, nothing is written. No other is removed than those that
-    were looked at, whatever somebody else writes meanwhile.
+    were looked at, whatever somebody else writes meanwhile. `sync` has what is stored outlast a
+    power cut: the new one before another is removed, and that.
 
     Needs a writable session. Raises TokenError, TokenCannotError on a token that keeps no
     such objects. Interrupted, it leaves the older and
@@ -76,9 +78,11 @@ def write_data(
     with session.token.module.undisturbed(), translated():
         _create(session, label, value, private=private)
         crash.reach(f"token.stored {label}")
+        sync(session)
         for one in older:
             one.destroy()
         crash.reach(f"token.replaced {label}")
+        sync(session)
 
 
 def check_keeping(session: TokenSession) -> None:

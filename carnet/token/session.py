@@ -70,7 +70,8 @@ class TokenSession:
         self.raw = raw
         self.logged_in = logged_in
         """Whether it was opened with a PIN."""
-        self._identity = token.info.identity
+        self.identity = token.info.identity
+        """Of the token, as it was when the session began."""
 
     def find(self, object_class: ObjectClass, template: dict[Attribute, Any]) -> list[Any]:
         """Return the objects of a class that have all of the template's attributes.
@@ -104,7 +105,7 @@ class TokenSession:
         """
         try:
             with translated():
-                there = self._identity.may_be(self.token.info.identity)
+                there = self.identity.may_be(self.token.info.identity)
                 handle = self.raw.handle  # type: ignore[attr-defined]  # not in its stubs
                 logged_in = self.token.module.library.is_logged_in(handle)
         except TokenError as error:

@@ -2,8 +2,11 @@
 
 import secrets
 
+from carnet.token.accounts import accounts_key, has_accounts_key
 from carnet.token.onetime import OneTimeKeys
+from carnet.wire.documents import AccountsHead, verify_document
 from carnet.wire.envelope import open_response, parse_envelope, seal_request
+from carnet.wire.keys import load_public_key
 from carnet.wire.suites import P256
 from host_agent.rollback import newest_seen
 from tests.provisioning import tokens
@@ -33,3 +36,13 @@ def mark(pin):
     """Return the number of the record that an HSM remembers as the newest."""
     with tokens._session(pin) as session:
         return newest_seen(session).number
+
+
+def signed(pin, head):
+    """Return whether an HSM has the key that signed a head, and makes none that is gone."""
+    with tokens._session(pin) as session:
+        if not has_accounts_key(session):
+            return False
+        key = load_public_key(accounts_key(session), P256)
+    verify_document(head, AccountsHead, key)
+    return True

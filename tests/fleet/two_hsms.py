@@ -62,6 +62,10 @@ class TwoHsms(Fleet):
         """Return the number of the record that the HSM of that number remembers as the newest."""
         return self.workplace.on(self.homes[number], on_token.mark, tokens.HOST_PIN)
 
+    def signed(self, number, head):
+        """Return whether the HSM of that number has the key that signed a head."""
+        return self.workplace.on(self.homes[number], on_token.signed, tokens.HOST_PIN, head)
+
     def held(self, number):
         """Return the key_ids of pairs of which the HSM of that number has anything at all."""
         home = self.homes[number]

@@ -33,6 +33,7 @@ from tests.host.importing import import_batch
 from tests.host.interface import database_setting
 from tests.host.put_back import cut_off, newest
 from tests.host.real_host import PIN, SO_PIN, new_module
+from tests.token.full import small_disk
 
 MIB = 1024 * 1024
 IN_FULL = "CARNET_SOAK" in os.environ
@@ -174,6 +175,19 @@ def test_the_hosts_keys_are_told_as_json_too(office):
     with KeyDatabase.opened(office.place):
         pass  # it is made
     assert json.loads(office.run(*destroy).stdout) == {"generation": 1, "revoked": []}
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_key_that_a_full_disk_does_not_take_is_not_printed(office):
+    (token,) = (office.directory / "softhsm" / "tokens").iterdir()
+    commands = (("transport-key",), ("host-keys", "--new"), ("audit", "key"))
+    with small_disk(token) as disk:
+        disk.fill()
+        for command in commands:
+            refused = office.run(*command, "--pin-file", office.pin_file)
+            assert (refused.returncode, refused.stdout) == (4, "")
+            assert "is full; make room in" in refused.stderr
+        disk.make_room()
 
 
 def test_the_accounts_have_each_pair_once_and_hold(office):

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from carnet.audit.heads import newest_head
 from carnet.database.place import FilePlace
+from host_agent import schema
 from host_agent.keydb import KeyDatabase
 from softhsm.configuration import prepare
 from tests.fleet.two_hsms import PAIRS, TwoHsms
@@ -34,6 +36,14 @@ class Record:
         for call in calls:
             disk.replay(call)
         write_out(disk.after_power_loss(seed), self.root, place)
+
+    def removals(self):
+        """The places at which something that a token held is just removed."""
+        return [
+            number + 1
+            for number, call in enumerate(self.calls)
+            if call.name.startswith("unlink") and b".object" in b"".join(call.texts)
+        ]
 
     def moments(self):
         """Some of the places at which something was just synced or renamed."""
@@ -71,6 +81,12 @@ def test_a_mint_that_said_it_was_done_is_done(minting, seed, tmp_path):
     place = tmp_path / "found"
     minting.leave(minting.calls, seed, place)
     assert (place / "batch").read_bytes() == (minting.root / "batch").read_bytes()
+    minted_whole(at_work_in(place), "batch")
+
+
+def test_the_journal_is_closed_when_all_that_was_minted_is_kept(minting, tmp_path):
+    place = tmp_path / "found"
+    minting.leave(minting.calls[: minting.removals()[-1]], 1, place)
     minted_whole(at_work_in(place), "batch")
 
 
@@ -129,3 +145,51 @@ def test_a_pair_is_not_valid_before_its_key_is_kept(importing, seed, tmp_path):
         valid = {pair["key_id"].hex() for pair in database.pairs(state="valid")}
     fleet.homes[0] = tokens.Home(place / "hsm-a")
     assert valid <= fleet.held(0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_head_is_not_in_the_database_before_the_key_that_signed_it_is_kept(
+    importing, seed, tmp_path
+):
+    record, fleet = importing
+    last = max(
+        number + 1
+        for number, call in enumerate(record.calls)
+        if call.name in {"fsync", "fdatasync"} and ".sqlite" in call.of
+    )
+    place = tmp_path / "found"
+    record.leave(record.calls[:last], seed, place)
+    with KeyDatabase.opened(place / "keys.sqlite") as database, database.begin() as connection:
+        head = newest_head(connection, schema.audit_heads)
+    fleet.homes[0] = tokens.Home(place / "hsm-a")
+    assert fleet.signed(0, head)
+
+
+@pytest.fixture(scope="module")
+def marking(importing, tmp_path_factory):
+    """What a command does that replaces the mark on the HSM; and the number of the first."""
+    kept = tmp_path_factory.mktemp("marking")
+    imported, fleet = importing
+    host, batch = fleet.processes[0], str(fleet.batches[0])
+    host.run("revoke", "--user", "alice@office", "--reason", "a test")
+    fleet.homes[0] = tokens.Home(imported.root / "hsm-a")
+    first = fleet.mark(0)
+    shutil.copytree(imported.root, kept / "before")
+    done = host.run_with_pin("import", batch, before=recorded([], kept / "trace"))
+    assert done.returncode == 0, done.stderr
+    assert fleet.mark(0) > first
+    return Record(read_record(kept / "trace"), imported.root, kept / "before"), fleet, first
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wherever_the_power_fails_as_a_mark_is_replaced_the_hsm_has_one(marking, seed, tmp_path):
+    """After each name that goes, and at the end, when it is the newer one."""
+    record, fleet, first = marking
+    gone = record.removals()
+    assert gone
+    for cut in (*gone, len(record.calls)):
+        place = tmp_path / str(cut)
+        record.leave(record.calls[:cut], seed, place)
+        fleet.homes[0] = tokens.Home(place / "hsm-a")
+        mark = fleet.mark(0)
+        assert mark > first if cut == len(record.calls) else mark >= first

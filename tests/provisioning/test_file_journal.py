@@ -19,7 +19,7 @@ ZEROS = "0000000000000000"
 def login(serial, label):
     """A session on a token of which that is known."""
     info = SimpleNamespace(serial=serial, identity=Identity(serial, label))
-    return SimpleNamespace(token=SimpleNamespace(info=info))
+    return SimpleNamespace(token=SimpleNamespace(info=info), identity=info.identity)
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
 
 from carnet.counting import agreeing, counted
 from tests.provisioning import tokens
+from tests.token.full import small_disk
 
 BOTH = ["pin", "passphrase"]
 INTERRUPTED_AT_A_SYNC = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
@@ -277,25 +276,17 @@ def test_a_token_pulled_when_the_journal_is_closed_keeps_all_of_it(ready):
 
 def test_a_disk_that_is_full_is_called_that(ready):
     (token,) = (ready.traveller.directory / "tokens").iterdir()
-    files = {path.name: path.read_bytes() for path in token.iterdir()}
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(token)], check=True)
-    try:
-        for name, content in files.items():
-            (token / name).write_bytes(content)
+    with small_disk(token) as disk:
         sentence = ready.refusal(4, *ready.order(count=200), secrets=BOTH)
         assert "is full; make room in" in sentence
         nothing_is_left(ready)
-        with suppress(OSError), (token / "filler").open("wb", buffering=0) as filler:
-            while filler.write(bytes(4096)):
-                pass
+        disk.fill()
         assert "is full; make room in" in ready.refusal(4, *ready.order(), secrets=BOTH)
-        (token / "filler").unlink()
+        disk.make_room()
         ready.mint()
         left = {str(path) for path in token.glob("*.object") if not path.stat().st_size}
         assert left
         assert left <= {*ready.listed()["damaged_files"]}
-    finally:
-        subprocess.run(["umount", str(token)], check=True)
 
 
 def test_a_report_that_cannot_be_printed_does_not_say_try_again(ready):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet.audit.chain import ChangedError
 from carnet.audit.heads import keep_head, newest_head, next_head
 from carnet.database import transaction
-from carnet.errors import TokenAwayError, UsageError
+from carnet.errors import TokenAwayError, TokenError, UsageError
 from carnet.token import longterm
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
@@ -28,8 +28,10 @@ from host_agent.rollback import (
     newest_seen,
 )
 from host_agent.server import _check_hsm
+from softhsm.durable import sync_token
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import tamper
+from tests.token.full import small_disk
 from tests.unit.examples import SoftwareKey
 
 
@@ -98,7 +100,7 @@ def test_the_operator_may_go_on_with_a_backup_and_it_is_accounted_for(spent_sinc
 def test_a_mark_that_the_hsm_did_not_sign_is_refused(tmp_path, session):
     accounts_key(session)
     forged = AccountsHead(version=1, agent="office", number=1, digest=bytes(32), signed_at=0)
-    write_mark(session, sign_document(forged, SoftwareKey().sign))
+    write_mark(session, sign_document(forged, SoftwareKey().sign), sync=sync_token)
     new = KeyDatabase.opened(tmp_path / "new.sqlite")
     with new as database, pytest.raises(UsageError, match="not signed by it"):
         check_not_older(database, session)
@@ -164,6 +166,26 @@ def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
         have_accounts_key(database, session)
         others[0].join()
     assert accounts_key(session)
+
+
+def test_a_full_disk_is_called_that_and_the_mark_before_stays(database, session, directory):
+    (token,) = (directory / "softhsm" / "tokens").iterdir()
+    with small_disk(token) as disk:
+        disk.fill()
+        with pytest.raises(TokenError, match="is full; make room in"):
+            have_accounts_key(database, session)
+        disk.make_room()
+        database.add_pairs([new_pair(SoftwareKey())])
+        advance_mark(database, session, "office")
+        seen = newest_seen(session)
+        database.add_pairs([new_pair(SoftwareKey())])
+        disk.fill()
+        with pytest.raises(TokenError, match="is full; make room in"):
+            advance_mark(database, session, "office")
+        assert newest_seen(session) == seen
+        disk.make_room()
+        advance_mark(database, session, "office")
+        assert newest_seen(session).number == seen.number + 1
 
 
 class LoggedIn:
