@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
 from carnet.background import Work
+from carnet.database.readers import ask
 from carnet.wire.control import EndedTunnels
 from host_agent.keydb import KeyDatabase, ListPlace
 from host_agent.target_link import TargetLink, TargetSilentError
@@ -74,7 +75,7 @@ async def _next_ended(database: KeyDatabase, link: TargetLink, target: str) -> E
     First for that last one itself: a Target whose database was made anew, or put back,
     counts from a lower number, and would be asked in vain until it has passed the old one.
     """
-    place = await asyncio.to_thread(database.place, target)
+    place = await ask(database.place, target)
     if place.request_id is not None:
         overlapping = await link.ended(target, place.number - 1)
         if place.is_in(overlapping.tunnels):
@@ -97,7 +98,7 @@ async def end_all_revoked(
 async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> None:
     while True:
         try:
-            for request_id in await asyncio.to_thread(database.tunnels_to_end, target):
+            for request_id in await ask(database.tunnels_to_end, target):
                 await link.end(target, request_id)
                 crash.reach("host.end-asked")
                 await asyncio.to_thread(database.record_end_asked, target, request_id)

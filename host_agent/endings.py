@@ -1,10 +1,9 @@
 """Why a tunnel ended: what Target signed for the traveller, fetched for her when she asks."""
 
-import asyncio
-
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.database.readers import ask
 from carnet.exchange.host import NOT_READY
 from host_agent.keydb import KeyDatabase
 from host_agent.outcome import Answered, Later, Outcome, Rejected
@@ -19,7 +18,7 @@ STILL_LIVE = "tunnel-lives"
 async def ending_of(database: KeyDatabase, link: TargetLink, request_id: bytes) -> Outcome:
     """Return Target's signed word on the end of a tunnel; nobody's, of one that is unknown."""
     try:
-        targets = await asyncio.to_thread(database.targets_of, request_id)
+        targets = await ask(database.targets_of, request_id)
         for target in filter(link.knows, targets):
             signed = await link.ending(target, request_id)
             if signed is not None:

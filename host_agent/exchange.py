@@ -10,6 +10,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from carnet import crash
+from carnet.database.readers import ask
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import Action, Event
@@ -109,7 +110,7 @@ class Exchange:
         return event
 
     async def _find(self, envelope: Envelope) -> Event:
-        self.pair, request = await asyncio.to_thread(self.parts.database.look_up, envelope.key_id)
+        self.pair, request = await ask(self.parts.database.look_up, envelope.key_id)
         if self.pair is None:
             return step.PairUnusable("unknown key pair")
         # So that none is spent in a leap that nobody saw.
@@ -166,7 +167,7 @@ class Exchange:
         except WireError as error:
             return step.OpeningFailed(str(error))
         except TokenError:
-            pair = await asyncio.to_thread(self.parts.database.find_pair, self.envelope.key_id)
+            pair = await ask(self.parts.database.find_pair, self.envelope.key_id)
             if pair is not None and pair.state is PairState.VALID:
                 raise
             return step.PairTaken(self.envelope)
@@ -245,16 +246,14 @@ class Exchange:
         Where the key is gone another process may have answered, and burned it.
         """
         database = self.parts.database
-        response = response_to(
-            action.answer, await asyncio.to_thread(database.invalid_pairs, self._pair)
-        )
+        response = response_to(action.answer, await ask(database.invalid_pairs, self._pair))
         self.refusal = response.reason if isinstance(response, Refusal) else None
         try:
             sealed = await custody.seal_response(
                 self.parts.hsm, database, response, self.envelope, self._pair, self._asked
             )
         except TokenError:
-            request = await asyncio.to_thread(database.find_request, self.envelope.key_id)
+            request = await ask(database.find_request, self.envelope.key_id)
             if request is None or request.response is None:
                 raise
             return step.AnswerKept(request.response)

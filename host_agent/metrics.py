@@ -3,13 +3,13 @@
 What all processes share, as the pairs in the Key Database, each tells alike.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.database.readers import ask
 from carnet.metrics import Gauges, histogram
 from host_agent.hsm import Hsm
 from host_agent.hsm_states import State
@@ -78,7 +78,7 @@ class HostMetrics:
             return
         self._counted_at = time.monotonic()
         try:
-            self._pairs = await asyncio.to_thread(self._database.pairs_left)
+            self._pairs = await ask(self._database.pairs_left)
         except SQLAlchemyError:
             # What is not known is not told.
             self._pairs = {}

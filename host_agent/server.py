@@ -22,6 +22,7 @@ from structlog.contextvars import bind_contextvars
 from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.background import Background
+from carnet.database.readers import ask
 from carnet.errors import CarnetError, TokenAwayError, TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
@@ -133,11 +134,11 @@ class HostService:
 
     async def take_up_unanswered(self) -> None:
         """Go on with requests that a crash or a silent Target left."""
-        await self._take_up(await asyncio.to_thread(self.parts.database.unanswered))
+        await self._take_up(await ask(self.parts.database.unanswered))
 
     async def settle(self) -> None:
         """Refuse those of them that are too old to be passed on."""
-        old = await asyncio.to_thread(self.parts.database.unanswered, ANSWER_KEPT)
+        old = await ask(self.parts.database.unanswered, ANSWER_KEPT)
         await self._take_up([each for each in old if is_too_late(each, self.parts.clock)])
 
     async def keep_leases(self) -> None:
@@ -146,7 +147,7 @@ class HostService:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self.parts.leases.renew()
-                await self._take_up(await asyncio.to_thread(self.parts.database.abandoned))
+                await self._take_up(await ask(self.parts.database.abandoned))
             except SQLAlchemyError as error:
                 log.warning("leases-not-kept", reason=str(error))
 
@@ -154,7 +155,7 @@ class HostService:
         """Take each up, but refuse none by a clock that has leapt: nothing undoes that."""
         # At once: they say what the clock was when they were looked up.
         for request in [each for each in requests if not aged_by_leap(each, self.parts.clock)]:
-            pair = await asyncio.to_thread(self.parts.database.find_pair, request.key_id)
+            pair = await ask(self.parts.database.find_pair, request.key_id)
             if pair is not None and not self.parts.leases.holds(request.key_id):
                 self._start(self._run(take_up(self.parts, pair.suite, request)))
 
@@ -180,7 +181,7 @@ class HostService:
 
         Nothing undoes either, and an answer that its Client did not get costs her a pair.
         """
-        now = await asyncio.to_thread(self.parts.database.clock)
+        now = await ask(self.parts.database.clock)
         leap = self.parts.clock.leap(now)
         if leap:
             log.warning("expiry-waits", ahead=leap, remedy=_LEAPT)
@@ -212,8 +213,8 @@ class HostService:
         What is kept wrapped needs no HSM to be burned.
         """
         parts, database = self.parts, self.parts.database
-        for key_id in await asyncio.to_thread(database.keys_to_destroy, parts.hsm.serial):
-            pair = await asyncio.to_thread(database.find_pair, key_id)
+        for key_id in await ask(database.keys_to_destroy, parts.hsm.serial):
+            pair = await ask(database.find_pair, key_id)
             try:
                 if pair is not None:
                     await destroy_key(self.parts, pair)
@@ -231,10 +232,10 @@ class HostService:
         """Destroy what the HSM holds and nothing wants there; raises TokenError."""
         parts, on_token = self.parts, store_of(KeyStoreName.TOKEN)
         held = await parts.hsm.held()
-        for key_id in await asyncio.to_thread(parts.database.unwanted, held):
+        for key_id in await ask(parts.database.unwanted, held):
             await on_token.burn(parts.database, parts.hsm, key_id)
         serial = parts.hsm.serial or ""
-        left = await asyncio.to_thread(parts.database.unfinished_keys, serial, held)
+        left = await ask(parts.database.unfinished_keys, serial, held)
         if left:
             log.warning("import-not-finished", serial=serial, keys=len(left), remedy=_FINISH)
 

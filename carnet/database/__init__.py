@@ -9,7 +9,7 @@ What differs between the two is in the modules of this package, and nowhere else
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def _turn(engine: Engine) -> AbstractContextManager[None]:
-    return sqlite.turn(engine) if engine.dialect.name == "sqlite" else nullcontext()
+    return sqlite.turn(engine) if engine.dialect.name == "sqlite" else postgresql.turn(engine)
 
 
 def check_writable(engine: Engine) -> None:

@@ -5,6 +5,7 @@ each statement sees what was committed before it. A stricter level would take it
 snapshot before the lock is had, and then fail for what others wrote meanwhile.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,12 @@ _LOCK = int.from_bytes(b"carnet")
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's manual, appendix A."""
 
+_LOCK_SECONDS = 30
+_WRITERS = 8
+"""Of the 15 connections that SQLAlchemy keeps at most."""
+_TURN = "carnet_turn"
+"""The execution option with what they take."""
+
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
 _CONNECT = {
@@ -34,8 +41,8 @@ _CONNECT = {
     "application_name": "carnet",
 }
 
-_SESSION = """
-    SELECT set_config('lock_timeout', '30s', false),
+_SESSION = f"""
+    SELECT set_config('lock_timeout', '{_LOCK_SECONDS}s', false),
            set_config('idle_in_transaction_session_timeout', '30s', false),
            set_config('tcp_keepalives_idle', '5', false),
            set_config('tcp_keepalives_interval', '2', false),
@@ -66,10 +73,26 @@ def open_engine(place: PostgresPlace) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args=connect_arguments(place),
+        execution_options={_TURN: threading.Semaphore(_WRITERS)},
     )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
+
+
+@contextmanager
+def turn(engine: Engine) -> Iterator[None]:
+    """Wait until few enough threads of this process have a connection to write by.
+
+    They wait for one lock: all connections may not be theirs, or who reads would wait too.
+    """
+    writers: threading.Semaphore = engine.get_execution_options()[_TURN]
+    taken = writers.acquire(timeout=_LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        if taken:
+            writers.release()
 
 
 def connect_arguments(place: PostgresPlace) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import structlog
 
 from carnet import crash
 from carnet.database import forget_deleted
+from carnet.database.readers import ask
 from carnet.errors import RefusedError, TokenAwayError, TokenError
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.session import TokenSession
@@ -115,7 +116,7 @@ class WrappedStore(KeyStore):
 
     async def half_of(self, database: KeyDatabase, pair: PairRecord) -> Half:
         """Return what the Key Database has of it."""
-        copies = await asyncio.to_thread(database.wrapped_keys, pair.key_id)
+        copies = await ask(database.wrapped_keys, pair.key_id)
         return InDatabase(pair.key_id, pair.public_key, copies)
 
     async def burn(self, database: KeyDatabase, hsm: Hsm, key_id: bytes) -> None:
@@ -125,9 +126,9 @@ class WrappedStore(KeyStore):
         """
         kek_ids = await asyncio.to_thread(database.burn_wrapped, key_id)
         crash.reach("host.wrapped-key-deleted")
-        for kek_id in await asyncio.to_thread(database.batch_keys_over, kek_ids):
+        for kek_id in await ask(database.batch_keys_over, kek_ids):
             await _destroy(database, hsm, kek_id)
-        if await asyncio.to_thread(database.may_hold, hsm.serial, key_id):
+        if await ask(database.may_hold, hsm.serial, key_id):
             await TokenStore().burn(database, hsm, key_id)
 
 
@@ -136,7 +137,7 @@ async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:
 
     What cannot be done now is done the next time.
     """
-    if not await asyncio.to_thread(database.has_batch_keys):
+    if not await ask(database.has_batch_keys):
         return
     await asyncio.to_thread(forget_deleted, database.engine)
     with suppress(TokenError):
@@ -146,9 +147,9 @@ async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:
 async def _sweep_batch_keys(database: KeyDatabase, hsm: Hsm) -> None:
     """Destroy the KEKs that no pair needs any more and that are still on the HSM."""
     held = await hsm.batch_keys()
-    over = set(await asyncio.to_thread(database.batch_keys_to_destroy, held.serial))
+    over = set(await ask(database.batch_keys_to_destroy, held.serial))
     # What came back with a backup of the token is destroyed again.
-    over.update(await asyncio.to_thread(database.batch_keys_over, held.kek_ids))
+    over.update(await ask(database.batch_keys_over, held.kek_ids))
     for kek_id in sorted(over):
         await _destroy(database, hsm, kek_id)
 

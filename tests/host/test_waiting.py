@@ -1,9 +1,14 @@
-"""While a Target is silent: nobody waits at the Host with bytes that he only overheard."""
+"""Nobody waits at the Host for what is not his to wait for: a Target, or who writes."""
 
 import asyncio
+import select
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+from carnet.database import transaction
 from host_agent.target_link import TargetSilentError
+from lab.waiting import wait_until
 from tests.host.real_host import http, read_all, sealed, spoiled, status_of
 from tests.host.test_strangers import ONE_ANSWER
 from tests.unit.examples import SoftwareKey
@@ -29,3 +34,27 @@ def test_whoever_has_overheard_a_request_holds_no_connection_with_it(make_host, 
         assert status_of(host.post(request)) == 503
         host._loop.call_soon_threadsafe(speak.set)
         assert status_of(read_all(first)) == 503
+
+
+def test_who_is_answered_by_reading_alone_waits_for_nobody_who_writes(make_host, place, database):
+    """However many wait for the lock, which another process has."""
+    pair, *others = (SoftwareKey() for _ in range(19))
+    host, request, threads = make_host(place=place), sealed(pair), ThreadPoolExecutor(16)
+    host.add_pairs(pair, *others)
+
+    def spending():
+        return host.database.calls.count("spend")
+
+    with host, ExitStack() as waiting:
+        host._loop.call_soon_threadsafe(host._loop.set_default_executor, threads)
+        answer = host.post(request)
+        assert status_of(answer) == 200
+        with transaction(database.engine):
+            writers = [waiting.enter_context(host.connect()) for _ in others]
+            for writer, other in zip(writers, others, strict=True):
+                writer.sendall(http(sealed(other)))
+            wait_until(lambda: spending() >= 16 and threads._work_queue.qsize(), "too many writers")
+            assert host.post(request).endswith(answer.partition(b"\r\n\r\n")[2])
+            assert host.post(sealed(SoftwareKey())) == ONE_ANSWER
+            assert select.select(writers, (), (), 0)[0] == []
+        assert [status_of(read_all(writer)) for writer in writers] == [200] * len(writers)
