@@ -182,10 +182,10 @@ def test_a_host_whose_hsm_lacks_its_key_is_not_ready_and_the_operator_told_why(
     )
     with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
         witness = Witness(database)
-        _check_hsm(database, witness, session)
+        _check_hsm(database, witness, "office", session)
         assert not said
         destroy_host_keys(session, 1)
-        _check_hsm(database, witness, session)
+        _check_hsm(database, witness, "office", session)
         assert said["host-key-missing"]["host_key"] == old.key_id.hex()
         assert said["host-key-missing"]["valid_pairs"] == 1
     with host:
