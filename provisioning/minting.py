@@ -175,6 +175,15 @@ def _left(made: int) -> str:
     )
 
 
+def _destroyed(made: int) -> str:
+    """Return the half sentence that tells of pairs that an interrupt has cost."""
+    are = agreeing(made, "is", "are")
+    return (
+        f"{counted(made, 'key pair')} {are} destroyed, since in custody paired the same command "
+        f"begins anew"
+    )
+
+
 def _is_locked_out(failure: BaseException) -> bool:
     """Tell whether the token refused the PIN, or may have."""
     return isinstance(failure, TokenError) and (
@@ -205,6 +214,8 @@ def mint(
         if not minting.files.final:
             minting.files.remove()
             minting.undo(failure)
+            if minting.made and isinstance(failure, KeyboardInterrupt):
+                raise KeyboardInterrupt(_destroyed(minting.made)) from failure
         raise
     return Minted(
         batches=made.batches,
