@@ -159,7 +159,7 @@ def test_a_pair_is_revoked_by_its_key_id_before_it_is_recorded(database, pair, n
     assert (told.facts["key_id"], told.facts["why"]) == (revoked, "stolen")
     with opened(batch) as (file, _):
         check_not_revoked(file, database)
-        assert revoked_of_it(file, database).startswith("1 of these key pairs were revoked")
+        assert revoked_of_it(file, database).startswith("1 of these key pairs was revoked")
     assert database.revoked_early(bytes(16)) == 0
 
 
