@@ -23,6 +23,10 @@ class UsageError(CarnetError):
     exit_status = 2
 
 
+class NothingRevokedError(UsageError):
+    """Of what was to be revoked nothing is known that can be, or was before."""
+
+
 class RefusedError(CarnetError):
     """Host or Target refused, in a sealed and signed answer."""
 

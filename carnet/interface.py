@@ -47,7 +47,7 @@ class Revocation(Message, frozen=True, kw_only=True):
 
 
 class Revoked(Message, frozen=True, kw_only=True):
-    """What came of it; all are 0 where it was done before."""
+    """What came of it; all are 0 where it was done before; where nothing is known of it, 404."""
 
     revoked: int
     importing: int

@@ -1,4 +1,7 @@
-"""The file of a batch: verified when it is opened, then read as often as its pairs are wanted."""
+"""The file of a batch: verified when it is opened, then read as often as its pairs are wanted.
+
+Its signature comes first, and says whose pairs they are; to look at each of them takes longer.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +50,11 @@ class BatchFile:
             self.file.seek(0)
             yield from read_batch_pairs(self.file.read, self.digest)
 
+    def check_pairs(self) -> None:
+        """Raise RefusedError unless every pair is in itself right."""
+        with _refusing(f"{self.shown} cannot be used here ({{}}); have it minted anew."):
+            _check_pairs(self)
+
     def one(self) -> BatchPair:
         """Return a pair to try a key with, which is worth no more than that."""
         return next(self.pairs())
@@ -54,7 +62,7 @@ class BatchFile:
 
 @contextmanager
 def batch_at(path: Path, config: HostConfig) -> Iterator[BatchFile]:
-    """Open the batch at a path; raises as open_batch() does."""
+    """Open the batch at a path, each pair looked at; raises as open_batch(), check_pairs() do."""
     try:
         file = open_regular(path)
     except OSError as error:
@@ -62,16 +70,17 @@ def batch_at(path: Path, config: HostConfig) -> Iterator[BatchFile]:
             f"Cannot read the batch {path}: {error.strerror}; correct the path."
         ) from error
     with file:
-        yield open_batch(file, f"The batch {path}", config)
+        batch = open_batch(file, f"The batch {path}", config)
+        batch.check_pairs()
+        yield batch
 
 
 def open_batch(file: FileIO, shown: str, config: HostConfig) -> BatchFile:
     """Return a batch that the registered officer signed, for a user of this Host.
 
-    `shown` is what people call it. Every pair has been looked at when it is there. Raises
-    UsageError if a file cannot be read, RefusedError if the batch
-    is not hers, was changed, is cut short, is for a user of another Host or of a suite not
-    allowed here, or is in itself not right.
+    `shown` is what people call it. No pair counts before check_pairs(). Raises UsageError if a
+    file cannot be read, RefusedError if the batch is not hers, was changed, is cut short, or is
+    for a user of another Host or of a suite not allowed here.
     """
     refusal = (
         f"{shown} is refused ({{}}); get it again from the officer registered here "
@@ -83,11 +92,8 @@ def open_batch(file: FileIO, shown: str, config: HostConfig) -> BatchFile:
         digest = verify_batch(file.read, officer)
         file.seek(0)
         head, count = read_batch_head(file.read, digest)
-    batch = BatchFile(shown, file, digest, head, count, refusal)
     _check_head(shown, head, config)
-    with _refusing(f"{shown} cannot be used here ({{}}); have it minted anew."):
-        _check_pairs(batch)
-    return batch
+    return BatchFile(shown, file, digest, head, count, refusal)
 
 
 @contextmanager

@@ -144,7 +144,8 @@ def import_(
             store = importing.store_for(batch, database, config)
             if remark := importing.other_store(batch, store, config):
                 click.echo(f"carnet-host: {remark}", err=True)
-            new = importing.take_in(batch, hsm, database, store, bars, still_alone=still_alone)
+            with importing.under_way(batch, database):
+                new = importing.take_in(batch, hsm, database, store, bars, still_alone=still_alone)
             hsm.use(lambda session: advance_mark(database, session, config.name))
             importing.check_not_revoked(batch, database)
             if remark := importing.revoked_of_it(batch, database):
@@ -220,11 +221,7 @@ def revoke(
     values = _named(key, user, token_serial)
     with open_database(configuration.load(path)) as database, readable():
         done = revoking.revoke(database, Revocation(reason), **values)
-        before = database.revoked_before(**values)
-    if not done.anything and not any(before):
-        raise UsageError(
-            "No valid key pair and no live tunnel is that; `carnet-host keys --json` lists them."
-        )
+        before = revoking.revoked_before(database, done, **values)
     if as_json:
         facts = {"revoked": done.key_ids, "importing": done.importing, "tunnels": done.tunnels}
         console.print_json(facts)

@@ -143,27 +143,27 @@ def take_in(
 ) -> int:
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
-    `store` is that of store_for(), `still_alone` that of alone(), which is asked before each
-    portion. Whoever calls it has the head of the accounts signed then, and asks
-    check_not_revoked(). `received` says that the officer sent it, for the accounts. Raises
-    UsageError if the Key Database is older than the HSM knows, or another import may run;
-    RefusedError if the batch was made for another Host, cannot be used by this HSM, brings pairs
-    that are spent or another's, or was changed since it was opened; TokenError if the HSM fails.
+    To be called within under_way(). `store` is that of store_for(), `still_alone` that of
+    alone(), which is asked before each portion. Whoever calls it has the head of the accounts
+    signed then, and asks check_not_revoked(). `received` says that the officer sent it, for
+    the accounts. Raises UsageError if the Key Database is older than the HSM knows, or another
+    import may run; RefusedError if the batch was made for another Host, cannot be used by this
+    HSM, brings pairs that are spent or another's, or was changed since it was opened; TokenError
+    if the HSM fails.
     """
     hsm.use(partial(check_not_older, database))
     split = batch.head.custody == SPLIT
     if split:
         hsm.use(partial(check_split_batch, batch.head))
     _check_pairs_stand(batch, database)
-    with under_way(batch, database):
-        if not split:
-            with bars("Unwrapping", batch.count) as advance:
-                key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store, still_alone))
-            check_kept(batch, key_ids, hsm, database, store)
-            hsm.use(sync_token)
-        with bars("Recording", batch.count) as advance:
-            added = _asking(still_alone, advance)
-            return record_batch(batch, database, added, store, received=received)
+    if not split:
+        with bars("Unwrapping", batch.count) as advance:
+            key_ids = list(wrapped_onto_hsm(batch, hsm, database, advance, store, still_alone))
+        check_kept(batch, key_ids, hsm, database, store)
+        hsm.use(sync_token)
+    with bars("Recording", batch.count) as advance:
+        added = _asking(still_alone, advance)
+        return record_batch(batch, database, added, store, received=received)
 
 
 def _asking(still_alone: Callable[[], None], advance: Advance) -> Advance:
@@ -178,7 +178,10 @@ def _asking(still_alone: Callable[[], None], advance: Advance) -> Advance:
 
 @contextmanager
 def under_way(batch: BatchFile, database: KeyDatabase) -> Iterator[None]:
-    """Have whoever revokes meanwhile know of an import; one that is refused never began."""
+    """Have whoever revokes meanwhile know of an import; one that is refused never began.
+
+    Its pairs need not have been looked at. Raises RefusedError if they cannot be read.
+    """
     head = batch.head
     key_ids = (id_of(pair) for pair in batch.pairs())
     is_new = database.begin_import(head.batch_id, head.user_id, head.token_serial, key_ids)

@@ -9,6 +9,7 @@ import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from io import FileIO
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.chain import ChangedError
 from carnet.doors import DoorRules
-from carnet.errors import RefusedError, TokenError, UsageError
+from carnet.errors import NothingRevokedError, RefusedError, TokenError, UsageError
 from carnet.files import private_directory
 from carnet.interface import (
     BATCHES,
@@ -51,9 +52,10 @@ from host_agent.importing import (
     revoked_of_it,
     store_for,
     take_in,
+    under_way,
 )
 from host_agent.keydb import KeyDatabase, Reason, Revocation
-from host_agent.revoking import revoke
+from host_agent.revoking import revoke, revoked_before
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -129,6 +131,9 @@ class OfficerInterface:
         self._sign_accounts = sign_accounts
         self._officer = officer_certificate(config.officer).public_bytes(Encoding.DER)
         self._busy = False
+        self._written_down = asyncio.Event()
+        """Not set while a batch is here of which no revocation would know."""
+        self._written_down.set()
         self._importing: asyncio.Task[Received] | None = None
         self._paths = {
             ("POST", BATCHES): self._batch,
@@ -185,20 +190,26 @@ class OfficerInterface:
             except BaseException:
                 spool.close()
                 raise
+            self._written_down.clear()
             # It goes on if the officer hangs up, and if this process is told to stop.
             self._importing = asyncio.create_task(self._take_in(spool))
-            self._importing.add_done_callback(lambda _: setattr(self, "_busy", False))
+            self._importing.add_done_callback(self._over)
         except BaseException:
             self._busy = False
             raise
         return await asyncio.shield(self._importing)
 
+    def _over(self, _: asyncio.Task[Received]) -> None:
+        self._busy = False
+        self._written_down.set()
+
     async def _take_in(self, spool: FileIO) -> Received:
-        token = _ServiceToken(self._hsm, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        token = _ServiceToken(self._hsm, loop)
+        written_down = partial(loop.call_soon_threadsafe, self._written_down.set)
         with spool:
             batch = await asyncio.to_thread(open_batch, spool, "The batch", self._config)
-            crash.reach("interface.verified")
-            new = await asyncio.to_thread(self._import, batch, token)
+            new = await asyncio.to_thread(self._import, batch, token, written_down)
         if new:
             await self._sign_accounts()
         await asyncio.to_thread(check_not_revoked, batch, self._database)
@@ -208,11 +219,19 @@ class OfficerInterface:
         log.info("batch-received", user_id=received.user_id, new=new)
         return received
 
-    def _import(self, batch: BatchFile, token: _ServiceToken) -> int:
-        with (
-            alone(self._database) as still_alone,
-            token.kept_open(batch, self._database),
-        ):
+    def _import(
+        self, batch: BatchFile, token: _ServiceToken, written_down: Callable[[], object]
+    ) -> int:
+        with alone(self._database) as still_alone, under_way(batch, self._database):
+            written_down()
+            crash.reach("interface.verified")
+            batch.check_pairs()
+            return self._taken(batch, token, still_alone)
+
+    def _taken(
+        self, batch: BatchFile, token: _ServiceToken, still_alone: Callable[[], None]
+    ) -> int:
+        with token.kept_open(batch, self._database):
             store = store_for(batch, self._database, self._config)
             if remark := other_store(batch, store, self._config):
                 log.warning("other-key-store", user_id=batch.head.user_id, remedy=remark)
@@ -232,9 +251,12 @@ class OfficerInterface:
         if len(body) > MAX_REVOCATION:
             raise _TooLongError
         wanted = decode_revocation(body)
+        # What was here before it is among what it concerns.
+        await self._written_down.wait()
         reason = Reason.LOST if wanted.lost else Reason.REVOKED
         revocation = Revocation(wanted.why, reason, by="officer")
         done = await asyncio.to_thread(revoke, self._database, revocation, **wanted.names)
+        await asyncio.to_thread(revoked_before, self._database, done, **wanted.names)
         told = Revoked(revoked=len(done.key_ids), importing=done.importing, tunnels=done.tunnels)
         log.info("officer-revoked", **structs.asdict(told))
         return told
@@ -265,7 +287,8 @@ def _explain(error: Exception) -> tuple[HTTPStatus, str]:
         case RefusedError():
             return HTTPStatus.UNPROCESSABLE_ENTITY, error.sentence
         case UsageError():
-            return HTTPStatus.CONFLICT, error.sentence
+            unknown = isinstance(error, NothingRevokedError)
+            return HTTPStatus.NOT_FOUND if unknown else HTTPStatus.CONFLICT, error.sentence
         case TokenError() | ChangedError():
             return HTTPStatus.SERVICE_UNAVAILABLE, error.sentence
         case SQLAlchemyError():

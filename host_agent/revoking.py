@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from carnet import crash
 from carnet.counting import counted
+from carnet.errors import NothingRevokedError
 from host_agent.keydb import KeyDatabase, Revocation
 
 
@@ -35,6 +36,21 @@ def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Re
     key_ids = database.revoke(revocation.why, revocation.reason, revocation.by, **which)
     crash.reach("host.revoked")
     return Revoked(key_ids, importing, database.revoke_tunnels(revocation.why, **which))
+
+
+def revoked_before(database: KeyDatabase, done: Revoked, **which: object) -> tuple[int, int]:
+    """Return how many pairs and tunnels of it are revoked by now.
+
+    Raises NothingRevokedError where `done` was nothing and none is: who mistypes is told.
+    """
+    before = database.revoked_before(**which)
+    if done.anything or any(before):
+        return before
+    raise NothingRevokedError(
+        "No valid key pair and no live tunnel is that; correct it where it is not as it was "
+        "meant, and where its batch is not imported yet delete that file, or revoke it again "
+        "after the import."
+    )
 
 
 def lines(done: Revoked, pairs: int, tunnels: int) -> Iterator[str]:

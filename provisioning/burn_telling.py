@@ -1,6 +1,6 @@
 """The Host is told of pairs that were burned, now or later."""
 
-from carnet.errors import CarnetError
+from carnet.errors import CarnetError, NothingRevokedError
 from carnet.interface import Revocation
 from provisioning.host_interface import HostInterface, command_to_run
 
@@ -33,6 +33,8 @@ class Telling:
         try:
             told = self._host.revoke(revocation)
             self.revoked = told.revoked + told.importing
+        except NothingRevokedError:
+            self.revoked = 0
         except CarnetError as error:
             self._failure = error
 

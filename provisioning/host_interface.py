@@ -13,7 +13,7 @@ import aiohttp
 import click
 import msgspec
 
-from carnet.errors import RefusedError, UnreachableError, UsageError
+from carnet.errors import NothingRevokedError, RefusedError, UnreachableError, UsageError
 from carnet.files import open_regular
 from carnet.interface import (
     BATCHES,
@@ -88,7 +88,7 @@ class HostInterface:
             raise UsageError(f"Cannot read {batch}: {error.strerror}; correct the path.") from error
 
     def revoke(self, revocation: Revocation) -> Revoked:
-        """Have pairs made invalid; raises RefusedError, UnreachableError."""
+        """Have pairs made invalid; raises NothingRevokedError, RefusedError, UnreachableError."""
         body = msgspec.json.encode(revocation)
         return asyncio.run(self._post(REVOCATIONS, body, "application/json", Revoked))
 
@@ -121,6 +121,9 @@ class HostInterface:
             if status in _NOT_NOW:
                 reason = msgspec.json.decode(answer, type=Refused).reason
                 raise UnreachableError(f"Host {self.name} cannot just now: {reason}")
+            if status == HTTPStatus.NOT_FOUND:
+                reason = msgspec.json.decode(answer, type=Refused).reason
+                raise NothingRevokedError(f"Host {self.name} was told, and knows none: {reason}")
             if status in _REFUSALS:
                 reason = msgspec.json.decode(answer, type=Refused).reason
                 raise RefusedError(f"Host {self.name} refuses: {reason}")

@@ -74,6 +74,12 @@ def revoke(
     if as_json:
         print_json(structs.asdict(done))
         return
+    if not (done.revoked or done.importing or done.tunnels):
+        click.echo(
+            "Nothing is left to do: what the Host knows of it was revoked before. "
+            "A batch that is not imported yet is not among that."
+        )
+        return
     revoked, live = counted(done.revoked, "key pair"), counted(done.tunnels, "live tunnel")
     click.echo(f"{revoked} revoked, {live} will be ended.")
     if done.importing:

@@ -238,10 +238,10 @@ def test_a_host_that_is_killed_takes_the_batch_again(office, step):
 
 
 @BOTH
-def test_a_batch_is_revoked_that_the_killed_host_was_about_to_record(office):
+def test_a_batch_is_revoked_that_the_killed_host_was_about_to_look_at(office):
     host, before = office.host, counted(office)
     batch = office.written(host.split_batch(PORTIONS, token_serial="left in a taxi"))
-    host.start(CARNET_CRASH_AT="import.pairs-added")
+    host.start(CARNET_CRASH_AT="interface.verified")
     assert office.send(batch).returncode == 6
     host.process.wait(60)
     host.start()

@@ -220,13 +220,15 @@ class Interface:
             return dict(counted)
 
     def spooled(self):
-        """Return what the process has open in the Host's directory without a name."""
-        targets = []
+        """Return the lengths of the files without a name that it has open in its directory."""
+        lengths = []
+        state = str(self.directory / "state")
         for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed just now
-                targets.append(str(each.readlink()))
-        state = str(self.directory / "state")
-        return [each for each in targets if each.startswith(state) and "(deleted)" in each]
+                target = str(each.readlink())
+                if target.startswith(state) and "(deleted)" in target:
+                    lengths.append(each.stat().st_size)
+        return lengths
 
 
 @contextlib.contextmanager

@@ -242,6 +242,34 @@ def test_pairs_are_revoked_by_key_user_and_token(served):
         assert database.find_pair(bytes.fromhex(key)).state is PairState.INVALID
 
 
+def test_what_is_not_known_is_not_said_to_be_revoked(served):
+    batch = served.split_batch(2, token_serial="14")
+    twice = structs.replace(batch, batch_id=bytes(16), pairs=batch.pairs[:1] * 2)
+    assert post(served, batch).status == 200
+    assert b"the same key pair twice" in post(served, twice).body
+    which = (*served.host, "--reason", "stolen", "--token-serial")
+    assert "2 key pairs revoked" in served.provision("revoke", *which, "14").stdout
+    done = served.provision("revoke", *which, "14")
+    assert (done.returncode, done.stdout[:21]) == (0, "Nothing is left to do")
+    done = served.provision("revoke", *which, "15")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "delete that file, or revoke it again after the import" in done.stderr
+
+
+def test_a_batch_that_is_here_is_revoked_before_its_pairs_are_looked_at(served):
+    user = "taxi@office"
+    body = signed(served, served.split_batch(1000, user_id=user))
+    head = f"POST {BATCHES} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    with served.connect() as connection:
+        connection.sendall(head.encode() + body)
+        wait_until(lambda: served.spooled() == [len(body)], "the batch to be there")
+        asked = json.dumps({"user_id": user, "why": "left in a taxi", "lost": True})
+        told = json.loads(served.ask("POST", REVOCATIONS, asked).body)
+        assert told["importing"] + told["revoked"] == 1000
+        connection.recv(100)
+    assert served.counts(user) == {"lost": 1000}
+
+
 @pytest.mark.parametrize(
     "body",
     [

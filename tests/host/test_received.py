@@ -153,6 +153,9 @@ def test_the_host_hears_of_a_burn_at_once_or_by_the_command_that_is_said(interfa
     assert name == "carnet-provision"
     assert interface.provision(*argv).returncode == 0
     assert interface.counts() == {"lost": 4}
+    # Pairs that it does not know.
+    interface.paired_batch(1)
+    assert "The Host was told, and made 0 of them invalid" in burn(interface).stdout
     # Pairs of which an import is under way.
     batch = interface.paired_batch(2)
     with KeyDatabase.opened(interface.place) as database:

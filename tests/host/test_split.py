@@ -20,7 +20,7 @@ from carnet.wire.envelope import parse_envelope
 from carnet.wire.keys import key_id_of
 from carnet.wire.messages import RefusalCode
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
-from host_agent.importing import store_for
+from host_agent.importing import store_for, under_way
 from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
 from host_agent.rollback import Witness
@@ -71,6 +71,7 @@ def take_in(host, batch, still_alone=lambda: None):
         KeyDatabase.opened(host._path) as database,
         hsm_of(host) as session,
         opened(batch) as (file, config),
+        under_way(file, database),
     ):
         store = store_for(file, database, config)
         token = SessionToken(session)
