@@ -8,6 +8,7 @@ cannot fork. Whoever only reads waits for nobody.
 What differs between the two is in the modules of this package, and nowhere else.
 """
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -70,6 +71,12 @@ def _cannot(place: Place, error: Exception) -> str:
             f"The database {place} has a schema that this version of Carnet does not know "
             f"({error}), as a newer one makes it; install that version, or correct the "
             f"configuration, which names another's database."
+        )
+    if getattr(error, "errno", None) == errno.EROFS:
+        return (
+            f"The database {place} is on a file system that takes nothing, and who reads it writes "
+            f"beside it: copy it and, where there is one, its -wal file into a directory of your "
+            f"own, and name the copy as `database` in a copy of the configuration."
         )
     cause = getattr(error, "orig", None)
     if sqlite.is_busy(cause) or postgresql.is_busy(cause):

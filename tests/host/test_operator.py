@@ -1,7 +1,11 @@
 """The operator's commands on the Key Database: listing, revoking, the accounts."""
 
 import json
+import os
 import secrets
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +17,7 @@ from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
 from host_agent.cli import cli
+from tests.commands import run
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
@@ -287,3 +292,24 @@ def test_a_database_that_was_changed_is_said_in_a_sentence(carnet_host, database
         connection.exec_driver_sql("UPDATE key_pairs SET key_id = label")
     with pytest.raises(CarnetError, match="it holds what was never written"):
         carnet_host("keys")
+
+
+READ_ONLY = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"',
+)
+"""Has a command see a directory in which nothing can be written."""
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_database_that_is_kept_as_evidence_is_read_as_a_copy(carnet_host, place, pair, tmp_path):
+    kept, copy, config = place.path, tmp_path / "copy", tmp_path / "host.toml"
+    host = (Path(sys.executable).with_name("carnet-host"), "--config", config)
+    done = run([*host, "audit", "show"], os.environ, before=(*READ_ONLY, str(kept.parent)))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "copy it and, where there is one, its -wal file" in done.stderr
+    copy.mkdir(mode=0o700)
+    for each in kept.parent.glob(f"{kept.name}*"):
+        shutil.copy(each, copy)
+    config.write_text(config.read_text().replace(f"{kept}", f"{copy / kept.name}"))
+    assert "imported" in carnet_host("audit", "show")
