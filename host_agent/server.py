@@ -45,7 +45,7 @@ from host_agent.hsm import open_hsm
 from host_agent.hsm_service import HsmAwayError
 from host_agent.keydb import ANSWER_KEPT, KeyDatabase, KeyStoreName, RequestRecord
 from host_agent.keystore.stores import store_of
-from host_agent.keystore.wrapped import sweep_wrapped
+from host_agent.keystore.wrapped import burn_what_came_back, sweep_wrapped
 from host_agent.leases import RENEW_SECONDS, Leases
 from host_agent.marks import Marks
 from host_agent.metrics import HostMetrics
@@ -208,7 +208,7 @@ class HostService:
         self._sweep_now.set()
 
     async def _destroy_keys(self) -> None:
-        """Destroy what this HSM still owes, and after a login what it should not hold.
+        """Destroy what this HSM still owes, and after a login what should not be there.
 
         What is kept wrapped needs no HSM to be burned.
         """
@@ -224,6 +224,7 @@ class HostService:
                 log.warning("key-not-destroyed", key_id=key_id.hex(), reason=str(error))
         if self._look_over_hsm:
             with suppress(TokenError):
+                await burn_what_came_back(database, parts.hsm)
                 await self._destroy_unwanted()
                 self._look_over_hsm = False
         await sweep_wrapped(database, parts.hsm)

@@ -114,14 +114,37 @@ class Copies(Store):
                 found += connection.scalars(query)
         return found
 
+    def unwanted_wrapped(self) -> list[bytes]:
+        """Return the pairs of which a private key is kept wrapped, and nothing wants it any more.
+
+        As unwanted() does; it looks at all that is kept wrapped.
+        """
+        of_pair = _pairs.c.key_id == _wrapped.c.key_id
+        query = select(_wrapped.c.key_id).distinct().join(_pairs, of_pair).where(is_over())
+        with self._reading.begin() as connection:
+            return list(connection.scalars(query))
+
 
 def is_owed() -> ColumnElement[bool]:
     """Say that a pair is invalid, and that its private key may still be there.
 
     In custody `split` there never was one.
     """
-    held = (_pairs.c.custody == PAIRED) & _pairs.c.key_destroyed_at.is_(None)
-    return is_over() & held
+    return is_over() & _is_not_gone()
+
+
+def is_owed_or_back() -> ColumnElement[bool]:
+    """Say the same, or that it is kept wrapped again, though it was deleted.
+
+    A page of an older file may have brought it back, or a hand.
+    """
+    is_back = exists().where(_wrapped.c.key_id == _pairs.c.key_id)
+    # First what is quickly seen of most of them.
+    return (_is_not_gone() | is_back) & is_over()
+
+
+def _is_not_gone() -> ColumnElement[bool]:
+    return (_pairs.c.custody == PAIRED) & _pairs.c.key_destroyed_at.is_(None)
 
 
 def is_over() -> ColumnElement[bool]:

@@ -19,7 +19,7 @@ from carnet.database.sql import now, upsert
 from carnet.portions import batched
 from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
-from host_agent.keydb.copies import is_owed
+from host_agent.keydb.copies import is_owed_or_back
 from host_agent.keydb.records import (
     QUIETLY,
     RECORDED,
@@ -165,7 +165,7 @@ class Pairs(Store):
         """
         columns = (_requests.c.request_id, _requests.c.outcome, _requests.c.end_reason)
         query = (
-            select(_pairs, is_owed().label("destruction_owed"), *columns)
+            select(_pairs, is_owed_or_back().label("destruction_owed"), *columns)
             .outerjoin(_requests, _requests.c.key_id == _pairs.c.key_id)
             .order_by(_pairs.c.user_id, _pairs.c.label)
         )
@@ -176,7 +176,7 @@ class Pairs(Store):
         """Return how many pairs each user has in each state and place, and how many are owed."""
         word = func.coalesce(_pairs.c.reason, _pairs.c.state)
         by = (_pairs.c.user_id, word, _pairs.c.custody, _pairs.c.key_store)
-        owed = func.count().filter(is_owed())
+        owed = func.count().filter(is_owed_or_back())
         query = select(*by, func.count(), owed).group_by(*by).order_by(*by)
         with self._reading.begin() as connection:
             return [Count(*row) for row in connection.execute(_only(query, user_id, state))]
@@ -286,7 +286,7 @@ def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[
     if user_id is not None:
         query = query.where(_pairs.c.user_id == user_id)
     if state == OWED:
-        return query.where(is_owed())
+        return query.where(is_owed_or_back())
     if state is not None:
         column = _pairs.c.state if state in tuple(PairState) else _pairs.c.reason
         query = query.where(column == state)

@@ -132,6 +132,13 @@ class WrappedStore(KeyStore):
             await TokenStore().burn(database, hsm, key_id)
 
 
+async def burn_what_came_back(database: KeyDatabase, hsm: Hsm) -> None:
+    """Burn again what is kept wrapped of pairs that are over; raises TokenError."""
+    for key_id in await asyncio.to_thread(database.unwanted_wrapped):
+        await WrappedStore().burn(database, hsm, key_id)
+        log.warning("wrapped-key-deleted-again", key_id=key_id.hex())
+
+
 async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:
     """Have nothing kept of wrapped keys that were burned, nor of KEKs that are not needed.
 

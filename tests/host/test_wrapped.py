@@ -34,7 +34,7 @@ from host_agent.exchange import Parts, destroy_key
 from host_agent.hsm import open_hsm
 from host_agent.hsm_service import HsmAwayError
 from host_agent.importing import other_store, store_for, wrapped_onto_hsm
-from host_agent.keydb import KeyDatabase, KeyStoreName, WrappedKey
+from host_agent.keydb import OWED, KeyDatabase, KeyStoreName, WrappedKey
 from host_agent.keystore.store import kek_id_of
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.token import TokenStore
@@ -497,6 +497,36 @@ def test_a_key_that_comes_back_with_a_backup_of_the_token_is_destroyed_again(off
         asyncio.run(sweep())
     assert office.on_token() == (set(), set())
     assert [each["event"] for each in logs].count("batch-key-destroyed") == 1
+
+
+def test_a_wrapped_key_that_comes_back_into_the_database_is_owed_and_burned_again(office):
+    """As by a page of an older file, or by hand."""
+    booklet = office.token.booklet(2)
+    office.take_in(booklet)
+    burned, last = map(id_of, booklet.keys)
+    database = office.database
+    (kept,) = database.wrapped_keys(burned)
+
+    async def sweep():
+        async with office.serving():
+            await HostService(office.parts())._destroy_keys()
+
+    database.revoke("a test", key_id=[burned, last])
+    asyncio.run(sweep())
+    assert list(database.pairs(state=OWED)) == []
+    with database.engine.begin() as connection:
+        row = {"key_id": burned, **vars(kept)}
+        connection.execute(schema.wrapped_keys.insert(), row)
+    assert [each["key_id"] for each in database.pairs(state=OWED)] == [burned]
+    assert sum(each.destruction_owed for each in database.count()) == 1
+    events = office.events()
+    with capture_logs() as logs:
+        asyncio.run(sweep())
+    assert "wrapped-key-deleted-again" in [line["event"] for line in logs]
+    assert database.wrapped_keys(burned) == []
+    assert list(database.pairs(state=OWED)) == []
+    assert office.events() == events
+    assert office.states() == [(0, "destroyed")]
 
 
 # The sweep
