@@ -21,8 +21,10 @@ from carnet.audit.responsibility import (
     undated,
     unrecorded,
 )
+from carnet.audit.showing import plain
 from carnet.moments import format_moment
 from host_agent.keydb.records import RECORDED
+from host_agent.store_name import KeyStoreName
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Rows:
     requests: Sequence[Mapping[str, Any]] = ()
     copies: Sequence[Mapping[str, Any]] = ()
     """Of its private key, one for each HSM."""
+    wrapped: Sequence[Mapping[str, Any]] = ()
+    """Of its private key as it is kept wrapped, one for each key that it is under."""
 
 
 def spendings(request_id: bytes, accounts: Iterable[AuditRecord]) -> list[AuditRecord]:
@@ -66,7 +70,7 @@ def explain(spent: AuditRecord, rows: Rows, accounts: Iterable[AuditRecord]) -> 
     yield from _moments_amiss(rows, mine)
     yield from _ends_amiss(rows, mine, is_alone=len(spendings(_request_of(spent), accounts)) == 1)
     for pair in rows.pairs:
-        yield from _burn_amiss(pair, rows.copies, imported, _of(mine, "key-destroyed"))
+        yield from _burn_amiss(pair, rows, imported, _of(mine, "key-destroyed"))
 
 
 def unaccounted(key_id: bytes) -> Link:
@@ -152,6 +156,7 @@ def _later(
 _ALWAYS = ("spent", "answered")
 """Events of which a moment is never taken away, nor missing for another reason."""
 _DATED = (
+    ("imported", "pairs", "imported_at"),
     ("spent", "requests", "spent_at"),
     ("spent", "pairs", "invalid_at"),
     ("answered", "requests", "answered_at"),
@@ -199,7 +204,7 @@ def _ends_amiss(rows: Rows, mine: list[AuditRecord], *, is_alone: bool) -> Itera
 
 def _burn_amiss(
     pair: Mapping[str, Any],
-    copies: Sequence[Mapping[str, Any]],
+    rows: Rows,
     imported: list[AuditRecord],
     destroyed: list[AuditRecord],
 ) -> Iterator[Link]:
@@ -209,18 +214,39 @@ def _burn_amiss(
     HSM is owed again.
     """
     since = [each for each in destroyed if not imported or each.number > imported[0].number]
-    hsms = {each.facts.get("hsm") for each in destroyed}
-    for copy in copies:
-        if copy["destroyed_at"] is not None and copy["hsm_serial"] not in hsms:
-            says = f"it says that HSM {copy['hsm_serial']} destroyed its private key"
-            yield differing(f"{says}, and no record does")
+    yield from _copies_amiss(rows.copies, destroyed, since)
     numbers = [each.number for each in since]
-    is_gone = bool(since) and all(copy["destroyed_at"] is not None for copy in copies)
+    all_gone = all(copy["destroyed_at"] is not None for copy in rows.copies)
+    is_gone = bool(since) and all_gone
     if is_gone and pair["key_destroyed_at"] is None:
         yield differing("it says that its private key may be there, and it is gone", *numbers)
     elif not is_gone and pair["key_destroyed_at"] is not None:
         says = "it says that its private key is gone from everywhere, and no record tells of that"
         yield differing(says, *numbers)
+    if since and rows.wrapped:
+        yield differing("it keeps its private key, wrapped, which was destroyed", *numbers)
+    elif pair["key_store"] == KeyStoreName.WRAPPED and all_gone and not (since or rows.wrapped):
+        yield differing("it does not keep its private key, wrapped, and no record tells of its end")
+
+
+def _copies_amiss(
+    copies: Sequence[Mapping[str, Any]], destroyed: list[AuditRecord], since: list[AuditRecord]
+) -> Iterator[Link]:
+    """Yield where an HSM's copy is gone by a row alone, or by a record alone.
+
+    An import that was given up may have left one on the HSM that was in no row.
+    """
+    hsms = {each.facts.get("hsm") for each in destroyed}
+    for copy in copies:
+        if copy["destroyed_at"] is not None and copy["hsm_serial"] not in hsms:
+            says = f"it says that HSM {copy['hsm_serial']} destroyed its private key"
+            yield differing(f"{says}, and no record does")
+    listed = {None, *(copy["hsm_serial"] for copy in copies)}
+    for each in since:
+        serial = each.facts.get("hsm")
+        if serial not in listed:
+            says = f"it does not name HSM {plain(serial)} as one that had its private key"
+            yield differing(f"{says}, and the accounts do", each.number)
 
 
 def _request_of(spent: AuditRecord) -> bytes:

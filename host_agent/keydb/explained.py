@@ -10,6 +10,7 @@ from host_agent.explain import Rows
 from host_agent.schema import key_copies as _copies
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
+from host_agent.schema import wrapped_keys as _wrapped
 
 
 def rows_about(
@@ -21,7 +22,9 @@ def rows_about(
     pairs = _by_key(connection, select(_pairs).where(_pairs.c.key_id.in_(wanted)))
     requests = _by_key(connection, select(_requests).where(_requests.c.key_id.in_(wanted)))
     copies = _by_key(connection, select(_copies).where(_copies.c.key_id.in_(wanted)))
-    return {each: Rows(pairs[each], requests[each], copies[each]) for each in wanted}
+    wrapped = _by_key(connection, select(_wrapped).where(_wrapped.c.key_id.in_(wanted)))
+    tables = (pairs, requests, copies, wrapped)
+    return {each: Rows(*(table[each] for table in tables)) for each in wanted}
 
 
 def _by_key(connection: Connection, query: Select[Any]) -> dict[bytes, list[Mapping[str, Any]]]:

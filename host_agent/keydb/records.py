@@ -104,6 +104,7 @@ RECORDED = (
     "key_store",
     "not_after",
     "token_serial",
+    "host_key_id",
 )
 """What the accounts say of a new pair, and what of it never changes; older ones the first three."""
 

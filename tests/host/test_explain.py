@@ -22,6 +22,7 @@ from carnet.wire.keys import key_id_of
 from host_agent import schema
 from host_agent.audit_commands import explained
 from host_agent.keydb import WrappedKey
+from host_agent.keydb.records import RECORDED
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import KEY, lift, make_anew, sign_now, tamper
 from tests.host.test_operator import carnet_host  # noqa: F401  a fixture
@@ -110,6 +111,8 @@ FORGED = {
     "outcome": "UPDATE requests SET outcome = 'unknown-user'",
     "end_reason": "UPDATE requests SET end_reason = 'expired'",
     "token_serial": "UPDATE key_pairs SET token_serial = '2'",
+    "its imported_at": "UPDATE key_pairs SET imported_at = imported_at - 31536000",
+    "host_key_id": "UPDATE key_pairs SET host_key_id = key_id",
     "its spent_at": "UPDATE requests SET spent_at = spent_at - 61",
     "its invalid_at": "UPDATE key_pairs SET invalid_at = invalid_at + 90",
     "its answered_at": "UPDATE requests SET answered_at = answered_at + 90",
@@ -203,6 +206,11 @@ def test_a_key_is_gone_by_the_record_of_each_hsm(database, pair):
     assert [said.split(",")[0] for said in differing(only(chains))] == [
         "its destroyed_at is 1970-01-01 00:00:01Z"
     ] * 2
+    missing = "DELETE FROM key_copies WHERE hsm_serial = 'hsm-2'"
+    with forged(database, missing) as connection:
+        _, chains = explained(connection, REQUEST_ID)
+    said = "it does not name HSM hsm-2 as one that had its private key, and the accounts do"
+    assert differing(only(chains)) == [said]
 
 
 def test_what_was_given_up_before_the_pair_came_is_no_burn_of_it(database):
@@ -220,8 +228,29 @@ def test_what_was_given_up_before_the_pair_came_is_no_burn_of_it(database):
     assert not all_differing(database)
 
 
+def test_a_key_that_is_kept_wrapped_is_there_until_a_record_tells_of_its_end(database):
+    key = SoftwareKey()
+    envelope, signed = sealed_request(key)
+    wrapped = (new_pair(key, key_store="wrapped"), WrappedKey(bytes(16), b"wrapped"))
+    database.begin_batch_key(bytes(16), bytes(16), "hsm-1")
+    database.add_wrapped_pairs([wrapped])
+    database.spend(envelope, signed)
+    database.store_response(envelope.key_id, "granted", b"sealed")
+    with forged(database, "DELETE FROM wrapped_keys") as connection:
+        _, chains = explained(connection, REQUEST_ID)
+    said = "it does not keep its private key, wrapped, and no record tells of its end"
+    assert differing(only(chains)) == [said]
+    database.burn_wrapped(envelope.key_id)
+    assert not all_differing(database)
+    put_back = "INSERT INTO wrapped_keys VALUES (:key_id, :kek_id, :wrapped)"
+    row = {"key_id": envelope.key_id, **vars(wrapped[1])}
+    with forged(database, put_back, **row) as connection:
+        _, chains = explained(connection, REQUEST_ID)
+    assert differing(only(chains)) == ["it keeps its private key, wrapped, which was destroyed"]
+
+
 def test_an_older_record_of_an_import_proves_what_it_has(spent, database):
-    rewrite(database, 1, without=["custody", "key_store", "not_after", "token_serial"])
+    rewrite(database, 1, without=RECORDED[3:])
     assert not all_differing(database)
 
 
