@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.database import postgresql, sqlite
 from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
-from carnet.database.sql import READING
+from carnet.database.sql import BRIEF, READING
 from carnet.database.suspension import held_back
 from carnet.errors import CarnetError, UsageError
 
@@ -123,7 +123,7 @@ def _turn(engine: Engine) -> AbstractContextManager[None]:
 
 def check_writable(engine: Engine) -> None:
     """Commit a write that changes nothing; raises SQLAlchemyError where none can be."""
-    with transaction(engine) as connection:
+    with transaction(for_brief(engine)) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
 
@@ -166,6 +166,15 @@ def for_reading(engine: Engine) -> Engine:
     if engine.dialect.name == "postgresql":
         options["isolation_level"] = "AUTOCOMMIT"
     return engine.execution_options(**options)
+
+
+def for_brief(engine: Engine) -> Engine:
+    """Return the same database for transactions in which nothing but statements is done.
+
+    No token has a part in them, no file and no person: where such a process stands still,
+    frozen or asleep, PostgreSQL lets others go on within seconds.
+    """
+    return engine.execution_options(**{BRIEF: True})
 
 
 @contextmanager

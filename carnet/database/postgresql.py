@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from carnet.database.place import PostgresPlace
-from carnet.database.sql import READING
+from carnet.database.sql import BRIEF, READING
 from carnet.files import read_private
 
 _LOCK = int.from_bytes(b"carnet")
@@ -61,6 +61,10 @@ _HELD = text("""
         AND (classid::bigint << 32) + objid::bigint = :number
 """)
 _LET_GO = text("SELECT pg_advisory_unlock(:number)")
+
+_BRIEF = "6s"
+"""For how long the server lets others wait for a process that stands still in a transaction in
+which nothing but statements is done."""
 
 _PROMISES = "SELECT current_setting('fsync'), pg_is_in_recovery()"
 
@@ -149,5 +153,10 @@ def _refused(reason: str) -> OperationalError:
 
 
 def _on_begin(connection: Connection) -> None:
-    if not connection.get_execution_options().get(READING):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    options = connection.get_execution_options()
+    if options.get(READING):
+        return
+    lock = f"SELECT pg_advisory_xact_lock({_LOCK})"
+    if options.get(BRIEF):
+        lock += f", set_config('idle_in_transaction_session_timeout', '{_BRIEF}', true)"
+    connection.exec_driver_sql(lock)

@@ -12,6 +12,9 @@ from sqlalchemy.sql.functions import FunctionElement
 READING = "carnet_reading"
 """The execution option of transactions that only read."""
 
+BRIEF = "carnet_brief"
+"""That of those in which nothing but statements is done."""
+
 MOMENT = BigInteger().with_variant(Integer(), "sqlite")
 """A column of seconds since 1970, or another number that may pass 2^31."""
 

@@ -87,7 +87,7 @@ class Pairs(Store):
     ) -> int:
         """Add portions of a stream in one transaction; return how many pairs were new."""
         new, batch_id = 0, arrival.batch_id
-        with self._writing() as connection:
+        with self._writing(brief=False) as connection:
             revocation = None if batch_id is None else end_import(connection, batch_id)
             for some in batched(stream, _AT_ONCE):
                 new += len(add(connection, some, revocation))

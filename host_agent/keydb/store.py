@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, select
 
 from carnet import audit
 from carnet.audit.newest import Newest
-from carnet.database import for_reading
+from carnet.database import for_brief, for_reading
 from host_agent import schema
 from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
@@ -27,6 +27,7 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._reading = for_reading(engine)
+        self._brief = for_brief(engine)
         self.holder = secrets.token_hex(8)
         """This process, among all of the Host's, as leases name it."""
         self.newest = Newest()
@@ -37,8 +38,9 @@ class Store:
         """The database, for whoever signs the accounts."""
         return self._engine
 
-    def _writing(self) -> AbstractContextManager[Connection]:
-        return self.newest.writing(self._engine)
+    def _writing(self, *, brief: bool = True) -> AbstractContextManager[Connection]:
+        """Give a transaction, a brief one unless it also reads a file or has a token do things."""
+        return self.newest.writing(self._brief if brief else self._engine)
 
     def _audit(self, connection: Connection, event: str, **facts: object) -> None:
         audit.append(connection, schema.audit, event, **facts)

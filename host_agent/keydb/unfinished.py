@@ -72,7 +72,7 @@ class Unfinished(Store):
 
         What `destroy` raises leaves them listed.
         """
-        with self._writing() as connection:
+        with self._writing(brief=False) as connection:
             unknown = _unknown(connection, key_ids)
             for key_id in unknown:
                 destroy(key_id)
@@ -91,7 +91,7 @@ class Unfinished(Store):
     ) -> bool:
         """Have a KEK destroyed unless its import is finished meanwhile; tell whether it was."""
         here = (_keks.c.kek_id == kek_id) & (_keks.c.token_serial == hsm_serial)
-        with self._writing() as connection:
+        with self._writing(brief=False) as connection:
             gone = update(_keks).where(here, _LEFT_KEK).values(destroyed_at=now())
             batch_id = connection.scalar(gone.returning(_keks.c.batch_id))
             if batch_id is None:

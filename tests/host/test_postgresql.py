@@ -1,10 +1,11 @@
 """The Key Database on PostgreSQL: what it asks of the server, and how it outlives it."""
 
+import contextlib
 import signal
 from dataclasses import replace
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from carnet.database import postgresql
 from carnet.database.place import FilePlace, PostgresPlace
@@ -104,6 +105,29 @@ def test_a_spend_whose_connection_breaks_spends_nothing(server, place):
             spend_while_the_connection_breaks(database, server)
         assert database.find_pair(key_id_of(key.public_key)).state is PairState.VALID
         assert database.spend(*sealed_request(key))
+
+
+def test_who_stands_still_in_a_brief_transaction_soon_keeps_nobody_waiting(
+    server, place, monkeypatch
+):
+    """And keeps nothing of it; an import may take longer between two statements."""
+    key = SoftwareKey()
+    with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as other:
+        database.add_pairs([new_pair(key)])
+        with contextlib.ExitStack() as frozen:
+            with monkeypatch.context() as short:
+                short.setattr(postgresql, "_BRIEF", "1ms")
+                connection = frozen.enter_context(database._brief.connect())
+                connection.begin()
+            assert other.spend(*sealed_request(key))
+            with pytest.raises(DBAPIError):
+                connection.exec_driver_sql("UPDATE key_pairs SET state = 'valid'")
+        with database._writing(brief=False) as patient:
+            shown = patient.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
+            assert shown.scalar_one() == "30s"
+        with database._writing() as brief:
+            shown = brief.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
+            assert shown.scalar_one() == "6s"
 
 
 def test_a_server_that_is_away_is_said_in_one_sentence(tmp_path):
