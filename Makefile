@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix soak systemd fuzz bench bench-quick measured bench-timing bench-ending bench-removal bench-stores bench-many \
+.PHONY: help demo test matrix soak systemd fuzz bench bench-quick baseline measured bench-timing bench-ending bench-removal bench-stores bench-many \
 	check format help-text diagrams lock
 
 STAMP := .venv/installed
@@ -50,6 +50,9 @@ bench: $(DRAWING) ## Measure against the floors; the report is in bench/results 
 
 bench-quick: $(DRAWING) ## A little of the same, in minutes
 	@$(RUN)/python -m lab.privilege $(RUN)/python -m bench --quick $(TABLES:%=--table %)
+
+baseline: $(STAMP) ## Have runs compared with the report in bench/results as it is now
+	@$(RUN)/python -m bench.regression
 
 measured: $(STAMP) ## Put the figures of bench/results into docs/MEASURED.md
 	@$(RUN)/python -m bench.page

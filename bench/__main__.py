@@ -14,10 +14,11 @@ from pathlib import Path
 import click
 import structlog
 
-from bench import paper, report
+from bench import paper, regression, report
 from bench.comparison import Row
+from bench.machine import commit, machine
+from bench.paper_guest import SUITES
 from bench.plan import Plan
-from bench.regression import regressions
 from bench.rows import (
     commands,
     connect,
@@ -30,7 +31,6 @@ from bench.rows import (
     minting,
 )
 
-RESULTS = Path(__file__).with_name("results")
 PAPER = "paper"
 TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "commands": commands.rows,
@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
 }
 _ORDER = (*(name for name in TABLES if name != "memory"), PAPER, "memory")
 """Of a whole run: memory is no matter of time, so all that is comes before it."""
+_INTERRUPTED = 130
 
 
 @click.command()
@@ -56,7 +57,13 @@ _ORDER = (*(name for name in TABLES if name != "memory"), PAPER, "memory")
     type=click.Choice([*TABLES, PAPER]),
     help="Only this; what a report has of the others stays in it.",
 )
-@click.option("--suite", "suites", multiple=True, help="Of the paper's evaluation, only this one.")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Choice([each.name for each in SUITES]),
+    help="Of the paper's evaluation, only this one.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -67,31 +74,55 @@ def main(
     *, quick: bool, names: tuple[str, ...], suites: tuple[str, ...], out: Path | None,
     only_print: bool,
 ) -> None:  # fmt: skip
-    """Measure Carnet against its floors, and compare with the last run that is stored."""
-    place = out or (RESULTS / "quick" if quick else RESULTS)
-    before, _ = report.stored(place)
+    """Measure Carnet against its floors, and compare with the runs that are stored."""
+    place = out or (report.RESULTS / "quick" if quick else report.RESULTS)
+    if not only_print:
+        report.try_place(place, quick=quick)
+    before = regression.kept(place) + report.stored(place)[0]
     started = time.monotonic()
     rows: list[Row] = []
-    failed: list[str] = []
+    not_whole: list[str] = []
+    left = list(names or _ORDER)
+    failure: BaseException | None = None
     with _unlogged(), tempfile.TemporaryDirectory() as directory:
         plan = Plan(Path(directory), quick=quick, suites=suites)
-        for name in names or _ORDER:
-            found, curves, whole = _measure(plan, name)
+        while left and not isinstance(failure, KeyboardInterrupt):
+            name = left.pop(0)
+            found, curves, failure = _measure(plan, name)
             rows += found
+            whole = failure is None
+            all_of_it = whole and not suites
             if only_print:
                 click.echo(report.as_json(found, curves, quick=quick))
             else:
-                all_of_it = whole and not suites
                 whole &= _stored(place, found, curves, quick=quick, whole=all_of_it)
             if not whole:
-                failed.append(name)
+                not_whole.append(name)
     click.echo(f"All of it took {time.monotonic() - started:.0f} seconds.", err=True)
-    for name in failed:
+    for name in not_whole:
         click.echo(f"bench: not measured whole: {name}", err=True)
-    worse = regressions(before, rows)
+    for name in left:
+        click.echo(f"bench: interrupted, and not measured: {name}", err=True)
+    partly = {*not_whole, *left} if not suites else {*TABLES, PAPER}
+    is_worse = _compared(before, rows, set(names or _ORDER) - partly)
+    if isinstance(failure, KeyboardInterrupt):
+        sys.exit(_INTERRUPTED)
+    sys.exit(1 if is_worse or not_whole else 0)
+
+
+def _compared(before: list[Row], rows: list[Row], whole: set[str]) -> bool:
+    """Say what became worse, and tell whether anything did; these tables were measured whole."""
+    worse = regression.regressions(before, rows)
+    for table in sorted(whole):
+        worse += regression.vanished(before, rows, table)
     for sentence in worse:
         click.echo(f"bench: worse than before: {sentence}", err=True)
-    sys.exit(1 if worse or failed else 0)
+    if alone := regression.incomparable(before, rows):
+        click.echo(
+            f"bench: nothing of this machine is stored to compare {alone} of {len(rows)} rows with",
+            err=True,
+        )
+    return bool(worse)
 
 
 def _stored(
@@ -118,12 +149,16 @@ def _unlogged() -> Iterator[None]:
             structlog.configure(**before)
 
 
-def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve], bool]:
-    """Measure one table; say each row as it comes, how long it took, and whether it is whole."""
+def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve], BaseException | None]:
+    """Measure one table; say each row as it comes, and how long it took.
+
+    Returned are rows and curves, and what ended it before it was whole.
+    """
     started = time.monotonic()
     curves: list[paper.Curve] = []
     rows: list[Row] = []
-    whole = False
+    failure: BaseException | None = None
+    on, of = machine(), commit()
     try:
         found: Iterable[Row]
         if name == PAPER:
@@ -131,13 +166,16 @@ def _measure(plan: Plan, name: str) -> tuple[list[Row], list[paper.Curve], bool]
         else:
             found = TABLES[name](plan)
         for row in found:
-            rows.append(replace(row, measured=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            rows.append(replace(row, measured=now, table=name, machine=on, commit=of))
             click.echo(f"{row.group}: {row.name}: {row.ratio.median:.2f} of the floor", err=True)
-        whole = True
-    except Exception:  # noqa: BLE001  whatever it is, other rows and tables are wanted
+    except Exception as error:  # noqa: BLE001  whatever it is, other rows and tables are wanted
         traceback.print_exc()
+        failure = error
+    except KeyboardInterrupt as error:
+        failure = error
     click.echo(f"{name} took {time.monotonic() - started:.0f} seconds.", err=True)
-    return rows, curves, whole
+    return rows, curves, failure
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What was closed: rows as they were measured before, beside what they are now.
 
 `before.json` beside the report keeps them, each with what was done since. Nothing is written
-by hand but that: the figures are those of the reports of their time.
+by hand but that: the figures are those of the reports of their time. What came after is the
+next entry of the same row, so that no lever is credited with what a later one brought; the
+newest report where there is none.
 """
 
 from collections.abc import Sequence
@@ -34,19 +36,32 @@ def kept(directory: Path) -> list[Closed]:
 
 
 def table(closed: Sequence[Closed], rows: Sequence[Row]) -> str:
-    """Return each beside what was measured of it last."""
-    now = {(row.group, row.name): row for row in rows}
-    return _HEAD + "".join(
-        f"{_line(each, now.get((each.row.group, each.row.name)))}\n" for each in closed
-    )
+    """Return each beside what was measured of it next."""
+    known = [each.row for each in closed] + list(rows)
+    return _HEAD + "".join(f"{_line(each, _next(each.row, known))}\n" for each in closed)
 
 
-def _line(closed: Closed, now: Row | None) -> str:
+def _next(before: Row, known: Sequence[Row]) -> Row | None:
+    """Return what was measured of it next, and not of the same commit, if that is known."""
+    later = [
+        row
+        for row in known
+        if (row.group, row.name) == (before.group, before.name)
+        and row.measured > before.measured
+        and (not before.commit or row.commit != before.commit)
+    ]
+    return min(later, key=lambda row: row.measured, default=None)
+
+
+def _line(closed: Closed, after_it: Row | None) -> str:
     before = closed.row
-    if now is None or now.measured <= before.measured:
+    if after_it is None:
         after = f"{_NOT_SINCE} | | {before.measured}"
     else:
-        after = f"{_median(now)} | {now.ratio.median:.2f} | {before.measured}, {now.measured}"
+        after = (
+            f"{_median(after_it)} | {after_it.ratio.median:.2f} "
+            f"| {before.measured}, {after_it.measured}"
+        )
     return (
         f"| {before.name} | {closed.by} | {_median(before)} | {before.ratio.median:.2f} | {after} |"
     )

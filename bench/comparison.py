@@ -1,7 +1,8 @@
 """What a benchmark row is: ours and a floor, measured in turn, and the ratio of the two.
 
-Whatever slows the machine down slows both sides of a round, so a ratio says more than
-either figure. Nothing here measures by itself or writes anything.
+Whatever slows a machine down slows both sides of a round, so a ratio says more than either
+figure; those of two machines may differ all the same. Nothing here measures by itself or
+writes anything.
 """
 
 import statistics
@@ -45,19 +46,16 @@ class Aim:
     limit: float | None = None
     """Ours is at most this, in the row's unit, whatever the floor is."""
 
-    def is_met(self, ratio: float, ours: float, floor: float) -> bool:
-        """Tell whether these medians meet it; raises ValueError where nothing is aimed at.
+    def is_met(self, judged: float) -> bool:
+        """Tell whether this figure of a row meets it; raises ValueError where nothing is aimed at.
 
-        `ratio` is that of ours to the floor, within the rounds.
+        What is judged is `Row.judged`: a ratio, a difference, or ours alone.
         """
-        if self.most is not None:
-            return ratio <= self.most
         if self.least is not None:
-            return ratio >= self.least
-        if self.above is not None:
-            return ours - floor <= self.above
-        if self.limit is not None:
-            return ours <= self.limit
+            return judged >= self.least
+        for limit in (self.most, self.above, self.limit):
+            if limit is not None:
+                return judged <= limit
         raise ValueError(f"Nothing is aimed at: {self.text}.")
 
     @property
@@ -83,6 +81,12 @@ class Row:
     """What a reader has to know to read the figures."""
     measured: str = ""
     """When, in ISO 8601."""
+    table: str = ""
+    """What `--table` calls where it comes from; nothing in older reports."""
+    machine: str = ""
+    """On what it was measured; nothing where that was not kept."""
+    commit: str = ""
+    """Of what was measured; nothing where that was not kept."""
 
     @property
     def ratio(self) -> Spread:
@@ -96,12 +100,19 @@ class Row:
         return self.aim.least is not None or self.unit.endswith("/s")
 
     @property
+    def judged(self) -> Spread:
+        """What the aim is for: ratio, difference from the floor, or ours; round by round."""
+        if self.aim.above is not None:
+            return Spread.of([a - b for a, b in zip(self.ours, self.floor, strict=True)])
+        return self.ratio if self.aim.limit is None else Spread.of(self.ours)
+
+    @property
     def is_met(self) -> bool | None:
-        """Whether the medians meet the aim; None where there is none."""
+        """Whether the aim is met; None where there is none, or the quartiles are on both sides."""
         if not self.aim.is_one:
             return None
-        medians = (Spread.of(each).median for each in (self.ours, self.floor))
-        return self.aim.is_met(self.ratio.median, *medians)
+        low, high = (self.aim.is_met(each) for each in (self.judged.low, self.judged.high))
+        return low if low is high else None
 
     def facts(self) -> dict[str, Any]:
         """Return all of it as JSON has it, the single rounds included."""

@@ -12,7 +12,6 @@ from bench.comparison import Row
 from bench.paper import Curve
 
 PAGE = Path(__file__).parents[1] / "docs" / "MEASURED.md"
-RESULTS = Path(__file__).with_name("results")
 _PLACE = re.compile(
     r"(?P<begin><!-- written by `make measured`: (?P<what>[^\n]+) -->\n)"
     r".*?(?P<end><!-- end of what `make measured` writes -->\n)",
@@ -49,7 +48,8 @@ def filled(
 
 def main() -> None:
     """Write the page anew."""
-    PAGE.write_text(filled(PAGE.read_text(), *report.stored(RESULTS), closed.kept(RESULTS)))
+    results = report.RESULTS
+    PAGE.write_text(filled(PAGE.read_text(), *report.stored(results), closed.kept(results)))
 
 
 if __name__ == "__main__":

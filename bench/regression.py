@@ -1,34 +1,94 @@
-"""Whether a run's ratios are worse than the last stored ones."""
+"""Whether a run's ratios are worse than stored ones: the last ones, and those that are kept.
 
-from collections.abc import Sequence
+`baseline.json` beside a report keeps rows until somebody puts others in their place on
+purpose: `python -m bench.regression`, or `make baseline`. So what becomes worse little by
+little is found too, and what was worse once is told until it is better or taken as it is.
+"""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from bench import report
 from bench.comparison import Row
 
+NAME = "baseline.json"
 TOLERANCE = 1.25
 """By which factor a ratio may be worse: so much it varies from run to run on a busy machine."""
+_STEADY = 1.05
+"""The same of memory and of counts, which no busy machine changes."""
+_STEADY_UNITS = ("MiB", "KiB", "round trips")
+_NOTHING = 0.005
+"""What takes less than this of its floor is nothing of the whole."""
+
+
+def kept(directory: Path) -> list[Row]:
+    """Return the rows that are kept beside a report; none where there is no such file."""
+    path = directory / NAME
+    return msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
+
+
+def keep(directory: Path) -> None:
+    """Compare with the rows of this report from now on."""
+    lines = (msgspec.json.encode(row).decode() for row in report.stored(directory)[0])
+    (directory / NAME).write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
-    """Return a sentence for each row whose ratio became worse than both runs' spread allows.
+    """Return a sentence for each row that became worse than a stored one of the same machine.
 
-    Where more is better a smaller ratio is worse, elsewhere a greater one.
+    Its ratio is worse by more than the tolerance and both runs' spread, or its aim was met
+    and is missed. A row may be stored more than once, the one that counts most first.
     """
-    older = {(row.group, row.name): row for row in before}
-    found = []
-    for row in now:
-        last = older.get((row.group, row.name))
-        if last is not None and _is_worse(last, row):
-            found.append(
-                f"{row.group}, {row.name}: {row.ratio.median:.2f} of the floor, "
-                f"where it was {last.ratio.median:.2f}."
-            )
-    return found
+    return [
+        sentence
+        for row in now
+        if (sentence := next(filter(None, (_worse(last, row) for last in _same(before, row))), ""))
+    ]
+
+
+def vanished(before: Sequence[Row], now: Sequence[Row], table: str) -> list[str]:
+    """Return a sentence for each stored row of a table that was measured whole without it."""
+    names = {(row.group, row.name) for row in now}
+    gone = dict.fromkeys((row.group, row.name) for row in before if row.table == table)
+    return [f"{group}, {name}: is no more." for group, name in gone if (group, name) not in names]
+
+
+def incomparable(before: Sequence[Row], now: Sequence[Row]) -> int:
+    """Count the rows that nothing of the same machine is stored of."""
+    return sum(not any(_same(before, row)) for row in now)
+
+
+def _same(before: Sequence[Row], row: Row) -> Iterator[Row]:
+    which = (row.group, row.name, row.machine)
+    return (each for each in before if (each.group, each.name, each.machine) == which)
+
+
+def _worse(last: Row, row: Row) -> str:
+    """Say how it is worse; nothing where it is not."""
+    was, is_ = (report.short(each.ratio.median) for each in (last, row))
+    if _is_worse(last, row):
+        return f"{row.group}, {row.name}: {is_} of the floor, where it was {was}."
+    if last.is_met and row.is_met is False:
+        return f"{row.group}, {row.name}: {row.aim.text} was met, and is missed ({is_})."
+    return ""
 
 
 def _is_worse(last: Row, row: Row) -> bool:
     was, is_ = last.ratio, row.ratio
-    if f"{is_.median:.2f}" == f"{was.median:.2f}":
-        return False  # a piece so small is nothing of the whole
+    tolerance = _STEADY if row.unit in _STEADY_UNITS else TOLERANCE
     if row.more_is_better:
-        return is_.median * TOLERANCE < was.median and is_.high < was.low
-    return is_.median > was.median * TOLERANCE and is_.low > was.high
+        return is_.median * tolerance < was.median and is_.high < was.low
+    return is_.median > max(was.median * tolerance, _NOTHING) and is_.low > was.high
+
+
+def main() -> None:
+    """Keep the rows of bench/results as they are."""
+    keep(report.RESULTS)
+    click.echo(f"Runs are compared with {report.RESULTS / NAME} from now on.", err=True)
+
+
+if __name__ == "__main__":
+    main()

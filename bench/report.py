@@ -1,11 +1,10 @@
 """The report of a run, as people read it (Markdown) and as programs do (JSON)."""
 
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -18,31 +17,28 @@ from bench.edge import likeliest, microseconds
 from bench.paper import Curve
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
-_MACHINE = (
-    "{kind} of each table, from {first} to {last}: {processors} processors, kernel {kernel}, "
-    "Python {python}.\n"
-)
 _READING = (
     "Both sides of a row were measured in turn, round by round. Each figure is the median, with "
     "the quartiles in brackets; the ratio is that of ours to the floor within a round.\n"
 )
-_WORDS = {True: "met", False: "**missed**", None: ""}
+RESULTS = Path(__file__).with_name("results")
+"""Where the report of whole runs is."""
+_WORDS = {True: "met", False: "**missed**", None: "within the spread"}
+_SMALL = 0.001
+"""What is smaller is nothing."""
+_NOT_KEPT = "not kept"
 
 
 class _Stored(msgspec.Struct):
     rows: list[Row]
     curves: list[Curve]
+    quick: bool = False
 
 
 def facts(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> dict[str, Any]:
     """Return all of a run as JSON has it."""
     return {
         "quick": quick,
-        "machine": {
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "processors": os.cpu_count(),
-        },
         "rows": [row.facts() for row in rows],
         "curves": [curve.facts() for curve in curves],
     }
@@ -56,13 +52,8 @@ def markdown(
     before: Sequence[closed.Closed] = (),
 ) -> str:
     """Return the report's text."""
-    machine = run["machine"]
     kind = "Quick runs" if run["quick"] else "Whole runs"
-    parts = [
-        "# What Carnet takes, next to its floors\n",
-        _MACHINE.format(kind=kind, **_span(rows), **machine),
-        _READING,
-    ]
+    parts = ["# What Carnet takes, next to its floors\n", f"{kind} of each table.\n", reading(rows)]
     for group, members in groupby(rows, key=lambda row: row.group):
         parts.append(f"## {group}\n")
         parts.append(table(list(members)))
@@ -76,8 +67,20 @@ def markdown(
 
 
 def reading(rows: Sequence[Row]) -> str:
-    """Say when the rows were measured, and how to read them."""
-    return "Measured from {first} to {last}. ".format(**_span(rows)) + _READING
+    """Say when, on what and of what the rows were measured, and how to read them."""
+    runs: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        runs.setdefault((row.machine, row.commit), []).append(row)
+    return "".join(f"{_run(*on, of)}\n" for on, of in runs.items()) + "\n" + _READING
+
+
+def _run(machine: str, commit: str, rows: Sequence[Row]) -> str:
+    first, *_, last = sorted(row.measured for row in [*rows, *rows])
+    tables = ", ".join(dict.fromkeys(row.table or row.group for row in rows))
+    return (
+        f"- {first} to {last}; machine: {machine or _NOT_KEPT}; commit: {commit or _NOT_KEPT}; "
+        f"tables: {tables}."
+    )
 
 
 def update(
@@ -124,16 +127,42 @@ def stored(directory: Path) -> tuple[list[Row], list[Curve]]:
 
     Raises click.ClickException for a file that is no report.
     """
+    run = _read(directory)
+    return run.rows, run.curves
+
+
+def _read(directory: Path) -> _Stored:
     path = directory / "report.json"
     if not path.exists():
-        return [], []
+        return _Stored([], [])
     try:
-        run = msgspec.json.decode(path.read_bytes(), type=_Stored)
+        return msgspec.json.decode(path.read_bytes(), type=_Stored)
     except (msgspec.DecodeError, OSError) as error:
         raise click.ClickException(
             f"{path} is no report ({error}); put the repository's back, or remove it."
         ) from error
-    return run.rows, run.curves
+
+
+def try_place(directory: Path, *, quick: bool) -> None:
+    """Make the directory, if need be, and see that a report of this kind can go there.
+
+    Raises click.ClickException where it cannot be written, or has a report of the other kind.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise click.ClickException(
+            f"No report can be written into {directory} ({error}); name another place by --out."
+        ) from error
+    run = _read(directory)
+    if run.rows and run.quick != quick:
+        kind, other = ("quick", "whole") if quick else ("whole", "quick")
+        raise click.ClickException(
+            f"{directory} has the report of {other} runs, and this one is {kind}; name another "
+            f"place by --out."
+        )
 
 
 def replaced(before: Sequence[Row], now: Sequence[Row], *, whole: bool = True) -> list[Row]:
@@ -149,12 +178,6 @@ def replaced(before: Sequence[Row], now: Sequence[Row], *, whole: bool = True) -
     groups = dict.fromkeys(row.group for row in (*before, *now))
     old = {group: [row for row in before if row.group == group] for group in groups}
     return [row for group in groups for row in anew.get(group, old[group])]
-
-
-def _span(rows: Sequence[Row]) -> dict[str, str]:
-    """Return when the first and the last row were measured."""
-    times = sorted(row.measured for row in rows) or [""]
-    return {"first": times[0], "last": times[-1]}
 
 
 def peak(curve: Curve) -> str:
@@ -200,11 +223,19 @@ def table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     lines = [
         f"| {row.name} | {_spread(row.ours)} {row.unit} | {_spread(row.floor)} {row.unit} "
-        f"| {row.floor_name} | {_figures(row.ratio)} | {row.aim.text} | {_WORDS[row.is_met]} |"
+        f"| {row.floor_name} | {_figures(row.ratio)} | {_aim(row)} |"
         for row in rows
     ]
     notes = [f"- {row.name}: {row.note}." for row in rows if row.note]
     return _HEAD + "\n".join(lines) + "\n" + ("\n" + "\n".join(notes) + "\n" if notes else "")
+
+
+def _aim(row: Row) -> str:
+    """Say what is aimed at, the difference where it is one of that, and how that came out."""
+    if not row.aim.is_one:
+        return f"{row.aim.text} | "
+    which = "" if row.aim.above is None else f"; {_figures(row.judged)} {row.unit} above it"
+    return f"{row.aim.text}{which} | {_WORDS[row.is_met]}"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -212,9 +243,12 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _figures(spread: Spread) -> str:
-    return f"{_short(spread.median)} ({_short(spread.low)} to {_short(spread.high)})"
+    return f"{short(spread.median)} ({short(spread.low)} to {short(spread.high)})"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a figure with three digits that count."""
+    if _SMALL <= abs(value) < 100 * _SMALL:
+        return f"{value:#.3g}"
     digits = max(0, 2 - len(str(int(abs(value)))) + 1)
     return f"{value:.{digits}f}"

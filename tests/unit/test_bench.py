@@ -10,13 +10,13 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import accounted, closed, page, paper, report
+from bench import accounted, closed, machine, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.in_guest import GuestFailedError
 from bench.paper import Curve
 from bench.plan import Plan
-from bench.regression import regressions
+from bench.regression import keep, kept, regressions
 from bench.rows import (
     connect,
     database,
@@ -76,10 +76,21 @@ def test_an_aim_is_met_or_missed_by_the_medians(aim, ours, met):
 
 def test_a_ratio_is_aimed_at_within_the_rounds():
     # A slow machine in other rounds of one side than of the other is no merit.
-    ours, floor = (50, 60, 100), (110, 100, 300)
-    medians = Spread.of(ours).median, Spread.of(floor).median
-    assert HALF.is_met(medians[0] / medians[1], *medians)
+    ours, floor = (40, 60, 90), (110, 130, 190)
+    assert HALF.is_met(90 / 130)
     assert row(ours, floor, HALF).is_met is False
+    above = row((100, 200, 400), (90, 120, 300), Aim("floor and 50 ms", above=50))
+    assert above.judged == Spread(80, 45, 90)
+    assert row((100, 210, 410), (40, 130, 300), above.aim).is_met is False
+
+
+def test_there_is_no_verdict_where_the_quartiles_are_on_both_sides_of_an_aim(tmp_path):
+    chance = row((40, 60, 90), (100, 100, 100), HALF)
+    assert chance.is_met is True
+    straddling = row((30, 60, 90), (100, 100, 100), HALF)
+    assert straddling.is_met is None
+    report.write(tmp_path, [straddling], quick=False)
+    assert "| at least half | within the spread |" in (tmp_path / "report.md").read_text()
 
 
 def test_a_ratio_that_became_worse_is_found_in_the_direction_of_its_aim():
@@ -100,9 +111,50 @@ def test_a_rate_without_an_aim_is_worse_where_it_is_less():
     ]
 
 
-def test_a_ratio_too_small_to_be_shown_is_not_compared():
+def test_a_piece_that_is_nothing_of_the_whole_is_not_compared():
     before, slower = (row((each,) * 3, (1000,) * 3) for each in (1, 4))
     assert regressions([before], [slower]) == []
+
+
+def test_a_small_rate_that_is_halved_is_found():
+    before, slower = (row((each,) * 3, (1000,) * 3, HALF) for each in (10.3, 5.2))
+    assert regressions([before], [slower]) == [
+        "a table, a row: 0.00520 of the floor, where it was 0.0103."
+    ]
+
+
+def test_memory_and_round_trips_may_be_worse_by_less():
+    before, more = (replace(row((each,) * 3, (1,) * 3), unit="MiB") for each in (1, 1.1))
+    assert regressions([before], [more]) == [
+        "a table, a row: 1.10 of the floor, where it was 1.00."
+    ]
+    assert regressions([replace(before, unit="ms")], [replace(more, unit="ms")]) == []
+
+
+def test_an_aim_that_was_met_and_is_missed_is_told():
+    before, now = (row((each,) * 3, (1,) * 3) for each in (2.9, 3.1))
+    assert regressions([before], [now]) == [
+        "a table, a row: at most 3 times was met, and is missed (3.10)."
+    ]
+    assert regressions([now], [now]) == []
+
+
+def test_ratios_of_two_machines_are_not_compared(tmp_path, monkeypatch):
+    before, slower = (row((each,) * 3, (1,) * 3) for each in (2, 4))
+    elsewhere = replace(before, machine="another")
+    assert regressions([elsewhere], [slower]) == []
+    report.write(tmp_path, [elsewhere], quick=False)
+    monkeypatch.setitem(TABLES, "host", lambda _: iter([slower]))
+    done = CliRunner().invoke(main, ["--table", "host", "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "nothing of this machine is stored to compare 1 of 1 rows with" in done.stderr
+
+
+def test_a_machine_is_told_by_what_its_processors_and_kernel_are():
+    told = "processor\t: 0\nmodel name\t: One\nflags\t\t: fpu amx_tile\n"
+    assert machine._model(told) == " (One with AMX)"
+    assert machine._model("processor: 0\n") == ""
+    assert "kernel " in machine.machine()
 
 
 def test_a_table_that_is_not_whole_leaves_the_rows_that_it_has_not(tmp_path):
@@ -162,14 +214,72 @@ def test_a_table_that_fails_keeps_the_rows_before_and_is_named(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("ours", "status"), [(2, 0), (4, 1)])
-def test_a_run_ends_with_1_where_a_ratio_became_worse(tmp_path, monkeypatch, ours, status):
-    report.write(tmp_path, [row((2, 2, 2), (1, 1, 1))], quick=False)
-    monkeypatch.setitem(TABLES, "host", lambda _: iter([row((ours,) * 3, (1, 1, 1))]))
-    done = CliRunner().invoke(main, ["--table", "host", "--out", str(tmp_path)])
+def test_a_run_ends_with_1_where_a_ratio_became_worse(tmp_path, here, ours, status):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)))
+    here.append(row((ours,) * 3, (1, 1, 1)))
+    done = ended(tmp_path)
     assert done.exit_code == status
     assert ("bench: worse than before: a table, a row" in done.stderr) is bool(status)
     # The next run is compared with this one.
     assert report.stored(tmp_path)[0][0].ours == (ours,) * 3
+
+
+def ended(directory, *options):
+    return CliRunner().invoke(main, ["--table", "host", "--out", str(directory), *options])
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """What is measured now, of the machine that old rows have."""
+    found = []
+    monkeypatch.setattr("bench.__main__.machine", lambda: "here")
+    monkeypatch.setitem(TABLES, "host", lambda _: iter(found))
+    return found
+
+
+def stored_here(directory, *rows):
+    report.write(directory, [replace(x, machine="here", table="host") for x in rows], quick=False)
+
+
+def test_what_is_kept_stays_what_later_runs_are_compared_with(tmp_path, here):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)))
+    keep(tmp_path)
+    here.append(row((4, 4, 4), (1, 1, 1)))
+    # The second of two bad runs is no better than the first.
+    assert [ended(tmp_path).exit_code for _ in range(2)] == [1, 1]
+    keep(tmp_path)
+    assert ended(tmp_path).exit_code == 0
+    assert [each.ours for each in kept(tmp_path)] == [(4, 4, 4)]
+
+
+def test_a_row_that_is_no_more_is_told(tmp_path, here):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)), row((2, 2, 2), (1, 1, 1), name="another"))
+    here.append(row((2, 2, 2), (1, 1, 1)))
+    done = ended(tmp_path)
+    assert done.exit_code == 1
+    assert "worse than before: a table, another: is no more." in done.stderr
+
+
+def test_where_a_report_cannot_go_is_said_before_anything_is_measured(tmp_path, here):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)))
+    done = ended(tmp_path, "--quick")
+    assert "has the report of whole runs, and this one is quick" in done.stderr
+    (tmp_path / "file").touch()
+    done = ended(tmp_path / "file" / "place")
+    assert "No report can be written into" in done.stderr
+
+
+def test_an_interrupt_keeps_what_there_is_and_says_what_is_not_measured(tmp_path, monkeypatch):
+    def interrupted(_):
+        yield row((2, 2, 2), (1, 1, 1))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(TABLES, "host", interrupted)
+    done = ended(tmp_path, "--table", "database")
+    assert done.exit_code == 130
+    assert "not measured whole: host" in done.stderr
+    assert "interrupted, and not measured: database" in done.stderr
+    assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
 
 
 def test_processor_time_is_told_by_what_a_thread_is_for():
@@ -287,7 +397,7 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
 
 def test_the_page_shows_what_the_report_has():
     text = page.PAGE.read_text()
-    assert page.filled(text, *report.stored(page.RESULTS), closed.kept(page.RESULTS)) == text, (
+    assert page.filled(text, *report.stored(report.RESULTS), closed.kept(report.RESULTS)) == text, (
         "run `make measured`"
     )
 
@@ -354,6 +464,19 @@ def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
     (tmp_path / closed.NAME).write_bytes(msgspec.json.encode(done))
     report.write(tmp_path, [after], quick=False)
     assert closed.table(done, [after]) in (tmp_path / "report.md").read_text()
+
+
+def test_what_a_later_lever_brought_is_not_credited_to_an_earlier_one():
+    rows = [
+        replace(row((each,) * 3, (1,) * 3), measured=f"2026-11-2{each}T10:00:00Z", commit=commit)
+        for each, commit in ((7, "c"), (6, "b"), (5, "a"), (4, "a"))
+    ]
+    newest, second, *_, first = rows
+    text = closed.table([closed.Closed("one", first), closed.Closed("two", second)], [newest])
+    assert "| a row | one | 4 ms | 4.00 | 6 ms | 6.00 |" in text
+    assert "| a row | two | 6 ms | 6.00 | 7 ms | 7.00 |" in text
+    # What was measured again of the same commit came after nothing.
+    assert "not measured since" in closed.table([closed.Closed("one", first)], [rows[2]])
 
 
 def test_from_afar_the_floor_has_the_round_trips_that_the_protocols_need(tmp_path, monkeypatch):
