@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 from aiohttp import web
@@ -19,6 +21,9 @@ from carnet.errors import UsageError
 from carnet.observation import LogForm
 from carnet.reloading import reload_with
 from carnet.supervision import Manager
+
+HANGING_SECONDS = 3
+"""For threads to end in once the service has ended."""
 
 
 def start_log(form: LogForm = LogForm.JSON) -> None:
@@ -90,6 +95,19 @@ class Care:
     """Names what it does beside its requests and does no more; empty: it is well."""
     take_over: Callable[[], list[str]]
     """Reads its configuration again; returns what needs a start anew. Raises CarnetError."""
+
+
+def run(service: Coroutine[Any, Any, None]) -> None:
+    """Run a service until it has ended; then the process ends soon, whatever thread hangs.
+
+    Python would wait for each, for ever where a database server or a disk stands still. What
+    such a thread was at is left as by a kill.
+    """
+    with asyncio.Runner() as runner:
+        runner.run(service)
+        end = threading.Timer(HANGING_SECONDS, os._exit, (0,))
+        end.daemon = True
+        end.start()
 
 
 async def serve_until_stopped(

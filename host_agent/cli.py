@@ -1,6 +1,5 @@
 """The operator's command: `carnet-host`."""
 
-import asyncio
 import os
 from contextlib import suppress
 from functools import partial
@@ -79,13 +78,13 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
 @click.pass_obj
 def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Answer travellers' requests until told to stop."""
-    from carnet.service import start_log
-    from host_agent.server import serve as run
+    from carnet.service import run, start_log
+    from host_agent.server import serve as service
 
     config = configuration.load(path)
     pin = read_pin(pin_fd, pin_file)
     start_log(config.observation.log)
-    asyncio.run(run(config, pin, partial(configuration.load, path)))
+    run(service(config, pin, partial(configuration.load, path)))
 
 
 @cli.command("transport-key")

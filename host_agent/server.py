@@ -21,6 +21,7 @@ from structlog.contextvars import bind_contextvars
 
 from carnet import crash
 from carnet.answers import FixedAnswer
+from carnet.audit.keeper import HeadKeeper
 from carnet.background import Background
 from carnet.database.readers import ask
 from carnet.errors import CarnetError, TokenAwayError, TokenError
@@ -60,6 +61,10 @@ from host_agent.target_link import TargetLink
 
 log = structlog.get_logger()
 
+ANSWER_SECONDS = 18
+"""After which whoever has no answer yet is told to come again; a Client gives up after 20."""
+SHUTDOWN_SECONDS = 15
+"""For requests to end in, and to be given back or cut off in afterwards."""
 SWEEP_SECONDS = 60
 UNSEEN_SECONDS = 5
 """At least so long after a key was not seen it is looked for again, as under an import."""
@@ -67,6 +72,10 @@ _FINISH = "Unless one runs, import its batch again, or run `carnet-host sweep`."
 _LEAPT = (
     "The clock has leapt ahead: for a day no pair expires and no request is too late by it; set "
     "it, or restart the Host."
+)
+_UNFINISHED = (
+    "The Key Database does not answer; see that it does. What is left is taken up then, by "
+    "another process of the Host or at the next start."
 )
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
@@ -107,8 +116,13 @@ class HostService:
             return the_one_answer()
         exchange = Exchange(self.parts, envelope, request.remote or "")
         self._start(self._run(exchange))
-        # The exchange goes on if the Client hangs up: the pair may be spent already.
-        return answer_to(await asyncio.shield(exchange.outcome))
+        # The exchange goes on if the Client hangs up, or is told to come again: the pair may be
+        # spent already.
+        await asyncio.wait({exchange.outcome}, timeout=ANSWER_SECONDS)
+        if not exchange.outcome.done():
+            log.warning("answer-late", key_id=envelope.key_id.hex())
+            exchange.fail(step.NOT_READY)
+        return answer_to(await exchange.outcome)
 
     def _tell_address(self, address: str) -> web.StreamResponse:
         """Tell a Client where it is seen, from which it knows whether there is NAT."""
@@ -330,7 +344,7 @@ async def _serve(
             background.start("leases", service.keep_leases)
             follow_targets(service, tuple(config.targets))
             background.start("signed accounts", heads.run)
-            runner = web.ServerRunner(service.server())
+            runner = web.ServerRunner(service.server(), shutdown_timeout=SHUTDOWN_SECONDS)
             rules = door_rules(config.limits)
             interface = OfficerInterface(config, database, hsm, heads.sign_newest)
             seen = observed(service, parts)
@@ -338,9 +352,18 @@ async def _serve(
             async with _officers_door(config, interface), observable(seen, config.observers):
                 await serve_until_stopped(runner, rules, config.listen, config.port, care)
         finally:
+            await _end(service, heads)
+            await link.close()
+
+
+async def _end(service: HostService, heads: HeadKeeper) -> None:
+    """End what goes on, and sign the accounts, unless the database does not answer."""
+    try:
+        async with asyncio.timeout(SHUTDOWN_SECONDS):
             await service.stop()
             await heads.sign_newest()
-            await link.close()
+    except TimeoutError:
+        log.warning("stopped-unfinished", remedy=_UNFINISHED)
 
 
 def _check_hsm(database: KeyDatabase, witness: Witness, agent: str, session: TokenSession) -> None:

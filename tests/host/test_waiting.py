@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from carnet.database import transaction
+from host_agent import server
+from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetSilentError
 from lab.waiting import wait_until
 from tests.host.real_host import http, read_all, sealed, spoiled, status_of
@@ -34,6 +36,20 @@ def test_whoever_has_overheard_a_request_holds_no_connection_with_it(make_host, 
         assert status_of(host.post(request)) == 503
         host._loop.call_soon_threadsafe(speak.set)
         assert status_of(read_all(first)) == 503
+
+
+def test_who_has_no_answer_in_time_is_told_to_come_again(make_host, monkeypatch):
+    """However long the Key Database does not answer; what was begun is finished."""
+    pair, host = SoftwareKey(), make_host()
+    host.add_pairs(pair)
+    request = sealed(pair)
+    with host, KeyDatabase.opened(host._path) as other:
+        with transaction(other.engine), monkeypatch.context() as soon:
+            soon.setattr(server, "ANSWER_SECONDS", 0.1)
+            answer = host.post(request)
+        assert status_of(answer) == 503
+        assert b"\r\nRetry-After: " in answer
+        wait_until(lambda: status_of(host.post(request)) == 200, "the answer")
 
 
 def test_who_is_answered_by_reading_alone_waits_for_nobody_who_writes(make_host, place, database):
