@@ -331,7 +331,7 @@ def test_an_import_puts_off_nobody_whose_key_another_process_stored(office, tmp_
 
         monkeypatch.setattr(database, "record_copies", record_and_serve)
         interface = OfficerInterface(host_config(tmp_path), database, hsm, asyncio.Event().set)
-        return asyncio.to_thread(interface._import, batch, _ServiceToken(hsm, loop))
+        return asyncio.to_thread(interface._import, batch, _ServiceToken(hsm, loop), lambda: None)
 
     async def main():
         async with at_service() as (hsm, _):
