@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from bench.bare_tunnel import BARE, bare_connection
 from bench.comparison import Aim, Row, Spread
 from bench.plan import Plan
-from bench.rows.connect import BARE, bare_connection, office_at_work
+from bench.rows.connect import office_at_work
 from carnet.ipsec.vici_link import open_session
 from lab.charon import VICI, Charon
 from lab.office import USER, Office
