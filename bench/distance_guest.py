@@ -1,7 +1,8 @@
 """`carnet connect` from afar, in the guest kernel: `python -m bench.distance_guest "ROUNDS MS …"`.
 
 netem delays what goes between the Client and the router, each way by half of a round-trip
-time, so both Host and Target are that far away.
+time, so both Host and Target are that far away. Measured is `carnet connect`, in turn with
+the floor of a connection (bench.bare_tunnel).
 """
 
 import json
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.bare_tunnel import bare_tunnel
 from bench.in_guest import say
 from lab.capture import Capture
 from lab.charon import choose_lane
@@ -17,12 +19,10 @@ from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from tests.guest.offices import OpenOffice
 from tests.guest.opening import unwatched_office
 
-NEAR, MIDDLE = 0, 50
-"""Milliseconds of a round trip, next to those that are asked for."""
 WARMING = 3
 """Connections in advance: programs that start for the first time are slow in this kernel."""
-STEPS = ("8", "9")
-"""The paper's numbers: the answer delivered, IKE negotiated."""
+STEPS = {"8": "network", "9": "ike"}
+"""The answer delivered, IKE negotiated: the paper's numbers, and what the floor calls them."""
 _IKE_REQUEST = (
     "(udp dst port 500 and udp[27] & 0x20 = 0) or "
     "(udp dst port 4500 and udp[4:2] >= 40 and udp[8:4] = 0 and udp[31] & 0x20 = 0)"
@@ -32,19 +32,24 @@ port 4500 the marker."""
 
 
 def main(rounds: int, *away: int) -> None:
-    """Measure from near and from so many milliseconds away, forth and back.
+    """Measure from so many milliseconds away, forth and back.
 
     What drifts then moves no difference. The first connections warm up, one of them is counted
     by its packets.
     """
-    with unwatched_office(choose_lane()) as office:
+    pairs = rounds * len(away) + WARMING
+    with unwatched_office(choose_lane()) as office, bare_tunnel(office, pairs) as bare:
         say({"what": "packets", **_packets(office)})
         for _ in range(WARMING):
             _timed(office)
+            bare()
         for number in range(rounds):
-            for milliseconds in (NEAR, MIDDLE, *away)[:: -1 if number % 2 else 1]:
+            for milliseconds in away[:: -1 if number % 2 else 1]:
                 _be_away(office, milliseconds)
-                say({"what": "connect", "rtt": milliseconds, "round": number, **_timed(office)})
+                common = {"rtt": milliseconds, "round": number}
+                say({"what": "connect", **common, **_timed(office)})
+                taken = bare()
+                say({"what": "floor", **common, **{x: taken[y] for x, y in STEPS.items()}})
         _be_away(office, 0)
 
 

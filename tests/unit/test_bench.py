@@ -479,23 +479,42 @@ def test_what_a_later_lever_brought_is_not_credited_to_an_earlier_one():
     assert "not measured since" in closed.table([closed.Closed("one", first)], [rows[2]])
 
 
-def test_from_afar_the_floor_has_the_round_trips_that_the_protocols_need(tmp_path, monkeypatch):
+def rows_from_afar(tmp_path, monkeypatch, trips=(2, 3), work=0):
+    """Have 10 and 170 ms of work in the two steps, `work` more, and so many round trips."""
+
     def measured(*_):
         yield {"what": "packets", "tcp": 1, "ike": 4, "ike_of_target": 0}
-        for rtt, late in ((0, 36), (50, 0), (20, 7), (100, 0)):
+        for rtt in (0, 20, 100, 300):
+            ours = [spent + work + trip * rtt for spent, trip in zip((10, 170), trips, strict=True)]
             for _ in range(5):
-                steps = {"8": 10 + 2 * rtt, "9": 170 + 3 * rtt + late}
+                steps = dict(zip(("8", "9"), ours, strict=True))
                 yield {"what": "connect", "rtt": rtt, **steps, "idle": 5 * rtt}
+                yield {"what": "floor", "rtt": rtt, "8": 5 + 2 * rtt, "9": 150 + 2 * rtt}
 
     monkeypatch.setattr(distance, "measured", lambda *_: list(measured()))
-    rows = {each.name: each for each in distance.rows(Plan(tmp_path, quick=False))}
-    near, far = (rows[f"step 9, IKE, {rtt} ms away"] for rtt in (0, 100))
-    assert near.ours[0] - near.floor[0] == 36
-    assert near.floor_name == "the same at 50 ms, less 3 round trips of 50 ms"
-    assert far.ratio == Spread(1, 1, 1)
-    assert far.note == "of the whole command the guest's one processor was idle for 500 ms"
-    trips = rows["step 9, IKE: round trips waited for, by what 50 ms more add"]
+    return {each.name: each for each in distance.rows(Plan(tmp_path, quick=False))}
+
+
+def test_from_afar_the_floor_is_as_far_away_and_has_a_round_trip_for_the_rekeying(
+    tmp_path, monkeypatch
+):
+    rows = rows_from_afar(tmp_path, monkeypatch)
+    for rtt in (0, 20, 100):
+        one = rows[f"step 9, IKE, {rtt} ms away"]
+        assert one.ours[0] - one.floor[0] == 20
+    assert one.floor_name == "ike alone, as far away, and 100 ms for the rekeying"
+    assert one.note == "of the whole command the guest's one processor was idle for 500 ms"
+    trips = rows["step 9, IKE: round trips waited for, by what 200 ms more add"]
     assert trips.ours == trips.floor == (3,) * 5
+    assert all(each.is_met is not False for each in rows.values())
+
+
+@pytest.mark.parametrize(("changed", "missed"), [({"trips": (3, 4)}, 4), ({"work": 500}, 2)])
+def test_from_afar_a_round_trip_more_is_found_and_so_is_more_work(
+    tmp_path, monkeypatch, changed, missed
+):
+    rows = rows_from_afar(tmp_path, monkeypatch, **changed)
+    assert [each.is_met for each in rows.values()].count(False) == missed
 
 
 def test_memory_is_compared_round_by_round_and_what_it_grows_is_told():
