@@ -1,21 +1,25 @@
 """The pictures of a report, each as SVG and PNG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.comparison import Row, Spread
-from bench.paper import GROUP, PAPER_PEAK, PAPER_THROUGHPUT, Curve
+from bench.edge import FROM, TO
+from bench.paper import GROUP, PAPER_CYCLES, PAPER_PEAK, PAPER_THROUGHPUT, UNITS, Curve
 
 TABLE_5, FIGURE_4 = "table-5", "figure-4"
 
 
 def draw(directory: Path, rows: Sequence[Row], curves: Sequence[Curve]) -> list[str]:
     """Draw what there is to draw; return the names of the pictures, without endings."""
-    throughput = [row for row in rows if row.group == f"{GROUP}: Mbit/s"]
+    throughput, cost = (
+        [row for row in rows if row.group == f"{GROUP}: {UNITS[what]}"]
+        for what in ("megabits", "nanoseconds_per_byte")
+    )
     drawn = []
     if throughput:
-        _picture(directory / TABLE_5, lambda figure: _bars(figure.subplots(), throughput))
+        _picture(directory / TABLE_5, lambda figure: _table_5(figure, throughput, cost))
         drawn.append(TABLE_5)
     if curves:
         _picture(directory / FIGURE_4, lambda figure: _lines(figure, curves))
@@ -37,29 +41,41 @@ def _picture(path: Path, fill: Callable[[Any], None]) -> None:
     plt.close(figure)
 
 
-def _bars(axes: Any, rows: Sequence[Row]) -> None:
+def _table_5(figure: Any, throughput: Sequence[Row], cost: Sequence[Row]) -> None:
+    """Draw the throughput, and below it what a byte costs, which no wire limits."""
+    figure.set_size_inches(9, 9)
+    upper, lower = figure.subplots(2)
+    _bars(upper, throughput, PAPER_THROUGHPUT, "in the paper, on 100 Mbit/s Ethernet")
+    upper.set_ylabel("throughput for each 1 of native")
+    upper.set_ylim(0, 1.05)
+    _bars(lower, cost, PAPER_CYCLES, "in the paper, in cycles")
+    lower.set_ylabel("time for a byte, for each 1 of native")
+    lower.set_yscale("log")
+    lower.set_ylim(bottom=1)
+
+
+def _bars(axes: Any, rows: Sequence[Row], paper: Mapping[str, float], of_paper: str) -> None:
     places = range(len(rows))
     medians = [row.ratio.median for row in rows]
     below = [row.ratio.median - row.ratio.low for row in rows]
     above = [row.ratio.high - row.ratio.median for row in rows]
     axes.bar(places, medians, 0.6, yerr=(below, above), capsize=3, label="measured here")
-    known = [(place, row.name) for place, row in enumerate(rows) if row.name in PAPER_THROUGHPUT]
+    known = [(place, row.name) for place, row in enumerate(rows) if row.name in paper]
     axes.plot(
         [place for place, _ in known],
-        [PAPER_THROUGHPUT[name] for _, name in known],
+        [paper[name] for _, name in known],
         "kD",
-        label="in the paper, on 100 Mbit/s Ethernet",
+        label=of_paper,
     )
     axes.set_xticks(places, [row.name for row in rows], rotation=25, ha="right")
-    axes.set_ylabel("throughput for each 1 of native")
-    axes.set_ylim(0, 1.05)
     axes.legend()
 
 
 def _lines(figure: Any, curves: Sequence[Curve]) -> None:
-    """Draw the throughput, and below it what that is for each 1 of native."""
-    figure.set_size_inches(9, 8)
-    axes, ratios = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+    """Draw the throughput, below it what that is for each 1 of native, and then the edge."""
+    figure.set_size_inches(9, 11)
+    axes, ratios, edge = figure.subplots(3, height_ratios=(4, 2, 3))
+    ratios.sharex(axes)
     for curve in curves:
         _line(ratios, curve.sizes, curve.of_native, curve.suite)
         line = _line(axes, curve.sizes, curve.sent, f"{curve.suite}, sender")
@@ -74,10 +90,31 @@ def _lines(figure: Any, curves: Sequence[Curve]) -> None:
         axes.axvline(fits, color="black", linewidth=0.7, label=f"fits in one packet, {fits}")
     axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
     axes.set_ylabel("Mbit/s")
-    axes.legend()
+    axes.legend(loc="lower right")
     ratios.set_xlabel("bytes in a UDP datagram")
     ratios.set_ylabel("sent for each 1 of native")
     ratios.set_ylim(bottom=0)
+    _around_the_edge(edge, curves)
+
+
+def _around_the_edge(axes: Any, curves: Sequence[Curve]) -> None:
+    """Draw once more what is sent around the edge, and natively, where it is none."""
+    for curve in curves:
+        line = _line(axes, curve.sizes, curve.sent, curve.suite)
+        native = [each.median for each in curve.native]
+        axes.plot(curve.sizes[: len(native)], native, ":", color=line.get_color())
+        axes.axvline(curve.fits, color="black", linewidth=0.7)
+    shown = [
+        each.median
+        for curve in curves
+        for values in (curve.sent, curve.native)
+        for size, each in zip(curve.sizes, values, strict=False)
+        if FROM <= size <= TO
+    ]
+    axes.set_xlim(FROM, TO)
+    axes.set_ylim(0, 1.1 * max(shown, default=1))
+    axes.set_xlabel("bytes in a UDP datagram, around what fits")
+    axes.set_ylabel("Mbit/s sent; dotted: native beside it")
 
 
 def _line(axes: Any, sizes: Sequence[int], values: Sequence[Spread], label: str) -> Any:

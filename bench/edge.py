@@ -11,8 +11,8 @@ from itertools import combinations
 
 FROM, TO = 1340, 1600
 """Sizes among which a step is looked for, in bytes."""
-NEAR = 22
-"""Bytes from the edge within which datagrams on both sides of it are compared."""
+NEAR = 8
+"""Bytes from the edge within which datagrams on both sides of it are compared, round by round."""
 _FEWEST = 3
 """Sizes on either side of a step."""
 _STANDS_OUT = 3.0

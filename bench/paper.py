@@ -14,18 +14,24 @@ from typing import Any
 from bench.comparison import Aim, Row, Spread
 from bench.edge import NEAR, Step, likeliest, microseconds, steps
 from bench.in_guest import Errand, Figures, GuestFailedError, measured
-from bench.paper_guest import BY_SIZE, NATIVE, SUITES, Order, text_of
+from bench.paper_guest import BY_SIZE, NATIVE, PACE, PASSES, SUITES, Order, text_of
 from bench.plan import Plan
 
 GROUP = "Table 5 of the paper, in the guest kernel"
 FIGURE = "Figure 4 of the paper, in the guest kernel"
+UNITS = {
+    "megabits": "Mbit/s",
+    "nanoseconds_per_byte": "ns/byte",
+    "cpu_share": "% of the processor",
+}
+"""Of Table 5: what the guest measures, and the unit in which it is told."""
 PAPER_THROUGHPUT = {
     "AH-MD5-96": 91.0 / 92.6,
     "AH-SHA1-96": 91.2 / 92.6,
     "ESP-MD5-3DES": 53.9 / 92.6,
 }
 """The paper's throughput for each 1 of native's, on 100 Mbit/s Ethernet."""
-_PAPER_CYCLES = {"AH-MD5-96": 3.79, "AH-SHA1-96": 6.19, "ESP-MD5-3DES": 15.95}
+PAPER_CYCLES = {"AH-MD5-96": 3.79, "AH-SHA1-96": 6.19, "ESP-MD5-3DES": 15.95}
 """Its cycles per byte for each 1 of native's."""
 _PAPER_CPU = {
     "AH-MD5-96": 36.9 / 9.9,
@@ -35,10 +41,14 @@ _PAPER_CPU = {
 """Its system time usage for each 1 of native's."""
 PAPER_PEAK = 1415
 """Bytes in a datagram at the peak of its Figure 4."""
-_FINE = (1340, 1380, 1400, 1420, 1430, 1434, 1438, 1439, 1442, 1446, 1453, 1460, 1480)
-"""Around the peak."""
+_FINE = (1340, 1380, 1400, 1410, 1415, 1416, 1418, 1419, 1453, 1460, 1480)
+"""Around the peak, with the paper's, and what would fit in tunnel mode."""
+_EDGE = (1430, 1434, 1438, 1439, 1442, 1446)
+"""On both sides of what fits: measured in more passes."""
 _COARSE = (64, 128, 256, 512, 1024, 1600, 2000, 2500, 2900, 4000)
 
+_SOME = 0.5
+"""Fragments of a datagram: fewer are of others."""
 _MTU, _IPV4, _UDP = 1500, 20, 8
 _SPI_AND_NUMBER, _PAD_LENGTH_AND_NEXT_HEADER = 8, 2
 _OVERHEADS = {"ESP-MD5-3DES": (8, 8, 12), "ESP-AES256-GCM": (4, 8, 16)}
@@ -58,6 +68,8 @@ class Curve:
     """What is sent without IPsec, measured in turn with it; nothing in older reports."""
     of_native: tuple[Spread, ...] = ()
     """What is sent for each 1 of native, within the rounds."""
+    fragments: tuple[float, ...] = ()
+    """That the sender's kernel counts for a datagram, by size; nothing in older reports."""
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -74,22 +86,37 @@ class Curve:
         return self._steps(self.sent)
 
     @property
+    def edge(self) -> Step | None:
+        """The step at the size that fits; None where that was not measured."""
+        return self._at_the_edge(self.steps)
+
+    @property
     def native_rise(self) -> float:
         """How native steps at the size that fits, which is none to it: what noise makes of it."""
-        there = (step.rise for step in self._steps(self.native) if step.after == self.fits)
-        return next(there, 0.0)
+        there = self._at_the_edge(self._steps(self.native))
+        return there.rise if there else 0.0
 
     @property
     def peak(self) -> int | None:
-        """The size before the likeliest step, where that stands out and is where one is to be.
+        """The size that fits, where the step there stands out; a larger one lowers the throughput.
 
-        A larger one lowers the throughput. Not where native has half of such a step there.
+        Not where native has half of such a step there, nor where one is likelier at a size that
+        is not next to it.
         """
-        found = self.steps
-        step = likeliest(found) if found else None
-        if step is None or not step.stands_out or step.after != self.fits:
+        found, there = self.steps, self.edge
+        if there is None or not there.stands_out or there.rise <= 2 * self.native_rise:
             return None
-        return self.fits if step.rise > 2 * self.native_rise else None
+        is_beside = abs(found.index(likeliest(found)) - found.index(there)) <= 1
+        return self.fits if is_beside else None
+
+    @property
+    def in_one_packet(self) -> int | None:
+        """The largest size of which the kernel makes no fragments; None where none were counted."""
+        counted = zip(self.sizes, self.fragments, strict=False)
+        return max((size for size, fragments in counted if fragments < _SOME), default=None)
+
+    def _at_the_edge(self, found: Sequence[Step]) -> Step | None:
+        return next((step for step in found if step.after == self.fits), None)
 
     def _steps(self, rates: Sequence[Spread]) -> list[Step]:
         pairs = list(zip(self.sizes, _medians(rates), strict=False))
@@ -115,7 +142,8 @@ def measure(plan: Plan) -> tuple[Iterator[Row], list[Curve]]:
     suites = plan.suites or (BY_SIZE[-1:] if plan.quick else tuple(each.name for each in SUITES))
     by_size = () if plan.quick else tuple(name for name in BY_SIZE if name in suites)
     table = Order(plan.rounds(5), seconds=plan.size(2, 1), sizes=(), suites=suites)
-    figure = Order(plan.rounds(5), 1, sizes=tuple(sorted((*_COARSE, *_FINE))), by_size=by_size)
+    sizes = tuple(sorted((*_COARSE, *_FINE)))
+    figure = Order(plan.rounds(5), seconds=0, sizes=sizes, edge=_EDGE, by_size=by_size)
     return _measured(plan, [table, figure] if by_size else [table])
 
 
@@ -135,7 +163,8 @@ def _connections(order: Order) -> int:
 
 
 def _steps(order: Order) -> int:
-    return 2 * order.rounds * (len(order.suites) + len(order.by_size) * len(order.sizes))
+    sizes = len(order.sizes) + PASSES * len(order.edge)
+    return 2 * order.rounds * (len(order.suites) + len(order.by_size) * sizes)
 
 
 def _and_then(failure: GuestFailedError | None, rows: Iterable[Row]) -> Iterator[Row]:
@@ -145,11 +174,7 @@ def _and_then(failure: GuestFailedError | None, rows: Iterable[Row]) -> Iterator
 
 
 def _rows(lines: Sequence[Figures], rounds: int) -> Iterator[Row]:
-    for what, unit in (
-        ("megabits", "Mbit/s"),
-        ("nanoseconds_per_byte", "ns/byte"),
-        ("cpu_share", "% of the processor"),
-    ):
+    for what, unit in UNITS.items():
         for suite in SUITES:
             ours, native = (
                 tuple(each[what] for each in _of(lines, "table", suite.name, side))
@@ -159,9 +184,18 @@ def _rows(lines: Sequence[Figures], rounds: int) -> Iterator[Row]:
                 yield Row(
                     group=f"{GROUP}: {unit}", name=suite.name, floor_name="native", unit=unit,
                     aim=Aim(_aim(suite.name, what)), ours=ours, floor=native,
+                    note=_pace(lines, suite.name) if what == "cpu_share" else "",
                 )  # fmt: skip
     for name in BY_SIZE:
         yield from _figure_rows(lines, name, rounds)
+
+
+def _pace(lines: Sequence[Figures], suite: str) -> str:
+    kept = (
+        median(each["paced_megabits"] for each in _of(lines, "table", suite, side))
+        for side in (suite, NATIVE.name)
+    )
+    return "at {} Mbit/s asked for, of which {:.1f} came, and {:.1f} natively".format(PACE, *kept)
 
 
 def _figure_rows(lines: Sequence[Figures], suite: str, rounds: int) -> Iterator[Row]:
@@ -210,7 +244,7 @@ def _beside(
 def _aim(suite: str, what: str) -> str:
     known = {
         "megabits": PAPER_THROUGHPUT,
-        "nanoseconds_per_byte": _PAPER_CYCLES,
+        "nanoseconds_per_byte": PAPER_CYCLES,
         "cpu_share": _PAPER_CPU,
     }[what]
     return f"the paper has {known[suite]:.2f}" if suite in known else "not in the paper"
@@ -228,7 +262,7 @@ def _by_size(
     sides = (_of(lines, "figure", suite, side) for side in (suite, NATIVE.name))
     ours, native = (_columns(side, what) for side in sides)
     for size, column in native.items():
-        if len(column) == rounds:
+        if len(column) == rounds * (PASSES if size in _EDGE else 1):
             yield size, tuple(ours[size]), tuple(column)
 
 
@@ -244,6 +278,7 @@ def _curves(lines: Sequence[Figures], rounds: int) -> Iterator[Curve]:
     for suite in BY_SIZE:
         sent = list(_by_size(lines, suite, "sent_megabits", rounds))
         received = list(_by_size(lines, suite, "received_megabits", rounds))
+        fragments = list(_by_size(lines, suite, "fragments", rounds))
         if sent:
             yield Curve(
                 suite=suite,
@@ -252,6 +287,7 @@ def _curves(lines: Sequence[Figures], rounds: int) -> Iterator[Curve]:
                 received=tuple(Spread.of(ours) for _, ours, _ in received),
                 native=tuple(Spread.of(native) for _, _, native in sent),
                 of_native=tuple(_ratio(ours, native) for _, ours, native in sent),
+                fragments=tuple(median(ours) for _, ours, _ in fragments),
             )
 
 

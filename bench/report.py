@@ -184,12 +184,14 @@ def peak(curve: Curve) -> str:
     """Say where the throughput peaks, where it should, and by how much; or that none is seen."""
     should = (
         f"{curve.suite}: up to {curve.fits} bytes a datagram fits into one packet with what the "
-        f"suite adds."
+        f"suite adds.{_fragments(curve)}"
     )
     found = curve.steps
     if not found:
         return f"{should} Too few sizes were measured around that to say more.\n"
     step = likeliest(found)
+    if curve.peak is not None and curve.edge is not None:
+        step = curve.edge
     measured = (
         f"{step.rise:.1f} microseconds, where sizes lie {step.scatter:.1f} from a straight line"
     )
@@ -204,7 +206,7 @@ def peak(curve: Curve) -> str:
             f"{measured}, and {native}. That is {share:.1f} % of it, for the second packet, and "
             f"the throughput is less until there is as much more in a datagram.\n"
         )
-    there = next((each for each in found if each.after == curve.fits), None)
+    there = curve.edge
     rise = "that size was not measured" if there is None else f"{there.rise:.1f} microseconds"
     if step.after == curve.fits:
         return (
@@ -216,6 +218,18 @@ def peak(curve: Curve) -> str:
         f"steps by {rise} at that size. Where one is likeliest it is of {measured}, after "
         f"{step.after} bytes, where nothing begins that would explain one.\n"
     )
+
+
+def _fragments(curve: Curve) -> str:
+    """Say from where on the kernel makes fragments, which no noise moves."""
+    if curve.in_one_packet is None:
+        return ""
+    larger = [size for size in curve.sizes if size > curve.in_one_packet]
+    counted = f" The kernel counts no fragments (FragCreates) up to {curve.in_one_packet} bytes"
+    if not larger:
+        return f"{counted}."
+    each = curve.fragments[curve.sizes.index(larger[0])]
+    return f"{counted}, and {each:.1f} a datagram from {larger[0]} on."
 
 
 def table(rows: Iterable[Row]) -> str:

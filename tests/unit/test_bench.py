@@ -13,8 +13,10 @@ from click.testing import CliRunner
 from bench import accounted, closed, machine, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
+from bench.edge import likeliest
 from bench.in_guest import GuestFailedError
 from bench.paper import Curve
+from bench.paper_guest import PASSES
 from bench.plan import Plan
 from bench.regression import keep, kept, regressions
 from bench.rows import (
@@ -333,6 +335,16 @@ def test_a_step_that_native_has_too_is_no_peak():
     assert curve_of(costs_with(5), native=rates_of(costs_with(0))).peak == 1438
 
 
+def test_a_step_is_the_peak_too_where_the_size_beside_it_is_as_likely():
+    costs = costs_with(40)
+    costs[SIZES.index(1438)] += 30
+    costs[0] += 60
+    curve = curve_of(costs)
+    assert likeliest(curve.steps).after == 1430
+    assert curve.peak == 1438
+    assert f"steps up by {curve.edge.rise:.1f} microseconds" in report.peak(curve)
+
+
 def test_one_size_that_lies_apart_moves_no_peak():
     costs = costs_with(5)
     costs[SIZES.index(1430)] += 60
@@ -362,14 +374,14 @@ def test_a_curve_of_few_sizes_has_no_peak():
 
 def lines_of(rounds, suite="ESP-AES256-GCM"):
     """What the guests of the paper say in so many rounds; native is three times faster."""
-    table = {"megabits": 1.0, "nanoseconds_per_byte": 3.0, "cpu_share": 100.0}
+    table = {"nanoseconds_per_byte": 3.0, "cpu_share": 60.0, "paced_megabits": 40.0}
     for number in range(rounds):
         for side, factor in ((suite, 1), ("Native", 3)):
             common = {"suite": suite, "side": side, "round": number}
             yield {"what": "table", **common, **table, "megabits": factor * 100.0}
-            for size in (1438, 1439):
+            for size, fragments in PASSES * ((1438, 0), (1439, 2)):
                 sent = {"sent_megabits": factor * 60.0, "received_megabits": 40.0}
-                yield {"what": "figure", **common, "size": size, **sent}
+                yield {"what": "figure", **common, "size": size, **sent, "fragments": fragments}
 
 
 def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monkeypatch):
@@ -387,11 +399,17 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
     too_large = ": a datagram just too large for one packet of this suite, sent"
     names = ["ESP-AES256-GCM"] * 3 + of_sizes + [f"ESP-AES256-GCM{too_large}", f"Native{too_large}"]
     assert [row.name for row in rows] == names
+    assert rows[2].note == "at 40 Mbit/s asked for, of which 40.0 came, and 40.0 natively"
+    assert len(rows[3].ours) == 5 * PASSES
     assert rows[3].ratio == Spread(1 / 3, 1 / 3, 1 / 3)
     assert rows[5].ratio == Spread(1, 1, 1)
     assert rows[-1].ratio.median == pytest.approx(1439 / 1438)
     assert (curve.suite, curve.sizes, curve.of_native[0].median) == (
         ("ESP-AES256-GCM", (1438, 1439), 1 / 3)
+    )
+    assert curve.fragments == (0, 2)
+    assert "no fragments (FragCreates) up to 1438 bytes, and 2.0 a datagram from 1439 on" in (
+        report.peak(curve)
     )
 
 
@@ -411,7 +429,7 @@ def test_the_page_has_a_place_for_every_table_there_is():
     groups = (
         *("Commands", "Minting", connect.GROUP, pieces.GROUP, distance.GROUP),
         *(host.GROUP, database.GROUP, ending.GROUP, many.GROUP),
-        *(memory.GROUP, f"{paper.GROUP}: Mbit/s", f"{paper.GROUP}: ns/byte"),
+        *(memory.GROUP, *(f"{paper.GROUP}: {unit}" for unit in paper.UNITS.values())),
         *(f"{paper.FIGURE}: {suite}" for suite in paper.BY_SIZE),
     )
     rows = [replace(row((1, 1, 1), (1, 1, 1)), group=group) for group in groups]
