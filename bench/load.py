@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.comparison import Spread
 from tests.host.real_host import http
+
+_ACHIEVED, _QUEUE, _TRIES = 0.95, 2, 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,39 @@ class Load:
     def median(self) -> float:
         """The median latency, in milliseconds."""
         return Spread.of(self.latencies).median
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A load at a steady rate, and what tells whether it was too much."""
+
+    load: Load
+    rate: float
+    """Requests a second that were sent."""
+    alone: float
+    """The median latency of one Client just before, in milliseconds."""
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the Host did: it answered as fast as it was asked, and nobody had to queue."""
+        load = self.load
+        return load.rate >= _ACHIEVED * self.rate and load.median <= _QUEUE * self.alone
+
+
+def until_kept_up(offer: Callable[[], Offered]) -> list[Offered]:
+    """Offer a load, and again where the Host did not keep up, a few times; return all of them."""
+    tries = [offer()]
+    while not tries[-1].kept_up and len(tries) < _TRIES:
+        tries.append(offer())
+    return tries
+
+
+def pooled(loads: Sequence[Load]) -> Load:
+    """Return all requests of these loads as one, for percentiles that need many."""
+    return Load(
+        sum(each.seconds for each in loads),
+        tuple(latency for each in loads for latency in each.latencies),
+    )
 
 
 def closed_loop(ports: Sequence[int], bodies: Sequence[bytes], clients: int) -> Load:

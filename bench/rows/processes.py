@@ -42,20 +42,23 @@ def rows(plan: Plan) -> Iterator[Row]:
 
         for count in _PROCESSES:
             alone = _token_alone(plan, count)
-            aim = aim_beside(alone, count)
-            yield _host(plan, count, "SQLite", in_sqlite, aim)
-            yield _host(plan, count, "PostgreSQL", in_postgresql, aim)
+            token = Spread.of(alone.ours).median
+            yield _host(plan, count, "SQLite", in_sqlite, token)
+            yield _host(plan, count, "PostgreSQL", in_postgresql, token)
             yield alone
 
 
-def aim_beside(alone: Row, count: int) -> Aim:
-    """Return what so many processes should bring: as much as cores, or as the token brings."""
-    most = min(count, os.cpu_count() or 1, alone.ratio.median)
+def aim_beside(token: float, host: float, count: int) -> Aim:
+    """Return what so many processes should bring: as much as cores, or as the token carries.
+
+    Given the requests a second of the token alone in so many processes, and of a Host in one.
+    """
+    most = min(count, os.cpu_count() or 1, token / host)
     least = round(_NEARLY * most, 2)
     return Aim(f"with the cores until the token limits: at least {least:.2f}", least=least)
 
 
-def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, aim: Aim) -> Row:
+def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, token: float) -> Row:
     """Measure with a new Host each time: SoftHSM2 takes longer the more keys it has."""
     rounds, size = plan.rounds(5), 128
     name = f"{count} processes, {kind}, {_CLIENTS} Clients"
@@ -80,7 +83,7 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, aim: Aim) -> R
         name=name,
         floor_name="one process",
         unit="requests/s",
-        aim=aim,
+        aim=aim_beside(token, Spread.of(one).median, count),
         ours=ours,
         floor=one,
         note=f"one SoftHSM2 token and one database for all, {size} pairs in each; the Clients "

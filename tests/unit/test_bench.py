@@ -10,7 +10,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import accounted, closed, machine, page, paper, report
+from bench import accounted, closed, load, machine, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.edge import likeliest
@@ -291,11 +291,37 @@ def test_processor_time_is_told_by_what_a_thread_is_for():
 
 
 @pytest.mark.parametrize(
-    ("count", "cores", "token", "least"), [(4, 2, 3.0, 1.8), (2, 8, 1.5, 1.35), (2, 8, 4.0, 1.8)]
+    ("count", "cores", "token", "least"),
+    [(4, 2, 500, 1.8), (2, 8, 150, 1.35), (2, 8, 400, 1.8), (2, 2, 528, 1.8)],
 )
 def test_processes_scale_with_cores_until_the_token_limits(monkeypatch, count, cores, token, least):
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert processes.aim_beside(row((token,), (1,)), count).least == least
+    # A token that does not scale limits nobody as long as it carries more than the Hosts do.
+    assert processes.aim_beside(token, 100, count).least == least
+
+
+def offered(rate, latency):
+    return load.Offered(load.Load(100 / rate, (latency,) * 100), 50, 15)
+
+
+@pytest.mark.parametrize(
+    ("rate", "latency", "kept_up"), [(48, 29, True), (47, 29, False), (48, 31, False)]
+)
+def test_a_host_keeps_up_where_it_answers_as_fast_and_nobody_queues(rate, latency, kept_up):
+    assert offered(rate, latency).kept_up is kept_up
+
+
+def test_a_round_that_a_host_did_not_keep_up_in_is_measured_again_but_not_for_ever():
+    late, well = offered(40, 90), offered(50, 15)
+    assert load.until_kept_up(iter([late, well, well]).__next__) == [late, well]
+    assert load.until_kept_up(iter([late] * 9).__next__) == [late] * 3
+
+
+def test_a_percentile_of_all_rounds_is_of_all_their_requests():
+    loads = [load.Load(1, (1.0,) * 95 + (each,) * 5) for each in (10, 20, 30)]
+    of_all = load.pooled(loads)
+    assert (len(of_all.latencies), of_all.percentile(99), of_all.median) == (300, 30, 1)
+    assert host._p99(loads) == "p99 of all 300 requests is 30 ms, 30.0 times their p50"
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
@@ -543,10 +569,17 @@ def test_memory_is_compared_round_by_round_and_what_it_grows_is_told():
         [*((done, 100.0) for done in range(100, 501, 100)), *flat],
         [*((done, 100.0 - (500 - done) / 1024) for done in range(100, 501, 100)), *flat],
     ]
-    whole, repeats, each = memory.compared(rounds, [0.5, 0.5, 0.5], sizes)
+    whole, repeats, each, fresh = memory.compared(rounds, [0.5, 0.5, 0.5], sizes)
+    assert whole.name == "after 520 fresh requests and 1,980 repeats"
     assert whole.ours == (100.0, 100.0, 100.0)
     assert whole.floor == pytest.approx((100 - 400 / 1024, 100, 100 - 400 / 1024))
     assert repeats.ratio == Spread(1, 1, 1)
     assert "by 0.0 KiB in 1,000 requests in the first half of them, and by 0.0" in repeats.note
     assert each.ours == pytest.approx((1, 0, 1))
     assert "by 1000.0 KiB in 1,000 requests in the first half of them, and by 1000.0" in each.note
+    # All fresh: 2,400 more of 1 KiB, of which the token keeps the half; one round has none.
+    early = 100 - 400 / 1024
+    own = (early + 1200 / 1024, 100 - 1200 / 1024, early + 1200 / 1024)
+    assert fresh.ours == pytest.approx(own)
+    assert fresh.floor == whole.floor
+    assert "with what the token keeps it is 102 MiB, 1.02 times" in fresh.note
