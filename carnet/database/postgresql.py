@@ -24,8 +24,9 @@ _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's manual, appendix A."""
 
 _LOCK_SECONDS = 30
-_WRITERS = 8
-"""Of the 15 connections that SQLAlchemy keeps at most."""
+_WRITERS = 2
+"""One that writes, and one to whom the server gives the lock next: each that waits there keeps
+others waiting once more, if its process stands still."""
 _TURN = "carnet_turn"
 """The execution option with what they take."""
 
