@@ -492,11 +492,12 @@ def test_a_piece_is_of_functions_that_there_are(module):
 
 
 def test_pieces_are_shown_with_their_share_and_what_they_add_up_to():
-    accounts = [{"short": 1.0, "long": 3.0, "none": 0.0, pieces.WHOLE: 4.0}] * 3
+    accounts = [{accounted.SENDING: 1.0, "long": 3.0, "none": 0.0, pieces.WHOLE: 4.0}] * 3
     found = list(pieces.rows(accounts, (2.0, 2.0, 2.0)))
-    assert [row.name for row in found] == ["long", "short", pieces.WHOLE]
+    assert [row.name for row in found] == ["long", accounted.SENDING, pieces.WHOLE]
     assert [row.ratio.median for row in found] == [0.75, 0.25, 2.0]
-    assert found[-1].note.endswith("add up to 4 ms")
+    assert "add up to 4 ms" in found[-1].note
+    assert "Host and Target 1," in found[-1].note
 
 
 def test_what_was_closed_stands_beside_what_it_is_now(tmp_path):
