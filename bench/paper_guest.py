@@ -151,7 +151,7 @@ def _tcp(office: OpenOffice, suite: Suite, order: Order, starting: float) -> dic
     return {
         "megabits": received["bits_per_second"] / 1e6,
         "nanoseconds_per_byte": 1e9 * (busy - starting) / received["bytes"],
-        "cpu_share": 100 * max(_TICK, busy_paced - starting) / kept["seconds"],
+        "cpu_share": min(100.0, 100 * max(_TICK, busy_paced - starting) / kept["seconds"]),
         "paced_megabits": kept["bits_per_second"] / 1e6,
     }
 

@@ -439,6 +439,16 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
     )
 
 
+def test_a_share_says_nothing_where_the_pace_was_not_kept(tmp_path, monkeypatch):
+    lines = [each | {"paced_megabits": 17.0} for each in lines_of(5)]
+    monkeypatch.setattr(paper, "measured", lambda *_: lines)
+    rows, _ = paper.measure(Plan(tmp_path, quick=False))
+    (share,) = (each for each in rows if "processor" in each.unit)
+    assert share.note.endswith(
+        "of which 17.0 came, and 17.0 natively: not kept, so the share says nothing"
+    )
+
+
 def test_the_page_shows_what_the_report_has():
     text = page.PAGE.read_text()
     assert page.filled(text, *report.stored(report.RESULTS), closed.kept(report.RESULTS)) == text, (
