@@ -92,11 +92,14 @@ class Operator:
     def end(self, order: Order) -> tuple[str, ...]:
         """End tunnels; return their Request IDs.
 
+        The order is written down before anything else, so that no death of the service loses it.
+
         Raises IPsecError if the IKE daemon does not answer, UnreachableError if the
         service runs and does not.
         """
         with sole_hold(self.config.lock) as alone:
-            done = self._end_here(order) if alone else asyncio.run(self._ask_service(order))
+            doomed = self._doom(order)
+            done = self._end_here(doomed, order) if alone else self._end_there(doomed, order)
         if done.waiting:
             unit = unit_of(self.driver)
             start = f" (systemctl start {unit})" if unit else ""
@@ -107,14 +110,30 @@ class Operator:
             )
         return done.ended
 
-    def _end_here(self, order: Order) -> Ended:
-        """End them without the service; it does at its start what cannot be done now."""
+    def _doom(self, order: Order) -> list[TunnelRecord]:
+        """Write down what is to end: a service that starts ends it."""
         doomed = [record for record in self.records.live() if _is_meant(record, order)]
         for record in doomed:
             self.records.doom(record.request_id, order.reason)
-        return self._take_out(doomed, order.reason)
+        return doomed
 
-    def _take_out(self, doomed: list[TunnelRecord], reason: str) -> Ended:
+    def _end_there(self, doomed: list[TunnelRecord], order: Order) -> Ended:
+        """Have the service end them, and those that it is just preparing."""
+        try:
+            return asyncio.run(_ask_service(self.config, order))
+        except _ServiceError as error:
+            stands = (
+                f"; the order is written down, and {len(doomed)} of the tunnels will end as it"
+                " starts anew, if not before: restart it (systemctl restart carnet-target), and"
+                if doomed
+                else ";"
+            )
+            raise UnreachableError(
+                f"The service carnet-target {error}{stands} see its log."
+            ) from error
+
+    def _end_here(self, doomed: list[TunnelRecord], order: Order) -> Ended:
+        """End them without the service; it does at its start what cannot be done now."""
         gate = make_gate(self.config)
         if gate is not None and any(record.objective_id == Objective.NATIVE for record in doomed):
             # Who else is let through is known to the service alone, and it does not run:
@@ -127,7 +146,7 @@ class Operator:
             except IPsecError:
                 waiting.append(record.request_id.hex())
                 continue
-            self.records.end(record.request_id, record.end_reason or reason)
+            self.records.end(record.request_id, record.end_reason or order.reason)
             ended.append(record.request_id.hex())
         return Ended(ended=tuple(ended), waiting=tuple(waiting))
 
@@ -144,25 +163,28 @@ class Operator:
                 yield from together(downs)
                 return
 
-    async def _ask_service(self, order: Order) -> Ended:
-        import aiohttp  # noqa: PLC0415  slow to load, and seldom needed
 
-        connector = aiohttp.UnixConnector(str(self.config.control_socket))
-        timeout = aiohttp.ClientTimeout(_SECONDS)
-        body = msgspec.json.encode(order)
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.post(f"http://carnet-target{PATH}", data=body) as response,
-            ):
-                answer = await response.read()
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise UnreachableError(
-                "The service carnet-target runs and does not answer; see its log."
-            ) from error
-        if response.status != HTTPStatus.OK:
-            raise UnreachableError("The service carnet-target failed; see its log.")
-        return msgspec.json.decode(answer, type=Ended)
+class _ServiceError(Exception):
+    """What the service does instead of its work, to follow its name."""
+
+
+async def _ask_service(config: TargetConfig, order: Order) -> Ended:
+    import aiohttp  # noqa: PLC0415  slow to load, and seldom needed
+
+    connector = aiohttp.UnixConnector(str(config.control_socket))
+    timeout = aiohttp.ClientTimeout(_SECONDS)
+    body = msgspec.json.encode(order)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.post(f"http://carnet-target{PATH}", data=body) as response,
+        ):
+            answer = await response.read()
+    except (TimeoutError, aiohttp.ClientError) as error:
+        raise _ServiceError("runs and does not answer") from error
+    if response.status != HTTPStatus.OK:
+        raise _ServiceError("failed")
+    return msgspec.json.decode(answer, type=Ended)
 
 
 def _is_meant(record: TunnelRecord, order: Order) -> bool:

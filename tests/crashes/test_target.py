@@ -52,13 +52,11 @@ def test_a_tunnel_ends_once_wherever_the_target_dies(office, standing, since, pl
 
 @pytest.mark.parametrize("place", STEPS_OF_A_DOOM)
 def test_an_end_that_waits_for_the_daemon_is_not_forgotten(office, standing, since, place):
-    (request_id,) = look(office).live
+    (tunnel,) = look(office).live.values()
     office.arm(office.world.target, place)
     office.target_charon.kill()
     office.target_agent.wait_for_line("ike-daemon-gone")
-    office.command(
-        office.world.target, *office._target_argv(), "tunnels", "end", request_id, check=False
-    )
+    office.host("revoke", "--key", tunnel["key_id"].hex(), "--reason", "a test")
     died = office.target_dies()
     office.target_charon.start()
     wait_until(lambda: not look(office).live, "the end to be recorded", 60)

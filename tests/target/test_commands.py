@@ -273,10 +273,18 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, 
 @pytest.mark.parametrize("by", ["request_id", "user_id"])
 def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     order = Order("ended-by-operator", **{by: {"request_id": answered.hex(), "user_id": ALICE}[by]})
+    written = []
 
     async def main():
         with opened_database(target.database, "target_agent") as engine:
             operator = Operator(target, driver, Records(engine))
+            down = driver.down
+
+            def after_a_look(name):
+                written.extend(each.end_reason for each in operator.records.live())
+                down(name)
+
+            driver.down = after_a_look
             with sole_hold(target.lock) as alone:
                 assert alone
                 async with (
@@ -292,12 +300,34 @@ def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     assert (mode, ended) == (0o600, (answered.hex(),))
     assert [each.reason for each in heard] == ["ended-by-operator"]
     assert driver.specs == {}
+    assert written == ["ended-by-operator"], "the order, when the IKE daemon is asked"
 
 
-def test_a_service_that_does_not_answer_is_said_so(answered, run, target):
+def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver):
+    """It hangs, and is killed before it has heard of the order."""
     with sole_hold(target.lock):
-        failure = refused(run, "tunnels", "end", answered.hex())
+        failure = refused(run, "users", "remove", ALICE)
     assert isinstance(failure, UnreachableError)
+    assert failure.sentence == (
+        "alice@office is no member any more, but the service carnet-target runs and does not"
+        " answer; the order is written down, and 1 of the tunnels will end as it starts anew, if"
+        " not before: restart it (systemctl restart carnet-target), and see its log."
+    )
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                return await agent.ended("office", 0, 20)
+
+    (ended,) = asyncio.run(main())
+    assert (ended.request_id, ended.reason) == (answered, "user-removed")
+    assert driver.specs == {}
+
+
+def test_a_service_that_does_not_answer_is_said_so(run, target):
+    with sole_hold(target.lock):
+        failure = refused(run, "tunnels", "end", bytes(16).hex())
+    assert failure.sentence == ("The service carnet-target runs and does not answer; see its log.")
 
 
 @pytest.mark.usefixtures("answered")
