@@ -18,7 +18,7 @@ _STEPS = {
 }
 """What the answer tells of the time until it is there."""
 _FIRST, _LAST = "nsenter and interpreter, until the first line", "from the last line to the end"
-_STRONGSWAN_HAS_NONE = {
+STRONGSWAN_HAS_NONE = {
     "imports, start and end": (accounted.IMPORTS, _FIRST, _LAST),
     "Host and Target": (*_STEPS, accounted.SENDING),
     "the key pair destroyed": ("step 10: key pair destroyed",),
@@ -74,7 +74,7 @@ def _sums(columns: Mapping[str, Sequence[float]]) -> str:
     medians = {name: Spread.of(column).median for name, column in columns.items()}
     without = (
         f"{why} {sum(medians.get(name, 0.0) for name in names):.0f}"
-        for why, names in _STRONGSWAN_HAS_NONE.items()
+        for why, names in STRONGSWAN_HAS_NONE.items()
     )
     return (
         f"the medians of the pieces add up to {sum(medians.values()):.0f} ms, of which "

@@ -501,6 +501,13 @@ def test_a_piece_is_of_functions_that_there_are(module):
         assert callable(attrgetter(dotted)(import_module(module)))
 
 
+def test_what_strongswan_has_none_of_are_pieces_that_there_are():
+    named = {name for names in pieces.STRONGSWAN_HAS_NONE.values() for name in names}
+    counted = {name for name in named if name.startswith(("step 9:", "step 10:"))}
+    assert counted
+    assert counted <= accounted.PIECES.keys()
+
+
 def test_pieces_are_shown_with_their_share_and_what_they_add_up_to():
     accounts = [{accounted.SENDING: 1.0, "long": 3.0, "none": 0.0, pieces.WHOLE: 4.0}] * 3
     found = list(pieces.rows(accounts, (2.0, 2.0, 2.0)))
