@@ -22,6 +22,7 @@ from target_agent.alarm import Alarm
 from target_agent.answering import Answering
 from target_agent.comparing import Comparing, request_id_of
 from target_agent.config import TargetConfig
+from target_agent.daemon_threads import ask
 from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
 from target_agent.gate import Gate
@@ -97,7 +98,7 @@ class Agent:
         """
         gate = self._parts.gate
         if gate is not None:
-            await asyncio.to_thread(gate.shut)
+            await ask(gate.shut)
             self.background.start("gate", partial(keep_gate, gate))
         for record in self._open_records:
             await self._take_up(record)
@@ -148,7 +149,7 @@ class Agent:
 
     async def check_daemon(self) -> None:
         """Ask the IKE daemon whether it answers; raises IPsecError."""
-        await asyncio.to_thread(self._parts.driver.capabilities)
+        await ask(self._parts.driver.capabilities)
 
     async def answer(self, statement: TunnelRequest, host: str) -> Answering:
         """Answer a Host (steps 4 to 6); the same Request ID at the same time, once.

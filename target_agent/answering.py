@@ -25,6 +25,7 @@ from carnet.wire.messages import RefusalCode, Request, TunnelingInfo
 from carnet.wire.session_key import SessionBinding, make_session_key
 from carnet.wire.suites import numbers_of
 from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Terms, authorize
+from target_agent.daemon_threads import ask
 from target_agent.evidence import EvidenceError, proved_request
 from target_agent.parts import Parts
 from target_agent.records import Asking, TunnelRecord
@@ -120,7 +121,7 @@ class Answering:
         parts, request = self._parts, action.request
         member = await asyncio.to_thread(parts.members.find, request.user_id)
         try:
-            capabilities = await asyncio.to_thread(parts.driver.capabilities)
+            capabilities = await ask(parts.driver.capabilities)
             terms = authorize(request, member, self._carriage(capabilities))
             if capabilities.userspace:
                 await asyncio.to_thread(self._check_reach, terms)
@@ -175,7 +176,7 @@ class Answering:
                 return self._denied(RefusalCode.NO_ADDRESS, reason)
         info = tunneling_info(action.terms, parts.config.tunnels, address, int(time.time()))
         try:
-            self.grant = await asyncio.to_thread(
+            self.grant = await ask(
                 self._give_to_daemon, action.request, info, action.terms.lifetime
             )
         except WireError as error:
@@ -248,7 +249,7 @@ class Answering:
         if self.grant is None:
             return
         try:
-            await asyncio.to_thread(self._parts.driver.down, tunnel_name(self.request_id))
+            await self._parts.endings.do(self._parts.driver.down, tunnel_name(self.request_id))
         except IPsecError as error:
             self._log.warning("not-removed", reason=error.sentence)
             self.abandon()

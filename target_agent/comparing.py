@@ -16,6 +16,7 @@ from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import NAME_PREFIX
 from carnet.tunnel import tunnel_name
 from target_agent.addresses import AddressPools
+from target_agent.daemon_threads import ask
 from target_agent.exchange import Exchange
 
 log = structlog.get_logger()
@@ -97,7 +98,7 @@ class Comparing:
     async def _compare(self, stranded: frozenset[bytes], reason: str) -> None:
         standing = self._in_state(State.ESTABLISHED, *_COMING_UP)
         unfinished = self._in_state(State.ENDING, State.CLOSING)
-        statuses = await asyncio.to_thread(self._driver.status)
+        statuses = await ask(self._driver.status)
         up = {request_id_of(each.name) for each in statuses if each.established}
         waiting = await self._waiting_in_vain()
         gone = (standing - await self._away()) | stranded | waiting
@@ -113,7 +114,7 @@ class Comparing:
     async def _sweep(self) -> set[bytes | None]:
         """Take out of the daemon what does not live; then its addresses are free."""
         withheld = self._pools.stranded
-        swept = await asyncio.to_thread(self._driver.sweep, self._names_of_live)
+        swept = await ask(self._driver.sweep, self._names_of_live)
         self._pools.free(withheld)
         return {request_id_of(name) for name in swept}
 
@@ -133,14 +134,14 @@ class Comparing:
 
         After a restart of this agent there are none: nobody saw whether she ended it.
         """
-        resumable = await asyncio.to_thread(self._driver.resumable)
+        resumable = await ask(self._driver.resumable)
         kept = {request_id_of(name) for name in resumable}
         return {each for each, found in self._live.items() if each in kept and found.is_away}
 
     async def _waiting_in_vain(self) -> set[bytes]:
         """Return what is prepared by its record, and of which the IKE daemon knows nothing."""
         prepared = self._in_state(State.PREPARED)
-        installed = await asyncio.to_thread(self._driver.installed)
+        installed = await ask(self._driver.installed)
         return prepared - {request_id_of(name) for name in installed}
 
     def _in_state(self, *states: State) -> set[bytes]:

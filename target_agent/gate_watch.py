@@ -9,6 +9,7 @@ import contextlib
 import errno
 from socket import socket
 
+from target_agent.daemon_threads import ask
 from target_agent.gate import Gate
 
 LOOK_SECONDS = 5.0
@@ -30,7 +31,7 @@ async def keep_gate(gate: Gate) -> None:
         if heard is not None:
             stack.enter_context(heard).setblocking(False)
         while True:
-            await asyncio.to_thread(gate.restore)
+            await ask(gate.restore)
             await asyncio.sleep(PAUSE_SECONDS)
             await _changed(heard)
 

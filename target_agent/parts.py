@@ -9,6 +9,7 @@ from carnet.ipsec.driver import Driver
 from target_agent.addresses import AddressPools
 from target_agent.alarm import Alarm
 from target_agent.config import TargetConfig
+from target_agent.daemon_threads import Endings
 from target_agent.gate import Gate
 from target_agent.members import Members
 from target_agent.metrics import TargetMetrics
@@ -38,3 +39,4 @@ class Parts:
     """Set while it is heard what happens in the IKE daemon."""
     metrics: TargetMetrics = field(default_factory=TargetMetrics)
     reach: Reach = field(default_factory=Reach)
+    endings: Endings = field(default_factory=Endings)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -19,8 +20,9 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import RefusalCode
 from carnet.wire.session_key import SessionBinding
 from lab.waiting import wait_until
-from target_agent import alarm, reach
+from target_agent import alarm, daemon_threads, live, reach
 from target_agent.agent import Ending
+from target_agent.observed import observed
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
 from tests.target.conftest import (
@@ -536,14 +538,52 @@ def test_a_user_who_is_removed_loses_the_tunnel_that_is_just_being_made(
     assert driver.specs == {}
 
 
-def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(with_agent, driver, ask):
+def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(
+    with_agent, driver, ask, monkeypatch
+):
+    """The first few, and then all others, however many there are and few asyncio's threads."""
+    monkeypatch.setattr(daemon_threads, "_AT_ONCE", 2)
+    monkeypatch.setattr(live, "REMOVE_AGAIN_SECONDS", HOUR)
+
     async def body(agent):
-        ids = {(await agent.answer(ask(), "office")).request_id for _ in range(3)}
-        down, driver.down = driver.down, AskedInVain(3)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        ids = {(await agent.answer(ask(), "office")).request_id for _ in range(5)}
+        first, others = AskedInVain(2), AskedInVain(3)
+        answers = iter([first, first])
+
+        def silent(name):
+            next(answers, others)(name)
+
+        down, driver.down = driver.down, silent
         endings = await agent.end_all_of(ALICE, "user-removed")
-        assert driver.down.by_all.is_set()
+        assert first.by_all.is_set()
+        assert others.by_all.is_set()
         driver.down = down
         assert endings == dict.fromkeys(ids, Ending.WAITING)
+
+    with_agent(body)
+
+
+def test_nobody_else_waits_for_a_daemon_that_does_not_end_tunnels(with_agent, driver, ask, engine):
+    """Not the other users, nor the database, nor whoever looks whether Target is ready."""
+    ending, go_on, down = threading.Event(), threading.Event(), driver.down
+
+    def silently(name):
+        ending.set()
+        assert go_on.wait(20)
+        down(name)
+
+    async def body(agent):
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        ids = [(await agent.answer(ask(), "office")).request_id for _ in range(3)]
+        driver.down = silently
+        ends = [asyncio.create_task(agent.end(each, "revoked")) for each in ids]
+        assert await asyncio.to_thread(ending.wait, 20)
+        assert (await agent.answer(ask(), "office")).outcome == "granted"
+        ready = await observed(agent, engine).readiness.look()
+        assert ready == {"database": None, "ike-daemon": None}
+        go_on.set()
+        assert await asyncio.gather(*ends) == [Ending.DONE] * 3
 
     with_agent(body)
 
