@@ -76,6 +76,8 @@ class Watch:
         self._gone = False
         """The token was pulled, and that was acted upon."""
         self._unseen_since: float | None = None
+        self._is_down = False
+        """The tunnel went down, and it is asked why."""
 
     def run(self) -> Ending:
         """Return when the tunnel has to end, or went down; raises IPsecError."""
@@ -107,7 +109,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001  raised by whoever hears of it
                 self._news.put(error)
 
-        self._ending = None
+        self._ending, self._is_down = None, True
         threading.Thread(target=asking, name="asking on", daemon=True).start()
         with self._looking():
             while not told:
@@ -192,13 +194,16 @@ class Watch:
             return None
         self._gone = True
         token, target = self._session.token_label, self._session.target
+        stays = f"the tunnel to {target} " + (
+            "is down, its session stays" if self._is_down else "stays"
+        )
         if self._config.on_removal is OnRemoval.KEEP:
-            self._tell(f"Token {token} {how}; the tunnel to {target} stays, as configured.")
+            self._tell(f"Token {token} {how}; {stays}, as configured.")
             return None
         if self._config.on_removal is OnRemoval.LOCK:
             failure = lock_screen(self._config.lock_command)
             if failure is None:
-                self._tell(f"Token {token} {how}; screen locked, the tunnel to {target} stays.")
+                self._tell(f"Token {token} {how}; screen locked, {stays}.")
                 return None
             how = f"{how} and the screen cannot be locked ({failure})"
         return Ending(
