@@ -114,9 +114,9 @@ def _latency(plan: Plan) -> Row:
         note=f"{measured} requests a round, each counted from when it was due, at four fifths of "
         f"what another new Host carried just before: {_median(x.rate for x in last)} requests/s, "
         f"{_median(x.load.rate for x in last)} answered, p50 of one Client alone "
-        f"{_median(x.alone for x in last)} ms; Host did not keep up, and the round was measured "
-        f"again, {sum(map(len, tries)) - rounds} times, and in "
-        f"{sum(not x.kept_up for x in last)} of {rounds} rounds not at last either; {_p99(loads)}",
+        f"{_median(x.alone for x in last)} ms; Host kept up in {sum(x.kept_up for x in last)} of "
+        f"{rounds} rounds, and {sum(map(len, tries)) - rounds} times one was measured again in "
+        f"which it did not; {_p99(loads)}",
     )
 
 
