@@ -9,6 +9,7 @@ from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.session import TokenSession
 from carnet.wire.documents import Cover
 from provisioning.choice import Choice, choose, suite_on_cover
+from provisioning.journal import is_unfinished
 from provisioning.keeping import Older
 from provisioning.order import MintOrder
 
@@ -38,13 +39,18 @@ def prefix_of(moment: datetime) -> str:
 
 
 def draft_of(
-    session: TokenSession, order: MintOrder, kept: Older, resumed: Mapping[str, OneTimePair]
+    session: TokenSession,
+    order: MintOrder,
+    kept: Older,
+    resumed: Mapping[str, OneTimePair],
+    gone: frozenset[str],
 ) -> Draft:
-    """Return the draft; `kept` is what speaks of the token's pairs, but for the `resumed`.
+    """Return the draft; `kept` is what speaks of the token's pairs, but for those of `gone`.
 
+    So the labels begin of a mint that was cut off: its pairs are `resumed`, or are to be destroyed.
     Raises TokenError where these and the ordered ones do not go together.
     """
-    pairs = [pair for pair in OneTimeKeys(session).pairs() if pair.label not in resumed]
+    pairs = [pair for pair in OneTimeKeys(session).pairs() if not is_unfinished(pair, gone)]
     label = session.token.info.label
     older = kept if pairs else Older()
     _check_older(older.cover, order, label)

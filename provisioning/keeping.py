@@ -34,7 +34,7 @@ class Keeping(Journal, Protocol):
     ) -> Older:
         """Return what speaks of the pairs that are there, but for those of a mint cut off.
 
-        These have the prefixes `gone`, or are destroyed by now.
+        The labels of these begin as `gone` says.
 
         Raises TokenError for another user's token, or another officer's.
         """

@@ -23,6 +23,12 @@ def may_be_left(path: Path) -> bool:
     return True
 
 
+def check_way(path: Path, officer: Officer, prefixes: frozenset[str]) -> None:
+    """Raise UsageError where make_way() would, and remove nothing."""
+    if not _is_left(path, officer, prefixes):
+        check_absent(path)
+
+
 def make_way(path: Path, officer: Officer, prefixes: frozenset[str]) -> None:
     """Remove the batch of a mint that was cut off, whose pairs are destroyed by now.
 

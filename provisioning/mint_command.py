@@ -131,6 +131,8 @@ def _tell(minted: Minted, order: MintOrder, cover: Path | None) -> None:
             were = agreeing(count, "was", "were")
             of_it = counted(count, "key pair")
             click.echo(f"An earlier mint was cut off: {of_it} of it {were} {done}.")
+    if minted.recovered:
+        click.echo("Delete a batch that it wrote to another --out: its key pairs are gone.")
     choice = minted.choice
     click.echo(
         f"{counted(len(batch.pairs), f'{choice.type_.name} key pair')} for {batch.user_id} "

@@ -7,14 +7,15 @@ the end, the pairs, the batch and the cover, or no pair counts: in custody `spli
 interrupted mint leaves its pairs for the next one to go on from (provisioning.resuming).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from carnet import crash
 from carnet.counting import agreeing, counted
 from carnet.errors import CarnetError, PinRefusedError, TokenError
-from carnet.token.onetime import pair_label
+from carnet.token.onetime import OneTimePair, pair_label
+from carnet.token.session import TokenSession
 from carnet.wire.documents import Batch, Cover
 from carnet.wire.envelope import SPLIT
 from provisioning.batch_files import BatchFiles
@@ -23,7 +24,7 @@ from provisioning.documents import batch_of, cover_of, for_other_end
 from provisioning.draft import Draft, draft_of
 from provisioning.journal import destroy, left_on_token, recover, undone_on_failure
 from provisioning.keeping import Keeping
-from provisioning.leftover import make_way
+from provisioning.leftover import check_way, make_way
 from provisioning.makers import Maker, paired_maker, split_maker
 from provisioning.officer import Officer
 from provisioning.options import Login
@@ -78,11 +79,10 @@ class _Mint:
         with Sessions(self.login, writable=True) as sessions:
             kept = standing(sessions, keeping, order)
             session = sessions.current
+            draft = self._draft(session, kept)
             recovered = recover(session, keeping, kept)
             for path in order.batch_files:
                 make_way(path, officer, recovered.prefixes)
-            older = keeping.older(session, officer, order.user_id, recovered.prefixes)
-            draft = draft_of(session, order, older, kept)
             with saying_when_full(self.login.token.serial):
                 if not kept:
                     keeping.begin(session, draft.prefix, order.mark)
@@ -100,6 +100,15 @@ class _Mint:
                 keeping.write_cover(session, officer, cover, listed, self.files)
                 crash.reach("provision.cover-written")
         return _Made(draft, batches, cover, recovered.pairs)
+
+    def _draft(self, session: TokenSession, kept: Mapping[str, OneTimePair]) -> Draft:
+        """Return what is to be made; what is refused is so before anything is destroyed."""
+        order, officer, keeping = self.order, self.officer, self.keeping
+        gone = frozenset(keeping.unfinished(session))
+        for path in order.batch_files:
+            check_way(path, officer, gone)
+        older = keeping.older(session, officer, order.user_id, gone)
+        return draft_of(session, order, older, kept, gone)
 
     def _count(self) -> None:
         self.made += 1

@@ -1,6 +1,7 @@
 """What is ordered of a mint, and what follows from that alone."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -40,11 +41,14 @@ class MintOrder:
     def mark(self) -> str:
         """What a mint that was cut off must have been of, for this one to go on from it.
 
-        Empty in custody `paired`: what was wrapped for the Host is gone with the session.
+        Empty in custody `paired`: what was wrapped for the Host is gone with the session. The
+        batch's place is part of it: at another one, a signed batch of the same pairs would stay.
         """
         if self.custody != SPLIT:
             return ""
-        bound = (self.user_id, self.key_type, str(self.last_day), *map(bytes.hex, self.host_keys))
+        places = [os.fsencode(path.resolve()) for path in self.batch_files]
+        named = (self.user_id, self.key_type, str(self.last_day))
+        bound = (*named, *map(bytes.hex, self.host_keys), *map(bytes.hex, places))
         return hashlib.sha256("\0".join(bound).encode()).hexdigest()[:_MARK_SIZE]
 
     @property

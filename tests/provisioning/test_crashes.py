@@ -111,7 +111,8 @@ def test_a_batch_that_is_no_leftover_is_never_written_over(minted):
     order = minted.order(out="first")
     assert "exists already" in minted.refusal(2, *order, secrets=FOR_MINTING)
     assert (minted.directory / "first").read_bytes() == before
-    minted.mint()
+    said = minted.run(*minted.order(), secrets=FOR_MINTING).stdout
+    assert "3 key pairs of it were destroyed.\nDelete a batch that it wrote to another" in said
     minted_whole(minted, "first", "batch")
 
 

@@ -159,13 +159,28 @@ def test_a_mint_that_is_cut_off_in_the_middle_is_gone_on_with(ready, cut_off, st
 
 
 @pytest.mark.parametrize(
-    ("changes", "kept"), [({"count": 1}, 1), ({"key_type": "ec-p384"}, 0), ({"user": "bob@b"}, 0)]
+    ("changes", "kept"),
+    [
+        ({"count": 1}, 1),
+        ({"key_type": "ec-p384"}, 0),
+        ({"user": "bob@b"}, 0),
+        ({"out": "second"}, 0),
+    ],
 )
 def test_of_a_mint_that_was_cut_off_what_is_not_ordered_again_is_destroyed(ready, changes, kept):
     killed_at("provision.minted", ready, *order_of(ready), secrets=BOTH)
     facts = mint(ready, **changes)
     assert (facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]) == (kept, 2 - kept)
     assert len(ready.listed()["pairs"]) == facts["pairs"]
+
+
+def test_an_order_that_is_refused_destroys_nothing_of_a_mint_that_was_cut_off(ready):
+    killed_at("provision.cover-written", ready, *order_of(ready), secrets=BOTH)
+    made = ready.listed()["unfinished_pairs"]
+    other = order_of(ready, user="bob@b")
+    assert "belongs to alice@office" in ready.refusal(4, *other, secrets=BOTH)
+    assert ready.listed()["unfinished_pairs"] == made
+    assert mint(ready)["kept_of_earlier_mint"] == len(made) == 2
 
 
 def test_a_key_that_came_from_elsewhere_is_not_gone_on_with(ready):
