@@ -7,6 +7,7 @@ ratios are compared on one machine alone.
 import os
 import platform
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def _model(text: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, and whether code differs; nothing outside Git."""
+    """Return the commit that is checked out, and whether code differs; nothing without Git."""
+    if shutil.which("git") is None:
+        return ""
     found = _git("rev-parse", "--short", "HEAD")
     if found.returncode:
         return ""

@@ -159,6 +159,11 @@ def test_a_machine_is_told_by_what_its_processors_and_kernel_are():
     assert "kernel " in machine.machine()
 
 
+def test_without_git_no_commit_is_told(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert machine.commit() == ""
+
+
 def test_a_table_that_is_not_whole_leaves_the_rows_that_it_has_not(tmp_path):
     older = [row((2,), (1,), name=name) for name in ("one", "two")]
     report.write(tmp_path, older, quick=False)

@@ -8,8 +8,9 @@ from carnet.progress import progress_bar
 
 
 def test_a_bar_has_no_thread_and_shows_the_first_step_and_the_last(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a terminal that is "dumb" is shown none
     before = threading.active_count()
     with progress_bar("Minting", 3, wanted=True) as advance:
         advance()
