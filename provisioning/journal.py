@@ -17,7 +17,7 @@ from carnet import crash
 from carnet.errors import CarnetError, TokenError
 from carnet.token.data import read_all_data, write_data
 from carnet.token.nameless import sweep_nameless
-from carnet.token.onetime import OneTimeKeys, OneTimePair
+from carnet.token.onetime import OneTimeKeys, OneTimePair, is_pair_label
 from carnet.token.session import TokenSession
 from provisioning.sessions import Sessions
 from softhsm.durable import sync_token
@@ -60,8 +60,23 @@ class TokenJournal:
     def unfinished(self, session: TokenSession) -> Mapping[str, str]:
         """Read it: a note that was cut off as it was written stands beside the one before."""
         notes = set(read_all_data(session, _LABEL, private=True)) - {_IDLE}
-        told = (note.decode("ascii", "replace").rpartition(" ") for note in notes)
-        return {f"{prefix} ": order for prefix, _, order in told}
+        told = dict(map(_read, notes))
+        if not all(map(_is_prefix, told)) and OneTimeKeys(session).pairs():
+            raise TokenError(
+                f"Token {session.token.info.label} has a journal that no mint wrote so, and cannot "
+                f"tell which of its key pairs have a batch; burn them all, and mint again."
+            )
+        return {prefix: order for prefix, order in told.items() if _is_prefix(prefix)}
+
+
+def _read(note: bytes) -> tuple[str, str]:
+    prefix, space, order = note.decode("ascii", "replace").rpartition(" ")
+    return prefix + space, order
+
+
+def _is_prefix(told: str) -> bool:
+    """Tell whether the labels of one mint's pairs begin so, and of no other: they may be lost."""
+    return is_pair_label(f"{told}0001")
 
 
 def is_unfinished(pair: OneTimePair, prefixes: Collection[str]) -> bool:
@@ -95,7 +110,8 @@ def recover(
     for key_id in booklet.halves():
         booklet.destroy(key_id)
     left = [each for each in booklet.pairs() if is_unfinished(each, prefixes)]
-    destroyed = sum(booklet.destroy(each.key_id) for each in left if each.label not in kept)
+    spared = {each.key_id for each in kept.values()}
+    destroyed = sum(booklet.destroy(each.key_id) for each in left if each.key_id not in spared)
     if prefixes and not kept:
         crash.reach("provision.undone")
         journal.finish(session)

@@ -6,6 +6,7 @@ key that is gone with the session, and what is on the token leaves it no more.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.onetime import OneTimeKeys, OneTimePair
@@ -43,6 +44,8 @@ def _left(session: TokenSession, journal: Journal, order: MintOrder) -> list[One
     (prefix,) = begun
     wanted = {f"{prefix}{number:04}" for number in range(1, order.count + 1)}
     pairs = OneTimeKeys(session).pairs()
+    # Of two with one label none can tell which the mint made.
+    wanted -= {one.label for one, other in pairwise(pairs) if one.label == other.label}
     return [each for each in pairs if each.label in wanted and _is_as_ordered(each, order)]
 
 

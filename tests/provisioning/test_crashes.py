@@ -104,6 +104,17 @@ def test_a_mint_for_two_hsms_that_was_killed_is_run_again(minted, place):
     assert in_batch(minted, "second") == in_batch(minted, "batch")
 
 
+def test_a_journal_that_is_cut_short_destroys_nothing(minted):
+    """Its beginning is that of more labels than one mint's: of those of finished batches too."""
+    for note in (b"carnet 2026", b"carnet "):
+        minted.on(minted.traveller, tokens.note_a_mint, SECRETS["pin"], note)
+        said = minted.refusal(4, *minted.order(), secrets=FOR_MINTING)
+        assert "burn them all, and mint again" in said
+    assert len(minted.facts("burn", "--all", "--yes", secrets=["pin"])["burned"]) == 3
+    minted.mint()
+    minted_whole(minted, "batch")
+
+
 def test_a_batch_that_is_no_leftover_is_never_written_over(minted):
     """Whatever cut a mint off: the batch of another one is not in its way."""
     killed_at("provision.minted", minted, *minted.order(), secrets=FOR_MINTING)

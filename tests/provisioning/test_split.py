@@ -183,15 +183,16 @@ def test_an_order_that_is_refused_destroys_nothing_of_a_mint_that_was_cut_off(re
     assert mint(ready)["kept_of_earlier_mint"] == len(made) == 2
 
 
-def test_a_key_that_came_from_elsewhere_is_not_gone_on_with(ready):
+@pytest.mark.parametrize(("after", "kept"), [(1, 2), (0, 1)], ids=["another", "labelled as one"])
+def test_a_key_that_came_from_elsewhere_is_not_gone_on_with(ready, after, kept):
     """Whoever has the token and the PIN could put one among those of a mint that was cut off."""
     killed_at("provision.minted", ready, *order_of(ready), secrets=BOTH)
     made = ready.listed()["unfinished_pairs"]
-    ready.on(ready.traveller, tokens.plant_key, SECRETS["pin"])
+    ready.on(ready.traveller, tokens.plant_key, SECRETS["pin"], after)
     assert len(ready.listed()["unfinished_pairs"]) == 3
     facts = mint(ready, count=3)
-    assert (facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]) == (2, 1)
-    assert is_whole(ready)[:2] == made
+    assert (facts["kept_of_earlier_mint"], facts["destroyed_of_earlier_mint"]) == (kept, 3 - kept)
+    assert is_whole(ready)[:kept] == made[:kept]
 
 
 def renewed():

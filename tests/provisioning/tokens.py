@@ -118,13 +118,16 @@ def make_key_that_asks(pin, label):
         )
 
 
-def plant_key(pin):
-    """Put a key that others know on the token, as if it were the last of a mint's pairs."""
+def plant_key(pin, after=1):
+    """Put a key that others know on the token, as if it were the last of a mint's pairs.
+
+    With `after` 0 it has the label of the one that is.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     public_key = encode_public_key(key.public_key())
     with _session(pin) as session:
         last = OneTimeKeys(session).pairs()[-1].label
-        label = f"{last[:-4]}{int(last[-4:]) + 1:04}"
+        label = f"{last[:-4]}{int(last[-4:]) + after:04}"
         session.raw.create_object(
             {
                 Attribute.CLASS: ObjectClass.PRIVATE_KEY,
@@ -202,6 +205,12 @@ def read_public(label):
     """Read a data object of either kind without the PIN."""
     with open_public_session(_module().choose(None)) as session:
         return [read_data(session, label, private=private) for private in (False, True)]
+
+
+def note_a_mint(pin, note):
+    """Write the journal of a mint as nothing but a mint should."""
+    with _session(pin) as session:
+        write_data(session, "carnet minting", note, private=True)
 
 
 def replace_public(label, value):
