@@ -26,6 +26,10 @@ def only_child(pid: int) -> int | None:
     return int(children[0]) if children else None
 
 
+_LAST_CHARACTERS = 4000
+"""Of a log, where what is waited for does not come."""
+
+
 class Process:
     """A program in a machine, seen from outside.
 
@@ -118,12 +122,15 @@ class Process:
         return self.wait()
 
     def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = TIME_LIMIT) -> None:
-        """Wait until it holds; raise LabError with the log if the program ends before."""
+        """Wait until it holds; raise LabError with the log where it does not, or ends before."""
 
         def holds_or_ended() -> bool:
             return holds() or not self.running
 
-        wait_until(holds_or_ended, f"{what} of {self.name}", seconds)
+        try:
+            wait_until(holds_or_ended, f"{what} of {self.name}", seconds)
+        except LabError as error:
+            raise LabError(f"{error} Its log ends: {self.output()[-_LAST_CHARACTERS:]}") from None
         if not holds():
             raise LabError(f"{self.name} ended before {what} was seen. {self.output()}")
 
