@@ -79,7 +79,7 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
 def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Answer travellers' requests until told to stop."""
     from carnet.service import run, start_log
-    from host_agent.server import serve as service
+    from host_agent.serving import serve as service
 
     config = configuration.load(path)
     pin = read_pin(pin_fd, pin_file)
@@ -127,6 +127,7 @@ def import_(
     from host_agent.agreement import check_agreement
     from host_agent.batch_file import batch_at
     from host_agent.fitness import tell_if_unfit
+    from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
     from host_agent.rollback import advance_mark
 
     config = configuration.load(path)
@@ -143,11 +144,11 @@ def import_(
             store = importing.store_for(batch, database, config)
             if remark := importing.other_store(batch, store, config):
                 click.echo(f"carnet-host: {remark}", err=True)
-            with importing.under_way(batch, database):
+            with under_way(batch, database):
                 new = importing.take_in(batch, hsm, database, store, bars, still_alone=still_alone)
             hsm.use(lambda session: advance_mark(database, session, config.name))
-            importing.check_not_revoked(batch, database)
-            if remark := importing.revoked_of_it(batch, database):
+            check_not_revoked(batch, database)
+            if remark := revoked_of_it(batch, database):
                 click.echo(f"carnet-host: {remark}", err=True)
     user_id, count = batch.head.user_id, batch.count
     if as_json:

@@ -19,7 +19,7 @@ from typing import Protocol, Self, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
-from carnet.counting import agreeing, counted
+from carnet.counting import counted
 from carnet.database import alone as alone_at
 from carnet.errors import RefusedError, TokenCannotError, TokenError, UsageError
 from carnet.portions import batched
@@ -143,13 +143,13 @@ def take_in(
 ) -> int:
     """Take a batch in, whole or not at all; return how many of its pairs were new.
 
-    To be called within under_way(). `store` is that of store_for(), `still_alone` that of
-    alone(), which is asked before each portion. Whoever calls it has the head of the accounts
-    signed then, and asks check_not_revoked(). `received` says that the officer sent it, for
-    the accounts. Raises UsageError if the Key Database is older than the HSM knows, or another
-    import may run; RefusedError if the batch was made for another Host, cannot be used by this
-    HSM, brings pairs that are spent or another's, or was changed since it was opened; TokenError
-    if the HSM fails.
+    To be called within under_way() (host_agent.revoked_meanwhile). `store` is that of
+    store_for(), `still_alone` that of alone(), which is asked before each portion. Whoever
+    calls it has the head of the accounts signed then, and asks check_not_revoked(). `received`
+    says that the officer sent it, for the accounts. Raises UsageError if the Key Database is
+    older than the HSM knows, or another import may run; RefusedError if the batch was made for
+    another Host, cannot be used by this HSM, brings pairs that are spent or another's, or was
+    changed since it was opened; TokenError if the HSM fails.
     """
     hsm.use(partial(check_not_older, database))
     split = batch.head.custody == SPLIT
@@ -174,45 +174,6 @@ def _asking(still_alone: Callable[[], None], advance: Advance) -> Advance:
         advance(steps)
 
     return added
-
-
-@contextmanager
-def under_way(batch: BatchFile, database: KeyDatabase) -> Iterator[None]:
-    """Have whoever revokes meanwhile know of an import; one that is refused never began.
-
-    Its pairs need not have been looked at. Raises RefusedError if they cannot be read.
-    """
-    head = batch.head
-    key_ids = (id_of(pair) for pair in batch.pairs())
-    is_new = database.begin_import(head.batch_id, head.user_id, head.token_serial, key_ids)
-    try:
-        yield
-    except RefusedError:
-        if is_new:
-            database.forget_import(head.batch_id)
-        raise
-
-
-def check_not_revoked(batch: BatchFile, database: KeyDatabase) -> None:
-    """Raise RefusedError if its pairs were revoked while it was imported: they are invalid.
-
-    To be called once all is recorded and accounted for.
-    """
-    revocation = database.revocation_of(batch.head.batch_id)
-    if revocation is not None:
-        raise RefusedError(
-            f"The key pairs of this batch were revoked while it was imported "
-            f"({revocation.why}), and none is valid; have new ones minted."
-        )
-
-
-def revoked_of_it(batch: BatchFile, database: KeyDatabase) -> str | None:
-    """Return what to say of pairs that were revoked before they were recorded."""
-    revoked = database.revoked_early(batch.head.batch_id)
-    if not revoked:
-        return None
-    were, are = agreeing(revoked, "was", "were"), agreeing(revoked, "is", "are")
-    return f"{revoked} of these key pairs {were} revoked during the import, and {are} invalid."
 
 
 def wrapped_onto_hsm(

@@ -45,16 +45,9 @@ from carnet.wire.envelope import SPLIT
 from host_agent.batch_file import BatchFile, officer_certificate, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
-from host_agent.importing import (
-    alone,
-    check_not_revoked,
-    other_store,
-    revoked_of_it,
-    store_for,
-    take_in,
-    under_way,
-)
+from host_agent.importing import alone, other_store, store_for, take_in
 from host_agent.keydb import KeyDatabase, Reason, Revocation
+from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
 from host_agent.revoking import revoke, revoked_before
 
 log = structlog.get_logger()

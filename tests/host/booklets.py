@@ -20,8 +20,9 @@ from carnet.token.transport import host_transport_key
 from carnet.wire.documents import Batch, BatchPair
 from carnet.wire.keys import encode_public_key
 from carnet.wire.suites import P256
-from host_agent.importing import check_kept, record_batch, under_way, wrapped_onto_hsm
+from host_agent.importing import check_kept, record_batch, wrapped_onto_hsm
 from host_agent.keystore.stores import store_of
+from host_agent.revoked_meanwhile import under_way
 from tests.host.batches import opened
 from tests.unit.examples import SoftwareKey
 

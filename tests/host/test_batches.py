@@ -17,8 +17,9 @@ from carnet.wire.documents import sign_document
 from carnet.wire.keys import key_id_of
 from host_agent import config as configuration
 from host_agent.batch_file import batch_at
-from host_agent.importing import record_batch, under_way
+from host_agent.importing import record_batch
 from host_agent.keydb import KeyDatabase, PairState
+from host_agent.revoked_meanwhile import under_way
 from tests.commands import run
 from tests.host.batches import (
     Officer,

@@ -20,11 +20,12 @@ from carnet.wire.envelope import parse_envelope
 from carnet.wire.keys import key_id_of
 from carnet.wire.messages import RefusalCode
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
-from host_agent.importing import store_for, under_way
+from host_agent.hsm_check import check_hsm
+from host_agent.importing import store_for
 from host_agent.importing import take_in as take_batch_in
 from host_agent.keydb import KeyDatabase, PairState
+from host_agent.revoked_meanwhile import under_way
 from host_agent.rollback import Witness
-from host_agent.server import _check_hsm
 from tests.host.batches import SessionToken, opened
 from tests.host.real_host import PIN, sealed, spoiled, status_of
 from tests.unit.examples import EPHEMERAL, SoftwareKey, make_request
@@ -178,15 +179,16 @@ def test_a_host_whose_hsm_lacks_its_key_is_not_ready_and_the_operator_told_why(
     old = couple_for(P256, host)
     take_in(host, batch_of(old, P256, pair))
     couple_for(P256, host, anew=True)
-    monkeypatch.setattr(
-        "host_agent.server.log.warning", lambda event, **facts: said.update({event: facts})
-    )
+    for module in ("hsm_check", "server"):
+        monkeypatch.setattr(
+            f"host_agent.{module}.log.warning", lambda event, **facts: said.update({event: facts})
+        )
     with hsm_of(host) as session, KeyDatabase.opened(host._path) as database:
         witness = Witness(database)
-        _check_hsm(database, witness, "office", session)
+        check_hsm(database, witness, "office", session)
         assert not said
         destroy_host_keys(session, 1)
-        _check_hsm(database, witness, "office", session)
+        check_hsm(database, witness, "office", session)
         assert said["host-key-missing"]["host_key"] == old.key_id.hex()
         assert said["host-key-missing"]["valid_pairs"] == 1
     with host:

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from carnet.errors import UsageError
 from carnet.link import LinkSection
-from host_agent import server
+from host_agent import serving
 from tests.host.batches import host_config
 from tests.target.certificates import Authority
 
@@ -21,7 +21,7 @@ def config(tmp_path):
 
 
 def serve(config):
-    asyncio.run(asyncio.wait_for(server.serve(config, "no PIN", lambda: config), 60))
+    asyncio.run(asyncio.wait_for(serving.serve(config, "no PIN", lambda: config), 60))
 
 
 def test_the_certificate_of_another_host_is_refused(config):

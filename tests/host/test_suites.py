@@ -24,9 +24,10 @@ from carnet.wire.suites import P256, P384, RSA, RSA_SHA1, SuiteName
 from host_agent import config as configuration
 from host_agent.batch_file import batch_at
 from host_agent.exchange import Exchange, Parts
-from host_agent.importing import record_batch, under_way, wrapped_onto_hsm
+from host_agent.importing import record_batch, wrapped_onto_hsm
 from host_agent.leases import Leases
 from host_agent.outcome import Rejected
+from host_agent.revoked_meanwhile import under_way
 from tests.host.batches import MINTED, Officer, SessionToken, host_config, split_batch, write
 from tests.host.conftest import new_pair
 from tests.unit.examples import ALL_SUITES, SoftwareKey, make_request

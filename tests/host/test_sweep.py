@@ -10,12 +10,13 @@ from sqlalchemy.exc import OperationalError
 
 from carnet.errors import TokenError
 from carnet.wire.keys import key_id_of
-from host_agent import custody, server
+from host_agent import custody, sweeping
 from host_agent.clock_watch import BELIEVED_SECONDS, LEAP_SECONDS, ClockWatch
 from host_agent.exchange import Exchange, Parts
 from host_agent.keydb import ANSWER_KEPT
 from host_agent.leases import Leases
 from host_agent.outcome import Later, Rejected
+from host_agent.server import HostService
 from host_agent.target_link import TargetSilentError
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import lift
@@ -54,10 +55,10 @@ def test_the_sweep_outlives_a_database_that_fails_for_a_while(database, monkeypa
             loop.call_soon_threadsafe(swept_again.set)
 
         monkeypatch.setattr(database, "expire", expire)
-        monkeypatch.setattr(server, "SWEEP_SECONDS", 0)
+        monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0)
         hsm = SimpleNamespace(serial=None)
-        service = server.HostService(Parts(database, hsm, None, Leases(database), None))
-        service.background.start("sweep", service.sweep)
+        service = HostService(Parts(database, hsm, None, Leases(database), None))
+        service.background.start("sweep", service.sweep.keep)
         await asyncio.wait_for(swept_again.wait(), 10)
         await service.stop()
 
@@ -70,7 +71,7 @@ TOO_LATE = "The request is too old to be taken up again."
 
 
 def swept(service):
-    asyncio.run(service._end_by_clock())
+    asyncio.run(service.sweep.end_by_clock())
 
 
 def watched(database, passed):
@@ -79,7 +80,7 @@ def watched(database, passed):
     hsm = SimpleNamespace(require=lambda: None)
     link = SimpleNamespace(knows=lambda _: True, pass_on=silent)
     parts = Parts(database, hsm, link, Leases(database), None, clock=clock)
-    return server.HostService(parts)
+    return HostService(parts)
 
 
 @pytest.fixture
@@ -286,9 +287,9 @@ def test_keys_are_destroyed_though_no_pair_can_be_accounted_for(database, clock,
     async def destroy():
         destroyed.append(database.keys_to_destroy())
 
-    service = server.HostService(Parts(database, None, None, Leases(database), None))
-    monkeypatch.setattr(service, "_destroy_keys", destroy)
-    asyncio.run(service._sweep_once())
+    service = HostService(Parts(database, None, None, Leases(database), None))
+    monkeypatch.setattr(service.sweep, "destroy_keys", destroy)
+    asyncio.run(service.sweep.once())
     assert len(destroyed) == 1
     assert [each.state for each in database.count()] == ["valid"]
 
@@ -298,7 +299,7 @@ async def away(*_):
 
 
 def test_a_key_that_was_not_seen_is_looked_for_long_before_the_next_sweep(database, monkeypatch):
-    monkeypatch.setattr(server, "UNSEEN_SECONDS", 0)
+    monkeypatch.setattr(sweeping, "UNSEEN_SECONDS", 0)
     sweeps = asyncio.Queue()
 
     async def main():
@@ -306,11 +307,11 @@ def test_a_key_that_was_not_seen_is_looked_for_long_before_the_next_sweep(databa
         told = partial(loop.call_soon_threadsafe, sweeps.put_nowait)
         monkeypatch.setattr(database, "expire", told)
         hsm = SimpleNamespace(serial=None, held=away)
-        service = server.HostService(Parts(database, hsm, None, Leases(database), None))
-        service.background.start("sweep", service.sweep)
+        service = HostService(Parts(database, hsm, None, Leases(database), None))
+        service.background.start("sweep", service.sweep.keep)
         for _ in range(2):
             await asyncio.wait_for(sweeps.get(), 10)
-            service.key_unseen(0)
+            service.sweep.key_unseen(0)
         await asyncio.wait_for(sweeps.get(), 10)
         await service.stop()
 

@@ -11,14 +11,9 @@ from carnet.errors import RefusedError, UsageError
 from carnet.progress import no_bar
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.importing import (
-    _check_pairs_stand,
-    check_not_revoked,
-    record_batch,
-    revoked_of_it,
-    under_way,
-)
+from host_agent.importing import _check_pairs_stand, record_batch
 from host_agent.keydb import Reason, Revocation
+from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
 from host_agent.revoking import revoke
 from tests.host.batches import opened, split_batch
 from tests.host.test_unfinished import (

@@ -10,9 +10,10 @@ from carnet.token.onetime import OneTimeKeys
 from carnet.token.transport import host_transport_key
 from carnet.wire.keys import key_id_of
 from host_agent import schema
-from host_agent.importing import record_batch, under_way, wrapped_onto_hsm
+from host_agent.importing import record_batch, wrapped_onto_hsm
 from host_agent.keydb import Leftover
 from host_agent.keystore.stores import store_of
+from host_agent.revoked_meanwhile import under_way
 from host_agent.sweep_command import _give_up
 from tests.host.batches import SessionToken, opened
 from tests.host.booklets import Booklet, HostToken

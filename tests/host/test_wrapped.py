@@ -285,7 +285,7 @@ def test_a_copy_that_another_hosts_hsm_may_hold_keeps_no_wrapped_key(office, mod
 
     async def sweep(label):
         async with open_hsm(TokenSection(token=label), PIN) as office.hsm:
-            await HostService(office.parts())._destroy_keys()
+            await HostService(office.parts()).sweep.destroy_keys()
 
     asyncio.run(sweep("host"))
     assert [office.database.wrapped_keys(each) for each in key_ids] == [[], []]
@@ -509,7 +509,7 @@ def test_a_wrapped_key_that_comes_back_into_the_database_is_owed_and_burned_agai
 
     async def sweep():
         async with office.serving():
-            await HostService(office.parts())._destroy_keys()
+            await HostService(office.parts()).sweep.destroy_keys()
 
     database.revoke("a test", key_id=[burned, last])
     asyncio.run(sweep())
@@ -544,7 +544,7 @@ def test_what_is_invalid_is_burned_by_the_sweep(office, clock, why):
 
     async def main():
         async with office.serving():
-            await HostService(office.parts())._destroy_keys()
+            await HostService(office.parts()).sweep.destroy_keys()
 
     asyncio.run(main())
     assert office.on_token() == (set(), set())

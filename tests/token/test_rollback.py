@@ -16,6 +16,7 @@ from carnet.token.accounts import accounts_key, sign_accounts, write_mark
 from carnet.wire.documents import AccountsHead, sign_document
 from host_agent import schema
 from host_agent.hsm import _sign_head
+from host_agent.hsm_check import check_hsm
 from host_agent.keydb import KeyDatabase
 from host_agent.marks import Marks
 from host_agent.rollback import (
@@ -27,7 +28,6 @@ from host_agent.rollback import (
     keep_mark,
     newest_seen,
 )
-from host_agent.server import _check_hsm
 from softhsm.durable import sync_token
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import tamper
@@ -146,7 +146,7 @@ def test_a_login_while_the_database_is_away_is_tried_again(tmp_path, session):
         with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE key_pairs RENAME TO away")
         with pytest.raises(TokenAwayError, match="does not answer"):
-            _check_hsm(database, Witness(database), "office", session)
+            check_hsm(database, Witness(database), "office", session)
 
 
 def test_of_processes_that_start_together_at_a_new_hsm_one_makes_the_key(
@@ -242,20 +242,20 @@ def test_an_hsm_that_was_away_is_told_as_it_is_logged_in_to(database, session):
     """Of what the database lacks, and of what it may lack that does not answer."""
     spend_unsigned(database, session)
     witness = Witness(database)
-    _check_hsm(database, witness, "office", session)
+    check_hsm(database, witness, "office", session)
     assert newest_seen(session).number == 1
     for number in (2, 3):
         with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
         with pytest.raises(TokenAwayError, match="does not answer"):
-            _check_hsm(database, witness, "office", session)
+            check_hsm(database, witness, "office", session)
         assert newest_seen(session).number == number
         with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
         database.add_pairs([new_pair(SoftwareKey())])
     tamper(database, "DELETE FROM audit WHERE number = 4")
     with pytest.raises(UsageError, match="record 4 of the accounts") as missing:
-        _check_hsm(database, witness, "office", session)
+        check_hsm(database, witness, "office", session)
     assert newest_seen(session).number == 4
     assert not witness.knows_more(newest_seen(session), missing.value)  # it is told once
 
@@ -330,7 +330,7 @@ def test_what_a_process_wrote_is_not_forgotten_for_what_another_signed_in_its_pl
             with pytest.raises(UsageError, match="record 2 of the accounts"):
                 asyncio.run(marks.check())
         with pytest.raises(UsageError, match="record 2 of the accounts"):
-            _check_hsm(database, marks._witness, "office", session)
+            check_hsm(database, marks._witness, "office", session)
         assert hsm.reason
         with pytest.raises(ChangedError, match="record 2 of the accounts"):
             database.add_pairs([new_pair(SoftwareKey())])
