@@ -10,7 +10,7 @@ What differs between the two is in the modules of this package, and nowhere else
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from carnet.database import postgresql, sqlite
 from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import BRIEF, READING
 from carnet.database.suspension import held_back
+from carnet.database.turns import turn
 from carnet.errors import CarnetError, UsageError
 
 
@@ -113,12 +114,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
     A command that is stopped meanwhile (Ctrl-Z) stands still after it.
     """
-    with held_back(), _turn(engine), engine.begin() as connection:
+    with held_back(), turn(engine), engine.begin() as connection:
         yield connection
-
-
-def _turn(engine: Engine) -> AbstractContextManager[None]:
-    return sqlite.turn(engine) if engine.dialect.name == "sqlite" else postgresql.turn(engine)
 
 
 def check_writable(engine: Engine) -> None:

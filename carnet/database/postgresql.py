@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from carnet.database.place import PostgresPlace
 from carnet.database.sql import BRIEF, READING
+from carnet.database.turns import LOCK_SECONDS, TURNS
 from carnet.files import read_private
 
 _LOCK = int.from_bytes(b"carnet")
@@ -23,12 +24,10 @@ _LOCK = int.from_bytes(b"carnet")
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's manual, appendix A."""
 
-_LOCK_SECONDS = 30
 _WRITERS = 2
-"""One that writes, and one to whom the server gives the lock next: each that waits there keeps
-others waiting once more, if its process stands still."""
-_TURN = "carnet_turn"
-"""The execution option with what they take."""
+"""Threads of a process with a connection to write by: all may not be theirs, or who reads would
+wait too. One writes, one is given the lock next by the server: each that waits there keeps others
+waiting once more, if its process stands still."""
 
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
@@ -43,7 +42,7 @@ _CONNECT = {
 }
 
 _SESSION = f"""
-    SELECT set_config('lock_timeout', '{_LOCK_SECONDS}s', false),
+    SELECT set_config('lock_timeout', '{LOCK_SECONDS}s', false),
            set_config('idle_in_transaction_session_timeout', '30s', false),
            set_config('tcp_keepalives_idle', '5', false),
            set_config('tcp_keepalives_interval', '2', false),
@@ -78,26 +77,11 @@ def open_engine(place: PostgresPlace) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,
         connect_args=connect_arguments(place),
-        execution_options={_TURN: threading.Semaphore(_WRITERS)},
+        execution_options={TURNS: threading.Semaphore(_WRITERS)},
     )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     return engine
-
-
-@contextmanager
-def turn(engine: Engine) -> Iterator[None]:
-    """Wait until few enough threads of this process have a connection to write by.
-
-    They wait for one lock: all connections may not be theirs, or who reads would wait too.
-    """
-    writers: threading.Semaphore = engine.get_execution_options()[_TURN]
-    taken = writers.acquire(timeout=_LOCK_SECONDS)
-    try:
-        yield
-    finally:
-        if taken:
-            writers.release()
 
 
 def connect_arguments(place: PostgresPlace) -> dict[str, Any]:

@@ -16,18 +16,16 @@ from sqlalchemy.exc import DatabaseError
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
 from carnet.database.sqlite_file import SqliteFile
+from carnet.database.turns import LOCK_SECONDS, TURNS
 from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
-_BUSY_SECONDS = 30
 _OTHERS = 0o077
 _NOTHING = 1
 """Bytes: SQLite takes a file of one for an empty one."""
 _IN_THE_WAY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WHOLE = "ok"
-_TURN = "carnet_turn"
-"""The execution option with the lock of whoever writes in this process."""
 _PRIMARY = 0xFF
 """The part of SQLite's error codes that the extended ones are refinements of."""
 _PRAGMAS = (
@@ -60,9 +58,11 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
     private_file(path)
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _BUSY_SECONDS, "uri": True},
+        connect_args={"timeout": LOCK_SECONDS, "uri": True},
         hide_parameters=True,
-        execution_options={_TURN: threading.Lock()},
+        # SQLite has no queue: who finds its lock taken sleeps, for longer each time, while others
+        # pass by. So of each process one thread alone competes for it.
+        execution_options={TURNS: threading.Lock()},
     )
     file = SqliteFile(place.path.absolute(), path)
     event.listen(engine, "do_connect", file.lead_there)
@@ -75,22 +75,6 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
     event.listen(engine, "checkin", file.look)
     event.listen(engine, "close", file.keep_log_of_others)
     return engine
-
-
-@contextmanager
-def turn(engine: Engine) -> Iterator[None]:
-    """Wait until no other thread of this process writes, as long as SQLite itself would wait.
-
-    SQLite has no queue: who finds its lock taken sleeps, for longer each time, while others
-    pass by. So of each process one thread alone competes for it.
-    """
-    lock: threading.Lock = engine.get_execution_options()[_TURN]
-    taken = lock.acquire(timeout=_BUSY_SECONDS)
-    try:
-        yield
-    finally:
-        if taken:
-            lock.release()
 
 
 def empty_log(engine: Engine) -> bool:
@@ -154,7 +138,7 @@ def _checkpoint(cursor: Any) -> bool:
             raise
         return True
     finally:
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
     return bool(busy)
 
 

@@ -98,7 +98,7 @@ def test_a_database_that_fails_later_is_said_in_one_sentence(place, database, pa
 def test_whoever_has_waited_too_long_for_an_import_is_told_to_wait_for_its_end(
     place, database, pair, monkeypatch
 ):
-    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0)
+    monkeypatch.setattr(sqlite, "LOCK_SECONDS", 0)
     impatient = postgresql._SESSION.replace("'lock_timeout', '30s'", "'lock_timeout', '1ms'")
     monkeypatch.setattr(postgresql, "_SESSION", impatient)
 

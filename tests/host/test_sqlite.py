@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 from carnet import audit
 from carnet.database import forget_deleted, sqlite, transaction
 from carnet.database.place import FilePlace
+from carnet.database.turns import turn
 from carnet.errors import UsageError
 from carnet.wire.keys import key_id_of
 from host_agent import schema
@@ -383,12 +384,12 @@ def test_several_processes_may_make_it_at_once(tmp_path):
 
 def test_of_a_process_one_thread_alone_competes_for_the_lock(tmp_path):
     """SQLite has no queue: whoever finds its lock taken sleeps, and others pass by."""
-    turn, begin = sqlite.turn.__wrapped__.__code__, sqlite._on_begin.__code__
+    waits, begin = turn.__wrapped__.__code__, sqlite._on_begin.__code__
 
     def where():
         frame = sys._current_frames().get(other.ident)
         codes = {each.f_code for each, _ in traceback.walk_stack(frame)} if frame else set()
-        return codes & {turn, begin}
+        return codes & {waits, begin}
 
     def write():
         with transaction(database.engine):
@@ -401,4 +402,4 @@ def test_of_a_process_one_thread_alone_competes_for_the_lock(tmp_path):
             wait_until(where, "the other to write")
             waits_in = where()
         other.join()
-    assert waits_in == {turn}
+    assert waits_in == {waits}
