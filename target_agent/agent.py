@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from structlog.contextvars import bound_contextvars
 
 from carnet.background import RESTART_SECONDS, Background
+from carnet.database import readers
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameUp, Over, State, WentSilent
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
@@ -203,7 +204,7 @@ class Agent:
         try:
             async with asyncio.timeout(seconds), self._end_told:
                 while True:
-                    found = await asyncio.to_thread(self.records.ended_after, host, after)
+                    found = await readers.ask(self.records.ended_after, host, after)
                     if found or self._stopping:
                         return found
                     await self._end_told.wait()
@@ -231,7 +232,7 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._end_told:
                 while True:
-                    record = await asyncio.to_thread(self.records.find, request_id)
+                    record = await readers.ask(self.records.find, request_id)
                     if record is None or record.host != host or record.state == "refused":
                         return None
                     if record.state == "ended":

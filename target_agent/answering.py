@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.database import readers
 from carnet.errors import IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
@@ -85,10 +86,10 @@ class Answering:
     async def look_up(self, action: do.LookUp) -> Event:
         """Find what this Request ID led to before, and whether its key pair led to anything."""
         records = self._parts.records
-        record = await asyncio.to_thread(records.find, self.request_id)
+        record = await readers.ask(records.find, self.request_id)
         if record is not None:
             return self._seen_before(record)
-        earlier = await asyncio.to_thread(records.of_pair, self._asking.key_id)
+        earlier = await readers.ask(records.of_pair, self._asking.key_id)
         if earlier is not None:
             # Host spends a pair once: it has forgotten, or there are two of it. What another
             # Host asked for is not told.
@@ -119,7 +120,7 @@ class Answering:
     async def authorize(self, action: do.Authorize) -> Event:
         """Step 4: membership, then the access control list."""
         parts, request = self._parts, action.request
-        member = await asyncio.to_thread(parts.members.find, request.user_id)
+        member = await readers.ask(parts.members.find, request.user_id)
         try:
             capabilities = await ask(parts.driver.capabilities)
             terms = authorize(request, member, self._carriage(capabilities))

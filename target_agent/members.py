@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, Row, select
 from sqlalchemy.dialects.sqlite import insert
 
 from carnet import audit
-from carnet.database import transaction
+from carnet.database import snapshot, transaction
 from carnet.objectives import Objective
 from target_agent.access import AccessEntry, Member
 from target_agent.schema import audit as audit_table
@@ -23,13 +23,13 @@ class Members:
 
     def find(self, user_id: str) -> Member | None:
         """Return a member with her lines of the access control list, None if she is none."""
-        with transaction(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             found = _select(connection, user_id)
         return found[0] if found else None
 
     def all(self) -> list[Member]:
         """Return all members, by name."""
-        with transaction(self._engine) as connection:
+        with snapshot(self._engine) as connection:
             return _select(connection)
 
     def add(self, user_id: str, entries: Iterable[AccessEntry]) -> None:
