@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet import crash
 from carnet.answers import FixedAnswer
 from carnet.audit.chain import ChangedError
+from carnet.database.readers import ask
 from carnet.doors import DoorRules
 from carnet.errors import NothingRevokedError, RefusedError, TokenError, UsageError
 from carnet.files import private_directory
@@ -37,6 +38,7 @@ from carnet.interface import (
     Revoked,
     decode_revocation,
 )
+from carnet.interface import Revocation as Wanted
 from carnet.link import LinkSection, read_at_most, server_context
 from carnet.progress import no_bar
 from carnet.token.session import TokenSession
@@ -46,6 +48,7 @@ from host_agent.batch_file import BatchFile, officer_certificate, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
 from host_agent.importing import alone, other_store, store_for, take_in
+from host_agent.in_time import SilentError, is_over, unless_silent
 from host_agent.keydb import KeyDatabase, Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
 from host_agent.revoking import revoke, revoked_before
@@ -56,11 +59,19 @@ T = TypeVar("T")
 PIECE_SECONDS = 30
 """In which the next piece of a body must come."""
 BODY_SECONDS = 900
+_STOP_SECONDS = 5
+"""In which the Key Database must answer for an import to be waited for at the end."""
 _PIECE = 64 * 1024
 _MAX_FILE = MAX_BATCH + 1024
 """The payload, and what is around it."""
 _BUSY = "Another import runs; wait until it is over."
-_AWAY = "The Key Database does not answer; send it again."
+_AWAY = (
+    "The Key Database does not answer, and what was begun may yet be done; have the Host's "
+    "operator see to it, then send it again."
+)
+_UNFINISHED = (
+    "The Key Database does not answer; see that it does, and have the officer send the batch again."
+)
 
 
 def door_rules() -> DoorRules:
@@ -139,9 +150,11 @@ class OfficerInterface:
         return web.Server(self.handle)
 
     async def stop(self) -> None:
-        """Wait until an import that runs is over."""
-        if self._importing is not None:
-            await asyncio.wait([self._importing])
+        """Wait until an import that runs is over, as long as the Key Database answers."""
+        if self._importing is None:
+            return
+        if not await is_over(self._importing, self._database, _STOP_SECONDS):
+            log.warning("import-unfinished", remedy=_UNFINISHED)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer the officer, and nobody else."""
@@ -190,7 +203,7 @@ class OfficerInterface:
         except BaseException:
             self._busy = False
             raise
-        return await asyncio.shield(self._importing)
+        return await unless_silent(self._importing, self._database)
 
     def _over(self, _: asyncio.Task[Received]) -> None:
         self._busy = False
@@ -205,8 +218,8 @@ class OfficerInterface:
             new = await asyncio.to_thread(self._import, batch, token, written_down)
         if new:
             await self._sign_accounts()
-        await asyncio.to_thread(check_not_revoked, batch, self._database)
-        if remark := await asyncio.to_thread(revoked_of_it, batch, self._database):
+        await ask(check_not_revoked, batch, self._database)
+        if remark := await ask(revoked_of_it, batch, self._database):
             log.warning("revoked-while-imported", user_id=batch.head.user_id, reason=remark)
         received = Received(user_id=batch.head.user_id, pairs=batch.count, new=new)
         log.info("batch-received", user_id=received.user_id, new=new)
@@ -244,18 +257,22 @@ class OfficerInterface:
         if len(body) > MAX_REVOCATION:
             raise _TooLongError
         wanted = decode_revocation(body)
+        return await unless_silent(self._revoked(wanted), self._database)
+
+    async def _revoked(self, wanted: Wanted) -> Revoked:
         # What was here before it is among what it concerns.
         await self._written_down.wait()
         reason = Reason.LOST if wanted.lost else Reason.REVOKED
         revocation = Revocation(wanted.why, reason, by="officer")
         done = await asyncio.to_thread(revoke, self._database, revocation, **wanted.names)
-        await asyncio.to_thread(revoked_before, self._database, done, **wanted.names)
+        await ask(revoked_before, self._database, done, **wanted.names)
         told = Revoked(revoked=len(done.key_ids), importing=done.importing, tunnels=done.tunnels)
         log.info("officer-revoked", **structs.asdict(told))
         return told
 
     async def _count(self, _: web.BaseRequest) -> list[dict[str, object]]:
-        return [vars(count) for count in await asyncio.to_thread(self._database.count)]
+        counts = await unless_silent(ask(self._database.count), self._database)
+        return [vars(count) for count in counts]
 
 
 class _TooLongError(Exception):
@@ -272,7 +289,9 @@ def _no_room(error: OSError) -> str:
     )
 
 
-_FAILURES = (RefusedError, UsageError, TokenError, SQLAlchemyError, ValueError, _TooLongError)
+_FAILURES = (
+    RefusedError, UsageError, TokenError, SQLAlchemyError, SilentError, ValueError, _TooLongError,
+)  # fmt: skip
 
 
 def _explain(error: Exception) -> tuple[HTTPStatus, str]:
@@ -284,7 +303,7 @@ def _explain(error: Exception) -> tuple[HTTPStatus, str]:
             return HTTPStatus.NOT_FOUND if unknown else HTTPStatus.CONFLICT, error.sentence
         case TokenError() | ChangedError():
             return HTTPStatus.SERVICE_UNAVAILABLE, error.sentence
-        case SQLAlchemyError():
+        case SQLAlchemyError() | SilentError():
             return HTTPStatus.SERVICE_UNAVAILABLE, _AWAY
         case _TooLongError():
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)

@@ -24,19 +24,17 @@ from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import WireError
-from host_agent import endings
+from host_agent import endings, in_time
 from host_agent.door import answer_to, is_address_question, read_body, the_one_answer
 from host_agent.exchange import Exchange, Parts, take_up
 from host_agent.keydb import ANSWER_KEPT, RequestRecord
 from host_agent.leases import RENEW_SECONDS
-from host_agent.outcome import Busy
+from host_agent.outcome import Busy, Later
 from host_agent.seen_before import aged_by_leap, is_too_late
 from host_agent.sweeping import Sweep
 
 log = structlog.get_logger()
 
-ANSWER_SECONDS = 18
-"""After which whoever has no answer yet is told to come again; a Client gives up after 20."""
 _PATH = "/v1/requests"
 _ENDINGS_PATH = "/v1/endings"
 _REQUEST_ID_LENGTH = 16
@@ -76,7 +74,7 @@ class HostService:
         self._start(self._run(exchange))
         # The exchange goes on if the Client hangs up, or is told to come again: the pair may be
         # spent already.
-        await asyncio.wait({exchange.outcome}, timeout=ANSWER_SECONDS)
+        await asyncio.wait({exchange.outcome}, timeout=in_time.ANSWER_SECONDS)
         if not exchange.outcome.done():
             log.warning("answer-late", key_id=envelope.key_id.hex())
             exchange.fail(step.NOT_READY)
@@ -101,7 +99,12 @@ class HostService:
         seconds = self.parts.admission.look(request.remote or "")
         if seconds is not None:
             return answer_to(Busy(seconds))
-        outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
+        try:
+            async with asyncio.timeout(in_time.ANSWER_SECONDS):
+                outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
+        except TimeoutError:
+            log.warning("answer-late", request_id=request_id.hex())
+            outcome = Later(step.NOT_READY)
         return answer_to(outcome)
 
     async def take_up_unanswered(self) -> None:

@@ -74,6 +74,26 @@ class PostgresServer:
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have all of it stand still, as a machine does that is asleep: connections stay open."""
+        stopped: list[int] = []
+        try:
+            for pid in self._processes():
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+            yield
+        finally:
+            for pid in reversed(stopped):
+                os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> Iterator[int]:
+        """Yield the first, which then starts no more, and those that it has started."""
+        yield self.pid
+        wait_until(lambda: _is_stopped(self.pid), "PostgreSQL to stand still")
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        yield from map(int, children.split())
+
     def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the superuser."""
         with self.connect(database) as connection:
@@ -170,6 +190,11 @@ def postgres_machine() -> Iterator[PostgresMachine]:
         if janitor.stdin:
             janitor.stdin.close()
         janitor.wait(TIME_LIMIT)
+
+
+def _is_stopped(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat").read_text()
+    return status.rpartition(")")[2].split()[0] == "T"
 
 
 def _programs() -> Path:

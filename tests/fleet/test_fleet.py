@@ -172,7 +172,7 @@ def test_a_database_that_goes_away_costs_nothing_and_comes_back(directory, machi
         machine.stop(signal.SIGQUIT)
         for url in urls:
             away = send_one(url, during)
-            assert (away.status, away.reason) == (503, "host-not-ready")
+            assert (away.status, away.reason, away.retry_after) == (503, "host-not-ready", "2")
         assert len(gateway.session_keys) == 1
         machine.start()
         assert send_until_answered(urls, during).status == 200

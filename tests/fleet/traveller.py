@@ -21,6 +21,7 @@ class Reply:
     status: int
     body: bytes
     reason: str
+    retry_after: str
 
 
 def seal(key):
@@ -38,8 +39,8 @@ def open_grant(key, request, reply):
 
 async def post(session, url, body):
     async with session.post(url, data=body) as response:
-        reason = response.headers.get("Carnet-Reason", "")
-        return Reply(response.status, await response.read(), reason)
+        words = [response.headers.get(each, "") for each in ("Carnet-Reason", "Retry-After")]
+        return Reply(response.status, await response.read(), *words)
 
 
 async def insist(session, urls, body):

@@ -1,19 +1,29 @@
 """The Key Database on PostgreSQL: what it asks of the server, and how it outlives it."""
 
+import asyncio
 import contextlib
+import json
 import signal
 from dataclasses import replace
 
+import aiohttp
 import pytest
+from aiohttp import web
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from carnet.database import postgresql
 from carnet.database.place import FilePlace, PostgresPlace
-from carnet.errors import UsageError
+from carnet.errors import TokenError, UsageError
+from carnet.interface import BATCHES, PAIRS, REVOCATIONS
+from carnet.service import serving
+from carnet.wire.documents import sign_document
 from carnet.wire.keys import key_id_of
 from host_agent import config as configuration
+from host_agent import in_time, officer_interface
 from host_agent.keydb import KeyDatabase, PairState
+from host_agent.officer_interface import OfficerInterface, door_rules
 from lab.postgresql import postgres_machine
+from tests.host.batches import Officer, host_config, split_batch
 from tests.host.conftest import new_pair, postgres_place, sealed_request
 from tests.unit.examples import SoftwareKey
 
@@ -128,6 +138,63 @@ def test_who_stands_still_in_a_brief_transaction_soon_keeps_nobody_waiting(
         with database._writing() as brief:
             shown = brief.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
             assert shown.scalar_one() == "6s"
+
+
+class NoHsm:
+    serial = None
+
+    async def use_session(self, _):
+        raise TokenError("The HSM is away.")
+
+
+@pytest.fixture
+def interface(tmp_path, monkeypatch):
+    """Run a coroutine function with an officer's interface, which takes whoever comes for her."""
+
+    def run(database, body):
+        async def main():
+            made = OfficerInterface(host_config(tmp_path), database, NoHsm(), None)
+            runner = web.ServerRunner(made.server())
+            async with (
+                serving(runner, door_rules(), "127.0.0.1", 0) as port,
+                aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+            ):
+                return await body(made, session)
+
+        return asyncio.run(main())
+
+    monkeypatch.setattr(OfficerInterface, "_is_officer", lambda *_: True)
+    return run
+
+
+def test_the_officer_is_told_to_come_again_while_the_server_hangs(
+    server, place, tmp_path, interface, monkeypatch
+):
+    """Whatever she wants; what was begun goes on when it hangs no more."""
+    batch = sign_document(split_batch(1), Officer(tmp_path).sign)
+    revocation = json.dumps({"user_id": "alice@office", "why": "stolen"})
+    wanted = [("POST", BATCHES, batch), ("POST", REVOCATIONS, revocation), ("GET", PAIRS, None)]
+
+    async def body(made, session):
+        async def heard(method, path, data):
+            async with session.request(method, path, data=data) as answer:
+                return answer.status, answer.headers.get("Retry-After"), await answer.text()
+
+        assert (await heard("GET", PAIRS, None))[0] == 200
+        with server.frozen(), monkeypatch.context() as soon:
+            soon.setattr(in_time, "ANSWER_SECONDS", 0.1)
+            soon.setattr(officer_interface, "_STOP_SECONDS", 0.1)
+            for each in wanted:
+                status, seconds, text = await heard(*each)
+                assert (status, seconds, "does not answer" in text) == (503, "2", True)
+            await made.stop()
+            assert not made._importing.done()
+        await asyncio.wait([made._importing])
+        assert str(made._importing.exception()) == "The HSM is away."
+        assert (await heard("GET", PAIRS, None))[0] == 200
+
+    with KeyDatabase.opened(place) as database:
+        interface(database, body)
 
 
 def test_a_server_that_is_away_is_said_in_one_sentence(tmp_path):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from carnet.database import transaction
-from host_agent import server
+from host_agent import in_time
 from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetSilentError
 from lab.waiting import wait_until
@@ -40,15 +40,18 @@ def test_whoever_has_overheard_a_request_holds_no_connection_with_it(make_host, 
 
 def test_who_has_no_answer_in_time_is_told_to_come_again(make_host, monkeypatch):
     """However long the Key Database does not answer; what was begun is finished."""
-    pair, host = SoftwareKey(), make_host()
+    pair, host, answers = SoftwareKey(), make_host(), threading.Event()
     host.add_pairs(pair)
     request = sealed(pair)
     with host, KeyDatabase.opened(host._path) as other:
         with transaction(other.engine), monkeypatch.context() as soon:
-            soon.setattr(server, "ANSWER_SECONDS", 0.1)
-            answer = host.post(request)
-        assert status_of(answer) == 503
-        assert b"\r\nRetry-After: " in answer
+            soon.setattr(in_time, "ANSWER_SECONDS", 0.1)
+            soon.setattr(host.database.part, "targets_of", lambda _: answers.wait(30))
+            ending = host.send(http(bytes(16), "POST /v1/endings HTTP/1.1"))
+            answers.set()
+            for answer in (host.post(request), ending):
+                assert status_of(answer) == 503
+                assert b"\r\nRetry-After: " in answer
         wait_until(lambda: status_of(host.post(request)) == 200, "the answer")
 
 
