@@ -26,7 +26,7 @@ KEY = SoftwareKey()
 
 def lift(connection):
     """Take the triggers away, as the owner of the database can."""
-    for table in ("audit", "audit_heads", "key_pairs", "requests"):
+    for table in ("audit", "audit_heads", "key_pairs", "requests", "revoked_early"):
         if connection.dialect.name == "postgresql":
             for name in ("append_only", "kept"):
                 trigger = f"{table}_{name} ON {table}"

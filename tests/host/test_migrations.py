@@ -20,7 +20,7 @@ BEFORE_RECORDS_WERE_KEPT = "0009"
 
 @pytest.fixture
 def filled(place):
-    """A database of the revision before, with two pairs."""
+    """A database of the revision before, with two pairs, and a third revoked before it comes."""
     module = sqlite if isinstance(place, FilePlace) else postgresql
     engine, pairs = module.open_engine(place), [new_pair(SoftwareKey()) for _ in range(2)]
     with (
@@ -33,11 +33,13 @@ def filled(place):
         command.upgrade(config, BEFORE_RECORDS_WERE_KEPT)
         rows = [{**vars(each), "state": "valid", "imported_at": 0} for each in pairs]
         connection.execute(insert(schema.key_pairs), rows)
+        early = {"key_id": bytes(16), "revoked_at": 0, "reason": "lost", "why": "a test"}
+        connection.execute(insert(schema.revoked_early), early)
     engine.dispose()
     return place
 
 
-@pytest.mark.parametrize("table", ["key_pairs", "requests"])
+@pytest.mark.parametrize("table", ["key_pairs", "requests", "revoked_early"])
 def test_a_filled_database_lets_nothing_be_deleted_from_then_on(filled, table):
     key = SoftwareKey()
     with KeyDatabase.opened(filled) as database:

@@ -16,6 +16,7 @@ from host_agent.keydb import Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
 from host_agent.revoking import revoke
 from tests.host.batches import opened, split_batch
+from tests.host.test_accounts import lift
 from tests.host.test_unfinished import (
     held,
     minted,
@@ -102,6 +103,7 @@ def test_it_concerns_what_is_valid_by_another_batch_once_it_is_recorded(database
     with importing(database, batch) as finish:
         revoke(database, STOLEN, user_id=batch.user_id)
         with database.engine.begin() as connection:
+            lift(connection)
             connection.execute(schema.revoked_early.delete())
         with importing(database, structs.replace(batch, batch_id=bytes(16))) as finish_other:
             finish_other()
