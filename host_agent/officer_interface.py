@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http import HTTPStatus
 from io import FileIO
@@ -44,6 +44,7 @@ from carnet.progress import no_bar
 from carnet.token.session import TokenSession
 from carnet.wire.documents import MAX_BATCH
 from carnet.wire.envelope import SPLIT
+from host_agent.arrival import arriving
 from host_agent.batch_file import BatchFile, officer_certificate, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
@@ -136,7 +137,8 @@ class OfficerInterface:
         self._officer = officer_certificate(config.officer).public_bytes(Encoding.DER)
         self._busy = False
         self._written_down = asyncio.Event()
-        """Not set while a batch is here of which no revocation would know."""
+        """Not set while a batch is here of which no revocation would know. By any other process
+        they wait for a lock, which is had a moment later."""
         self._written_down.set()
         self._importing: asyncio.Task[Received] | None = None
         self._paths = {
@@ -214,8 +216,7 @@ class OfficerInterface:
         token = _ServiceToken(self._hsm, loop)
         written_down = partial(loop.call_soon_threadsafe, self._written_down.set)
         with spool:
-            batch = await asyncio.to_thread(open_batch, spool, "The batch", self._config)
-            new = await asyncio.to_thread(self._import, batch, token, written_down)
+            batch, new = await asyncio.to_thread(self._import, spool, token, written_down)
         if new:
             await self._sign_accounts()
         await ask(check_not_revoked, batch, self._database)
@@ -226,13 +227,16 @@ class OfficerInterface:
         return received
 
     def _import(
-        self, batch: BatchFile, token: _ServiceToken, written_down: Callable[[], object]
-    ) -> int:
-        with alone(self._database) as still_alone, under_way(batch, self._database):
+        self, spool: FileIO, token: _ServiceToken, written_down: Callable[[], object]
+    ) -> tuple[BatchFile, int]:
+        with alone(self._database) as still_alone, ExitStack() as begun:
+            with arriving(self._database):
+                batch = open_batch(spool, "The batch", self._config)
+                begun.enter_context(under_way(batch, self._database))
             written_down()
             crash.reach("interface.verified")
             batch.check_pairs()
-            return self._taken(batch, token, still_alone)
+            return batch, self._taken(batch, token, still_alone)
 
     def _taken(
         self, batch: BatchFile, token: _ServiceToken, still_alone: Callable[[], None]

@@ -1,11 +1,12 @@
 """Revoking, for the operator and for the officer: pairs, imports under way, tunnels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from carnet import crash
 from carnet.counting import counted
 from carnet.errors import NothingRevokedError
+from host_agent.arrival import wait_for_arrival
 from host_agent.keydb import KeyDatabase, Revocation
 
 
@@ -29,9 +30,20 @@ class Revoked:
 def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:
     """Turn invalid what `which` names: by key_id, user_id or token_serial.
 
-    When this is over none of it is valid, nor will be by an import that has begun. What
-    is cut off is done by the same again.
+    When this is over none of it is valid, nor will be by an import that has begun, nor by a
+    batch that the officer's interface had by then. What is cut off is done by the same again.
+    Raises UsageError as wait_for_arrival() does.
     """
+    done = _revoke_known(database, revocation, which)
+    if not wait_for_arrival(database):
+        return done
+    now = _revoke_known(database, revocation, which)
+    return Revoked(done.key_ids + now.key_ids, now.importing, done.tunnels + now.tunnels)
+
+
+def _revoke_known(
+    database: KeyDatabase, revocation: Revocation, which: Mapping[str, object]
+) -> Revoked:
     importing = database.revoke_imports(revocation, **which)
     key_ids = database.revoke(revocation.why, revocation.reason, revocation.by, **which)
     crash.reach("host.revoked")

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from carnet.database.turns import LOCK_SECONDS, TURNS
 from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
+_OWN = 0o600
 _OTHERS = 0o077
 _NOTHING = 1
 """Bytes: SQLite takes a file of one for an empty one."""
@@ -42,7 +43,7 @@ def opening(place: FilePlace) -> AbstractContextManager[object]:
     """Be the only process that opens the file, while it may be half made."""
     path = _true(place)
     private_directory(path.parent)
-    return FileLock(f"{path}.lock", mode=0o600)
+    return _lock(path, "lock")
 
 
 def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
@@ -96,7 +97,7 @@ def empty_log(engine: Engine) -> bool:
 def alone(engine: Engine, word: str) -> Iterator[bool]:
     """Take a lock beside the file; gives whether nobody had it. Raises OSError."""
     try:
-        with FileLock(f"{engine.url.database}.{word}", timeout=0, mode=0o600):
+        with _lock(Path(engine.url.database or ""), word, timeout=0):
             yield True
     except Timeout:
         yield False
@@ -121,6 +122,20 @@ def is_busy(error: BaseException | None) -> bool:
     """Tell whether a statement failed because others held the lock for too long."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & _PRIMARY in _IN_THE_WAY
+
+
+def _lock(path: Path, word: str, *, timeout: float = -1) -> FileLock:
+    """Return a lock beside the file, its owner's too where root comes first; raises OSError."""
+    beside = f"{path}.{word}"
+    if os.geteuid() == 0 and path.exists():
+        # As SQLite does with its own files. Not with one that is there, which may be anything.
+        owner = path.stat()
+        with suppress(FileExistsError):
+            made = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWN)
+            with suppress(OSError):
+                os.fchown(made, owner.st_uid, owner.st_gid)
+            os.close(made)
+    return FileLock(beside, timeout=timeout, mode=_OWN)
 
 
 def _true(place: FilePlace) -> Path:

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from carnet import audit
-from carnet.database import forget_deleted, sqlite, transaction
+from carnet.database import alone, forget_deleted, sqlite, transaction
 from carnet.database.place import FilePlace
 from carnet.database.turns import turn
 from carnet.errors import UsageError
@@ -380,6 +380,19 @@ def test_several_processes_may_make_it_at_once(tmp_path):
     assert [process.exitcode for process in processes] == [0] * 4
     with KeyDatabase.opened(path) as database, database.begin() as connection:
         assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+
+
+def test_a_lock_that_root_makes_is_the_owners_of_the_file(tmp_path, monkeypatch):
+    """Or the service, which is somebody else, could not take it after an operator's command."""
+    path, given = tmp_path / "keys.sqlite", []
+    with KeyDatabase.opened(path) as database:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(os, "fchown", lambda _, *owner: given.append(owner))
+        for _ in range(2):
+            with alone(database.engine, "import") as is_alone:
+                assert is_alone()
+        owner = path.stat()
+    assert given == [(owner.st_uid, owner.st_gid)]
 
 
 def test_of_a_process_one_thread_alone_competes_for_the_lock(tmp_path):

@@ -1,21 +1,23 @@
 """A revocation while an import is under way: none of the pairs that it brings becomes valid."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from msgspec import structs
 
 from carnet import audit
-from carnet.errors import RefusedError, UsageError
+from carnet.errors import RefusedError, TokenError, UsageError
 from carnet.progress import no_bar
 from carnet.wire.keys import key_id_of
-from host_agent import schema
+from host_agent import arrival, officer_interface, schema
 from host_agent.importing import _check_pairs_stand, record_batch
 from host_agent.keydb import Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
 from host_agent.revoking import revoke
-from tests.host.batches import opened, split_batch
+from lab.waiting import wait_until
+from tests.host.batches import Officer, host_config, opened, split_batch, write
 from tests.host.test_accounts import lift
 from tests.host.test_unfinished import (
     held,
@@ -81,6 +83,47 @@ def test_it_stays_so_by_this_batch_and_by_another(database):
     with opened(again) as (file, _), pytest.raises(RefusedError, match="2 already lost"):
         _check_pairs_stand(file, database)
     assert states(database) == {"lost": PAIRS}
+
+
+class Away:
+    """An HSM token that is."""
+
+    def kept_open(self, *_):
+        raise TokenError("away")
+
+
+def test_a_revocation_elsewhere_waits_for_a_batch_that_the_officer_has_sent(
+    database, other_process, pair, tmp_path, monkeypatch
+):
+    """Whose it is, is known when it is verified; what is known is revoked before."""
+    batch, verify, revoking = split_batch(PAIRS), officer_interface.open_batch, []
+
+    def open_batch(*about):
+        revoking.append(threads.submit(revoke, other_process, STOLEN, user_id=batch.user_id))
+        wait_until(lambda: states(database) == {"lost": 1}, "what is known to be revoked")
+        return verify(*about)
+
+    monkeypatch.setattr(officer_interface, "open_batch", open_batch)
+    path = write(tmp_path / "batch", batch, Officer(tmp_path))
+    made = officer_interface.OfficerInterface(host_config(tmp_path), database, None, None)
+    with ThreadPoolExecutor(1) as threads, path.open("rb", buffering=0) as spool:
+        with pytest.raises(TokenError, match="away"):
+            made._import(spool, Away(), lambda: None)
+        done = revoking[0].result()
+    assert (len(done.key_ids), done.importing) == (1, PAIRS)
+    with importing(database, batch) as finish:
+        finish()
+    assert states(database) == {"lost": 1 + PAIRS}
+
+
+def test_a_revocation_does_not_wait_for_ever_for_a_batch(database, pair, monkeypatch):
+    monkeypatch.setattr(arrival, "WAIT_SECONDS", 0)
+    with (
+        arrival.arriving(database),
+        pytest.raises(UsageError, match=r"known of it is revoked, .* revoke it again"),
+    ):
+        revoke(database, STOLEN, key_id=key_id_of(pair.public_key))
+    assert states(database) == {"lost": 1}
 
 
 @pytest.mark.parametrize("first", ["this", "other"])

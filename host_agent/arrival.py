@@ -1,0 +1,54 @@
+"""A batch that has just come: whose it is must be read first, and revocations wait for that.
+
+By a lock at the database, which holds for all processes of the Host, the operator's commands
+included, and goes with the process that has it.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from carnet.database import alone
+from carnet.errors import UsageError
+from host_agent.keydb import KeyDatabase
+
+WAIT_SECONDS = 60
+"""A batch of 100,000 pairs takes a quarter of that, on a busy machine."""
+_PAUSE = 0.05
+_WORD = "arrives"
+
+
+@contextmanager
+def arriving(database: KeyDatabase) -> Iterator[None]:
+    """Have revocations wait, until it is written down that the batch's import is under way.
+
+    For whoever is the only one to import. Raises OSError, SQLAlchemyError.
+    """
+    with ExitStack() as lock:
+        while not lock.enter_context(alone(database.engine, _WORD))():
+            # Somebody looks whether it is had.
+            lock.close()
+            time.sleep(_PAUSE)
+        yield
+
+
+def wait_for_arrival(database: KeyDatabase) -> bool:
+    """Wait until nobody is within arriving(); return whether anybody was.
+
+    Raises UsageError if that takes too long; OSError, SQLAlchemyError.
+    """
+    until, waited = time.monotonic() + WAIT_SECONDS, False
+    while not _is_free(database):
+        if time.monotonic() > until:
+            raise UsageError(
+                "What is known of it is revoked, and another process of the Host has a batch of "
+                "which nothing is known yet; see that it runs, then revoke it again."
+            )
+        waited = True
+        time.sleep(_PAUSE)
+    return waited
+
+
+def _is_free(database: KeyDatabase) -> bool:
+    with alone(database.engine, _WORD) as is_free:
+        return is_free()
