@@ -1,6 +1,7 @@
 """SIGKILL at the durable steps of a Host on PostgreSQL: the next process goes on from there.
 
-The same places are tried on SQLite with everything real around them, in `tests/crashes`.
+The same places are tried on SQLite with everything real around them, in `tests/crashes`; those
+that are about the HSM are tried here in `make soak` alone.
 """
 
 import signal
@@ -13,6 +14,7 @@ from carnet.audit.chain import follow
 from host_agent import schema
 from host_agent.keydb import KeyDatabase
 from lab.waiting import wait_until
+from tests.fleet.conftest import IN_FULL
 from tests.fleet.test_concurrency import accounts, nothing_owed
 from tests.fleet.traveller import open_grant, seal, send_one, send_until_answered
 
@@ -50,6 +52,9 @@ STEPS_OF_A_REVOKED_TUNNEL = [
 ]
 STEPS_OF_AN_EXPIRY = ["accounts.appended expired", "host.expired"]
 STEPS_OF_A_HEAD = ["accounts.head-signed", "accounts.head-kept"]
+if IN_FULL:  # with what is about the HSM alone
+    STEPS_OF_A_REQUEST += ["token.private-destroyed"]
+    STEPS_OF_A_HEAD += [f"token.{done} carnet accounts head" for done in ("stored", "replaced")]
 
 
 def whole(fleet, **events):
