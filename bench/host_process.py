@@ -11,7 +11,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,11 +132,13 @@ def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
 
 def _thread_times() -> dict[str, float]:
     """Return for how many milliseconds each thread ran since it was started."""
-    tasks = Path("/proc/self/task")
-    return {
-        each.name: int((tasks / str(each.native_id) / "schedstat").read_text().split()[0]) / 1e6
-        for each in threading.enumerate()
-    }
+    times = {}
+    for each in threading.enumerate():
+        # One that begins or ends just now has none.
+        with suppress(OSError):
+            told = Path(f"/proc/self/task/{each.native_id}/schedstat").read_text()
+            times[each.name] = int(told.split()[0]) / 1e6
+    return times
 
 
 def _host(where: Where) -> RealHost:

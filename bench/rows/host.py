@@ -15,7 +15,7 @@ from tests.host.real_host import sealed
 
 GROUP = processes.GROUP
 _DATABASE, _TOKEN, _REST = "the Key Database", "the token, HPKE and COSE", "HTTP and the rest"
-_THREADS = {"asyncio_": _DATABASE, "hsm": _TOKEN}
+_THREADS = {"asyncio_": _DATABASE, "reading_": _DATABASE, "hsm": _TOKEN}
 """What the threads whose names begin so are for."""
 _ALONE = 16
 """Requests of one Client, before the latencies are measured."""
