@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
@@ -21,6 +22,8 @@ from carnet.errors import UsageError
 from carnet.files import private_directory, private_file
 
 _OWN = 0o600
+_LOOK_SECONDS = 0.001
+"""Between two looks whether the lock is free: a transaction holds it for a few of these."""
 _OTHERS = 0o077
 _NOTHING = 1
 """Bytes: SQLite takes a file of one for an empty one."""
@@ -196,6 +199,37 @@ def _on_connect(connection: Any, _: Any) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    # Who may write takes the lock first: two that read and then write would deadlock.
-    reading = connection.get_execution_options().get(READING)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if connection.get_execution_options().get(READING):
+        connection.exec_driver_sql("BEGIN")
+    else:
+        _begin_writing(connection)
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Take the lock before anything is read: two that read and then write would deadlock.
+
+    SQLite itself would look for the lock less and less often, up to 100 ms apart, and whoever
+    began to wait first would get it last.
+    """
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        with suppress(sqlite3.OperationalError):
+            _when_free(cursor)
+            return
+        # As SQLAlchemy's error.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={LOCK_SECONDS * 1000}")
+        cursor.close()
+
+
+def _when_free(cursor: Any) -> None:
+    """Begin as soon as nobody else writes; raises sqlite3.OperationalError if that takes long."""
+    looking = Retrying(
+        stop=stop_after_delay(LOCK_SECONDS),
+        wait=wait_fixed(_LOOK_SECONDS),
+        retry=retry_if_exception(is_busy),
+        reraise=True,
+    )
+    looking(cursor.execute, "BEGIN IMMEDIATE")
