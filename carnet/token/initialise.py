@@ -1,5 +1,8 @@
 """Making a blank token one that holds key pairs: label, SO PIN, user PIN."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pkcs11
 
 from carnet import crash
@@ -8,6 +11,7 @@ from carnet.token.identity import Identity, called
 from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.pins import check_so_pin_state
 from carnet.token.translation import translated
+from carnet.token.turns import trying
 
 
 def initialise_token(
@@ -37,15 +41,24 @@ def initialise_token(
             f"Token {info.label} can be initialised no more: that was cut off before, or its SO "
             f"PIN is locked; take another one."
         )
-    if info.initialised:
-        check_so_pin_state(info, allow_final_try=allow_final_try)
     _check_length(token, pin)
-    with module.in_use(), translated():
+    with _may_be_tried(token, info, allow_final_try), module.in_use(), translated():
         _init_token(module, token, so_pin, label)
         crash.reach("token.initialised")
         with token.handle.open(rw=True, so_pin=so_pin) as session:
             session.init_pin(pin)
         return token.info.serial
+
+
+@contextmanager
+def _may_be_tried(token: Token, info: TokenInfo, allow_final_try: bool) -> Iterator[None]:
+    """Have the turn for a try of its SO PIN; a blank token has none."""
+    if not info.initialised:
+        yield
+        return
+    with trying(token, info) as now:
+        check_so_pin_state(now, allow_final_try=allow_final_try)
+        yield
 
 
 def _check_length(token: Token, pin: str) -> None:

@@ -180,6 +180,15 @@ class Token:
             raise _HalfReadError
         return info
 
+    def look_anew(self) -> None:
+        """Have `info` tell of the tries as they are now; called before each try of a PIN.
+
+        A module that was given a PIN may tell what it knew then until it is started again
+        (OpenSC): what others have tried since it does not see. Raises TokenAwayError if the
+        token is gone; TokenError where a session keeps the module from being started again.
+        """
+        self._slot = self.module.told_anew(self)._slot  # noqa: SLF001  of this class, too
+
     @property
     def longest_pin(self) -> int | None:
         """How many bytes a user's PIN has at most; None if the token does not tell.
@@ -215,6 +224,8 @@ class Module:
         self._objects = RLock()
         self._sessions = 0
         self._listed = False
+        self._tried: set[str] = set()
+        """The marks of tokens that were given a PIN since the module was started."""
         try:
             check_loads(str(path))
             self.library = Cryptoki(str(path))
@@ -275,9 +286,25 @@ class Module:
         with translated(), self._lock:
             if restart and self._listed and self._sessions == 0:
                 self.library.reinitialize()
+                self._tried.clear()
             self._listed = True
             slots = self.library.slots(token_present=True)
             return [Token(self, slot) for slot in slots if _readable(slot)]
+
+    def told_anew(self, token: Token) -> Token:
+        """Return the token as it is now, which is to be given a PIN; see Token.look_anew()."""
+        identity = token.info.identity
+        with self._lock:
+            if identity.mark in self._tried:
+                if self._sessions:
+                    raise TokenError(
+                        f"This program gave token {identity} a PIN before and uses its module "
+                        f"still, so it does not see how many tries are left; end that, and repeat "
+                        f"the command."
+                    )
+                token = self.choose(identity)
+            self._tried.add(identity.mark)
+            return token
 
     def stop(self) -> None:
         """Let go of every card until present() starts the module again; raises TokenError."""

@@ -9,7 +9,7 @@ session without login, where its configuration allows that (see unblock_with_puk
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pkcs11
@@ -19,6 +19,7 @@ from carnet.token.module import Token, TokenInfo
 from carnet.token.pulled import saying_if_pulled
 from carnet.token.session import open_session
 from carnet.token.translation import translated
+from carnet.token.turns import trying, turn_of
 
 _AS_IT_WAS = "its {} is as it was; insert it again and repeat the command."
 _MAY_BE_CHANGED = (
@@ -45,6 +46,7 @@ def change_pin(token: Token, old: str, new: str, *, allow_final_try: bool = Fals
     """
     with (
         saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled,
+        turn_of(token.info),  # it is given the old one twice
         open_session(token, old, writable=True, allow_final_try=allow_final_try) as session,
         translated(),
     ):
@@ -89,12 +91,11 @@ def unblock_with_puk(token: Token, puk: str, pin: str) -> None:
     use up a try of it. Raises TokenError if it is not locked, PinRefusedError if the
     PUK is wrong, or if the module does not take one.
     """
-    with saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled:
-        check_locked(token)
-        label = token.info.label
+    with saying_if_pulled(token, _AS_IT_WAS.format("PIN")) as pulled, _trying(token) as info:
+        _check_locked(info)
         with token.module.in_use(), translated(), token.handle.open(rw=True) as raw:
             pulled.then = _MAY_BE_UNBLOCKED
-            _set_pin_by_puk(raw, label, puk, pin)
+            _set_pin_by_puk(raw, info.label, puk, pin)
 
 
 def _set_pin_by_puk(raw: pkcs11.Session, label: str, puk: str, pin: str) -> None:
@@ -145,11 +146,14 @@ def check_so_pin_state(info: TokenInfo, *, allow_final_try: bool) -> None:
 def check_locked(token: Token) -> None:
     """Raise TokenError unless the PIN is locked."""
     with saying_if_pulled(token, _AS_IT_WAS.format("PIN")):
-        info = token.info
-        if not info.pin_locked:
-            raise TokenError(
-                f"The PIN of token {info.label} is not locked; change it with the PIN that it has."
-            )
+        _check_locked(token.info)
+
+
+def _check_locked(info: TokenInfo) -> None:
+    if not info.pin_locked:
+        raise TokenError(
+            f"The PIN of token {info.label} is not locked; change it with the PIN that it has."
+        )
 
 
 @contextmanager
@@ -171,12 +175,15 @@ def opensc_takes_puk() -> Iterator[None]:
             del os.environ[_OPENSC_VARIABLE]
 
 
+def _trying(token: Token) -> AbstractContextManager[TokenInfo]:
+    return trying(token, token.info)
+
+
 @contextmanager
 def _as_officer(token: Token, so_pin: str, *, allow_final_try: bool) -> Iterator[pkcs11.Session]:
-    info = token.info
-    label = info.label
-    check_so_pin_state(info, allow_final_try=allow_final_try)
-    with token.module.in_use(), translated():
+    with _trying(token) as info, token.module.in_use(), translated():
+        label = info.label
+        check_so_pin_state(info, allow_final_try=allow_final_try)
         try:
             session = token.handle.open(rw=True, so_pin=so_pin)
         except pkcs11.PinIncorrect as error:

@@ -1,9 +1,8 @@
 """Sessions on a token, with the PIN and without."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, datetime
-from functools import partial
 from typing import Any, Self
 
 import pkcs11
@@ -22,7 +21,7 @@ from carnet.errors import (
 from carnet.token.module import Token, TokenInfo
 from carnet.token.profiles import may_lock
 from carnet.token.translation import GONE, tells_nothing_of_a_pin, translated
-from carnet.token.turns import turn_at
+from carnet.token.turns import trying
 
 _BATCH = 1
 """Objects that a search fetches at once: the rest of a batch is lost with one that is gone."""
@@ -127,7 +126,7 @@ def open_session(
     PinTriedError: PIN wrong, or of a length the token does not take; PinRefusedError, of a PIN
     that was not tried: locked, not set, longer than the token says that any is, or only one try
     left, unless `allow_final_try`. Raises TokenAwayError if the token is gone, or if another
-    program is giving it the PIN.
+    program is giving it the PIN; TokenError where nothing would keep others from that meanwhile.
     """
     info = token.info
     check_pin_state(info, allow_final_try=allow_final_try)
@@ -136,10 +135,14 @@ def open_session(
         raise TokenError(f"Token {info.label} wants a PIN; give it one.")
     if pin:
         _check_length(token, info, pin)
-    log_in: Callable[..., pkcs11.Session] = _log_in
-    if pin is not None and may_lock(info):
-        log_in = partial(_log_in_in_turn, allow_final_try=allow_final_try)
-    with token.module.in_use(), _closing(log_in(token, info, credential, writable=writable)) as raw:
+    with ExitStack() as login:
+        with ExitStack() as turn:
+            # At a pad a person is asked each time, and sees what comes of it.
+            if pin is not None:
+                info = turn.enter_context(trying(token, info))
+                check_pin_state(info, allow_final_try=allow_final_try)
+            login.enter_context(token.module.in_use())
+            raw = login.enter_context(_closing(_log_in(token, info, credential, writable=writable)))
         yield TokenSession(token, raw, logged_in=True)
 
 
@@ -209,19 +212,6 @@ def _check_length(token: Token, info: TokenInfo, pin: str) -> None:
             f"The PIN is longer than any of token {info.label} can be ({longest} bytes), and was "
             f"not tried; give the right one."
         )
-
-
-def _log_in_in_turn(
-    token: Token, info: TokenInfo, credential: object, *, writable: bool, allow_final_try: bool
-) -> pkcs11.Session:
-    """Try the PIN while no other program does, by what the token tells in that time.
-
-    Where wrong ones lock it; at a pad a person is asked each time, and sees what comes of it.
-    """
-    with turn_at(info.identity):
-        now = token.info
-        check_pin_state(now, allow_final_try=allow_final_try)
-        return _log_in(token, now, credential, writable=writable)
 
 
 def _log_in(token: Token, info: TokenInfo, credential: object, *, writable: bool) -> pkcs11.Session:

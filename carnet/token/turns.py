@@ -2,40 +2,82 @@
 
 Two that looked at once would each find two tries left, and take both with a wrong PIN. So
 whoever looks holds a lock until the token has judged: a file for each token, in a directory
-of the user's own, gone when nobody is at it.
+that all programs of the user have, gone when nobody is at it. Where there is none that can be
+locked no PIN is given.
+
+No library's: `filelock` leaves its file behind, so one for each card that was ever used.
 """
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from threading import Lock
 
-from carnet.errors import TokenAwayError
+from carnet.errors import TokenAwayError, TokenError
 from carnet.token.identity import Identity
+from carnet.token.module import Token, TokenInfo
+from carnet.token.profiles import may_lock
 
 WAIT_SECONDS = 5.0
 """For how long a turn is waited for: a login takes less."""
 _LOOK_SECONDS = 0.05
-_held: Counter[str] = Counter()
-"""How often this process has the turn at a token: its threads share one login."""
+_OF_ALL = Path("/tmp")  # noqa: S108  a link there is not followed, and nothing is written
+
+
+class _Turn:
+    """This process's turn at a token, which its threads share, as they share one login."""
+
+    def __init__(self, lock: "_Lock | None") -> None:
+        self.lock = lock
+        self.count = 0
+
+
+_turns: dict[str, _Turn] = {}
+_guard = Lock()
+"""Of _turns, and of getting a lock."""
+
+
+@contextmanager
+def trying(token: Token, info: TokenInfo) -> Iterator[TokenInfo]:
+    """Have the turn for one try of a PIN at a token that told this of itself before.
+
+    Yields what it tells by now, where wrong PINs may lock it. Raises what turn_at() raises, and
+    Token.look_anew().
+    """
+    with turn_of(info):
+        if may_lock(info):
+            token.look_anew()
+            info = token.info
+        yield info
+
+
+def turn_of(info: TokenInfo) -> AbstractContextManager[None]:
+    """Return the turn at a token that wrong PINs may lock; no other needs one."""
+    return turn_at(info.identity) if may_lock(info) else nullcontext()
 
 
 @contextmanager
 def turn_at(token: Identity) -> Iterator[None]:
     """Be this user's only process on this machine that gives this token a PIN.
 
-    Where no lock can be had there is none. Raises TokenAwayError where another one has the turn.
+    On Windows there is no lock. Raises TokenAwayError where another one has the turn,
+    TokenError where no lock can be had.
     """
-    lock = None if _held[token.mark] else _lock(token)
-    _held[token.mark] += 1
+    with _guard:
+        turn = _turns.get(token.mark) or _Turn(_lock(token))
+        turn.count += 1
+        _turns[token.mark] = turn
     try:
         yield
     finally:
-        _held[token.mark] -= 1
-        if lock is not None:
-            lock.close()
+        with _guard:
+            turn.count -= 1
+            if not turn.count:
+                del _turns[token.mark]
+                if turn.lock is not None:
+                    turn.lock.close()
 
 
 class _Lock:
@@ -50,22 +92,34 @@ class _Lock:
 
 
 def _lock(token: Identity) -> _Lock | None:
-    """Wait for the lock; None where there are none, as on Windows, or no place for one."""
+    """Wait for the lock; None on Windows, which has none of this kind."""
     if os.name != "posix":
         return None
     until = time.monotonic() + WAIT_SECONDS
-    try:
-        path = _place(token)
-        while (lock := _locked(path)) is None:
-            if time.monotonic() > until:
-                raise TokenAwayError(
-                    f"Another program is giving token {token} its PIN, or will again since the "
-                    f"token did not say whether it is right; wait for it, or end it."
-                )
-            time.sleep(_LOOK_SECONDS)
-    except (OSError, RuntimeError):
-        return None
+    while (lock := _locked_somewhere(token)) is None:
+        if time.monotonic() > until:
+            raise TokenAwayError(
+                f"Another program is giving token {token} its PIN, or will again since the "
+                f"token did not say whether it is right; wait for it, or end it."
+            )
+        time.sleep(_LOOK_SECONDS)
     return lock
+
+
+def _locked_somewhere(token: Identity) -> _Lock | None:
+    """Lock the first file that can be: what is in the way of one is so for all programs."""
+    name = f".carnet-login-{os.getuid()}-{token.mark}.lock"
+    tried: list[str] = []
+    for directory in _directories():
+        try:
+            return _locked(directory / name)
+        except OSError as error:
+            tried.append(f"{directory / name} ({error.strerror})")
+    raise TokenError(
+        f"Token {token} was not given its PIN, for another program could give it one meanwhile, "
+        f"and no file can be locked against that: {', '.join(tried)}; remove such a file, or make "
+        f"one of the directories writable."
+    )
 
 
 def _locked(path: Path) -> _Lock | None:
@@ -86,11 +140,12 @@ def _locked(path: Path) -> _Lock | None:
     return None
 
 
-def _place(token: Identity) -> Path:
-    """Return the lock's place, the same for all of a user's programs; RuntimeError without one.
+def _directories() -> Iterator[Path]:
+    """Yield where the lock may be, in the order in which all of a user's programs look.
 
-    In memory where the user has logged in; a service has its home alone.
+    In memory where the user has logged in; a service has its home alone, and some have none.
     """
-    login = Path(f"/run/user/{os.getuid()}")
-    name = f"carnet-login-{token.mark}.lock"
-    return login / name if os.access(login, os.W_OK) else Path.home() / f".{name}"
+    yield Path(f"/run/user/{os.getuid()}")
+    with suppress(RuntimeError):
+        yield Path.home()
+    yield _OF_ALL

@@ -9,9 +9,9 @@ import pytest
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from carnet.errors import PinTriedError, TokenError
-from carnet.token import pins, session
+from carnet.token import pins, session, turns
 from carnet.token.module import Module, Token
-from carnet.token.session import open_session
+from carnet.token.session import open_public_session, open_session
 from carnet.token.translation import translated
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
 from lab.readers import OPENSC, Card
@@ -116,6 +116,20 @@ def test_no_other_program_tries_a_pin_between_a_look_at_the_tries_and_the_try(
     assert cards[0].tries() == len(said) == 1
 
 
+def test_what_another_program_has_tried_since_is_seen_before_the_next_try(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    """OpenSC tells what it knew as this process gave the card a PIN, until it is started again."""
+    log_in(token, DEFAULT_PIN)
+    with open_public_session(token), pytest.raises(TokenError, match="uses its module still"):
+        log_in(token, DEFAULT_PIN)
+    another_program()
+    assert "one try is left" in another_program()
+    with pytest.raises(TokenError, match="leaves one PIN try"):
+        log_in(token, WRONG)
+    assert cards[0].tries() == 1
+
+
 def test_a_card_signs_in_one_slot_and_agrees_in_the_other(token: Token) -> None:
     with open_session(token, DEFAULT_PIN, writable=False) as session:
         held = session.find(ObjectClass.PRIVATE_KEY, {})
@@ -162,9 +176,19 @@ def test_a_puk_that_can_be_none_is_called_a_puk(token: Token) -> None:
     pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
 
 
-def test_the_puk_unblocks(puk_allowed: None, token: Token, cards: tuple[Card, Card]) -> None:
+def test_the_puk_unblocks(
+    puk_allowed: None, token: Token, cards: tuple[Card, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock(token)
+    refusing, in_turn = pins._refusing, []
+
+    def look(what: str) -> Any:
+        in_turn.append(token.info.identity.mark in turns._turns)
+        return refusing(what)
+
+    monkeypatch.setattr(pins, "_refusing", look)
     pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
+    assert in_turn == [True]
     assert cards[0].tries() == 3
     log_in(token, NEW)
 
@@ -229,11 +253,13 @@ def test_a_card_pulled_while_it_is_unblocked_is_called_that(
 ) -> None:
     """OpenSC does not say at which command: so the new PIN may be the card's either way."""
     lock(token)
+    token = token.module.choose("alice")
     cards[0].seen()
     pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
     count = [each[:4] for each in cards[0].seen()].index(UNBLOCK)
     assert count > 0
     lock(token)
+    token = token.module.choose("alice")
     cards[0].leave_after(count if unblocking else 0)
     try:
         with pytest.raises(TokenError, match=r"alice was pulled out, .* try the new PIN, which it"):

@@ -1,12 +1,13 @@
 """Changing PINs and unblocking on SoftHSM2, which has an SO PIN and locks nothing."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from carnet.errors import PinRefusedError, PinTriedError, TokenAwayError, TokenError
-from carnet.token import pins
+from carnet.token import initialise, pins, turns
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Token, TokenInfo
 from carnet.token.onetime import OneTimeKeys
@@ -126,6 +127,30 @@ def test_the_so_pin_is_changed(token: Token) -> None:
         pins.unblock_with_so_pin(token, SO_PIN, NEW)
     pins.unblock_with_so_pin(token, NEW, PIN)
     log_in(token, PIN)
+
+
+def test_no_other_program_gives_a_pin_while_one_is_changed_or_set(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was judged: the old PIN is given a second time as the new one is set."""
+    monkeypatch.setattr(turns, "may_lock", lambda _: True)
+    in_turn = []
+
+    def looking_before(as_it_was: Callable[..., Any]) -> Callable[..., Any]:
+        def looking(*given: Any) -> Any:
+            in_turn.append(token.info.identity.mark in turns._turns)
+            return as_it_was(*given)
+
+        return looking
+
+    monkeypatch.setattr(pins, "_refusing", looking_before(pins._refusing))
+    monkeypatch.setattr(initialise, "_init_token", looking_before(initialise._init_token))
+    pins.change_pin(token, PIN, NEW)
+    pins.change_so_pin(token, SO_PIN, NEW)
+    pins.unblock_with_so_pin(token, NEW, PIN)
+    initialise_token(token.module, label="traveller", so_pin=NEW, pin=PIN, force=True)
+    assert in_turn == [True] * 4
+    assert not turns._turns
 
 
 def test_a_token_that_locks_nothing_takes_no_puk(token: Token) -> None:

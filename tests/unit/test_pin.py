@@ -214,6 +214,7 @@ def test_the_login_goes_through_the_pad(monkeypatch):
     class Found(Token):
         info = PAD
         longest_pin = 8
+        _slot = None
 
     def log_in(_, __, credential, **_options):
         used.append(credential)
@@ -248,6 +249,9 @@ def test_no_lock_is_told_of_where_none_is(at_terminal, capsys):
     PinSource().obtain(soft)
     assert "before.\n" in capsys.readouterr().err
     assert "lock" not in wrong_pin(soft)
+
+    def told_anew(self, token):
+        return token
 
 
 def test_the_final_try_takes_a_typed_yes(at_terminal):
