@@ -27,7 +27,7 @@ from provisioning.choice import Choice, choose
 from provisioning.documents import batch_of, cover_of
 from provisioning.draft import moment_after, prefix_of
 from provisioning.in_file import FileJournal
-from provisioning.journal import is_unfinished
+from provisioning.journal import TokenJournal, is_unfinished
 from provisioning.leftover import make_way, make_way_for_cover
 from provisioning.makers import End
 from provisioning.officer import Officer
@@ -100,13 +100,14 @@ class Adoption:
         return Adopted(batch=batch, choice=choice, token_label=label, before=before)
 
     def _clear(self, session: TokenSession, journal: FileJournal) -> None:
-        """Take away what an adoption left that was cut off."""
+        """Take away what an adoption left that was cut off; a mint's is left to a mint."""
         prefixes = frozenset(journal.unfinished(session))
-        if any(is_unfinished(pair, prefixes) for pair in OneTimeKeys(session).pairs()):
-            raise TokenError(
-                f"A mint on token {session.token.info.label} was cut off; mint again first, with "
-                f"the same --cover."
-            )
+        on_token = frozenset(TokenJournal().unfinished(session))
+        pairs = OneTimeKeys(session).pairs()
+        for begun, how in (prefixes, ", with the same --cover"), (on_token, ""):
+            if any(is_unfinished(pair, begun) for pair in pairs):
+                label = session.token.info.label
+                raise TokenError(f"A mint on token {label} was cut off; mint again first{how}.")
         (batch_file,) = self.order.batch_files
         make_way(batch_file, self.officer, prefixes)
         make_way_for_cover(self.cover, self.officer, prefixes)

@@ -13,7 +13,7 @@ from carnet.cover import read_cover_file
 from carnet.wire.keys import encode_public_key
 from tests.provisioning import tokens
 from tests.provisioning.test_crashes import in_batch, killed_at
-from tests.provisioning.test_split import order_of
+from tests.provisioning.test_split import adoption_of, order_of
 
 BOTH = ["pin", "passphrase"]
 
@@ -175,10 +175,7 @@ def test_an_adoption_that_was_killed_is_run_again_with_the_same_names(ready, pla
     keys = in_batch(ready, "first")
     (ready.directory / "first").unlink()
     (ready.directory / "first.cover").unlink()
-    whole = order_of(ready)
-    where = whole.index("--custody")
-    adopt = ["adopt", *whole[1:where], *whole[where + 2 :], "--label", "*"]
-    adopt += ["--cover-out", ready.directory / "cover"]
+    adopt = [*adoption_of(ready)[:-1], ready.directory / "cover"]
     killed_at(place, ready, *adopt, secrets=BOTH)
     ready.facts(*adopt, secrets=BOTH)
     assert sorted(kept_whole(ready, "batch")) == sorted(keys)

@@ -31,6 +31,15 @@ def order_of(workplace, count=2, **changes):
     return order[:where] + order[where + 2 :]
 
 
+def adoption_of(workplace, pattern="*", **changes):
+    order = order_of(workplace, **changes)
+    where = order.index("--custody")
+    name = changes.get("out", "batch")
+    cover = workplace.directory / f"{name}.cover"
+    adopt = ["adopt", *order[1:where], *order[where + 2 :]]
+    return [*adopt, "--label", pattern, "--cover-out", cover]
+
+
 def mint(workplace, **changes):
     return workplace.facts(*order_of(workplace, **changes), secrets=BOTH)
 
@@ -179,6 +188,8 @@ def test_an_order_that_is_refused_destroys_nothing_of_a_mint_that_was_cut_off(re
     made = ready.listed()["unfinished_pairs"]
     other = order_of(ready, user="bob@b")
     assert "belongs to alice@office" in ready.refusal(4, *other, secrets=BOTH)
+    said = ready.refusal(4, *adoption_of(ready, out="second"), secrets=BOTH)
+    assert "A mint on token alice was cut off; mint again first." in said
     assert ready.listed()["unfinished_pairs"] == made
     assert mint(ready)["kept_of_earlier_mint"] == len(made) == 2
 
@@ -226,13 +237,10 @@ def test_what_a_custody_does_not_take_is_refused(ready):
 
 def test_keys_that_another_cover_file_lists_are_said_to_be_adopted_before(ready):
     mint(ready, out="minted")
-    done = []
-    for name in ("first", "second"):
-        order = order_of(ready, out=name)
-        where = order.index("--custody")
-        adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "*", "--json"]
-        cover = ["--cover-out", ready.directory / f"{name}.cover"]
-        done.append(ready.run(*adopt, *cover, secrets=BOTH))
+    done = [
+        ready.run(*adoption_of(ready, out=name), "--json", secrets=BOTH)
+        for name in ("first", "second")
+    ]
     assert [json.loads(each.stdout)["adopted_before"] for each in done] == [{}, {"first.cover": 2}]
     assert done[0].stderr == ""
     assert "2 of these keys are pairs in first.cover already" in done[1].stderr
@@ -240,25 +248,18 @@ def test_keys_that_another_cover_file_lists_are_said_to_be_adopted_before(ready)
 
 def test_keys_that_want_the_pin_for_each_signature_are_not_adopted(ready):
     ready.on(ready.traveller, tokens.make_key_that_asks, SECRETS["pin"], "asks")
-    order = order_of(ready, count=1)
-    where = order.index("--custody")
-    adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "asks"]
-    adopt += ["--cover-out", ready.directory / "cover"]
-    said = ready.refusal(4, *adopt, secrets=BOTH)
+    said = ready.refusal(4, *adoption_of(ready, "asks", count=1), secrets=BOTH)
     assert "Key 'asks' wants the PIN anew for each signature" in said
 
 
 @pytest.mark.parametrize("sync", [2, 3, 4], ids=["the batch is there", "no cover yet", "both are"])
 def test_an_interrupted_adoption_leaves_no_file_and_can_be_repeated(ready, sync):
     mint(ready, out="first")
-    order = order_of(ready)
-    where = order.index("--custody")
-    adopt = ["adopt", *order[1:where], *order[where + 2 :], "--label", "*"]
-    adopt += ["--cover-out", ready.directory / "cover"]
+    adopt = adoption_of(ready)
     ready.listed()  # and SoftHSM2's file is copied: the adoption syncs its own alone
     before = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
     before += ["-e", f"inject=fsync:signal=INT:when={sync}"]
     assert ready.run(*adopt, secrets=BOTH, before=before).returncode == 130
     assert not (ready.directory / "batch").exists()
-    assert not (ready.directory / "cover").exists()
+    assert not (ready.directory / "batch.cover").exists()
     ready.facts(*adopt, secrets=BOTH)
