@@ -42,6 +42,8 @@ _UNSEEN = (*_CONTROL, "Cf", "Zl", "Zp")
 """Unicode's categories of what controls, formats or ends a line; a byte order mark is of these."""
 _TYPED = "\u200c\u200d"
 """Of these what people type: in Persian and Hindi they say whether letters join."""
+_BLANK = f"{_TYPED}\u034f\u115f\u1160\u2800\u3164\uffa0"
+"""What nobody sees at an end, beside what str.isspace() tells of."""
 _OUTPUTS = (1, 2)
 _NOBODYS_TERMINAL = 250
 """Columns where no terminal says how many it has."""
@@ -277,12 +279,8 @@ def read_secret(
     secret = _read_secret(what, option, fd, file, variable, confirm=confirm)
     if secret.typed:
         _refuse_if_mistyped(secret.text, what, as_it_is=as_it_is)
-    elif _has_any_of(_UNSEEN, secret.text):
-        otherwise = ", or type it at a terminal if it has that in it" if as_it_is else ""
-        raise UsageError(
-            f"The source of {what} has a byte order mark, or another character that nobody sees, "
-            f"in it, and was not tried; put {what} there alone, as plain text{otherwise}."
-        )
+    else:
+        _refuse_if_unseen(secret.text, what, as_it_is=as_it_is)
     return secret.text
 
 
@@ -333,6 +331,21 @@ def _refuse_if_mistyped(answer: str, what: str, *, as_it_is: bool) -> None:
         raise UsageError(
             f"What was typed for {what} has a control character in it, and was not tried; type it "
             f"anew, by letters and digits alone."
+        )
+
+
+def _refuse_if_unseen(secret: str, what: str, *, as_it_is: bool) -> None:
+    """Raise UsageError for what an editor or a tool has left in a source, and nobody sees."""
+    if _has_any_of(_UNSEEN, secret):
+        otherwise = ", or type it at a terminal if it has that in it" if as_it_is else ""
+        raise UsageError(
+            f"The source of {what} has a byte order mark, or another character that nobody sees, "
+            f"in it, and was not tried; put {what} there alone, as plain text{otherwise}."
+        )
+    if any(end.isspace() or end in _BLANK for end in (secret[0], secret[-1])):
+        raise UsageError(
+            f"The source of {what} begins or ends with a blank, which nobody sees, and was not "
+            f"tried; put {what} there without it, or type it at a terminal if it has one there."
         )
 
 

@@ -131,8 +131,23 @@ def test_an_old_pin_may_have_what_keys_type_and_nobody_sees(at_terminal):
         PinSource(as_it_is=True).obtain(INFO)
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000", "\u200d", "\u2800"])
+def test_a_blank_at_an_end_is_no_try_unless_it_is_typed(tmp_path, monkeypatch, at_terminal, blank):
+    file = tmp_path / "pin"
+    file.touch(mode=0o600)
+    for pin in (f"1234{blank}", f"{blank}1234", blank):
+        file.write_text(f"{pin}\n")
+        for source in (PinSource(file=file), PinSource()):
+            monkeypatch.setenv(PIN_VARIABLE, pin)
+            with pytest.raises(UsageError, match=r"was not tried; .* or type it") as caught:
+                source.obtain(INFO)
+            assert "1234" not in caught.value.sentence
+        at_terminal(pin)
+        assert PinSource().obtain(INFO).pin == pin
+
+
 @pytest.mark.parametrize(
-    "pin", ["1234", "with blanks ", "\u0645\u06cc\u200c\u0631\u0648\u0645", "ünï-\u00a0c\u00f6de"]
+    "pin", ["1234", "with blanks", "\u0645\u06cc\u200c\u0631\u0648\u0645", "ünï-\u00a0c\u00f6de"]
 )
 def test_what_can_be_typed_is_a_pin(tmp_path, pin):
     file = tmp_path / "pin"
@@ -234,6 +249,9 @@ class _NoModule:
     def in_use(self):
         return nullcontext()
 
+    def told_anew(self, token):
+        return token
+
 
 def test_a_wrong_pin_before_is_said_before_the_prompt(at_terminal, capsys):
     at_terminal("1234")
@@ -249,9 +267,6 @@ def test_no_lock_is_told_of_where_none_is(at_terminal, capsys):
     PinSource().obtain(soft)
     assert "before.\n" in capsys.readouterr().err
     assert "lock" not in wrong_pin(soft)
-
-    def told_anew(self, token):
-        return token
 
 
 def test_the_final_try_takes_a_typed_yes(at_terminal):
