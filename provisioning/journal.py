@@ -7,7 +7,7 @@ keys stay where they are and the same is ordered again, or else destroys them. T
 keeps it, in a private data object, unless that is to be a file (provisioning.in_file).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +21,9 @@ from carnet.token.onetime import OneTimeKeys, OneTimePair, is_pair_label
 from carnet.token.session import TokenSession
 from provisioning.sessions import Sessions
 from softhsm.durable import sync_token
+
+Went = Callable[[OneTimePair], None]
+"""Is told of each pair as soon as it is destroyed: what cuts that off leaves the others."""
 
 _LABEL = "carnet minting"
 _IDLE = b""
@@ -97,12 +100,15 @@ class Recovered:
 
 
 def recover(
-    session: TokenSession, journal: Journal, kept: Mapping[str, OneTimePair] = MappingProxyType({})
+    session: TokenSession,
+    journal: Journal,
+    went: Went,
+    kept: Mapping[str, OneTimePair] = MappingProxyType({}),
 ) -> Recovered:
     """Destroy what mints and burns left that were cut off, but for what is kept of one mint.
 
-    Besides the pairs of the journal these are single halves of pairs, and objects that
-    were stored without a name. Raises TokenError.
+    Besides the pairs of the journal, of which `went` is told, these are single halves of pairs,
+    and objects that were stored without a name. Raises TokenError.
     """
     prefixes = frozenset(journal.unfinished(session))
     sweep_nameless(session)
@@ -111,23 +117,31 @@ def recover(
         booklet.destroy(key_id)
     left = [each for each in booklet.pairs() if is_unfinished(each, prefixes)]
     spared = {each.key_id for each in kept.values()}
-    destroyed = sum(booklet.destroy(each.key_id) for each in left if each.key_id not in spared)
+    destroyed = _destroy_all(booklet, (each for each in left if each.key_id not in spared), went)
     if prefixes and not kept:
         crash.reach("provision.undone")
         journal.finish(session)
     return Recovered(destroyed, prefixes, kept)
 
 
+def _destroy_all(booklet: OneTimeKeys, pairs: Iterable[OneTimePair], went: Went) -> int:
+    destroyed = 0
+    for pair in pairs:
+        if booklet.destroy(pair.key_id):
+            destroyed += 1
+            went(pair)
+    return destroyed
+
+
 @contextmanager
 def undone_on_failure(
     sessions: Sessions,
-    journal: Journal,
-    prefix: str,
+    undo: Callable[[TokenSession], None],
     undone: Callable[[], None],
     *,
     resumes: bool,
 ) -> Iterator[None]:
-    """Destroy the pairs that are being minted unless the block comes to its end.
+    """Have `undo` destroy the pairs that are being minted unless the block comes to its end.
 
     Then `undone` is called. Where the next mint `resumes`, what is interrupted leaves them to it.
     Raises TokenError if they cannot be destroyed; recover() has
@@ -139,7 +153,7 @@ def undone_on_failure(
         if resumes and isinstance(failure, KeyboardInterrupt):
             raise
         try:
-            destroy(sessions.current, journal, prefix)
+            undo(sessions.current)
         except CarnetError:  # of the token, or of the journal's file
             raise left_on_token(failure, resumes=resumes) from failure
         undone()
@@ -160,11 +174,9 @@ def left_on_token(failure: BaseException, *, resumes: bool = False) -> TokenErro
     )
 
 
-def destroy(session: TokenSession, journal: Journal, prefix: str) -> int:
-    """Destroy the pairs of such labels and close the journal; return how many. TokenError."""
+def destroy(session: TokenSession, journal: Journal, prefix: str, went: Went) -> None:
+    """Destroy the pairs of such labels and close the journal; raises TokenError."""
     booklet = OneTimeKeys(session)
-    pairs = [pair for pair in booklet.pairs() if pair.label.startswith(prefix)]
-    destroyed = sum(booklet.destroy(pair.key_id) for pair in pairs)
+    _destroy_all(booklet, (each for each in booklet.pairs() if each.label.startswith(prefix)), went)
     crash.reach("provision.undone")
     journal.finish(session)
-    return destroyed

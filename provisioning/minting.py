@@ -10,6 +10,7 @@ interrupted mint leaves its pairs for the next one to go on from (provisioning.r
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from carnet import crash
 from carnet.counting import agreeing, counted
@@ -72,15 +73,22 @@ class _Mint:
     unsettled: str | None = None
     """What the labels of its pairs begin with, once there may be some, until they are settled."""
     made: int = 0
+    resumed: frozenset[bytes] = frozenset()
+    """The key ids of those of an earlier mint, cut off, that it goes on from."""
+    gone: int = 0
+    """So many pairs were destroyed."""
+    gone_of_earlier: int = 0
+    """So many of these were of earlier mints that were cut off."""
 
     def make(self) -> _Made:
         """Make the pairs, the batches and the cover; the journal names the pairs."""
         order, officer, keeping = self.order, self.officer, self.keeping
         with Sessions(self.login, writable=True) as sessions:
             kept = standing(sessions, keeping, order)
+            self.resumed = frozenset(each.key_id for each in kept.values())
             session = sessions.current
             draft = self._draft(session, kept)
-            recovered = recover(session, keeping, kept)
+            recovered = recover(session, keeping, self._went, kept)
             for path in order.batch_files:
                 make_way(path, officer, recovered.prefixes)
             with saying_when_full(self.login.token.serial):
@@ -113,6 +121,10 @@ class _Mint:
     def _count(self) -> None:
         self.made += 1
         self.on_pair()
+
+    def _went(self, pair: OneTimePair) -> None:
+        self.gone += 1
+        self.gone_of_earlier += self.unsettled is None or pair.key_id in self.resumed
 
     def _write_batches(self, batches: tuple[Batch, ...]) -> list[bytes]:
         """Write the batches; return them signed."""
@@ -147,12 +159,28 @@ class _Mint:
     def _undone_on_failure(self, sessions: Sessions) -> Iterator[None]:
         """Destroy the pairs, or say that this cannot be, unless the block comes to its end."""
         prefix, undone, resumes = self.unsettled or "", self.files.remove, bool(self.order.mark)
+        undo = partial(destroy, journal=self.keeping, prefix=prefix, went=self._went)
         try:
-            with undone_on_failure(sessions, self.keeping, prefix, undone, resumes=resumes):
+            with undone_on_failure(sessions, undo, undone, resumes=resumes):
                 yield
         except BaseException:
             self.unsettled = None
             raise
+
+    def tell(self, failure: BaseException) -> None:
+        """Have a failure say how many pairs it has cost, where they are missed.
+
+        That is so of those that were there before, and of all where an interrupt costs them.
+        """
+        told = _destroyed(self.gone, self.gone_of_earlier)
+        is_interrupt = isinstance(failure, KeyboardInterrupt)
+        if is_interrupt and self.gone and not (self.order.mark or self.files.final):
+            why = "since in custody paired the same command begins anew"
+            failure.args = (*failure.args, f"{told}, {why}")
+        elif is_interrupt and self.gone_of_earlier:
+            failure.args = (*failure.args, told)
+        elif isinstance(failure, CarnetError) and self.gone_of_earlier:
+            failure.args = (f"{failure.sentence} {told}.",)
 
     def undo(self, failure: BaseException) -> None:
         """Destroy the pairs of a mint that fails while no session is open.
@@ -170,7 +198,7 @@ class _Mint:
             raise left_on_token(failure, resumes=resumes) from failure
         try:
             with Sessions(self.login, writable=True) as sessions:
-                destroy(sessions.current, self.keeping, self.unsettled)
+                destroy(sessions.current, self.keeping, self.unsettled, self._went)
         except CarnetError:  # of the token, or of the file of a journal
             raise left_on_token(failure, resumes=resumes) from failure
 
@@ -184,13 +212,14 @@ def _left(made: int) -> str:
     )
 
 
-def _destroyed(made: int) -> str:
-    """Return the half sentence that tells of pairs that an interrupt has cost."""
-    are = agreeing(made, "is", "are")
-    return (
-        f"{counted(made, 'key pair')} {are} destroyed, since in custody paired the same command "
-        f"begins anew"
-    )
+def _destroyed(gone: int, of_earlier: int) -> str:
+    """Return the half sentence that tells of pairs that are destroyed, and whose they were."""
+    pairs, before = counted(gone, "key pair"), "of a mint that was cut off before"
+    if of_earlier == gone:
+        pairs += f" {before}"
+    elif of_earlier:
+        pairs += f", {of_earlier} of them {before},"
+    return f"{pairs} {agreeing(gone, 'is', 'are')} destroyed"
 
 
 def _is_locked_out(failure: BaseException) -> bool:
@@ -216,15 +245,9 @@ def mint(
     """
     minting = _Mint(login, officer, order, keeping, BatchFiles(), on_pair)
     try:
-        made = minting.make()
-        label = minting.seal(made)
+        made, label = _done(minting)
     except BaseException as failure:
-        # Once the journal closes they are removed after the pairs or not at all.
-        if not minting.files.final:
-            minting.files.remove()
-            minting.undo(failure)
-            if minting.made and isinstance(failure, KeyboardInterrupt):
-                raise KeyboardInterrupt(_destroyed(minting.made)) from failure
+        minting.tell(failure)
         raise
     return Minted(
         batches=made.batches,
@@ -233,6 +256,19 @@ def mint(
         recovered=made.recovered,
         resumed=len(made.draft.resumed),
     )
+
+
+def _done(minting: _Mint) -> tuple[_Made, str]:
+    """Carry it out; return what was made, and the token's label."""
+    try:
+        made = minting.make()
+        return made, minting.seal(made)
+    except BaseException as failure:
+        # Once the journal closes they are removed after the pairs or not at all.
+        if not minting.files.final:
+            minting.files.remove()
+            minting.undo(failure)
+        raise
 
 
 def _mint_batches(

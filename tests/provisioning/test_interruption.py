@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from carnet.counting import agreeing, counted
+from provisioning.minting import _destroyed
 from tests.provisioning import tokens
+from tests.provisioning.test_crashes import killed_at
 from tests.token.full import small_disk
 
 BOTH = ["pin", "passphrase"]
@@ -100,6 +102,18 @@ def nothing_is_left(workplace):
     assert workplace.on(workplace.traveller, tokens.read_public, "carnet cover") == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("gone", "of_earlier", "said"),
+    [
+        (1, 0, "1 key pair is destroyed"),
+        (3, 3, "3 key pairs of a mint that was cut off before are destroyed"),
+        (3, 1, "3 key pairs, 1 of them of a mint that was cut off before, are destroyed"),
+    ],
+)
+def test_it_is_said_whose_pairs_are_destroyed(gone, of_earlier, said):
+    assert _destroyed(gone, of_earlier) == said
+
+
 def test_a_batch_that_cannot_be_written(ready):
     before = at_most(LESS_THAN_A_BATCH_OF_40)
     sentence = ready.refusal(2, *ready.order(count=40), secrets=BOTH, before=before)
@@ -124,8 +138,10 @@ def test_a_token_that_keeps_less_than_it_says(ready, limit):
 def test_older_pairs_stay_when_a_later_mint_fails(ready):
     ready.mint()
     kept = ready.listed()
+    killed_at("token.pair-stored", ready, *ready.order(out="third"), secrets=BOTH)
     order = ready.order(count=40, out="second")
-    ready.refusal(2, *order, secrets=BOTH, before=at_most(LESS_THAN_A_BATCH_OF_40))
+    said = ready.refusal(2, *order, secrets=BOTH, before=at_most(LESS_THAN_A_BATCH_OF_40))
+    assert " 41 key pairs, 1 of them of a mint that was cut off before, are destroyed.\n" in said
     assert ready.listed() == kept
 
 

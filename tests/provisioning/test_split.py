@@ -11,7 +11,11 @@ from carnet.wire.split import couples_of
 from carnet.wire.suites import find_suite
 from tests.provisioning import tokens
 from tests.provisioning.test_crashes import killed_at
-from tests.provisioning.test_interruption import until_some_are_minted
+from tests.provisioning.test_interruption import (
+    LESS_THAN_A_BATCH_OF_40,
+    at_most,
+    until_some_are_minted,
+)
 from tests.provisioning.workplace import SECRETS
 
 BOTH = ["pin", "passphrase"]
@@ -192,6 +196,16 @@ def test_an_order_that_is_refused_destroys_nothing_of_a_mint_that_was_cut_off(re
     assert "A mint on token alice was cut off; mint again first." in said
     assert ready.listed()["unfinished_pairs"] == made
     assert mint(ready)["kept_of_earlier_mint"] == len(made) == 2
+
+
+def test_one_that_fails_as_it_goes_on_says_how_many_pairs_that_has_cost(ready):
+    killed_at("provision.minted", ready, *order_of(ready), secrets=BOTH)
+    before = at_most(LESS_THAN_A_BATCH_OF_40)
+    said = ready.refusal(2, *order_of(ready, count=80), secrets=BOTH, before=before)
+    assert "Cannot write" in said
+    cost = "80 key pairs, 2 of them of a mint that was cut off before, are destroyed.\n"
+    assert said.endswith(f" {cost}")
+    assert ready.listed()["pairs"] == []
 
 
 @pytest.mark.parametrize(("after", "kept"), [(1, 2), (0, 1)], ids=["another", "labelled as one"])
