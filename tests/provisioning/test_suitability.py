@@ -9,7 +9,8 @@ from lab.readers import OPENSC
 from lab.waiting import wait_until
 from tests.commands import run
 from tests.provisioning import tokens
-from tests.provisioning.test_split import order_of
+from tests.provisioning.test_crashes import killed_at
+from tests.provisioning.test_split import adoption_of, order_of
 from tests.provisioning.test_station import CONFIGURATION, HOST
 from tests.provisioning.workplace import SECRETS
 
@@ -48,9 +49,12 @@ def test_it_is_used_all_the_same_where_that_is_accepted(unfit):
     module, cover = ("--module", SOFTOKEN), ("--cover", workplace.directory / "cover")
     workplace.host_keys = workplace.directory / "host-keys.pem"
     workplace.host_keys.write_bytes(workplace.on(workplace.host, tokens.host_keys))
-    for key_type in ("ec-p256", "rsa-2048"):
+    for key_type, cut_off in (("ec-p256", True), ("rsa-2048", False)):
         order = order_of(workplace, out=key_type, key_type=key_type, count=1)
-        workplace.facts(*order, *module, *cover, "--accept-unfit-token", secrets=BOTH)
+        order += [*module, *cover, "--accept-unfit-token"]
+        if cut_off:
+            killed_at("provision.minted", workplace, *order, secrets=BOTH)
+        assert workplace.facts(*order, secrets=BOTH)["kept_of_earlier_mint"] == cut_off
     listed = workplace.facts("list", *module, *cover, secrets=["pin"])
     assert [pair["key_type"] for pair in listed["pairs"]] == ["ec-p256", "rsa-2048"]
     assert (listed["cover"]["user_id"], listed["unlisted_pairs"]) == ("alice@office", [])
@@ -64,10 +68,7 @@ def test_keys_of_such_a_token_are_adopted_where_that_is_accepted(unfit):
     workplace, _ = unfit
     workplace.host_keys = workplace.directory / "host-keys.pem"
     workplace.host_keys.write_bytes(workplace.on(workplace.host, tokens.host_keys))
-    order = order_of(workplace, count=1)
-    where = order.index("--custody")
-    order = ["adopt", *order[1:where], *order[where + 2 :], "--module", SOFTOKEN]
-    order += ["--cover-out", workplace.directory / "cover"]
+    order = [*adoption_of(workplace, "nothing", count=1), "--module", SOFTOKEN]
     sentence = workplace.refusal(4, *order, secrets=BOTH)
     assert "lets private keys out that it was told to keep (wrapping it" in sentence
     accepted = workplace.run(*order, "--accept-unfit-token", secrets=BOTH)
