@@ -24,6 +24,9 @@ log = structlog.get_logger()
 _OUT_OF_SIGHT = "peer-lost"
 """Why a tunnel ended that the IKE daemon has no more, where neither it nor this was restarted."""
 
+AGAIN_SECONDS = 5.0
+"""After a comparison that failed at an IKE daemon which is watched all the same."""
+
 _COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
 """Its SA was seen up, and it is on its way to where a record says so."""
 
@@ -48,6 +51,7 @@ class Comparing:
         self._stranded: set[bytes] = set()
         self._differs = asyncio.Event()
         self._daemon_seen = False
+        self._daemon_watched = False
         self._reason = "restart"
         self.looked = asyncio.Event()
         """Set once it was compared, or the daemon did not answer."""
@@ -61,16 +65,18 @@ class Comparing:
     def daemon_answers(self) -> None:
         """Have it compared: what happened in the IKE daemon before now was not heard."""
         self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
-        self._daemon_seen = True
+        self._daemon_seen = self._daemon_watched = True
         self._differs.set()
 
     def daemon_silent(self) -> None:
         """Remember that it was looked for, and that the next to answer may be another."""
         self._daemon_seen = True
+        self._daemon_watched = False
         self.looked.set()
 
     def daemon_gone(self) -> None:
         """Remember what was prepared: the pre-shared keys went with the daemon."""
+        self._daemon_watched = False
         self._stranded |= self._in_state(State.PREPARED)
 
     async def keep(self) -> None:
@@ -86,14 +92,22 @@ class Comparing:
         try:
             await self._compare(frozenset(self._stranded), reason)
         except IPsecError as error:
-            # It went away again; when it comes back, this is done again.
             log.warning("ike-daemon-silent", reason=error.sentence)
+            self._keep_in_mind(reason)
+            if self._daemon_watched:
+                # One that went away is compared with when it is back: nothing tells of this one.
+                asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._differs.set)
         except Exception:
-            self._reason = reason
+            self._keep_in_mind(reason)
             self._differs.set()
             raise
         finally:
             self.looked.set()
+
+    def _keep_in_mind(self, reason: str) -> None:
+        """Have the next comparison give that reason, unless there is a newer one."""
+        if self._reason == _OUT_OF_SIGHT:
+            self._reason = reason
 
     async def _compare(self, stranded: frozenset[bytes], reason: str) -> None:
         standing = self._in_state(State.ESTABLISHED, *_COMING_UP)

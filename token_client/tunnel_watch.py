@@ -85,17 +85,27 @@ class TunnelWatch:
 
         The end of what carnet-helper tells is neither: it is called until it answers again.
         """
-        with suppress(IPsecError):
-            while True:
-                try:
-                    self._hear(changes)
-                    break
-                except HelperAwayError:
-                    changes = until_the_helper_is_back(self._driver.watch, self._stopped)
-                if self._stopped.is_set():
-                    self._driver.close()
-                self._happened.put(self._ask_anew)
+        try:
+            self._hear_on(changes)
+        except IPsecError:
+            pass
+        except Exception as error:  # noqa: BLE001  raised by whoever hears of it
+            self._happened.put(partial(_raise, error))
+            return
         self._happened.put(self._went_down)
+
+    def _hear_on(self, changes: Iterator[TunnelEvent] | None) -> None:
+        """Return when the daemon is gone, however often the helper goes and comes."""
+        while True:
+            try:
+                self._hear(changes)
+            except HelperAwayError:
+                changes = until_the_helper_is_back(self._driver.watch, self._stopped)
+            else:
+                return
+            if self._stopped.is_set():
+                self._driver.close()
+            self._happened.put(self._ask_anew)
 
     def _hear(self, changes: Iterator[TunnelEvent] | None) -> None:
         """Return when the daemon is gone; raises HelperAwayError if nobody tells of it."""

@@ -27,9 +27,12 @@ _MEMORY = frozenset({0x01021994, 0x858458F6})
 """What statfs(2) calls tmpfs and ramfs."""
 
 _UNREACHED = re.compile(
-    r"^whack: (?:Pluto is not running|is Pluto running\?|.*connect\(\))", re.MULTILINE
+    r"^whack: (?:Pluto is not running|no right|is Pluto running\?|.*connect\(\))", re.MULTILINE
 )
 """What whack says without a socket, or with one that a daemon has left behind."""
+
+_BROKEN_OFF = re.compile(r"^whack: ", re.MULTILINE)
+"""How whack begins what it says itself; each line of the daemon's begins with a number."""
 
 _ROOT_ONLY = "The Libreswan daemon may be driven by root only; run this as root."
 
@@ -54,16 +57,19 @@ class Tools:
     def whack(self, *order: str, seconds: float = ANSWER_TIME_LIMIT) -> str:
         """Give the daemon an order and return what it says, whether it obeys or not.
 
-        Raises IPsecError if it cannot be reached.
+        Raises IPsecError if it cannot be reached, or its answer is not whole: less than it
+        says would be taken for all that there is.
         """
         said, status = self._run("whack", order, seconds)
         if status and _UNREACHED.search(said):
-            if "Permission denied" in said:
+            if "Permission denied" in said or "no right" in said:
                 raise IPsecError(_ROOT_ONLY)
             raise IPsecError(
                 f"The Libreswan daemon does not answer at {self._socket};"
                 " start it (systemctl start ipsec) and try again."
             )
+        if status < 0 or _BROKEN_OFF.search(said):
+            raise IPsecError("The Libreswan daemon's answer broke off; see its log and try again.")
         return said
 
     def add(self, name: str, text: str) -> None:
@@ -143,7 +149,12 @@ class Tools:
         command = [str(LIBEXEC / program), "--ctlsocket", str(self._socket), *order]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=seconds
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=seconds,
             )
         except FileNotFoundError as error:
             raise IPsecError(

@@ -2,6 +2,7 @@
 
 pluto tells nobody of its events. But each has the kernel add or delete an SA, of which
 the kernel tells; the daemon is then asked, and what it says compared with the last time.
+What it was asked too early, or did not answer, is asked again: nothing else would tell.
 """
 
 import contextlib
@@ -15,6 +16,11 @@ from pathlib import Path
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.netlink import drain
+
+AGAIN_SECONDS = 1.0
+"""After which what a change in the kernel was about is looked at once more."""
+LOOK_SECONDS = 30.0
+"""Between two looks where the kernel tells of nothing."""
 
 _NETLINK_XFRM = 6
 _SA_CHANGES = 1 << 2
@@ -40,13 +46,21 @@ class Watch:
             self._resources = stack.pop_all()
 
     def events(self) -> Iterator[TunnelEvent]:
-        """Yield what happens until the daemon goes away or stop() is called."""
+        """Yield what happens until the daemon goes away or stop() is called.
+
+        A daemon that does not answer twice, one look after the other, counts as gone.
+        """
         with self._resources:
-            while self._wait():
+            pause, silent = LOOK_SECONDS, False
+            while (changed := self._wait(pause)) is not None:
                 try:
                     now = self._standing()
                 except IPsecError:
-                    return
+                    if silent:
+                        return
+                    pause, silent = AGAIN_SECONDS, True
+                    continue
+                pause, silent = (AGAIN_SECONDS if changed else LOOK_SECONDS), False
                 yield from (TunnelEvent(name, Change.DOWN) for name in sorted(self._seen - now))
                 yield from (TunnelEvent(name, Change.UP) for name in sorted(now - self._seen))
                 self._seen = now
@@ -56,14 +70,16 @@ class Watch:
         with contextlib.suppress(OSError):  # it was faster
             os.eventfd_write(self._stop, 1)
 
-    def _wait(self) -> bool:
-        """Wait for the next change; False if there will be none."""
-        descriptors = (self._netlink.fileno(), self._daemon, self._stop)
-        ready, _, _ = select.select(descriptors, (), ())
+    def _wait(self, seconds: float) -> bool | None:
+        """Tell whether the kernel changed anything within that time; None: it is over."""
+        waiting = select.poll()
+        for descriptor in (self._netlink.fileno(), self._daemon, self._stop):
+            waiting.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in waiting.poll(seconds * 1000)}
         if self._daemon in ready or self._stop in ready:
-            return False
+            return None
         drain(self._netlink)
-        return True
+        return bool(ready)
 
 
 def _kernel_changes() -> socket.socket:

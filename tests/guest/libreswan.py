@@ -18,27 +18,46 @@ SECRETS = "/run/pluto/carnet"
 
 
 @pytest.fixture(scope="module")
-def at_target(allowing):
+def targets_pluto(allowing):
+    return allowing.have_libreswan(allowing.world.target)
+
+
+@pytest.fixture(scope="module")
+def clients_pluto(allowing, targets_pluto):
+    return allowing.have_libreswan(allowing.world.client)
+
+
+@pytest.fixture(scope="module")
+def targets_charon(allowing, targets_pluto, clients_pluto):
+    allowing.target_agent.stop()
+    targets_pluto.stop()
+    allowing.target_charon.start()
+    allowing.target_agent = allowing.serve_target()
+
+
+@pytest.fixture
+def cleared(allowing):
+    """The office, of which the next test has nothing left, should this one fail."""
+    yield allowing
+    allowing.clear()
+
+
+@pytest.fixture
+def at_target(targets_pluto, cleared):
     """Libreswan at Target; with it the office."""
-    return allowing.have_libreswan(allowing.world.target), allowing
+    return targets_pluto, cleared
 
 
-@pytest.fixture(scope="module")
-def at_both(at_target):
+@pytest.fixture
+def at_both(clients_pluto, cleared):
     """Libreswan at both ends: the Client's, and the office."""
-    _, office = at_target
-    return office.have_libreswan(office.world.client), office
+    return clients_pluto, cleared
 
 
-@pytest.fixture(scope="module")
-def at_client(at_target, at_both):
+@pytest.fixture
+def at_client(clients_pluto, targets_charon, cleared):
     """The Client's, and the office, where Target has strongSwan again."""
-    pluto, office = at_target
-    office.target_agent.stop()
-    pluto.stop()
-    office.target_charon.start()
-    office.target_agent = office.serve_target()
-    return at_both
+    return clients_pluto, cleared
 
 
 def test_strongswan_has_its_tunnel_with_libreswan(at_target):

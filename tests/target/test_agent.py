@@ -20,7 +20,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import RefusalCode
 from carnet.wire.session_key import SessionBinding
 from lab.waiting import wait_until
-from target_agent import alarm, daemon_threads, live, reach
+from target_agent import alarm, comparing, daemon_threads, live, reach
 from target_agent.agent import Ending
 from target_agent.observed import observed
 from target_agent.records import Asking, Records
@@ -742,6 +742,32 @@ def test_a_tunnel_that_came_up_while_target_was_away_is_taken_up(with_agent, dri
     driver.comes_up(name_of(answering))
     with_agent(lambda agent: until_established(agent, driver, answering))
     assert driver.secrets == set()
+
+
+def test_what_a_busy_daemon_did_not_let_be_compared_is_compared_again(
+    with_agent, driver, ask, monkeypatch
+):
+    """It is watched all the while, and so does not come back."""
+    monkeypatch.setattr(comparing, "AGAIN_SECONDS", 0.01)
+    came_up = with_agent(lambda agent: agent.answer(ask(), "office"))
+    lost = with_agent(lambda agent: established(agent, driver, ask()))
+    driver.comes_up(name_of(came_up))
+    driver.down(name_of(lost))
+    status, busy = driver.status, iter([True])
+
+    def answer():
+        if next(busy, False):
+            raise IPsecError("It takes over 10 seconds.")
+        return status()
+
+    monkeypatch.setattr(driver, "status", answer)
+
+    async def body(agent):
+        await until_established(agent, driver, came_up)
+        return await end_of(agent)
+
+    ended = with_agent(body)
+    assert (ended.request_id, ended.reason) == (lost.request_id, "restart")
 
 
 def test_a_tunnel_without_a_record_is_swept_at_the_start(with_agent, driver, ask, engine, config):

@@ -486,6 +486,20 @@ def test_what_nobody_expects_is_raised_where_it_is_heard_of():
         Watch(driver, SESSION, Always(), ClientConfig(), str).run()
 
 
+def test_what_nobody_expects_of_the_daemon_s_news_is_raised_there_too():
+    """Nothing would be heard of the tunnel any more."""
+    driver, until = FakeDriver(), time.monotonic() + 20
+
+    def watch_it():
+        yield TunnelEvent("carnet-2", Change.DOWN)
+        raise ZeroDivisionError
+
+    driver.watch = watch_it
+    waiting = SimpleNamespace(look=lambda: HERE if time.monotonic() < until else GONE)
+    with pytest.raises(ZeroDivisionError):
+        Watch(driver, SESSION, waiting, ClientConfig(), str).run()
+
+
 def test_where_it_is_not_to_come_back_nothing_is_tried():
     driver = SilentDriver(None)
     ending, _ = resuming(driver, resume=False)
