@@ -262,10 +262,10 @@ def _of(lines: Sequence[Figures], what: str, suite: str, side: str) -> list[Figu
 def _by_size(
     lines: Sequence[Figures], suite: str, what: str, rounds: int
 ) -> Iterator[tuple[int, tuple[float, ...], tuple[float, ...]]]:
-    """Yield each size that was measured in all rounds, and both sides of it, round by round."""
+    """Yield each size that was measured in all rounds, in order, and both sides of it by round."""
     sides = (_of(lines, "figure", suite, side) for side in (suite, NATIVE.name))
     ours, native = (_columns(side, what) for side in sides)
-    for size, column in native.items():
+    for size, column in sorted(native.items()):
         if len(column) == rounds * (PASSES if size in _EDGE else 1):
             yield size, tuple(ours[size]), tuple(column)
 

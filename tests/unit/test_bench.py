@@ -411,7 +411,7 @@ def lines_of(rounds, suite="ESP-AES256-GCM"):
         for side, factor in ((suite, 1), ("Native", 3)):
             common = {"suite": suite, "side": side, "round": number}
             yield {"what": "table", **common, **table, "megabits": factor * 100.0}
-            for size, fragments in PASSES * ((1438, 0), (1439, 2)):
+            for size, fragments in PASSES * ((1439, 2), (1438, 0)):
                 sent = {"sent_megabits": factor * 60.0, "received_megabits": 40.0}
                 yield {"what": "figure", **common, "size": size, **sent, "fragments": fragments}
 
