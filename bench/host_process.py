@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 from cryptography.hazmat.primitives.serialization import (
@@ -33,6 +33,7 @@ from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import RealHost
 from tests.unit.examples import SoftwareKey
 
+F = TypeVar("F", bound=Callable[..., Any])
 _ITSELF = "bench.host_process"
 
 
@@ -93,15 +94,19 @@ def main() -> None:
     """Serve, or fill, a Host for measuring."""
 
 
-_directory = click.argument("directory", type=click.Path(path_type=Path))
-_url = click.option("--url")
-_password_file = click.option("--password-file", type=click.Path(path_type=Path))
+def takes_place(command: F) -> F:
+    """Have a command take what Where.arguments has."""
+    for each in (
+        click.option("--password-file", type=click.Path(path_type=Path)),
+        click.option("--url"),
+        click.argument("directory", type=click.Path(path_type=Path)),
+    ):
+        command = each(command)
+    return command
 
 
 @main.command()
-@_directory
-@_url
-@_password_file
+@takes_place
 @click.option("--on-token", default=0)
 @click.option("--others", default=0)
 def fill(
@@ -118,9 +123,7 @@ def fill(
 
 
 @main.command()
-@_directory
-@_url
-@_password_file
+@takes_place
 def serve(directory: Path, url: str | None, password_file: Path | None) -> None:
     """Serve until standard input ends; at each line of it say what the threads took."""
     start_log()

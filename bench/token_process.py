@@ -1,17 +1,14 @@
 """One of several processes on one token: `python -m bench.token_process SERIAL WHICH OF COUNT`.
 
-It finds its share of the pairs there, says that it is ready, waits for a line, does a
-request's token operations with each of them, and says so.
+It finds its share of the pairs there, and does a request's token operations with each.
 """
 
-import subprocess
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from pkcs11 import Attribute, ObjectClass
 
+from bench import abreast
 from bench.bare_token import bare_pair, bare_request, module_with_tokens_in
 from carnet.token.initialise import initialise_token
 from carnet.token.module import find_module, load_module
@@ -27,32 +24,8 @@ def rate(directory: Path, processes: int, count: int) -> float:
         for number in range(count):
             for half in bare_pair(session):
                 half[Attribute.ID] = number.to_bytes(2)
-    own = [sys.executable, "-m", "bench.token_process", serial]
-    with ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [*own, str(which), str(processes), str(count)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    bufsize=0,
-                )
-            )
-            for which in range(processes)
-        ]
-        _hear(started)
-        begun = time.perf_counter()
-        for each in started:
-            if each.stdin is not None:
-                each.stdin.write(b"\n")
-        _hear(started)
-        return count / (time.perf_counter() - begun)
-
-
-def _hear(processes: "list[subprocess.Popen[bytes]]") -> None:
-    for each in processes:
-        if each.stdout is None or not each.stdout.readline():
-            raise RuntimeError("A process on the token ended early.")
+    shares = [[serial, str(which), str(processes), str(count)] for which in range(processes)]
+    return count / abreast.seconds("bench.token_process", shares)
 
 
 def main(serial: str, which: int, processes: int, count: int) -> None:
@@ -66,11 +39,12 @@ def main(serial: str, which: int, processes: int, count: int) -> None:
             )
             for number in range(which, count, processes)
         ]
-        print("ready", flush=True)  # noqa: T201
-        sys.stdin.readline()
-        for public, private in pairs:
-            bare_request(public, private)
-        print("done", flush=True)  # noqa: T201
+
+        def work() -> None:
+            for public, private in pairs:
+                bare_request(public, private)
+
+        abreast.take_part(work)
 
 
 if __name__ == "__main__":

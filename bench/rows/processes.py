@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench import host_process, token_process
+from bench import database_process, host_process, token_process
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.host_process import Where
 from bench.load import closed_loop
@@ -43,8 +43,9 @@ def rows(plan: Plan) -> Iterator[Row]:
         for count in _PROCESSES:
             alone = _token_alone(plan, count)
             token = Spread.of(alone.ours).median
-            yield _host(plan, count, "SQLite", in_sqlite, token)
-            yield _host(plan, count, "PostgreSQL", in_postgresql, token)
+            for kind, new_place in (("SQLite", in_sqlite), ("PostgreSQL", in_postgresql)):
+                yield _host(plan, count, kind, new_place, token)
+                yield _database_alone(plan, count, kind, new_place)
             yield alone
 
 
@@ -94,24 +95,44 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, token: float) 
 
 def _token_alone(plan: Plan, count: int) -> Row:
     """Measure what more processes bring on the token itself: no Host's code is in it."""
-    rounds, size = plan.rounds(5), 96
-    with plan.progress(f"the token, {count} processes", rounds + 1) as advance:
-        ours, one = in_turn(
-            lambda: token_process.rate(plan.place(), count, size),
-            lambda: token_process.rate(plan.place(), 1, size),
-            rounds,
-            advance,
-        )
-    return Row(
-        group=GROUP,
-        name=f"the token alone, {count} processes",
-        floor_name="one process",
-        unit="requests/s",
-        aim=Aim("none: SoftHSM2's own"),
-        ours=ours,
-        floor=one,
-        note="the same operations in a bare loop in each process",
+    return _alone(
+        plan,
+        count,
+        "the token",
+        lambda processes: token_process.rate(plan.place(), processes, 96),
+        Aim("none: SoftHSM2's own"),
+        "the same operations in a bare loop in each process",
     )
+
+
+def _database_alone(plan: Plan, count: int, kind: str, new_place: NewPlace) -> Row:
+    """Measure what more processes bring at the Key Database, with no token and no Client."""
+
+    def rate(processes: int) -> float:
+        with new_place() as where:
+            return database_process.rate(where, processes, 256)
+
+    return _alone(
+        plan,
+        count,
+        f"the Key Database on {kind}",
+        rate,
+        Aim("to be seen"),
+        "looked up, spent, answered and burned, in a loop in each process, on one thread",
+    )
+
+
+def _alone(
+    plan: Plan, count: int, what: str, rate: Callable[[int], float], aim: Aim, note: str
+) -> Row:
+    rounds = plan.rounds(5)
+    name = f"{what} alone, {count} processes"
+    with plan.progress(name, rounds + 1) as advance:
+        ours, one = in_turn(lambda: rate(count), lambda: rate(1), rounds, advance)
+    return Row(
+        group=GROUP, name=name, floor_name="one process", unit="requests/s", aim=aim, ours=ours,
+        floor=one, note=note,
+    )  # fmt: skip
 
 
 def _processor_times() -> list[int]:
