@@ -3,8 +3,9 @@
 It is two processes. The worker loads the PKCS#11 module, which may crash, and runs the
 loop of token_client.watch; the supervisor starts it again. The worker is forked, which takes
 less than half of the time that another program would take to begin: the supervisor has no
-threads, and loads no module. Both have the lock by which it is known that somebody watches:
-where the supervisor is killed, the worker watches on, and nobody watches beside it.
+threads, and loads no module. The worker alone has the lock by which it is known that somebody
+watches: where the supervisor is killed, the worker watches on, and nobody watches beside it;
+where the supervisor stands still and its worker is gone, others see that nobody does.
 """
 
 import os
@@ -39,13 +40,17 @@ def supervise(
 
     `work` is what it does, with a driver and a configuration of its own. One that crashes
     again and again watches over nothing: what happens then is what happens when the token
-    is pulled. Where another supervisor is at work, this one has nothing to do.
+    is pulled. Where another worker watches, this one's has nothing to do, and is done.
     """
     if memory_directory() is None:
         raise UsageError("There is no file system in memory here, and so no record of a tunnel.")
-    with watching(session.name) as alone:
-        if alone:
-            _supervise(work, driver, session, config)
+
+    def work_alone() -> None:
+        with watching(session.name) as alone:
+            if alone:
+                work()
+
+    _supervise(work_alone, driver, session, config)
 
 
 def _supervise(
@@ -87,7 +92,7 @@ def _forked(work: Callable[[], None]) -> int:
 
 
 def _be_worker(work: Callable[[], None]) -> NoReturn:
-    """Work, and end without what the supervisor does at its end, such as giving up its lock."""
+    """Work, and end without what the supervisor does at its end."""
     status = 1
     try:
         work()

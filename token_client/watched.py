@@ -1,4 +1,4 @@
-"""Who watches over a tunnel: one at a time, whose lock goes with its last process."""
+"""Who watches over a tunnel: one at a time, whose lock goes with its process."""
 
 import os
 import time
@@ -17,8 +17,8 @@ _STEP_SECONDS = 0.05
 def watching(name: str) -> Iterator[bool]:
     """Be who watches over a tunnel in here; yields False where somebody else is.
 
-    Who is forked in here watches too, also once its parent was killed. Without a file system
-    in memory there is nobody to tell.
+    A process that is forked in here would have the lock as well. Without a file system in
+    memory there is nobody to tell.
     """
     directory = memory_directory()
     if directory is None:
@@ -32,14 +32,15 @@ def watching(name: str) -> Iterator[bool]:
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)
+        if os.fstat(lock).st_nlink:  # else the session was dropped, and its name is another's
+            path.unlink(missing_ok=True)
         os.close(lock)
 
 
 def _taken(path: Path) -> int | None:
-    """Return the lock's descriptor, which a forked process has as well; None if it is another's.
+    """Return the lock's descriptor; None if it is another's.
 
-    No library's: `filelock` closes its descriptors in whoever is forked.
+    No library's: `filelock` would be loaded for each tunnel as it begins.
     """
     import fcntl  # noqa: PLC0415  as below
 

@@ -1,9 +1,13 @@
 """What comes back, and what never can: the Client's own judgement, before IKE."""
 
 import fcntl
+import os
+import select
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -156,6 +160,7 @@ def test_who_only_looks_keeps_nobody_from_watching(tmp_path, monkeypatch):
 
 
 SUPERVISED = """
+import os
 import sys
 from pathlib import Path
 from tests.unit.test_sessions import a_session
@@ -163,22 +168,32 @@ from token_client import supervising, watched
 from token_client.config import ClientConfig
 directory = Path(sys.argv[1])
 supervising.memory_directory = watched.memory_directory = lambda: directory
+supervising.is_known, watched._SECONDS = lambda *_: True, 0
 def work():
-    print("watches", flush=True)
+    print(os.getpid(), flush=True)
     sys.stdin.read()
 supervising.supervise(work, None, a_session(name="carnet-00"), ClientConfig())
 """
 
 
-def test_a_worker_whose_supervisor_was_killed_watches_on_and_alone(tmp_path, monkeypatch):
+@pytest.fixture
+def supervised(tmp_path, monkeypatch):
+    """A supervisor, and the process id of its worker, which ends with the input."""
     monkeypatch.setattr(watched, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(watched, "_SECONDS", 0)
-    supervisor = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SUPERVISED, tmp_path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    )
-    assert supervisor.stdout.readline() == b"watches\n"
+    ) as supervisor:
+        try:
+            yield supervisor, int(supervisor.stdout.readline())
+        finally:
+            supervisor.kill()  # where it is stopped too; its worker ends with the input
+
+
+def test_a_worker_whose_supervisor_was_killed_watches_on_and_alone(tmp_path, supervised):
+    supervisor, _ = supervised
     supervisor.kill()
     supervisor.wait()
     assert watched.is_watched(tmp_path, "carnet-00")
@@ -186,5 +201,33 @@ def test_a_worker_whose_supervisor_was_killed_watches_on_and_alone(tmp_path, mon
         assert not another
     supervisor.stdin.close()
     assert supervisor.stdout.read() == b""  # the worker has ended
-    supervisor.stdout.close()
     assert not watched.is_watched(tmp_path, "carnet-00")
+
+
+def test_a_supervisor_that_stands_still_hides_from_nobody_that_its_worker_is_gone(
+    tmp_path, supervised
+):
+    """Who takes its place watches on alone once it goes on."""
+    supervisor, worker = supervised
+    supervisor.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, supervisor.pid, os.WSTOPPED | os.WNOWAIT)
+    with open_process(worker) as ended:
+        os.kill(worker, signal.SIGKILL)
+        select.select([ended], [], [], 30)
+    assert not watched.is_watched(tmp_path, "carnet-00")
+    with watched.watching("carnet-00") as alone:
+        assert alone
+        supervisor.send_signal(signal.SIGCONT)
+        assert supervisor.wait(30) == 0
+        assert supervisor.stdout.read() == b""  # nobody has worked beside
+        assert watched.is_watched(tmp_path, "carnet-00")
+
+
+@contextmanager
+def open_process(pid):
+    """Yield what can be read once a process has ended."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
