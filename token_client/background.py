@@ -6,14 +6,16 @@ after it; what it does is in token_client.supervising.
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
-from carnet.errors import CarnetError, TokenError
+from carnet.errors import CarnetError, IKERefusedError, TokenError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
+from token_client.watched import is_watched
 
 
 def start(session: Session, config: ClientConfig) -> bool:
@@ -40,6 +42,21 @@ def start(session: Session, config: ClientConfig) -> bool:
             f"other programs, or have none by `agent = false` in client.toml."
         ) from error
     return True
+
+
+def ask_on(session: Session, config: ClientConfig, refused: IKERefusedError) -> IKERefusedError:
+    """Have Host asked on why a tunnel went that never comes back, where nobody does any more.
+
+    Returns what to raise: that it does not come back, and what was done. Raises CarnetError if
+    the agent cannot be started.
+    """
+    asked = is_watched(memory_directory(), session.name) or session.is_over(time.time())
+    if asked or not config.agent or not start(session, config):
+        return refused
+    return IKERefusedError(
+        f"{refused.sentence.rstrip('.')}; the agent of this machine was started again, and asks the"
+        f" Host until Target has said why this one went down, which `carnet status` tells then."
+    )
 
 
 def look_once(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import VERSION, console, interruption
-from carnet.errors import UsageError
+from carnet.errors import IKERefusedError, UsageError
 
 if TYPE_CHECKING:
     from carnet.ipsec.driver import Driver
@@ -215,7 +215,10 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     # What is over keeps no other from coming back, and is refused where it was meant.
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:
-        bring_back(driver, session)
+        try:
+            bring_back(driver, session)
+        except IKERefusedError as error:
+            raise background.ask_on(session, config, error) from error
         name_servers.use_again(session)
         background.start(session, config)
         mtu.fit(session)

@@ -60,10 +60,15 @@ class TunnelState(msgspec.Struct, frozen=True):
         return self.session is not None and begun and not self.watched
 
     @property
+    def is_untold(self) -> bool:
+        """Whether it went down for good, and nobody has said why."""
+        ended = self.session is None or self.session.ended is not None or self.is_over
+        return self.live is None and not self.comes_back and not ended
+
+    @property
     def is_asked_on(self) -> bool:
         """Whether who watches asks on why it went down, since nobody has said so."""
-        ended = self.session is None or self.session.ended is not None or self.is_over
-        return self.watched and self.live is None and not self.comes_back and not ended
+        return self.watched and self.is_untold
 
     @property
     def label(self) -> str:
@@ -226,6 +231,11 @@ def _describe_agent(state: TunnelState) -> str:
         return (
             f"\n  Target has not said yet why it went down; the agent of this machine asks the Host"
             f" until it has, {looks}"
+        )
+    if state.is_untold:
+        return (
+            f"\n  Target has not said why it went down, and nobody asks on: `carnet resume"
+            f" {state.label}` starts what does, unless client.toml has `agent = false`"
         )
     if state.watched and state.resumable:
         return f"\n  the agent of this machine brings it back as soon as Target answers, {looks}"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +77,37 @@ def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, end
 
 
 @pytest.mark.parametrize(
+    ("watched_over", "expires", "agent", "asked"),
+    [
+        (False, LATER, True, True),
+        (True, LATER, True, False),
+        (False, 1, True, False),
+        (False, LATER, False, False),
+    ],
+    ids=["killed", "asks on", "over", "none wanted"],
+)
+def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
+    tmp_path, monkeypatch, watched_over, expires, agent, asked
+):
+    def never(name):
+        raise IKERefusedError("Run `carnet connect` for a new one.")
+
+    started = []
+    SessionStore(tmp_path).keep(a_session(expires=expires))
+    for module in (background, memory, returning, watched):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
+    monkeypatch.setattr(cli, "_driver", lambda _: SimpleNamespace(resume=never))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    by = watched.watching("carnet-00") if watched_over else nullcontext()
+    with by, pytest.raises(IKERefusedError) as refused:
+        cli.resume.callback(tunnel=None, as_json=False)
+    assert started == [background.command_of("carnet-00")] * asked
+    assert "run `carnet connect` for a new one" in refused.value.sentence.lower()
+    assert ("asks the Host until Target has said why" in refused.value.sentence) == asked
+
+
+@pytest.mark.parametrize(
     ("live", "expires", "said"),
     [
         (LIVE, 1, "up for 54s, though its time is over: `carnet disconnect work` ends it"),
@@ -111,6 +142,7 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
 
 ASKS_ON = "the agent of this machine asks the Host until it has"
 BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
+NOBODY_ASKS = "nobody asks on: `carnet resume work` starts what does"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +150,7 @@ BRINGS_BACK = "the agent of this machine brings it back as soon as Target answer
     [
         (None, False, True, a_session(expires=LATER), ASKS_ON),
         (None, True, True, a_session(expires=LATER), BRINGS_BACK),
-        (None, False, False, a_session(expires=LATER), None),
+        (None, False, False, a_session(expires=LATER), NOBODY_ASKS),
         (None, True, False, a_session(expires=LATER), None),
         (None, False, True, a_session(expires=1), None),
         (None, False, True, a_session(expires=LATER, ended="Its time is over."), None),
@@ -128,7 +160,7 @@ BRINGS_BACK = "the agent of this machine brings it back as soon as Target answer
 )
 def test_what_the_agent_does_for_what_is_down_is_said(live, comes_back, seen, session, said):
     state = TunnelState("carnet-00", session, live, True, comes_back, seen)
-    assert [each for each in (ASKS_ON, BRINGS_BACK) if each in describe(state)] == [
+    assert [each for each in (ASKS_ON, BRINGS_BACK, NOBODY_ASKS) if each in describe(state)] == [
         each for each in (said,) if each
     ]
     assert facts(state)["asked_on"] == (said == ASKS_ON)
