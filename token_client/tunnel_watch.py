@@ -24,6 +24,15 @@ from token_client.patience import until_the_helper_is_back
 from token_client.returning import ANOTHER, end_another
 from token_client.sessions import Session, SessionStore
 
+_UNTOLD = (
+    "The tunnel to {} went down, and Target does not say why; ask its operator, or run"
+    " `carnet connect` for a new one."
+)
+_WITH_DAEMON = (
+    "The tunnel to {} went down with this machine's own IKE daemon, which does not answer or was"
+    " started anew; run `carnet connect` for a new one."
+)
+
 Happening = Callable[[], Ending | None]
 """What is done about something that happened; it returns why the tunnel has ended, if so."""
 
@@ -92,7 +101,7 @@ class TunnelWatch:
         except Exception as error:  # noqa: BLE001  raised by whoever hears of it
             self._happened.put(partial(_raise, error))
             return
-        self._happened.put(self._went_down)
+        self._happened.put(partial(self._went_down, with_daemon=True))
 
     def _hear_on(self, changes: Iterator[TunnelEvent] | None) -> None:
         """Return when the daemon is gone, however often the helper goes and comes."""
@@ -256,16 +265,30 @@ class TunnelWatch:
         self._leave_nothing()
         return replace(ending, meant=bool(meant))
 
-    def _went_down(self) -> Ending:
-        """Return why the tunnel is down, having seen to it that the daemon brings none back."""
+    def _went_down(self, *, with_daemon: bool = False) -> Ending:
+        """Return why the tunnel is down, having seen to it that the daemon brings none back.
+
+        Where this machine's own daemon is gone, or knows of it no more and nobody has ended it
+        here, Target has but lost sight of it, whatever it says, unless that the session is over.
+        """
         meant = self.meant = Meant(self._driver, self._session)
+        ours = with_daemon or self._is_forgotten()
         self._leave_nothing()
-        ending = self._told(meant) or Ending(
-            f"The tunnel to {self._session.target} went down, and Target does not say why; "
-            f"ask its operator, or run `carnet connect` for a new one.",
-            untold=True,
-        )
-        return replace(ending, meant=bool(meant))
+        told = self._told(meant)
+        ours = ours and bool(meant)
+        if told is None or (ours and not told.over):
+            sentence = (_WITH_DAEMON if ours else _UNTOLD).format(self._session.target)
+            told = Ending(sentence, untold=told is None)
+        return replace(told, meant=bool(meant))
+
+    def _is_forgotten(self) -> bool:
+        """Tell whether the IKE daemon of this machine is gone, or was started anew meanwhile."""
+        try:
+            return self._session.name not in self._driver.installed()
+        except HelperAwayError:
+            return False
+        except IPsecError:
+            return True
 
     def _leave_nothing(self) -> None:
         """Have the daemon forget what it could negotiate anew by itself, as far as it is there."""

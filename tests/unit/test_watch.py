@@ -136,6 +136,63 @@ def test_a_tunnel_that_goes_down_is_not_a_token_that_was_pulled():
     assert told == []
 
 
+OURS = "with this machine's own IKE daemon"
+
+
+class Leaving(FakeDriver):
+    """Its tunnel ends, or its daemon goes, which knows of the tunnel as long as it is there."""
+
+    def __init__(self, *, goes=False, knows=True) -> None:
+        super().__init__()
+        self.goes, self.knows = goes, knows
+
+    def watch(self):
+        self.ends.wait()
+        self.stands = False
+        if not self.goes:
+            yield TunnelEvent("carnet-1", Change.DOWN)
+
+    def installed(self):
+        if self.knows is None:
+            raise IPsecError("The daemon does not answer.")
+        return frozenset({"carnet-1"} if self.knows else ())
+
+
+LOST_SIGHT = Ending("Target lost sight of this machine.")
+REVOKED = Ending("Its key pair was revoked.", over=True)
+
+
+@pytest.mark.parametrize("signed", [None, LOST_SIGHT, REVOKED], ids=["untold", "lost", "revoked"])
+@pytest.mark.parametrize(
+    ("daemon", "ours"),
+    [({}, False), ({"goes": True}, True), ({"knows": False}, True), ({"knows": None}, True)],
+    ids=["Target ended it", "gone", "started anew", "silent"],
+)
+def test_whose_daemon_it_was_is_said(monkeypatch, tmp_path, daemon, ours, signed):
+    """What Target makes of a daemon here that is gone is no reason; that it is over, is one."""
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: signed)
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    SessionStore(tmp_path).keep(SESSION)
+    driver = Leaving(**daemon)
+    ending = Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
+    said = REVOKED.sentence if signed is REVOKED else None
+    if signed is LOST_SIGHT and not ours:
+        said = LOST_SIGHT.sentence
+    assert (OURS in ending.sentence) == (ours and said is None)
+    assert said in (None, ending.sentence)
+    assert ending.untold == (signed is None)
+
+
+def test_what_she_has_ended_herself_is_not_said_to_be_the_daemon_s_doing(monkeypatch, tmp_path):
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    store, driver = SessionStore(tmp_path), Leaving(knows=False)
+    store.keep(SESSION)
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: store.drop(SESSION.name))
+    ending = Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
+    assert OURS not in ending.sentence
+    assert not ending.meant
+
+
 def test_the_daemon_keeps_nothing_of_a_tunnel_that_went_down():
     """It could negotiate anew by itself, and nobody would look."""
     driver = FakeDriver()
