@@ -177,10 +177,12 @@ def status(stay: bool, as_json: bool) -> None:
 def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
     """End TUNNEL (a name or a Target), or all tunnels."""
     from token_client import config as configuration
+    from token_client.long_wait import said_if_long
     from token_client.status import end, release_by_hand
 
     if release:
-        released = release_by_hand(_driver(configuration.load()), tunnel, _tell)
+        with said_if_long(_tell):
+            released = release_by_hand(_driver(configuration.load()), tunnel, _tell)
         if as_json:
             console.print_json(released)
         else:
@@ -190,7 +192,8 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
                 else "There was nothing to release."
             )
         return
-    ended = end(_driver(configuration.load()), tunnel, _tell)
+    with said_if_long(_tell):
+        ended = end(_driver(configuration.load()), tunnel, _tell)
     if as_json:
         console.print_json([state.name for state in ended])
     else:
