@@ -153,7 +153,7 @@ class Operator:
     def _downs(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
         """Take them out one after another; once the daemon is silent, all others together.
 
-        Each waits for it as long as it is silent, and takes what it left out of the kernel.
+        Each but the first asks it briefly, and takes what it left out of the kernel.
         """
         downs = [partial(self.driver.down, tunnel_name(each.request_id)) for each in doomed]
         while downs:

@@ -27,8 +27,9 @@ ask = _ASKING.do
 class Endings:
     """Ends tunnels, some at a time; as long as the daemon is silent, all together.
 
-    Each waits for it as long as it is silent, and takes what it left out of the kernel. So all
-    of them take two time limits at most, however many they are.
+    Each waits for it as long as it is silent, and takes what it left out of the kernel; but once
+    one has waited in vain the others ask it briefly (carnet.ipsec.unanswered). So all of them
+    take hardly more than one time limit, however many they are.
     """
 
     def __init__(self) -> None:

@@ -175,6 +175,7 @@ class Libreswan:
 
     def take_leave(self, name: str) -> bool | None:
         """Leave it to down(): what stands is taken to be heard of, for nobody tells if it is."""
+        self._tools.ask_briefly_first()
         return True if any(each.name == name for each in self.status()) else None
 
     def down(self, name: str) -> None:

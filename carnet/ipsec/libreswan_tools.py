@@ -14,6 +14,7 @@ from pathlib import Path
 from carnet.errors import IPsecError
 from carnet.files import write_private
 from carnet.ipsec import programs
+from carnet.ipsec.unanswered import unanswered
 
 LIBEXEC = Path("/usr/libexec/ipsec")
 DEFAULT_SOCKET = Path("/run/pluto/pluto.ctl")
@@ -72,6 +73,16 @@ class Tools:
             raise IPsecError("The Libreswan daemon's answer broke off; see its log and try again.")
         return said
 
+    def ask_briefly_first(self) -> None:
+        """Raise IPsecError if the daemon was silent just before: see carnet.ipsec.unanswered.
+
+        That is for what would wait for it again and again, and not for who watches it: a busy
+        one is slow.
+        """
+        unanswered.ask_first(
+            self._socket, lambda seconds: self.whack("--fipsstatus", seconds=seconds)
+        )
+
     def add(self, name: str, text: str) -> None:
         """Write a tunnel's connection and have the daemon load it.
 
@@ -106,6 +117,7 @@ class Tools:
     def delete(self, name: str) -> str:
         """Remove a tunnel's secrets, end it, and return what the daemon says it then has."""
         self._secrets(name).unlink(missing_ok=True)
+        self.ask_briefly_first()
         return self.whack("--name", name, "--delete", "--rereadsecrets", "--status")
 
     def drop_connection(self, name: str) -> None:
@@ -148,14 +160,15 @@ class Tools:
         """Run one of Libreswan's programs; there is never a secret among its arguments."""
         command = [str(LIBEXEC / program), "--ctlsocket", str(self._socket), *order]
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=seconds,
-            )
+            with unanswered.noted(self._socket, subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    command,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    check=False,
+                    timeout=seconds,
+                )
         except FileNotFoundError as error:
             raise IPsecError(
                 "Libreswan is not installed; install the package libreswan, or choose another"

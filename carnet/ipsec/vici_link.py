@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from vici.exception import CommandException, DeserializationException, SessionEx
 from vici.protocol import Message, Packet, Transport
 
 from carnet.errors import IPsecError
+from carnet.ipsec.unanswered import BRIEF_SECONDS, unanswered
 
 DEFAULT_SOCKETS = (Path("/run/charon.vici"), Path("/var/run/charon.vici"))
 
@@ -32,8 +34,9 @@ def find_socket() -> Path:
 
 def accepts(path: Path) -> bool:
     """Tell whether something listens at a socket, and this user may speak to it."""
+    seconds = BRIEF_SECONDS if unanswered.lately(path) else ANSWER_TIME_LIMIT
     try:
-        _connect(path, ANSWER_TIME_LIMIT).close()
+        _connect(path, seconds).close()
     except OSError:
         return False
     return True
@@ -43,35 +46,57 @@ def accepts(path: Path) -> bool:
 def open_session(path: Path, seconds: float = ANSWER_TIME_LIMIT) -> Iterator[Session]:
     """Yield a VICI session that waits at most so many seconds for an answer.
 
+    Less where the daemon was silent just before: see carnet.ipsec.unanswered.
+
     Raises IPsecError if the daemon cannot be reached, or refuses a command.
     """
-    with _errors_as_sentences(path), _connect(path, seconds) as connection:
+    with _errors_as_sentences(path):
+        unanswered.ask_first(path, partial(_ask, path))
+        with _session(path, seconds) as session:
+            yield session
+
+
+@contextmanager
+def _session(path: Path, seconds: float) -> Iterator[Session]:
+    with _connect(path, seconds) as connection:
         session = Session(connection)
-        session.transport = _Transport(connection)
+        session.transport = _Transport(connection, path)
         yield session
+
+
+def _ask(path: Path, seconds: float) -> None:
+    """Ask what costs the daemon least."""
+    with _session(path, seconds) as session:
+        session.version()
 
 
 class _Transport(Transport):  # type: ignore[misc]  # vici has no types
     """Closed by an interrupt: the library would read on, at whatever comes, without a time limit.
 
-    What it cleans up so fails at once; the daemon drops what it had begun for this session.
+    So it is where the time is up: the library would clean up, and wait for as long again. What
+    it cleans up so fails at once; the daemon drops what it had begun for this session.
     """
+
+    def __init__(self, connection: socket.socket, path: Path) -> None:
+        super().__init__(connection)
+        self._path = path
 
     def send(self, packet: bytes) -> None:
         """Send a packet."""
-        with self._closed_by_interrupts():
+        with self._closed_where_cut_off():
             super().send(packet)
 
     def receive(self, *timeout: Any) -> bytes:
         """Return the next packet; see Transport."""
-        with self._closed_by_interrupts():
+        with self._closed_where_cut_off():
             return bytes(super().receive(*timeout))
 
     @contextmanager
-    def _closed_by_interrupts(self) -> Iterator[None]:
+    def _closed_where_cut_off(self) -> Iterator[None]:
         try:
-            yield
-        except KeyboardInterrupt:
+            with unanswered.noted(self._path, TimeoutError):
+                yield
+        except (KeyboardInterrupt, TimeoutError):
             self.socket.close()
             raise
 
@@ -87,11 +112,13 @@ class Events:
 
     def __init__(self, path: Path, kinds: Sequence[str], seconds: float | None = None) -> None:
         with _errors_as_sentences(path):
+            unanswered.ask_first(path, partial(_ask, path))
             self._socket = _connect(path, ANSWER_TIME_LIMIT)
             self._transport = Transport(self._socket)
             try:
-                for kind in kinds:
-                    self._register(kind)
+                with unanswered.noted(path, TimeoutError):
+                    for kind in kinds:
+                        self._register(kind)
             except BaseException:
                 self._socket.close()
                 raise
@@ -162,7 +189,8 @@ def _connect(path: Path, seconds: float) -> socket.socket:
         reraise=True,
     )
     try:
-        in_turn(connection.connect, str(path))
+        with unanswered.noted(path, TimeoutError, BlockingIOError):
+            in_turn(connection.connect, str(path))
     except BaseException:
         connection.close()
         raise

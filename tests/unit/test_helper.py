@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from carnet.errors import HelperAwayError, IPsecError, UsageError
-from carnet.ipsec import block
+from carnet.ipsec import block, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
@@ -763,6 +763,21 @@ def test_a_helper_that_stands_still_is_away(monkeypatch, tmp_path):
         stopped.bind(str(path))
         stopped.listen()
         for ask in (HelperDriver(path).status, HelperFilter(path).names):
+            with pytest.raises(HelperAwayError, match="start it"):
+                ask()
+
+
+def test_a_helper_that_stood_still_is_asked_briefly_before_it_is_waited_for(monkeypatch, tmp_path):
+    """It would be waited for a minute and a half, as long as a negotiation may take."""
+    monkeypatch.setattr(client, "_ASKING_SECONDS", 0.01)
+    monkeypatch.setattr(client, "_SECONDS", "not to be waited for")
+    monkeypatch.setattr(unanswered, "BRIEF_SECONDS", 0.01)
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stopped:
+        stopped.bind(str(path))
+        stopped.listen()
+        helper = HelperDriver(path)
+        for ask in (helper.status, lambda: helper.down(NAME)):
             with pytest.raises(HelperAwayError, match="start it"):
                 ask()
 

@@ -12,6 +12,7 @@ import pytest
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import libreswan_algorithms as algorithms
 from carnet.ipsec.example import example_spec
+from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.libreswan_conf import (
     configuration,
     head,
@@ -28,8 +29,9 @@ from carnet.ipsec.libreswan_reports import (
     tunnels,
     version_of,
 )
-from carnet.ipsec.libreswan_tools import LIBEXEC, Tools, is_in_memory
+from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, LIBEXEC, Tools, is_in_memory
 from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.unanswered import BRIEF_SECONDS
 from carnet.objectives import Objective
 from target_agent.proposals import PROFILES, Profile
 from tests.unit.test_strongswan_messages import CLIENT, TARGET
@@ -398,6 +400,21 @@ def test_a_socket_without_a_daemon_is_no_daemon_that_has_no_tunnels(tmp_path):
         left_behind.bind(str(socket_path))
     with pytest.raises(IPsecError, match="does not answer"):
         Tools(socket_path).whack("--status")
+
+
+def test_what_ends_with_a_silent_daemon_asks_it_briefly_after_the_first_time(tmp_path, monkeypatch):
+    waited = []
+
+    def run(command, timeout, **_):
+        waited.append(timeout)
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    driver = Libreswan(tmp_path / "pluto.ctl")
+    for end in (driver.take_leave, driver.down, driver.take_leave):
+        with pytest.raises(IPsecError, match="to answer"):
+            end("carnet-00")
+    assert waited == [ANSWER_TIME_LIMIT, BRIEF_SECONDS, BRIEF_SECONDS]
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):

@@ -6,12 +6,14 @@ import struct
 import threading
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from vici.exception import SessionException
 
 from carnet.errors import IPsecError
-from carnet.ipsec import vici_link
+from carnet.ipsec import unanswered, vici_link
 from carnet.ipsec.vici_link import accepts, open_session
 
 
@@ -50,6 +52,85 @@ def test_a_daemon_that_is_busy_is_called_again(busy, monkeypatch):
 def test_one_that_stays_busy_is_called_as_long_as_an_answer_is_waited_for(busy, monkeypatch):
     monkeypatch.setattr(vici_link, "ANSWER_TIME_LIMIT", 0.05)
     assert not accepts(busy[1])
+
+
+@pytest.fixture
+def silent(daemon, monkeypatch):
+    """A socket at which whoever waits a whole time limit in vain is waited with no longer."""
+    clock = [0.0]
+    monkeypatch.setattr(unanswered, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    with pytest.raises(IPsecError), open_session(daemon, 0.01) as session:
+        list(session.list_sas())
+    return daemon, clock
+
+
+def limits_of(path, monkeypatch):
+    """Return how long a session was waited with, connection by connection, until one failed."""
+    limits, connect = [], vici_link._connect
+
+    def connected(at, seconds):
+        limits.append(seconds)
+        return connect(at, 0.01)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vici_link, "_connect", connected)
+        with pytest.raises(IPsecError, match="does not answer"), open_session(path) as session:
+            list(session.list_sas())
+    return limits
+
+
+def test_one_that_was_silent_is_asked_briefly_first(silent, monkeypatch):
+    """It fails at that: who asks several times waits for one time limit and not for each."""
+    path, _ = silent
+    assert limits_of(path, monkeypatch) == [unanswered.BRIEF_SECONDS]
+
+
+def test_one_that_was_silent_long_ago_is_waited_for(silent, monkeypatch):
+    path, clock = silent
+    clock[0] += unanswered.LATELY_SECONDS
+    assert limits_of(path, monkeypatch) == [vici_link.ANSWER_TIME_LIMIT]
+
+
+def test_a_brief_wait_does_not_make_the_memory_last(silent, monkeypatch):
+    path, clock = silent
+    clock[0] += unanswered.LATELY_SECONDS - 1
+    limits_of(path, monkeypatch)
+    clock[0] += 1
+    assert not unanswered.unanswered.lately(path)
+
+
+def test_one_that_answers_again_is_waited_for_as_before():
+    told = unanswered.Unanswered()
+    with pytest.raises(TimeoutError), told.noted(Path("daemon"), TimeoutError):
+        raise TimeoutError
+    asked = []
+    for _ in range(2):
+        told.ask_first(Path("daemon"), asked.append)
+        told.ask_first(Path("another"), asked.append)
+    assert asked == [unanswered.BRIEF_SECONDS]
+
+
+def test_a_daemon_that_falls_silent_within_an_answer_is_not_waited_for_twice(tmp_path):
+    """As the library would, which takes its leave of the daemon after each error."""
+    path, heard = tmp_path / "half.vici", []
+
+    def answer(listening):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(packet(CONFIRM))
+            while said := connection.recv(1024):
+                heard.append(said)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        with pytest.raises(IPsecError, match="does not answer"), open_session(path, 0.05) as it:
+            list(it.list_sas())
+        thread.join()
+    assert len(heard) == 1  # the question, and no leave
 
 
 CONFIRM, EVENT = 5, 7

@@ -17,11 +17,12 @@ from carnet.ipsec.helper.place import DEFAULT_SOCKET
 from carnet.ipsec.inside.resolv_conf import ResolvConf
 from carnet.ipsec.inside.resolved import Resolved
 from carnet.ipsec.spec import TunnelSpec
+from carnet.ipsec.unanswered import unanswered
 
 _SECONDS = 90.0
 """For one call; an IKE negotiation of two connections may take twice 20."""
-_ASKING_SECONDS = 15.0
-"""For one that waits for no peer: a helper that stands still is not waited for."""
+_ASKING_SECONDS = 12.0
+"""For one that waits for no peer: a little longer than the helper for its IPsec daemon."""
 _ASKING = (
     say.Capabilities, say.May, say.Resumes, say.Resumable, say.Status, say.Installed,
     say.Works, say.Names, say.Whose,
@@ -41,22 +42,39 @@ class _Link:
             return self.receive(connection, type_)
 
     def open(self, call: say.Call) -> socket.socket:
-        """Return a connection over which a call was sent. Raises IPsecError."""
+        """Return a connection over which a call was sent. Raises IPsecError.
+
+        A helper that stood still just before is asked briefly first: see carnet.ipsec.unanswered.
+        """
+        try:
+            unanswered.ask_first(self._path, self._ask_briefly)
+            seconds = _ASKING_SECONDS if isinstance(call, _ASKING) else _SECONDS
+            return self._open(call, seconds)
+        except OSError as error:
+            raise self._silent(error) from error
+
+    def _ask_briefly(self, seconds: float) -> None:
+        """Ask what the helper says by itself, whatever that is."""
+        with self._open(say.Resumes(), seconds) as connection:
+            connection.recv(say.MAX_ANSWER)
+
+    def _open(self, call: say.Call, seconds: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(str(self._path))
             connection.sendall(msgspec.json.encode(call))
-            connection.settimeout(_ASKING_SECONDS if isinstance(call, _ASKING) else _SECONDS)
-        except OSError as error:
+            connection.settimeout(seconds)
+        except BaseException:
             connection.close()
-            raise self._silent(error) from error
+            raise
         return connection
 
     def receive(self, connection: socket.socket, type_: Any) -> Any:
         """Return the next result. Raises IPsecError."""
         try:
-            data = connection.recv(say.MAX_ANSWER)
+            with unanswered.noted(self._path, TimeoutError):
+                data = connection.recv(say.MAX_ANSWER)
         except OSError as error:
             raise self._silent(error) from error
         if not data:
