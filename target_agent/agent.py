@@ -29,6 +29,8 @@ from target_agent.exchange import Exchange
 from target_agent.gate import Gate
 from target_agent.gate_watch import keep_gate
 from target_agent.members import Members
+from target_agent.obeying import Obeying
+from target_agent.orders import Orders
 from target_agent.parts import Parts
 from target_agent.records import Asking, Records, TunnelRecord
 from target_agent.watcher import Watcher
@@ -72,6 +74,7 @@ class Agent:
             driver,
             Members(engine),
             self.records,
+            Orders(engine),
             pools,
             gate,
             self._later,
@@ -86,6 +89,7 @@ class Agent:
         self._stopping = False
         self._watcher = Watcher(driver, self)
         self._comparing = Comparing(driver, pools, self._live, self.feed_live)
+        self._obeying = Obeying(self._parts.orders, self.records, self.end, self.end_all_of)
         self.metrics = self._parts.metrics
         self.background = Background(self.metrics.count_failure)
         self.metrics.show_agent(self)
@@ -106,6 +110,7 @@ class Agent:
         self.background.start("ike-watcher", self._watch)
         self.background.start("ike-daemon comparison", self._comparing.keep)
         await self._comparing.looked.wait()
+        self.background.start("orders", self._obeying.keep)
 
     async def _take_up(self, record: TunnelRecord) -> None:
         exchange = Exchange(self._parts, record.request_id, record.user_id, record.host)

@@ -38,6 +38,7 @@ WATCHED_SECONDS = 3.0
 """For which a daemon that answers may not be watched yet: some attempts at it."""
 
 _UNWATCHED = "What happens in the IKE daemon cannot be heard yet; try again."
+_OVER = "The tunnel is over ({}); connect again."
 _USED_BEFORE = (
     "This key pair was used before{}; take another, and tell the operator of Host, whose Key "
     "Database may have been put back."
@@ -103,8 +104,7 @@ class Answering:
             reason = "This Request ID came before, with other evidence; ask the operator of Host."
             return self._denied(RefusalCode.EVIDENCE, reason)
         if record.end_reason is not None:
-            reason = f"The tunnel is over ({record.end_reason}); connect again."
-            return self._denied(RefusalCode.TOO_LATE, reason)
+            return self._denied(RefusalCode.TOO_LATE, _OVER.format(record.end_reason))
         self.outcome = "repeated"
         return step.AnswerKnown(record.tunnel_answer)
 
@@ -118,8 +118,14 @@ class Answering:
         return step.EvidenceTrue(self.request)
 
     async def authorize(self, action: do.Authorize) -> Event:
-        """Step 4: membership, then the access control list."""
+        """Step 4: membership, then the access control list.
+
+        What an operator has ended is not made, though it was asked for before.
+        """
         parts, request = self._parts, action.request
+        over = await readers.ask(parts.orders.reason_to_end, request.request_id)
+        if over is not None:
+            return self._denied(RefusalCode.TOO_LATE, _OVER.format(over))
         member = await readers.ask(parts.members.find, request.user_id)
         try:
             capabilities = await ask(parts.driver.capabilities)

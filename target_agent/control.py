@@ -29,6 +29,7 @@ from carnet.tunnel import tunnel_name
 from carnet.worker import together
 from target_agent.config import TargetConfig
 from target_agent.gate import make_gate
+from target_agent.orders import Orders
 from target_agent.records import Records, TunnelRecord
 
 PATH = "/v1/end"
@@ -88,11 +89,13 @@ class Operator:
     config: TargetConfig
     driver: Driver
     records: Records
+    orders: Orders
 
     def end(self, order: Order) -> tuple[str, ...]:
         """End tunnels; return their Request IDs.
 
-        The order is written down before anything else, so that no death of the service loses it.
+        The order is written down before anything else, so that no death of the service loses it,
+        and no wake-up of it that is lost.
 
         Raises IPsecError if the IKE daemon does not answer, UnreachableError if the
         service runs and does not.
@@ -118,19 +121,23 @@ class Operator:
         return doomed
 
     def _end_there(self, doomed: list[TunnelRecord], order: Order) -> Ended:
-        """Have the service end them, and those that it is just preparing."""
+        """Have the service end them, and those that it is just preparing.
+
+        The order stays written down until it has.
+        """
+        request_id = None if order.request_id is None else bytes.fromhex(order.request_id)
+        number = self.orders.write(request_id, order.user_id, order.reason)
         try:
-            return asyncio.run(_ask_service(self.config, order))
+            done = asyncio.run(_ask_service(self.config, order))
         except _ServiceError as error:
-            stands = (
-                f"; the order is written down, and {len(doomed)} of the tunnels will end as it"
-                " starts anew, if not before: restart it (systemctl restart carnet-target), and"
-                if doomed
-                else ";"
-            )
+            live = f"{len(doomed)} of the tunnels that are live" if doomed else "none that is live"
             raise UnreachableError(
-                f"The service carnet-target {error}{stands} see its log."
+                f"The service carnet-target {error}; the order is written down, for {live} and"
+                " what is just being made, and is obeyed as the service looks at it or starts anew:"
+                " restart it (systemctl restart carnet-target), and see its log."
             ) from error
+        self.orders.obeyed(number)
+        return done
 
     def _end_here(self, doomed: list[TunnelRecord], order: Order) -> Ended:
         """End them without the service; it does at its start what cannot be done now."""

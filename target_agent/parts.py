@@ -13,6 +13,7 @@ from target_agent.daemon_threads import Endings
 from target_agent.gate import Gate
 from target_agent.members import Members
 from target_agent.metrics import TargetMetrics
+from target_agent.orders import Orders
 from target_agent.reach import Reach
 from target_agent.records import Records
 
@@ -30,6 +31,7 @@ class Parts:
     driver: Driver
     members: Members
     records: Records
+    orders: Orders
     pools: AddressPools
     gate: Gate | None
     """None: no tunnels without IPsec."""

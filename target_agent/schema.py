@@ -69,5 +69,16 @@ Index(
 Index("by_key_pair", tunnels.c.key_id)
 Index("ended_by_host", tunnels.c.host, tunnels.c.ended_number)
 
+orders = Table(
+    "orders",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("request_id", LargeBinary),
+    Column("user_id", Text),
+    Column("reason", Text, nullable=False),
+    Column("ordered_at", Integer, nullable=False),
+)
+"""Operators' orders to end tunnels, until the service has obeyed them: of one request, or user."""
+
 audit = audit_table(metadata)
 audit_heads = heads_table(metadata)

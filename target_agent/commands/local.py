@@ -18,6 +18,9 @@ from carnet.ipsec.drivers import find_driver
 from carnet.objectives import parse_objective
 from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
 from target_agent.config import TargetConfig, load
+from target_agent.control import Operator
+from target_agent.orders import Orders
+from target_agent.records import Records
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Local:
         """Open the database; raises UsageError."""
         with opened_database(self.config.database, "target_agent") as engine:
             yield engine
+
+    def operator(self, engine: Engine, driver: Driver) -> Operator:
+        """Return what ends tunnels at a command; `engine` is the database."""
+        return Operator(self.config, driver, Records(engine), Orders(engine))
 
 
 def make_driver(config: TargetConfig) -> Driver:

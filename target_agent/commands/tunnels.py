@@ -24,7 +24,7 @@ from target_agent.commands.local import (
     make_driver,
     pass_local,
 )
-from target_agent.control import Operator, Order
+from target_agent.control import Order
 from target_agent.records import LIVE, Records, TunnelRecord
 
 _SHOWN = (
@@ -167,7 +167,7 @@ def _parse_which(text: str) -> Order:
 def end(local: Local, which: Order) -> None:
     """End the tunnel of a request, or all tunnels of a user."""
     with local.database() as engine:
-        operator = Operator(local.config, make_driver(local.config), Records(engine))
+        operator = local.operator(engine, make_driver(local.config))
         ended = operator.end(which)
     if not ended:
         raise UsageError("No such tunnel is live; `carnet-target tunnels list` shows what is.")

@@ -25,10 +25,9 @@ from target_agent.commands.local import (
     pass_local,
 )
 from target_agent.config import TargetConfig
-from target_agent.control import Operator, Order
+from target_agent.control import Order
 from target_agent.members import Members, as_facts
 from target_agent.reach import Reach
-from target_agent.records import Records
 
 
 @click.group()
@@ -100,7 +99,7 @@ def remove(local: Local, user: str) -> None:
     """Take USER's membership away, and end her tunnels."""
     with local.database() as engine:
         removed = Members(engine).remove(user)
-        operator = Operator(local.config, make_driver(local.config), Records(engine))
+        operator = local.operator(engine, make_driver(local.config))
         with _said_to_be_none(user) if removed else nullcontext():
             ended = operator.end(Order("user-removed", user_id=user))
     if not removed and not ended:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from click.testing import CliRunner
@@ -17,15 +18,19 @@ from click.testing import CliRunner
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from carnet.tunnel import tunnel_name
+from carnet.wire.control import TunnelGrant
 from carnet.wire.documents import AccountsHead, read_unverified
+from carnet.wire.messages import RefusalCode
 from lab.waiting import wait_until
-from target_agent import cli, reach, service
+from target_agent import cli, obeying, orders, reach, service
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import load
 from target_agent.control import Operator, Order, sole_hold
 from target_agent.control_socket import control_socket
+from target_agent.evidence import claimed_request_id
 from target_agent.heads import head_keeper
+from target_agent.orders import Orders
 from target_agent.proposals import PROFILES, Profile
 from target_agent.records import Records
 from tests.target.certificates import Authority
@@ -277,7 +282,7 @@ def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
 
     async def main():
         with opened_database(target.database, "target_agent") as engine:
-            operator = Operator(target, driver, Records(engine))
+            operator = Operator(target, driver, Records(engine), Orders(engine))
             down = driver.down
 
             def after_a_look(name):
@@ -310,8 +315,9 @@ def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver)
     assert isinstance(failure, UnreachableError)
     assert failure.sentence == (
         "alice@office is no member any more, but the service carnet-target runs and does not"
-        " answer; the order is written down, and 1 of the tunnels will end as it starts anew, if"
-        " not before: restart it (systemctl restart carnet-target), and see its log."
+        " answer; the order is written down, for 1 of the tunnels that are live and what is just"
+        " being made, and is obeyed as the service looks at it or starts anew: restart it"
+        " (systemctl restart carnet-target), and see its log."
     )
 
     async def main():
@@ -324,10 +330,102 @@ def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver)
     assert driver.specs == {}
 
 
+@pytest.fixture
+def _looked_at_soon(monkeypatch):
+    """An order is looked at at once: nobody waits for the wake-up."""
+    monkeypatch.setattr(orders, "HEARD_SECONDS", 0)
+    monkeypatch.setattr(obeying, "LOOK_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_looked_at_soon")
+@pytest.mark.parametrize("when", ["stands", "is just being made"])
+@pytest.mark.parametrize("by", ["request", "user"])
+def test_an_order_of_which_the_service_is_not_told_is_obeyed(run, target, driver, ask, by, when):
+    run("users", "add", ALICE, *GRANT)
+    asked = ask()
+    request_id = claimed_request_id(asked)
+    which = {"request_id": request_id.hex()} if by == "request" else {"user_id": ALICE}
+
+    async def main():
+        with sole_hold(target.lock), opened_database(target.database, "target_agent") as engine:
+            operator = Operator(target, driver, Records(engine), Orders(engine))
+
+            def end():
+                with pytest.raises(UnreachableError):
+                    operator.end(Order("ended-by-operator", **which))
+
+            async with running(target, driver, engine) as agent:
+                if when == "is just being made":
+                    driver.before_install = end
+                answering = await agent.answer(asked, "office")
+                if when == "stands":
+                    await asyncio.to_thread(end)
+                ended = await agent.ended("office", 0, 20)
+                await until_none_is_left(engine)
+            return answering, ended
+
+    answering, (ended,) = asyncio.run(main())
+    assert isinstance(answering.answer, TunnelGrant)
+    assert (ended.request_id, ended.reason) == (request_id, "ended-by-operator")
+    assert driver.specs == {}
+
+
+async def until_none_is_left(engine):
+    left = Orders(engine)._all
+    await asyncio.to_thread(wait_until, lambda: left() == [], "no order to be left")
+
+
+@pytest.mark.usefixtures("_looked_at_soon")
+def test_what_was_ended_before_a_record_was_there_is_not_made_after_a_restart(
+    run, target, driver, ask, monkeypatch
+):
+    """The service died as it made the tunnel; Host asks again, and another one answers."""
+    run("users", "add", ALICE, *GRANT)
+    asked, looks, unheard = ask(), SimpleQueue(), Orders.unheard
+    monkeypatch.setattr(Orders, "unheard", lambda self: looks.put(None) or unheard(self))
+    with sole_hold(target.lock):
+        refused(run, "tunnels", "end", claimed_request_id(asked).hex())
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                for _ in range(2):  # by the second time it was looked at, and kept
+                    await asyncio.to_thread(looks.get, timeout=20)
+                first = await agent.answer(asked, "office")
+                await until_none_is_left(engine)
+                return first, await agent.answer(asked, "office")
+
+    for answering in asyncio.run(main()):
+        assert answering.answer.code is RefusalCode.TOO_LATE
+        assert "over (ended-by-operator)" in answering.answer.reason
+    assert driver.installs == []
+
+
+def test_an_order_that_the_service_has_obeyed_is_struck_out(answered, target, driver):
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            operator = Operator(target, driver, Records(engine), Orders(engine))
+            with sole_hold(target.lock):
+                async with (
+                    running(target, driver, engine) as agent,
+                    control_socket(agent, target.control_socket),
+                ):
+                    for request_id in (answered.hex(), bytes(16).hex()):
+                        order = Order("ended-by-operator", request_id=request_id)
+                        await asyncio.to_thread(operator.end, order)
+            return Orders(engine).reason_to_end(answered), Orders(engine).reason_to_end(bytes(16))
+
+    assert asyncio.run(main()) == (None, None)
+
+
 def test_a_service_that_does_not_answer_is_said_so(run, target):
     with sole_hold(target.lock):
         failure = refused(run, "tunnels", "end", bytes(16).hex())
-    assert failure.sentence == ("The service carnet-target runs and does not answer; see its log.")
+    assert failure.sentence == (
+        "The service carnet-target runs and does not answer; the order is written down, for none"
+        " that is live and what is just being made, and is obeyed as the service looks at it or"
+        " starts anew: restart it (systemctl restart carnet-target), and see its log."
+    )
 
 
 @pytest.mark.usefixtures("answered")

@@ -16,6 +16,7 @@ from target_agent.config import GateSection
 from target_agent.control import Operator, Order
 from target_agent.firewall import Guarded, Opening, Seen, path
 from target_agent.gate import LAST_SECONDS, Gate, make_gate
+from target_agent.orders import Orders
 from target_agent.records import Records
 from tests.target.conftest import ALICE, HOUR, changed, end_of, name_of, until_established
 from tests.target.fake_driver import FakeDriver
@@ -299,7 +300,8 @@ def test_where_the_service_does_not_run_the_operator_shuts_it_for_all(
 
     with_agent(body, config=native, gate=gate)
     monkeypatch.setattr("target_agent.control.make_gate", lambda _: Gate(firewall, GUARDED))
-    ended = Operator(native, driver, Records(engine)).end(Order("user-removed", user_id=ALICE))
+    operator = Operator(native, driver, Records(engine), Orders(engine))
+    ended = operator.end(Order("user-removed", user_id=ALICE))
     assert len(ended) == 1
     assert firewall.open == ()
 
