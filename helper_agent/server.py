@@ -140,7 +140,7 @@ class Server:
         connection.settimeout(CALL_SECONDS)
         try:
             call = _decoder.decode(_receive(connection))
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.warning("not-understood", uid=uid, reason=type(error).__name__)
             return
         what = type(call).__name__.lower()

@@ -14,6 +14,7 @@ from unittest.mock import MagicMock
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block, unanswered
@@ -689,13 +690,17 @@ NONSENSE = {
     "a lifetime of ages": changed(lifetime=10**12),
     "a number for a flag": changed(force_udp=1),
     "a deep one": b"[" * 16000,
+    "deep calls": b'{"call":' * 2000,
+    "a deep field of none": b'{"x":' + b"[" * 16000,
     "a huge one": WELL + b" " * say.MAX_MESSAGE,
 }
 
 
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 def test_nonsense_is_answered_by_hanging_up(connect, daemon, data):
-    assert ask(connect, data) == b""
+    with capture_logs() as logs:
+        assert ask(connect, data) == b""
+    assert [(each["event"], each["log_level"]) for each in logs] == [("not-understood", "warning")]
     assert daemon.tunnels == {}
     assert json.loads(ask(connect, WELL))["error"] is None
     assert set(daemon.tunnels) == {NAME}
