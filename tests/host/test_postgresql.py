@@ -140,6 +140,10 @@ def test_who_stands_still_in_a_brief_transaction_soon_keeps_nobody_waiting(
             assert shown.scalar_one() == "6s"
 
 
+POOLED = 5
+"""Connections that are kept for whoever wants one; a new one is given up after 5 seconds."""
+
+
 class NoHsm:
     serial = None
 
@@ -194,6 +198,9 @@ def test_the_officer_is_told_to_come_again_while_the_server_hangs(
         assert (await heard("GET", PAIRS, None))[0] == 200
 
     with KeyDatabase.opened(place) as database:
+        with contextlib.ExitStack() as at_once:
+            for _ in range(POOLED):
+                at_once.enter_context(database.engine.connect())
         interface(database, body)
 
 
