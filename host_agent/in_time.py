@@ -58,6 +58,7 @@ async def _answers(database: KeyDatabase, seconds: float) -> bool:
 
 
 def _say_late(task: "asyncio.Future[Any]") -> None:
-    """Log what came of it: nobody else hears of it."""
-    error = None if task.cancelled() else task.exception()
-    log.warning("done-late", reason="" if error is None else str(error) or type(error).__name__)
+    """Log what came of it, if anything did: nobody else hears of it."""
+    if not task.cancelled():
+        error = task.exception()
+        log.warning("done-late", failure=error and (str(error) or type(error).__name__))

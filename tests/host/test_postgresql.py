@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from sqlalchemy.exc import DBAPIError, OperationalError
+from structlog.testing import capture_logs
 
 from carnet.database import postgresql
 from carnet.database.place import FilePlace, PostgresPlace
@@ -197,11 +198,12 @@ def test_the_officer_is_told_to_come_again_while_the_server_hangs(
         assert str(made._importing.exception()) == "The HSM is away."
         assert (await heard("GET", PAIRS, None))[0] == 200
 
-    with KeyDatabase.opened(place) as database:
+    with KeyDatabase.opened(place) as database, capture_logs() as logs:
         with contextlib.ExitStack() as at_once:
             for _ in range(POOLED):
                 at_once.enter_context(database.engine.connect())
         interface(database, body)
+    assert "The HSM is away." in [each.get("failure") for each in logs]
 
 
 def test_a_server_that_is_away_is_said_in_one_sentence(tmp_path):
