@@ -118,11 +118,15 @@ class Agent:
         self._live[record.request_id] = exchange
 
     async def stop(self) -> None:
-        """Stop watching; live tunnels stay up, and are taken up again at the next start."""
+        """Stop watching; live tunnels stay up, and are taken up again at the next start.
+
+        So is what is to end: what is being tried is waited for, and none of it is tried again.
+        A daemon that is silent would be waited for without end.
+        """
+        await self.stop_telling()
         async with self._comparing.alone:
             await self.background.stop()
         await self._watcher.stop()
-        await self.stop_telling()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -248,7 +252,7 @@ class Agent:
         return None
 
     async def stop_telling(self) -> None:
-        """Have every ended() and end_of() return."""
+        """Have every ended() and end_of() return, and no tunnel hear of anything more."""
         async with self._end_told:
             self._stopping = True
             self._end_told.notify_all()
@@ -301,10 +305,13 @@ class Agent:
             self._comparing.looked.set()
 
     async def feed_live(self, request_id: bytes, event: Event) -> None:
-        """Feed an event to a tunnel that may live; one that does not hears nothing."""
+        """Feed an event to a tunnel that may live; one that does not hears nothing.
+
+        Nor does any once this stops.
+        """
         async with self._alone(request_id):
             exchange = self._live.get(request_id)
-            if exchange is not None:
+            if exchange is not None and not self._stopping:
                 await self._feed(exchange, event)
 
     async def _feed(self, exchange: Exchange, event: Event) -> None:

@@ -708,6 +708,25 @@ def test_an_end_that_the_daemon_put_off_survives_a_restart(with_agent, driver, a
     ]
 
 
+def test_what_is_owed_to_a_silent_daemon_keeps_no_agent_from_stopping(
+    with_agent, driver, ask, monkeypatch
+):
+    """However soon it would be tried again: the next start does that."""
+    monkeypatch.setattr(live, "REMOVE_AGAIN_SECONDS", 0)
+    down = driver.down
+
+    async def before(agent):
+        answering = await established(agent, driver, ask())
+        monkeypatch.setattr(driver, "down", AskedInVain(1))
+        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+        return answering
+
+    answering = with_agent(before)
+    monkeypatch.setattr(driver, "down", down)
+    ended = with_agent(end_of)
+    assert (ended.request_id, ended.reason) == (answering.request_id, "revoked")
+
+
 def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
     async def before(agent):
         lost = await established(agent, driver, ask())
