@@ -149,12 +149,26 @@ def _said_by(interrupt: BaseException) -> Sequence[str]:
 def take_secrets() -> None:
     """Take all secrets out of the environment, whether they are asked for or not.
 
-    No child inherits one then, such as the agent that stays with a tunnel.
+    No child inherits one then, such as the agent that stays with a tunnel; and /proc, which
+    shows for as long as a process runs what it began with, shows none of it.
     """
     _taken.clear()
     for variable in SECRET_VARIABLES:
         if variable in os.environ:
+            _wipe(variable)
             _taken[variable] = os.environ.pop(variable)
+
+
+def _wipe(variable: str) -> None:
+    """Write over a variable's value where the system has it; Python has its own copy."""
+    if os.name != "posix":
+        return
+    import ctypes  # noqa: PLC0415  few commands are given a secret so
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    if place := getenv(variable.encode("ascii")):
+        ctypes.memset(place, 0, len(os.environb[variable.encode("ascii")]))
 
 
 def has_secret(variable: str) -> bool:

@@ -507,6 +507,7 @@ def login(office):
     login = HsmLogin(HOST, PIN, lambda _: None)
     yield login
     login.log_out()
+    login._turn.close()  # which one that is refused for ever keeps to its end
 
 
 @pytest.fixture

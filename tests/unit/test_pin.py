@@ -315,6 +315,26 @@ def test_no_child_of_a_command_inherits_a_secret_and_the_command_has_it(variable
     assert ("4711 4711" in heard[0], heard[1]) == (False, "4711 4711")
 
 
+SHOWING = """
+from pathlib import Path
+from carnet import console
+console.take_secrets()
+print(console.read_secret("it", option="it", fd=None, file=None, variable="CARNET_PIN"))
+print(Path("/proc/self/environ").read_bytes())
+"""
+
+
+def test_a_secret_in_the_environment_is_not_shown_of_the_process_that_took_it():
+    given = os.environ | {PIN_VARIABLE: "4711 0815", "CARNET_NEW_PIN": "0815 4711", "LAST": "shown"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWING], env=given, capture_output=True, text=True, check=True
+    )
+    taken, shown = done.stdout.splitlines()
+    assert taken == "4711 0815"
+    assert ("CARNET_PIN=" in shown, "LAST=shown" in shown) == (True, True)
+    assert not ("4711" in shown or "0815" in shown)
+
+
 def test_a_pin_in_the_environment_goes_before_the_pad_also_in_a_command(monkeypatch):
     heard = []
 
