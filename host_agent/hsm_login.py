@@ -20,6 +20,7 @@ from carnet.token.host_keys import HostKeys
 from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, TokenInfo, find_module, load_module, meant
 from carnet.token.onetime import OneTimeKeys
+from carnet.token.presence import saying_who_has_it
 from carnet.token.profiles import may_lock
 from carnet.token.session import TokenSession, open_public_session, open_session
 from carnet.token.turns import turn_at
@@ -48,9 +49,12 @@ UNJUDGED_TRIES = 2
 def find_hsm(section: TokenSection) -> Token:
     """Return the HSM token that the configuration means.
 
-    Raises TokenAwayError if it is not there, TokenError if that cannot be said of one.
+    Raises TokenAwayError if it is not there, or another program has it for itself; TokenError
+    if that cannot be said of one.
     """
-    return _module(section).choose(section.token)
+    module = _module(section)
+    with saying_who_has_it(module):
+        return module.choose(section.token)
 
 
 def _module(section: TokenSection, *, again: bool = False) -> Module:
@@ -285,6 +289,11 @@ class HsmLogin:
     def _same(self, identity: Identity) -> Token:
         # Another program may have been killed meanwhile as SoftHSM2 wrote the token's file.
         module = _module(self._section, again=True)
+        with saying_who_has_it(module):
+            return self._only(identity, module)
+
+    def _only(self, identity: Identity, module: Module) -> Token:
+        """Return the one token that is this one; raises TokenAwayError."""
         present = [(token, token.info) for token in module.present()]
         initialised = [each for each in present if each[1].initialised]
         same = meant(initialised, identity)

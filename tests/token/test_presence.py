@@ -13,11 +13,15 @@ import pytest
 from msgspec.structs import replace
 from smartcard import scard
 
+from carnet.errors import TokenAwayError
 from carnet.token import presence
 from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
+from host_agent.config import TokenSection
+from host_agent.hsm_login import HsmLogin, find_hsm
+from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC, READERS, Card, CardReaders
 from lab.waiting import wait_until
 from softhsm.configuration import CONFIGURATION_VARIABLE
@@ -195,6 +199,24 @@ def test_a_card_that_another_program_holds_is_not_gone(
         assert lookout.look() is Presence.UNSEEN
         assert lookout.look() is Presence.UNSEEN
     assert lookout.look() is Presence.HERE
+
+
+def test_a_host_says_that_another_program_has_its_card(
+    opensc: Module, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    section, said = TokenSection(module=OPENSC), "Another program has the card in Virtual PCD 00 00"
+    with held(READERS[0]), pytest.raises(TokenAwayError, match=said):
+        find_hsm(section)
+    login = HsmLogin(section, DEFAULT_PIN, lambda _: None)
+    login.log_in()
+    login.log_out()
+    opensc.stop()
+    with held(READERS[0]), pytest.raises(TokenAwayError, match=said):
+        login.log_in()
+    login.log_in()
+    login.log_out()
 
 
 def test_a_card_is_let_go_while_its_reader_can_tell(
