@@ -31,7 +31,6 @@ from carnet.wire.envelope import parse_envelope, seal_request
 from carnet.wire.suites import P256
 from host_agent import fitness, hsm_login
 from host_agent import hsm_service as service
-from host_agent.batch_file import batch_at
 from host_agent.config import TokenSection
 from host_agent.doctor import _Examination
 from host_agent.hsm import open_hsm
@@ -320,7 +319,7 @@ def test_an_import_puts_off_nobody_whose_key_another_process_stored(office, tmp_
     """Though it keeps its session, and stores in it."""
     served = []
 
-    def importing(hsm, batch, database):
+    def importing(hsm, spool, database):
         loop, record = asyncio.get_running_loop(), database.record_copies
 
         def record_and_serve(*arguments):
@@ -331,7 +330,7 @@ def test_an_import_puts_off_nobody_whose_key_another_process_stored(office, tmp_
 
         monkeypatch.setattr(database, "record_copies", record_and_serve)
         interface = OfficerInterface(host_config(tmp_path), database, hsm, asyncio.Event().set)
-        return asyncio.to_thread(interface._import, batch, _ServiceToken(hsm, loop), lambda: None)
+        return asyncio.to_thread(interface._import, spool, _ServiceToken(hsm, loop), lambda: None)
 
     async def main():
         async with at_service() as (hsm, _):
@@ -343,10 +342,11 @@ def test_an_import_puts_off_nobody_whose_key_another_process_stored(office, tmp_
             office.requests.append(await unseen(hsm, office))
             with (
                 KeyDatabase.opened(tmp_path / "keys.sqlite") as database,
-                batch_at(batch, host_config(tmp_path)) as file,
+                batch.open("rb", buffering=0) as file,
             ):
                 database.add_pairs([new_pair(SimpleNamespace(public_key=office.requests[-1][1]))])
-                assert await importing(hsm, file, database) == 2
+                _, new = await importing(hsm, file, database)
+                assert new == 2
 
     asyncio.run(main())
     assert served
