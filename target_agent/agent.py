@@ -52,7 +52,13 @@ class Ending(Enum):
     DONE = "done"
     WAITING = "waiting"
     """The IKE daemon does not answer; the tunnel ends as soon as it does."""
+    UNRECORDED = "unrecorded"
+    """It is no more, and the database does not answer; it is written down as soon as that does."""
     NOT_LIVE = "not live"
+
+
+_CAME_OF = {State.ENDED: Ending.DONE, State.CLOSING: Ending.UNRECORDED}
+"""By where the exchange stands then."""
 
 
 class Agent:
@@ -198,7 +204,7 @@ class Agent:
             ):
                 return Ending.NOT_LIVE
             await self._feed(exchange, Over(reason))
-            return Ending.DONE if exchange.state is State.ENDED else Ending.WAITING
+            return _CAME_OF.get(exchange.state, Ending.WAITING)
 
     async def end_all_of(self, user_id: str, reason: str) -> dict[bytes, Ending]:
         """End all tunnels of a user, those that are being answered just now included."""

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from carnet.errors import IPsecError, UnreachableError
+from carnet.errors import CarnetError, IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.drivers import unit_of
@@ -46,10 +47,14 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The Request IDs of the tunnels that ended, and of those that wait for the IKE daemon."""
+    """The Request IDs of the tunnels that ended, and of those that wait for the IKE daemon.
+
+    Or for the database: they are no more, and no record says so yet.
+    """
 
     ended: tuple[str, ...]
     waiting: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -95,67 +100,83 @@ class Operator:
         """End tunnels; return their Request IDs.
 
         The order is written down before anything else, so that no death of the service loses it,
-        and no wake-up of it that is lost.
+        and no wake-up of it that is lost. Where it cannot be, the tunnels are ended all the same.
 
         Raises IPsecError if the IKE daemon does not answer, UnreachableError if the
-        service runs and does not.
+        service runs and does not, CarnetError if no record says that they ended.
         """
         with sole_hold(self.config.lock) as alone:
-            doomed = self._doom(order)
-            done = self._end_here(doomed, order) if alone else self._end_there(doomed, order)
+            written = self._write_down(order, alone=alone)
+            done = self._end_here(written, order) if alone else self._end_there(written, order)
         if done.waiting:
-            unit = unit_of(self.driver)
-            start = f" (systemctl start {unit})" if unit else ""
-            service = ", and carnet-target after it" if alone else ""
-            raise IPsecError(
-                f"The IKE daemon does not answer; {len(done.waiting)} of the tunnels will end"
-                f" as soon as it does: start it{start}{service}."
-            )
+            raise IPsecError(self._waiting(len(done.waiting), written, alone=alone))
+        if done.unrecorded:
+            raise CarnetError(_unrecorded(len(done.unrecorded), alone=alone))
         return done.ended
 
-    def _doom(self, order: Order) -> list[TunnelRecord]:
-        """Write down what is to end: a service that starts ends it."""
-        doomed = [record for record in self.records.live() if _is_meant(record, order)]
-        for record in doomed:
-            self.records.doom(record.request_id, order.reason)
-        return doomed
+    def _write_down(self, order: Order, *, alone: bool) -> "_Written":
+        """Write down what is to end: a service that starts ends it.
 
-    def _end_there(self, doomed: list[TunnelRecord], order: Order) -> Ended:
+        For one that runs also the order itself, which is about what it is just preparing too.
+        """
+        live = [record for record in self.records.live() if _is_meant(record, order)]
+        try:
+            for record in live:
+                self.records.doom(record.request_id, order.reason)
+            number = None if alone else self.orders.write(*_whom(order), order.reason)
+        except SQLAlchemyError as error:
+            return _Written(live, failure=str(getattr(error, "orig", None) or error))
+        return _Written(live, number)
+
+    def _end_there(self, written: "_Written", order: Order) -> Ended:
         """Have the service end them, and those that it is just preparing.
 
         The order stays written down until it has.
         """
-        request_id = None if order.request_id is None else bytes.fromhex(order.request_id)
-        number = self.orders.write(request_id, order.user_id, order.reason)
         try:
             done = asyncio.run(_ask_service(self.config, order))
         except _ServiceError as error:
-            live = f"{len(doomed)} of the tunnels that are live" if doomed else "none that is live"
-            raise UnreachableError(
-                f"The service carnet-target {error}; the order is written down, for {live} and"
-                " what is just being made, and is obeyed as the service looks at it or starts anew:"
-                " restart it (systemctl restart carnet-target), and see its log."
-            ) from error
-        self.orders.obeyed(number)
+            raise UnreachableError(_unheard(str(error), written)) from error
+        if written.number is not None:
+            with contextlib.suppress(SQLAlchemyError):  # then the service strikes it out
+                self.orders.obeyed(written.number)
         return done
 
-    def _end_here(self, doomed: list[TunnelRecord], order: Order) -> Ended:
+    def _end_here(self, written: "_Written", order: Order) -> Ended:
         """End them without the service; it does at its start what cannot be done now."""
-        gate = make_gate(self.config)
-        if gate is not None and any(record.objective_id == Objective.NATIVE for record in doomed):
+        gate, live = make_gate(self.config), written.live
+        if gate is not None and any(record.objective_id == Objective.NATIVE for record in live):
             # Who else is let through is known to the service alone, and it does not run:
             # it opens again for those who stand.
             gate.shut()
-        ended, waiting = [], []
-        for record, down in zip(doomed, self._downs(doomed), strict=True):
+        ended, waiting, unrecorded = [], [], []
+        for record, down in zip(live, self._downs(live), strict=True):
+            name = record.request_id.hex()
             try:
                 down.result()
+                self.records.end(record.request_id, record.end_reason or order.reason)
             except IPsecError:
-                waiting.append(record.request_id.hex())
-                continue
-            self.records.end(record.request_id, record.end_reason or order.reason)
-            ended.append(record.request_id.hex())
-        return Ended(ended=tuple(ended), waiting=tuple(waiting))
+                waiting.append(name)
+            except SQLAlchemyError:
+                unrecorded.append(name)
+            else:
+                ended.append(name)
+        return Ended(ended=tuple(ended), waiting=tuple(waiting), unrecorded=tuple(unrecorded))
+
+    def _waiting(self, count: int, written: "_Written", *, alone: bool) -> str:
+        unit = unit_of(self.driver)
+        start = f"start it (systemctl start {unit})" if unit else "start it"
+        if written.failure is not None:
+            return (
+                f"The IKE daemon does not answer, and the order cannot be written down"
+                f" ({written.failure}), so {count} of the tunnels may live on: {start}, see that"
+                f" the disk of the database has room, and run this again."
+            )
+        service = ", and carnet-target after it" if alone else ""
+        return (
+            f"The IKE daemon does not answer; {count} of the tunnels will end as soon as it does:"
+            f" {start}{service}."
+        )
 
     def _downs(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
         """Take them out one after another; once the daemon is silent, all others together.
@@ -169,6 +190,43 @@ class Operator:
             if isinstance(down.exception(), IPsecError):
                 yield from together(downs)
                 return
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What is live of what is to end, the order's number, and why not all is written down."""
+
+    live: list[TunnelRecord]
+    number: int | None = None
+    failure: str | None = None
+
+
+def _unheard(how: str, written: _Written) -> str:
+    if written.failure is not None:
+        return (
+            f"The service carnet-target {how}, and the order cannot be written down"
+            f" ({written.failure}): see that the disk of the database has room, restart the service"
+            " (systemctl restart carnet-target), and run this again."
+        )
+    count = len(written.live)
+    live = f"{count} of the tunnels that are live" if count else "none that is live"
+    return (
+        f"The service carnet-target {how}; the order is written down, for {live} and"
+        " what is just being made, and is obeyed as the service looks at it or starts anew:"
+        " restart it (systemctl restart carnet-target), and see its log."
+    )
+
+
+def _unrecorded(count: int, *, alone: bool) -> str:
+    then = (
+        "and run this again"
+        if alone
+        else "and the service carnet-target, whose log says more, writes that down by itself"
+    )
+    return (
+        f"The database cannot be written: {count} of the tunnels ended, and it does not say so"
+        f" yet; see that its disk has room, {then}."
+    )
 
 
 class _ServiceError(Exception):
@@ -192,6 +250,11 @@ async def _ask_service(config: TargetConfig, order: Order) -> Ended:
     if response.status != HTTPStatus.OK:
         raise _ServiceError("failed")
     return msgspec.json.decode(answer, type=Ended)
+
+
+def _whom(order: Order) -> tuple[bytes | None, str | None]:
+    request_id = None if order.request_id is None else bytes.fromhex(order.request_id)
+    return request_id, order.user_id
 
 
 def _is_meant(record: TunnelRecord, order: Order) -> bool:

@@ -1,6 +1,7 @@
 """Where the service takes its operator's orders."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -44,7 +45,11 @@ async def _obey(agent: Agent, order: Order) -> Ended:
         endings = {request_id: await agent.end(request_id, order.reason)}
     else:
         endings = {}
+    found: dict[Ending, list[str]] = defaultdict(list)
+    for request_id, ending in endings.items():
+        found[ending].append(request_id.hex())
     return Ended(
-        ended=tuple(each.hex() for each, done in endings.items() if done is Ending.DONE),
-        waiting=tuple(each.hex() for each, done in endings.items() if done is Ending.WAITING),
+        ended=tuple(found[Ending.DONE]),
+        waiting=tuple(found[Ending.WAITING]),
+        unrecorded=tuple(found[Ending.UNRECORDED]),
     )

@@ -115,6 +115,7 @@ class Server:
 _ENDINGS = {
     Outcome.DONE: HTTPStatus.NO_CONTENT,
     Outcome.WAITING: HTTPStatus.ACCEPTED,
+    Outcome.UNRECORDED: HTTPStatus.ACCEPTED,
     Outcome.NOT_LIVE: HTTPStatus.NOT_FOUND,
 }
 

@@ -6,10 +6,11 @@ from ipaddress import ip_network
 
 import click
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.console import print_json, print_table
 from carnet.durations import format_duration
-from carnet.errors import IPsecError, UnreachableError, UsageError
+from carnet.errors import CarnetError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.moments import format_moment
 from carnet.objectives import Objective
@@ -98,23 +99,34 @@ def _check_reach(networks: tuple[str, ...], driver: Driver) -> None:
 def remove(local: Local, user: str) -> None:
     """Take USER's membership away, and end her tunnels."""
     with local.database() as engine:
-        removed = Members(engine).remove(user)
         operator = local.operator(engine, make_driver(local.config))
-        with _said_to_be_none(user) if removed else nullcontext():
-            ended = operator.end(Order("user-removed", user_id=user))
+        order = Order("user-removed", user_id=user)
+        try:
+            removed = Members(engine).remove(user)
+        except SQLAlchemyError:
+            with _said_after(f"{user} is a member still, and is to be removed again;"):
+                raise CarnetError(_NOT_REMOVED.format(len(operator.end(order)))) from None
+        with _said_after(f"{user} is no member any more, but") if removed else nullcontext():
+            ended = operator.end(order)
     if not removed and not ended:
         raise UsageError(f"{user} is not a member; `carnet-target users list` shows who is.")
     click.echo(f"{user} is no member any more; tunnels ended: {len(ended)}.")
 
 
+_NOT_REMOVED = (
+    "The database cannot be written; see that its disk has room, and run this again (tunnels"
+    " ended: {})."
+)
+
+
 @contextmanager
-def _said_to_be_none(user: str) -> Iterator[None]:
-    """Have what keeps her tunnels from ending say that she is no member any more all the same."""
+def _said_after(how: str) -> Iterator[None]:
+    """Have what goes wrong with her tunnels say first how it is with her membership."""
     try:
         yield
-    except (IPsecError, UnreachableError) as error:
+    except CarnetError as error:
         why = error.sentence[0].lower() + error.sentence[1:]
-        raise type(error)(f"{user} is no member any more, but {why}") from error
+        raise type(error)(f"{how} {why}") from error
 
 
 @users.command(name="list")

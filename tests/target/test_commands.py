@@ -428,6 +428,90 @@ def test_a_service_that_does_not_answer_is_said_so(run, target):
     )
 
 
+def on_a_full_disk(target, *tables):
+    """Have the database take nothing more; returns what makes room."""
+    with contextlib.closing(sqlite3.connect(target.database)) as connection, connection:
+        for table in tables:
+            connection.execute(
+                f"CREATE TRIGGER {table}_full BEFORE INSERT ON {table}"
+                " BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+            )
+
+    def make_room():
+        with contextlib.closing(sqlite3.connect(target.database)) as connection, connection:
+            for table in tables:
+                connection.execute(f"DROP TRIGGER {table}_full")
+
+    return make_room
+
+
+@pytest.mark.parametrize("command", [("tunnels", "end"), ("users", "remove")])
+@pytest.mark.parametrize("served", [True, False])
+def test_a_full_disk_keeps_no_tunnel_from_ending(answered, run, target, driver, command, served):
+    make_room = on_a_full_disk(target, "audit", "orders")
+
+    async def served_meanwhile():
+        with opened_database(target.database, "target_agent") as engine, sole_hold(target.lock):
+            async with (
+                running(target, driver, engine) as agent,
+                control_socket(agent, target.control_socket),
+            ):
+                failure = await asyncio.to_thread(refused, run, *command, ALICE)
+                made = dict(driver.specs)
+                make_room()
+                return failure, made, await agent.ended("office", 0, 20)
+
+    if served:
+        failure, left, ended = asyncio.run(served_meanwhile())
+        assert [each.request_id for each in ended] == [answered]
+        then = "and the service carnet-target, whose log says more, writes that down by itself"
+    else:
+        failure, left = refused(run, *command, ALICE), dict(driver.specs)
+        make_room()
+        assert run(*command, ALICE)
+        then = "and run this again"
+    first, still = "The database", ""
+    if command == ("users", "remove"):
+        first, still = "the database", f"{ALICE} is a member still, and is to be removed again; "
+    assert (left, failure.exit_status) == ({}, 1)
+    assert failure.sentence == (
+        f"{still}{first} cannot be written: 1 of the tunnels ended, and it does not say so yet;"
+        f" see that its disk has room, {then}."
+    )
+
+
+@pytest.mark.usefixtures("answered")
+def test_whoever_was_not_removed_is_said_to_be_a_member_still(run, target):
+    """Also where there is nothing to end."""
+    run("tunnels", "end", ALICE)
+    on_a_full_disk(target, "audit")
+    assert refused(run, "users", "remove", ALICE).sentence == (
+        "alice@office is a member still, and is to be removed again; the database cannot be"
+        " written; see that its disk has room, and run this again (tunnels ended: 0)."
+    )
+
+
+def test_neither_order_nor_end_on_a_full_disk_with_a_silent_daemon_is_said_so(
+    answered, run, target, driver
+):
+    driver.running = False
+    on_a_full_disk(target, "audit")
+    said = refused(run, "tunnels", "end", answered.hex()).sentence
+    assert "(disk is full), so 1 of the tunnels may live on: start it, see that the disk" in said
+    assert said.endswith(" has room, and run this again.")
+
+
+def test_an_order_that_nobody_hears_on_a_full_disk_is_to_be_given_again(answered, run, target):
+    on_a_full_disk(target, "orders")
+    with sole_hold(target.lock):
+        said = refused(run, "tunnels", "end", answered.hex()).sentence
+    assert said == (
+        "The service carnet-target runs and does not answer, and the order cannot be written down"
+        " (disk is full): see that the disk of the database has room, restart the service"
+        " (systemctl restart carnet-target), and run this again."
+    )
+
+
 @pytest.mark.usefixtures("answered")
 def test_the_accounts_are_shown_and_checked(run, target, link):
     events = [each["event"] for each in json.loads(run("audit", "show", "--json"))]
