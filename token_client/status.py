@@ -61,7 +61,7 @@ class TunnelState(msgspec.Struct, frozen=True):
 
     @property
     def is_untold(self) -> bool:
-        """Whether it went down for good, and nobody has said why."""
+        """Whether it went down for good, and its record does not say why."""
         ended = self.session is None or self.session.ended is not None or self.is_over
         return self.live is None and not self.comes_back and not ended
 
@@ -234,7 +234,7 @@ def _describe_agent(state: TunnelState) -> str:
         )
     if state.is_untold:
         return (
-            f"\n  Target has not said why it went down, and nobody asks on: `carnet resume"
+            f"\n  nobody looks after its token, nor asks why it went down: `carnet resume"
             f" {state.label}` starts what does, unless client.toml has `agent = false`"
         )
     if state.watched and state.resumable:

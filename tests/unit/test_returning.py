@@ -142,7 +142,7 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
 
 ASKS_ON = "the agent of this machine asks the Host until it has"
 BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
-NOBODY_ASKS = "nobody asks on: `carnet resume work` starts what does"
+NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
 
 
 @pytest.mark.parametrize(
