@@ -47,12 +47,16 @@ _SESSION = f"""
            set_config('tcp_keepalives_idle', '5', false),
            set_config('tcp_keepalives_interval', '2', false),
            set_config('tcp_keepalives_count', '3', false),
+           set_config('tcp_user_timeout', '10s', false),
            set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                WHEN 'off' THEN 'on' WHEN 'local' THEN 'on'
                ELSE current_setting('synchronous_commit') END, false)
 """
 """Nobody waits, or keeps others waiting, for ever, a machine that died neither; a commit is on
-disk before it is told."""
+disk before it is told.
+
+Who stands still in a transaction is counted from an answer that was sent: carnet.database.sql's
+in_pieces() has each be short enough. Over TCP one that is not taken ends the connection, too."""
 
 _TRY = text("SELECT pg_try_advisory_lock(:number)")
 _HELD = text("""

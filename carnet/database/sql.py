@@ -1,8 +1,9 @@
 """The little SQL that SQLite and PostgreSQL write differently."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, Table
+from sqlalchemy import BigInteger, Column, ColumnElement, Index, Integer, Row, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
@@ -64,6 +65,20 @@ def _place_on_sqlite(element: place_in, compiler: SQLCompiler, **options: Any) -
 def partial_index(name: str, column: Column[Any], condition: ColumnElement[bool]) -> Index:
     """Index a column of those rows alone that meet a condition."""
     return Index(name, column, sqlite_where=condition, postgresql_where=condition)
+
+
+_PIECE = 500
+"""Rows: as many as a connection takes though nobody reads, also one through a Unix socket."""
+
+
+def in_pieces(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Yield rows that may be many to whoever holds the lock of those who write.
+
+    A PostgreSQL server that sends more than the connection takes waits until it is read, and
+    then no limit on who stands still in a transaction counts: that is for one that waits for a
+    statement. So it sends no more at a time than it can be rid of.
+    """
+    yield from connection.execute(query, execution_options={"yield_per": _PIECE})
 
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
-from carnet.database.sql import now, upsert
+from carnet.database.sql import in_pieces, now, upsert
+from carnet.portions import batched
 from carnet.wire.control import TunnelEnded
 from host_agent import schema
 from host_agent.keydb.store import Store, conditions_of
@@ -12,6 +13,8 @@ from host_agent.schema import key_pairs as _pairs
 from host_agent.schema import requests as _requests
 
 _GRANTED = "granted"
+_AT_ONCE = 500
+"""Tunnels that one statement names."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,20 @@ class Ended(Store):
         Live is what is not known to have ended, a request without an answer included.
         The service asks Target for it.
         """
-        pairs = select(_pairs.c.key_id).where(*conditions_of(which))
+        live = select(_requests.c.key_id, _requests.c.request_id).where(
+            _requests.c.key_id.in_(select(_pairs.c.key_id).where(*conditions_of(which))),
+            or_(_requests.c.outcome.is_(None), _requests.c.outcome == _GRANTED),
+            _requests.c.ended_at.is_(None),
+            _requests.c.revoked_at.is_(None),
+        )
         with self._writing() as connection:
-            request_ids = list(
-                connection.scalars(
-                    update(_requests)
-                    .where(
-                        _requests.c.key_id.in_(pairs),
-                        or_(_requests.c.outcome.is_(None), _requests.c.outcome == _GRANTED),
-                        _requests.c.ended_at.is_(None),
-                        _requests.c.revoked_at.is_(None),
-                    )
-                    .values(revoked_at=now())
-                    .returning(_requests.c.request_id)
-                )
-            )
-            facts = ({"request_id": each, "why": why} for each in request_ids)
-            self._audit_all(connection, "tunnel-revoked", facts)
-        return len(request_ids)
+            found = list(in_pieces(connection, live))
+            for some in batched(found, _AT_ONCE):
+                these = _requests.c.key_id.in_([row.key_id for row in some])
+                connection.execute(update(_requests).where(these).values(revoked_at=now()))
+                facts = [{"request_id": row.request_id, "why": why} for row in some]
+                self._audit_all(connection, "tunnel-revoked", facts)
+        return len(found)
 
     def tunnels_to_end(self, target: str) -> list[bytes]:
         """Return the Request IDs of revoked tunnels that this Target was not told of yet."""

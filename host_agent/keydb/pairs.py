@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 
 from carnet import crash
-from carnet.database.sql import now, upsert
+from carnet.database.sql import in_pieces, now, upsert
 from carnet.portions import batched
 from carnet.wire.envelope import PAIRED
 from carnet.wire.messages import MAX_INVALID_PAIRS
@@ -40,7 +40,7 @@ from host_agent.store_name import KeyStoreName
 
 T = TypeVar("T")
 _AT_ONCE = 1000
-"""Rows that one statement adds."""
+"""Rows that one statement adds or changes."""
 
 
 # Made once: to make a statement takes longer than to run it.
@@ -296,13 +296,18 @@ def _only(query: Select[Any], user_id: str | None, state: str | None) -> Select[
 def _invalidate(
     connection: Connection, reason: Reason, *conditions: ColumnElement[bool]
 ) -> list[_Invalidated]:
-    rows = connection.execute(
-        update(_pairs)
-        .where(_pairs.c.state == PairState.VALID, *conditions)
-        .values(state=PairState.INVALID, reason=reason, invalid_at=now())
-        .returning(_pairs.c.key_id, _pairs.c.user_id)
+    valid = select(_pairs.c.key_id, _pairs.c.user_id).where(
+        _pairs.c.state == PairState.VALID, *conditions
     )
-    return [_Invalidated(*row) for row in rows]
+    rows = in_pieces(connection, valid)
+    found = [_Invalidated(row.key_id, row.user_id) for row in rows]
+    for some in batched(found, _AT_ONCE):
+        connection.execute(
+            update(_pairs)
+            .where(_pairs.c.key_id.in_([each.key_id for each in some]))
+            .values(state=PairState.INVALID, reason=reason, invalid_at=now())
+        )
+    return found
 
 
 def pair_in(connection: Connection, key_id: bytes) -> PairRecord | None:

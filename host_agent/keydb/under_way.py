@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, LargeBinary, bindparam, delete, exists, func, select, update
 
-from carnet.database.sql import now, upsert
+from carnet.database.sql import in_pieces, now, upsert
 from carnet.errors import UsageError
 from carnet.portions import batched
 from carnet.wire.keys import KEY_ID_LENGTH
@@ -28,6 +28,10 @@ _NAMED_BY = {"user_id", "token_serial"}
 _OPEN = _imports.c.revoked_at.is_(None)
 _AT_ONCE = 500
 """Keys that one statement names; SQLite takes no more than some thousands of parameters."""
+
+_SOME_NAMED = select(
+    func.substr(_imports.c.key_ids, bindparam("start"), _AT_ONCE * KEY_ID_LENGTH, type_=LargeBinary)
+).where(_imports.c.batch_id == bindparam("batch"))
 
 
 class UnderWay(Store):
@@ -106,12 +110,13 @@ def _revoke_whole(
         _pairs.c.batch_id == _imports.c.batch_id,
         *(_pairs.c[column] == value for column, value in which.items()),
     )
-    query = select(_imports.c.pairs, _imports.c.key_ids).where(~recorded, *concerned)
+    columns = (_imports.c.batch_id, _imports.c.pairs, _imports.c.key_ids.is_(None).label("unnamed"))
+    query = select(*columns).where(~recorded, *concerned)
     brought: set[bytes] = set()
     unnamed = 0
-    for pairs, joined in connection.execute(query):
-        brought.update(_cut(joined or b""))
-        unnamed += pairs if joined is None else 0
+    for batch in list(in_pieces(connection, query)):
+        brought.update(_named_by(connection, batch.batch_id))
+        unnamed += batch.pairs if batch.unnamed else 0
     return unnamed + _revoke_early(connection, revocation, brought)
 
 
@@ -121,9 +126,17 @@ def _key_ids(named: object) -> set[bytes]:
 
 def _revoke_named(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:
     brought: set[bytes] = set()
-    for joined in connection.scalars(select(_imports.c.key_ids)):
-        brought.update(key_ids.intersection(_cut(joined or b"")))
+    for batch in list(in_pieces(connection, select(_imports.c.batch_id))):
+        brought.update(key_ids.intersection(_named_by(connection, batch.batch_id)))
     return _revoke_early(connection, revocation, brought)
+
+
+def _named_by(connection: Connection, batch_id: bytes) -> Iterator[bytes]:
+    """Yield the key_ids that an import has named, some at a time, as in_pieces() does."""
+    start = 1
+    while some := connection.scalar(_SOME_NAMED, {"batch": batch_id, "start": start}):
+        yield from _cut(some)
+        start += len(some)
 
 
 def _revoke_early(connection: Connection, revocation: Revocation, key_ids: set[bytes]) -> int:

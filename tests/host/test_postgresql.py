@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 from dataclasses import replace
 
 import aiohttp
@@ -21,11 +22,12 @@ from carnet.wire.documents import sign_document
 from carnet.wire.keys import key_id_of
 from host_agent import config as configuration
 from host_agent import in_time, officer_interface
-from host_agent.keydb import KeyDatabase, PairState
+from host_agent.keydb import KeyDatabase, PairState, Revocation
 from host_agent.officer_interface import OfficerInterface, door_rules
 from lab.postgresql import postgres_machine
 from tests.host.batches import Officer, host_config, split_batch
 from tests.host.conftest import new_pair, postgres_place, sealed_request
+from tests.host.postgres_proxy import measured
 from tests.unit.examples import SoftwareKey
 
 
@@ -61,6 +63,21 @@ def test_a_commit_is_durable_whatever_the_server_would_do_by_default(server, pla
 def test_a_server_that_promises_more_keeps_its_promise(server, place):
     server.execute(f"ALTER DATABASE {place.url.database} SET synchronous_commit = remote_apply")
     assert setting(place, "synchronous_commit") == "remote_apply"
+
+
+def test_over_tcp_the_server_waits_for_nobody_who_takes_no_answer(machine, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("PGPORT", str(port))  # names its Unix socket, too
+    server = machine.start(listen_addresses="127.0.0.1", port=str(port))
+    place = postgres_place(server, "postgres")
+    over_tcp = place.url.set(host="127.0.0.1").difference_update_query(["host"])
+    engine = postgresql.open_engine(replace(place, url=over_tcp))
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW tcp_user_timeout").scalar_one() == "10000"
+    engine.dispose()
+    machine.stop()
 
 
 def test_isolation_does_not_depend_on_the_server(server, place):
@@ -139,6 +156,34 @@ def test_who_stands_still_in_a_brief_transaction_soon_keeps_nobody_waiting(
         with database._writing() as brief:
             shown = brief.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
             assert shown.scalar_one() == "6s"
+
+
+MANY = 3000
+STOLEN = Revocation("stolen")
+TUNNELS = """
+    INSERT INTO requests (key_id, digest, request_id, target, objective_id, evidence, spent_at)
+    SELECT key_id, key_id, key_id, 'site', 1, '', 0 FROM key_pairs
+"""
+"""One that every pair has."""
+TAKEN_UNREAD = 64 * 1024
+"""Bytes, of which the system takes some more for who does not read."""
+
+
+def test_who_reads_nothing_under_the_lock_stands_still_between_two_statements(place, tmp_path):
+    """There the server counts for how long; not while it waits to be rid of an answer."""
+    key = SoftwareKey()
+    named = [b"named" + number.to_bytes(11) for number in range(MANY)]
+    with measured(place, tmp_path) as (through, found), KeyDatabase.opened(through) as database:
+        database.add_pairs(new_pair(key, key_id=number.to_bytes(16)) for number in range(MANY))
+        with database.begin() as connection:
+            connection.exec_driver_sql(TUNNELS)
+        database.begin_import(bytes(16), "bob@office", "2", named)
+        found.most = 0
+        assert database.revoke_imports(STOLEN, key_id=named[-1]) == 1
+        assert database.revoke_imports(STOLEN, token_serial="2") == MANY
+        assert len(database.revoke("stolen", user_id="alice@office")) == MANY
+        assert database.revoke_tunnels("stolen", user_id="alice@office") == MANY
+        assert 0 < found.most < TAKEN_UNREAD
 
 
 POOLED = 5
