@@ -17,7 +17,7 @@ from carnet.token.identity import Identity
 from carnet.token.module import Token, TokenInfo, find_module, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from carnet.token.pulled import NOTICED_SECONDS
-from carnet.token.readers import Reader
+from carnet.token.readers import Reader, look_at_readers
 from softhsm.configuration import use_default
 from token_client.booklet import Booklet, check_cover, open_booklet
 from token_client.config import ClientConfig
@@ -48,6 +48,8 @@ class Plug:
         self._pulled = pulled
         self._path = find_module(config.module)
         self.identity = self._find(selector or config.token).identity
+        with unless_frozen(self._cannot_be_seen):
+            look_at_readers()  # a restart of their service is noticed from now on
         self._lookout = Lookout(self._path, self.identity)
         self._pin_taken = False
         """Whether the token has taken the PIN of this command: then it is not wrong."""
@@ -69,7 +71,10 @@ class Plug:
                 return token.info  # unless it was pulled as soon as it was seen
 
     def obtain_pin(self, source: PinSource) -> Credential:
-        """Get the PIN for the token, if it has a cover; raises TokenError, UsageError."""
+        """Get the PIN for the token, if it has a cover; raises TokenError, UsageError.
+
+        However long that takes: use() looks whether it is the same token still.
+        """
         return source.obtain(self._at_hand(self._covered))
 
     def use(self, credential: Credential, use: Callable[[Booklet], T]) -> T:

@@ -1,8 +1,10 @@
 """Whether a token is plugged in, as reader and module say on a fresh look.
 
 A card's reader answers in a millisecond and without disturbing the card, so the module
-is asked only when the reader reports another state than at the last look. A module
-without readers, such as SoftHSM2, is started again and asked every time.
+is asked only when the reader reports another state than at the last look. Where the PC/SC
+service is another one than then, the module is started again first: OpenSC tells for ever of
+the cards that it saw by the old one. A module without readers, such as SoftHSM2, is started
+again and asked every time.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from carnet.errors import TokenAwayError, TokenError
 from carnet.token.frozen import unless_frozen
 from carnet.token.identity import Identity, Selector
 from carnet.token.module import Module, Token, load_module, meant, patiently
-from carnet.token.readers import Reader, look_at_readers
+from carnet.token.readers import Reader, look_at_readers, service_met
 
 _DOUBTS = 20
 """So often a card that came and is no token that is known is looked at again."""
@@ -71,12 +73,14 @@ class Glance:
         self._path = path
         self.readers: tuple[Reader, ...] | None = None
         """As they were at the last look; None where there is no PC/SC service."""
+        self.service = 0
+        """The number of that service, as service_met() has it; 0 where there is none."""
 
     def changed(self) -> bool:
         """Look at the readers; False only if the module can have nothing new to say."""
         now = look_at_readers()
         changed = not now or now != self.readers or not self._has_readers_alone(now)
-        self.readers = now
+        self.readers, self.service = now, 0 if now is None else service_met()
         return changed
 
     def _has_readers_alone(self, readers: tuple[Reader, ...]) -> bool:
@@ -96,6 +100,7 @@ class Lookout:
     be open then. `is_away` tells of a serial number whose token is away for certain, where
     anybody can know: it is not looked for patiently then. `in_reader` says that a reader has
     it, as far as is known: without the PC/SC service it cannot be seen then, from the first.
+    That service is taken to be the one that this process looked at last.
     """
 
     def __init__(
@@ -114,7 +119,8 @@ class Lookout:
         self._glance = Glance(path)
         self.reader: Reader | None = None
         """The reader that held the token at the last look, as it was then; None where the
-        module has none. Pulled and plugged in again it is another value."""
+        module has none. Pulled and plugged in again it is another value, and so it is by
+        another PC/SC service."""
         self.token: Token | None = None
         """The token, where the last look found it here."""
         self.alike = False
@@ -123,15 +129,21 @@ class Lookout:
         self._last = Presence.HERE
         """Until the first look it is taken to be there, so that it is looked for patiently."""
         self._in_reader = in_reader
+        self._place: str | None = None
+        """What the module calls the reader that held the token last."""
+        self._service = service_met()
+        """The PC/SC service by which the module sees the cards that it tells of; 0 without one."""
         self._served = True
-        """The PC/SC service has not been away since the token was last here, in its reader."""
+        """That service has not been away since the token was last here, in its reader; or
+        another token has been seen in its place."""
 
     def look(self) -> Presence:
         """Look for the token, and return what was found."""
-        in_reader = self._in_reader or self.reader is not None
-        found = self._look()
-        if in_reader and self._glance.readers is None:
+        changed = self._glance.changed()
+        served = self._glance.readers is not None and not self._is_served_anew()
+        if not served and (self._in_reader or self.reader is not None):
             self._served = False
+        found = self._look(changed=changed)
         if found is Presence.GONE and not self._served:
             # A service that has just come back may not know all readers and cards yet.
             found = Presence.UNSEEN
@@ -142,8 +154,10 @@ class Lookout:
         self._last = found
         return found
 
-    def _look(self) -> Presence:
-        changed = self._glance.changed()
+    def _is_served_anew(self) -> bool:
+        return self._service not in {0, self._glance.service}
+
+    def _look(self, *, changed: bool) -> Presence:
         readers = self._glance.readers
         if self.reader is not None:
             if readers is None:
@@ -173,12 +187,15 @@ class Lookout:
 
     def _ask(self, readers: tuple[Reader, ...]) -> Presence:
         """Ask the module; what it sees by itself counts where the token has a reader."""
-        self.token = self._find(restart=False)
+        self.token = self._find(restart=self._is_served_anew())
+        self._service = self._glance.service
         self.reader = _reader_of(self.token, readers)
         if self.reader is None:
             expected = self._last is Presence.HERE and not self._is_away(self._identity.serial)
             self.token = self._find_again() if expected else self._find()
             self.reader = _reader_of(self.token, readers)
+        if self.reader is not None:
+            self._place = self.reader.slot_name
         if self.token is None and any(reader.held for reader in readers):
             return Presence.UNSEEN
         if self.reader is not None and self._let_go:
@@ -208,6 +225,8 @@ class Lookout:
         # NSS has another, which keeps nothing.
         found = meant([each for each in listed if each[1].login_required], self._identity)
         self.alike = len(found) > 1
+        if not found and self._place in {token.slot_name for token, _ in listed}:
+            self._served = True
         return found[0][0] if found else None
 
 

@@ -1,9 +1,11 @@
 """Smart-card readers through PC/SC: what is in them now, and hints that this changed.
 
 An event is a hint and no more: events are lost, and pcscd restarts. So every look asks
-the service anew, over a context of its own, and whoever is woken by a hint looks.
-Where there is no PC/SC service, or no library for it, there are no hints, and the
-caller looks at an interval of its own.
+the service anew, and whoever is woken by a hint looks. Where there is no PC/SC service, or no
+library for it, there are no hints, and the caller looks at an interval of its own.
+
+All looks of a process share one context, which ends with its service: another service counts
+its events from the start again, and what is told of its readers may read as before.
 """
 
 import contextlib
@@ -41,6 +43,8 @@ class Reader:
     """How often a card came or went, where the service counts; else 0."""
     held: bool = field(default=False, compare=False)
     """Another program has the card for itself."""
+    service: int = 0
+    """Which PC/SC service tells this: see service_met()."""
 
     @property
     def slot_name(self) -> str:
@@ -55,10 +59,46 @@ class _ServiceGoneError(Exception):
 def look_at_readers() -> tuple[Reader, ...] | None:
     """Return the readers there are now; None if there is no PC/SC service."""
     try:
-        with _context() as context:
-            return _states(context)
+        return _contact.look()
     except _ServiceGoneError:
         return None
+
+
+def service_met() -> int:
+    """Return the number of the PC/SC service that was looked at last: one more with each restart.
+
+    0 as long as none has answered.
+    """
+    return _contact.service
+
+
+class _Contact:
+    """This process's contact with the PC/SC service, and with the next one once that is gone."""
+
+    def __init__(self) -> None:
+        self.service = 0
+        self._context: Any = None
+        self._lock = threading.Lock()
+
+    def look(self) -> tuple[Reader, ...]:
+        """Ask for the readers; raises _ServiceGoneError."""
+        with self._lock:
+            if self._context is not None:
+                with contextlib.suppress(_ServiceGoneError):
+                    return _states(self._context, self.service)
+            self._renew()
+            return _states(self._context, self.service)
+
+    def _renew(self) -> None:
+        old, self._context = self._context, None
+        if old is not None:
+            with contextlib.suppress(_ServiceGoneError):
+                _call("SCardReleaseContext", old)
+        self._context = _established()
+        self.service += 1
+
+
+_contact = _Contact()
 
 
 class ReaderWatcher:
@@ -141,14 +181,19 @@ def _scard() -> Any:
 
 @contextmanager
 def _context() -> Iterator[Any]:
-    if _scard() is None:
-        raise _ServiceGoneError
-    result, context = _call("SCardEstablishContext", _scard().SCARD_SCOPE_USER)
-    _check(result)
+    context = _established()
     try:
         yield context
     finally:
         _call("SCardReleaseContext", context)
+
+
+def _established() -> Any:
+    if _scard() is None:
+        raise _ServiceGoneError
+    result, context = _call("SCardEstablishContext", _scard().SCARD_SCOPE_USER)
+    _check(result)
+    return context
 
 
 def _call(name: str, *arguments: Any) -> Any:
@@ -166,7 +211,7 @@ def _check(result: int, *harmless: str) -> None:
         raise _ServiceGoneError
 
 
-def _states(context: Any) -> tuple[Reader, ...]:
+def _states(context: Any, service: int = 0) -> tuple[Reader, ...]:
     result, names = _call("SCardListReaders", context, [])
     _check(result, "SCARD_E_NO_READERS_AVAILABLE")
     if not names:
@@ -175,16 +220,17 @@ def _states(context: Any) -> tuple[Reader, ...]:
     result, states = _call("SCardGetStatusChange", context, 0, unaware)
     # A reader that is gone since it was listed is missed at the next look.
     _check(result, "SCARD_E_TIMEOUT", "SCARD_E_UNKNOWN_READER")
-    return tuple(_reader(name, state) for name, state, _ in states)
+    return tuple(_reader(name, state, service) for name, state, _ in states)
 
 
-def _reader(name: str, state: int) -> Reader:
+def _reader(name: str, state: int, service: int) -> Reader:
     scard = _scard()
     return Reader(
         name,
         occupied=bool(state & scard.SCARD_STATE_PRESENT),
         count=state >> _COUNT_SHIFT,
         held=bool(state & scard.SCARD_STATE_EXCLUSIVE),
+        service=service,
     )
 
 

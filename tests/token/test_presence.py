@@ -13,8 +13,9 @@ import pytest
 from msgspec.structs import replace
 from smartcard import scard
 
-from carnet.errors import TokenAwayError
-from carnet.token import presence
+from carnet.errors import TokenAwayError, TokenError
+from carnet.pin import Credential, PinSource
+from carnet.token import presence, readers
 from carnet.token.identity import Identity
 from carnet.token.module import Module, Token, find_module
 from carnet.token.presence import Glance, Lookout, Presence
@@ -26,9 +27,12 @@ from lab.readers import OPENSC, READERS, Card, CardReaders
 from lab.waiting import wait_until
 from softhsm.configuration import CONFIGURATION_VARIABLE
 from softhsm.places import cannot_have
+from tests.unit.examples import SoftwareKey
+from tests.unit.test_cover_file import batch, cover, packed
 from tests.unit.test_watch import SESSION
 from token_client import watch
 from token_client.config import ClientConfig
+from token_client.plugging import Plug
 
 FIRST = "00112233445566770011223344556677"
 OTHER = "8899aabbccddeeff8899aabbccddeeff"
@@ -179,6 +183,80 @@ def test_without_pcscd_nobody_can_see(
     assert lookout.look() is Presence.HERE
     remove(cards[0])
     assert lookout.look() is Presence.GONE
+
+
+def swap(pcscd: CardReaders, card: Card) -> None:
+    """Restart pcscd, and have another card in the reader, which reports it as it did the first."""
+    pcscd.stop()
+    card.become(OTHER)
+    pcscd.start()
+    insert(card)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_another_card_that_comes_with_another_pcscd_is_not_the_token(
+    opensc: Module, pcscd: CardReaders, cards: tuple[Card, Card], looked: bool
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), known(FIRST))
+    assert lookout.look() is Presence.HERE
+    if looked:
+        pcscd.stop()
+        assert lookout.look() is Presence.UNSEEN
+    swap(pcscd, cards[0])
+    assert lookout.look() is Presence.GONE
+    remove(cards[0])
+    assert lookout.look() is Presence.GONE
+    cards[0].become(FIRST)
+    insert(cards[0])
+    assert lookout.look() is Presence.HERE
+
+
+def test_a_pcscd_that_came_unseen_is_given_the_time_to_see_the_card(
+    opensc: Module, pcscd: CardReaders, cards: tuple[Card, Card]
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    lookout = Lookout(Path(OPENSC), known(FIRST))
+    assert lookout.look() is Presence.HERE
+    pcscd.stop()
+    pcscd.start()
+    assert lookout.look() is Presence.UNSEEN
+    insert(cards[0])
+    assert lookout.look() is Presence.HERE
+
+
+@pytest.mark.parametrize("typing", [False, True], ids=["before its PIN is asked for", "meanwhile"])
+def test_no_pin_is_given_to_another_card_that_comes_with_another_pcscd(
+    opensc: Module,
+    pcscd: CardReaders,
+    cards: tuple[Card, Card],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typing: bool,
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    file = tmp_path / "cover"
+    claimed = cover(token_serial=known(FIRST).serial)
+    file.write_bytes(packed(SoftwareKey(), claimed, batch(SoftwareKey())))
+    config = ClientConfig(module=OPENSC, cover=file)
+    gone: list[Identity] = []
+    monkeypatch.setattr(readers, "_contact", readers._Contact())  # none yet, as a command begins
+    plug = Plug(config, None, wait=False, tell=lambda _: None, pulled=gone.append)
+
+    class Typing(PinSource):
+        def obtain(self, info):
+            if typing:
+                swap(pcscd, cards[0])
+            return Credential(pin="000000", allow_final_try=False)
+
+    if not typing:
+        swap(pcscd, cards[0])
+    with pytest.raises(TokenError, match="Token alice was pulled out, in the middle"):
+        plug.use(plug.obtain_pin(Typing()), lambda _: None)
+    assert (cards[0].tries(), gone) == (3, [known(FIRST)])
 
 
 def test_without_pcscd_from_the_first_nobody_can_see_what_is_in_a_reader(
