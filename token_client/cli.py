@@ -309,6 +309,7 @@ def doctor(
 
     shown = partial(show, as_json=as_json)
     config = configuration.load(cover=cover, officer=officer, module=module)
+    _use_privileges(config)
     return shown(examine(config, token, shown))
 
 
@@ -345,8 +346,15 @@ def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _driver(config: "ClientConfig") -> "Driver":
-    from carnet.ipsec import block, inside
     from carnet.ipsec.drivers import find_driver
+
+    _use_privileges(config)
+    return find_driver(config.drivers)
+
+
+def _use_privileges(config: "ClientConfig") -> None:
+    """Have what takes privileges be done by the helper, where there is one."""
+    from carnet.ipsec import block, inside
     from token_client.memory import memory_directory
 
     choice = config.drivers
@@ -357,7 +365,6 @@ def _driver(config: "ClientConfig") -> "Driver":
 
         block.use(HelperFilter(choice.helper))
         inside.use(HelperInside(choice.helper))
-    return find_driver(choice)
 
 
 def _look_ahead(config: "ClientConfig", option: "Objective") -> None:

@@ -36,7 +36,7 @@ from token_client.clock import slowness
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
 from token_client.memory import memory_directory
-from token_client.preflight import check_name_servers
+from token_client.preflight import check_block, check_name_servers
 from token_client.tokens import checked_cover, load, pin_state, read_facts
 
 
@@ -218,6 +218,7 @@ class _Examination:
                 f"{able}, and `minimum` in client.toml wants it; change that, or use another "
                 f"machine."
             )
+        check_block(found, unless_named, self._config)
         if found.uses_assigned_servers:
             self._look_at_assigned_servers(found)
         return f"{found.driver} {found.version} carries {able}"

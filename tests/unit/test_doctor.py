@@ -2,15 +2,20 @@
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from carnet.errors import IPsecError, TokenError, UnreachableError
+from carnet.ipsec import block, inside
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.drivers import DriverName, Sighting
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
+from token_client import config as configuration
 from token_client import doctor
+from token_client.cli import cli
 from token_client.config import ClientConfig
 
 PLAIN = ClientConfig()
@@ -24,9 +29,25 @@ ABLE = Capabilities(
 )
 
 
+class PacketFilter:
+    """One that takes a block, or that of a machine where nothing does."""
+
+    def __init__(self, *, takes=True):
+        self.works = lambda: takes
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Leave the process what sets blocks and name servers as it was."""
+    monkeypatch.setattr(block, "_here", msgspec.structs.replace(block._here))
+    monkeypatch.setattr(inside, "_inside", inside.inside())
+
+
 @pytest.fixture
 def look(monkeypatch):
     """Return what looks at a machine whose one daemon was found to be like this."""
+
+    block.use(PacketFilter())
 
     def at(found, config=PLAIN):
         sighting = Sighting(DriverName.STRONGSWAN, found)
@@ -52,6 +73,22 @@ def test_one_that_carries_less_than_the_minimum_would_not_do_either(look, minimu
         look(ABLE, config)
     objectives = (*ABLE.objectives, Objective.AH_ESP)
     assert "ah+esp" in look(replace(ABLE, objectives=objectives), config)
+
+
+def test_where_nothing_could_hold_packets_back_a_connection_would_be_refused(look):
+    block.use(PacketFilter(takes=False))
+    with pytest.raises(IPsecError, match=r"keep packets from leaving in clear.*`--no-block`"):
+        look(ABLE)
+    assert look(ABLE, replace(PLAIN, block=False)) == "strongswan 5.9.8 carries ah, esp"
+
+
+def test_the_packet_filter_of_the_helper_is_the_one_that_is_asked(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(doctor, "examine", lambda *_: asked.extend(block._here.all) or [])
+    config = ClientConfig(helper=tmp_path / "helper.sock")
+    monkeypatch.setattr(configuration, "load", lambda **_: config)
+    assert CliRunner().invoke(cli, ["doctor"]).exit_code == 0
+    assert [each.name for each in asked] == ["carnet-helper"]
 
 
 @pytest.fixture
