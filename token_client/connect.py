@@ -23,7 +23,7 @@ from token_client.agent import Exchange
 from token_client.booklet import Booklet
 from token_client.closing import end_session
 from token_client.config import ClientConfig
-from token_client.host import HostSender, NotYetError
+from token_client.host import WANTS_LOGIN, HostSender, NotYetError
 from token_client.leaving import may_be_kept
 from token_client.means import Life, Means, Wish
 from token_client.memory import memory_directory
@@ -97,7 +97,8 @@ def connect(
 
 
 def _tell_of_silence(steps: Steps, error: NotYetError) -> None:
-    steps.note(f"no answer yet ({error.detail}), trying again")
+    login = "; log in to this network" if error.code == WANTS_LOGIN else ""
+    steps.note(f"no answer yet ({error.detail}{login}), trying again")
 
 
 def _life_of(config: ClientConfig) -> Life:
@@ -215,6 +216,7 @@ def _info_maker(
 
 _SILENCE = {
     "host-unreachable": "No Host answers ({detail}); check the network",
+    WANTS_LOGIN: "This network wants a login first ({detail}); log in to it with a browser",
     "host-busy": "The Host has too much to do; wait a moment",
     "host-not-ready": "The Host is busy with this request, or in trouble with its own token or "
     "database (tell its operator if that lasts); wait a moment",

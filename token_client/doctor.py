@@ -195,6 +195,10 @@ class _Examination:
         found = next((one for one in sightings if one.answers), None)
         if found is None:
             failures = "; ".join(f"{one.host}: {one.failure}" for one in sightings)
+            if any(one.wants_login for one in sightings):
+                raise UnreachableError(
+                    f"This network wants a login first ({failures}); log in to it with a browser."
+                )
             raise UnreachableError(f"No Host answers ({failures}); check the network.")
         return f"{found.host} answers"
 

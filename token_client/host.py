@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from ipaddress import ip_address
 from itertools import cycle
 from types import TracebackType
 from typing import Self
@@ -32,9 +33,13 @@ LONGEST_WAIT_SECONDS = 10
 """For which a 429 can have the Client wait, whatever it says: anybody on the way can forge one."""
 LOOK_SECONDS = 5
 """For a look whether something answers."""
+WANTS_LOGIN = "network-wants-login"
+"""What answers in the Host's place is the network, which lets nobody through before a login."""
 _UNREACHABLE = "host-unreachable"
 _BUSY = "host-busy"
 _MAX_DIGITS = 4
+_MOST_OF_ADDRESS = 64
+"""Bytes; an address has 45 at most."""
 _CLOCK_TOLERANCE_SECONDS = 60
 _REASONS = frozenset({"target-unreachable", "target-not-ready", "host-not-ready"})
 
@@ -127,22 +132,57 @@ class HostSighting(msgspec.Struct, frozen=True):
 
     host: str
     failure: str | None = None
+    wants_login: bool = False
+    """What answers is the network, which wants a login first."""
 
     @property
     def answers(self) -> bool:
-        """Whether something answers HTTP there."""
+        """Whether something answers there as a Host does."""
         return self.failure is None
 
 
 def look_at_host(host: str) -> HostSighting:
-    """Ask whether something answers at a Host's address; sends nothing that means anything."""
+    """Ask, at a Host's address, what a Host answers anybody: where it sees him (PROTOCOL 2.6)."""
     try:
         with connected(host, LOOK_SECONDS) as connection:
-            connection.request("GET", urlsplit(host).path or "/")
-            connection.getresponse()
+            connection.request("GET", urlsplit(host).path.rstrip("/") + "/v1/address")
+            response = connection.getresponse()
+            body = response.read(_MOST_OF_ADDRESS)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return HostSighting(host, failure=_short(error))
-    return HostSighting(host)
+    if _is_for_login(response):
+        return HostSighting(host, failure=_status(response), wants_login=True)
+    if _is_a_hosts(response, body):
+        return HostSighting(host)
+    return HostSighting(host, failure=f"{_status(response)}, and no Host answers that")
+
+
+def _is_a_hosts(response: http.client.HTTPResponse, body: bytes) -> bool:
+    """Tell whether a Host answers so when it is asked for the address; nobody vouches for it."""
+    if response.status == HTTPStatus.OK:
+        with suppress(ValueError):
+            return bool(ip_address(body.decode("ascii").strip()))
+    if response.status == HTTPStatus.FORBIDDEN:
+        return not body  # it has too many connections
+    return response.status == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def _is_for_login(response: http.client.HTTPResponse) -> bool:
+    """Tell whether it is what networks answer in another's place before a login.
+
+    No Host sends elsewhere, or shows a page.
+    """
+    redirects = HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST
+    shows = response.getheader("Content-Type", "").lower().startswith("text/html")
+    return (
+        redirects
+        or response.status == HTTPStatus.NETWORK_AUTHENTICATION_REQUIRED
+        or (shows and response.status == HTTPStatus.OK)
+    )
+
+
+def _status(response: http.client.HTTPResponse) -> str:
+    return f"HTTP {response.status}"
 
 
 def _post(host: str, sealed: bytes) -> Delivery:
@@ -212,6 +252,8 @@ class _Attempt:
 
 
 def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> Delivery:
+    if _is_for_login(response):
+        raise NotYetError(WANTS_LOGIN, f"{host}: {_status(response)}")
     if response.status == HTTPStatus.OK:
         behind = _clock_behind(response.getheader("Date", ""))
         return Delivery(AnswerArrived(body), response.getheader("Server-Timing", ""), behind)
@@ -222,7 +264,7 @@ def _interpret(host: str, response: http.client.HTTPResponse, body: bytes) -> De
         raise NotYetError(_BUSY, f"{host} has too much to do", after)
     told = response.getheader("Carnet-Reason", "")
     code = told if told in _REASONS else _UNREACHABLE
-    words = told.replace("-", " ") if told in _REASONS else f"HTTP {response.status}"
+    words = told.replace("-", " ") if told in _REASONS else _status(response)
     raise NotYetError(code, f"{host}: {words}")
 
 

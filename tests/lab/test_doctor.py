@@ -151,7 +151,7 @@ def test_no_host(office):
 
 
 def test_a_host_that_says_nothing(office):
-    """Any answer of HTTP counts; an open port does not."""
+    """An open port does not count."""
     silent = office.world.client.start(["python", "-c", SILENT], log="silent.log", stdin=-1)
     office.world.client.wait_for_port(8998)
     extra = office.configure_client('hosts = ["http://127.0.0.1:8998"]\n')

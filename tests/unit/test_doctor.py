@@ -17,6 +17,7 @@ from token_client import config as configuration
 from token_client import doctor
 from token_client.cli import cli
 from token_client.config import ClientConfig
+from token_client.host import HostSighting
 
 PLAIN = ClientConfig()
 ABLE = Capabilities(
@@ -103,6 +104,14 @@ def test_readers_are_not_blamed_where_the_module_is_missing(examination, monkeyp
     examination._module = SimpleNamespace(slot_names=list)
     with pytest.raises(TokenError, match="The smart-card service does not run"):
         examination._look_at_readers()
+
+
+def test_a_network_that_wants_a_login_is_no_host(monkeypatch):
+    url = "http://198.51.100.7:8470"
+    portal = HostSighting(url, failure="HTTP 302", wants_login=True)
+    monkeypatch.setattr(doctor, "look_at_host", lambda _: portal)
+    with pytest.raises(UnreachableError, match=r"wants a login first .*HTTP 302.*; log in to it"):
+        doctor._Examination(ClientConfig(hosts=(url,)), None)._look_at_host()
 
 
 def test_a_token_whose_cover_is_refused_is_not_called_missing(examination):

@@ -6,35 +6,43 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import pytest
 import tenacity
 
-from carnet.exchange.client import AnswerArrived, NoAnswer, UnsealedNo
-from token_client import nat
-from token_client.host import LONGEST_WAIT_SECONDS, HostSender
+from carnet.exchange.client import AnswerArrived, NoAnswer, State, UnsealedNo
+from token_client import connect, nat
+from token_client.host import LONGEST_WAIT_SECONDS, HostSender, NotYetError, look_at_host
 
 
 @contextmanager
 def answering(*answers):
-    """Serve these (status, headers) one after the other; yields the URL, and what was sent."""
+    """Serve these (status, headers, body) one after the other; yields the URL, and what was sent.
+
+    There may be no body.
+    """
     sent, left = [], list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            sent.append(self.rfile.read(int(self.headers["Content-Length"])))
-            status, headers = left.pop(0)
+            sent.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            status, headers, *body = left.pop(0)
             self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(b"".join(body))))
             self.end_headers()
+            self.wfile.write(b"".join(body))
+
+        def do_GET(self):
+            self.do_POST()
 
         def log_message(self, *_):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}", sent
@@ -125,6 +133,63 @@ def test_another_host_of_the_cover_is_asked_next(slept):
         delivery = HostSender((busy, other), 60, lambda _: None).send(b"sealed")
     assert isinstance(delivery.event, UnsealedNo)
     assert sent == [b"sealed"]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (302, {"Location": "http://login.example/"}),
+        (511, {}),
+        (200, {"Content-Type": "text/html; charset=utf-8"}),
+    ],
+)
+def test_a_network_that_wants_a_login_is_not_taken_for_a_host(slept, status, headers):
+    portal, told = (status, headers, b"<html>log in</html>"), []
+    said = f"HTTP {status}"
+    with answering(portal, portal, (200, {}, b"sealed")) as (url, _):
+        sighting = look_at_host(url)
+        assert (sighting.answers, sighting.wants_login, sighting.failure) == (False, True, said)
+        delivery = HostSender((url,), 60, told.append).send(b"sealed")
+    assert isinstance(delivery.event, AnswerArrived)  # she has logged in meanwhile
+    with answering(*[portal] * 9) as (url, _):
+        delivery = HostSender((url,), 5, told.append).send(b"sealed")
+    assert delivery.event == NoAnswer("network-wants-login", f"{url}: {said}")
+    assert {error.code for error in told} == {"network-wants-login"}
+
+
+def test_connect_says_to_log_in_and_that_the_request_is_kept():
+    silence, noted = NoAnswer("network-wants-login", "http://host: HTTP 302"), []
+    exchange = SimpleNamespace(silence=silence, kept=True)
+    error = connect._explain(exchange, State.SUSPENDED, SimpleNamespace(target="work"))
+    assert error.exit_status == 6
+    assert error.sentence.startswith(
+        "This network wants a login first (http://host: HTTP 302); log in to it with a browser, "
+        "then run `carnet connect` again within ten minutes: the same request is sent again"
+    )
+    connect._tell_of_silence(
+        SimpleNamespace(note=noted.append), NotYetError(silence.code, silence.detail)
+    )
+    assert noted == ["no answer yet (http://host: HTTP 302; log in to this network), trying again"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_a_hosts"),
+    [
+        ((200, {}, b"192.0.2.7"), True),
+        ((200, {}, b"2001:db8::7\n"), True),
+        ((403, {}), True),
+        ((429, {"Retry-After": "2"}), True),
+        ((200, {}, b"It works!"), False),
+        ((403, {}, b"<html>no</html>"), False),
+        ((404, {}), False),
+        ((502, {}), False),
+    ],
+)
+def test_what_answers_otherwise_is_no_host(answer, is_a_hosts):
+    with answering(answer) as (url, _):
+        sighting = look_at_host(url)
+    assert (sighting.answers, sighting.wants_login) == (is_a_hosts, False)
+    assert is_a_hosts or sighting.failure == f"HTTP {answer[0]}, and no Host answers that"
 
 
 @pytest.mark.parametrize("behind", [36_000, -36_000, 0])
