@@ -1,6 +1,6 @@
 """What happens to Libreswan's tunnels, as it happens.
 
-pluto tells nobody of its events. But each has the kernel add or delete an SA, of which
+pluto tells nobody of its events. But each has the kernel change an SA or a policy, of which
 the kernel tells; the daemon is then asked, and what it says compared with the last time.
 What it was asked too early, or did not answer, is asked again: nothing else would tell.
 """
@@ -23,8 +23,12 @@ LOOK_SECONDS = 30.0
 """Between two looks where the kernel tells of nothing."""
 
 _NETLINK_XFRM = 6
-_SA_CHANGES = 1 << 2
-"""XFRMNLGRP_SA (linux/xfrm.h): SAs that come and go."""
+_CHANGES = 1 << 2 | 1 << 3
+"""XFRMNLGRP_SA and XFRMNLGRP_POLICY (linux/xfrm.h): SAs and policies that come and go.
+
+With IKEv1 a responder has pluto add both SAs before the initiator's last message comes, by
+which the tunnel stands: then only its policies change.
+"""
 
 
 class Watch:
@@ -85,7 +89,7 @@ class Watch:
 def _kernel_changes() -> socket.socket:
     changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
     try:
-        changes.bind((0, _SA_CHANGES))
+        changes.bind((0, _CHANGES))
     except OSError as error:
         changes.close()
         raise IPsecError(

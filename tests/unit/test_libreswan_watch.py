@@ -138,6 +138,22 @@ def test_a_daemon_that_stays_silent_is_given_up(scripted):
     assert script.answers == [NONE]
 
 
+HEARS = """
+import subprocess
+from carnet.ipsec.libreswan_watch import _kernel_changes
+policy = "src 10.1.0.0/16 dst 10.2.0.0/16 dir out action block".split()
+with _kernel_changes() as changes:
+    changes.settimeout(20)
+    subprocess.run(["ip", "xfrm", "policy", "add", *policy], check=True)
+    changes.recv(1)
+"""
+
+
+def test_the_kernel_tells_of_policies_as_of_sas():
+    """With IKEv1 it is by a change of these alone that a tunnel is seen to come up at Target."""
+    subprocess.run(["unshare", "--net", sys.executable, "-c", HEARS], check=True)
+
+
 @contextmanager
 def answering(path, *said, hears=True):
     """Have a daemon at that socket which answers one order so, and then hangs up."""
