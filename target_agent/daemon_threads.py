@@ -17,8 +17,8 @@ T = TypeVar("T")
 _ASKING = Threads(128, "ike-daemon")
 """As many as Hosts may have connections."""
 _ENDING = Threads(256, "ending")
-_AT_ONCE = 6
-"""Fewer than half of charon's own threads: an end may take two of them."""
+_AT_ONCE = 128
+"""Ends, each of which may wait for a peer. None that waits holds a thread of charon's."""
 
 ask = _ASKING.do
 """Has a thread ask or tell the daemon, or what stands beside it; raises what that raises."""

@@ -267,10 +267,9 @@ class StrongSwan:
             self._tying.unblock_halves()
 
     def _end(self, name: str) -> None:
-        """End the IKE_SAs of a tunnel, part by part, as far as they are listed."""
+        """End the IKE_SAs of a tunnel, as far as they are listed."""
         listed = self._listed.sas(*connection_names(name))
-        for part in dict.fromkeys(each for each, _ in listed):
-            self._negotiation.terminate(part)
+        self._negotiation.end(*dict.fromkeys(each for each, _ in listed))
 
     def _pairs(self) -> set[tuple[str, str]]:
         """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""

@@ -1,8 +1,11 @@
 """IKE negotiations of strongSwan's daemon, begun and ended from here."""
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 from vici.exception import CommandException
 
 from carnet.errors import IPsecError
@@ -13,6 +16,10 @@ from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, open_session, text
 
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
+_LOOKS = wait_exponential(multiplier=0.005, max=0.5)
+"""Between the looks whether it has: soon at first, and each costs the daemon little."""
+_AT_ONCE = "-1"
+"""The time limit of who does not wait for what comes of it."""
 
 
 class Negotiation:
@@ -66,6 +73,34 @@ class Negotiation:
                     " connect again, and ask its operator if that does not help."
                 ) from error
 
+    def end(self, *parts: str) -> None:
+        """End the IKE_SAs of connections, as terminate() does, all together.
+
+        The daemon has few threads, and none of them waits for a peer that is silent meanwhile.
+        """
+        self._order_end(parts)
+        waiting = Retrying(
+            retry=retry_if_result(bool),
+            stop=stop_after_delay(DELETE_TIME_LIMIT),
+            wait=_LOOKS,
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
+        left = waiting(self._left, parts)
+        self._order_end(left, force="yes")
+        if left and self._left(left):
+            raise _cannot_be_ended(left[0])
+
+    def _order_end(self, parts: Iterable[str], **how: str) -> None:
+        with open_session(self._socket) as session:
+            for part in parts:
+                with suppress(CommandException):  # it may have ended by itself
+                    for _ in session.terminate({"ike": part, "timeout": _AT_ONCE} | how):
+                        pass
+
+    def _left(self, parts: Sequence[str]) -> list[str]:
+        """Return which of these connections have IKE_SAs."""
+        return list(dict.fromkeys(part for part, _ in self._listed.sas(*parts))) if parts else []
+
     def terminate(self, part: str) -> bool:
         """End the IKE_SAs of a connection, half-open ones too, and see that they are gone.
 
@@ -81,8 +116,11 @@ class Negotiation:
             except CommandException as error:
                 # It may have ended by itself, or ended without the peer's consent.
                 if self._listed.sas(part):
-                    raise IPsecError(
-                        f"The tunnel {tunnel_of(part)} cannot be ended;"
-                        " restart the strongSwan daemon."
-                    ) from error
+                    raise _cannot_be_ended(part) from error
         return reports.acknowledged(log)
+
+
+def _cannot_be_ended(part: str) -> IPsecError:
+    return IPsecError(
+        f"The tunnel {tunnel_of(part)} cannot be ended; restart the strongSwan daemon."
+    )

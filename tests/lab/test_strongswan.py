@@ -6,13 +6,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from urllib.request import urlopen
 
 import pytest
+from vici import Session
 
 from carnet.errors import IPsecError
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec import strongswan_negotiation
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
@@ -224,13 +226,39 @@ def test_down_leaves_nothing_and_may_be_repeated(client, target):
         assert gateway.left() == []
 
 
-def test_down_without_a_peer_that_agrees(client, target):
+@pytest.fixture
+def silent(client, target):
+    """Return both ends of a tunnel whose peer answers no more."""
     ends = two_ends()
     connect(client, target, ends)
     target.charon.kill()
-    client.driver.down(ends.name)
-    assert client.left() == []
+    yield ends
     target.charon.start()
+
+
+def test_down_without_a_peer_that_agrees(client, silent, monkeypatch):
+    monkeypatch.setattr(strongswan_negotiation, "DELETE_TIME_LIMIT", 0.2)
+    client.driver.down(silent.name)
+    assert client.left() == []
+
+
+def test_a_peer_that_is_silent_holds_no_thread_of_the_daemon(client, silent, monkeypatch):
+    """What asks it to end the tunnel has its answer while the peer is waited for."""
+    monkeypatch.setattr(strongswan_negotiation, "DELETE_TIME_LIMIT", TIME_LIMIT)
+    terminate, answered = Session.terminate, Event()
+
+    def noted(session, order):
+        yield from terminate(session, order)
+        answered.set()
+
+    monkeypatch.setattr(Session, "terminate", noted)
+    ended = in_background(client.driver.down, silent.name)
+    assert answered.wait(TIME_LIMIT)
+    assert ike_sa(client, silent.name)["state"] == "DELETING"
+    with client.session() as session:
+        list(session.terminate({"ike": silent.name, "force": "yes"}))
+    ended()
+    assert client.left() == []
 
 
 def test_sweep_removes_ours_and_keeps_the_rest(client, target):

@@ -564,6 +564,29 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(
     with_agent(body)
 
 
+def test_an_end_waits_for_no_peers_of_others_that_are_silent(with_agent, driver, ask, config):
+    """Each is waited for so long that whoever is revoked would be told too late."""
+    several, go_on, down = threading.Barrier(21, timeout=20), threading.Event(), driver.down
+
+    async def body(agent):
+        *others, revoked = [(await agent.answer(ask(), "office")).request_id for _ in range(21)]
+
+        def in_vain(name):
+            if name != tunnel_name(revoked):
+                several.wait()
+                assert go_on.wait(20)
+            down(name)
+
+        driver.down = in_vain
+        ends = [asyncio.create_task(agent.end(each, "expired")) for each in others]
+        await asyncio.to_thread(several.wait)
+        assert await agent.end(revoked, "revoked") is Ending.DONE
+        go_on.set()
+        assert await asyncio.gather(*ends) == [Ending.DONE] * 20
+
+    with_agent(body, config=changed(config, virtual_addresses="10.99.0.0/24"))
+
+
 def test_nobody_else_waits_for_a_daemon_that_does_not_end_tunnels(with_agent, driver, ask, engine):
     """Not the other users, nor the database, nor whoever looks whether Target is ready."""
     ending, go_on, down = threading.Event(), threading.Event(), driver.down
