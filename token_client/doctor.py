@@ -22,6 +22,7 @@ from carnet.ipsec.drivers import find_driver, look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective, choose_option
 from carnet.token.module import MODULE_VARIABLE, Module, Token
+from carnet.token.presence import held_by_another
 from carnet.token.profiles import profile_of
 from carnet.token.readers import Reader, look_at_readers
 from carnet.token.session import check_pin_state, open_public_session
@@ -88,14 +89,23 @@ class _Examination:
             )
         if not readers:
             raise TokenError("No reader is plugged in; plug one in, or the token itself.")
-        held = [reader.name for reader in readers if reader.held]
-        if held:
-            raise TokenError(
-                f"Another program has the card in {held[0]} for itself; end that program."
-            )
+        if any(one.held for one in readers) and (held := self._what_is_held()):
+            raise TokenError(held)
         occupied = sum(reader.occupied for reader in readers)
         names = ", ".join(reader.name for reader in readers)
         return f"{len(readers)} with {counted(occupied, 'card')}: {names}"
+
+    def _what_is_held(self) -> str | None:
+        """Say which card another program has for itself, where that is in the way."""
+        if self._module is None:
+            return None
+        try:
+            self._module.choose(self._selector)
+        except TokenAwayError:
+            return held_by_another(self._module)
+        except TokenError:
+            return None  # there are several, none of which is held
+        return None
 
     def _has_slots_of_its_own(self, readers: tuple[Reader, ...]) -> bool:
         return not {reader.slot_name for reader in readers}.issuperset(self._slot_names())
@@ -121,6 +131,8 @@ class _Examination:
 
     def _why_away(self, error: TokenAwayError) -> str:
         """Say of a card that another module may know that its module is to be named."""
+        if self._module is not None and (held := held_by_another(self._module)):
+            return held
         names = self._slot_names()
         others = (one for one in look_at_readers() or () if one.slot_name not in names)
         reader = next((one.name for one in others if one.occupied), None)

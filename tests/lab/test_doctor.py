@@ -270,12 +270,20 @@ def test_a_card_that_another_program_holds(office, card, on_card):
     holder.wait_for_line("^held")
     said = "Another program has the card in Virtual PCD 00 00 for itself; end that program."
     status, findings = examine(office, on_card)
-    assert (status, findings["readers"]["sentence"]) == (4, said)
+    assert status == 4
+    assert [findings[part]["sentence"] for part in ("readers", "token")] == [said] * 2
     done = office.carnet("connect", pin=DEFAULT_PIN, extra=on_card)
     assert (done.returncode, done.stderr) == (4, f"carnet: {said}\n")
     waiting = office.start_connect("--wait", extra=on_card)
     waiting.wait_for_line(said)
     waiting.kill()
+    other = Card(office.world.client, 1, "bob")
+    other.insert()
+    _, findings = examine_until(office, on_card, "readers", "2 with 2 cards")
+    assert findings["token"]["sentence"].startswith("bob, serial")
+    _, findings = examine(office, on_card, "--token", "alice")
+    assert [findings[part]["sentence"] for part in ("readers", "token")] == [said] * 2
+    other.remove()
     holder.kill()
 
 
