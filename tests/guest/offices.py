@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
 from subprocess import CompletedProcess
@@ -151,9 +152,14 @@ class OpenOffice(OrdinaryAtWork):
         self.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"')
 
     def clear(self) -> None:
-        """End what a test that failed has left at either end; where it left nothing, at once."""
+        """End what a test that failed has left at either end, and show Target's logs of it.
+
+        Where it left nothing, at once.
+        """
         if not self._live_ids():
             return
+        for log in self.world.target.directory.glob("*.log"):
+            sys.stdout.write(f"{log.name} ends: {log.read_text(errors='replace')[-4000:]}\n")
         self.carnet("disconnect")
         for request_id in self._live_ids():
             self.target("tunnels", "end", request_id)
