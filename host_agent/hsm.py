@@ -23,7 +23,12 @@ from carnet.wire.messages import Response
 from carnet.worker import Worker
 from host_agent.config import TokenSection
 from host_agent.hsm_login import HsmLogin
-from host_agent.hsm_service import IMPORT_SECONDS, OPERATION_SECONDS, HsmService
+from host_agent.hsm_service import (
+    IMPORT_SECONDS,
+    OPERATION_SECONDS,
+    STORING_SECONDS,
+    HsmService,
+)
 from host_agent.keydb.in_use import KeysInUse
 from host_agent.keystore.halves import Half, HeldKeys, OnToken
 
@@ -168,8 +173,8 @@ class Hsm(HsmService):
         return await self._in_turn(lambda: self._login.use_session(work))
 
     async def store(self, work: Callable[[TokenSession], T]) -> T:
-        """Do something short that stores objects; raises as do() does."""
-        return await self._in_turn(lambda: self._login.store(work))
+        """Do something that stores objects, which waits for a disk; raises as do() does."""
+        return await self._in_turn(lambda: self._login.store(work), STORING_SECONDS)
 
     async def use_session(self, work: Callable[[TokenSession], T]) -> T:
         """Do something for an import; requests come in between; raises TokenError."""

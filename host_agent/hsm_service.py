@@ -28,6 +28,8 @@ START_SECONDS = 30
 """After which the first login, if it still goes on, no longer keeps the Host from serving."""
 IMPORT_SECONDS = 120
 """The same, for one operation of an import: some list all keys, which takes long where many are."""
+STORING_SECONDS = 60
+"""The same, for what is stored besides: a disk that others keep busy takes long to sync it."""
 WATCH_SECONDS = 5
 """Between looks at an HSM of which nobody asks anything."""
 RETRY_SECONDS = 5

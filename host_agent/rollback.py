@@ -35,7 +35,7 @@ from carnet.wire.suites import P256
 from host_agent import schema
 from host_agent.agreement import check_agreement
 from host_agent.keydb import KeyDatabase
-from softhsm.durable import durably, sync_token
+from softhsm.durable import durably, saying_when_full, sync_left, sync_token
 
 
 def check_not_older(database: KeyDatabase, session: TokenSession) -> None:
@@ -81,10 +81,11 @@ def have_accounts_key(database: KeyDatabase, session: TokenSession) -> None:
     makes it, so that of processes which start together one does. Needs a writable session;
     raises TokenError.
     """
-    with durably(session):
-        if not has_accounts_key(session):
-            with transaction(database.engine):
-                accounts_key(session)
+    if has_accounts_key(session):
+        sync_left(session)
+        return
+    with durably(session), transaction(database.engine):
+        accounts_key(session)
 
 
 def accept_older(database: KeyDatabase, session: TokenSession, agent: str, reason: str) -> None:
@@ -112,12 +113,12 @@ def advance_mark(database: KeyDatabase, session: TokenSession, agent: str) -> No
 def keep_mark(session: TokenSession, signed: bytes) -> None:
     """Keep a signed head on the HSM, unless a newer one is kept there; raises TokenError."""
     number = _number(signed)
-    with durably(session):
+    with saying_when_full(session.identity.serial):
         write_mark(session, signed, stands=lambda mark: _number(mark) >= number, sync=sync_token)
 
 
 def _replace_mark(session: TokenSession, signed: bytes) -> None:
-    with durably(session):
+    with saying_when_full(session.identity.serial):
         write_mark(session, signed, sync=sync_token)
 
 

@@ -1,14 +1,14 @@
 """SoftHSM2 syncs nothing that it stores: who relies on it after a power cut asks for it here."""
 
-import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from carnet.errors import TokenError
 from carnet.token.session import TokenSession
 from softhsm.places import directories_of
+from softhsm.syncing import sync_files, sync_objects
 
 _LITTLE = 16 * 1024
 """Bytes, of which SoftHSM2 needs some for any object."""
@@ -54,20 +54,19 @@ def sync_token(session: TokenSession) -> None:
     A token that is not SoftHSM2's keeps what it stores by itself. Raises TokenError if
     the disk fails.
     """
+    _sync(session, sync_files)
+
+
+def sync_left(session: TokenSession) -> None:
+    """Do the same with what somebody stored lately, and may not have lived to sync."""
+    _sync(session, sync_objects)
+
+
+def _sync(session: TokenSession, sync: Callable[[Path], None]) -> None:
     for directory in directories_of(session.identity.serial):
         try:
-            _sync_disk_of(directory)
+            sync(directory)
         except OSError as error:
             raise TokenError(
                 f"The disk does not keep the token ({error.strerror}); check the disk."
             ) from error
-
-
-def _sync_disk_of(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)

@@ -630,6 +630,19 @@ def test_an_hsm_that_hangs_holds_up_nobody(office, monkeypatch):
     asyncio.run(main())
 
 
+def test_what_is_stored_may_wait_for_a_busy_disk(office, monkeypatch):
+    async def main():
+        async with at_service() as (hsm, _):
+            is_synced = threading.Event()
+            with monkeypatch.context() as patch:
+                patch.setattr(service, "OPERATION_SECONDS", 0.05)
+                asyncio.get_running_loop().call_later(0.2, is_synced.set)
+                assert await hsm.store(lambda _: is_synced.wait(PATIENCE))
+            assert hsm.state is State.IN_SERVICE
+
+    asyncio.run(main())
+
+
 def test_a_process_ends_while_its_hsm_hangs(office):
     command = [sys.executable, "-c", SERVING]
     with subprocess.Popen(

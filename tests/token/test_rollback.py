@@ -1,7 +1,9 @@
 """A Key Database that was put back to an older state, and an HSM that remembers better."""
 
 import asyncio
+import os
 import shutil
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -13,6 +15,7 @@ from carnet.database import transaction
 from carnet.errors import TokenAwayError, TokenError, UsageError
 from carnet.token import longterm
 from carnet.token.accounts import accounts_key, sign_accounts, write_mark
+from carnet.token.data import write_data
 from carnet.wire.documents import AccountsHead, sign_document
 from host_agent import schema
 from host_agent.hsm import _sign_head
@@ -28,6 +31,7 @@ from host_agent.rollback import (
     keep_mark,
     newest_seen,
 )
+from softhsm import syncing
 from softhsm.durable import sync_token
 from tests.host.conftest import new_pair, sealed_request
 from tests.host.test_accounts import tamper
@@ -186,6 +190,52 @@ def test_a_full_disk_is_called_that_and_the_mark_before_stays(database, session,
         disk.make_room()
         advance_mark(database, session, "office")
         assert newest_seen(session).number == seen.number + 1
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """What is synced from now on: names, or None where it is all of a disk."""
+    names, fsync = [], os.fsync
+
+    def note(descriptor):
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(syncing, "_sync_disk", lambda _: names.append(None))
+    # Else what was synced just now is, for certainty's sake, synced once more.
+    monkeypatch.setattr(syncing, "_TICK", 0)
+    return names
+
+
+def test_a_head_is_kept_by_syncing_its_own_files_and_a_login_syncs_what_is_left(
+    database, session, directory, synced
+):
+    """Nothing waits for what others write to the disk."""
+    (token,) = (directory / "softhsm" / "tokens").iterdir()
+    database.add_pairs([new_pair(SoftwareKey())])
+    advance_mark(database, session, "office")
+    assert {path.name for path in token.glob("*.object")} | {token.name} <= set(synced)
+    assert None not in synced
+    synced.clear()
+    database.add_pairs([new_pair(SoftwareKey())])
+    advance_mark(database, session, "office")
+    assert synced.count(token.name) == 2  # with the new one, and without the older
+    synced.clear()
+    os.utime(token / "token.object")  # as a login does
+    have_accounts_key(database, session)
+    assert synced == []
+    # As by a process that was killed then.
+    write_data(session, "left", b"unsynced", private=True)
+    have_accounts_key(database, session)
+    assert synced[0] == token.name
+    assert len(synced) == len({*synced}) > 2
+
+
+def test_many_files_are_synced_with_all_of_the_disk(session, synced, monkeypatch):
+    monkeypatch.setattr(syncing, "_FEW", 1)
+    write_data(session, "one", b"value", private=True, sync=sync_token)
+    assert synced == [None]
 
 
 class LoggedIn:
