@@ -17,7 +17,7 @@ from host_agent.exchange import Parts, destroy_key
 from host_agent.hsm_service import HsmAwayError
 from host_agent.keydb import ANSWER_KEPT, KeyStoreName
 from host_agent.keystore.stores import store_of
-from host_agent.keystore.wrapped import burn_what_came_back, sweep_wrapped
+from host_agent.keystore.wrapped import Forgetting, burn_what_came_back, sweep_wrapped
 
 log = structlog.get_logger()
 
@@ -40,6 +40,7 @@ class Sweep:
         self._now = asyncio.Event()
         self._look_again: asyncio.TimerHandle | None = None
         self._look_over_hsm = True
+        self._forgetting = Forgetting()
 
     async def keep(self) -> None:
         """Sweep for ever."""
@@ -108,7 +109,7 @@ class Sweep:
                 await burn_what_came_back(database, hsm)
                 await self._destroy_unwanted()
                 self._look_over_hsm = False
-        await sweep_wrapped(database, hsm)
+        await sweep_wrapped(database, hsm, self._forgetting)
 
     async def _destroy_unwanted(self) -> None:
         """Destroy what the HSM holds and nothing wants there; raises TokenError."""

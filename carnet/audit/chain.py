@@ -1,7 +1,7 @@
 """The chain: an append-only table, each record bound to the one before by hash."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -136,15 +136,22 @@ def _check_newest(number: object, digest: object) -> None:
     )
 
 
+def _nothing() -> None:
+    """Let go of nothing."""
+
+
 def read(connection: Connection, table: Table, *, since: int = 0) -> Iterator[AuditRecord]:
     """Yield the records, oldest first; `since` is in seconds since 1970.
 
     What was tampered with is shown as far as it can be read: verifying is not done here.
-    Raises CarnetError where a row is nothing that a record could be.
+    Whoever takes them may take long, as a person does who reads them: so between two pages a
+    connection that was in no transaction is in none, since SQLite's log cannot be emptied while
+    somebody reads. Raises CarnetError where a row is nothing that a record could be.
     """
     query = select(table)
     wanted = query.where(table.c.at >= since) if since else query
-    return map(_record, _rows(connection, table, wanted))
+    let_go = _nothing if connection.in_transaction() else connection.rollback
+    return map(_record, _rows(connection, table, wanted, let_go))
 
 
 def about(connection: Connection, table: Table, named: bytes, records: int) -> list[AuditRecord]:
@@ -215,7 +222,12 @@ def follow(connection: Connection, table: Table) -> Iterator[ChainLink]:
         yield ChainLink(expected, b"", holds=False)
 
 
-def _rows(connection: Connection, table: Table, query: Select[Any]) -> Iterator[Row[Any]]:
+def _rows(
+    connection: Connection,
+    table: Table,
+    query: Select[Any],
+    let_go: Callable[[], None] = _nothing,
+) -> Iterator[Row[Any]]:
     """Yield rows a page at a time; what is appended meanwhile comes at the end.
 
     A page begins with the number that the last one ended with, behind the rows that were
@@ -225,6 +237,7 @@ def _rows(connection: Connection, table: Table, query: Select[Any]) -> Iterator[
     ordered = query.order_by(table.c.number)
     page = ordered
     while rows := _page(connection, page, last, _ROWS_AT_ONCE):
+        let_go()
         yield from rows
         number = rows[-1].number
         same = sum(row.number == number for row in rows)

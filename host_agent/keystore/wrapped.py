@@ -35,6 +35,14 @@ from host_agent.keystore.token import TokenStore
 
 log = structlog.get_logger()
 
+_LONG = 5
+"""Sweeps in a row: who reads or writes for a moment is in the way of one or two."""
+_TOLD_AGAIN = 60
+_READ_FOR_LONG = (
+    "Some program reads the Key Database and does not end, so that wrapped keys stay in its -wal "
+    "file that were deleted: `fuser -v` on the database lists who has it open; end that one."
+)
+
 
 class WrappedStore(KeyStore):
     """Destroyed is what the Key Database deleted, and for good once the KEK is."""
@@ -139,14 +147,30 @@ async def burn_what_came_back(database: KeyDatabase, hsm: Hsm) -> None:
         log.warning("wrapped-key-deleted-again", key_id=key_id.hex())
 
 
-async def sweep_wrapped(database: KeyDatabase, hsm: Hsm) -> None:
+class Forgetting:
+    """Has the database's files keep nothing that was deleted; says where that fails for long."""
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    async def once(self, database: KeyDatabase) -> None:
+        """Try; what cannot be done now is done the next time."""
+        if await asyncio.to_thread(forget_deleted, database.engine):
+            self._in_vain = 0
+            return
+        self._in_vain += 1
+        if self._in_vain % _TOLD_AGAIN == _LONG:
+            log.warning("deleted-keys-kept", sweeps=self._in_vain, remedy=_READ_FOR_LONG)
+
+
+async def sweep_wrapped(database: KeyDatabase, hsm: Hsm, forgetting: Forgetting) -> None:
     """Have nothing kept of wrapped keys that were burned, nor of KEKs that are not needed.
 
     What cannot be done now is done the next time.
     """
     if not await ask(database.has_batch_keys):
         return
-    await asyncio.to_thread(forget_deleted, database.engine)
+    await forgetting.once(database)
     with suppress(TokenError):
         await _sweep_batch_keys(database, hsm)
 

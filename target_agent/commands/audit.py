@@ -14,7 +14,7 @@ from carnet.audit.chain import about
 from carnet.audit.heads import Examination, examine, newest_head
 from carnet.audit.responsibility import Link, accounts_link
 from carnet.audit.showing import Choice
-from carnet.database import snapshot
+from carnet.database import for_reading, snapshot
 from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import read_small
@@ -61,7 +61,7 @@ def show(
         hers = _requests_of(engine, user) if user else frozenset()
         wanted = frozenset({request_id}) if request_id else hers
         choice = Choice(None if request_id else user, wanted, event, until)
-        with snapshot(engine) as connection:
+        with for_reading(engine).connect() as connection:
             records = read(connection, audit_table, since=since)
             shared.show_records(records, choice, as_json=as_json)
 

@@ -17,6 +17,7 @@ from pkcs11 import Attribute, ObjectClass
 from structlog.testing import capture_logs
 
 from carnet import audit
+from carnet.audit import chain
 from carnet.database import forget_deleted
 from carnet.database.place import FilePlace
 from carnet.errors import RefusedError, TokenError
@@ -38,7 +39,7 @@ from host_agent.keydb import OWED, KeyDatabase, KeyStoreName, WrappedKey
 from host_agent.keystore.store import kek_id_of
 from host_agent.keystore.stores import store_of
 from host_agent.keystore.token import TokenStore
-from host_agent.keystore.wrapped import sweep_wrapped
+from host_agent.keystore.wrapped import Forgetting, sweep_wrapped
 from host_agent.leases import Leases
 from host_agent.server import HostService
 from tests.host.batches import SessionToken, opened
@@ -256,7 +257,7 @@ def test_hosts_with_an_hsm_each_have_a_wrapped_key_each(office, module, make_tok
 
     async def sweep():
         async with open_hsm(TokenSection(token="other"), PIN) as hsm:
-            await sweep_wrapped(office.database, hsm)
+            await sweep_wrapped(office.database, hsm, Forgetting())
 
     asyncio.run(at_the_other())
     assert office.states() == [(1, "in use"), (1, "in use")]
@@ -371,7 +372,7 @@ def test_a_batch_that_is_finished_in_the_other_store_burns_its_key_too(office):
 
     async def main():
         async with office.serving() as hsm:
-            await sweep_wrapped(office.database, hsm)
+            await sweep_wrapped(office.database, hsm, Forgetting())
 
     asyncio.run(main())
     assert office.states() == [(0, "destroyed")]
@@ -449,7 +450,7 @@ def test_a_pair_is_burned_without_the_hsm_and_its_batchs_key_is_owed(office):
             assert office.states() == [(0, "destruction owed")]
             office.put_back()
             await asyncio.wait_for(office.back.wait(), PATIENCE)
-            await sweep_wrapped(office.database, hsm)
+            await sweep_wrapped(office.database, hsm, Forgetting())
 
     asyncio.run(main())
     assert office.states() == [(0, "destroyed")]
@@ -485,7 +486,7 @@ def test_a_key_that_comes_back_with_a_backup_of_the_token_is_destroyed_again(off
 
     async def sweep():
         async with office.serving() as hsm:
-            await sweep_wrapped(office.database, hsm)
+            await sweep_wrapped(office.database, hsm, Forgetting())
 
     (token,) = [each for each in office.tokens.iterdir() if list(each.glob("*.object"))]
     backup = {path: path.read_bytes() for path in token.iterdir()}
@@ -589,6 +590,49 @@ def test_a_log_that_somebody_reads_is_emptied_the_next_time(tmp_path):
         reading.close()
         assert forget_deleted(database.engine)
         assert wrapped not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+
+
+def test_who_shows_the_accounts_and_waits_for_his_reader_is_in_nobodys_way(tmp_path, monkeypatch):
+    """As `audit show` does whose pager is left open."""
+    monkeypatch.setattr(chain, "_ROWS_AT_ONCE", 2)
+    place = FilePlace(tmp_path / "keys.sqlite")
+    with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as other:
+        ((key_id, wrapped),) = fill(database, 1).items()
+        fill(database, 4)
+        with other.begin() as connection:
+            shown = audit.read(connection, schema.audit)
+            numbers = [next(shown).number]
+            database.burn_wrapped(key_id)
+            assert forget_deleted(database.engine)
+            assert wrapped not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
+            numbers += [each.number for each in shown]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 2
+
+
+def test_a_log_that_cannot_be_emptied_for_long_is_told_of_once_an_hour(tmp_path):
+    place = FilePlace(tmp_path / "keys.sqlite")
+    with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as other:
+        forgetting = Forgetting()
+
+        def told_in(sweeps):
+            with capture_logs() as logs:
+                for _ in range(sweeps):
+                    asyncio.run(forgetting.once(database))
+            return [(each["event"], each["sweeps"]) for each in logs]
+
+        fill(database, 1)
+        with other.begin() as reading:
+            reading.exec_driver_sql("SELECT * FROM key_pairs").fetchall()
+            fill(database, 1)
+            assert told_in(4) == []
+            assert told_in(60) == [("deleted-keys-kept", 5)]
+            assert told_in(1) == [("deleted-keys-kept", 65)]
+        assert told_in(1) == []
+        with other.begin() as reading:
+            reading.exec_driver_sql("SELECT * FROM key_pairs").fetchall()
+            fill(database, 1)
+            assert told_in(5) == [("deleted-keys-kept", 5)]
 
 
 def test_a_log_that_somebody_writes_is_left_and_the_connection_still_waits(tmp_path):
