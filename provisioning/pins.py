@@ -48,7 +48,7 @@ def change_pin(access: TokenAccess, officers: bool, as_json: bool, **sources: An
         old = _read_so_pin("the SO PIN", as_it_is=True, **sources)
         new = _read_new_pin("SO PIN", **sources)
         with kept_anew():
-            pins.change_so_pin(token, old, new, allow_final_try=final)
+            pins.change_so_pin(_again(token, info), old, new, allow_final_try=final)
     else:
         _change_users(token, access, sources)
     what = "SO PIN" if officers else "PIN"
@@ -82,10 +82,12 @@ def unblock(
         secret = _read_so_pin("the PUK" if by_puk else "the SO PIN", **sources)
         new = _read_new_pin("PIN", **sources)
         if by_puk:
-            pins.unblock_with_puk(token, secret, new)
+            pins.unblock_with_puk(_again(token, info), secret, new)
         else:
             with kept_anew():
-                pins.unblock_with_so_pin(token, secret, new, allow_final_try=allow_final_try)
+                pins.unblock_with_so_pin(
+                    _again(token, info), secret, new, allow_final_try=allow_final_try
+                )
     _report(info, f"Token {info.label} is unblocked and has a new PIN.", as_json=as_json)
 
 
@@ -96,15 +98,26 @@ def _change_users(token: Token, access: TokenAccess, sources: dict[str, Any]) ->
         allow_final_try=access.allow_final_try,
         as_it_is=True,
     )
-    credential = source.obtain(token.info)
+    info = token.info
+    credential = source.obtain(info)
     if credential.pin is None:
         raise TokenError(
-            f"The PIN of token {token.info.label} is typed at its reader; "
+            f"The PIN of token {info.label} is typed at its reader; "
             f"change it with its vendor's own tool."
         )
     new = _read_new_pin("PIN", **sources)
     with kept_anew():
+        token = _again(token, info)
         pins.change_pin(token, credential.pin, new, allow_final_try=credential.allow_final_try)
+
+
+def _again(token: Token, info: TokenInfo) -> Token:
+    """Return the token that told this of itself before the secrets were typed; no other gets them.
+
+    That takes long, and a module may tell of it still where another is in its reader by now.
+    Raises TokenAwayError.
+    """
+    return choose_token(token.module, info.identity)
 
 
 def _read_so_pin(

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from carnet.errors import PinTriedError, TokenError
+from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
+from carnet.errors import PinTriedError, TokenAwayError, TokenError
 from carnet.token import pins, session, turns
 from carnet.token.module import Module, Token
 from carnet.token.session import open_public_session, open_session
 from carnet.token.translation import translated
 from lab.fake_piv import DEFAULT_PIN, DEFAULT_PUK
-from lab.readers import OPENSC, Card
+from lab.readers import OPENSC, Card, CardReaders
+from provisioning import pins as provisioning_pins
+from provisioning.cli import cli
 from tests.token.helpers import DIGEST
-from tests.token.test_presence import insert, remove
+from tests.token.test_presence import FIRST, insert, remove, swap
 
 WRONG = "000000"
 NEW = "135790"
@@ -277,6 +281,36 @@ def test_a_card_pulled_before_it_judged_the_pin_aloud_is_not_known_to_have_taken
     assert caught.value.pin_given
     assert not isinstance(caught.value, PinTriedError)
     assert cards[0].tries() == 2
+
+
+@pytest.mark.parametrize("command", ["change-pin", "unblock"])
+def test_no_pin_and_no_puk_is_given_to_another_card_that_came_while_they_were_typed(
+    opensc: Module,
+    pcscd: CardReaders,
+    cards: tuple[Card, Card],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    cards[0].become(FIRST)
+    insert(cards[0])
+    if command == "unblock":
+        lock(opensc.choose("alice"))
+
+    def read_new_pin(*_: Any, **__: Any) -> str:
+        swap(pcscd, cards[0])
+        cards[0].seen()
+        return NEW
+
+    tries = cards[0].tries()
+
+    monkeypatch.setattr(provisioning_pins, "_read_new_pin", read_new_pin)
+    by_puk = ["--puk"] if command == "unblock" else []
+    given = {PIN_VARIABLE: WRONG, SO_PIN_VARIABLE: DEFAULT_PUK}
+    done = CliRunner().invoke(cli, [command, *by_puk, "--module", OPENSC], env=given)
+    assert cards[0].tries() == tries
+    assert {each[:4] for each in cards[0].seen()}.isdisjoint({CHANGE, UNBLOCK})
+    assert isinstance(done.exception, TokenAwayError)
+    assert "There is no token alice" in done.exception.sentence
 
 
 def change(token: Token, pin: str) -> None:
