@@ -62,6 +62,8 @@ class TunnelWatch:
         self._stopped = threading.Event()
         self._lost = False
         """Target was silent, and the tunnel has not come back yet."""
+        self.is_down = False
+        """Whether it went, for good or not, and was not seen to stand since."""
         self.meant: Meant | None = None
         """Whether the session was meant to live as the tunnel went; None while it stands."""
 
@@ -205,6 +207,7 @@ class TunnelWatch:
         except IKERefusedError as error:
             return Ending(error.sentence)
         if live is not None and live.established:
+            self.is_down = False
             name_servers.use_again(self._session)
         return None
 
@@ -243,7 +246,7 @@ class TunnelWatch:
         if not self._resume:
             return self._went_down()
         if not self._lost:
-            self._lost = True
+            self._lost = self.is_down = True
             meant = self.meant = Meant(self._driver, self._session)
             threading.Thread(target=self._bring_back, args=(meant,), daemon=True).start()
         return None
@@ -271,6 +274,7 @@ class TunnelWatch:
         Where this machine's own daemon is gone, or knows of it no more and nobody has ended it
         here, Target has but lost sight of it, whatever it says, unless that the session is over.
         """
+        self.is_down = True
         meant = self.meant = Meant(self._driver, self._session)
         ours = with_daemon or self._is_forgotten()
         self._leave_nothing()

@@ -76,14 +76,15 @@ class Watch:
         self._gone = False
         """The token was pulled, and that was acted upon."""
         self._unseen_since: float | None = None
-        self._is_down = False
-        """The tunnel went down, and it is asked why."""
+        self._is_down: Callable[[], bool] = lambda: False
+        """Tells whether the tunnel is down, while it is asked why or brought back."""
 
     def run(self) -> Ending:
         """Return when the tunnel has to end, or went down; raises IPsecError."""
         tunnel = TunnelWatch(
             self._driver, self._session, self._tell, self._news.put, resume=self._config.resume
         )
+        self._is_down = lambda: tunnel.is_down
         tunnel.start()
         try:
             with mtu.kept(self._session, self._tell), self._looking():
@@ -109,7 +110,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001  raised by whoever hears of it
                 self._news.put(error)
 
-        self._ending, self._is_down = None, True
+        self._ending, self._is_down = None, lambda: True
         threading.Thread(target=asking, name="asking on", daemon=True).start()
         with self._looking():
             while not told:
@@ -195,7 +196,7 @@ class Watch:
         self._gone = True
         token, target = self._session.token_label, self._session.target
         stays = f"the tunnel to {target} " + (
-            "is down, its session stays" if self._is_down else "stays"
+            "is down, its session stays" if self._is_down() else "stays"
         )
         if self._config.on_removal is OnRemoval.KEEP:
             self._tell(f"Token {token} {how}; {stays}, as configured.")

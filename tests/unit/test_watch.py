@@ -17,6 +17,7 @@ from carnet.errors import (
 )
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
+from lab.waiting import wait_until
 from token_client import (
     announce,
     closing,
@@ -482,6 +483,40 @@ def test_a_pulled_token_is_noticed_while_a_try_to_come_back_goes_on(held):
     driver.resume = held
     assert Watch(driver, SESSION, held, ClientConfig(), str).run().pulled
     assert held.goes_on
+
+
+@pytest.mark.parametrize(
+    ("on_removal", "said"),
+    [
+        (OnRemoval.KEEP, "Token alice was pulled out; {}, as configured."),
+        (OnRemoval.LOCK, "Token alice was pulled out; screen locked, {}."),
+    ],
+)
+def test_of_a_tunnel_that_is_brought_back_the_session_stays(monkeypatch, on_removal, said):
+    """It is down while that is tried, and is not any more once it is back."""
+    monkeypatch.setattr(watch, "lock_screen", lambda _: None)
+    driver, told, now, pulled = SilentDriver(), [], [HERE], threading.Event()
+
+    def resume(_):
+        now[0] = GONE
+        assert pulled.wait(20)
+        return driver.live
+
+    def tell(sentence):
+        if sentence == "Token alice is back.":
+            wait_until(lambda: not watch_it._is_down(), "the tunnel to be back")
+            now[0] = GONE
+        elif sentence.startswith("Token"):
+            told.append(sentence)
+            now[0] = HERE if len(told) == 1 else GONE
+            (driver.ends if pulled.is_set() else pulled).set()
+
+    driver.resume = resume
+    token = SimpleNamespace(look=lambda: now[0])
+    watch_it = Watch(driver, SESSION, token, ClientConfig(on_removal=on_removal), tell)
+    watch_it.run()
+    down, up = "the tunnel to work is down, its session stays", "the tunnel to work stays"
+    assert told == [said.format(down), said.format(up)]
 
 
 @pytest.mark.parametrize("outcomes", [[UNPROVEN], []], ids=["refused", "down"])
