@@ -17,7 +17,7 @@ from aiohttp import web
 from structlog.typing import Processor
 
 from carnet.doors import Door, DoorRules, listen
-from carnet.errors import UsageError
+from carnet.errors import CarnetError, UsageError
 from carnet.observation import LogForm
 from carnet.reloading import reload_with
 from carnet.supervision import Manager
@@ -101,13 +101,34 @@ def run(service: Coroutine[Any, Any, None]) -> None:
     """Run a service until it has ended; then the process ends soon, whatever thread hangs.
 
     Python would wait for each, for ever where a database server or a disk stands still. What
-    such a thread was at is left as by a kill.
+    such a thread was at is left as by a kill. Raises what the service does; where that is not
+    told before the process ends, the log has it.
     """
     with asyncio.Runner() as runner:
-        runner.run(service)
-        end = threading.Timer(HANGING_SECONDS, os._exit, (0,))
-        end.daemon = True
-        end.start()
+        try:
+            runner.run(service)
+        except Exception as error:
+            _end_soon(error)
+            raise
+        _end_soon()
+
+
+def _end_soon(error: Exception | None = None) -> None:
+    """Have the process end after a while, unless it has: with the status that it would have."""
+    end = threading.Timer(HANGING_SECONDS, _end, (error,))
+    end.daemon = True
+    end.start()
+
+
+def _end(error: Exception | None) -> None:
+    if error is None:
+        os._exit(0)
+    log = structlog.get_logger()
+    if isinstance(error, CarnetError):
+        log.critical("service-failed", reason=error.sentence)
+        os._exit(error.exit_status)
+    log.critical("service-failed", exc_info=error)
+    os._exit(1)
 
 
 async def serve_until_stopped(
