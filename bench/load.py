@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.comparison import Spread
 from tests.host.real_host import http
 
-_ACHIEVED, _QUEUE, _TRIES = 0.95, 2, 3
+_ACHIEVED, _QUEUE, TRIES = 0.95, 2, 3
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Offered:
         return load.rate >= _ACHIEVED * self.rate and load.median <= _QUEUE * self.alone
 
 
-def until_kept_up(offer: Callable[[], Offered]) -> list[Offered]:
+def until_kept_up(offer: Callable[[], Offered], most: int = TRIES) -> list[Offered]:
     """Offer a load, and again where the Host did not keep up, a few times; return all of them."""
     tries = [offer()]
-    while not tries[-1].kept_up and len(tries) < _TRIES:
+    while not tries[-1].kept_up and len(tries) < most:
         tries.append(offer())
     return tries
 

@@ -7,21 +7,22 @@ mint does once for a batch is left out: journal, batch file, cover, reading back
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
+import pkcs11
 from cryptography.hazmat.primitives.asymmetric import ec
-from pkcs11 import Attribute, KeyType, MechanismFlag
+from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag
+from pkcs11.mechanisms import MGF
 
+from bench.bare_token import bare_agreement
 from bench.comparison import Aim, Row, in_turn
 from bench.plan import Plan
 from carnet.token import keys
-from carnet.token.ec_type import EcType, point_of
+from carnet.token.ec_type import point_of
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, find_module, load_module
-from carnet.token.pair_type import PairType
 from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession, open_session
 from carnet.wire.envelope import PAIRED, SPLIT
@@ -34,6 +35,9 @@ from tests.host.real_host import PIN, SO_PIN
 _KINDS = (("ec-p256", PAIRED, 24), ("ec-p256", SPLIT, 24), ("rsa-3072", PAIRED, 6),
           ("rsa-3072", SPLIT, 6))  # fmt: skip
 _LABEL = "carnet 20261123T000000Z {:04}"
+_PSS = (Mechanism.SHA256, MGF.SHA256, 32)
+_OAEP = (Mechanism.SHA_1, MGF.SHA1, None)
+"""With the one hash that SoftHSM2's has."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
@@ -99,40 +103,67 @@ def _discard(_: object) -> None:
 
 @contextmanager
 def _bare(module: Module, key_type: str, custody: str) -> Iterator[Callable[[], None]]:
+    """Give the same calls by python-pkcs11 alone; what stays the same is made before."""
     peer = point_of(ec.generate_private_key(ec.SECP256R1()).public_key())
     with _on_token(module, "bare") as session:
-        type_ = choose(session, key_type, None, custody).type_
         if custody == SPLIT:
-            yield partial(_signing_pair, session, type_)
+            yield partial(_signing_pair, _bare_pairs(session.raw, key_type, MechanismFlag.SIGN))
             return
-        _, agreeing = keys.generate_session_pair(
-            session, keys.P256, use=MechanismFlag.DERIVE, extractable=False
-        )
-        kek = keys.derive_key_encryption_key(agreeing, peer, MechanismFlag.WRAP)
-        yield partial(_wrapped_pair, session, type_, kek, peer)
+        agreeing = _bare_pairs(session.raw, "ec-p256", MechanismFlag.DERIVE)
+        kek = keys.derive_key_encryption_key(agreeing()[1], peer, MechanismFlag.WRAP)
+        use = keys.TYPES[key_type].use
+        pairs = _bare_pairs(session.raw, key_type, use, extractable=True)
+        yield partial(_wrapped_pair, pairs, kek, peer)
 
 
-def _signing_pair(session: TokenSession, type_: PairType) -> None:
-    made = keys.generate_session_pair(session, type_, use=MechanismFlag.SIGN, extractable=False)
+def _bare_pairs(
+    raw: Any, key_type: str, use: MechanismFlag, *, extractable: bool = False
+) -> Callable[[], tuple[Any, Any]]:
+    """Return what generates a pair for the session, with the templates that ours has."""
+    type_ = keys.TYPES[key_type]
+    options = {
+        "capabilities": use,
+        "public_template": keys.public_template(use),
+        "private_template": keys.private_template(type_, use)
+        | {Attribute.EXTRACTABLE: extractable},
+    }
+    if isinstance(type_, RsaType):
+        return partial(raw.generate_keypair, KeyType.RSA, type_.bits, **options)
+    curve = {Attribute.EC_PARAMS: keys.P256.parameters}
+    parameters = raw.create_domain_parameters(KeyType.EC, curve, local=True)
+    return partial(parameters.generate_keypair, **options)
+
+
+def _signing_pair(pairs: Callable[[], tuple[Any, Any]]) -> None:
+    made = pairs()
     kept = _store(made)
     _read_back(made[0], kept, Attribute.NEVER_EXTRACTABLE)
-    type_.sign(kept, bytes(32))
+    _sign(kept)
     for half in made:
         half.destroy()
 
 
-def _wrapped_pair(session: TokenSession, type_: PairType, kek: Any, peer: bytes) -> None:
-    made = keys.generate_session_pair(session, type_, use=type_.use, extractable=True)
+def _wrapped_pair(pairs: Callable[[], tuple[Any, Any]], kek: Any, peer: bytes) -> None:
+    made = pairs()
     kek.wrap_key(made[1], mechanism=keys.WRAPPING)
     kept = _store(made)
     _read_back(made[0], kept, Attribute.EXTRACTABLE)
-    type_.sign(kept, bytes(32))
-    if isinstance(type_, EcType):
-        type_.agree(kept, peer)
-    elif isinstance(type_, RsaType):
-        type_.decrypt(kept, bytes(type_.bits // 8), hashes.SHA1())  # noqa: S303  as SoftHSM2 has it
+    _sign(kept)
+    if kept.key_type == KeyType.EC:
+        bare_agreement(kept, peer)
+    else:
+        ciphertext = bytes(kept.key_length // 8)
+        with suppress(pkcs11.PKCS11Error):  # nothing that was encrypted
+            kept.decrypt(ciphertext, mechanism=Mechanism.RSA_PKCS_OAEP, mechanism_param=_OAEP)
     for half in made:
         half.destroy()
+
+
+def _sign(private: Any) -> None:
+    if private.key_type == KeyType.EC:
+        private.sign(bytes(32), mechanism=Mechanism.ECDSA)
+    else:
+        private.sign(bytes(32), mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=_PSS)
 
 
 def _store(made: tuple[Any, Any]) -> Any:

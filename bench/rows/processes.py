@@ -49,14 +49,16 @@ def rows(plan: Plan) -> Iterator[Row]:
             yield alone
 
 
-def aim_beside(token: float, host: float, count: int) -> Aim:
+def aim_beside(token: float, host: float, count: int, idle: float) -> Aim:
     """Return what so many processes should bring: as much as cores, or as the token carries.
 
-    Given the requests a second of the token alone in so many processes, and of a Host in one.
+    Given the requests a second of the token alone in so many processes, and of a Host in one,
+    and for which share of the time all processors were idle meanwhile: Clients and a database's
+    server are on the same ones.
     """
-    most = min(count, os.cpu_count() or 1, token / host)
+    most = min(count, os.cpu_count() or 1, token / host, 1 / (1 - idle))
     least = round(_NEARLY * most, 2)
-    return Aim(f"with the cores until the token limits: at least {least:.2f}", least=least)
+    return Aim(f"with the cores until these or the token limit: at least {least:.2f}", least=least)
 
 
 def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, token: float) -> Row:
@@ -78,18 +80,18 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, token: float) 
 
     with plan.progress(name, rounds + 1) as advance:
         ours, one = in_turn(lambda: rate(count), lambda: rate(1), rounds, advance)
-    percent = {processes: 100 * Spread.of(shares).median for processes, shares in idle.items()}
+    share = {processes: Spread.of(shares).median for processes, shares in idle.items()}
     return Row(
         group=GROUP,
         name=name,
         floor_name="one process",
         unit="requests/s",
-        aim=aim_beside(token, Spread.of(one).median, count),
+        aim=aim_beside(token, Spread.of(one).median, count, share[1]),
         ours=ours,
         floor=one,
         note=f"one SoftHSM2 token and one database for all, {size} pairs in each; the Clients "
-        f"are on the same processors, which were idle {percent[1]:.0f} % of the time with one "
-        f"process and {percent[count]:.0f} % with {count}",
+        f"are on the same processors, which were idle {share[1]:.0%} of the time with one "
+        f"process and {share[count]:.0%} with {count}",
     )
 
 

@@ -297,13 +297,21 @@ def test_processor_time_is_told_by_what_a_thread_is_for():
 
 
 @pytest.mark.parametrize(
-    ("count", "cores", "token", "least"),
-    [(4, 2, 500, 1.8), (2, 8, 150, 1.35), (2, 8, 400, 1.8), (2, 2, 528, 1.8)],
+    ("count", "cores", "token", "idle", "least"),
+    [
+        (4, 2, 500, 0.5, 1.8),
+        (2, 8, 150, 0.9, 1.35),
+        (2, 8, 400, 0.9, 1.8),
+        (2, 2, 528, 0.5, 1.8),
+        (2, 2, 528, 0.32, 1.32),
+    ],
 )
-def test_processes_scale_with_cores_until_the_token_limits(monkeypatch, count, cores, token, least):
+def test_processes_scale_with_cores_until_the_token_limits(
+    monkeypatch, count, cores, token, idle, least
+):
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     # A token that does not scale limits nobody as long as it carries more than the Hosts do.
-    assert processes.aim_beside(token, 100, count).least == least
+    assert processes.aim_beside(token, 100, count, idle).least == least
 
 
 def offered(rate, latency):
