@@ -62,8 +62,12 @@ def incomparable(before: Sequence[Row], now: Sequence[Row]) -> int:
 
 
 def _same(before: Sequence[Row], row: Row) -> Iterator[Row]:
-    which = (row.group, row.name, row.machine)
-    return (each for each in before if (each.group, each.name, each.machine) == which)
+    """Yield those that were measured alike: a floor of another name is another one."""
+    return (each for each in before if _which(each) == _which(row))
+
+
+def _which(row: Row) -> tuple[str, str, str, str]:
+    return row.group, row.name, row.floor_name, row.machine
 
 
 def _worse(last: Row, row: Row) -> str:
@@ -71,12 +75,25 @@ def _worse(last: Row, row: Row) -> str:
     was, is_ = (report.short(each.ratio.median) for each in (last, row))
     if _is_worse(last, row):
         return f"{row.group}, {row.name}: {is_} of the floor, where it was {was}."
-    if last.is_met and row.is_met is False:
-        return f"{row.group}, {row.name}: {row.aim.text} was met, and is missed ({is_})."
+    if last.is_met and row.aim.is_one and not row.is_met:
+        now = "is missed" if row.is_met is False else "is within the spread"
+        return f"{row.group}, {row.name}: {row.aim.text} was met, and {now} ({is_})."
     return ""
 
 
 def _is_worse(last: Row, row: Row) -> bool:
+    return _has_worse_ratio(last, row) or _is_farther_above(last, row)
+
+
+def _is_farther_above(last: Row, row: Row) -> bool:
+    """Tell whether more was added to the floor: by a part of what may be, and of no spread."""
+    if row.aim.above is None or last.aim.above is None:
+        return False
+    was, is_ = last.judged, row.judged
+    return is_.median > was.median + (TOLERANCE - 1) * row.aim.above and is_.low > was.high
+
+
+def _has_worse_ratio(last: Row, row: Row) -> bool:
     was, is_ = last.ratio, row.ratio
     tolerance = _STEADY if row.unit in _STEADY_UNITS else TOLERANCE
     if row.more_is_better:

@@ -139,6 +139,24 @@ def test_an_aim_that_was_met_and_is_missed_is_told():
         "a table, a row: at most 3 times was met, and is missed (3.10)."
     ]
     assert regressions([now], [now]) == []
+    unsure = row((2.8, 2.9, 3.1, 3.2), (1,) * 4)
+    assert regressions([before], [unsure]) == [
+        "a table, a row: at most 3 times was met, and is within the spread (3.00)."
+    ]
+
+
+def test_more_above_the_floor_is_told_by_the_difference_and_not_by_the_ratio_alone():
+    aim = Aim("floor and 50 ms", above=50)
+    before, more, little = (row((each,) * 3, (500,) * 3, aim) for each in (700, 780, 705))
+    assert regressions([before], [more]) == [
+        "a table, a row: 1.56 of the floor, where it was 1.40."
+    ]
+    assert regressions([before], [little]) == []
+
+
+def test_beside_another_floor_nothing_is_compared():
+    before, now = (row((each,) * 3, (1,) * 3) for each in (1, 9))
+    assert regressions([replace(before, floor_name="another")], [now]) == []
 
 
 def test_ratios_of_two_machines_are_not_compared(tmp_path, monkeypatch):
