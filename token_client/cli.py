@@ -118,9 +118,10 @@ def _connect(
 ) -> None:
     """Do what was ordered; `ordered` is the rest of token_client.opening.Order."""
     from carnet.pin import PinSource
+    from token_client.asked_for import networks_asked_for, objective_asked_for
 
-    option = _objective(objective, threat, config.minimum)
-    networks = _wanted(network, transport=transport)
+    option = objective_asked_for(objective, threat, config.minimum)
+    networks = networks_asked_for(network, transport=transport)
     if dry_run and driver is not None:
         _show_rendered(config, option, networks, as_json)
         return
@@ -311,38 +312,6 @@ def doctor(
     config = configuration.load(cover=cover, officer=officer, module=module)
     _use_privileges(config)
     return shown(examine(config, token, shown))
-
-
-def _objective(
-    names: tuple[str, ...], threats: tuple[str, ...], minimum: tuple[str, ...]
-) -> "Objective":
-    from carnet.objectives import choose_option
-
-    try:
-        return choose_option(names, threats, minimum)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _wanted(names: tuple[str, ...], *, transport: bool) -> tuple[str, ...] | None:
-    """Return the networks asked for: none for Target alone, None for all she may have."""
-    if transport and names:
-        raise UsageError("--transport is Target alone; leave out --network, or --transport.")
-    return () if transport else _networks(names) or None
-
-
-def _networks(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return networks as Target will grant them: none within another, neighbours as one."""
-    import ipaddress
-
-    try:
-        networks = [ipaddress.ip_network(name) for name in names]
-        v4 = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
-        v6 = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
-        collapsed = [*ipaddress.collapse_addresses(v4), *ipaddress.collapse_addresses(v6)]
-        return tuple(str(network) for network in collapsed)
-    except ValueError as error:
-        raise UsageError(f"{error}; write a network like 10.20.0.0/16.") from error
 
 
 def _driver(config: "ClientConfig") -> "Driver":
