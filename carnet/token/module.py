@@ -183,9 +183,10 @@ class Token:
     def look_anew(self) -> None:
         """Have `info` tell of the tries as they are now; called before each try of a PIN.
 
-        A module that was given a PIN may tell what it knew then until it is started again
-        (OpenSC): what others have tried since it does not see. Raises TokenAwayError if the
-        token is gone; TokenError where a session keeps the module from being started again.
+        A module may tell what it knew as it was started, until it is started again (OpenSC):
+        what others have tried since it does not see, and where one was logged in then, all tries
+        seem to be left. Raises TokenAwayError if the token is gone; TokenError where a session
+        keeps the module from being started again.
         """
         self._slot = self.module.told_anew(self)._slot  # noqa: SLF001  of this class, too
 
@@ -224,8 +225,6 @@ class Module:
         self._objects = RLock()
         self._sessions = 0
         self._listed = False
-        self._tried: set[str] = set()
-        """The marks of tokens that were given a PIN since the module was started."""
         try:
             check_loads(str(path))
             self.library = Cryptoki(str(path))
@@ -286,25 +285,31 @@ class Module:
         with translated(), self._lock:
             if restart and self._listed and self._sessions == 0:
                 self.library.reinitialize()
-                self._tried.clear()
             self._listed = True
             slots = self.library.slots(token_present=True)
             return [Token(self, slot) for slot in slots if _readable(slot)]
 
     def told_anew(self, token: Token) -> Token:
         """Return the token as it is now, which is to be given a PIN; see Token.look_anew()."""
-        identity = token.info.identity
+        identity, slot_id = token.info.identity, token.slot_id
+
+        def look() -> Token:
+            alike = [each for each in self.present() if each.info.identity == identity]
+            same = [each for each in alike if each.slot_id == slot_id] if len(alike) > 1 else alike
+            if not same:
+                raise TokenAwayError(
+                    f"Token {identity} is gone, and was not given its PIN; insert it again and "
+                    f"repeat the command."
+                )
+            return same[0]
+
         with self._lock:
-            if identity.mark in self._tried:
-                if self._sessions:
-                    raise TokenError(
-                        f"This program gave token {identity} a PIN before and uses its module "
-                        f"still, so it does not see how many tries are left; end that, and repeat "
-                        f"the command."
-                    )
-                token = self.choose(identity)
-            self._tried.add(identity.mark)
-            return token
+            if self._sessions:
+                raise TokenError(
+                    f"This program uses the module of token {identity} already, so it does not "
+                    f"see how many tries of the PIN are left; end that, and repeat the command."
+                )
+            return patiently(look)
 
     def stop(self) -> None:
         """Let go of every card until present() starts the module again; raises TokenError."""

@@ -39,6 +39,15 @@ try:
 except TokenError as error:
     print(error.sentence)
 """
+LOGGED_IN = """
+import sys
+from pathlib import Path
+from carnet.token.module import load_module
+from carnet.token.session import open_session
+with open_session(load_module(Path(sys.argv[1])).choose("alice"), sys.argv[2], writable=False):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -123,10 +132,28 @@ def test_no_other_program_tries_a_pin_between_a_look_at_the_tries_and_the_try(
 def test_what_another_program_has_tried_since_is_seen_before_the_next_try(
     token: Token, cards: tuple[Card, Card]
 ) -> None:
-    """OpenSC tells what it knew as this process gave the card a PIN, until it is started again."""
+    """OpenSC tells what it knew as it was started, until it is started again."""
     log_in(token, DEFAULT_PIN)
-    with open_public_session(token), pytest.raises(TokenError, match="uses its module still"):
+    with open_public_session(token), pytest.raises(TokenError, match="uses the module of"):
         log_in(token, DEFAULT_PIN)
+    another_program()
+    assert "one try is left" in another_program()
+    with pytest.raises(TokenError, match="leaves one PIN try"):
+        log_in(token, WRONG)
+    assert cards[0].tries() == 1
+
+
+def test_a_card_that_another_program_was_logged_in_to_is_asked_again_before_a_try(
+    token: Token, cards: tuple[Card, Card]
+) -> None:
+    """It does not say meanwhile how many tries are left, and OpenSC takes that for all."""
+    argv = [sys.executable, "-c", LOGGED_IN, OPENSC, DEFAULT_PIN]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        assert other.stdout.readline() == b"in\n"
+        token = token.module.choose("alice")
+        other.stdin.close()
     another_program()
     assert "one try is left" in another_program()
     with pytest.raises(TokenError, match="leaves one PIN try"):
@@ -251,11 +278,15 @@ def test_a_card_pulled_while_its_pin_is_changed_is_called_that(
 
 
 @pytest.mark.usefixtures("puk_allowed")
-@pytest.mark.parametrize("unblocking", [False, True], ids=["as it is read", "as it is unblocked"])
+@pytest.mark.parametrize(
+    ("unblocking", "then"),
+    [(False, "its PIN is as it was"), (True, "try the new PIN, which it")],
+    ids=["as it is read", "as it is unblocked"],
+)
 def test_a_card_pulled_while_it_is_unblocked_is_called_that(
-    token: Token, cards: tuple[Card, Card], unblocking: bool
+    token: Token, cards: tuple[Card, Card], unblocking: bool, then: str
 ) -> None:
-    """OpenSC does not say at which command: so the new PIN may be the card's either way."""
+    """OpenSC does not say at which command: so once it is at it the new PIN may be the card's."""
     lock(token)
     token = token.module.choose("alice")
     cards[0].seen()
@@ -266,7 +297,7 @@ def test_a_card_pulled_while_it_is_unblocked_is_called_that(
     token = token.module.choose("alice")
     cards[0].leave_after(count if unblocking else 0)
     try:
-        with pytest.raises(TokenError, match=r"alice was pulled out, .* try the new PIN, which it"):
+        with pytest.raises(TokenError, match=f"alice was pulled out, .*{then}"):
             pins.unblock_with_puk(token, DEFAULT_PUK, NEW)
     finally:
         cards[0].leave_after(FOR_GOOD)
