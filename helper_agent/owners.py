@@ -111,11 +111,6 @@ class Owners:
         holding = self._read(name)
         return holding.block if holding else None
 
-    def networks(self, name: str) -> frozenset[str]:
-        """Return where a tunnel leads; nowhere if it is nobody's."""
-        holding = self._read(name)
-        return holding.networks if holding else frozenset()
-
     def names(self) -> frozenset[str]:
         """Return the names that are somebody's."""
         return frozenset(path.name for path in self._directory.glob("carnet-*"))

@@ -170,6 +170,7 @@ class Service:
         """End what is hers; of another's she is told what she is told where there is none."""
         if self._owners.owns(uid, call.name):
             self._driver.down(call.name)
+            self._inside.restore_servers(call.name)
             self._let_go(call.name)
         return None
 
@@ -198,6 +199,8 @@ class Service:
     def lift(self, uid: int, call: said.Lift) -> object:
         """Take a block out that is hers."""
         if self._owners.owns(uid, call.name):
+            if not self._stands(call.name):
+                self._inside.restore_servers(call.name)
             block.lift(call.name, self._owners.block(call.name))
             self._let_go(call.name)
         return None
@@ -215,10 +218,17 @@ class Service:
         return None
 
     def servers(self, uid: int, call: said.Servers) -> object:
-        """Have all of this machine's names looked up in what is hers, where that may be."""
-        check_servers(call.servers, self._owners.networks(call.name), self._config)
+        """Have all of this machine's names looked up in what is hers, where that may be.
+
+        That is a tunnel that stands: a block alone leads nowhere.
+        """
+        installed = self._owners.installed(uid, call.name)
+        if installed is None or not self._stands(call.name):
+            raise IPsecError(_NOT_HERS)
+        inside = installed.networks or hosts(installed.targets)
+        check_servers(call.servers, inside, self._config)
         using = self._inside.whose_servers()
-        if not self._owners.owns(uid, call.name) or (using and not self._owners.owns(uid, using)):
+        if using and not self._owners.owns(uid, using):
             raise IPsecError("Another tunnel's name servers are used here; end that first.")
         return self._inside.use_servers(call.name, call.servers)
 
@@ -262,6 +272,12 @@ class Service:
     def _blocks(self) -> frozenset[str]:
         """Return the names that have a block, by whichever packet filter. Raises IPsecError."""
         return block.names(map(self._owners.block, self._owners.names()))
+
+    def _stands(self, name: str) -> bool:
+        """Tell whether that tunnel is up; of what cannot be asked it is not known to be."""
+        with suppress(IPsecError):
+            return any(live.name == name and live.established for live in self._driver.status())
+        return False
 
     def _check_virtual(self, spec: said.Spec) -> None:
         check_virtual(spec, self._config, self._own_addresses(), self._around)

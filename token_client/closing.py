@@ -125,7 +125,7 @@ def release(sessions: SessionStore, name: str, why: str | None = None) -> None:
         ) from error
     crash.reach("client.released")
     sessions.drop(name, why)
-    if restored:
+    if restored or (session is not None and session.dns):  # the helper restores them by itself
         name_servers.use_those_of_an_older_one(sessions)
 
 

@@ -57,5 +57,5 @@ def restore_those_of_a_lost_one(driver: Driver) -> None:
 def use_those_of_an_older_one(sessions: SessionStore) -> None:
     """Ask through what is left, the newest first, as before the one that ended."""
     left = [each for each in sessions.all() if each.dns and each.ended is None]
-    if left:
+    if left and inside().whose_servers() is None:
         use(left[-1].name, left[-1].dns)

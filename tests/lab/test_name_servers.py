@@ -96,21 +96,27 @@ here = inside.Here(memory_directory())
 inside.use(here)
 (older,) = store.all()
 newer = replace(older, name="carnet-newer", established_at=older.established_at + 1)
-store.keep(newer)
-assert here.use_servers(newer.name, ["192.0.2.53"]) is None
-print(here.whose_servers(), older.name)
-release(store, newer.name)
-print(here.whose_servers(), older.name)
+for restored in (False, True):
+    store.keep(newer)
+    assert here.use_servers(newer.name, ["192.0.2.53"]) is None
+    print(here.whose_servers(), older.name)
+    if restored:
+        assert here.restore_servers(newer.name)
+    release(store, newer.name)
+    print(here.whose_servers(), older.name)
 """
-"""A second tunnel, to another Target, as far as name servers go: it comes, and ends."""
+"""A second tunnel, to another Target, as far as name servers go: it comes, and ends.
+
+With carnet-helper its servers have gone with it.
+"""
 
 
 def test_where_the_newer_of_two_tunnels_ends_the_older_s_servers_are_used_again(office):
     connect(office)
     said = office.world.client.run(["python", "-c", OF_TWO]).stdout.splitlines()
     names = [line.split() for line in said]
-    assert names[0][0] == "carnet-newer"
-    assert names[1][0] == names[1][1] != "carnet-newer"
+    assert [used for used, _ in names[::2]] == ["carnet-newer"] * 2
+    assert all(used == older != "carnet-newer" for used, older in names[1::2])
     assert uses_the_tunnel_s(office)
 
 

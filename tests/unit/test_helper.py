@@ -565,10 +565,45 @@ def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):
     assert service.obey(ALICE, say.Restore(name=NAME)) is True
 
 
+def test_a_block_alone_has_no_name_servers(service, daemon):
+    inside = {"networks": ("198.51.100.2/32", "10.20.0.0/16")}
+    service.obey(MALLORY, say.Close(block=block_of(**inside)))
+    refused(service, MALLORY, say.Servers(name=NAME, servers=("198.51.100.2",)))
+    refused(service, MALLORY, say.Servers(name=NAME, servers=SERVERS))
+    service.obey(MALLORY, say.Install(spec=spec()))
+    refused(service, MALLORY, say.Servers(name=NAME, servers=("198.51.100.2",)))
+    assert daemon.servers is None
+
+
+def test_a_tunnel_that_does_not_stand_has_no_name_servers(service, daemon, monkeypatch):
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, established=False)])
+    refused(service, MALLORY, say.Servers(name=NAME, servers=SERVERS))
+    assert daemon.servers is None
+
+
+def test_name_servers_go_with_the_tunnel(service, daemon):
+    service.obey(MALLORY, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Servers(name=NAME, servers=SERVERS))
+    service.obey(MALLORY, say.Down(name=NAME))
+    assert daemon.servers is None
+
+
+def test_name_servers_of_a_tunnel_that_is_down_go_with_its_block(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
+    for held in (SERVERS, None):
+        service.obey(ALICE, say.Close(block=block_of()))
+        service.obey(ALICE, say.Lift(name=NAME))
+        assert daemon.servers == (held and (NAME, held))
+        daemon.tunnels.clear()
+
+
 def test_what_has_name_servers_left_is_still_hers(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
-    service.obey(ALICE, say.Down(name=NAME))
+    daemon.tunnels.clear()
+    service.sweep()
     refused(service, MALLORY, say.Install(spec=spec()))
     assert service.obey(ALICE, say.Restore(name=NAME)) is True
     service.obey(MALLORY, say.Install(spec=spec()))
