@@ -4,7 +4,8 @@ Traveller's token: an ephemeral pair agrees by ECDH with the Host's transport ke
 key-encryption key (KEK); a one-time pair is generated as an extractable session
 object, wrapped under the KEK, copied to the token as non-extractable, and the session
 object is destroyed. Host's token: the same agreement, then unwrapping as
-non-extractable. Wrapping is AES Key Wrap with Padding (RFC 5649).
+non-extractable. Wrapping is AES Key Wrap with Padding (RFC 5649), as each module takes
+CKM_AES_KEY_WRAP_PAD to be: two that differ in that share no key (docs/TOKENS.md).
 
 The two public keys that are agreed upon reach the other side through the security
 officer, who vouches for them; here they are only checked to be what they claim.
@@ -218,8 +219,10 @@ class UnwrappingKey(_KeyEncryptionKey):
             return keys.unwrap_private_key(self._kek, key_id, label, wrapped, type_, store=store)
         except pkcs11.PKCS11Error as error:
             raise TokenError(
-                f"The private key of pair {key_id.hex()} does not unwrap on this token; "
-                f"mint the batch anew for this Host's transport key."
+                f"The private key of pair {key_id.hex()} does not unwrap on this token: it is for "
+                f"another transport key, or this HSM reads the wrapping otherwise than the token "
+                f"that wrapped it; mint the batch anew for this Host's transport key, on a token "
+                f"of the HSM's kind, or in custody split."
             ) from error
 
 

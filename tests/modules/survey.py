@@ -107,7 +107,7 @@ class _Survey:
             "agrees (ECDH)": self._each(self._agrees),
             "decrypts (RSAES-OAEP)": self._each(self._decrypts),
             "wraps private keys": self._each(self._wraps),
-            "takes in wrapped private keys": self._each(self._takes_in),
+            "takes in what it wrapped": self._each(self._takes_in),
             "destroys private keys": self._destroys(),
             "keeps data objects": self._data_objects(),
             "serial number": self._serial(),
@@ -273,7 +273,7 @@ class _Survey:
 
     def _custody(self, found: dict[str, str]) -> dict[str, str]:
         both = set(_names(found["wraps private keys"]))
-        both &= set(_names(found["takes in wrapped private keys"]))
+        both &= set(_names(found["takes in what it wrapped"]))
         suites = [
             suite.name
             for name in (each.name for each in TYPES if each.name in both)

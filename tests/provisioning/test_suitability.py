@@ -104,6 +104,7 @@ def test_a_host_says_so_of_its_hsm(unfit):
     for command in (["transport-key"], ["host-keys"], ["import", workplace.directory / "batch"]):
         warned = said(*command).stderr
         assert warned.count("lets private keys out that it was told to keep (wrapping it") == 1
+    assert "reads the wrapping otherwise than the token that wrapped it; " in warned
     assert "lets private keys out" in said("doctor").stdout
 
 
