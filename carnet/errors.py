@@ -87,8 +87,16 @@ class IKERefusedError(IPsecError):
     """The peer answered IKE, and said no."""
 
 
-class HelperAwayError(IPsecError):
-    """carnet-helper cannot be called: what becomes of its tunnels is not known, they may stand."""
+class AwayError(IPsecError):
+    """Who drives the tunnels cannot be asked: what becomes of them is not known, they may stand."""
+
+
+class HelperAwayError(AwayError):
+    """carnet-helper cannot be called."""
+
+
+class DaemonSilentError(AwayError):
+    """The IPsec daemon is there, and did not answer in time."""
 
 
 class UnreachableError(CarnetError):

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from carnet import crash
-from carnet.errors import HelperAwayError, IPsecError
+from carnet.errors import AwayError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Capabilities, Driver
 from carnet.objectives import Objective
@@ -118,7 +118,7 @@ def release(sessions: SessionStore, name: str, why: str | None = None) -> None:
         session = sessions.find(name)
         block.lift(name, session.block if session else None)
     except IPsecError as error:
-        kind = HelperAwayError if isinstance(error, HelperAwayError) else IPsecError
+        kind = type(error) if isinstance(error, AwayError) else IPsecError
         raise kind(
             f"{error.sentence.rstrip('.')}: the tunnel is down, and what goes with it, such as"
             f" its block against packets in clear, stays until `carnet disconnect` ends it."

@@ -7,7 +7,7 @@ address: so the pauses grow.
 import threading
 from collections.abc import Callable, Iterator
 
-from carnet.errors import HelperAwayError, IKERefusedError, IKEUnprovenError, IPsecError
+from carnet.errors import AwayError, IKERefusedError, IKEUnprovenError, IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending
 from token_client.memory import memory_directory
@@ -47,7 +47,7 @@ class ComingBack:
         for pause in _pauses():
             try:
                 self._try_once()
-            except HelperAwayError:
+            except AwayError:
                 pass
             except IKERefusedError as error:
                 return self._signed() or Ending(error.sentence)

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from carnet.errors import IPsecError, TokenError
+from carnet.errors import AwayError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
-from token_client.patience import until_the_helper_is_back
+from token_client.patience import until_answered, waits_for
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching
@@ -63,11 +63,11 @@ class _Here:
             self._tell(kept)
 
     def end(self) -> None:
-        """End it as soon as the helper is there. Raises IPsecError."""
-        until_the_helper_is_back(self.end_now, away=self._say_it_is_away)
+        """End it as soon as helper and daemon answer. Raises IPsecError."""
+        until_answered(self.end_now, away=self._say_it_is_away)
 
-    def _say_it_is_away(self) -> None:
-        self._tell("carnet-helper is away; the tunnel ends as soon as it is started.")
+    def _say_it_is_away(self, error: AwayError) -> None:
+        self._tell(f"The tunnel is to end, and {waits_for(error)}.")
 
     def give_up(self, ending: Ending) -> int:
         """End it where Watch.run() cannot return; return the command's exit status."""

@@ -1,13 +1,22 @@
-"""Waiting for carnet-helper, which may be started anew while its tunnels stand."""
+"""Waiting for carnet-helper, which may be started anew, or for an IPsec daemon that is silent.
+
+Their tunnels stand meanwhile.
+"""
 
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_exponential,
+)
 from tenacity.nap import sleep_using_event
 
-from carnet.errors import HelperAwayError
+from carnet.errors import AwayError, HelperAwayError
 
 Found = TypeVar("Found")
 
@@ -15,26 +24,45 @@ _FIRST_SECONDS = 0.1
 _MOST_SECONDS = 5.0
 
 
-def until_the_helper_is_back(
+def until_answered(
     ask: Callable[[], Found],
     enough: threading.Event | None = None,
-    away: Callable[[], None] = lambda: None,
+    away: Callable[[AwayError], None] = lambda _: None,
 ) -> Found:
-    """Return what `ask` returns, called again with pauses that grow while the helper is away.
+    """Return what `ask` returns, called again with pauses that grow while nobody answers.
 
-    There is no limit but `enough`: what a tunnel stands on may be taken away from it by the
-    helper alone, and giving up would leave a tunnel that is to end, and that nobody watches.
+    There is no limit but `enough`: what a tunnel stands on may be taken away from it by helper
+    and daemon alone, and giving up would leave a tunnel that is to end, and that nobody watches.
     It costs a call every five seconds.
 
-    `away` is called before each pause. Raises what `ask` raises: HelperAwayError only when it
-    is `enough`.
+    `away` is called before each pause. Raises what `ask` raises: AwayError only when it is
+    `enough`.
     """
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        if isinstance(error, AwayError):
+            away(error)
+
     enough = enough or threading.Event()
     return Retrying(
-        retry=retry_if_exception_type(HelperAwayError),
+        retry=retry_if_exception_type(AwayError),
         wait=wait_exponential(multiplier=_FIRST_SECONDS, max=_MOST_SECONDS),
         stop=stop_when_event_set(enough),
         sleep=sleep_using_event(enough),
-        before_sleep=lambda _: away(),
+        before_sleep=tell,
         reraise=True,
     )(ask)
+
+
+def waits_for(error: AwayError) -> str:
+    """Return what the end of a tunnel waits for, as the end of a sentence without its stop."""
+    if isinstance(error, HelperAwayError):
+        return (
+            "carnet-helper is away; it ends as soon as that is started (systemctl start"
+            " carnet-helper)"
+        )
+    return (
+        "the IPsec daemon does not answer; it ends as soon as that does, and if it stays so, have"
+        " it restarted (systemctl restart strongswan, or ipsec)"
+    )

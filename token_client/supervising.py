@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
-from carnet.errors import CarnetError, IPsecError, UsageError
+from carnet.errors import AwayError, CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
@@ -167,21 +167,19 @@ def _give_up(driver: Driver, session: Session) -> None:
 
 
 def _end(driver: Driver, session: Session, why: str) -> None:
-    """End a tunnel, as soon as the helper is there."""
+    """End a tunnel, as soon as helper and daemon answer. Raises IPsecError."""
     from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
-    from token_client.patience import until_the_helper_is_back  # noqa: PLC0415 - likewise
+    from token_client.patience import until_answered, waits_for  # noqa: PLC0415 - likewise
 
-    told: list[str] = []
+    told: set[str] = set()
 
-    def tell() -> None:
-        if not told:
-            told.append(
-                f"The tunnel to {session.target} is to end, and carnet-helper is away; it ends as "
-                f"soon as that is started (systemctl start carnet-helper)."
-            )
-            announce(*told)
+    def tell(error: AwayError) -> None:
+        sentence = f"The tunnel to {session.target} is to end, and {waits_for(error)}."
+        if sentence not in told:
+            told.add(sentence)
+            announce(sentence)
 
     def end() -> None:
         end_session(driver, SessionStore(memory_directory()), session.name, why=why)
 
-    until_the_helper_is_back(end, away=tell)
+    until_answered(end, away=tell)

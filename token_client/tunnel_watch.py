@@ -13,14 +13,14 @@ from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
 
-from carnet.errors import HelperAwayError, IKERefusedError, IPsecError
+from carnet.errors import AwayError, HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from token_client import mtu, name_servers
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant
 from token_client.memory import memory_directory
-from token_client.patience import until_the_helper_is_back
+from token_client.patience import until_answered
 from token_client.returning import ANOTHER, end_another
 from token_client.sessions import Session, SessionStore
 
@@ -86,8 +86,8 @@ class TunnelWatch:
         self._follower.join()
 
     def _listen(self) -> Iterator[TunnelEvent] | None:
-        """Return what happens from now on; None where the helper is away. Raises IPsecError."""
-        with suppress(HelperAwayError):
+        """Return what happens from now on; None where nobody can say yet. Raises IPsecError."""
+        with suppress(AwayError):
             return self._driver.watch()
         return None
 
@@ -111,7 +111,7 @@ class TunnelWatch:
             try:
                 self._hear(changes)
             except HelperAwayError:
-                changes = until_the_helper_is_back(self._driver.watch, self._stopped)
+                changes = until_answered(self._driver.watch, self._stopped)
             else:
                 return
             if self._stopped.is_set():
@@ -153,18 +153,18 @@ class TunnelWatch:
 
     @contextmanager
     def _asked_anew(self) -> Iterator[None]:
-        """Have it asked what has become of the tunnel when the helper answers again.
+        """Have it asked what has become of the tunnel when helper and daemon answer again.
 
-        One that only stands still for a while goes on telling of events as if nothing had been.
+        A helper that only stood still goes on telling of events as if nothing had been.
         """
         try:
             yield
-        except HelperAwayError:
+        except AwayError:
             threading.Thread(target=self._ask_when_it_answers, daemon=True).start()
 
     def _ask_when_it_answers(self) -> None:
         with suppress(IPsecError):
-            until_the_helper_is_back(self._driver.status, self._stopped)
+            until_answered(self._driver.status, self._stopped)
         self._happened.put(self._ask_anew)
 
     def _ask(self) -> Ending | None:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
 from carnet.files import write_private
 from carnet.ipsec import programs
 from carnet.ipsec.unanswered import unanswered
@@ -179,7 +179,7 @@ class Tools:
         except OSError as error:
             raise programs.cannot_start(program, error) from error
         except subprocess.TimeoutExpired as error:
-            raise IPsecError(
+            raise DaemonSilentError(
                 f"The Libreswan daemon takes over {seconds:g} seconds to answer; see its log."
             ) from error
         return done.stdout + done.stderr, done.returncode

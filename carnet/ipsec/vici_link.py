@@ -16,7 +16,7 @@ from vici import Session
 from vici.exception import CommandException, DeserializationException, SessionException
 from vici.protocol import Message, Packet, Transport
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
 from carnet.ipsec.unanswered import BRIEF_SECONDS, unanswered
 
 DEFAULT_SOCKETS = (Path("/run/charon.vici"), Path("/var/run/charon.vici"))
@@ -25,6 +25,8 @@ ANSWER_TIME_LIMIT = 10.0
 """Seconds in which the daemon answers what it can answer from its memory."""
 _TURN_SECONDS = 0.02
 """Between two attempts to be among those whom the daemon keeps waiting."""
+_SILENT = (TimeoutError, BlockingIOError)
+"""How it shows that the daemon is there, and nothing comes of it."""
 
 
 def find_socket() -> Path:
@@ -189,7 +191,7 @@ def _connect(path: Path, seconds: float) -> socket.socket:
         reraise=True,
     )
     try:
-        with unanswered.noted(path, TimeoutError, BlockingIOError):
+        with unanswered.noted(path, *_SILENT):
             in_turn(connection.connect, str(path))
     except BaseException:
         connection.close()
@@ -226,7 +228,8 @@ def _errors_as_sentences(path: Path) -> Iterator[None]:
             f"The strongSwan daemon at {path} may be driven by root only; run this as root."
         ) from error
     except OSError as error:
-        raise IPsecError(
+        kind = DaemonSilentError if isinstance(error, _SILENT) else IPsecError
+        raise kind(
             f"The strongSwan daemon does not answer at {path};"
             " start it (systemctl start strongswan) and try again."
         ) from error

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from carnet.errors import HelperAwayError, IPsecError, UsageError
+from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
@@ -820,6 +820,11 @@ def test_a_helper_that_stood_still_is_asked_briefly_before_it_is_waited_for(monk
         for ask in (helper.status, lambda: helper.down(NAME)):
             with pytest.raises(HelperAwayError, match="start it"):
                 ask()
+
+
+def test_a_daemon_that_is_silent_is_told_from_one_that_is_not_there():
+    with pytest.raises(DaemonSilentError, match="It does not answer"):
+        say.result_of(say.failure_of(DaemonSilentError("It does not answer.")), None)
 
 
 def test_one_user_has_few_connections(connect):

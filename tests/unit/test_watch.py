@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from carnet.errors import (
+    DaemonSilentError,
     HelperAwayError,
     IKERefusedError,
     IKESilentError,
@@ -600,6 +601,7 @@ def test_where_it_is_not_to_come_back_nothing_is_tried():
 
 
 AWAY = HelperAwayError("carnet-helper does not answer.")
+DAEMON_SILENT = DaemonSilentError("The daemon does not answer.")
 
 
 class HelpedDriver(FakeDriver):
@@ -693,16 +695,21 @@ def test_a_token_is_looked_at_while_the_helper_stays_away():
 
 
 @pytest.mark.usefixtures("soon_back")
-def test_a_helper_that_is_away_at_the_begin_is_waited_for():
-    driver = HelpedDriver(AWAY, AWAY, stands=True)
+@pytest.mark.parametrize("away", [AWAY, DAEMON_SILENT], ids=["helper", "daemon"])
+def test_who_is_away_at_the_begin_is_waited_for(away):
+    driver = HelpedDriver(away, away, stands=True)
     driver.gone = True
     script = PulledOnceBack(driver)
     assert Watch(driver, SESSION, script, ClientConfig(), str).run().pulled
 
 
 @pytest.mark.usefixtures("soon_back")
-def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatch, tmp_path):
-    store, said, outcomes = SessionStore(tmp_path), [], [AWAY, AWAY, AWAY]
+@pytest.mark.parametrize(
+    ("away", "why"),
+    [(AWAY, "carnet-helper is away"), (DAEMON_SILENT, "IPsec daemon does not answer")],
+)
+def test_what_is_to_end_ends_when_who_is_away_is_back(monkeypatch, tmp_path, away, why):
+    store, said, outcomes = SessionStore(tmp_path), [], [away] * 30
 
     def down(_):
         if outcomes:
@@ -717,7 +724,7 @@ def test_what_is_to_end_while_the_helper_is_away_ends_when_it_is_back(monkeypatc
     (record,) = store.all()
     assert (record.ended, outcomes) == ("Token alice was pulled out.", [])
     assert len(said) == 1
-    assert "carnet-helper is away" in said[0]
+    assert why in said[0]
 
 
 @pytest.mark.parametrize(

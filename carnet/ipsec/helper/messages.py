@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
+from carnet.errors import (
+    DaemonSilentError,
+    IKERefusedError,
+    IKESilentError,
+    IKEUnprovenError,
+    IPsecError,
+)
 from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.objectives import Objective
@@ -267,7 +273,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ERRORS: dict[str, type[IPsecError]] = {
-    each.__name__: each for each in (IPsecError, IKESilentError, IKEUnprovenError, IKERefusedError)
+    each.__name__: each
+    for each in (IPsecError, DaemonSilentError, IKESilentError, IKEUnprovenError, IKERefusedError)
 }
 
 
