@@ -10,16 +10,25 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives import serialization
 
-from carnet.cover import COVER_LABEL, OFFICER_LABEL, CoverFile, read_cover, read_cover_file
-from carnet.errors import TokenError, UsageError
+from carnet.cover import (
+    COVER_LABEL,
+    OFFICER_LABEL,
+    CoverFile,
+    read_cover,
+    read_cover_file,
+    shown_cover_file,
+)
+from carnet.errors import NoKeyPairLeftError, TokenError, UsageError
 from carnet.files import read_small
 from carnet.pin import Credential, say_if_at_pad
+from carnet.serials import is_own
 from carnet.token.adopted import AdoptedKeys
 from carnet.token.data import read_all_data, read_data
 from carnet.token.identity import Identity
 from carnet.token.module import Token, TokenInfo
 from carnet.token.onetime import OneTimeKeys, OneTimePair
 from carnet.token.session import TokenSession, open_public_session, open_session
+from carnet.token.shown import public_keys
 from carnet.token.signing import find_pending_key
 from carnet.wire.cover_file import MAX_COVER_FILE, unpack_cover_file
 from carnet.wire.documents import Cover, read_unverified
@@ -46,6 +55,8 @@ class Booklet(msgspec.Struct, frozen=True):
     """The key (DER SPKI) under which the cover was verified; it certifies Targets, too."""
     vault: Vault
     """Where the pending request is kept under."""
+    cover_file: Path | None = None
+    """Where the cover is, unless it is on the token."""
 
     def messages_of(self, pair: OneTimePair) -> Messages:
         """Return how this pair's messages are made and read; raises TokenError."""
@@ -64,6 +75,18 @@ class Booklet(msgspec.Struct, frozen=True):
     def suite_of(self, pair: OneTimePair) -> AnySuite:
         """Return the suite of a pair; raises TokenError if the cover does not say it."""
         return _suite_of(self.cover, pair)
+
+    def empty(self) -> NoKeyPairLeftError:
+        """Return what there is to say where no pair is usable.
+
+        A cover file may be that of another token, whose serial number is the same.
+        """
+        if self.cover_file and not self.keys.pairs() and not is_own(self.token.serial):
+            return _none_here(self.cover_file, self.token.label)
+        return NoKeyPairLeftError(
+            f"No usable key pair is left on token {self.token.label}; "
+            f"ask the security officer for a new booklet."
+        )
 
     def usable(self) -> list[OneTimePair]:
         """Return the pairs in order of use that have not expired."""
@@ -85,11 +108,14 @@ def _suite_of(cover: Cover, pair: OneTimePair) -> AnySuite:
 def check_cover(token: Token, config: ClientConfig) -> None:
     """Raise TokenError for a token without a cover: it may be a stranger's, and so is its PIN.
 
-    Whose word a cover is can only be told once the token is unlocked.
+    Whose word a cover is can only be told once the token is unlocked. Raises
+    NoKeyPairLeftError where a cover file is seen to be that of other key pairs.
     """
     info = token.info
     if config.cover is not None:
         _check_file(config.cover, info)
+        if not is_own(info.serial):
+            _check_keys_shown(config.cover, token)
         return
     with open_public_session(token) as session:
         if not read_all_data(session, COVER_LABEL, private=False):
@@ -108,6 +134,23 @@ def _check_file(path: Path, info: TokenInfo) -> None:
             f"{path} is the cover of token {serial}, not of {info.label} (serial {info.serial}); "
             f"plug in the token that it was made for, or name another file with --cover."
         )
+
+
+def _check_keys_shown(path: Path, token: Token) -> None:
+    """Raise NoKeyPairLeftError where the token shows its keys, and none is of the cover."""
+    file = shown_cover_file(read_cover_bytes(path))
+    covered = {pair.public_key for pair in file.pairs} if file else set()
+    with open_public_session(token) as session:
+        shown = public_keys(session, long_term=False)
+    if shown and covered.isdisjoint(shown):
+        raise _none_here(path, token.info.label)
+
+
+def _none_here(path: Path, label: str) -> NoKeyPairLeftError:
+    return NoKeyPairLeftError(
+        f"{path} is the cover of key pairs of which none is on token {label}; name another "
+        f"file with --cover, or ask the security officer for a new booklet where all were used."
+    )
 
 
 def _uncovered(info: TokenInfo) -> TokenError:
@@ -134,7 +177,7 @@ def open_booklet(token: Token, credential: Credential, config: ClientConfig) -> 
         vault: Vault = TokenVault(keys, find_pending_key(session))
         if cover.custody != SPLIT:
             vault = PairVault(keys, partial(_suite_of, cover))
-        yield Booklet(token.info.identity, cover, keys, officer_key or b"", vault)
+        yield Booklet(token.info.identity, cover, keys, officer_key or b"", vault, config.cover)
 
 
 def _officer_key(session: TokenSession, config: ClientConfig) -> bytes | None:

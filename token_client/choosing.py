@@ -3,7 +3,7 @@
 from collections.abc import Set as AbstractSet
 
 from carnet.counting import counted
-from carnet.errors import CarnetError, NoKeyPairLeftError, UnreachableError
+from carnet.errors import CarnetError, UnreachableError
 from carnet.token.onetime import OneTimePair
 from token_client.means import Means
 
@@ -36,10 +36,7 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
     label, never = means.booklet.token.label, refused | {*means.store.aside()}
     left = sum(pair.key_id not in never for pair in usable(means))
     if not refused:
-        return NoKeyPairLeftError(
-            f"No usable key pair is left on token {label}; "
-            f"ask the security officer for a new booklet."
-        )
+        return means.booklet.empty()
     if not left:
         return UnreachableError(
             f"Each key pair that is left on token {label} got an unsealed no: all are spent or "

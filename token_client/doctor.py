@@ -32,7 +32,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.split import couples_of
 from softhsm.damage import what_is_damaged
 from softhsm.kept import lost_tokens
-from token_client.booklet import UNNAMED_OFFICER
+from token_client.booklet import UNNAMED_OFFICER, check_cover
 from token_client.clock import slowness
 from token_client.config import ClientConfig
 from token_client.host import look_at_host
@@ -164,6 +164,7 @@ class _Examination:
                 "The token has no cover; have the security officer mint key pairs, or name the "
                 "file that she gave you with --cover."
             )
+        check_cover(token, self._config)
         if self._cover.custody == SPLIT:
             self._look_at_host_keys(self._cover)
         if self._cover.not_after is not None and self._cover.not_after <= time.time():

@@ -40,16 +40,24 @@ def shown_pairs(session: TokenSession) -> list[ShownPair]:
     return pairs
 
 
-def public_keys(session: TokenSession) -> list[bytes]:
-    """Return every public key on the token that a pair could have; raises TokenError."""
+def public_keys(session: TokenSession, *, long_term: bool = True) -> list[bytes]:
+    """Return every public key on the token that a pair could have; raises TokenError.
+
+    Without `long_term` those are left out that Carnet itself keeps there for other purposes.
+    """
     found = []
     with translated():
         for key_type in KEY_TYPES:
             for public in session.find(ObjectClass.PUBLIC_KEY, {Attribute.KEY_TYPE: key_type}):
                 with unless_gone(public):
                     read = keys.read_public_key(public)
-                    found += [read[1]] if read else []
+                    if read and (long_term or not _is_long_term(public[Attribute.LABEL])):
+                        found.append(read[1])
     return found
+
+
+def _is_long_term(label: str) -> bool:
+    return label.startswith("carnet ") and not is_pair_label(label)
 
 
 def _shown(public: Any) -> list[ShownPair]:

@@ -6,6 +6,7 @@ import pytest
 
 from carnet.token.identity import Identity
 from token_client import choosing, connect
+from token_client.booklet import Booklet
 from token_client.pending import PendingStore, spent_here
 
 ALICE = Identity("00", "alice")
@@ -13,8 +14,8 @@ KEY_IDS = [bytes([number]) * 16 for number in range(5)]
 
 
 def means_of(directory, key_ids):
-    pairs = [SimpleNamespace(key_id=key_id) for key_id in key_ids]
-    booklet = SimpleNamespace(usable=lambda: pairs, token=ALICE)
+    pairs = [SimpleNamespace(key_id=key_id, not_after=None) for key_id in key_ids]
+    booklet = Booklet(ALICE, None, SimpleNamespace(pairs=lambda: pairs), b"", None)
     return SimpleNamespace(store=PendingStore(directory, ALICE, None), booklet=booklet)
 
 
