@@ -31,6 +31,7 @@ from token_client.nat import reachable_first
 from token_client.pending import Pending
 from token_client.sessions import Session
 from token_client.steps import OPENING
+from token_client.uptime import boot_id, uptime
 
 
 class Exchange:
@@ -210,6 +211,8 @@ class Exchange:
 
     def _remember_session(self, grant: Grant) -> Session:
         info = grant.tunneling_info
+        now, up = time.time(), uptime()
+        begun = None if up is None else up - now % 1  # as established_at has whole seconds
         session = Session(
             name=self._name,
             target=self._wish.target,
@@ -219,11 +222,13 @@ class Exchange:
             virtual_address=info.virtual_address,
             target_addresses=info.target_addresses,
             ppk=info.ppk_id is not None,
-            established_at=self._now(),
+            established_at=int(now) + self._clock_behind,
             expires=info.expires,
             dns=info.dns if self._means.life.dns else (),
             mtu=info.mtu,
             clock_behind=self._clock_behind,
+            boot=boot_id(),
+            begun=begun,
             token_label=self._means.booklet.token.label,
             token_serial=self._means.booklet.token.serial,
             module=self._means.module,
@@ -233,13 +238,6 @@ class Exchange:
         )
         self._means.sessions.keep(session)
         return session
-
-    def _now(self) -> int:
-        """Return seconds since 1970 by the Host's clock: a strange machine's may be wrong.
-
-        The date of its answer is not authenticated, so nothing is decided by it.
-        """
-        return int(time.time()) + self._clock_behind
 
     def _stands(self) -> bool:
         """Tell whether an earlier run of this very request brought the tunnel up."""

@@ -11,6 +11,7 @@ from carnet.errors import UsageError
 from carnet.files import write_private
 from carnet.token.identity import Identity
 from token_client.memory import RECORD
+from token_client.uptime import seconds_since
 
 GRACE_SECONDS = 5
 """For which Target is let go first, whose word it is that the time is over."""
@@ -39,7 +40,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int | None = None
     """Bytes that a packet inside the tunnel may have, as Target says."""
     clock_behind: int = 0
-    """Seconds by which this machine's clock is behind the Host's, as far as that is known."""
+    """Seconds by which this machine's clock was behind the Host's, as far as that is known."""
+    boot: str | None = None
+    """In which boot of this machine it began; None where nothing tells."""
+    begun: float | None = None
+    """The moment `established_at`, in seconds since that boot, by a clock that nobody sets."""
     token_label: str
     token_serial: str
     """Which token it stands on: the agent watches for its removal."""
@@ -65,7 +70,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def seconds_left(self, now: float) -> int:
         """Return how long it still lives, when it is `now` by this machine's clock."""
-        return max(0, self.expires - int(now) - self.clock_behind)
+        return max(0, self.expires - int(self._never_set(now)) - self.clock_behind)
 
     def ends_soon(self, now: float) -> bool:
         """Tell whether its end is to be announced."""
@@ -75,9 +80,18 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether its time is over beyond doubt, when it is `now` by this machine's clock.
 
         Target ends it in time. The Host's clock came over a network that anybody may write
-        to, and this machine's may be wrong: the one that is behind counts.
+        to, and this machine's may have been wrong: the one that was behind counts.
         """
+        now = self._never_set(now)
         return min(now, now + self.clock_behind) >= self.expires + GRACE_SECONDS
+
+    def _never_set(self, now: float) -> float:
+        """Return what this machine's clock, by which it is `now`, would tell if nobody had set it.
+
+        That is since the session began; what no other clock tells is taken as it is.
+        """
+        passed = seconds_since(self.boot, self.begun)
+        return now if passed is None else self.established_at - self.clock_behind + passed
 
 
 class SessionStore:

@@ -21,6 +21,7 @@ from lab.terminal import type_in
 from lab.waiting import wait_until
 from lab.wiretap import overheard
 from tests.lab.offices import FILE, FILE_URL, is_one_sentence, office_at_work
+from token_client.uptime import seconds_since
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ def test_status_tells_what_the_daemon_tells(office):
     assert tunnel["live"]["ppk"]
     assert tunnel["live"]["bytes_in"] >= len(FILE)
     assert 0 < tunnel["seconds_left"] <= 8 * 3600
+    assert 0 <= seconds_since(tunnel["boot"], tunnel["begun"]) < tunnel["seconds_left"]
 
 
 @pytest.fixture

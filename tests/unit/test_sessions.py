@@ -6,6 +6,7 @@ import pytest
 
 from token_client import sessions
 from token_client.sessions import Session, SessionStore
+from token_client.uptime import boot_id, uptime
 
 
 def a_session(**changes):
@@ -96,6 +97,23 @@ def test_one_that_is_gone_is_not_brought_back_to_say_why(store):
 )
 def test_the_time_left_is_told_by_the_hosts_clock(behind, now, left):
     assert a_session(clock_behind=behind).seconds_left(now) == left
+
+
+@pytest.mark.parametrize("now", [0, 1_000_000, 2_000_000])
+@pytest.mark.parametrize("behind", [0, 36_000, -36_000])
+def test_a_clock_that_is_set_changes_nothing(behind, now):
+    began = {"boot": boot_id(), "clock_behind": behind}
+    over = 28_806 + max(0, behind)
+    for ago, left, is_over in ((10, 28_789, False), (28_700, 99, False), (over, 0, True)):
+        seen = a_session(begun=uptime() - ago, **began)
+        assert left <= seen.seconds_left(now) <= left + 1
+        assert seen.is_over(now) == is_over
+
+
+@pytest.mark.parametrize("boot", [None, "another"])
+def test_where_nothing_else_tells_the_clock_of_the_day_counts(boot):
+    seen = a_session(begun=uptime() - 10, boot=boot)
+    assert (seen.seconds_left(1_000_000), seen.is_over(1_028_805)) == (28_800, True)
 
 
 def test_no_time_is_left_of_what_is_over():

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 from msgspec.structs import replace
@@ -33,6 +35,7 @@ from token_client.coming_back import ComingBack
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
 from token_client.sessions import Session, SessionStore
+from token_client.uptime import boot_id, uptime
 from token_client.watch import Watch, lookout
 
 SESSION = Session(
@@ -817,27 +820,39 @@ def test_a_session_whose_time_is_over_ends():
     assert "its time is over" in ending.sentence
 
 
-class Asleep(Script):
-    """Between two looks the time of day has gone on by two hours."""
+class Later(Script):
+    """Between two looks one of the clocks has gone on by two hours."""
 
-    def __init__(self, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(driver)
-        self.monkeypatch = monkeypatch
+    def __init__(self, driver: FakeDriver, go_on: Callable[[], None]) -> None:
+        super().__init__(driver, HERE)
+        self.go_on = go_on
 
     def look(self) -> Presence:
         self.looks += 1
         if self.looks == 2:
-            later = time.time() + 7200
-            self.monkeypatch.setattr(time, "time", lambda: later)
+            self.go_on()
+        if self.looks == 4:
+            self.driver.ends.set()
         return HERE
 
 
-def test_a_session_whose_time_came_while_the_machine_slept_ends(monkeypatch: pytest.MonkeyPatch):
-    """No event says so: the time of day is another one. The tunnel still stands."""
+@pytest.mark.parametrize(
+    ("clock", "asleep"), [("time", False), ("clock_gettime", True)], ids=["set", "asleep"]
+)
+def test_a_session_ends_when_its_time_came_in_her_sleep_and_by_no_clock_that_was_set(
+    monkeypatch: pytest.MonkeyPatch, clock: str, asleep: bool
+):
+    """No event says so: it is later. The tunnel still stands."""
+
+    def go_on() -> None:
+        true = getattr(time, clock)
+        monkeypatch.setattr(time, clock, lambda *which: true(*which) + 7200)
+
+    began = {"established_at": int(time.time()), "boot": boot_id(), "begun": uptime()}
     driver = FakeDriver()
-    script = Asleep(driver, monkeypatch)
-    ending = Watch(driver, SESSION, script, ClientConfig(), str).run()
-    assert (ending.over, script.looks) == (True, 2)
+    script = Later(driver, go_on)
+    ending = Watch(driver, replace(SESSION, **began), script, ClientConfig(), str).run()
+    assert (ending.over, script.looks) == ((True, 2) if asleep else (False, ANY))
 
 
 @pytest.mark.parametrize(("left", "behind"), [(3600, 100_000), (-3600, -100_000)])
