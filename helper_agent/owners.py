@@ -53,6 +53,8 @@ class Holding(msgspec.Struct, frozen=True):
     """What the daemon was given last; None before that."""
     block: str | None = None
     """With which packet filter packets in clear are held back; None where they are not."""
+    reaches: frozenset[str] = frozenset()
+    """Addresses of its Target and Hosts, to which what belongs to it leaves as it is."""
 
 
 class Owners:
@@ -82,6 +84,7 @@ class Owners:
                     wanted.networks | before.networks,
                     wanted.installed or before.installed,
                     wanted.block or before.block,
+                    wanted.reaches | before.reaches,
                 )
             self._check(name, wanted)
             write_private(self._directory / name, msgspec.json.encode(wanted))
@@ -143,9 +146,14 @@ class Owners:
 
 
 def _collide(one: Holding, other: Holding) -> bool:
-    """Tell whether what is sent into one tunnel, or to its Target, would go elsewhere."""
+    """Tell whether what is sent into one tunnel, or to its Target or Hosts, would go elsewhere.
+
+    Where both have the same Target or Host, each lets through what is meant for it.
+    """
     return (
-        _overlap(one.networks, other.networks)
+        _overlap(one.reaches - other.reaches, other.networks)
+        or _overlap(other.reaches - one.reaches, one.networks)
+        or _overlap(one.networks, other.networks)
         or _overlap(_ends(one, targets=False), other.networks | _ends(other))
         or _overlap(_ends(other, targets=False), one.networks | _ends(one))
     )

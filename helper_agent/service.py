@@ -98,7 +98,9 @@ class Service:
         check_assigned(self._driver.capabilities(), self._config)
         self._check_virtual(call.spec)
         networks = spec.remote_networks or hosts(spec.remote_addresses)
-        with self._claimed(spec.name, Holding(uid, frozenset(networks), leading(call.spec))):
+        leads = leading(call.spec)
+        wanted = Holding(uid, frozenset(networks), leads, reaches=leads.targets)
+        with self._claimed(spec.name, wanted):
             try:
                 self._driver.install(spec)
             except IPsecError:
@@ -191,7 +193,9 @@ class Service:
         check_block(call.block, self._config)
         userspace = self._driver.capabilities().userspace
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
-        wanted = Holding(uid, frozenset(call.block.networks), block=block.filter_name())
+        reaches = frozenset(call.block.targets) | {address for address, _ in call.block.hosts}
+        networks = frozenset(call.block.networks)
+        wanted = Holding(uid, networks, block=block.filter_name(), reaches=reaches)
         with self._claimed(call.block.name, wanted):
             block.close(block.Closed(**parts, userspace=userspace))
         return None

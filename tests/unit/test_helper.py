@@ -474,6 +474,22 @@ def test_no_tunnel_has_an_address_that_means_something_to_another_s(service, cha
     service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
 
 
+@pytest.mark.parametrize("network", ["10.77.0.1/32", "10.77.0.8/32", "10.77.0.0/24"])
+def test_no_block_cuts_another_from_her_target_or_host(service, network):
+    hers = {"targets": ("10.77.0.1",), "hosts": (("10.77.0.8", 8443),)}
+    service.obey(ALICE, say.Close(block=block_of(**hers)))
+    service.obey(ALICE, say.Install(spec=spec(remote_addresses=("10.77.0.1",))))
+    theirs = {"networks": (network,), "targets": ("192.0.2.9",)}
+    assert "Another user" in refused(service, MALLORY, say.Close(block=block_of(OTHER, **theirs)))
+    service.obey(MALLORY, say.Close(block=block_of(OTHER, **theirs | hers)))
+
+
+def test_no_tunnel_leads_to_where_another_s_block_holds_back(service):
+    service.obey(ALICE, say.Close(block=block_of(networks=("10.77.0.0/24",))))
+    theirs = spec(name=OTHER, **AWAY, remote_addresses=("10.77.0.1",))
+    assert "Another user" in refused(service, MALLORY, say.Install(spec=theirs))
+
+
 def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
     service.obey(MALLORY, say.Install(spec=spec()))
     more = spec(remote_networks=("0.0.0.0/0",))
