@@ -1,7 +1,6 @@
 """A tunnel's life where the kernel has ESP and AH: closed, in UDP, for everything."""
 
 import json
-import signal
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from tests.guest.cases import Case
 from tests.guest.gateways import in_kernel
 from tests.guest.opening import open_office, share_office
 from tests.guest.traffic import fetch
-from tests.lab.test_plugging import agents, signal_inside, watchers
+from tests.lab.test_plugging import agents
 from token_client.status import NO_RETURN
 
 CLOSED = (
@@ -189,40 +188,25 @@ def test_what_a_killed_daemon_left_is_taken_away_and_the_new_tunnel_stays(office
         assert [line for line in now if line not in then.splitlines()] == []
 
 
-@contextmanager
-def set_forward(office, seconds):
-    """Have her machine stand still while the time of day goes on so far, at Target too.
-
-    No other clock goes on, so that to her it is one that was set, and no sleep.
-    """
-    watching = [pid for pid, _ in watchers(office)]
-    office.client_charon.freeze()
-    for pid in watching:
-        signal_inside(office, pid, signal.SIGSTOP)
+def set_forward(seconds):
+    """Have it later by the time of day, for her and for Target, and by no other clock."""
     time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
-    try:
-        yield
-    finally:
-        office.client_charon.thaw()
-        for pid in watching:
-            signal_inside(office, pid, signal.SIGCONT)
 
 
 def test_a_clock_that_is_set_takes_nothing_from_her_session_until_target_ends_it(office):
-    """She goes on while her session lives, and again when it is over by Target's clock."""
+    """It is over by Target's clock, of which she is told."""
     network, server = BY_VERSION[4].network, BY_VERSION[4].server
     office.be_found_at(4)
     options = ("--objective", "esp", "--network", network, "--lifetime", "2h")
     facts = office.connect(*options, extra=office.configure_client(""))
     request_id, pairs = facts["name"].removeprefix("carnet-"), office.valid_pairs()
-    with set_forward(office, HOUR):
-        pass
+    set_forward(HOUR)
     assert fetch(office.world.client, server)
     (tunnel,) = json.loads(office.carnet("status", "--json").stdout)
     assert (tunnel["up"], tunnel["name"]) == (True, facts["name"])
     assert HOUR < tunnel["seconds_left"] <= 2 * HOUR
-    with set_forward(office, HOUR):
-        office.target_agent.wait_for_line(f'"{request_id}".*"reason": "expired".*"event": "ended"')
+    set_forward(HOUR)
+    office.target_agent.wait_for_line(f'"{request_id}".*"reason": "expired".*"event": "ended"')
 
     record = office.world.client.path(f"/run/carnet-client/session-{facts['name']}.json")
 
