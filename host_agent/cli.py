@@ -17,7 +17,14 @@ from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from carnet.lazy import LazyGroup
 from host_agent import config as configuration
-from host_agent.local import PIN, hsm_session, open_database, print_public_key, read_pin
+from host_agent.local import (
+    PIN,
+    accept_option,
+    hsm_session,
+    open_database,
+    print_public_key,
+    read_pin,
+)
 
 
 @click.group(
@@ -89,15 +96,18 @@ def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 
 @cli.command("transport-key")
 @console.secret_options("pin", PIN)
+@accept_option
 @click.pass_obj
-def transport_key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
+def transport_key(
+    path: Path, pin_fd: int | None, pin_file: Path | None, accept_unfit: bool
+) -> None:
     """Print the HSM's transport key, to which the officer mints (PEM)."""
     from carnet.token.transport import host_transport_key
-    from host_agent.fitness import tell_if_unfit
+    from host_agent.fitness import check_fit
     from softhsm.durable import durably
 
     with hsm_session(configuration.load(path), read_pin(pin_fd, pin_file)) as session:
-        tell_if_unfit(session)
+        check_fit(session, accept=accept_unfit)
         with durably(session):
             public_key = host_transport_key(session)
         print_public_key(public_key, "to compare with the officer")

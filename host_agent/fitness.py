@@ -3,6 +3,7 @@
 import click
 import structlog
 
+from carnet.console import has_terminal
 from carnet.errors import TokenError
 from carnet.token import keys
 from carnet.token.fitness import warning, ways_out
@@ -26,6 +27,21 @@ def unfitness(session: TokenSession) -> str | None:
     except TokenError:  # what it is really asked for will say it better
         return None
     return f"{warning(session.token.info.label, ways)}; {_ADVICE}" if ways else None
+
+
+def check_fit(session: TokenSession, *, accept: bool) -> None:
+    """Say it before a key is printed that others will seal to, and have it confirmed.
+
+    Raises TokenError where nobody accepts it and there is nobody to ask; click.Abort on a no.
+    """
+    said = unfitness(session)
+    if said is None:
+        return
+    if not accept and not has_terminal():
+        raise TokenError(f"{said.removesuffix('.')}, or accept this one by --accept-unfit-hsm.")
+    click.echo(f"carnet-host: {said}", err=True)
+    if not accept:
+        click.confirm("Use it all the same?", abort=True, err=True)
 
 
 def tell_if_unfit(session: TokenSession) -> None:

@@ -13,8 +13,8 @@ from carnet.errors import UsageError
 from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
 from carnet.wire.split import fingerprint
 from host_agent import config as configuration
-from host_agent.fitness import tell_if_unfit
-from host_agent.local import PIN, hsm_session, open_database, read_pin
+from host_agent.fitness import check_fit
+from host_agent.local import PIN, accept_option, hsm_session, open_database, read_pin
 from softhsm.durable import durably
 
 
@@ -29,6 +29,7 @@ from softhsm.durable import durably
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @console.secret_options("pin", PIN)
+@accept_option
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, the keys in PEM.")
 @click.pass_obj
 def host_keys(
@@ -39,6 +40,7 @@ def host_keys(
     yes: bool,
     pin_fd: int | None,
     pin_file: Path | None,
+    accept_unfit: bool,
     as_json: bool,
 ) -> None:
     """Print the keys that the officer mints to in custody split (PEM); made when missing."""
@@ -48,7 +50,7 @@ def host_keys(
     pin = read_pin(pin_fd, pin_file)
     if not listing and destroy is None:
         with hsm_session(config, pin) as session:
-            tell_if_unfit(session)
+            check_fit(session, accept=accept_unfit)
             with durably(session):
                 couples = make_host_keys(session, anew=anew)
             _print_keys(couples, as_json=as_json)

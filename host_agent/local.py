@@ -18,6 +18,14 @@ from host_agent.keydb import KeyDatabase
 PIN = "the PIN of the HSM token"
 
 
+accept_option = click.option(
+    "--accept-unfit-hsm",
+    "accept_unfit",
+    is_flag=True,
+    help="Use an HSM that lets private keys out.",
+)
+
+
 def read_pin(fd: int | None, file: Path | None) -> str:
     """Return the PIN; raises UsageError where there is no source of it."""
     return console.read_secret(PIN, option="pin", fd=fd, file=file, variable=console.PIN_VARIABLE)

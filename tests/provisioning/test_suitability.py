@@ -98,10 +98,16 @@ def test_a_host_says_so_of_its_hsm(unfit):
     def said(*arguments):
         return run([HOST, "--config", configuration, *arguments], environment)
 
+    accept = "--accept-unfit-hsm"
+    for command in ("transport-key", "host-keys"):
+        refused = said(command)
+        assert (refused.returncode, refused.stdout) == (4, "")
+        assert f"minted for that, or accept this one by {accept}.\n" in refused.stderr
     key = workplace.directory / "unfit.pem"
-    key.write_text(said("transport-key").stdout)
+    key.write_text(said("transport-key", accept).stdout)
     workplace.mint(count=1, host_transport_key=key)
-    for command in (["transport-key"], ["host-keys"], ["import", workplace.directory / "batch"]):
+    imports = ["import", workplace.directory / "batch"]
+    for command in (["transport-key", accept], ["host-keys", accept], imports):
         warned = said(*command).stderr
         assert warned.count("lets private keys out that it was told to keep (wrapping it") == 1
     assert "reads the wrapping otherwise than the token that wrapped it; " in warned
