@@ -45,7 +45,7 @@ def initialise_token(
     with _may_be_tried(token, info, allow_final_try), module.in_use(), translated():
         _init_token(module, token, so_pin, label)
         crash.reach("token.initialised")
-        with token.handle.open(rw=True, so_pin=so_pin) as session:
+        with _as_officer(token, so_pin) as session:
             session.init_pin(pin)
         return token.info.serial
 
@@ -83,6 +83,16 @@ def _init_token(module: Module, token: Token, so_pin: str, label: str) -> None:
         raise TokenError(
             f"Token {token.info.label} could not be wiped (GeneralError), as no token of a TPM can "
             f"be through PKCS#11; delete it with its vendor's own tool, or take a blank one."
+        ) from error
+
+
+def _as_officer(token: Token, so_pin: str) -> pkcs11.Session:
+    try:
+        return token.handle.open(rw=True, so_pin=so_pin)
+    except pkcs11.PinIncorrect as error:
+        raise TokenError(
+            "The token does not take the SO PIN that it was just initialised with, and has no PIN "
+            "now; a database of NSS's keeps none, so make it with `certutil -N`."
         ) from error
 
 

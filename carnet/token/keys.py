@@ -218,8 +218,8 @@ def prove_signing(private: Any, public_key: bytes) -> None:
     """
     if not private[Attribute.SENSITIVE] or not private[Attribute.NEVER_EXTRACTABLE]:
         raise TokenCannotError(
-            "The token would let the private key out, or did not make it itself; use another "
-            "kind of token."
+            "The token would let the private key out, or did not make it itself to keep it (none "
+            "in custody paired is made so); adopt other keys, or use another kind of token."
         )
     type_, key = type_and_key(public_key)
     if not type_.prove_signing(private, key):

@@ -198,7 +198,8 @@ def _as_officer(token: Token, so_pin: str, *, allow_final_try: bool) -> Iterator
             ) from error
         except pkcs11.PKCS11Error as error:
             raise TokenError(
-                f"Token {label} knows no SO PIN; a card that has a PUK is unblocked with --puk."
+                f"Token {label} knows no SO PIN; a card that has a PUK is unblocked with --puk, "
+                f"and a database of NSS's that has a PIN by nothing."
             ) from error
         with session as raw:
             yield raw

@@ -35,6 +35,19 @@ def test_a_token_that_lets_keys_out_is_named_and_nothing_is_minted(unfit):
     assert "lets private keys out that it was told to keep (wrapping it" in sentence
     assert "--accept-unfit-token" in sentence
     assert not (workplace.directory / "batch").exists()
+    how = {"secrets": ["so-pin", "new-pin"], "new_pin": SECRETS["pin"][::-1]}
+    sentence = workplace.refusal(4, "unblock", "--module", SOFTOKEN, **how)
+    assert "and a database of NSS's that has a PIN by nothing" in sentence
+
+
+def test_a_database_of_nss_is_said_to_be_made_by_its_own_tool(workplace):
+    directory = workplace.directory / "nss"
+    directory.mkdir()
+    workplace.environment[PARAMETERS_VARIABLE] = tokens.Database(directory).parameters
+    init = ["token-init", "--label", "alice", "--module", SOFTOKEN]
+    sentence = workplace.refusal(4, *init, secrets=["so-pin", "pin"])
+    assert "does not take the SO PIN that it was just initialised with" in sentence
+    assert "make it with `certutil -N`" in sentence
 
 
 def test_it_is_used_all_the_same_where_that_is_accepted(unfit):
