@@ -25,6 +25,7 @@ from helper_agent.limits import (
     hosts,
 )
 from helper_agent.owners import Holding, Owners, leading
+from helper_agent.places import Places
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
 
@@ -48,6 +49,9 @@ class Service:
         self._inside = inside
         self._guard = Guard(driver, owners)
         self._around = around
+        self._negotiating = Places(per_user=2, for_all=3, seconds=30.0)
+        self._taking_leave = Places(per_user=1, for_all=2, seconds=3.0)
+        """Apart, so that what is to end does not wait for what is to come up."""
         self._lock = threading.Lock()
         self._making: Counter[str] = Counter()
         """What has an owner, and perhaps nothing else yet."""
@@ -116,7 +120,7 @@ class Service:
         spec = self._hers(uid, call.spec)
         self._check_virtual(call.spec)
         try:
-            with self._guard.apart(spec.name):
+            with self._negotiating.taken(uid), self._guard.apart(spec.name):
                 return self._driver.up(spec)
         except IPsecError:
             self._let_go(call.spec.name)
@@ -150,7 +154,7 @@ class Service:
         if not self._owners.owns(uid, call.name):
             raise IPsecError(_NOT_HERS)
         installed = self._owners.installed(uid, call.name)
-        with self._guard.apart(call.name):
+        with self._negotiating.taken(uid), self._guard.apart(call.name):
             status = self._driver.resume(call.name)
         if installed is None or not is_installed(status, installed):
             self._driver.down(call.name)
@@ -165,7 +169,7 @@ class Service:
         """Tell Target that what is hers ends; what comes up for it is not to stand."""
         if not self._owners.owns(uid, call.name):
             return None
-        with self._guard.apart(call.name):
+        with self._taking_leave.taken(uid), self._guard.apart(call.name):
             return self._driver.take_leave(call.name)
 
     def down(self, uid: int, call: said.Down) -> object:

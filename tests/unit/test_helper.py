@@ -5,7 +5,8 @@ import json
 import os
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
 from queue import SimpleQueue
@@ -27,6 +28,7 @@ from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import Holding, Owners
+from helper_agent.places import Places
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
 from token_client.preflight import check_means
@@ -841,6 +843,56 @@ def test_a_helper_that_stood_still_is_asked_briefly_before_it_is_waited_for(monk
 def test_a_daemon_that_is_silent_is_told_from_one_that_is_not_there():
     with pytest.raises(DaemonSilentError, match="It does not answer"):
         say.result_of(say.failure_of(DaemonSilentError("It does not answer.")), None)
+
+
+WAITING = {
+    "up": (lambda name: say.Up(spec=spec(name=name, **(AWAY if name == OTHER else {}))), 2),
+    "resume": (lambda name: say.Resume(name=name), 2),
+    "take_leave": (lambda name: say.Leave(name=name), 1),
+}
+"""What waits for a peer, by the driver's name for it, and how many of one user's may."""
+
+
+@pytest.mark.parametrize("what", WAITING)
+def test_what_waits_for_one_user_s_silent_peers_leaves_the_daemon_to_others(
+    service, daemon, monkeypatch, what
+):
+    begun, go_on, (call, few) = SimpleQueue(), threading.Event(), WAITING[what]
+    done = getattr(daemon, what)
+
+    def wait(asked):
+        begun.put(asked)
+        assert go_on.wait(30)
+        return done(asked)
+
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
+    monkeypatch.setattr(daemon, what, wait)
+    for places in (service._negotiating, service._taking_leave):
+        monkeypatch.setattr(places, "_seconds", 0)
+    with ThreadPoolExecutor(3) as threads:
+        try:
+            for _ in range(few):
+                threads.submit(service.obey, MALLORY, call(OTHER))
+                begun.get(timeout=30)
+            assert "Too many tunnels" in refused(service, MALLORY, call(OTHER))
+            hers = threads.submit(service.obey, ALICE, call(NAME))
+            begun.get(timeout=30)
+            service.obey(MALLORY, say.Down(name=OTHER))
+        finally:
+            go_on.set()
+    hers.result()
+
+
+def test_all_users_together_wait_for_few_peers():
+    places = Places(per_user=2, for_all=3, seconds=0)
+    with ExitStack() as several:
+        for uid in (ALICE, MALLORY, MALLORY):
+            several.enter_context(places.taken(uid))
+        with pytest.raises(IPsecError, match="try again"), places.taken(ALICE):
+            pass
+    with places.taken(ALICE):
+        pass
 
 
 def test_one_user_has_few_connections(connect):
