@@ -96,7 +96,7 @@ class Server:
         try:
             body = _prove(record, self.key)
         except TokenError as error:
-            log.warning("ending-not-signed", reason=error.sentence)
+            log.warning("ending-not-signed", request_id=request_id.hex(), reason=error.sentence)
             return web.Response(status=HTTPStatus.NOT_FOUND)
         return web.Response(body=body, content_type="application/cbor")
 

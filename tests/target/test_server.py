@@ -7,11 +7,14 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
+from carnet.errors import TokenError
 from carnet.link import LinkSection, client_context, server_context
 from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelGrant, TunnelRefusal
 from carnet.wire.messages import RefusalCode
+from target_agent import server
 from target_agent.link_key import load_link_key
 from target_agent.records import Records
 from target_agent.server import Server
@@ -195,6 +198,25 @@ def test_a_host_revokes_its_tunnel_and_hears_of_the_end(served, as_host, ask):
     stranger, first, again, heard = served(revoke)
     assert (stranger, first, again) == (404, 204, 404)
     assert [(each.request_id, each.reason) for each in heard.tunnels] == [(bytes(16), "revoked")]
+
+
+def test_an_end_that_cannot_be_signed_is_logged_with_its_request(served, as_host, ask, monkeypatch):
+    office, body = as_host("office"), cbor.pack(ask(request_id=bytes(16)))
+    path = f"/v1/tunnels/{bytes(16).hex()}"
+
+    def prove(*_):
+        raise TokenError("No.")
+
+    async def ended(session, url):
+        await post(session, url, office, body)
+        await fetch(session.delete(url + path, ssl=office))
+        with capture_logs() as logs:
+            status, _, _ = await fetch(session.get(f"{url}{path}/ending", ssl=office))
+        return status, [log for log in logs if log["event"] == "ending-not-signed"]
+
+    monkeypatch.setattr(server, "prove_ending", prove)
+    status, (line,) = served(ended)
+    assert (status, line["request_id"]) == (404, bytes(16).hex())
 
 
 @pytest.mark.parametrize("path", ["00", "00" * 17, "zz" * 16, "AA" * 16, "%20" + "00" * 16])
