@@ -125,33 +125,35 @@ class Server:
             return True
 
     def _serve_one(self, connection: socket.socket, uid: int) -> None:
+        about: dict[str, str] = {}
         try:
             with connection:
-                self._obey(connection, uid)
+                self._obey(connection, uid, about)
         except OSError as error:
-            log.info("caller-gone", uid=uid, reason=str(error))
+            log.info("caller-gone", uid=uid, **about, reason=str(error))
         except Exception:
-            log.exception("call-failed", uid=uid)
+            log.exception("call-failed", uid=uid, **about)
         finally:
             with self._lock:
                 self._open[uid] -= 1
 
-    def _obey(self, connection: socket.socket, uid: int) -> None:
+    def _obey(self, connection: socket.socket, uid: int, about: dict[str, str]) -> None:
+        """Do what is asked; what is logged of the call is `about` from then on."""
         connection.settimeout(CALL_SECONDS)
         try:
             call = _decoder.decode(_receive(connection))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.warning("not-understood", uid=uid, reason=type(error).__name__)
             return
-        what = type(call).__name__.lower()
+        about |= _about(call)
         try:
             if isinstance(call, said.Watch):
                 self._watch(connection, uid)
                 return
             answer = said.answer_of(self._service.obey(uid, call))
-            log.info("done", uid=uid, call=what)
+            log.info("done", uid=uid, **about)
         except IPsecError as error:
-            log.info("refused", uid=uid, call=what, reason=error.sentence)
+            log.info("refused", uid=uid, **about, reason=error.sentence)
             answer = said.failure_of(error)
         connection.sendall(answer)
 
@@ -169,6 +171,13 @@ class Server:
             driver.close()
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def _about(call: said.Call) -> dict[str, str]:
+    """Return what is logged of a call: which it is, and the tunnel, if it is of one."""
+    of = getattr(call, "spec", None) or getattr(call, "block", None) or call
+    name = getattr(of, "name", None)
+    return {"call": type(call).__name__.lower()} | ({"tunnel": name} if name else {})
 
 
 def _close_with(connection: socket.socket, driver: Driver) -> None:

@@ -759,6 +759,23 @@ def test_nonsense_is_answered_by_hanging_up(connect, daemon, data):
     assert set(daemon.tunnels) == {NAME}
 
 
+def test_each_line_of_a_call_names_its_tunnel(connect, daemon, monkeypatch):
+    monkeypatch.setattr(daemon, "forget_secrets", None)
+    calls = (say.Install(spec=spec()), say.Close(block=block_of()), say.Installed())
+    calls = (*calls, say.Forget(name=NAME))
+    with capture_logs() as logs:
+        for call in (*calls, say.Up(spec=spec(name=OTHER)), say.Down(name=NAME)):
+            ask(connect, msgspec.json.encode(call))
+    assert [(each["event"], each["call"], each.get("tunnel")) for each in logs] == [
+        ("done", "install", NAME),
+        ("done", "close", NAME),
+        ("done", "installed", None),
+        ("call-failed", "forget", NAME),
+        ("refused", "up", OTHER),
+        ("done", "down", NAME),
+    ]
+
+
 @pytest.mark.parametrize("resumes", [True, False])
 def test_secrets_are_kept_only_where_the_daemon_s_driver_can_resume(
     connect, daemon, tmp_path, resumes
