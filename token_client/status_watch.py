@@ -1,5 +1,6 @@
 """`carnet status --watch`: the tunnels of this machine, looked at again every second."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,6 +13,8 @@ from carnet.errors import IPsecError
 from token_client.status import TunnelState, describe, facts
 
 SECONDS = 1.0
+_PASSING = re.compile(r"up for \w+(, \w+ left)?")
+"""What is another at each look, and no news."""
 
 
 def looks(look: Callable[[], list[TunnelState]]) -> Iterator[list[TunnelState] | str]:
@@ -41,9 +44,10 @@ def watch(look: Callable[[], list[TunnelState]], *, as_json: bool) -> None:
     if not console.is_terminal:
         shown = None
         for states in looks(look):
-            if (text := described(states)) != shown:
+            text = described(states)
+            if (news := _PASSING.sub("", text)) != shown:
                 console.out(text)
-                shown = text
+                shown = news
         return
     with Live(console=console, auto_refresh=False) as live:
         for states in looks(look):
