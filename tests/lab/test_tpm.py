@@ -186,10 +186,16 @@ def test_more_keys_than_the_tpm_holds_for_one_session(office, at_the_tpm):
               out="adopted.batch", cover_out="adopted.cover")  # fmt: skip
 
 
-def test_a_cover_that_the_tpms_officer_did_not_sign_is_refused(office, at_the_tpm):
+def test_a_cover_that_is_of_other_keys_or_that_the_tpms_officer_did_not_sign_is_refused(
+    office, at_the_tpm
+):
     place = office.world.client.directory
+    other = place / "alice.cover"  # its pairs are all used
+    done = connect(office, at_the_tpm, "--cover", str(other))
+    assert (done.returncode, is_one_sentence(done)) == (7, True)
+    assert f"{other} is the cover of key pairs of which none is on token alice" in done.stderr
     forged = place / "forged.cover"
-    forged.write_bytes((place / "alice.cover").read_bytes().replace(b"alice@", b"malic@"))
+    forged.write_bytes((place / "many.cover").read_bytes().replace(b"alice@", b"malic@"))
     done = connect(office, at_the_tpm, "--cover", str(forged))
     assert (done.returncode, is_one_sentence(done)) == (4, True)
     assert "is not what the security officer signed" in done.stderr
@@ -197,7 +203,7 @@ def test_a_cover_that_the_tpms_officer_did_not_sign_is_refused(office, at_the_tp
 
 def test_a_right_pin_is_not_called_wrong_while_the_tpm_is_locked_out(office, at_the_tpm):
     """Last: the lockout ends by time alone. Its flags say nothing of it."""
-    cover = ("--cover", str(office.world.client.directory / "alice.cover"))
+    cover = ("--cover", str(office.world.client.directory / "many.cover"))
     for _ in range(4):
         done = office.carnet("connect", *cover, pin="000000", extra=at_the_tpm)
         if "The PIN is wrong" not in done.stderr:
