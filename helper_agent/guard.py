@@ -7,7 +7,7 @@ machine. The user's own agent looks at that too; but she and Target may be in le
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -24,9 +24,11 @@ log = structlog.get_logger()
 class Guard:
     """Looks at each tunnel as something of it comes up. Safe to use from several threads."""
 
-    def __init__(self, driver: Driver, owners: Owners) -> None:
+    def __init__(self, driver: Driver, owners: Owners, went: Callable[[], None]) -> None:
+        """Call `went` whenever a tunnel may have gone."""
         self._driver = driver
         self._owners = owners
+        self._went = went
         self._lock = threading.Lock()
         self._looking = False
         self._at_work: Counter[str] = Counter()
@@ -67,11 +69,15 @@ class Guard:
         try:
             with suppress(IPsecError):
                 self._look()
+            self._went()
             for event in events:
                 if event.change in (Change.UP, Change.ANEW):
                     with suppress(IPsecError):
                         self._look(event.name)
+                else:
+                    self._went()
         finally:
+            self._went()
             with self._lock:
                 self._looking = False
 

@@ -31,6 +31,11 @@ class Leading(msgspec.Struct, frozen=True):
     networks: frozenset[str]
     virtual_address: str | None
 
+    @property
+    def inside(self) -> frozenset[str]:
+        """The networks to which it leads, Target alone where there are no others."""
+        return self.networks or frozenset(str(ip_network(each)) for each in self.targets)
+
 
 def leading(spec: Spec) -> Leading:
     """Return where that tunnel leads, and how."""
@@ -53,6 +58,8 @@ class Holding(msgspec.Struct, frozen=True):
     """What the daemon was given last; None before that."""
     block: str | None = None
     """With which packet filter packets in clear are held back; None where they are not."""
+    held: frozenset[str] = frozenset()
+    """The networks for which its block was last made."""
     reaches: frozenset[str] = frozenset()
     """Addresses of its Target and Hosts, to which what belongs to it leaves as it is."""
 
@@ -84,6 +91,7 @@ class Owners:
                     wanted.networks | before.networks,
                     wanted.installed or before.installed,
                     wanted.block or before.block,
+                    wanted.held or before.held,
                     wanted.reaches | before.reaches,
                 )
             self._check(name, wanted)
@@ -113,6 +121,12 @@ class Owners:
         """Return with which packet filter a tunnel's block was made; None if it is not known."""
         holding = self._read(name)
         return holding.block if holding else None
+
+    def is_held(self, name: str) -> bool:
+        """Tell whether a tunnel's block, if there is one, is for all to which the tunnel leads."""
+        holding = self._read(name)
+        leads = holding.installed if holding else None
+        return holding is not None and leads is not None and leads.inside <= holding.held
 
     def names(self) -> frozenset[str]:
         """Return the names that are somebody's."""

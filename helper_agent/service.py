@@ -47,7 +47,7 @@ class Service:
         self._owners = owners
         self._own_addresses = own_addresses
         self._inside = inside
-        self._guard = Guard(driver, owners)
+        self._guard = Guard(driver, owners, self._restore_in_clear)
         self._around = around
         self._negotiating = Places(per_user=2, for_all=3, seconds=30.0)
         self._taking_leave = Places(per_user=1, for_all=2, seconds=3.0)
@@ -105,6 +105,7 @@ class Service:
         leads = leading(call.spec)
         wanted = Holding(uid, frozenset(networks), leads, reaches=leads.targets)
         with self._claimed(spec.name, wanted):
+            self._inside.restore_servers(spec.name)  # which may be outside the new networks
             try:
                 self._driver.install(spec)
             except IPsecError:
@@ -199,9 +200,10 @@ class Service:
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
         reaches = frozenset(call.block.targets) | {address for address, _ in call.block.hosts}
         networks = frozenset(call.block.networks)
-        wanted = Holding(uid, networks, block=block.filter_name(), reaches=reaches)
+        wanted = Holding(uid, networks, block=block.filter_name(), held=networks, reaches=reaches)
         with self._claimed(call.block.name, wanted):
             block.close(block.Closed(**parts, userspace=userspace))
+        self._restore_in_clear()
         return None
 
     def lift(self, uid: int, call: said.Lift) -> object:
@@ -233,8 +235,7 @@ class Service:
         installed = self._owners.installed(uid, call.name)
         if installed is None or not self._stands(call.name):
             raise IPsecError(_NOT_HERS)
-        inside = installed.networks or hosts(installed.targets)
-        check_servers(call.servers, inside, self._config)
+        check_servers(call.servers, installed.inside, self._config)
         using = self._inside.whose_servers()
         if using and not self._owners.owns(uid, using):
             raise IPsecError("Another tunnel's name servers are used here; end that first.")
@@ -286,6 +287,20 @@ class Service:
         with suppress(IPsecError):
             return any(live.name == name and live.established for live in self._driver.status())
         return False
+
+    def _restore_in_clear(self) -> None:
+        """Take the name servers of a user's tunnel away to which queries would leave in clear.
+
+        They stay while it is down and its block holds them back.
+        """
+        with suppress(IPsecError):
+            name = self._inside.whose_servers()
+            if name is None or name not in self._owners.names():
+                return
+            held = name in self._blocks() and self._owners.is_held(name)
+            if not self._stands(name) and not held:
+                self._inside.restore_servers(name)
+                self._let_go(name)
 
     def _check_virtual(self, spec: said.Spec) -> None:
         check_virtual(spec, self._config, self._own_addresses(), self._around)

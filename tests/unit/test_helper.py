@@ -31,6 +31,7 @@ from helper_agent.owners import Holding, Owners
 from helper_agent.places import Places
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
+from lab.waiting import wait_until
 from token_client.preflight import check_means
 
 ALICE, MALLORY = 1001, 1002
@@ -617,6 +618,37 @@ def test_name_servers_of_a_tunnel_that_is_down_go_with_its_block(service, daemon
         daemon.tunnels.clear()
 
 
+@pytest.mark.parametrize("change", [Change.DOWN, Change.LOST, None])
+@pytest.mark.parametrize("held", ["10.20.0.0/16", "10.31.0.0/16", None])
+def test_name_servers_of_a_tunnel_that_goes_stay_only_behind_its_block(
+    service, daemon, monkeypatch, change, held
+):
+    happens = SimpleQueue()
+    monkeypatch.setattr(daemon, "watch", lambda: iter(happens.get, None))
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Up(spec=spec()))
+    if held:
+        service.obey(ALICE, say.Close(block=block_of(networks=(held,))))
+    service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
+    daemon.tunnels.clear()
+    if change is not None:
+        happens.put(TunnelEvent(NAME, change))
+    happens.put(None)
+    wait_until(lambda: not service._guard._looking, "the end of the daemon")
+    assert daemon.servers == ((NAME, SERVERS) if held in SPEC.remote_networks else None)
+
+
+def test_name_servers_do_not_outlive_another_block_or_other_networks(service, daemon):
+    away = say.Close(block=block_of(networks=("10.31.0.0/16",)))
+    for left, call in (({}, away), (None, say.Install(spec=spec()))):
+        service.obey(ALICE, say.Install(spec=spec()))
+        service.obey(ALICE, say.Close(block=block_of()))
+        service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
+        daemon.tunnels = daemon.tunnels if left is None else left
+        service.obey(ALICE, call)
+        assert daemon.servers is None
+
+
 def test_what_has_name_servers_left_is_still_hers(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
@@ -762,17 +794,18 @@ def test_nonsense_is_answered_by_hanging_up(connect, daemon, data):
 def test_each_line_of_a_call_names_its_tunnel(connect, daemon, monkeypatch):
     monkeypatch.setattr(daemon, "forget_secrets", None)
     calls = (say.Install(spec=spec()), say.Close(block=block_of()), say.Installed())
-    calls = (*calls, say.Forget(name=NAME))
+    calls = (*calls, say.Up(spec=spec(name=OTHER)), say.Lift(name=NAME), say.Forget(name=NAME))
     with capture_logs() as logs:
-        for call in (*calls, say.Up(spec=spec(name=OTHER)), say.Down(name=NAME)):
+        for call in calls:
             ask(connect, msgspec.json.encode(call))
+        wait_until(lambda: len(logs) == len(calls), "the last line, after the answer that is none")
     assert [(each["event"], each["call"], each.get("tunnel")) for each in logs] == [
         ("done", "install", NAME),
         ("done", "close", NAME),
         ("done", "installed", None),
-        ("call-failed", "forget", NAME),
         ("refused", "up", OTHER),
-        ("done", "down", NAME),
+        ("done", "lift", NAME),
+        ("call-failed", "forget", NAME),
     ]
 
 
