@@ -250,7 +250,8 @@ def test_an_interrupt_as_an_attribute_is_packed(ready):
     before = changed(INTERRUPTED_AS_AN_ATTRIBUTE_IS_PACKED)
     done = ready.run(*ready.order(count=500), secrets=BOTH, before=before)
     (said,) = done.stderr.strip().splitlines()
-    assert (done.returncode, said.partition(";")[0]) == (130, "carnet-provision: interrupted")
+    # With how many pairs that has cost, where it came late enough to cost any.
+    assert (done.returncode, re.split("[;.]", said)[0]) == (130, "carnet-provision: interrupted")
     nothing_is_left(ready)
 
 
