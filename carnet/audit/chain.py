@@ -243,6 +243,8 @@ def _rows(
         same = sum(row.number == number for row in rows)
         last, given = number, same + (given if number == last else 0)
         page = ordered.where(table.c.number >= last).offset(given)
+    # The last page, which is empty, began one more transaction.
+    let_go()
 
 
 def _page(

@@ -598,7 +598,7 @@ def test_who_shows_the_accounts_and_waits_for_his_reader_is_in_nobodys_way(tmp_p
     place = FilePlace(tmp_path / "keys.sqlite")
     with KeyDatabase.opened(place) as database, KeyDatabase.opened(place) as other:
         ((key_id, wrapped),) = fill(database, 1).items()
-        fill(database, 4)
+        later, *_ = fill(database, 4)
         with other.begin() as connection:
             shown = audit.read(connection, schema.audit)
             numbers = [next(shown).number]
@@ -606,6 +606,9 @@ def test_who_shows_the_accounts_and_waits_for_his_reader_is_in_nobodys_way(tmp_p
             assert forget_deleted(database.engine)
             assert wrapped not in b"".join(each.read_bytes() for each in tmp_path.iterdir())
             numbers += [each.number for each in shown]
+            # All is read, and its reader still takes his time.
+            database.burn_wrapped(later)
+            assert forget_deleted(database.engine)
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) > 2
 
