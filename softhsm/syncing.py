@@ -21,7 +21,7 @@ _OWN = "token.object"
 _NAMES = "."
 """The directory itself, among its files."""
 _LATELY = 3600 * 10**9
-"""Nanoseconds, after which the system has long written by itself what it was given."""
+"""Nanoseconds before the newest change: what is older the system has long written by itself."""
 _TICK = 10**8
 """Nanoseconds, within which two changes of a file may seem to be of the same moment."""
 _FEW = 100
@@ -46,8 +46,10 @@ def sync_objects(directory: Path) -> None:
 def _due(directory: Path) -> dict[str, _State]:
     """Return what may not be on the disk yet, the directory included."""
     synced = _synced.setdefault(directory, {})
-    lately = time.time_ns() - _LATELY
-    files = {name: state for name, state in _states(directory).items() if state[1] > lately}
+    states = _states(directory)
+    # By the files themselves: the clock may have leapt since.
+    lately = max(changed for _, changed in states.values()) - _LATELY
+    files = {name: state for name, state in states.items() if state[1] > lately}
     for name in synced.keys() - files.keys():
         synced.pop(name, None)
     return {name: state for name, state in files.items() if synced.get(name) != state}

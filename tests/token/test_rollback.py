@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from pathlib import Path
 from threading import Thread
 
@@ -236,6 +237,16 @@ def test_many_files_are_synced_with_all_of_the_disk(session, synced, monkeypatch
     monkeypatch.setattr(syncing, "_FEW", 1)
     write_data(session, "one", b"value", private=True, sync=sync_token)
     assert synced == [None]
+
+
+def test_a_clock_that_leaps_keeps_nothing_from_being_synced(session, synced, monkeypatch):
+    def leap_and_sync(session):
+        now = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: now() + 7200 * 10**9)
+        sync_token(session)
+
+    write_data(session, "one", b"value", private=True, sync=leap_and_sync)
+    assert len(synced) > 2
 
 
 class LoggedIn:
