@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from carnet.database import alone
+from carnet.database.suspension import held_back
 from carnet.errors import UsageError
 from host_agent.keydb import KeyDatabase
 
@@ -18,16 +19,33 @@ _PAUSE = 0.05
 _WORD = "arrives"
 
 
+class NotArrivedError(UsageError):
+    """A batch that nothing is known of yet has been coming for too long."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What is known of it is revoked, and a process of the Host has a batch of which "
+            "nothing is known yet; see that it runs, then revoke it again."
+        )
+
+
 @contextmanager
 def arriving(database: KeyDatabase) -> Iterator[None]:
     """Have revocations wait, until it is written down that the batch's import is under way.
 
-    For whoever is the only one to import. Raises OSError, SQLAlchemyError.
+    For whoever is the only one to import. Raises UsageError if another process that looks
+    whether it is so stands still; OSError, SQLAlchemyError.
     """
+    until = time.monotonic() + WAIT_SECONDS
     with ExitStack() as lock:
         while not lock.enter_context(alone(database.engine, _WORD))():
             # Somebody looks whether it is had.
             lock.close()
+            if time.monotonic() > until:
+                raise UsageError(
+                    "Another process of the Host, or a command of its operator, that was about "
+                    "to revoke stands still; see that it runs or end it, then send the batch again."
+                )
             time.sleep(_PAUSE)
         yield
 
@@ -35,20 +53,18 @@ def arriving(database: KeyDatabase) -> Iterator[None]:
 def wait_for_arrival(database: KeyDatabase) -> bool:
     """Wait until nobody is within arriving(); return whether anybody was.
 
-    Raises UsageError if that takes too long; OSError, SQLAlchemyError.
+    Raises NotArrivedError if that takes too long; OSError, SQLAlchemyError.
     """
     until, waited = time.monotonic() + WAIT_SECONDS, False
     while not _is_free(database):
         if time.monotonic() > until:
-            raise UsageError(
-                "What is known of it is revoked, and another process of the Host has a batch of "
-                "which nothing is known yet; see that it runs, then revoke it again."
-            )
+            raise NotArrivedError
         waited = True
         time.sleep(_PAUSE)
     return waited
 
 
 def _is_free(database: KeyDatabase) -> bool:
-    with alone(database.engine, _WORD) as is_free:
+    # A command that is stopped here (Ctrl-Z) would keep a batch from arriving.
+    with held_back(), alone(database.engine, _WORD) as is_free:
         return is_free()

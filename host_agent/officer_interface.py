@@ -41,10 +41,11 @@ from carnet.interface import (
 from carnet.interface import Revocation as Wanted
 from carnet.link import LinkSection, read_at_most, server_context
 from carnet.progress import no_bar
+from carnet.threads import Threads
 from carnet.token.session import TokenSession
 from carnet.wire.documents import MAX_BATCH
 from carnet.wire.envelope import SPLIT
-from host_agent.arrival import arriving
+from host_agent.arrival import WAIT_SECONDS, NotArrivedError, arriving
 from host_agent.batch_file import BatchFile, officer_certificate, open_batch
 from host_agent.config import HostConfig, InterfaceSection
 from host_agent.hsm import Hsm
@@ -52,10 +53,14 @@ from host_agent.importing import alone, other_store, store_for, take_in
 from host_agent.in_time import SilentError, is_over, unless_silent
 from host_agent.keydb import KeyDatabase, Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
-from host_agent.revoking import revoke, revoked_before
+from host_agent.revoking import Revoked as Revocations
+from host_agent.revoking import revoke, revoke_known, revoked_before
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+_revoking = Threads(4, "revoking").do
+"""Those who revoke may wait for a batch to arrive: no request waits for them."""
 
 PIECE_SECONDS = 30
 """In which the next piece of a body must come."""
@@ -264,15 +269,25 @@ class OfficerInterface:
         return await unless_silent(self._revoked(wanted), self._database)
 
     async def _revoked(self, wanted: Wanted) -> Revoked:
-        # What was here before it is among what it concerns.
-        await self._written_down.wait()
         reason = Reason.LOST if wanted.lost else Reason.REVOKED
         revocation = Revocation(wanted.why, reason, by="officer")
-        done = await asyncio.to_thread(revoke, self._database, revocation, **wanted.names)
+        known = Revocations([], 0, 0)
+        if not self._written_down.is_set():
+            # What is here by then is among what it concerns, and what is known waits for nothing.
+            known = await _revoking(revoke_known, self._database, revocation, **wanted.names)
+            await self._have_written_down()
+        done = known.and_then(await _revoking(revoke, self._database, revocation, **wanted.names))
         await ask(revoked_before, self._database, done, **wanted.names)
         told = Revoked(revoked=len(done.key_ids), importing=done.importing, tunnels=done.tunnels)
         log.info("officer-revoked", **structs.asdict(told))
         return told
+
+    async def _have_written_down(self) -> None:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._written_down.wait()
+        except TimeoutError as error:
+            raise NotArrivedError from error
 
     async def _count(self, _: web.BaseRequest) -> list[dict[str, object]]:
         counts = await unless_silent(ask(self._database.count), self._database)

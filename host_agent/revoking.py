@@ -1,6 +1,6 @@
 """Revoking, for the operator and for the officer: pairs, imports under way, tunnels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carnet import crash
@@ -26,24 +26,27 @@ class Revoked:
         """Whether anything of it was left to do."""
         return bool(self.key_ids or self.importing or self.tunnels)
 
+    def and_then(self, later: "Revoked") -> "Revoked":
+        """Return what came of this and, by the same once more, of what was there by then."""
+        tunnels = self.tunnels + later.tunnels
+        return Revoked(self.key_ids + later.key_ids, later.importing, tunnels)
+
 
 def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:
     """Turn invalid what `which` names: by key_id, user_id or token_serial.
 
     When this is over none of it is valid, nor will be by an import that has begun, nor by a
     batch that the officer's interface had by then. What is cut off is done by the same again.
-    Raises UsageError as wait_for_arrival() does.
+    Raises NotArrivedError as wait_for_arrival() does.
     """
-    done = _revoke_known(database, revocation, which)
+    done = revoke_known(database, revocation, **which)
     if not wait_for_arrival(database):
         return done
-    now = _revoke_known(database, revocation, which)
-    return Revoked(done.key_ids + now.key_ids, now.importing, done.tunnels + now.tunnels)
+    return done.and_then(revoke_known(database, revocation, **which))
 
 
-def _revoke_known(
-    database: KeyDatabase, revocation: Revocation, which: Mapping[str, object]
-) -> Revoked:
+def revoke_known(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:
+    """Do it without waiting for a batch that has just come, of which nothing is known."""
     importing = database.revoke_imports(revocation, **which)
     key_ids = database.revoke(revocation.why, revocation.reason, revocation.by, **which)
     crash.reach("host.revoked")

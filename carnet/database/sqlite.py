@@ -214,7 +214,7 @@ def _begin_writing(connection: Connection) -> None:
     cursor = connection.connection.cursor()
     cursor.execute("PRAGMA busy_timeout=0")
     try:
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.Error):
             _when_free(cursor)
             return
         # As SQLAlchemy's error.
@@ -225,7 +225,7 @@ def _begin_writing(connection: Connection) -> None:
 
 
 def _when_free(cursor: Any) -> None:
-    """Begin as soon as nobody else writes; raises sqlite3.OperationalError if that takes long."""
+    """Begin as soon as nobody else writes; raises sqlite3.Error if that takes long, or fails."""
     looking = Retrying(
         stop=stop_after_delay(LOCK_SECONDS),
         wait=wait_fixed(_LOOK_SECONDS),

@@ -1,5 +1,6 @@
 """A revocation while an import is under way: none of the pairs that it brings becomes valid."""
 
+import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -7,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 from msgspec import structs
 
-from carnet import audit
+from carnet import audit, interface
+from carnet.database import alone
 from carnet.errors import RefusedError, TokenError, UsageError
 from carnet.progress import no_bar
 from carnet.wire.keys import key_id_of
@@ -54,6 +56,11 @@ def states(database):
 def records(database, event):
     with database.begin() as connection:
         return [each for each in audit.read(connection, schema.audit) if each.event == event]
+
+
+def interface_of(database, directory):
+    Officer(directory)
+    return officer_interface.OfficerInterface(host_config(directory), database, None, None)
 
 
 @pytest.mark.parametrize("which", ["user_id", "token_serial"])
@@ -124,6 +131,51 @@ def test_a_revocation_does_not_wait_for_ever_for_a_batch(database, pair, monkeyp
     ):
         revoke(database, STOLEN, key_id=key_id_of(pair.public_key))
     assert states(database) == {"lost": 1}
+
+
+def test_the_officer_s_revokes_what_is_known_before_it_waits_for_her_batch(
+    database, pair, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(officer_interface, "WAIT_SECONDS", 0)
+
+    async def revoked():
+        made = interface_of(database, tmp_path)
+        made._written_down.clear()
+        await made._revoked(interface.Revocation(user_id="alice@office", why="stolen", lost=True))
+
+    with pytest.raises(UsageError, match=r"known of it is revoked, .* revoke it again"):
+        asyncio.run(revoked())
+    assert states(database) == {"lost": 1}
+
+
+def test_revocations_that_wait_for_a_batch_keep_no_request_waiting(
+    database, other_process, pair, tmp_path
+):
+    """However many are sent, and hung up on."""
+    wanted = interface.Revocation(user_id="alice@office", why="stolen", lost=True)
+
+    async def revoked():
+        made = interface_of(database, tmp_path)
+        with arrival.arriving(other_process):
+            waiting = [asyncio.create_task(made._revoked(wanted)) for _ in range(40)]
+            await asyncio.sleep(0)
+            assert await asyncio.to_thread(lambda: "a request")
+            assert not any(each.done() for each in waiting)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(revoked())
+
+
+def test_whoever_looks_for_a_batch_and_stands_still_holds_it_up_for_a_time_only(
+    database, other_process, monkeypatch
+):
+    monkeypatch.setattr(arrival, "WAIT_SECONDS", 0)
+    with (
+        alone(other_process.engine, "arrives"),
+        pytest.raises(UsageError, match=r"stands still; .* send the batch again"),
+        arrival.arriving(database),
+    ):
+        raise AssertionError
 
 
 @pytest.mark.parametrize("first", ["this", "other"])
