@@ -70,7 +70,7 @@ def guarding(tmp_path):
     owners.claim(HERS, Holding(1001, INSTALLED.networks, INSTALLED), taken=False)
 
     def guard(daemon):
-        made = Guard(daemon, owners)
+        made = Guard(daemon, owners, lambda: None)
         made.begin()
         return made
 
