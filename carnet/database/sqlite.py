@@ -64,8 +64,8 @@ def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": LOCK_SECONDS, "uri": True},
         hide_parameters=True,
-        # SQLite has no queue: who finds its lock taken sleeps, for longer each time, while others
-        # pass by. So of each process one thread alone competes for it.
+        # SQLite has no queue: who finds its lock taken looks again and again, while others pass by.
+        # So of each process one thread alone competes for it.
         execution_options={TURNS: threading.Lock()},
     )
     file = SqliteFile(place.path.absolute(), path)
