@@ -15,6 +15,7 @@ from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import open_session
 from carnet.token.signing import make_pending_key, mint_signing_pair
+from carnet.wire.cover_file import pack_cover_file, unpack_cover_file
 from tests.token.helpers import MINTED, PIN
 from tests.unit.examples import SoftwareKey
 from tests.unit.test_cover_file import batch, cover, packed
@@ -64,6 +65,11 @@ def test_a_cover_of_other_keys_is_refused_where_the_serial_number_tells_nothing(
     examination._token = token
     with pytest.raises(NoKeyPairLeftError, match=none_here):
         examination._look_at_pairs()
+    # One whose batch was changed is not called another's: its signatures tell, after the PIN.
+    signed, _ = unpack_cover_file((tmp_path / "alice.cover").read_bytes())
+    changed = tmp_path / "changed.cover"
+    changed.write_bytes(pack_cover_file(signed, (b"changed",)))
+    booklet.check_cover(token, ClientConfig(cover=changed))
     with open_session(token, PIN, writable=True) as session:
         OneTimeKeys(session).destroy(keys.key_id(public_key))
     # Nothing is seen of pairs any more: so it is said once the PIN is given.
