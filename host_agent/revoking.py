@@ -28,8 +28,11 @@ class Revoked:
 
     def and_then(self, later: "Revoked") -> "Revoked":
         """Return what came of this and, by the same once more, of what was there by then."""
-        tunnels = self.tunnels + later.tunnels
-        return Revoked(self.key_ids + later.key_ids, later.importing, tunnels)
+        return Revoked(
+            self.key_ids + later.key_ids,
+            max(self.importing, later.importing),  # an import may be over in between
+            self.tunnels + later.tunnels,
+        )
 
 
 def revoke(database: KeyDatabase, revocation: Revocation, **which: object) -> Revoked:

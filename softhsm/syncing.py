@@ -47,8 +47,9 @@ def _due(directory: Path) -> dict[str, _State]:
     """Return what may not be on the disk yet, the directory included."""
     synced = _synced.setdefault(directory, {})
     states = _states(directory)
-    # By the files themselves: the clock may have leapt since.
-    lately = max(changed for _, changed in states.values()) - _LATELY
+    # By the files themselves, for the clock may have leapt ahead since; or back.
+    newest = max(changed for _, changed in states.values())
+    lately = min(newest, time.time_ns()) - _LATELY
     files = {name: state for name, state in states.items() if state[1] > lately}
     for name in synced.keys() - files.keys():
         synced.pop(name, None)
@@ -84,8 +85,11 @@ def _sync(directory: Path, due: dict[str, _State]) -> None:
         # SoftHSM2 fails to remove an object whose lock, a file that stays empty, is not there.
         if _NAMES in due:
             sync_directory(directory)
-        for name in due.keys() - {_NAMES}:
-            _at(directory / name, os.fsync)
+        try:
+            for name in due.keys() - {_NAMES}:
+                _at(directory / name, os.fsync)
+        except PermissionError:  # another user's, as root's who ran a command there
+            _at(directory, _sync_disk)
     # What was changed just then may be changed again without one's seeing it.
     _synced[directory].update(
         (name, state) for name, state in due.items() if looked_at - state[1] > _TICK

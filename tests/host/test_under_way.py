@@ -17,7 +17,7 @@ from host_agent import arrival, officer_interface, schema
 from host_agent.importing import _check_pairs_stand, record_batch
 from host_agent.keydb import Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
-from host_agent.revoking import revoke
+from host_agent.revoking import Revoked, revoke
 from lab.waiting import wait_until
 from tests.host.batches import Officer, host_config, opened, split_batch, write
 from tests.host.test_accounts import lift
@@ -164,6 +164,10 @@ def test_revocations_that_wait_for_a_batch_keep_no_request_waiting(
         await asyncio.gather(*waiting)
 
     asyncio.run(revoked())
+
+
+def test_an_import_that_is_over_in_between_is_told_of():
+    assert Revoked([], 3, 0).and_then(Revoked([b"key"], 0, 1)) == Revoked([b"key"], 3, 1)
 
 
 def test_whoever_looks_for_a_batch_and_stands_still_holds_it_up_for_a_time_only(

@@ -249,6 +249,37 @@ def test_a_clock_that_leaps_keeps_nothing_from_being_synced(session, synced, mon
     assert len(synced) > 2
 
 
+def test_a_file_of_the_future_keeps_nothing_from_being_synced(session, synced, monkeypatch):
+    """As a clock leaves it that was ahead, and was put right."""
+    states = syncing._states
+
+    def ahead(directory):
+        future = (1, time.time_ns() + 2 * 86400 * 10**9)
+        return states(directory) | {"future.object": future}
+
+    monkeypatch.setattr(syncing, "_states", ahead)
+    write_data(session, "one", b"value", private=True, sync=sync_token)
+    assert len(synced) > 2
+
+
+def test_what_is_another_user_s_is_synced_with_all_of_the_disk(session, synced, monkeypatch):
+    """As after a command that root ran."""
+    opened = os.open
+
+    def refuse(path, *how, **about):
+        if Path(path).suffix == ".object" and "softhsm" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *how, **about)
+
+    def sync(session):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refuse)
+            sync_token(session)
+
+    write_data(session, "one", b"value", private=True, sync=sync)
+    assert None in synced
+
+
 class LoggedIn:
     """An HSM that the service is logged in to."""
 
