@@ -50,18 +50,16 @@ def arriving(database: KeyDatabase) -> Iterator[None]:
         yield
 
 
-def wait_for_arrival(database: KeyDatabase) -> bool:
-    """Wait until nobody is within arriving(); return whether anybody was.
+def wait_for_arrival(database: KeyDatabase) -> None:
+    """Wait until nobody is within arriving().
 
     Raises NotArrivedError if that takes too long; OSError, SQLAlchemyError.
     """
-    until, waited = time.monotonic() + WAIT_SECONDS, False
+    until = time.monotonic() + WAIT_SECONDS
     while not _is_free(database):
         if time.monotonic() > until:
             raise NotArrivedError
-        waited = True
         time.sleep(_PAUSE)
-    return waited
 
 
 def _is_free(database: KeyDatabase) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from msgspec import structs
@@ -121,6 +121,21 @@ def test_a_revocation_elsewhere_waits_for_a_batch_that_the_officer_has_sent(
     with importing(database, batch) as finish:
         finish()
     assert states(database) == {"lost": 1 + PAIRS}
+
+
+def test_a_batch_that_came_and_was_written_down_before_anybody_looks_is_revoked(
+    database, pair, monkeypatch
+):
+    batch, begun = split_batch(PAIRS), ExitStack()
+
+    def arrived(_):
+        begun.enter_context(importing(database, batch))
+        return True
+
+    monkeypatch.setattr(arrival, "_is_free", arrived)
+    with begun:
+        done = revoke(database, STOLEN, user_id=batch.user_id)
+        assert (len(done.key_ids), done.importing) == (1, PAIRS)
 
 
 def test_a_revocation_does_not_wait_for_ever_for_a_batch(database, pair, monkeypatch):
