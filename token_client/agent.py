@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from carnet import crash, interruption
-from carnet.errors import HelperAwayError, IKERefusedError, IPsecError, UsageError
+from carnet.errors import AwayError, IKERefusedError, IPsecError, UsageError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Action, Event, run
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
@@ -325,7 +325,7 @@ class Exchange:
         sessions = self._means.sessions
         try:
             self._means.driver.down(self._name)
-        except HelperAwayError as error:
+        except AwayError as error:
             self._cut = ""  # nothing was ended
             note = "the tunnel may stand, and `carnet disconnect` ends it then"
             self._means.steps.note(f"{note} ({error.sentence.rstrip('.')})")

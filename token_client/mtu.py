@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from carnet.errors import HelperAwayError, IPsecError
+from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
 from token_client.sessions import Session
@@ -40,11 +40,11 @@ def kept(session: Session, tell: Callable[[str], None]) -> Iterator[None]:
 
 def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) -> None:
     try:
-        # While the helper is away: whoever watches over the tunnel sees to it afterwards.
-        with suppress(HelperAwayError):
+        # While helper or daemon is away: whoever watches over the tunnel sees to it afterwards.
+        with suppress(AwayError):
             fit(session)
         while changes.wait():
-            with suppress(HelperAwayError):
+            with suppress(AwayError):
                 fit(session)
                 inside().follow_servers(session.name)
     except IPsecError as error:

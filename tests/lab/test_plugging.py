@@ -39,10 +39,10 @@ def fail_to_list():
         raise TokenError("The token failed.")
     Booklet.usable = usable
 def keep_secrets():
-    from carnet.errors import HelperAwayError
+    from carnet.errors import DaemonSilentError
     from carnet.ipsec.strongswan import StrongSwan
     def forget(*_):
-        raise HelperAwayError("The daemon does not answer.")
+        raise DaemonSilentError("The daemon does not answer.")
     StrongSwan.forget_secrets = forget
 def disconnect():
     import subprocess
