@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,41 +46,37 @@ def say(figures: Figures) -> None:
         file.write(json.dumps(figures) + "\n")
 
 
-def measured(plan: Plan, what: str, errands: Sequence[Errand], steps: int) -> list[Figures]:
-    """Have a guest do each of these, all at the same time, and return their lines.
+def measured(plan: Plan, what: str, errand: Errand, steps: int) -> list[Figures]:
+    """Have a guest do this, and return its lines.
 
-    Each guest is kept on one processor, two of them on one each where there are two. `steps`
-    are the lines to come. Raises GuestFailedError.
+    The guest is kept on one processor, and what else runs is its own: two guests at a time would
+    show in each other's figures. `steps` are the lines to come. Raises GuestFailedError.
     """
-    with ExitStack() as stack, plan.progress(what, steps) as advance:
-        guests = [
-            stack.enter_context(_guest(errand, place)) for place, errand in enumerate(errands)
-        ]
+    with _guest(errand) as guest, plan.progress(what, steps) as advance:
         shown = 0
 
         def ended() -> bool:
             nonlocal shown
-            now = sum(len(_lines(guest)) for guest in guests)
+            now = len(_lines(guest))
             advance(now - shown)
             shown = now
-            return not any(guest.running for guest in guests)
+            return not guest.running
 
         wait_until(ended, "the guest to have measured", _SECONDS)
-        lines = [json.loads(line) for guest in guests for line in _lines(guest)]
-        for guest in guests:
-            try:
-                failed = bool(guest.wait(1))
-            except LabError as error:
-                raise GuestFailedError(str(error), lines) from error
-            if failed:
-                raise GuestFailedError(guest.said(), lines)
+        lines = [json.loads(line) for line in _lines(guest)]
+        try:
+            failed = bool(guest.wait(1))
+        except LabError as error:
+            raise GuestFailedError(str(error), lines) from error
+        if failed:
+            raise GuestFailedError(guest.said(), lines)
         return lines
 
 
-def _guest(errand: Errand, place: int) -> Guest:
+def _guest(errand: Errand) -> Guest:
     argv = [sys.executable, "-m", errand.module, errand.order]
     prepare = partial(prepare_office, pairs=errand.pairs)
-    return Guest(argv, _ROOT, prepare=prepare, place=place)
+    return Guest(argv, _ROOT, prepare=prepare)
 
 
 def _lines(guest: Guest) -> list[str]:

@@ -29,7 +29,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     order = " ".join(map(str, (rounds, *shown, _FARTHEST)))
     count = rounds * (len(shown) + 1)
     errand = Errand("bench.distance_guest", order, pairs=count + 1 + WARMING)
-    lines = measured(plan, "connect from afar", [errand], 2 * count + 1)
+    lines = measured(plan, "connect from afar", errand, 2 * count + 1)
     for step in STEPS:
         for rtt in shown:
             yield _away(lines, step, rtt)
