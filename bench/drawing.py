@@ -1,25 +1,60 @@
 """The pictures of a report, each as SVG and PNG."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.comparison import Row, Spread
 from bench.edge import FROM, TO
-from bench.paper import GROUP, PAPER_CYCLES, PAPER_PEAK, PAPER_THROUGHPUT, UNITS, Curve
+from bench.paper import (
+    GROUP,
+    PAPER_CPU,
+    PAPER_CYCLES,
+    PAPER_PEAK,
+    PAPER_THROUGHPUT,
+    UNITS,
+    Curve,
+)
 
 TABLE_5, FIGURE_4 = "table-5", "figure-4"
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """One of the pictures of Table 5."""
+
+    what: str
+    """In UNITS."""
+    label: str
+    limits: Mapping[str, float]
+    """Of its axis: native is 1."""
+    paper: Mapping[str, float]
+    of_paper: str
+
+
+_PANELS = (
+    _Panel(
+        "megabits", "throughput", {"bottom": 0.003, "top": 1.5},
+        PAPER_THROUGHPUT, "in the paper, on 100 Mbit/s Ethernet",
+    ),
+    _Panel(
+        "nanoseconds_per_byte", "time for a byte", {"bottom": 1},
+        PAPER_CYCLES, "in the paper, in cycles",
+    ),
+    _Panel(
+        "cpu_share", "share of the processor", {"bottom": 1},
+        PAPER_CPU, "in the paper, at what its wire carried",
+    ),
+)  # fmt: skip
+
+
 def draw(directory: Path, rows: Sequence[Row], curves: Sequence[Curve]) -> list[str]:
     """Draw what there is to draw; return the names of the pictures, without endings."""
-    throughput, cost = (
-        [row for row in rows if row.group == f"{GROUP}: {UNITS[what]}"]
-        for what in ("megabits", "nanoseconds_per_byte")
-    )
+    panels = [panel for panel in _PANELS if _of(rows, panel)]
     drawn = []
-    if throughput:
-        _picture(directory / TABLE_5, lambda figure: _table_5(figure, throughput, cost))
+    if panels:
+        _picture(directory / TABLE_5, lambda figure: _table_5(figure, panels, rows))
         drawn.append(TABLE_5)
     if curves:
         _picture(directory / FIGURE_4, lambda figure: _lines(figure, curves))
@@ -41,17 +76,18 @@ def _picture(path: Path, fill: Callable[[Any], None]) -> None:
     plt.close(figure)
 
 
-def _table_5(figure: Any, throughput: Sequence[Row], cost: Sequence[Row]) -> None:
-    """Draw the throughput, and below it what a byte costs, which no wire limits."""
-    figure.set_size_inches(9, 9)
-    upper, lower = figure.subplots(2)
-    _bars(upper, throughput, PAPER_THROUGHPUT, "in the paper, on 100 Mbit/s Ethernet")
-    upper.set_ylabel("throughput for each 1 of native")
-    upper.set_ylim(0, 1.05)
-    _bars(lower, cost, PAPER_CYCLES, "in the paper, in cycles")
-    lower.set_ylabel("time for a byte, for each 1 of native")
-    lower.set_yscale("log")
-    lower.set_ylim(bottom=1)
+def _of(rows: Sequence[Row], panel: _Panel) -> list[Row]:
+    return [row for row in rows if row.group == f"{GROUP}: {UNITS[panel.what]}"]
+
+
+def _table_5(figure: Any, panels: Sequence[_Panel], rows: Sequence[Row]) -> None:
+    """Draw the throughput, below it what a byte costs, which no wire limits, and the share."""
+    figure.set_size_inches(9, 4.5 * len(panels))
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        _bars(axes, _of(rows, panel), panel.paper, panel.of_paper)
+        axes.set_ylabel(f"{panel.label}, for each 1 of native")
+        axes.set_yscale("log")
+        axes.set_ylim(**panel.limits)
 
 
 def _bars(axes: Any, rows: Sequence[Row], paper: Mapping[str, float], of_paper: str) -> None:
