@@ -10,8 +10,9 @@ from typing import Any
 
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag
 
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Module, find_module, load_module
+from carnet.token.module import Module, load_module
 from carnet.token.session import TokenSession, open_session
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import PIN, SO_PIN

@@ -15,7 +15,7 @@ from typing import Any
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.objectives import Objective
-from carnet.token.module import find_module
+from carnet.token.finding import find_module
 from lab.charon import VICI
 from lab.network import TARGET_ADDRESS, WORK_NETWORK
 from lab.office import HOST_URL, Office, pipes

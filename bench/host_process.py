@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from bench.child import child, say
 from carnet.database.place import FilePlace, Place, PostgresPlace
 from carnet.service import start_log
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from host_agent.keydb import KeyDatabase, NewPair
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import RealHost

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.comparison import Spread
 from tests.host.real_host import http
 
 _ACHIEVED, _QUEUE, TRIES = 0.95, 2, 3
+_PORTION = 24
+"""Requests, in which a rate is taken for the same."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Load:
     seconds: float
     latencies: tuple[float, ...]
     """Milliseconds of each request, from the connection to the end of its answer."""
+    ends: tuple[float, ...] = ()
+    """In seconds from the beginning, when each was answered; nothing where it was not noted."""
 
     @property
     def rate(self) -> float:
@@ -34,14 +38,29 @@ class Load:
         """The median latency, in milliseconds."""
         return Spread.of(self.latencies).median
 
+    def paced(self, share: float) -> list[float]:
+        """Return when requests are due that come at this share of the rate, in seconds.
+
+        It is the rate of its time: a token carries more as its pairs become fewer, and so much
+        at every moment is asked of another one.
+        """
+        due: list[float] = []
+        since = 0.0
+        for first in range(0, len(self.ends), _PORTION):
+            portion = self.ends[first : first + _PORTION]
+            step = (portion[-1] - since) / len(portion)
+            due += [(since + step * number) / share for number in range(len(portion))]
+            since = portion[-1]
+        return due
+
 
 @dataclass(frozen=True)
 class Offered:
-    """A load at a steady rate, and what tells whether it was too much."""
+    """A load at a rate that was chosen, and what tells whether it was too much."""
 
     load: Load
     rate: float
-    """Requests a second that were sent."""
+    """Requests a second that were sent, over all of it."""
     alone: float
     """The median latency of one Client just before, in milliseconds."""
 
@@ -76,40 +95,37 @@ def closed_loop(ports: Sequence[int], bodies: Sequence[bytes], clients: int) -> 
     return asyncio.run(_closed_loop(ports, bodies, clients))
 
 
-def open_loop(port: int, bodies: Sequence[bytes], rate: float) -> Load:
-    """Send these bodies at a steady rate, in requests a second, whatever the answers do.
+def open_loop(port: int, bodies: Sequence[bytes], due: Sequence[float]) -> Load:
+    """Send each of these bodies when it is due, in seconds, whatever the answers do.
 
     A latency counts from when the request was due.
     """
-    return asyncio.run(_open_loop(port, bodies, rate))
+    return asyncio.run(_open_loop(port, bodies, due))
 
 
 async def _closed_loop(ports: Sequence[int], bodies: Sequence[bytes], clients: int) -> Load:
     left = iter(bodies)
     taken: list[float] = []
-    started = time.perf_counter()
-    await asyncio.gather(
-        *(_client(ports[number % len(ports)], left, taken) for number in range(clients))
-    )
-    return Load(time.perf_counter() - started, tuple(taken))
-
-
-async def _client(port: int, left: Iterator[bytes], taken: list[float]) -> None:
-    # One after the other: a comprehension would do the same and look as if it did not.
-    for body in left:
-        latency = await _request(port, body, time.perf_counter())
-        taken.append(latency)
-
-
-async def _open_loop(port: int, bodies: Sequence[bytes], rate: float) -> Load:
+    ends: list[float] = []
     started = time.perf_counter()
 
-    async def send(number: int, body: bytes) -> float:
-        due = started + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        return await _request(port, body, due)
+    async def client(port: int) -> None:
+        for body in left:
+            taken.append(await _request(port, body, time.perf_counter()))
+            ends.append(time.perf_counter() - started)
 
-    taken = await asyncio.gather(*(send(number, body) for number, body in enumerate(bodies)))
+    await asyncio.gather(*(client(ports[number % len(ports)]) for number in range(clients)))
+    return Load(time.perf_counter() - started, tuple(taken), tuple(ends))
+
+
+async def _open_loop(port: int, bodies: Sequence[bytes], due: Sequence[float]) -> Load:
+    started = time.perf_counter()
+
+    async def send(body: bytes, at: float) -> float:
+        await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
+        return await _request(port, body, started + at)
+
+    taken = await asyncio.gather(*map(send, bodies, due))
     return Load(time.perf_counter() - started, tuple(taken))
 
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from carnet.files import write_private
-from carnet.token.module import find_module
+from carnet.token.finding import find_module
 from lab.charon import VICI, Charon, choose_lane
 from lab.machine import Machine
 from lab.network import TARGET_ADDRESS, VIRTUAL_NETWORK, WORK_NETWORK

@@ -16,7 +16,8 @@ from pathlib import Path
 import click
 import structlog
 
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import RealHost, http, read_all, sealed, spoiled
 from tests.unit.examples import SoftwareKey

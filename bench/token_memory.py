@@ -17,8 +17,9 @@ from pkcs11 import Mechanism
 from bench.bare_token import bare_agreement, module_with_tokens_in
 from carnet.token import keys
 from carnet.token.ec_type import point_of
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import load_module
 from carnet.token.session import open_session
 from tests.host.filled import Traveller
 from tests.host.real_host import PIN, SO_PIN

@@ -10,8 +10,9 @@ from pkcs11 import Attribute, ObjectClass
 
 from bench import abreast
 from bench.bare_token import bare_pair, bare_request, module_with_tokens_in
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import load_module
 from carnet.token.session import open_session
 from tests.host.real_host import PIN, SO_PIN
 

@@ -1,14 +1,14 @@
 """What a Host carries, next to the token operations of its requests in a bare loop."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from bench import host_process
 from bench.bare_token import bare_token, module_with_tokens_in
-from bench.comparison import Aim, Row, Spread, in_turn
+from bench.comparison import Aim, Row, in_turn
 from bench.host_process import Served, Where
-from bench.load import TRIES, Load, Offered, closed_loop, open_loop, pooled, until_kept_up
+from bench.load import Load, closed_loop, pooled
 from bench.plan import Plan
 from bench.rows import processes
 from tests.host.real_host import sealed
@@ -17,18 +17,13 @@ GROUP = processes.GROUP
 _DATABASE, _TOKEN, _REST = "the Key Database", "the token, HPKE and COSE", "HTTP and the rest"
 _THREADS = {"asyncio_": _DATABASE, "reading_": _DATABASE, "hsm": _TOKEN}
 """What the threads whose names begin so are for."""
-_ALONE = 16
-"""Requests of one Client, before the latencies are measured."""
-_LOAD = 0.8
-"""Of what one process carries, while the latencies are measured."""
 
 
 def rows(plan: Plan) -> Iterator[Row]:
-    """Measure requests a second, latencies under load, and what more processes bring."""
+    """Measure requests a second, where a request's time goes, and what more processes bring."""
     measured = plan.size(96, 48)
     for clients in (8,) if plan.quick else (1, 8, 64):
         yield from _closed(plan, clients, measured, left=0)
-    yield _latency(plan)
     if not plan.quick:
         yield from _processor(plan, measured)
         yield from _closed(plan, 8, measured, left=900)
@@ -44,7 +39,7 @@ def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[R
     loads: list[Load] = []
 
     def ours() -> float:
-        with _new_host(plan, measured, left=left) as ((port, _), bodies):
+        with new_host(plan, measured, left=left) as ((port, _), bodies):
             loads.append(closed_loop([port], bodies, clients))
         return loads[-1].rate
 
@@ -74,7 +69,7 @@ def _closed(plan: Plan, clients: int, measured: int, *, left: int) -> Iterator[R
     )
     yield _waited(f"{name}: p50", "the token operations of all who wait", medians, operations)
     yield _waited(
-        f"{name}: slowest of {measured}", "p50 of the same", slowest, medians, _p99(loads[1:])
+        f"{name}: slowest of {measured}", "p50 of the same", slowest, medians, p99_of_all(loads[1:])
     )
 
 
@@ -87,7 +82,7 @@ def _waited(
     )  # fmt: skip
 
 
-def _p99(loads: Sequence[Load]) -> str:
+def p99_of_all(loads: Sequence[Load]) -> str:
     """Say p99 of all rounds: in one round it is of two requests at most."""
     of_all = pooled(loads)
     late = of_all.percentile(99)
@@ -97,58 +92,13 @@ def _p99(loads: Sequence[Load]) -> str:
     )
 
 
-def _latency(plan: Plan) -> Row:
-    """Measure p99 against p50 at four fifths of the rate that one process carries."""
-    rounds, measured, hosts = plan.rounds(5), plan.size(192, 48), plan.size(3, 1)
-    tries: list[list[Offered]] = []
-    with plan.progress("Host at 80 % load", rounds * hosts) as advance:
-        for _ in range(rounds * hosts):
-            most = plan.size(TRIES, 1)
-            tries.append(until_kept_up(lambda: _offered(plan, measured), most))
-            advance()
-    last = [each[-1] for each in tries]
-    loads = [
-        pooled([each.load for each in last[first : first + hosts]])
-        for first in range(0, len(last), hosts)
-    ]
-    return Row(
-        group=GROUP,
-        name="p99 at 80 % load",
-        floor_name="p50 of the same",
-        unit="ms",
-        aim=Aim("at most 5 times", most=5),
-        ours=tuple(load.percentile(99) for load in loads),
-        floor=tuple(load.median for load in loads),
-        note=f"{hosts} new Hosts a round, {measured} requests to each, counted from when one was "
-        f"due, at four fifths of what another new Host carried just before: "
-        f"{_median(x.rate for x in last)} requests/s, {_median(x.load.rate for x in last)} "
-        f"answered, p50 of one Client alone {_median(x.alone for x in last)} ms; Host kept up in "
-        f"{sum(x.kept_up for x in last)} of {len(last)}, and {sum(map(len, tries)) - len(last)} "
-        f"times one was measured again that did not; {_p99(loads)}",
-    )
-
-
-def _offered(plan: Plan, measured: int) -> Offered:
-    """Offer a new Host four fifths of what another one carries."""
-    # It uses up as many pairs, so that both tokens take as long.
-    with _new_host(plan, measured) as ((port, _), bodies):
-        rate = _LOAD * closed_loop([port], bodies, 8).rate
-    with _new_host(plan, measured + _ALONE) as ((port, _), bodies):
-        alone = closed_loop([port], bodies[measured:], 1).median
-        return Offered(open_loop(port, bodies[:measured], rate), rate, alone)
-
-
-def _median(values: Iterable[float]) -> str:
-    return f"{Spread.of(list(values)).median:.1f}"
-
-
 def _processor(plan: Plan, measured: int) -> Iterator[Row]:
     """Measure the processor time of a request, and which of Host's threads it goes to."""
     rounds = plan.rounds(5)
     taken: list[dict[str, float]] = []
 
     def ours() -> float:
-        with _new_host(plan, measured) as ((port, thread_times), bodies):
+        with new_host(plan, measured) as ((port, thread_times), bodies):
             before = thread_times()
             closed_loop([port], bodies, 8)
             taken.append(parts(before, thread_times(), measured))
@@ -181,7 +131,7 @@ def parts(
 
 
 @contextmanager
-def _new_host(plan: Plan, measured: int, left: int = 0) -> Iterator[tuple[Served, list[bytes]]]:
+def new_host(plan: Plan, measured: int, left: int = 0) -> Iterator[tuple[Served, list[bytes]]]:
     """Serve a Host that is warm; give it, and a request of so many of its pairs."""
     where = Where(plan.place())
     keys = host_process.filled(where, measured + processes.WARM_UP + left)

@@ -21,8 +21,9 @@ from bench.comparison import Aim, Row, in_turn
 from bench.plan import Plan
 from carnet.token import keys
 from carnet.token.ec_type import point_of
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Module, find_module, load_module
+from carnet.token.module import Module, load_module
 from carnet.token.rsa_type import RsaType
 from carnet.token.session import TokenSession, open_session
 from carnet.wire.envelope import PAIRED, SPLIT

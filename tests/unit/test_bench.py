@@ -25,6 +25,7 @@ from bench.rows import (
     distance,
     ending,
     host,
+    latency,
     many,
     memory,
     pieces,
@@ -332,6 +333,15 @@ def test_processes_scale_with_cores_until_the_token_limits(
     assert processes.aim_beside(token, 100, count, idle).least == least
 
 
+def test_what_is_due_follows_the_rate_of_its_time():
+    # The first 24 took 0.1 s each, the others 0.05.
+    ends = [*(0.1 * number for number in range(1, 25)), *(2.4 + 0.05 * x for x in range(1, 13))]
+    due = load.Load(3, (1.0,) * 36, tuple(ends)).paced(0.5)
+    assert due[:2] == pytest.approx([0, 0.2])
+    assert due[23:26] == pytest.approx([4.6, 4.8, 4.9])
+    assert (len(due), due[-1]) == (36, pytest.approx(5.9))
+
+
 def offered(rate, latency):
     return load.Offered(load.Load(100 / rate, (latency,) * 100), 50, 15)
 
@@ -353,7 +363,7 @@ def test_a_percentile_of_all_rounds_is_of_all_their_requests():
     loads = [load.Load(1, (1.0,) * 95 + (each,) * 5) for each in (10, 20, 30)]
     of_all = load.pooled(loads)
     assert (len(of_all.latencies), of_all.percentile(99), of_all.median) == (300, 30, 1)
-    assert host._p99(loads) == "p99 of all 300 requests is 30 ms, 30.0 times their p50"
+    assert host.p99_of_all(loads) == "p99 of all 300 requests is 30 ms, 30.0 times their p50"
 
 
 @pytest.mark.parametrize(("suite", "fits"), [("ESP-MD5-3DES", 1438), ("ESP-AES256-GCM", 1438)])
@@ -500,7 +510,7 @@ def test_a_group_that_the_page_has_no_place_for_is_found():
 def test_the_page_has_a_place_for_every_table_there_is():
     groups = (
         *("Commands", "Minting", connect.GROUP, pieces.GROUP, distance.GROUP),
-        *(host.GROUP, database.GROUP, ending.GROUP, many.GROUP),
+        *(host.GROUP, latency.GROUP, database.GROUP, ending.GROUP, many.GROUP),
         *(memory.GROUP, *(f"{paper.GROUP}: {unit}" for unit in paper.UNITS.values())),
         *(f"{paper.FIGURE}: {suite}" for suite in paper.BY_SIZE),
     )
