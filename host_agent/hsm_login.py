@@ -16,9 +16,10 @@ from carnet.errors import (
     TokenError,
 )
 from carnet.token.batch_keys import BatchKeys
+from carnet.token.finding import find_module
 from carnet.token.host_keys import HostKeys
 from carnet.token.identity import Identity
-from carnet.token.module import Module, Token, TokenInfo, find_module, load_module, meant
+from carnet.token.module import Module, Token, TokenInfo, load_module, meant
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.presence import saying_who_has_it
 from carnet.token.profiles import may_lock

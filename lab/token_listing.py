@@ -11,7 +11,8 @@ import click
 from pkcs11 import Attribute, ObjectClass
 
 from carnet.console import read_secret, secret_options
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from carnet.token.onetime import is_pair_label
 from carnet.token.session import open_session
 from softhsm.configuration import use_default

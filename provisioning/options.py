@@ -13,9 +13,10 @@ import platformdirs
 
 from carnet.console import PASSPHRASE_VARIABLE, read_secret, secret_options
 from carnet.pin import PinSource, say_if_at_pad
+from carnet.token.finding import MODULE_VARIABLE, find_module
 from carnet.token.frozen import unless_frozen
 from carnet.token.identity import Identity
-from carnet.token.module import MODULE_VARIABLE, Module, find_module, load_module
+from carnet.token.module import Module, load_module
 from carnet.token.presence import choose_token, saying_who_has_it
 from carnet.token.session import TokenSession, open_session
 from provisioning.officer import Officer, check_created, load_officer

@@ -9,7 +9,7 @@ from carnet.console import print_json
 from carnet.cover import read_cover
 from carnet.errors import TokenError, UsageError
 from carnet.token.cryptoki import given_parameters
-from carnet.token.module import name_to_give
+from carnet.token.finding import name_to_give
 from carnet.token.onetime import OneTimeKeys
 from carnet.token.session import TokenSession
 from provisioning.covered import check_finished, cover_option, read_covered

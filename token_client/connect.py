@@ -16,7 +16,7 @@ from carnet.errors import (
 )
 from carnet.exchange.client import State
 from carnet.ipsec.driver import Capabilities, Driver
-from carnet.token.module import find_module
+from carnet.token.finding import find_module
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client import choosing, name_servers
 from token_client.agent import Exchange

@@ -21,7 +21,8 @@ from carnet.ipsec.driver import Bounded, Capabilities
 from carnet.ipsec.drivers import find_driver, look_around
 from carnet.moments import format_moment
 from carnet.objectives import Objective, choose_option
-from carnet.token.module import MODULE_VARIABLE, Module, Token
+from carnet.token.finding import MODULE_VARIABLE
+from carnet.token.module import Module, Token
 from carnet.token.presence import held_by_another
 from carnet.token.profiles import profile_of
 from carnet.token.readers import Reader, look_at_readers

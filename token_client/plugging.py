@@ -12,9 +12,10 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.errors import CarnetError, PinRefusedError, TokenAwayError, TokenError
 from carnet.pin import Credential, PinSource
+from carnet.token.finding import find_module
 from carnet.token.frozen import say_so, unless_frozen
 from carnet.token.identity import Identity
-from carnet.token.module import Token, TokenInfo, find_module, load_module
+from carnet.token.module import Token, TokenInfo, load_module
 from carnet.token.presence import Lookout, Presence, choose_token, saying_who_has_it
 from carnet.token.pulled import NOTICED_SECONDS
 from carnet.token.readers import Reader, look_at_readers

@@ -17,8 +17,9 @@ from carnet.cover import (
 )
 from carnet.errors import TokenAwayError, TokenError
 from carnet.token.data import read_all_data
+from carnet.token.finding import find_module
 from carnet.token.frozen import unless_frozen
-from carnet.token.module import Module, Token, TokenInfo, find_module, load_module
+from carnet.token.module import Module, Token, TokenInfo, load_module
 from carnet.token.session import TokenSession, open_public_session
 from carnet.token.shown import ShownPair, public_keys, shown_pairs
 from carnet.wire.documents import Cover

@@ -10,14 +10,7 @@ from pathlib import Path
 
 from carnet.errors import TokenError
 from carnet.token.identity import Identity, Selector
-from carnet.token.module import (
-    Listed,
-    Token,
-    TokenInfo,
-    choose_among,
-    load_module,
-    meant,
-)
+from carnet.token.module import Listed, Token, TokenInfo, choose_among, load_module, meant
 from carnet.token.presence import Glance, held_by_another
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default

@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 
 from carnet.durations import format_duration
 from carnet.ipsec.driver import Driver
+from carnet.token.finding import find_module
 from carnet.token.frozen import say_so, unless_frozen
-from carnet.token.module import find_module
 from carnet.token.presence import Lookout, Presence
 from carnet.token.readers import LOOK_SECONDS, ReaderWatcher
 from softhsm.configuration import use_default

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from pkcs11 import Attribute, KeyType, ObjectClass
 
 from carnet.token import keys as token_keys
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import load_module
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import open_session
 from carnet.token.translation import translated

@@ -16,7 +16,8 @@ sys.stdin.read()
 OTHER_TOKEN = """
 import sys
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 
 label, so_pin, pin = sys.stdin.read().splitlines()
 initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin=pin)
@@ -64,7 +65,8 @@ asyncio.run(main())
 
 ANOTHER_PAIR = """
 import sys
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from carnet.token.session import open_session
 from tests.token.helpers import Pairing
 
@@ -78,7 +80,8 @@ with open_session(choose(traveller), pin, writable=True) as carried:
 NEW_PIN = """
 import sys
 import pkcs11
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 
 so_pin, pin = sys.stdin.read().splitlines()
 with load_module(find_module(None)).choose("host").handle.open(rw=True, so_pin=so_pin) as session:

@@ -28,7 +28,8 @@ from sqlalchemy import insert
 from carnet.database.place import PostgresPlace
 from carnet.service import start_log
 from carnet.token.batch_keys import batch_key_label
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from carnet.token.onetime import pair_label
 from carnet.token.session import open_session
 from host_agent import schema

@@ -19,8 +19,9 @@ from pkcs11 import Attribute, KeyType, ObjectClass
 
 from carnet.service import serving
 from carnet.token import keys
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import load_module
 from carnet.token.onetime import pair_label
 from carnet.token.session import open_session
 from carnet.wire.envelope import seal_request

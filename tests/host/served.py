@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from carnet.service import start_log
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from host_agent.config import LimitsSection
 from softhsm.configuration import CONFIGURATION_VARIABLE, prepare
 from tests.host.real_host import RealHost

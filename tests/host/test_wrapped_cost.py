@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from carnet.token.module import MODULE_VARIABLE, find_module
+from carnet.token.finding import MODULE_VARIABLE, find_module
 from host_agent.keydb import KeyDatabase
 from lab.readers import OPENSC
 from lab.waiting import wait_until

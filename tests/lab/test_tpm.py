@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from carnet.token.cryptoki import PARAMETERS_VARIABLE
-from carnet.token.module import MODULE_VARIABLE
+from carnet.token.finding import MODULE_VARIABLE
 from lab.http_client import request
 from lab.office import HOST_KEYS, HOST_URL, USER
 from lab.tpm import TPM2_PKCS11, Tpm

@@ -2,7 +2,7 @@
 
 import pytest
 
-from carnet.token.module import MODULE_VARIABLE, find_module
+from carnet.token.finding import MODULE_VARIABLE, find_module
 from lab.fake_piv import DEFAULT_PIN
 from lab.readers import OPENSC
 from lab.waiting import wait_until

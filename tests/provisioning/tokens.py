@@ -20,9 +20,10 @@ from carnet.errors import UsageError
 from carnet.token import keys
 from carnet.token.cryptoki import PARAMETERS_VARIABLE, Cryptoki
 from carnet.token.data import read_data, write_data
+from carnet.token.finding import find_module
 from carnet.token.host_keys import make_host_keys
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Token, find_module, load_module
+from carnet.token.module import Token, load_module
 from carnet.token.onetime import OneTimeKeys, is_pair_label
 from carnet.token.pins import change_pin, change_so_pin
 from carnet.token.room import room_on

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from carnet.token.finding import MODULE_VARIABLE, find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import MODULE_VARIABLE, Module, Token, find_module, load_module
+from carnet.token.module import Module, Token, load_module
 from carnet.token.session import TokenSession, open_session
 from lab.machine import Machine
 from lab.readers import OPENSC, Card, CardReaders, loopback

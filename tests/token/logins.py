@@ -6,7 +6,8 @@ It says `logged in` after the first time.
 import select
 import sys
 
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 from carnet.token.session import open_session
 from tests.token.helpers import PIN
 

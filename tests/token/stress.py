@@ -24,8 +24,9 @@ from pkcs11 import Attribute, ObjectClass
 
 from carnet.errors import TokenError
 from carnet.token import keys
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.module import load_module
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import TokenSession, _mapper, open_session
 from carnet.token.transport import agree_transport, host_transport_key, open_transport

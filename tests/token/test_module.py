@@ -7,22 +7,17 @@ import pytest
 from pkcs11 import _pkcs11
 
 from carnet.errors import TokenError
+from carnet.token.finding import MODULE_VARIABLE, find_module, name_to_give
 from carnet.token.initialise import initialise_token
-from carnet.token.module import (
-    MODULE_VARIABLE,
-    Module,
-    Token,
-    find_module,
-    load_module,
-    name_to_give,
-)
+from carnet.token.module import Module, Token, load_module
 from carnet.token.session import open_session
 from tests.token.helpers import PIN, SO_PIN
 
 INITIALISE = """
 import sys
 from carnet.token.initialise import initialise_token
-from carnet.token.module import find_module, load_module
+from carnet.token.finding import find_module
+from carnet.token.module import load_module
 
 label, so_pin, pin = sys.stdin.read().split()
 initialise_token(load_module(find_module(None)), label=label, so_pin=so_pin, pin=pin)
@@ -63,7 +58,7 @@ def test_a_name_alone_is_looked_for_where_systems_install_modules_and_not_here(
 ) -> None:
     installed = directory / "lib" / "pkcs11" / "named.so"
     installed.parent.mkdir(parents=True)
-    monkeypatch.setattr("carnet.token.module._LIBRARIES", (str(directory / "lib"),))
+    monkeypatch.setattr("carnet.token.finding._LIBRARIES", (str(directory / "lib"),))
     monkeypatch.chdir(directory)
     Path("named.so").touch()
     with pytest.raises(TokenError, match=r"no PKCS#11 module at named\.so; install it"):
@@ -78,7 +73,7 @@ def test_a_name_alone_is_looked_for_where_systems_install_modules_and_not_here(
 
 def test_no_module_anywhere_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MODULE_VARIABLE, raising=False)
-    monkeypatch.setattr("carnet.token.module._KNOWN_MODULES", ())
+    monkeypatch.setattr("carnet.token.finding._KNOWN_MODULES", ())
     with pytest.raises(TokenError, match="install SoftHSM2"):
         find_module(None)
 

@@ -16,8 +16,9 @@ from smartcard import scard
 from carnet.errors import TokenAwayError, TokenError
 from carnet.pin import Credential, PinSource
 from carnet.token import presence, readers
+from carnet.token.finding import find_module
 from carnet.token.identity import Identity
-from carnet.token.module import Module, Token, find_module
+from carnet.token.module import Module, Token
 from carnet.token.presence import Glance, Lookout, Presence
 from carnet.token.readers import Reader, look_at_readers
 from host_agent.config import TokenSection

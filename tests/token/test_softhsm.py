@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from carnet.errors import TokenError
+from carnet.token.finding import find_module
 from carnet.token.initialise import initialise_token
-from carnet.token.module import Module, find_module, load_module
+from carnet.token.module import Module, load_module
 from carnet.token.session import open_session
 from softhsm.configuration import (
     CONFIGURATION_VARIABLE,
