@@ -2,6 +2,7 @@
 
 import subprocess
 
+import msgspec
 import pytest
 
 from carnet.ipsec import kernel
@@ -80,6 +81,11 @@ def test_a_block_that_is_made_again_is_there_once_and_leaves_nothing():
     iptables.close(BLOCK)
     assert filters() == made != before
     assert iptables.names() == {BLOCK.name}
+    for network in BLOCK.networks:  # of the other IP version nothing stays
+        iptables.close(msgspec.structs.replace(BLOCK, networks=(network,)))
+        left = filters()
+        assert f"-d {network} -j DROP" in left
+        assert left.count("-N ") == before.count("-N ") + 1
     for _ in range(2):
         iptables.lift(BLOCK.name)
         assert filters() == before

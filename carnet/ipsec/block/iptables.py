@@ -44,28 +44,37 @@ class Iptables:
         return answers([_PROGRAMS[4], *WAIT, "-S", _HOOKS[0]]) is not None
 
     def close(self, closed: Closed) -> None:
-        """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError."""
+        """Fill the session's chain anew, and lead there whatever leaves. Raises IPsecError.
+
+        Nothing of an older block stays where this one holds nothing back of an IP version.
+        """
         for version, program in _PROGRAMS.items():
             if of_version(version, closed.networks):
                 led = _hooks_to(closed.name, _rules_of(version))
                 leads = (f"-I {hook} {_lead(closed.name)}" for hook in _HOOKS if hook not in led)
                 tell(_restoring(program), _lines(*_chain(version, closed), *leads))
+            elif _may_have_rules(version):
+                _take_out(version, closed.name)
 
     def lift(self, name: str) -> None:
         """Take the session's chains out, unless there are none. Raises IPsecError."""
-        chain = _chain_name(name)
-        for version, program in _PROGRAMS.items():
-            rules = _rules_of(version)
-            if f"-N {chain}\n" in rules:
-                leads = (f"-D {hook} {_lead(name)}" for hook in _hooks_to(name, rules))
-                lines = _lines(*leads, f"-F {chain}", f"-X {chain}")
-                if answers(_restoring(program), lines) is None:
-                    _see_gone(chain, _rules_of(version))
+        for version in _PROGRAMS:
+            _take_out(version, name)
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a chain. Raises IPsecError."""
         listed = map(_rules_of, _PROGRAMS)
         return frozenset(found["name"] for text in listed for found in _LEADING.finditer(text))
+
+
+def _take_out(version: int, name: str) -> None:
+    """Take the session's chain of one IP version out, unless there is none. Raises IPsecError."""
+    chain, rules = _chain_name(name), _rules_of(version)
+    if f"-N {chain}\n" in rules:
+        leads = (f"-D {hook} {_lead(name)}" for hook in _hooks_to(name, rules))
+        lines = _lines(*leads, f"-F {chain}", f"-X {chain}")
+        if answers(_restoring(_PROGRAMS[version]), lines) is None:
+            _see_gone(chain, _rules_of(version))
 
 
 def _rules_of(version: int) -> str:
