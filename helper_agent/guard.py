@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from carnet.errors import IPsecError
 from carnet.ipsec.agreed import is_between
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
-from helper_agent.owners import Leading, Owners
+from helper_agent.claims import Leading
+from helper_agent.owners import Owners
 
 log = structlog.get_logger()
 

@@ -1,12 +1,6 @@
-"""Whose each tunnel is, and where it leads: a file each, in memory, so that a restart forgets none.
-
-Routes and policies are the whole machine's. Where two tunnels led to one network the packets
-of one user would go into the other's, so no two users have tunnels to one network.
-"""
+"""Whose each tunnel is, and what it claims: a file each, in memory; a restart forgets none."""
 
 import threading
-from collections.abc import Iterable
-from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -14,54 +8,12 @@ import msgspec
 from carnet.counting import counted
 from carnet.errors import IPsecError
 from carnet.files import private_directory, write_private
-from carnet.ipsec.helper.messages import Spec
-from carnet.ipsec.spec import Mode
-from carnet.objectives import Objective
+from helper_agent.claims import Held, Holding, Leading, collide
 
 _DIRECTORY = "owners"
 
-
-class Leading(msgspec.Struct, frozen=True):
-    """What of a tunnel becomes routes and policies of this machine: no word of it may change."""
-
-    objective: Objective
-    mode: Mode
-    ike_version: int
-    targets: frozenset[str]
-    networks: frozenset[str]
-    virtual_address: str | None
-
-    @property
-    def inside(self) -> frozenset[str]:
-        """The networks to which it leads, Target alone where there are no others."""
-        return self.networks or frozenset(str(ip_network(each)) for each in self.targets)
-
-
-def leading(spec: Spec) -> Leading:
-    """Return where that tunnel leads, and how."""
-    return Leading(
-        objective=spec.objective,
-        mode=spec.mode,
-        ike_version=spec.ike_version,
-        targets=frozenset(spec.remote_addresses),
-        networks=frozenset(spec.remote_networks),
-        virtual_address=spec.virtual_address,
-    )
-
-
-class Holding(msgspec.Struct, frozen=True):
-    """A tunnel, or what is left of one."""
-
-    uid: int
-    networks: frozenset[str]
-    installed: Leading | None = None
-    """What the daemon was given last; None before that."""
-    block: str | None = None
-    """With which packet filter packets in clear are held back; None where they are not."""
-    held: frozenset[str] = frozenset()
-    """The networks for which its block was last made."""
-    reaches: frozenset[str] = frozenset()
-    """Addresses of its Target and Hosts, to which what belongs to it leaves as it is."""
+_BLOCKS = 4
+"""Of one name; where one could not be made nobody knows whether it stands or the one before."""
 
 
 class Owners:
@@ -73,29 +25,41 @@ class Owners:
         self._lock = threading.Lock()
         private_directory(self._directory)
 
-    def claim(self, name: str, wanted: Holding, *, taken: bool) -> None:
+    def claim(self, name: str, wanted: Holding, *, taken: bool, installed: bool = False) -> None:
         """Make a name, and the way to those networks, the caller's. Raises IPsecError.
 
         `taken` says that there is something of that name on this machine already: what has
-        no owner here is nobody's whom we know, and so not the caller's either. What was
-        there of the caller's stays: its networks, and what is installed, or by which packet
-        filter its block is, unless that is new.
+        no owner here is nobody's whom we know, and so not the caller's either. `installed` says
+        that the daemon has it: what leads elsewhere may stand then, and is to be ended first.
+
+        What there was of the caller's stays hers: what is installed, unless that is new, and
+        her block until settle() says that another stands in its place.
         """
         with self._lock:
-            before = self._read(name)
-            if (before is None and taken) or (before is not None and before.uid != wanted.uid):
+            before = self._read(name) or (None if taken else Holding(wanted.uid))
+            leads = wanted.installed or (before.installed if before else None)
+            another = installed and before is not None and before.installed != leads
+            if before is None or before.uid != wanted.uid or another:
                 raise IPsecError("There is a tunnel of that name already; connect again.")
-            if before is not None:
-                wanted = Holding(
-                    wanted.uid,
-                    wanted.networks | before.networks,
-                    wanted.installed or before.installed,
-                    wanted.block or before.block,
-                    wanted.held or before.held,
-                    wanted.reaches | before.reaches,
+            merged = Holding(
+                wanted.uid,
+                leads,
+                tuple(dict.fromkeys(before.blocks + wanted.blocks)),
+                wanted.made_by or before.made_by,
+            )
+            if len(merged.blocks) > _BLOCKS:
+                raise IPsecError(
+                    "The block of that tunnel cannot be made; end it with `carnet disconnect`."
                 )
-            self._check(name, wanted)
-            write_private(self._directory / name, msgspec.json.encode(wanted))
+            self._check(name, merged)
+            self._write(name, merged)
+
+    def settle(self, name: str, held: Held) -> None:
+        """Keep nothing for hers but this block, which stands in place of all that was before."""
+        with self._lock:
+            holding = self._read(name)
+            if holding is not None:
+                self._write(name, msgspec.structs.replace(holding, blocks=(held,)))
 
     def check(self, wanted: Holding) -> None:
         """Refuse what claim() would refuse to a new name. Raises IPsecError."""
@@ -120,13 +84,14 @@ class Owners:
     def block(self, name: str) -> str | None:
         """Return with which packet filter a tunnel's block was made; None if it is not known."""
         holding = self._read(name)
-        return holding.block if holding else None
+        return holding.made_by if holding else None
 
     def is_held(self, name: str) -> bool:
         """Tell whether a tunnel's block, if there is one, is for all to which the tunnel leads."""
         holding = self._read(name)
         leads = holding.installed if holding else None
-        return holding is not None and leads is not None and leads.inside <= holding.held
+        blocks = holding.blocks if holding else ()
+        return bool(leads and blocks and all(leads.inside <= each.networks for each in blocks))
 
     def names(self) -> frozenset[str]:
         """Return the names that are somebody's."""
@@ -146,42 +111,17 @@ class Owners:
                 f"disconnect`."
             )
         for holding in held:
-            if holding.uid != wanted.uid and _collide(holding, wanted):
+            if holding.uid != wanted.uid and collide(holding, wanted):
                 raise IPsecError(
                     "Another user of this machine has a tunnel that leads there; her packets"
                     " and yours would mix. Name other networks with --network, or wait."
                 )
+
+    def _write(self, name: str, holding: Holding) -> None:
+        write_private(self._directory / name, msgspec.json.encode(holding))
 
     def _read(self, name: str) -> Holding | None:
         try:
             return msgspec.json.decode((self._directory / name).read_bytes(), type=Holding)
         except (OSError, msgspec.MsgspecError):
             return None
-
-
-def _collide(one: Holding, other: Holding) -> bool:
-    """Tell whether what is sent into one tunnel, or to its Target or Hosts, would go elsewhere.
-
-    Where both have the same Target or Host, each lets through what is meant for it.
-    """
-    return (
-        _overlap(one.reaches - other.reaches, other.networks)
-        or _overlap(other.reaches - one.reaches, one.networks)
-        or _overlap(one.networks, other.networks)
-        or _overlap(_ends(one, targets=False), other.networks | _ends(other))
-        or _overlap(_ends(other, targets=False), one.networks | _ends(one))
-    )
-
-
-def _ends(holding: Holding, *, targets: bool = True) -> frozenset[str]:
-    """Return the address inside the tunnel, and those that it leads to outside."""
-    leads = holding.installed
-    if leads is None:
-        return frozenset()
-    inner = frozenset(filter(None, (leads.virtual_address,)))
-    return inner | leads.targets if targets else inner
-
-
-def _overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    nets = [(ip_network(one), ip_network(other)) for one in some for other in others]
-    return any(one.version == other.version and one.overlaps(other) for one, other in nets)

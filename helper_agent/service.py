@@ -1,7 +1,6 @@
 """Doing what a caller asks for, as far as it is hers to ask."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,6 +12,7 @@ from carnet.ipsec.helper import messages as said
 from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
+from helper_agent.claims import Held, Holding, held, leading
 from helper_agent.config import HelperConfig
 from helper_agent.guard import Guard, is_installed
 from helper_agent.limits import (
@@ -22,9 +22,8 @@ from helper_agent.limits import (
     check_servers,
     check_spec,
     check_virtual,
-    hosts,
 )
-from helper_agent.owners import Holding, Owners, leading
+from helper_agent.owners import Owners
 from helper_agent.places import Places
 
 _NOT_HERS = "There is no such tunnel of yours; connect again."
@@ -52,8 +51,8 @@ class Service:
         self._negotiating = Places(per_user=2, for_all=3, seconds=30.0)
         self._taking_leave = Places(per_user=1, for_all=2, seconds=3.0)
         """Apart, so that what is to end does not wait for what is to come up."""
-        self._lock = threading.Lock()
-        self._making: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._making: set[str] = set()
         """What has an owner, and perhaps nothing else yet."""
 
     def sweep(self) -> None:
@@ -62,8 +61,8 @@ class Service:
         A helper that was killed left that, or the daemon could not be asked as it went. No
         name becomes anybody's meanwhile.
         """
-        with self._lock, suppress(IPsecError):
-            idle = {name for name in self._owners.names() if not self._making[name]}
+        with self._changed, suppress(IPsecError):
+            idle = self._owners.names() - self._making
             for name in idle - self._left() if idle else ():
                 self._owners.forget(name)
 
@@ -92,7 +91,7 @@ class Service:
         check_assigned(self._driver.capabilities(), self._config)
         check_networks(call.networks, self._config)
         self.sweep()
-        self._owners.check(Holding(uid, frozenset(call.networks)))
+        self._owners.check(Holding(uid, blocks=(Held(frozenset(call.networks)),)))
         return None
 
     def install(self, uid: int, call: said.Install) -> object:
@@ -101,16 +100,9 @@ class Service:
         check_spec(call.spec, self._config)
         check_assigned(self._driver.capabilities(), self._config)
         self._check_virtual(call.spec)
-        networks = spec.remote_networks or hosts(spec.remote_addresses)
-        leads = leading(call.spec)
-        wanted = Holding(uid, frozenset(networks), leads, reaches=leads.targets)
-        with self._claimed(spec.name, wanted):
+        with self._claimed(spec.name, Holding(uid, leading(call.spec))):
             self._inside.restore_servers(spec.name)  # which may be outside the new networks
-            try:
-                self._driver.install(spec)
-            except IPsecError:
-                self._let_go(spec.name)
-                raise
+            self._driver.install(spec)
         return None
 
     def up(self, uid: int, call: said.Up) -> object:
@@ -198,11 +190,11 @@ class Service:
         check_block(call.block, self._config)
         userspace = self._driver.capabilities().userspace
         parts = {name: getattr(call.block, name) for name in said.Block.__struct_fields__}
-        reaches = frozenset(call.block.targets) | {address for address, _ in call.block.hosts}
-        networks = frozenset(call.block.networks)
-        wanted = Holding(uid, networks, block=block.filter_name(), held=networks, reaches=reaches)
-        with self._claimed(call.block.name, wanted):
+        wanted = held(call.block)
+        holding = Holding(uid, blocks=(wanted,), made_by=block.filter_name())
+        with self._claimed(call.block.name, holding):
             block.close(block.Closed(**parts, userspace=userspace))
+            self._owners.settle(call.block.name, wanted)
         self._restore_in_clear()
         return None
 
@@ -264,15 +256,28 @@ class Service:
     def _claimed(self, name: str, wanted: Holding) -> Iterator[None]:
         """Make a name hers, and what of it is made in here. Raises IPsecError."""
         self.sweep()
-        with self._lock:
-            self._making[name] += 1
         try:
-            taken = name in self._driver.installed() or name in self._blocks()
-            self._owners.claim(name, wanted, taken=taken)
+            with self._turn(name):
+                installed = name in self._driver.installed()
+                taken = installed or name in self._blocks()
+                self._owners.claim(name, wanted, taken=taken, installed=installed)
+                yield
+        except IPsecError:
+            self._let_go(name)
+            raise
+
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[None]:
+        """Keep a name from being let go, and from being made anything else of, in here."""
+        with self._changed:
+            self._changed.wait_for(lambda: name not in self._making)
+            self._making.add(name)
+        try:
             yield
         finally:
-            with self._lock:
-                self._making[name] -= 1
+            with self._changed:
+                self._making.remove(name)
+                self._changed.notify_all()
 
     def _left(self) -> frozenset[str | None]:
         """Return the names of all that is left. Raises IPsecError."""
@@ -318,8 +323,8 @@ class Service:
 
     def _let_go(self, name: str) -> None:
         """Let a name go if nothing is left of it; what cannot be asked may have something."""
-        with suppress(IPsecError):
-            if name not in self._left():
+        with self._changed, suppress(IPsecError):
+            if name not in self._making and name not in self._left():
                 self._owners.forget(name)
 
 

@@ -9,8 +9,9 @@ from carnet.errors import IPsecError
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
+from helper_agent.claims import Holding, Leading
 from helper_agent.guard import Guard
-from helper_agent.owners import Holding, Leading, Owners
+from helper_agent.owners import Owners
 from lab.waiting import wait_until
 
 HERS, ROOTS = "carnet-" + "0a" * 16, "carnet-" + "0b" * 16
@@ -67,7 +68,7 @@ class Daemon:
 @pytest.fixture
 def guarding(tmp_path):
     owners = Owners(tmp_path, 4)
-    owners.claim(HERS, Holding(1001, INSTALLED.networks, INSTALLED), taken=False)
+    owners.claim(HERS, Holding(1001, INSTALLED), taken=False)
 
     def guard(daemon):
         made = Guard(daemon, owners, lambda: None)

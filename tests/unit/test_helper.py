@@ -26,8 +26,9 @@ from carnet.ipsec.helper.client import HelperDriver, HelperFilter
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
+from helper_agent.claims import Held, Holding
 from helper_agent.config import HelperConfig, Network
-from helper_agent.owners import Holding, Owners
+from helper_agent.owners import Owners
 from helper_agent.places import Places
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
@@ -278,7 +279,8 @@ def test_a_restart_forgets_nobody(service, daemon, tmp_path):
 
 def test_what_a_helper_that_was_killed_had_only_claimed_is_free_again(service, daemon, tmp_path):
     owners = Owners(tmp_path, 2)
-    owners.claim(OTHER, Holding(ALICE, frozenset({"10.30.0.0/16"})), taken=False)
+    hers = Holding(ALICE, blocks=(Held(frozenset({"10.30.0.0/16"})),))
+    owners.claim(OTHER, hers, taken=False)
     service.obey(ALICE, say.Install(spec=spec()))
     again = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: AROUND)
     theirs = spec(name="carnet-" + "0c" * 16, **AWAY)
@@ -465,32 +467,199 @@ def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_p
         {"virtual_address": "10.20.9.9"},  # in her networks
         {"virtual_address": SPEC.virtual_address},
         {"virtual_address": "10.77.0.1"},  # her Target
+        {"virtual_address": "10.77.0.8"},  # her Host
         {"remote_networks": ("10.99.0.0/16",)},  # where her own address is
     ],
     ids=str,
 )
 def test_no_tunnel_has_an_address_that_means_something_to_another_s(service, changes):
     hers = spec(remote_addresses=("10.77.0.1",))
+    service.obey(ALICE, say.Close(block=block_of(hosts=(("10.77.0.8", 8443),))))
     service.obey(ALICE, say.Install(spec=hers))
     theirs = say.Install(spec=spec(name=OTHER, **AWAY | changes))
     assert "Another user" in refused(service, MALLORY, theirs)
     service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
 
 
-@pytest.mark.parametrize("network", ["10.77.0.1/32", "10.77.0.8/32", "10.77.0.0/24"])
-def test_no_block_cuts_another_from_her_target_or_host(service, network):
-    hers = {"targets": ("10.77.0.1",), "hosts": (("10.77.0.8", 8443),)}
-    service.obey(ALICE, say.Close(block=block_of(**hers)))
-    service.obey(ALICE, say.Install(spec=spec(remote_addresses=("10.77.0.1",))))
+HERS = {"targets": ("10.77.0.1",), "hosts": (("10.77.0.8", 8443),)}
+"""Of her block: her Target, and her Host."""
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("10.77.0.1/32", {}),
+        ("10.77.0.8/32", {}),
+        ("10.77.0.0/24", {}),
+        ("10.77.0.1/32", {"hosts": (("10.77.0.1", 1),)}),
+        ("10.77.0.1/32", {"hosts": (("10.77.0.1", 500), ("10.77.0.1", 4500))}),
+        ("10.77.0.8/32", {"targets": ("10.77.0.8",)}),
+        ("10.77.0.8/32", {"hosts": (("10.77.0.8", 1),)}),
+        ("10.77.0.8/32", {"targets": ("10.77.0.8",), "hosts": (("10.77.0.8", 8444),)}),
+        ("10.77.0.0/24", {"targets": ("10.77.0.1",)}),
+        ("10.77.0.0/24", {"hosts": (("10.77.0.8", 8443),)}),
+    ],
+    ids=str,
+)
+def test_no_block_cuts_another_from_her_target_or_host(service, daemon, network, said):
+    """Whatever it calls its own: what counts is that it lets through what is meant for them."""
+    service.obey(ALICE, say.Close(block=block_of(**HERS)))
+    service.obey(ALICE, say.Install(spec=spec(remote_addresses=HERS["targets"])))
     theirs = {"networks": (network,), "targets": ("192.0.2.9",)}
-    assert "Another user" in refused(service, MALLORY, say.Close(block=block_of(OTHER, **theirs)))
-    service.obey(MALLORY, say.Close(block=block_of(OTHER, **theirs | hers)))
+    called = say.Close(block=block_of(OTHER, **theirs | said))
+    assert "Another user" in refused(service, MALLORY, called)
+    assert set(daemon.blocks) == {NAME}
+    service.obey(MALLORY, say.Close(block=block_of(OTHER, **theirs | HERS)))
+
+
+@pytest.mark.parametrize("address", ["10.77.0.1", "10.77.0.8"])
+def test_no_tunnel_leads_to_another_s_target_or_host(service, address):
+    """It would to whichever Target its user has, even where her block lets all of it through."""
+    service.obey(ALICE, say.Close(block=block_of(**HERS)))
+    theirs = spec(name=OTHER, **AWAY | {"remote_networks": (f"{address}/32",)})
+    service.obey(MALLORY, say.Close(block=block_of(OTHER, networks=theirs.remote_networks, **HERS)))
+    assert "Another user" in refused(service, MALLORY, say.Install(spec=theirs))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("first", [ALICE, MALLORY])
+def test_two_users_have_the_same_target_and_host(service, daemon, alone, first):
+    """Which may be one machine; and one of them may have nothing but Target."""
+    targets = ("10.77.0.1",)
+    hosts = (("10.77.0.8", 8443), ("10.77.0.1", 8443))
+    transport = {"mode": Mode.TRANSPORT, "remote_networks": (), "virtual_address": None}
+    hers = spec(name=OTHER, remote_addresses=targets, **transport if alone else AWAY)
+    networks = hers.remote_networks or ("10.77.0.1/32",)
+    calls = {
+        ALICE: [
+            say.Close(block=block_of(targets=targets, hosts=hosts)),
+            say.Install(spec=spec(remote_addresses=targets)),
+        ],
+        MALLORY: [
+            say.Close(block=block_of(OTHER, networks=networks, targets=targets, hosts=hosts)),
+            say.Install(spec=hers),
+        ],
+    }
+    for uid in sorted(calls, key=lambda uid: uid != first):
+        service.obey(uid, say.May(networks=() if alone else calls[uid][0].block.networks))
+        for call in calls[uid]:
+            service.obey(uid, call)
+    assert set(daemon.blocks) == set(daemon.tunnels) == {NAME, OTHER}
 
 
 def test_no_tunnel_leads_to_where_another_s_block_holds_back(service):
     service.obey(ALICE, say.Close(block=block_of(networks=("10.77.0.0/24",))))
     theirs = spec(name=OTHER, **AWAY, remote_addresses=("10.77.0.1",))
     assert "Another user" in refused(service, MALLORY, say.Install(spec=theirs))
+
+
+def test_a_block_that_is_made_anew_takes_nothing_of_what_the_former_one_was_for(service):
+    for number in range(20):
+        changes = {"networks": (f"10.{number}.0.0/16",), "targets": (f"10.77.0.{number}",)}
+        service.obey(MALLORY, say.Close(block=block_of(**changes)))
+    refused(service, ALICE, say.May(networks=("10.19.0.0/16",)))
+    for number in range(19):
+        service.obey(ALICE, say.May(networks=(f"10.{number}.0.0/16", f"10.77.0.{number}/32")))
+
+
+def no_rules(_):
+    raise IPsecError("nft does not take the rules.")
+
+
+def test_where_a_block_cannot_be_made_the_one_that_may_stand_is_hers_still(
+    service, daemon, monkeypatch
+):
+    """Neither is: nobody knows which of them the packet filter has."""
+    service.obey(MALLORY, say.Close(block=block_of(networks=("10.77.0.0/24",))))
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(daemon, "close", no_rules)
+        again = say.Close(block=block_of(networks=("10.78.0.0/24",), targets=("10.77.0.1",)))
+        assert "nft" in refused(service, MALLORY, again)
+        theirs = spec(name=OTHER, **AWAY, remote_addresses=("10.77.0.1",))
+        assert "Another user" in refused(service, ALICE, say.Install(spec=theirs))
+        for network in ("10.77.0.0/16", "10.78.0.0/16"):
+            assert "Another user" in refused(service, ALICE, say.May(networks=(network,)))
+        for number in range(20):
+            call = say.Close(block=block_of(networks=(f"10.{number}.0.0/16",)))
+            sentence = refused(service, MALLORY, call)
+        assert "carnet disconnect" in sentence
+        service.obey(ALICE, say.May(networks=("10.19.0.0/16",)))
+    service.obey(MALLORY, again)
+    service.obey(ALICE, say.May(networks=("10.77.0.128/25", "10.0.0.0/16")))
+
+
+def test_what_could_not_be_made_is_nobody_s(service, daemon, monkeypatch):
+    calls = {"close": say.Close(block=block_of()), "install": say.Install(spec=spec())}
+    for part, call in calls.items():
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(daemon, part, no_rules)
+            refused(service, MALLORY, call)
+        assert service._owners.names() == frozenset()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"remote_networks": ("10.30.0.0/16",)}, {"remote_addresses": ("198.51.100.3",)}]
+)
+def test_what_may_stand_is_not_installed_as_another(service, daemon, changes):
+    """Its policies would be nobody's."""
+    service.obey(MALLORY, say.Close(block=block_of()))
+    service.obey(MALLORY, say.Install(spec=spec()))
+    assert "connect again" in refused(service, MALLORY, say.Install(spec=spec(**changes)))
+    service.obey(MALLORY, say.Install(spec=spec(psk=b"k" * 32)))
+    daemon.tunnels.clear()
+    service.obey(MALLORY, say.Install(spec=spec(**changes)))
+
+
+def test_a_block_that_is_lifted_while_it_is_made_is_hers(service, daemon, monkeypatch):
+    """Else it would be nobody's, and stay."""
+
+    def close(closed):
+        service.obey(MALLORY, say.Lift(name=NAME))
+        Daemon.close(daemon, closed)
+
+    monkeypatch.setattr(daemon, "close", close)
+    service.obey(MALLORY, say.Close(block=block_of()))
+    assert service.obey(MALLORY, say.Names()) == [NAME]
+    service.obey(MALLORY, say.Lift(name=NAME))
+    assert (daemon.blocks, service._owners.names()) == ({}, frozenset())
+
+
+def test_blocks_of_one_name_are_made_one_after_the_other(service, daemon, monkeypatch):
+    """So that the last one that was made is the one that stands."""
+    happens, turn = SimpleQueue(), service._changed.wait_for
+    calls = [say.Close(block=block_of(networks=(f"10.{each}.0.0/16",))) for each in (30, 31)]
+
+    def wait_for(is_free):
+        if not is_free():
+            happens.put("waits")
+        return turn(is_free)
+
+    def close(closed):
+        if calls:
+            later.append(threads.submit(service.obey, MALLORY, calls.pop()))
+            waits.append(happens.get(timeout=30))
+        else:
+            happens.put("is made meanwhile")
+        Daemon.close(daemon, closed)
+
+    later, waits = [], []
+    monkeypatch.setattr(daemon, "close", close)
+    monkeypatch.setattr(service._changed, "wait_for", wait_for)
+    with ThreadPoolExecutor(1) as threads:
+        service.obey(MALLORY, calls.pop())
+        later[0].result()
+    assert waits == ["waits"]
+    service.obey(ALICE, say.May(networks=("10.31.0.0/16",)))
+    refused(service, ALICE, say.May(networks=daemon.blocks[NAME].networks))
+
+
+def test_what_is_over_is_not_remembered(service):
+    for number in range(3):
+        name = f"carnet-{number:032x}"
+        service.obey(MALLORY, say.Install(spec=spec(name=name)))
+        service.obey(MALLORY, say.Leave(name=name))
+        service.obey(MALLORY, say.Down(name=name))
+    assert (service._making, service._owners.names()) == (set(), frozenset())
 
 
 def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
@@ -770,6 +939,7 @@ NONSENSE = {
             },
         }
     ).encode(),
+    "a network with a netmask": changed(remote_networks=["10.20.0.0/255.255.0.0"]),
     "too many networks": changed(remote_networks=["10.0.0.0/8"] * 33),
     "no Target": changed(remote_addresses=[]),
     "a lifetime of ages": changed(lifetime=10**12),

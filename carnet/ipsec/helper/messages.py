@@ -32,7 +32,8 @@ Identity = Annotated[str, Meta(pattern=r"\A(ah-)?[ctp]-[0-9a-f]{16,64}\.carnet\Z
 """Of one session of Carnet's: a key that a user loads must fit no other connection here."""
 Address = Annotated[str, Meta(max_length=45, pattern=r"\A[0-9A-Fa-f.:]+\Z")]
 """Without a zone (RFC 4007 section 11), which may be any text: it would reach nft and the rest."""
-Network = Annotated[str, Meta(max_length=49, pattern=r"\A[0-9A-Fa-f.:/]+\Z")]
+Network = Annotated[str, Meta(max_length=49, pattern=r"\A[0-9A-Fa-f.:]+(/[0-9]{1,3})?\Z")]
+"""Not with a netmask, which nft does not know."""
 Secret = Annotated[bytes, Meta(min_length=32, max_length=64)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Proposals = Annotated[tuple[Word, ...], Meta(max_length=8)]

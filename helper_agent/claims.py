@@ -1,0 +1,148 @@
+"""What of the machine a user's tunnel and its block take, and what they need of it.
+
+Routes, policies and packet filters are the whole machine's. Where two tunnels led to one network
+the packets of one user would go into the other's, so no two users have tunnels to one network;
+and what a tunnel needs to come up, and to stay, is no other's to take. Many have the same
+Target and the same Hosts.
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+import msgspec
+
+from carnet.ipsec.helper.messages import Block, Spec
+from carnet.ipsec.spec import Mode
+from carnet.objectives import Objective
+
+_Span = tuple[tuple[int, int], tuple[int, int]]
+"""The first and the last address of a network, each after its IP version."""
+
+
+class Leading(msgspec.Struct, frozen=True):
+    """What of a tunnel becomes routes and policies of this machine: no word of it may change."""
+
+    objective: Objective
+    mode: Mode
+    ike_version: int
+    targets: frozenset[str]
+    networks: frozenset[str]
+    virtual_address: str | None
+
+    @property
+    def inside(self) -> frozenset[str]:
+        """The networks to which it leads, Target alone where there are no others."""
+        return self.networks or frozenset(str(ip_network(each)) for each in self.targets)
+
+
+def leading(spec: Spec) -> Leading:
+    """Return where that tunnel leads, and how."""
+    return Leading(
+        objective=spec.objective,
+        mode=spec.mode,
+        ike_version=spec.ike_version,
+        targets=frozenset(spec.remote_addresses),
+        networks=frozenset(spec.remote_networks),
+        virtual_address=spec.virtual_address,
+    )
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a block holds back, and what of it leaves all the same."""
+
+    networks: frozenset[str]
+    targets: frozenset[str] = frozenset()
+    """To which IKE, ESP and AH leave."""
+    hosts: frozenset[tuple[str, int]] = frozenset()
+    """Addresses and TCP ports."""
+
+
+def held(block: Block) -> Held:
+    """Return what that block holds back."""
+    return Held(
+        networks=frozenset(block.networks),
+        targets=frozenset(map(_number, block.targets)),
+        hosts=frozenset((_number(address), port) for address, port in block.hosts),
+    )
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """A tunnel, or what is left of one."""
+
+    uid: int
+    installed: Leading | None = None
+    """What the daemon was given last; None before that."""
+    blocks: tuple[Held, ...] = ()
+    """Its block; where it could not be made as another, any of these may be what stands."""
+    made_by: str | None = None
+    """With which packet filter packets in clear are held back; None where they are not."""
+
+    @property
+    def networks(self) -> frozenset[str]:
+        """All to which it leads, or to which it holds packets back."""
+        inside = self.installed.inside if self.installed else frozenset()
+        return inside.union(*(each.networks for each in self.blocks))
+
+    @property
+    def inner(self) -> frozenset[str]:
+        """Its address inside the tunnel, which is this machine's."""
+        address = self.installed.virtual_address if self.installed else None
+        return frozenset((address,) if address else ())
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """Target's addresses."""
+        outside = self.installed.targets if self.installed else frozenset()
+        return frozenset(map(_number, outside)).union(*(each.targets for each in self.blocks))
+
+    @property
+    def hosts(self) -> frozenset[tuple[str, int]]:
+        """Addresses and ports of its Hosts, as its block has them."""
+        return frozenset[tuple[str, int]]().union(*(each.hosts for each in self.blocks))
+
+
+def collide(one: Holding, other: Holding) -> bool:
+    """Tell whether one would get, or hold back, what is meant for the other."""
+    return _takes(one, other) or _takes(other, one) or _overlap(one.networks, other.networks)
+
+
+def _takes(one: Holding, other: Holding) -> bool:
+    """Tell whether what the other needs would go into one's tunnel or to its address, or nowhere.
+
+    Into a tunnel to Target alone goes only what is sent to that, and it gets there.
+    """
+    needed = other.targets | _addresses(other.hosts)
+    led = one.installed.networks if one.installed else ()
+    return (
+        _overlap(one.inner, other.inner | other.networks | needed)
+        or _overlap(led, needed)
+        or any(_overlap(each.networks, _held_back(each, other)) for each in one.blocks)
+    )
+
+
+def _held_back(block: Held, other: Holding) -> frozenset[str]:
+    """Return the other's Target and Hosts, but for what the block lets through to them."""
+    return other.targets - block.targets | _addresses(other.hosts - block.hosts)
+
+
+def _addresses(hosts: Iterable[tuple[str, int]]) -> frozenset[str]:
+    return frozenset(address for address, _ in hosts)
+
+
+def _overlap(some: Iterable[str], others: Iterable[str]) -> bool:
+    spans = list(map(_span, others))
+    return any(
+        first <= their_last and their_first <= last
+        for first, last in map(_span, some)
+        for their_first, their_last in spans
+    )
+
+
+def _span(network: str) -> _Span:
+    net = ip_network(network)
+    return (net.version, int(net[0])), (net.version, int(net[-1]))
+
+
+def _number(address: str) -> str:
+    """Return an address in the one way of writing it."""
+    return str(ip_address(address))
