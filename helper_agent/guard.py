@@ -58,7 +58,7 @@ class Guard:
             yield
         finally:
             with self._lock:
-                self._at_work[name] -= 1
+                self._at_work -= Counter({name: 1})
         self._look(name)
 
     def said(self, event: TunnelEvent) -> TunnelEvent:
@@ -93,7 +93,8 @@ class Guard:
         if self._at_work[live.name] or is_installed(live, installed):
             return
         log.warning("ended-as-another", tunnel=live.name)
-        self._ended.add(live.name)
+        with self._lock:
+            self._ended = self._ended & self._owners.names() | {live.name}
         self._driver.down(live.name)
 
 

@@ -112,6 +112,17 @@ def test_what_comes_up_as_another_is_ended_and_its_user_told(guarding, change, o
         assert guard.said(TunnelEvent(ROOTS, ended)).change is ended
 
 
+def test_what_is_over_is_not_remembered(guarding):
+    daemon = Daemon(Change.UP)
+    guard = guarding(daemon)
+    guard._ended.add(ROOTS)  # which nobody has any more
+    assert happens(daemon, OTHERS["another address"]) == [HERS]
+    assert guard._ended == {HERS}
+    with guard.apart(HERS):
+        pass
+    assert not guard._at_work
+
+
 @pytest.mark.parametrize("same", THE_SAME.values(), ids=THE_SAME)
 def test_what_comes_up_as_installed_stays(guarding, same):
     daemon = Daemon(Change.ANEW, Change.UP)
