@@ -328,15 +328,21 @@ class Exchange:
         except AwayError as error:
             self._cut = ""  # nothing was ended
             note = "the tunnel may stand, and `carnet disconnect` ends it then"
-            self._means.steps.note(f"{note} ({error.sentence.rstrip('.')})")
+            why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"
+            self._means.steps.note(f"{note}{why}")
             return
         except IPsecError as error:
-            self._means.steps.note(error.sentence)
+            if not self._will_be_told(error):
+                self._means.steps.note(error.sentence)
         crash.reach("client.tunnel-removed")
         try:
             release(sessions, self._name)
         except IPsecError as error:
             self._means.steps.note(error.sentence)
+
+    def _will_be_told(self, error: IPsecError) -> bool:
+        """Whether it is why there is no tunnel, which is what the command says last."""
+        return error.sentence == self.failure
 
     def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:
         """Tell whether the same answer, fetched again, could still lead to a tunnel.

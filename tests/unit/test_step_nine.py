@@ -1,0 +1,87 @@
+"""What is left of a tunnel of which step 9 fails: nothing, or all that it may still need."""
+
+from types import SimpleNamespace
+
+import pytest
+from msgspec.structs import replace
+
+from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError
+from carnet.exchange import client as step
+from carnet.exchange.machine import Machine, run
+from carnet.ipsec import block
+from carnet.tunnel import tunnel_name
+from tests.unit.test_sessions import a_session
+from token_client.agent import Exchange
+from token_client.sessions import SessionStore
+from token_client.steps import Steps
+
+REQUEST_ID = bytes(range(16))
+NAME = tunnel_name(REQUEST_ID)
+SILENT = DaemonSilentError("The daemon does not answer; start it.")
+AWAY = HelperAwayError("The helper does not answer; start it.")
+GONE = IPsecError("There is no daemon; start it.")
+
+
+class Packets:
+    """The packet filter, with the block of the tunnel."""
+
+    name = "packets"
+
+    def __init__(self):
+        self.blocks = {NAME}
+
+    def works(self):
+        return True
+
+    def lift(self, name):
+        self.blocks.discard(name)
+
+
+@pytest.fixture
+def fail(tmp_path, monkeypatch, capsys):
+    """Return what fails in step 9, and as it is taken back; that returns what is left and said."""
+    packets, store = Packets(), SessionStore(tmp_path)
+    monkeypatch.setattr(block, "_here", block._PacketFilters((packets,)))
+    store.keep(replace(a_session(), name=NAME))
+
+    def failing(first, then):
+        errors = iter([first, then])
+
+        def ask(_):
+            raise next(errors)
+
+        booklet = SimpleNamespace(keys=None, messages_of=lambda _: None)
+        means = SimpleNamespace(
+            driver=SimpleNamespace(up=ask, down=ask),
+            sessions=store,
+            steps=Steps(),
+            booklet=booklet,
+            store=None,
+        )
+        exchange = Exchange(means, None, None)
+        exchange._request, exchange._spec = SimpleNamespace(request_id=REQUEST_ID), None
+        machine = Machine(step.TABLE, step.State.OPENED)
+        state = run(machine, step.TunnelConfigured(grant=None), exchange._perform)
+        assert (state, exchange.failure) == (step.State.FAILED, first.sentence)
+        return (store.find(NAME) is not None, NAME in packets.blocks), capsys.readouterr().out
+
+    return failing
+
+
+@pytest.mark.parametrize("error", [SILENT, AWAY], ids=["daemon", "helper"])
+def test_what_may_still_come_up_keeps_its_record_and_its_block(fail, error):
+    """Whoever does not answer may have the tunnel, and go on with it once he does."""
+    left, said = fail(error, error)
+    assert left == (True, True)
+    assert "the tunnel may stand, and `carnet disconnect` ends it" in said
+    assert "start it" not in said  # which is the last word of the command
+
+
+def test_another_reason_why_it_may_stand_is_told(fail):
+    left, said = fail(IPsecError("Target says no."), SILENT)
+    assert left == (True, True)
+    assert SILENT.sentence.rstrip(".") in said
+
+
+def test_nothing_is_left_of_what_a_daemon_had_that_is_gone(fail):
+    assert fail(GONE, GONE) == ((False, False), "")
