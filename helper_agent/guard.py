@@ -9,13 +9,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
 
-from carnet.errors import IPsecError
+from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.agreed import is_between
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
+from carnet.ipsec.patience import until_answered
 from helper_agent.claims import Leading
 from helper_agent.owners import Owners
 
@@ -48,6 +50,24 @@ class Guard:
             self._looking = True
         threading.Thread(target=self._follow, args=(events,), daemon=True).start()
 
+    def begin_in_time(self) -> None:
+        """Do the same, now or as soon as a daemon that is silent answers; raises nothing.
+
+        With one that is gone all tunnels are.
+        """
+        try:
+            self.begin()
+        except AwayError:
+            threading.Thread(target=self._begin_late, daemon=True).start()
+        except IPsecError:
+            self._went()
+
+    def _begin_late(self) -> None:
+        try:
+            until_answered(self.begin)
+        except IPsecError:
+            self._went()
+
     @contextmanager
     def apart(self, name: str) -> Iterator[None]:
         """Leave that tunnel to the call that brings it up in here; look at it afterwards."""
@@ -68,19 +88,22 @@ class Guard:
 
     def _follow(self, events: Iterator[TunnelEvent]) -> None:
         try:
-            with suppress(IPsecError):
-                self._look()
+            self._look_in_time()
             self._went()
             for event in events:
                 if event.change in (Change.UP, Change.ANEW):
-                    with suppress(IPsecError):
-                        self._look(event.name)
+                    self._look_in_time(event.name)
                 else:
                     self._went()
         finally:
             self._went()
             with self._lock:
                 self._looking = False
+
+    def _look_in_time(self, name: str | None = None) -> None:
+        """Look now, or as soon as a daemon that is silent answers; nothing happens meanwhile."""
+        with suppress(IPsecError):
+            until_answered(partial(self._look, name))
 
     def _look(self, name: str | None = None) -> None:
         """End that tunnel, or any, if it is another than was installed. Raises IPsecError."""

@@ -67,11 +67,10 @@ class Service:
                 self._owners.forget(name)
 
     def begin(self) -> None:
-        """Look after what stands already; a daemon that is away has nothing that stands."""
+        """Look after what stands already, also where the daemon does not answer yet."""
         self.sweep()
-        with suppress(IPsecError):
-            if self._owners.names():
-                self._guard.begin()
+        if self._owners.names():
+            self._guard.begin_in_time()
 
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError."""

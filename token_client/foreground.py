@@ -5,12 +5,13 @@ from contextlib import suppress
 
 from carnet.errors import AwayError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
+from carnet.ipsec.patience import until_answered
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
-from token_client.patience import until_answered, waits_for
+from token_client.patience import waits_for
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching

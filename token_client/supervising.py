@@ -168,8 +168,9 @@ def _give_up(driver: Driver, session: Session) -> None:
 
 def _end(driver: Driver, session: Session, why: str) -> None:
     """End a tunnel, as soon as helper and daemon answer. Raises IPsecError."""
-    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
-    from token_client.patience import until_answered, waits_for  # noqa: PLC0415 - likewise
+    from carnet.ipsec.patience import until_answered  # noqa: PLC0415 - seldom needed here
+    from token_client.announce import announce  # noqa: PLC0415 - likewise
+    from token_client.patience import waits_for  # noqa: PLC0415 - likewise
 
     told: set[str] = set()
 

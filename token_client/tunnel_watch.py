@@ -15,12 +15,12 @@ from typing import NoReturn
 
 from carnet.errors import AwayError, HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
+from carnet.ipsec.patience import until_answered
 from token_client import mtu, name_servers
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant
 from token_client.memory import memory_directory
-from token_client.patience import until_answered
 from token_client.returning import ANOTHER, end_another
 from token_client.sessions import Session, SessionStore
 

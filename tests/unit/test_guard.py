@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
+from carnet.ipsec import patience
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
@@ -41,11 +42,15 @@ class Daemon:
         self.changes = changes
         self.stands = [live()]
         self.begun, self.told = threading.Event(), threading.Event()
+        self.went = threading.Event()
+        self.not_begun: list[IPsecError] = []
         self.troubles: list[IPsecError] = []
         self.ended: list[str] = []
 
     def watch(self):
         """Tell it once begun, and say when the last of it was taken in."""
+        if self.not_begun:
+            raise self.not_begun.pop(0)
         self.told.clear()
         return self._events()
 
@@ -71,8 +76,8 @@ def guarding(tmp_path):
     owners.claim(HERS, Holding(1001, INSTALLED), taken=False)
 
     def guard(daemon):
-        made = Guard(daemon, owners, lambda: None)
-        made.begin()
+        made = Guard(daemon, owners, daemon.went.set)
+        made.begin_in_time()
         return made
 
     return guard
@@ -142,6 +147,50 @@ def test_a_daemon_that_does_not_answer_once_is_looked_at_again(guarding):
     daemon = Daemon(Change.ANEW, Change.UP)
     daemon.troubles = [IPsecError("It does not answer.")] * 2
     guarding(daemon)
+    assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+SILENT = DaemonSilentError("It does not answer.")
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_daemon_that_is_silent_as_it_begins_is_guarded_once_it_answers(guarding):
+    daemon = Daemon(Change.UP)
+    daemon.not_begun = [SILENT] * 3
+    guarding(daemon)
+    assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_stood_at_a_silent_daemon_is_looked_at_once_it_answers(guarding):
+    daemon = Daemon()
+    daemon.stands, daemon.troubles = [live(virtual_address=GIVEN)], [SILENT] * 3
+    guarding(daemon)
+    assert happens(daemon, *daemon.stands) == [HERS]
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_came_up_at_a_daemon_that_falls_silent_is_looked_at_once_it_answers(guarding):
+    daemon = Daemon(Change.UP)
+    guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    daemon.troubles = [SILENT] * 3
+    assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("silences", [0, 3], ids=["at once", "after it was silent"])
+def test_with_a_daemon_that_is_gone_the_tunnels_are(guarding, silences):
+    daemon = Daemon(Change.UP)
+    daemon.not_begun = [*[SILENT] * silences, IPsecError("There is none.")]
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)
+    guard.begin()
     assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
 
 

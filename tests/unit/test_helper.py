@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, UsageError
-from carnet.ipsec import block, unanswered
+from carnet.ipsec import block, patience, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
@@ -805,6 +805,30 @@ def test_name_servers_of_a_tunnel_that_goes_stay_only_behind_its_block(
     happens.put(None)
     wait_until(lambda: not service._guard._looking, "the end of the daemon")
     assert daemon.servers == ((NAME, SERVERS) if held in SPEC.remote_networks else None)
+
+
+def test_a_helper_that_began_at_a_silent_daemon_takes_name_servers_away(
+    service, daemon, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
+    silences, events = [DaemonSilentError("It does not answer.")] * 3, SimpleQueue()
+
+    def watch():
+        if silences:
+            raise silences.pop()
+        return iter(events.get, None)
+
+    monkeypatch.setattr(daemon, "watch", watch)
+    again = Service(
+        HelperConfig(), daemon, Owners(tmp_path, 2), frozenset, daemon, lambda _: AROUND
+    )
+    again.begin()
+    daemon.tunnels.clear()
+    events.put(TunnelEvent(NAME, Change.DOWN))
+    events.put(None)
+    wait_until(lambda: daemon.servers is None, "the name servers of the machine")
 
 
 def test_name_servers_do_not_outlive_another_block_or_other_networks(service, daemon):

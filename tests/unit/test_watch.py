@@ -18,6 +18,7 @@ from carnet.errors import (
     IKEUnprovenError,
     IPsecError,
 )
+from carnet.ipsec import patience
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.token.presence import Presence
 from lab.waiting import wait_until
@@ -26,7 +27,6 @@ from token_client import (
     closing,
     coming_back,
     known,
-    patience,
     supervising,
     tunnel_watch,
     watch,
