@@ -27,10 +27,16 @@ from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 from token_client.watched import watching
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
 _IN_A_ROW_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 10.0
+"""Between looks for an IPsec daemon that is away."""
 
 
 def supervise(
@@ -40,7 +46,8 @@ def supervise(
 
     `work` is what it does, with a driver and a configuration of its own. One that crashes
     again and again watches over nothing: what happens then is what happens when the token
-    is pulled. Where another worker watches, this one's has nothing to do, and is done.
+    is pulled. One that fails while the IPsec daemon is away has not crashed. Where another
+    worker watches, this one's has nothing to do, and is done.
     """
     if memory_directory() is None:
         raise UsageError("There is no file system in memory here, and so no record of a tunnel.")
@@ -57,9 +64,12 @@ def _supervise(
     work: Callable[[], None], driver: Driver, session: Session, config: ClientConfig
 ) -> None:
     crashes: list[float] = []
-    while _forked(work):
+    while status := _forked(work):
+        was_away = status == IPsecError.exit_status and _was_away(driver, session)
         if not is_known(driver, session):
             return  # `carnet disconnect` was faster than the worker
+        if was_away:
+            continue
         now = time.monotonic()
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
         if len(crashes) >= _CRASHES:
@@ -68,6 +78,49 @@ def _supervise(
             else:
                 _give_up(driver, session)
             return
+
+
+def _was_away(driver: Driver, session: Session) -> bool:
+    """Wait for an IPsec daemon that is away, as while it is started anew; tell whether it came.
+
+    That is while the session is meant to live, with pauses that grow. A worker waits by itself
+    for one that is silent, and looks at the token meanwhile.
+    """
+    from tenacity import Retrying, retry_if_result, wait_exponential  # noqa: PLC0415 - as below
+
+    def tell(state: "RetryCallState") -> None:
+        if state.attempt_number == _CRASHES:
+            _say_it_is_away(session)
+
+    if not _is_gone(driver):
+        return False
+    waiting = Retrying(
+        retry=retry_if_result(bool),
+        stop=lambda _: session.is_over(time.time()) or not is_known(driver, session),
+        wait=wait_exponential(multiplier=_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS),
+        before_sleep=tell,
+        retry_error_callback=lambda _: True,
+    )
+    return not waiting(_is_gone, driver)
+
+
+def _is_gone(driver: Driver) -> bool:
+    try:
+        driver.installed()
+    except AwayError:
+        return False
+    except IPsecError:
+        return True
+    return False
+
+
+def _say_it_is_away(session: Session) -> None:
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+
+    announce(
+        f"The IPsec daemon does not answer, so the tunnel to {session.target} and its token are"
+        f" not watched over until it does; start it (systemctl start strongswan, or ipsec)."
+    )
 
 
 def _forked(work: Callable[[], None]) -> int:

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
 from tests.unit.test_sessions import a_session
 from token_client import announce, supervising, watch
 from token_client.config import ClientConfig, OnRemoval
@@ -13,6 +15,7 @@ from token_client.ending import Ending
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
 NOT_NOW = "This machine cannot start nft now."
+DAEMON = SimpleNamespace(installed=frozenset)
 
 
 @pytest.fixture
@@ -81,12 +84,12 @@ def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, 
     end = (lambda *asked: ended.append(asked)) if ends else refuse
     monkeypatch.setattr(supervising, "_end", end)
     if ends:
-        supervising._supervise(lambda: None, None, a_session(), ClientConfig())
+        supervising._supervise(lambda: None, DAEMON, a_session(), ClientConfig())
         assert [why for *_, why in ended] == ["What watched over its token failed again and again."]
         assert said == []
     else:
         with pytest.raises(IPsecError):
-            supervising._supervise(lambda: None, None, a_session(), ClientConfig())
+            supervising._supervise(lambda: None, DAEMON, a_session(), ClientConfig())
         (sentence,) = said
         assert "could not be ended whole" in sentence
         assert NOT_NOW in sentence
@@ -95,6 +98,78 @@ def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, 
 def test_a_tunnel_that_is_kept_is_said_to_be_unwatched(said, monkeypatch):
     monkeypatch.setattr(supervising, "_forked", lambda _: 1)
     config = ClientConfig(on_removal=OnRemoval.KEEP)
-    supervising._supervise(lambda: None, None, a_session(), config)
+    supervising._supervise(lambda: None, DAEMON, a_session(), config)
     (sentence,) = said
     assert "`carnet disconnect`" in sentence
+
+
+class Away:
+    """An IPsec daemon that is started anew while the supervisor looks for it, now and then."""
+
+    def __init__(self, monkeypatch, looks):
+        self.pauses, self.looks, self.workers = [], looks, 0
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+        monkeypatch.setattr(supervising, "_forked", self.work)
+
+    @property
+    def is_back(self):
+        return len(self.pauses) >= self.looks
+
+    def installed(self):
+        if not self.is_back:
+            raise IPsecError("There is no daemon.")
+        return frozenset()
+
+    def work(self, _):
+        self.workers += 1
+        return 0 if self.is_back else IPsecError.exit_status
+
+
+def test_a_daemon_that_is_away_for_long_is_no_crash_and_is_gone_on_with(said, monkeypatch):
+    daemon = Away(monkeypatch, 20)
+    session = a_session(expires=int(time.time()) + 3600)
+    supervising._supervise(None, daemon, session, ClientConfig())
+    assert daemon.workers == 2
+    assert daemon.pauses == sorted(daemon.pauses)
+    assert daemon.pauses[0] < daemon.pauses[-1] == supervising._LONGEST_PAUSE_SECONDS
+    (sentence,) = said
+    assert "IPsec daemon does not answer" in sentence
+
+
+def test_a_daemon_that_is_back_at_once_is_not_spoken_of(said, monkeypatch):
+    daemon = Away(monkeypatch, 2)
+    session = a_session(expires=int(time.time()) + 3600)
+    supervising._supervise(None, daemon, session, ClientConfig())
+    assert (daemon.workers, said) == (2, [])
+
+
+def test_no_daemon_is_waited_for_when_the_session_is_over(said, monkeypatch):
+    ended = []
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked))
+    daemon = Away(monkeypatch, 1)
+    supervising._supervise(None, daemon, a_session(), ClientConfig())
+    assert (len(ended), daemon.pauses, said) == (1, [], [])
+
+
+def test_a_session_that_she_has_ended_waits_for_no_daemon(said, monkeypatch):
+    known = [True, False, False]
+    monkeypatch.setattr(supervising, "is_known", lambda *_: known.pop(0))
+    daemon = Away(monkeypatch, 9)
+    session = a_session(expires=int(time.time()) + 3600)
+    supervising._supervise(None, daemon, session, ClientConfig())
+    assert (daemon.workers, len(daemon.pauses), said) == (1, 1, [])
+
+
+@pytest.mark.parametrize("error", [None, DaemonSilentError("It does not answer.")], ids=str)
+def test_what_a_worker_cannot_do_at_a_daemon_that_is_there_is_given_up(said, monkeypatch, error):
+    def installed():
+        if error is not None:
+            raise error
+        return frozenset()
+
+    ended = []
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked))
+    monkeypatch.setattr(supervising, "_forked", lambda _: IPsecError.exit_status)
+    daemon = SimpleNamespace(installed=installed)
+    supervising._supervise(None, daemon, a_session(), ClientConfig())
+    assert len(ended) == 1
