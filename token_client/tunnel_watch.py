@@ -232,10 +232,13 @@ class TunnelWatch:
         return None
 
     def _standing(self) -> TunnelStatus | None:
-        """Return what stands whole; None where there is none, or no daemon to tell."""
+        """Return what stands whole; None where there is none, or the daemon is gone.
+
+        Raises AwayError where that is not known.
+        """
         try:
             live = self._live()
-        except HelperAwayError:
+        except AwayError:
             raise
         except IPsecError:
             return None
@@ -289,7 +292,7 @@ class TunnelWatch:
         """Tell whether the IKE daemon of this machine is gone, or was started anew meanwhile."""
         try:
             return self._session.name not in self._driver.installed()
-        except HelperAwayError:
+        except AwayError:
             return False
         except IPsecError:
             return True

@@ -158,11 +158,14 @@ class Leaving(FakeDriver):
             yield TunnelEvent("carnet-1", Change.DOWN)
 
     def installed(self):
-        if self.knows is None:
-            raise IPsecError("The daemon does not answer.")
+        if isinstance(self.knows, Exception):
+            raise self.knows
         return frozenset({"carnet-1"} if self.knows else ())
 
 
+AWAY = HelperAwayError("carnet-helper does not answer.")
+DAEMON_SILENT = DaemonSilentError("The daemon does not answer.")
+DAEMON_GONE = IPsecError("There is no daemon.")
 LOST_SIGHT = Ending("Target lost sight of this machine.")
 REVOKED = Ending("Its key pair was revoked.", over=True)
 
@@ -170,8 +173,15 @@ REVOKED = Ending("Its key pair was revoked.", over=True)
 @pytest.mark.parametrize("signed", [None, LOST_SIGHT, REVOKED], ids=["untold", "lost", "revoked"])
 @pytest.mark.parametrize(
     ("daemon", "ours"),
-    [({}, False), ({"goes": True}, True), ({"knows": False}, True), ({"knows": None}, True)],
-    ids=["Target ended it", "gone", "started anew", "silent"],
+    [
+        ({}, False),
+        ({"goes": True}, True),
+        ({"knows": False}, True),
+        ({"knows": DAEMON_GONE}, True),
+        ({"knows": DAEMON_SILENT}, False),
+        ({"knows": AWAY}, False),
+    ],
+    ids=["Target ended it", "goes", "started anew", "gone", "silent", "helper away"],
 )
 def test_whose_daemon_it_was_is_said(monkeypatch, tmp_path, daemon, ours, signed):
     """What Target makes of a daemon here that is gone is no reason; that it is over, is one."""
@@ -603,10 +613,6 @@ def test_where_it_is_not_to_come_back_nothing_is_tried():
     assert driver.outcomes == [None]
 
 
-AWAY = HelperAwayError("carnet-helper does not answer.")
-DAEMON_SILENT = DaemonSilentError("The daemon does not answer.")
-
-
 class HelpedDriver(FakeDriver):
     """The helper goes at once; what each call of it raises until it is back is scripted."""
 
@@ -667,28 +673,44 @@ def test_what_went_while_the_helper_was_away_is_found_out(outcome, stands):
 
 
 class StalledDriver(FakeDriver):
-    """The helper stands still as the tunnel goes down, and tells of events as ever."""
+    """Helper or daemon stand still as something goes down, and tell of events as ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, away: Exception, *, stands: bool) -> None:
         super().__init__()
-        self.looks = [[LIVE], AWAY, AWAY, []]
+        self.looks = [[LIVE], *[away] * 3]
+        self.after = [LIVE] if stands else []
+
+    @property
+    def back(self) -> bool:
+        return not self.looks
 
     def watch(self):
         yield TunnelEvent("carnet-1", Change.DOWN)
         self.ends.wait()
 
     def status(self):
-        look = self.looks.pop(0) if self.looks else []
+        look = self.looks.pop(0) if self.looks else self.after
         if isinstance(look, Exception):
             raise look
-        self.loaded.clear()
+        if not look:
+            self.loaded.clear()
         return look
 
 
 @pytest.mark.usefixtures("soon_back")
-def test_an_end_told_while_the_helper_stands_still_is_found_out():
-    ending = Watch(StalledDriver(), SESSION, Always(), ClientConfig(), str).run()
+@pytest.mark.parametrize("away", [AWAY, DAEMON_SILENT], ids=["helper", "daemon"])
+def test_an_end_told_while_nobody_answers_is_found_out(away):
+    driver = StalledDriver(away, stands=False)
+    ending = Watch(driver, SESSION, Always(), ClientConfig(), str).run()
     assert "went down" in ending.sentence
+
+
+@pytest.mark.usefixtures("soon_back")
+@pytest.mark.parametrize("away", [AWAY, DAEMON_SILENT], ids=["helper", "daemon"])
+def test_what_stands_while_nobody_answers_is_watched_as_before(away):
+    """As where one of two IKE_SAs ends: that of a tunnel is no end that anybody knows of."""
+    driver = StalledDriver(away, stands=True)
+    assert Watch(driver, SESSION, PulledOnceBack(driver), ClientConfig(), str).run().pulled
 
 
 def test_a_token_is_looked_at_while_the_helper_stays_away():
