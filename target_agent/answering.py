@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
-from carnet.database import readers
+from carnet.database import readers, reason_of
 from carnet.errors import IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
@@ -229,8 +229,8 @@ class Answering:
         """Write the answer down before anybody sees it."""
         try:
             await asyncio.to_thread(self._write, action.answer)
-        except SQLAlchemyError:
-            self._log.exception("not-recorded")
+        except SQLAlchemyError as error:
+            self._log.warning("not-recorded", reason=reason_of(error))
             return step.NotRecorded("the record could not be written")
         if isinstance(action.answer, TunnelGrant):
             crash.reach("target.prepared")

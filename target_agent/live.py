@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.database import reason_of
 from carnet.errors import IKESilentError, IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
@@ -22,6 +23,7 @@ from carnet.wire.session_key import SessionSecrets
 from target_agent.alarm import Alarm
 from target_agent.daemon_threads import ask
 from target_agent.parts import Parts
+from target_agent.trouble import Trouble
 
 log = structlog.get_logger()
 
@@ -58,6 +60,8 @@ class LiveTunnel:
         self.is_away = False
         """Whether the Client went silent, and has not come back."""
         self._log = log.bind(request_id=request_id.hex())
+        self._unrecorded = Trouble(self._log, "not-recorded", "recorded-again")
+        self._unremoved = Trouble(self._log, "not-removed", "removed")
 
     @property
     def objective(self) -> Objective:
@@ -130,8 +134,8 @@ class LiveTunnel:
         """Write down that it stands."""
         try:
             await asyncio.to_thread(self._parts.records.establish, self._request_id)
-        except SQLAlchemyError:
-            self._log.exception("not-recorded")
+        except SQLAlchemyError as error:
+            self._unrecorded.tell(reason_of(error))
             return step.NotRecorded("not-recorded")
         crash.reach("target.established")
         self._log.info("established")
@@ -156,9 +160,10 @@ class LiveTunnel:
         try:
             await self._parts.endings.do(self._take_out)
         except IPsecError as error:
-            self._log.warning("not-removed", reason=error.sentence)
+            self._unremoved.tell(error.sentence)
             self._over_again(self._end_reason)
             return step.NotRemoved(self._end_reason)
+        self._unremoved.over()
         crash.reach("target.removed")
         return step.TunnelRemoved(self._end_reason)
 
@@ -167,8 +172,9 @@ class LiveTunnel:
         try:
             await asyncio.to_thread(self._parts.records.doom, self._request_id, action.reason)
             crash.reach("target.doomed")
-        except SQLAlchemyError:
-            self._log.exception("not-recorded")
+            self._unrecorded.over()
+        except SQLAlchemyError as error:
+            self._unrecorded.tell(reason_of(error))
 
     def _take_out(self) -> None:
         if self._parts.gate is not None:
@@ -180,11 +186,12 @@ class LiveTunnel:
         reason = self._end_reason or action.reason
         try:
             await asyncio.to_thread(self._parts.records.end, self._request_id, reason)
-        except SQLAlchemyError:
-            self._log.exception("not-recorded")
+        except SQLAlchemyError as error:
+            self._unrecorded.tell(reason_of(error))
             self._over_again(reason)
             return step.NotRecorded("not-recorded")
         crash.reach("target.ended")
+        self._unrecorded.over()
         self._parts.pools.give_back(self._info.virtual_address)
         self._log.info("ended", reason=reason)
         return step.EndRecorded()

@@ -85,8 +85,13 @@ def _cannot(place: Place, error: Exception) -> str:
             f"The database {place} is being written by another program, such as an import of many "
             f"pairs; wait until that is over, and try again."
         )
+    return f"Cannot use the database {place}: {reason_of(error)}; {place.advice}."
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the database or the system itself says: a line, without the statement."""
     reason = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
-    return f"Cannot use the database {place}: {str(reason).splitlines()[0]}; {place.advice}."
+    return str(reason).partition("\n")[0]
 
 
 def migrate(engine: Engine, package: str) -> None:

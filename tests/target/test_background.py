@@ -103,6 +103,49 @@ def test_an_end_that_fails_is_tried_again(with_agent, ask, driver, logs):
     assert not driver.specs
 
 
+def test_a_record_that_is_not_written_is_said_once_and_that_it_is_too(
+    with_agent, ask, driver, logs, monkeypatch
+):
+    """It is tried each second, for each tunnel, until somebody has made room on the disk."""
+    times, real = [], Records.end
+
+    def end(*about):
+        times.append(about)
+        if len(times) < 6:
+            raise OperationalError("end", None, Exception("disk full\nmore"))
+        real(*about)
+
+    monkeypatch.setattr(Records, "end", end)
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        assert await agent.end(answering.request_id, "revoked") is Ending.UNRECORDED
+        assert (await end_of(agent)).reason == "revoked"
+
+    with_agent(body)
+    said = [each for each in logs if "recorded" in each["event"]]
+    assert [(each["event"], each.get("reason")) for each in said] == [
+        ("not-recorded", "disk full"),
+        ("recorded-again", None),
+    ]
+    assert not any("exc_info" in each for each in said)
+
+
+def test_a_daemon_that_lets_no_tunnel_go_is_said_once_for_each_reason(
+    with_agent, ask, driver, logs
+):
+    driver.refusals_to_remove = ["Still."] * 3 + ["It is busy."] * 2
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+        assert (await end_of(agent)).reason == "revoked"
+
+    with_agent(body)
+    said = [each.get("reason") for each in logs if "removed" in each["event"]]
+    assert said == ["It is busy.", "Still.", None]
+
+
 def test_what_a_request_that_failed_left_in_the_daemon_is_swept(
     with_agent, ask, driver, monkeypatch
 ):
