@@ -22,6 +22,9 @@ from carnet.unix_socket import bind_private
 
 log = structlog.get_logger()
 
+STOP_SECONDS = 3
+"""For which an answer is waited for once the service is to stop: what it asks may be silent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
@@ -44,7 +47,12 @@ async def observable(observed: Observed, place: Place) -> AsyncIterator[None]:
     if place == Place():
         yield
         return
-    runner = web.AppRunner(_application(observed), access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        _application(observed),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=STOP_SECONDS,
+    )
     await runner.setup()
     try:
         await _listen(runner, place)

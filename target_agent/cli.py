@@ -1,6 +1,5 @@
 """`carnet-target`: the Target's command."""
 
-import asyncio
 from functools import partial
 from pathlib import Path
 
@@ -108,11 +107,11 @@ def _write(path: Path, text: str) -> None:
 @pass_local
 def serve(local: Local) -> None:
     """Answer Hosts, and keep the tunnels, until SIGTERM."""
-    from carnet.service import start_log
-    from target_agent.service import serve as run
+    from carnet.service import run, start_log
+    from target_agent.service import serve as service
 
     start_log(local.config.observation.log)
-    asyncio.run(run(local.config, make_driver(local.config), partial(load, local.path)))
+    run(service(local.config, make_driver(local.config), partial(load, local.path)))
 
 
 def main() -> None:

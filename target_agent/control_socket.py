@@ -12,6 +12,9 @@ from carnet.unix_socket import bind_private
 from target_agent.agent import Agent, Ending
 from target_agent.control import PATH, Ended, Order
 
+STOP_SECONDS = 10
+"""For orders to be obeyed in once the service is to stop: they are written down."""
+
 
 @contextlib.asynccontextmanager
 async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
@@ -28,7 +31,9 @@ async def control_socket(agent: Agent, path: Path) -> AsyncIterator[None]:
 
     application = web.Application()
     application.router.add_post(PATH, obey)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        application, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
+    )
     await runner.setup()
     try:
         await web.SockSite(runner, bind_private(path)).start()

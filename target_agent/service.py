@@ -1,12 +1,15 @@
 """`carnet-target serve`: the parts put together, until told to stop."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
+import structlog
 from aiohttp import web
 
 from carnet.answers import FixedAnswer
+from carnet.audit.keeper import HeadKeeper
 from carnet.database import opened_database
 from carnet.doors import DoorRules
 from carnet.errors import CarnetError, UnreachableError, UsageError
@@ -25,6 +28,8 @@ from target_agent.observed import observed
 from target_agent.reloading import Reloading
 from target_agent.server import Server
 
+log = structlog.get_logger()
+
 DOOR = DoorRules(
     refusal=lambda: FixedAnswer(HTTPStatus.BAD_REQUEST),
     connections=128,
@@ -34,6 +39,12 @@ DOOR = DoorRules(
 """Hosts are few, and each keeps some connections; a question for ended tunnels takes long."""
 
 
+SHUTDOWN_SECONDS = 15
+"""For requests to end in, and for all else afterwards."""
+_UNFINISHED = (
+    "The IKE daemon or the database does not answer; see that they do. What is to end does so at "
+    "the next start."
+)
 _ORDER_SECONDS = 60
 """For which a service that begins waits for an operator's command that ends tunnels."""
 
@@ -62,11 +73,20 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
                 control_socket(agent, config.control_socket),
                 observable(seen, config.observers),
             ):
-                runner = web.AppRunner(server.application())
+                runner = web.AppRunner(server.application(), shutdown_timeout=SHUTDOWN_SECONDS)
                 await serve_until_stopped(runner, DOOR, config.listen, config.port, care, link)
         finally:
+            await _end(agent, heads)
+
+
+async def _end(agent: Agent, heads: HeadKeeper) -> None:
+    """End what goes on, and sign the accounts, unless daemon or database do not answer."""
+    try:
+        async with asyncio.timeout(SHUTDOWN_SECONDS):
             await agent.stop()
             await heads.sign_newest()
+    except TimeoutError:
+        log.warning("stopped-unfinished", remedy=_UNFINISHED)
 
 
 def _held(config: TargetConfig) -> CarnetError:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -14,15 +15,20 @@ from queue import SimpleQueue
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
+from carnet import observers
+from carnet import service as services
 from carnet.database import opened_database
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from carnet.tunnel import tunnel_name
+from carnet.units import render
 from carnet.wire.control import TunnelGrant
 from carnet.wire.documents import AccountsHead, read_unverified
 from carnet.wire.messages import RefusalCode
 from lab.waiting import wait_until
 from target_agent import cli, obeying, orders, reach, service
+from target_agent import control_socket as orders_door
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
 from target_agent.config import load
@@ -662,6 +668,34 @@ def test_the_certificate_of_another_is_refused(target, driver, names):
     Authority(target.link.authority.parent, "officer").issue("link", *names)
     with pytest.raises(UsageError, match=f"of {', '.join(names) or 'nobody'}, and `name` is work"):
         asyncio.run(asyncio.wait_for(service.serve(target, driver, None), 60))
+
+
+def test_no_thread_that_hangs_keeps_the_service(run, target, monkeypatch):
+    given = []
+    monkeypatch.setattr(services, "start_log", lambda _: None)
+    monkeypatch.setattr(services, "run", given.append)
+    run("serve")
+    (served,) = given
+    served.close()
+
+
+def test_what_never_ends_does_not_keep_it_either(monkeypatch):
+    class Hanging:
+        async def stop(self):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(service, "SHUTDOWN_SECONDS", 0)
+    with capture_logs() as logs:
+        asyncio.run(service._end(Hanging(), None))
+    assert [each["event"] for each in logs] == ["stopped-unfinished"]
+
+
+def test_it_stops_within_the_time_that_its_unit_has(tmp_path):
+    unit = render("carnet-target", tmp_path, tmp_path)
+    (allowed,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    doors = service.SHUTDOWN_SECONDS + observers.STOP_SECONDS + orders_door.STOP_SECONDS
+    afterwards = service.SHUTDOWN_SECONDS + services.HANGING_SECONDS
+    assert doors + afterwards < int(allowed)
 
 
 def test_a_key_that_others_can_read_is_refused(serve, target):
