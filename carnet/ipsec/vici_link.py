@@ -227,9 +227,13 @@ def _errors_as_sentences(path: Path) -> Iterator[None]:
         raise IPsecError(
             f"The strongSwan daemon at {path} may be driven by root only; run this as root."
         ) from error
+    except _SILENT as error:
+        raise DaemonSilentError(
+            f"The strongSwan daemon does not answer at {path}; if it stays so, restart it"
+            " (systemctl restart strongswan) and try again."
+        ) from error
     except OSError as error:
-        kind = DaemonSilentError if isinstance(error, _SILENT) else IPsecError
-        raise kind(
+        raise IPsecError(
             f"The strongSwan daemon does not answer at {path};"
             " start it (systemctl start strongswan) and try again."
         ) from error

@@ -59,7 +59,8 @@ def silent(daemon, monkeypatch):
     """A socket at which whoever waits a whole time limit in vain is waited with no longer."""
     clock = [0.0]
     monkeypatch.setattr(unanswered, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    with pytest.raises(DaemonSilentError), open_session(daemon, 0.01) as session:
+    caught = pytest.raises(DaemonSilentError, match="restart it")
+    with caught, open_session(daemon, 0.01) as session:
         list(session.list_sas())
     return daemon, clock
 
