@@ -104,31 +104,35 @@ def test_a_tunnel_that_is_kept_is_said_to_be_unwatched(said, monkeypatch):
 
 
 class Away:
-    """An IPsec daemon that is started anew while the supervisor looks for it, now and then."""
+    """An IPsec daemon that is gone so many `times`, each time for so many looks."""
 
-    def __init__(self, monkeypatch, looks):
-        self.pauses, self.looks, self.workers = [], looks, 0
+    def __init__(self, monkeypatch, looks, times=1):
+        self.looks, self.times = looks, times
+        self.left, self.workers, self.pauses = 0, 0, []
         monkeypatch.setattr(time, "sleep", self.pauses.append)
         monkeypatch.setattr(supervising, "_forked", self.work)
 
-    @property
-    def is_back(self):
-        return len(self.pauses) >= self.looks
+    def work(self, _):
+        self.workers += 1
+        if self.workers > self.times:
+            return 0
+        self.left = self.looks
+        return IPsecError.exit_status
 
     def installed(self):
-        if not self.is_back:
+        if self.left:
+            self.left -= 1
             raise IPsecError("There is no daemon.")
         return frozenset()
 
-    def work(self, _):
-        self.workers += 1
-        return 0 if self.is_back else IPsecError.exit_status
+
+def lasting():
+    return a_session(expires=int(time.time()) + 3600)
 
 
 def test_a_daemon_that_is_away_for_long_is_no_crash_and_is_gone_on_with(said, monkeypatch):
     daemon = Away(monkeypatch, 20)
-    session = a_session(expires=int(time.time()) + 3600)
-    supervising._supervise(None, daemon, session, ClientConfig())
+    supervising._supervise(None, daemon, lasting(), ClientConfig())
     assert daemon.workers == 2
     assert daemon.pauses == sorted(daemon.pauses)
     assert daemon.pauses[0] < daemon.pauses[-1] == supervising._LONGEST_PAUSE_SECONDS
@@ -136,17 +140,16 @@ def test_a_daemon_that_is_away_for_long_is_no_crash_and_is_gone_on_with(said, mo
     assert "IPsec daemon does not answer" in sentence
 
 
-def test_a_daemon_that_is_back_at_once_is_not_spoken_of(said, monkeypatch):
-    daemon = Away(monkeypatch, 2)
-    session = a_session(expires=int(time.time()) + 3600)
-    supervising._supervise(None, daemon, session, ClientConfig())
-    assert (daemon.workers, said) == (2, [])
+def test_a_daemon_that_is_soon_back_is_not_spoken_of_however_often(said, monkeypatch):
+    daemon = Away(monkeypatch, 3, times=9)
+    supervising._supervise(None, daemon, lasting(), ClientConfig())
+    assert (daemon.workers, said) == (10, [])
 
 
 def test_no_daemon_is_waited_for_when_the_session_is_over(said, monkeypatch):
     ended = []
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked))
-    daemon = Away(monkeypatch, 1)
+    daemon = Away(monkeypatch, 1000, times=1000)
     supervising._supervise(None, daemon, a_session(), ClientConfig())
     assert (len(ended), daemon.pauses, said) == (1, [], [])
 
@@ -155,21 +158,23 @@ def test_a_session_that_she_has_ended_waits_for_no_daemon(said, monkeypatch):
     known = [True, False, False]
     monkeypatch.setattr(supervising, "is_known", lambda *_: known.pop(0))
     daemon = Away(monkeypatch, 9)
-    session = a_session(expires=int(time.time()) + 3600)
-    supervising._supervise(None, daemon, session, ClientConfig())
+    supervising._supervise(None, daemon, lasting(), ClientConfig())
     assert (daemon.workers, len(daemon.pauses), said) == (1, 1, [])
 
 
 @pytest.mark.parametrize("error", [None, DaemonSilentError("It does not answer.")], ids=str)
 def test_what_a_worker_cannot_do_at_a_daemon_that_is_there_is_given_up(said, monkeypatch, error):
+    looks, ended, pauses = [error] * 30, [], []
+
     def installed():
-        if error is not None:
-            raise error
+        found = looks.pop() if looks else None
+        if found is not None:
+            raise found
         return frozenset()
 
-    ended = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked))
     monkeypatch.setattr(supervising, "_forked", lambda _: IPsecError.exit_status)
     daemon = SimpleNamespace(installed=installed)
-    supervising._supervise(None, daemon, a_session(), ClientConfig())
-    assert len(ended) == 1
+    supervising._supervise(None, daemon, lasting(), ClientConfig())
+    assert (len(ended), pauses, said) == (1, [], [])
