@@ -19,6 +19,10 @@ _Span = tuple[tuple[int, int], tuple[int, int]]
 """The first and the last address of a network, each after its IP version."""
 
 
+_NAMES = frozenset({53, 853})
+"""TCP ports at which name servers are asked (RFC 7766, RFC 7858)."""
+
+
 class Leading(msgspec.Struct, frozen=True):
     """What of a tunnel becomes routes and policies of this machine: no word of it may change."""
 
@@ -55,6 +59,10 @@ class Held(msgspec.Struct, frozen=True):
     """To which IKE, ESP and AH leave."""
     hosts: frozenset[tuple[str, int]] = frozenset()
     """Addresses and TCP ports."""
+
+    def holds(self, networks: frozenset[str]) -> bool:
+        """Tell whether it holds back what is meant for these, queries for names above all."""
+        return networks <= self.networks and _NAMES.isdisjoint(port for _, port in self.hosts)
 
 
 def held(block: Block) -> Held:

@@ -1,6 +1,7 @@
 """`carnet-helper`: serves the ordinary users of a traveller's machine."""
 
 import signal
+import threading
 from pathlib import Path
 
 import click
@@ -49,6 +50,8 @@ def serve(path: Path) -> None:
     here = Here(settings.directory)
     service = Service(settings, find_driver(choice), owners, own_addresses, here)
     service.begin()
+    looking = (threading.Event(),)
+    threading.Thread(target=service.name_servers.look_on, args=looking, daemon=True).start()
     server = Server(listening, service, lambda: find_driver(choice))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

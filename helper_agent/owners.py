@@ -91,7 +91,7 @@ class Owners:
         holding = self._read(name)
         leads = holding.installed if holding else None
         blocks = holding.blocks if holding else ()
-        return bool(leads and blocks and all(leads.inside <= each.networks for each in blocks))
+        return bool(leads and blocks and all(each.holds(leads.inside) for each in blocks))
 
     def names(self) -> frozenset[str]:
         """Return the names that are somebody's."""

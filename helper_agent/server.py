@@ -175,8 +175,7 @@ class Server:
 
 def _about(call: said.Call) -> dict[str, str]:
     """Return what is logged of a call: which it is, and the tunnel, if it is of one."""
-    of = getattr(call, "spec", None) or getattr(call, "block", None) or call
-    name = getattr(of, "name", None)
+    name = said.name_of(call)
     return {"call": type(call).__name__.lower()} | ({"tunnel": name} if name else {})
 
 

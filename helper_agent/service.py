@@ -19,14 +19,12 @@ from helper_agent.limits import (
     check_assigned,
     check_block,
     check_networks,
-    check_servers,
     check_spec,
     check_virtual,
 )
+from helper_agent.name_servers import NOT_HERS, Servers
 from helper_agent.owners import Owners
 from helper_agent.places import Places
-
-_NOT_HERS = "There is no such tunnel of yours; connect again."
 
 
 class Service:
@@ -46,7 +44,8 @@ class Service:
         self._owners = owners
         self._own_addresses = own_addresses
         self._inside = inside
-        self._guard = Guard(driver, owners, self._restore_in_clear)
+        self.name_servers = Servers(config, driver, owners, inside, self._blocks)
+        self._guard = Guard(driver, owners, self.name_servers.look)
         self._around = around
         self._negotiating = Places(per_user=2, for_all=3, seconds=30.0)
         self._taking_leave = Places(per_user=1, for_all=2, seconds=3.0)
@@ -73,8 +72,16 @@ class Service:
             self._guard.begin_in_time()
 
     def obey(self, uid: int, call: said.AnyCall) -> object:
-        """Return the result of a call. Raises IPsecError."""
-        return _DOERS[type(call)](self, uid, call)
+        """Return the result of a call. Raises IPsecError.
+
+        Her name servers, which it may have left without a tunnel, are looked at in any case.
+        """
+        try:
+            return _DOERS[type(call)](self, uid, call)
+        finally:
+            name = said.name_of(call)
+            if name is not None and self._owners.owns(uid, name):
+                self.name_servers.look(name)
 
     def watch(self, uid: int, driver: Driver) -> Iterator[TunnelEvent]:
         """Yield what happens to the caller's tunnels; `driver` is this watch's own."""
@@ -99,8 +106,9 @@ class Service:
         check_spec(call.spec, self._config)
         check_assigned(self._driver.capabilities(), self._config)
         self._check_virtual(call.spec)
+        if self._owners.owns(uid, spec.name):
+            self.name_servers.restore(spec.name)  # which may be outside the new networks
         with self._claimed(spec.name, Holding(uid, leading(call.spec))):
-            self._inside.restore_servers(spec.name)  # which may be outside the new networks
             self._driver.install(spec)
         return None
 
@@ -144,7 +152,7 @@ class Service:
     def resume(self, uid: int, call: said.Resume) -> object:
         """Negotiate anew what is hers."""
         if not self._owners.owns(uid, call.name):
-            raise IPsecError(_NOT_HERS)
+            raise IPsecError(NOT_HERS)
         installed = self._owners.installed(uid, call.name)
         with self._negotiating.taken(uid), self._guard.apart(call.name):
             status = self._driver.resume(call.name)
@@ -167,8 +175,10 @@ class Service:
     def down(self, uid: int, call: said.Down) -> object:
         """End what is hers; of another's she is told what she is told where there is none."""
         if self._owners.owns(uid, call.name):
-            self._driver.down(call.name)
-            self._inside.restore_servers(call.name)
+            try:
+                self._driver.down(call.name)
+            finally:
+                self.name_servers.restore(call.name)
             self._let_go(call.name)
         return None
 
@@ -192,16 +202,15 @@ class Service:
         wanted = held(call.block)
         holding = Holding(uid, blocks=(wanted,), made_by=block.filter_name())
         with self._claimed(call.block.name, holding):
+            self.name_servers.look(call.block.name)
             block.close(block.Closed(**parts, userspace=userspace))
             self._owners.settle(call.block.name, wanted)
-        self._restore_in_clear()
         return None
 
     def lift(self, uid: int, call: said.Lift) -> object:
         """Take a block out that is hers."""
         if self._owners.owns(uid, call.name):
-            if not self._stands(call.name):
-                self._inside.restore_servers(call.name)
+            self.name_servers.restore_unless_it_stands(call.name)
             block.lift(call.name, self._owners.block(call.name))
             self._let_go(call.name)
         return None
@@ -219,23 +228,16 @@ class Service:
         return None
 
     def servers(self, uid: int, call: said.Servers) -> object:
-        """Have all of this machine's names looked up in what is hers, where that may be.
-
-        That is a tunnel that stands: a block alone leads nowhere.
-        """
-        installed = self._owners.installed(uid, call.name)
-        if installed is None or not self._stands(call.name):
-            raise IPsecError(_NOT_HERS)
-        check_servers(call.servers, installed.inside, self._config)
-        using = self._inside.whose_servers()
-        if using and not self._owners.owns(uid, using):
-            raise IPsecError("Another tunnel's name servers are used here; end that first.")
-        return self._inside.use_servers(call.name, call.servers)
+        """Have all of this machine's names looked up in what is hers, where that may be."""
+        if not self._owners.owns(uid, call.name):
+            raise IPsecError(NOT_HERS)
+        with self._turn(call.name):
+            return self.name_servers.use(uid, call.name, call.servers)
 
     def follow(self, uid: int, call: said.Follow) -> object:
         """Have the name servers of what is hers go with it."""
         if self._owners.owns(uid, call.name):
-            self._inside.follow_servers(call.name)
+            self.name_servers.follow(call.name)
         return None
 
     def whose(self, uid: int, _: said.Whose) -> object:
@@ -247,7 +249,7 @@ class Service:
         """Take the name servers of what is hers away."""
         if not self._owners.owns(uid, call.name):
             return False
-        restored = self._inside.restore_servers(call.name)
+        restored = self.name_servers.restore(call.name)
         self._let_go(call.name)
         return restored
 
@@ -286,26 +288,6 @@ class Service:
         """Return the names that have a block, by whichever packet filter. Raises IPsecError."""
         return block.names(map(self._owners.block, self._owners.names()))
 
-    def _stands(self, name: str) -> bool:
-        """Tell whether that tunnel is up; of what cannot be asked it is not known to be."""
-        with suppress(IPsecError):
-            return any(live.name == name and live.established for live in self._driver.status())
-        return False
-
-    def _restore_in_clear(self) -> None:
-        """Take the name servers of a user's tunnel away to which queries would leave in clear.
-
-        They stay while it is down and its block holds them back.
-        """
-        with suppress(IPsecError):
-            name = self._inside.whose_servers()
-            if name is None or name not in self._owners.names():
-                return
-            held = name in self._blocks() and self._owners.is_held(name)
-            if not self._stands(name) and not held:
-                self._inside.restore_servers(name)
-                self._let_go(name)
-
     def _check_virtual(self, spec: said.Spec) -> None:
         check_virtual(spec, self._config, self._own_addresses(), self._around)
 
@@ -317,7 +299,7 @@ class Service:
         """
         check_spec(spec, self._config)
         if self._owners.installed(uid, spec.name) != leading(spec):
-            raise IPsecError(_NOT_HERS)
+            raise IPsecError(NOT_HERS)
         return said.to_spec(spec)
 
     def _let_go(self, name: str) -> None:

@@ -957,11 +957,14 @@ NONSENSE = {
             "call": "close",
             "block": {
                 "name": NAME,
-                "networks": [],
+                "networks": ["fd00::/8"],
                 "targets": ["::2"],
                 "hosts": [["fd00::%; x", 80]],
             },
         }
+    ).encode(),
+    "a block of nothing": json.dumps(
+        {"call": "close", "block": {"name": NAME, "networks": [], "targets": ["::2"], "hosts": []}}
     ).encode(),
     "a network with a netmask": changed(remote_networks=["10.20.0.0/255.255.0.0"]),
     "too many networks": changed(remote_networks=["10.0.0.0/8"] * 33),

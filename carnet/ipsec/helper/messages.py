@@ -38,6 +38,7 @@ Secret = Annotated[bytes, Meta(min_length=32, max_length=64)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Proposals = Annotated[tuple[Word, ...], Meta(max_length=8)]
 Networks = Annotated[tuple[Network, ...], Meta(max_length=32)]
+HeldBack = Annotated[tuple[Network, ...], Meta(min_length=1, max_length=32)]
 Addresses = Annotated[tuple[Address, ...], Meta(min_length=1, max_length=8)]
 Places = Annotated[tuple[tuple[Address, Port], ...], Meta(max_length=32)]
 
@@ -122,7 +123,7 @@ class Block(_Strict, frozen=True, kw_only=True):
     """carnet.ipsec.block.Closed; whether ESP is in user space the helper finds out itself."""
 
     name: Name
-    networks: Networks
+    networks: HeldBack
     targets: Addresses
     hosts: Places
 
@@ -263,6 +264,12 @@ AnyCall = (
     | Down | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
     | Whose | Restore
 )  # fmt: skip
+
+
+def name_of(call: Call) -> str | None:
+    """Return of which tunnel a call is; None where it is of none."""
+    of = getattr(call, "spec", None) or getattr(call, "block", None) or call
+    return getattr(of, "name", None)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
