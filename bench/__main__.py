@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import structlog
 
-from bench import paper, regression, report
+from bench import paper, regression, report, stored
 from bench.comparison import Row
 from bench.machine import commit, machine
 from bench.paper_guest import SUITES
@@ -80,7 +80,7 @@ def main(
     place = out or (report.RESULTS / "quick" if quick else report.RESULTS)
     if not only_print:
         report.try_place(place, quick=quick)
-    before = regression.kept(place) + report.stored(place)[0]
+    before = stored.kept(place) + report.stored(place)[0]
     started = time.monotonic()
     rows: list[Row] = []
     not_whole: list[str] = []

@@ -1,9 +1,9 @@
 """What was closed: rows as they were measured before, beside what they are now.
 
 `before.json` beside the report keeps them, each with what was done since. Nothing is written
-by hand but that: the figures are those of the reports of their time. What came after is the
-next entry of the same row, so that no lever is credited with what a later one brought; the
-newest report where there is none.
+by hand but that: the figures are those of the reports of their time. What came after is what
+was measured next of the same row and is still known, be it here, in the baseline or in the
+newest report, so that no lever is credited with what a later one brought.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,12 @@ def kept(directory: Path) -> list[Closed]:
     return msgspec.json.decode(path.read_bytes(), type=list[Closed]) if path.exists() else []
 
 
-def table(closed: Sequence[Closed], rows: Sequence[Row]) -> str:
-    """Return each beside what was measured of it next."""
-    known = [each.row for each in closed] + list(rows)
+def table(closed: Sequence[Closed], rows: Sequence[Row], between: Sequence[Row] = ()) -> str:
+    """Return each beside what was measured of it next.
+
+    `rows` are those of the newest report, `between` those of the baseline.
+    """
+    known = [*(each.row for each in closed), *between, *rows]
     return _HEAD + "".join(f"{_line(each, _next(each.row, known))}\n" for each in closed)
 
 

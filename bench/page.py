@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import closed, report
 from bench.comparison import Row
 from bench.paper import Curve
+from bench.stored import kept
 
 PAGE = Path(__file__).parents[1] / "docs" / "MEASURED.md"
 _PLACE = re.compile(
@@ -26,6 +27,7 @@ def filled(
     rows: Sequence[Row],
     curves: Sequence[Curve],
     before: Sequence[closed.Closed] = (),
+    between: Sequence[Row] = (),
 ) -> str:
     """Return the page with what the report has in each place that is marked for it.
 
@@ -35,7 +37,7 @@ def filled(
     if rows:
         parts[RUN] = report.reading(rows)
     if before:
-        parts[CLOSED] = closed.table(before, rows)
+        parts[CLOSED] = closed.table(before, rows, between)
     if curves:
         parts[PEAKS] = "\n".join(map(report.peak, curves))
     missing = parts.keys() - {place["what"] for place in _PLACE.finditer(text)}
@@ -49,7 +51,8 @@ def filled(
 def main() -> None:
     """Write the page anew."""
     results = report.RESULTS
-    PAGE.write_text(filled(PAGE.read_text(), *report.stored(results), closed.kept(results)))
+    before, between = closed.kept(results), kept(results)
+    PAGE.write_text(filled(PAGE.read_text(), *report.stored(results), before, between))
 
 
 if __name__ == "__main__":

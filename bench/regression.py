@@ -13,8 +13,8 @@ import msgspec
 
 from bench import report
 from bench.comparison import Row
+from bench.stored import BASELINE
 
-NAME = "baseline.json"
 TOLERANCE = 1.25
 """By which factor a ratio may be worse: so much it varies from run to run on a busy machine."""
 _STEADY = 1.05
@@ -24,16 +24,10 @@ _NOTHING = 0.005
 """What takes less than this of its floor is nothing of the whole."""
 
 
-def kept(directory: Path) -> list[Row]:
-    """Return the rows that are kept beside a report; none where there is no such file."""
-    path = directory / NAME
-    return msgspec.json.decode(path.read_bytes(), type=list[Row]) if path.exists() else []
-
-
 def keep(directory: Path) -> None:
     """Compare with the rows of this report from now on."""
     lines = (msgspec.json.encode(row).decode() for row in report.stored(directory)[0])
-    (directory / NAME).write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    (directory / BASELINE).write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
@@ -104,7 +98,7 @@ def _has_worse_ratio(last: Row, row: Row) -> bool:
 def main() -> None:
     """Keep the rows of bench/results as they are."""
     keep(report.RESULTS)
-    click.echo(f"Runs are compared with {report.RESULTS / NAME} from now on.", err=True)
+    click.echo(f"Runs are compared with {report.RESULTS / BASELINE} from now on.", err=True)
 
 
 if __name__ == "__main__":

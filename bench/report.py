@@ -15,6 +15,7 @@ from bench.comparison import Row, Spread
 from bench.drawing import draw
 from bench.edge import likeliest, microseconds
 from bench.paper import Curve
+from bench.stored import kept
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _READING = (
@@ -50,6 +51,7 @@ def markdown(
     pictures: Sequence[str],
     run: dict[str, Any],
     before: Sequence[closed.Closed] = (),
+    between: Sequence[Row] = (),
 ) -> str:
     """Return the report's text."""
     kind = "Quick runs" if run["quick"] else "Whole runs"
@@ -61,7 +63,7 @@ def markdown(
         parts.append("## Figure 4 of the paper, in the guest kernel\n")
         parts += [peak(curve) for curve in curves]
     if before:
-        parts += ["## Before and after\n", closed.table(before, rows)]
+        parts += ["## Before and after\n", closed.table(before, rows, between)]
     parts += [f"![{name}]({name}.svg)\n" for name in pictures]
     return "\n".join(parts)
 
@@ -113,8 +115,8 @@ def write(
     new.write_text(json.dumps(run, indent=1) + "\n")
     new.replace(directory / "report.json")
     pictures = draw(directory, rows, curves)
-    before = closed.kept(directory)
-    (directory / "report.md").write_text(markdown(rows, curves, pictures, run, before))
+    text = markdown(rows, curves, pictures, run, closed.kept(directory), kept(directory))
+    (directory / "report.md").write_text(text)
 
 
 def as_json(rows: Sequence[Row], curves: Sequence[Curve] = (), *, quick: bool) -> str:

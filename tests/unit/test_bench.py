@@ -18,7 +18,7 @@ from bench.in_guest import GuestFailedError
 from bench.paper import Curve
 from bench.paper_guest import PASSES
 from bench.plan import Plan
-from bench.regression import keep, kept, regressions
+from bench.regression import keep, regressions
 from bench.rows import (
     connect,
     database,
@@ -31,6 +31,7 @@ from bench.rows import (
     pieces,
     processes,
 )
+from bench.stored import kept
 
 AT_MOST = Aim("at most 3 times", most=3)
 HALF = Aim("at least half", least=0.5)
@@ -497,7 +498,9 @@ def test_a_share_says_nothing_where_the_pace_was_not_kept(tmp_path, monkeypatch)
 
 def test_the_page_shows_what_the_report_has():
     text = page.PAGE.read_text()
-    assert page.filled(text, *report.stored(report.RESULTS), closed.kept(report.RESULTS)) == text, (
+    results = report.RESULTS
+    before, between = closed.kept(results), kept(results)
+    assert page.filled(text, *report.stored(results), before, between) == text, (
         "run `make measured`"
     )
 
@@ -583,6 +586,9 @@ def test_what_a_later_lever_brought_is_not_credited_to_an_earlier_one():
     text = closed.table([closed.Closed("one", first), closed.Closed("two", second)], [newest])
     assert "| a row | one | 4 ms | 4.00 | 6 ms | 6.00 |" in text
     assert "| a row | two | 6 ms | 6.00 | 7 ms | 7.00 |" in text
+    # What was put into the baseline meanwhile was measured next too.
+    text = closed.table([closed.Closed("one", first)], [newest], between=[second])
+    assert "| a row | one | 4 ms | 4.00 | 6 ms | 6.00 |" in text
     # What was measured again of the same commit came after nothing.
     assert "not measured since" in closed.table([closed.Closed("one", first)], [rows[2]])
 
