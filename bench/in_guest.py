@@ -40,6 +40,14 @@ class GuestFailedError(Exception):
         self.lines = lines
 
 
+class InterruptedInGuestError(KeyboardInterrupt):
+    """An interrupt while a guest measured; `lines` are what there is."""
+
+    def __init__(self, lines: list[Figures]) -> None:
+        super().__init__("The guest's benchmark was interrupted.")
+        self.lines = lines
+
+
 def say(figures: Figures) -> None:
     """Inside: write one line."""
     with (OUT / _RESULTS).open("a") as file:
@@ -50,7 +58,8 @@ def measured(plan: Plan, what: str, errand: Errand, steps: int) -> list[Figures]
     """Have a guest do this, and return its lines.
 
     The guest is kept on one processor, and what else runs is its own: two guests at a time would
-    show in each other's figures. `steps` are the lines to come. Raises GuestFailedError.
+    show in each other's figures. `steps` are the lines to come. Raises GuestFailedError, and
+    InterruptedInGuestError for a KeyboardInterrupt while it measures.
     """
     with _guest(errand) as guest, plan.progress(what, steps) as advance:
         shown = 0
@@ -62,8 +71,11 @@ def measured(plan: Plan, what: str, errand: Errand, steps: int) -> list[Figures]
             shown = now
             return not guest.running
 
-        wait_until(ended, "the guest to have measured", _SECONDS)
-        lines = [json.loads(line) for line in _lines(guest)]
+        try:
+            wait_until(ended, "the guest to have measured", _SECONDS)
+        except KeyboardInterrupt as error:
+            raise InterruptedInGuestError(_figures(guest)) from error
+        lines = _figures(guest)
         try:
             failed = bool(guest.wait(1))
         except LabError as error:
@@ -79,6 +91,11 @@ def _guest(errand: Errand) -> Guest:
     return Guest(argv, _ROOT, prepare=prepare)
 
 
+def _figures(guest: Guest) -> list[Figures]:
+    return [json.loads(line) for line in _lines(guest)]
+
+
 def _lines(guest: Guest) -> list[str]:
+    """Return the lines that are written in whole."""
     path = guest.directory / _RESULTS
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text().split("\n")[:-1] if path.exists() else []

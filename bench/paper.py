@@ -13,7 +13,13 @@ from typing import Any
 
 from bench.comparison import Aim, Row, Spread
 from bench.edge import NEAR, Step, likeliest, microseconds, steps
-from bench.in_guest import Errand, Figures, GuestFailedError, measured
+from bench.in_guest import (
+    Errand,
+    Figures,
+    GuestFailedError,
+    InterruptedInGuestError,
+    measured,
+)
 from bench.paper_guest import BY_SIZE, NATIVE, PACE, PASSES, SUITES, Order, text_of
 from bench.plan import Plan
 
@@ -139,8 +145,8 @@ def _largest_datagram(block: int, iv: int, icv: int) -> int:
 def measure(plan: Plan) -> tuple[Iterator[Row], list[Curve]]:
     """Boot the guests, and return what was measured there.
 
-    A quick run has one suite of Table 5, and no Figure 4. Where a guest fails there is what was
-    measured in whole, and after it the rows raise GuestFailedError.
+    A quick run has one suite of Table 5, and no Figure 4. Where a guest fails, or is
+    interrupted, there is what was measured in whole, and after it the rows raise what ended it.
     """
     suites = plan.suites or (BY_SIZE[-1:] if plan.quick else tuple(each.name for each in SUITES))
     by_size = () if plan.quick else tuple(name for name in BY_SIZE if name in suites)
@@ -153,7 +159,7 @@ def measure(plan: Plan) -> tuple[Iterator[Row], list[Curve]]:
 
 def _measured(plan: Plan, orders: Mapping[str, Order]) -> tuple[Iterator[Row], list[Curve]]:
     lines: list[Figures] = []
-    failure = None
+    failure: BaseException | None = None
     for what, order in orders.items():
         errand = Errand("bench.paper_guest", text_of(order), _connections(order))
         try:
@@ -161,6 +167,10 @@ def _measured(plan: Plan, orders: Mapping[str, Order]) -> tuple[Iterator[Row], l
         except GuestFailedError as error:
             lines += error.lines
             failure = failure or error
+        except KeyboardInterrupt as error:
+            lines += error.lines if isinstance(error, InterruptedInGuestError) else []
+            failure = error
+            break
     rounds = plan.rounds(_ROUNDS)
     return _and_then(failure, _rows(lines, rounds)), list(_curves(lines, rounds))
 
@@ -174,7 +184,7 @@ def _steps(order: Order) -> int:
     return 2 * order.rounds * (len(order.suites) + len(order.by_size) * sizes)
 
 
-def _and_then(failure: GuestFailedError | None, rows: Iterable[Row]) -> Iterator[Row]:
+def _and_then(failure: BaseException | None, rows: Iterable[Row]) -> Iterator[Row]:
     yield from rows
     if failure is not None:
         raise failure

@@ -1,5 +1,6 @@
 """What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
 
+import json
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -14,7 +15,7 @@ from bench import accounted, closed, load, machine, page, paper, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.edge import likeliest
-from bench.in_guest import GuestFailedError
+from bench.in_guest import GuestFailedError, InterruptedInGuestError
 from bench.paper import Curve
 from bench.paper_guest import PASSES
 from bench.plan import Plan
@@ -482,6 +483,21 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
     assert "no fragments (FragCreates) up to 1438 bytes, and 2.0 a datagram from 1439 on" in (
         report.peak(curve)
     )
+
+
+@pytest.mark.parametrize("error", [InterruptedInGuestError([]), KeyboardInterrupt()])
+def test_an_interrupt_of_the_second_guest_costs_none_of_the_first_ones_rows(monkeypatch, error):
+    def measured(plan, what, errand, steps):
+        if what == "Figure 4":
+            raise error
+        return list(lines_of(5))
+
+    monkeypatch.setattr(paper, "measured", measured)
+    done = CliRunner().invoke(main, ["--table", "paper", "--print"])
+    assert done.exit_code == 130
+    assert "not measured whole: paper" in done.stderr
+    groups = [each["group"] for each in json.loads(done.stdout)["rows"]]
+    assert groups[:3] == [f"{paper.GROUP}: {unit}" for unit in paper.UNITS.values()]
 
 
 def test_a_share_says_nothing_where_the_pace_was_not_kept(tmp_path, monkeypatch):
