@@ -1,6 +1,7 @@
 """Measure, and write the report: `python -m bench`, or `make bench` and `make bench-quick`."""
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ from bench.rows import (
     memory,
     minting,
 )
+from carnet import interruption
 
 PAPER = "paper"
 TABLES: dict[str, Callable[[Plan], Iterator[Row]]] = {
@@ -86,7 +88,7 @@ def main(
     not_whole: list[str] = []
     left = list(names or _ORDER)
     failure: BaseException | None = None
-    with _unlogged(), tempfile.TemporaryDirectory() as directory:
+    with _listening(), _unlogged(), tempfile.TemporaryDirectory() as directory:
         plan = Plan(Path(directory), quick=quick, suites=suites)
         while left and not isinstance(failure, KeyboardInterrupt):
             name = left.pop(0)
@@ -137,6 +139,21 @@ def _stored(
         traceback.print_exc()
         return False
     return True
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Have SIGTERM and a terminal that closes interrupt as Ctrl-C does: the first one, once."""
+    numbers = (*interruption.SIGNALS, signal.SIGALRM)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    unraisable = sys.unraisablehook
+    interruption.listen()
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        sys.unraisablehook = unraisable
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 from bench import token_memory
 from bench.comparison import Aim, Row
@@ -61,19 +62,25 @@ def rows(plan: Plan) -> Iterator[Row]:
         plan.progress(f"memory, {sizes.all:,} requests", steps) as advance,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        taken = list(pool.map(lambda _: _round(plan, sizes, advance), range(rounds)))
+        stopped = Event()
+        try:
+            taken = list(pool.map(lambda _: _round(plan, sizes, advance, stopped), range(rounds)))
+        except BaseException:
+            # The pool waits for the rounds that go on, which are long.
+            stopped.set()
+            raise
     alone = [token_memory.kibibytes(plan.place(), sizes.few, sizes.fresh) for _ in range(rounds)]
     yield from compared(taken, alone, sizes)
 
 
-def _round(plan: Plan, sizes: Sizes, advance: Advance) -> Samples:
-    """Return the memory of a new Host after each portion of requests."""
+def _round(plan: Plan, sizes: Sizes, advance: Advance, stopped: Event) -> Samples:
+    """Return the memory of a new Host after each portion of requests, until it is stopped."""
     travellers = -(-sizes.pairs // (_EACH - 2))
     seen: list[tuple[int, float]] = []
     with filled_host(plan.place(), travellers, _EACH, sizes.pairs) as (port, keys, pid):
         left = map(sealed, keys)
         done = 0
-        while done < sizes.all:
+        while done < sizes.all and not stopped.is_set():
             if done < sizes.fresh:
                 closed_loop([port], list(itertools.islice(left, _PORTION)), _CLIENTS)
             else:

@@ -1,10 +1,12 @@
 """What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
 
 import json
+import signal
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
+from threading import Semaphore, main_thread
 
 import msgspec
 import pytest
@@ -308,6 +310,42 @@ def test_an_interrupt_keeps_what_there_is_and_says_what_is_not_measured(tmp_path
     assert "not measured whole: host" in done.stderr
     assert "interrupted, and not measured: database" in done.stderr
     assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
+
+
+def test_being_ended_by_somebody_keeps_what_there_is_as_an_interrupt_does(tmp_path, monkeypatch):
+    directories = []
+
+    def ended_by_somebody(plan):
+        directories.append(plan.place())
+        yield row((2, 2, 2), (1, 1, 1))
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    monkeypatch.setitem(TABLES, "host", ended_by_somebody)
+    try:
+        done = ended(tmp_path)
+        assert signal.getsignal(signal.SIGTERM).__name__ == "<lambda>"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done.exit_code == 130
+    assert [each.name for each in report.stored(tmp_path)[0]] == ["a row"]
+    assert not any(each.exists() for each in directories)
+
+
+def test_an_interrupt_stops_the_rounds_of_memory_that_go_on(tmp_path, monkeypatch):
+    heard = []
+
+    def one(plan, sizes, advance, stopped):
+        if first.acquire(blocking=False):
+            signal.pthread_kill(main_thread().ident, signal.SIGINT)
+        heard.append(stopped.wait(60))
+
+    first = Semaphore(1)
+    monkeypatch.setattr(memory, "_round", one)
+    with pytest.raises(KeyboardInterrupt):
+        list(memory.rows(Plan(tmp_path, quick=True)))
+    assert heard
+    assert all(heard)
 
 
 def test_processor_time_is_told_by_what_a_thread_is_for():
