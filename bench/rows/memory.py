@@ -8,7 +8,7 @@ Memory is no matter of time, so two rounds go on at once.
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
 
@@ -64,11 +64,13 @@ def rows(plan: Plan) -> Iterator[Row]:
     ):
         stopped = Event()
         try:
-            taken = list(pool.map(lambda _: _round(plan, sizes, advance, stopped), range(rounds)))
-        except BaseException:
+            each = [pool.submit(_round, plan, sizes, advance, stopped) for _ in range(rounds)]
+            wait(each, return_when=FIRST_EXCEPTION)
+            taken = [future.result() for future in each]
+        finally:
             # The pool waits for the rounds that go on, which are long.
             stopped.set()
-            raise
+            pool.shutdown(wait=False, cancel_futures=True)
     alone = [token_memory.kibibytes(plan.place(), sizes.few, sizes.fresh) for _ in range(rounds)]
     yield from compared(taken, alone, sizes)
 

@@ -5,8 +5,9 @@ import signal
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from itertools import count
 from operator import attrgetter
-from threading import Semaphore, main_thread
+from threading import Barrier
 
 import msgspec
 import pytest
@@ -336,11 +337,12 @@ def test_an_interrupt_stops_the_rounds_of_memory_that_go_on(tmp_path, monkeypatc
     heard = []
 
     def one(plan, sizes, advance, stopped):
-        if first.acquire(blocking=False):
-            signal.pthread_kill(main_thread().ident, signal.SIGINT)
+        if next(number) < both.parties and both.wait(60) == 0:
+            raise KeyboardInterrupt
         heard.append(stopped.wait(60))
 
-    first = Semaphore(1)
+    number, both = count(), Barrier(2)
+    monkeypatch.setattr(memory, "_AT_ONCE", 2)
     monkeypatch.setattr(memory, "_round", one)
     with pytest.raises(KeyboardInterrupt):
         list(memory.rows(Plan(tmp_path, quick=True)))
