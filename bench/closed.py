@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench.comparison import Row, Spread
+from bench.stored import read
 
 NAME = "before.json"
 _HEAD = (
@@ -30,9 +31,11 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 def kept(directory: Path) -> list[Closed]:
-    """Return what is kept beside a report; nothing where there is no such file."""
-    path = directory / NAME
-    return msgspec.json.decode(path.read_bytes(), type=list[Closed]) if path.exists() else []
+    """Return what is kept beside a report; nothing where there is no such file.
+
+    Raises click.ClickException for a file of something else.
+    """
+    return read(directory / NAME, list[Closed], [], "list of what was closed")
 
 
 def table(closed: Sequence[Closed], rows: Sequence[Row], between: Sequence[Row] = ()) -> str:

@@ -67,7 +67,10 @@ class Aim:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a report: two sides, round by round."""
+    """One line of a report: two sides, round by round.
+
+    Raises ValueError where the sides have no rounds, or not the same ones, or a floor is 0.
+    """
 
     group: str
     """The table that it stands in."""
@@ -87,6 +90,11 @@ class Row:
     """On what it was measured; nothing where that was not kept."""
     commit: str = ""
     """Of what was measured; nothing where that was not kept."""
+
+    def __post_init__(self) -> None:
+        """Refuse what has no ratio."""
+        if not self.ours or len(self.ours) != len(self.floor) or not all(self.floor):
+            raise ValueError(f"Row {self.name!r} has no ratio in each round.")
 
     @property
     def ratio(self) -> Spread:

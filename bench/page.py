@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from bench import closed, report
 from bench.comparison import Row
 from bench.paper import Curve
@@ -48,9 +50,11 @@ def filled(
     )
 
 
+@click.command()
 def main() -> None:
-    """Write the page anew."""
+    """Write the page anew; refuse where there is no report."""
     results = report.RESULTS
+    report.some_rows(results)
     before, between = closed.kept(results), kept(results)
     PAGE.write_text(filled(PAGE.read_text(), *report.stored(results), before, between))
 

@@ -25,8 +25,11 @@ _NOTHING = 0.005
 
 
 def keep(directory: Path) -> None:
-    """Compare with the rows of this report from now on."""
-    lines = (msgspec.json.encode(row).decode() for row in report.stored(directory)[0])
+    """Compare with the rows of this report from now on.
+
+    Raises click.ClickException where there are none.
+    """
+    lines = [msgspec.json.encode(row).decode() for row in report.some_rows(directory)]
     (directory / BASELINE).write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
@@ -95,6 +98,7 @@ def _has_worse_ratio(last: Row, row: Row) -> bool:
     return is_.median > max(was.median * tolerance, _NOTHING) and is_.low > was.high
 
 
+@click.command()
 def main() -> None:
     """Keep the rows of bench/results as they are."""
     keep(report.RESULTS)

@@ -15,7 +15,7 @@ from bench.comparison import Row, Spread
 from bench.drawing import draw
 from bench.edge import likeliest, microseconds
 from bench.paper import Curve
-from bench.stored import kept
+from bench.stored import kept, read
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _READING = (
@@ -133,22 +133,28 @@ def stored(directory: Path) -> tuple[list[Row], list[Curve]]:
     return run.rows, run.curves
 
 
-def _read(directory: Path) -> _Stored:
-    path = directory / "report.json"
-    if not path.exists():
-        return _Stored([], [])
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Stored)
-    except (msgspec.DecodeError, OSError) as error:
+def some_rows(directory: Path) -> list[Row]:
+    """Return the rows of the report that is stored there.
+
+    Raises click.ClickException where there is none, or none of rows.
+    """
+    rows = stored(directory)[0]
+    if not rows:
         raise click.ClickException(
-            f"{path} is no report ({error}); put the repository's back, or remove it."
-        ) from error
+            f"There is no report in {directory} yet; make one by `make bench`."
+        )
+    return rows
+
+
+def _read(directory: Path) -> _Stored:
+    return read(directory / "report.json", _Stored, _Stored([], []), "report")
 
 
 def try_place(directory: Path, *, quick: bool) -> None:
     """Make the directory, if need be, and see that a report of this kind can go there.
 
-    Raises click.ClickException where it cannot be written, or has a report of the other kind.
+    Raises click.ClickException where it cannot be written, or has a report of the other kind,
+    or where what is beside it cannot be read.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -165,6 +171,9 @@ def try_place(directory: Path, *, quick: bool) -> None:
             f"{directory} has the report of {other} runs, and this one is {kind}; name another "
             f"place by --out."
         )
+    # Of use only when all is measured, and then it is late to hear that they are none.
+    closed.kept(directory)
+    kept(directory)
 
 
 def replaced(before: Sequence[Row], now: Sequence[Row], *, whole: bool = True) -> list[Row]:

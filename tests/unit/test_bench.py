@@ -14,7 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import accounted, closed, load, machine, page, paper, report
+from bench import accounted, closed, load, machine, page, paper, regression, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.edge import likeliest
@@ -205,6 +205,42 @@ def test_what_is_no_report_is_one_sentence_before_anything_is_measured(tmp_path,
     assert done.exit_code == 1
     assert "is no report" in done.stderr
     assert (tmp_path / "report.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("report.json", "report"),
+        ("baseline.json", "baseline"),
+        ("before.json", "list of what was closed"),
+    ],
+)
+@pytest.mark.parametrize("sides", [[(1,), (1, 2)], [(), ()], [(1,), (0,)], None])
+def test_what_cannot_be_compared_is_one_sentence_before_anything_is_measured(
+    tmp_path, here, name, what, sides
+):
+    wrong = msgspec.json.encode(row((2,), (1,)))
+    if sides:
+        facts = msgspec.json.decode(wrong) | dict(zip(("ours", "floor"), sides, strict=True))
+        rows = {"report.json": {"rows": [facts], "curves": []}, "baseline.json": [facts]}
+        wrong = msgspec.json.encode(rows.get(name, [{"by": "less", "row": facts}]))
+    (tmp_path / name).write_bytes(wrong)
+    here.append(row((2, 2, 2), (1, 1, 1)))
+    done = ended(tmp_path)
+    assert done.exit_code == 1
+    assert f"{name} is no {what} (" in done.stderr
+    assert "host took" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [regression.main, page.main])
+def test_without_a_report_nothing_is_kept_or_put_into_the_page(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page")
+    (tmp_path / "page").touch()
+    done = CliRunner().invoke(command)
+    assert done.exit_code == 1
+    assert f"There is no report in {tmp_path} yet; make one by `make bench`." in done.stderr
+    assert not (tmp_path / "baseline.json").exists()
 
 
 def test_what_both_runs_spread_over_is_no_regression():
