@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from bench import report
-from bench.comparison import Row
+from bench.comparison import Row, Spread
 from bench.stored import BASELINE
 
 TOLERANCE = 1.25
@@ -22,6 +22,8 @@ _STEADY = 1.05
 _STEADY_UNITS = ("MiB", "KiB", "round trips")
 _NOTHING = 0.005
 """What takes less than this of its floor is nothing of the whole."""
+_FROM_MET = {True: 0, None: 1, False: 2}
+_WORDS = {True: "met", None: "within the spread", False: "missed"}
 
 
 def keep(directory: Path) -> None:
@@ -36,8 +38,9 @@ def keep(directory: Path) -> None:
 def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
     """Return a sentence for each row that became worse than a stored one of the same machine.
 
-    Its ratio is worse by more than the tolerance and both runs' spread, or its aim was met
-    and is missed. A row may be stored more than once, the one that counts most first.
+    Its ratio is worse by more than the tolerance and both runs' spread, or its aim is farther
+    from being met. Where what is aimed at is ours itself, that is compared, for the floor may
+    get slower too. A row may be stored more than once, the one that counts most first.
     """
     return [
         sentence
@@ -47,10 +50,20 @@ def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:
 
 
 def vanished(before: Sequence[Row], now: Sequence[Row], table: str) -> list[str]:
-    """Return a sentence for each stored row of a table that was measured whole without it."""
+    """Return a sentence for each stored row of a table that was measured whole without it.
+
+    Beside another floor it is another row.
+    """
     names = {(row.group, row.name) for row in now}
-    gone = dict.fromkeys((row.group, row.name) for row in before if row.table == table)
-    return [f"{group}, {name}: is no more." for group, name in gone if (group, name) not in names]
+    sides = {(row.group, row.name, row.floor_name) for row in now}
+    gone = dict.fromkeys(
+        (row.group, row.name, row.floor_name) for row in before if row.table == table
+    )
+    return [
+        f"{group}, {name}: is no more{f' beside {floor}' if (group, name) in names else ''}."
+        for group, name, floor in gone
+        if (group, name, floor) not in sides
+    ]
 
 
 def incomparable(before: Sequence[Row], now: Sequence[Row]) -> int:
@@ -69,13 +82,20 @@ def _which(row: Row) -> tuple[str, str, str, str]:
 
 def _worse(last: Row, row: Row) -> str:
     """Say how it is worse; nothing where it is not."""
-    was, is_ = (report.short(each.ratio.median) for each in (last, row))
+    was, is_ = (report.short(each.median) for each in _compared(last, row))
     if _is_worse(last, row):
-        return f"{row.group}, {row.name}: {is_} of the floor, where it was {was}."
-    if last.is_met and row.aim.is_one and not row.is_met:
-        now = "is missed" if row.is_met is False else "is within the spread"
-        return f"{row.group}, {row.name}: {row.aim.text} was met, and {now} ({is_})."
+        of_it = "of the floor" if row.aim.limit is None else row.unit
+        return f"{row.group}, {row.name}: {is_} {of_it}, where it was {was}."
+    if last.aim.is_one and row.aim.is_one and _FROM_MET[row.is_met] > _FROM_MET[last.is_met]:
+        before, now = _WORDS[last.is_met], _WORDS[row.is_met]
+        return f"{row.group}, {row.name}: {row.aim.text} was {before}, and is {now} ({is_})."
     return ""
+
+
+def _compared(last: Row, row: Row) -> tuple[Spread, Spread]:
+    if row.aim.limit is None:
+        return last.ratio, row.ratio
+    return Spread.of(last.ours), Spread.of(row.ours)
 
 
 def _is_worse(last: Row, row: Row) -> bool:
@@ -91,7 +111,7 @@ def _is_farther_above(last: Row, row: Row) -> bool:
 
 
 def _has_worse_ratio(last: Row, row: Row) -> bool:
-    was, is_ = last.ratio, row.ratio
+    was, is_ = _compared(last, row)
     tolerance = _STEADY if row.unit in _STEADY_UNITS else TOLERANCE
     if row.more_is_better:
         return is_.median * tolerance < was.median and is_.high < was.low

@@ -179,13 +179,16 @@ def try_place(directory: Path, *, quick: bool) -> None:
 def replaced(before: Sequence[Row], now: Sequence[Row], *, whole: bool = True) -> list[Row]:
     """Return the rows of both, in the order of the older; groups measured anew replace theirs.
 
-    Where they are not whole, each row replaces the one of its name alone.
+    What older groups are of a table that was measured anew are no more. Where they are not
+    whole, each row replaces the one of its name alone.
     """
     if not whole:
         rows = {(row.group, row.name): row for row in (*before, *now)}
         groups = dict.fromkeys(group for group, _ in rows)
         return [row for group in groups for row in rows.values() if row.group == group]
     anew = {row.group: [each for each in now if each.group == row.group] for row in now}
+    tables = {row.table for row in now} - {""}
+    before = [row for row in before if row.group in anew or row.table not in tables]
     groups = dict.fromkeys(row.group for row in (*before, *now))
     old = {group: [row for row in before if row.group == group] for group in groups}
     return [row for group in groups for row in anew.get(group, old[group])]

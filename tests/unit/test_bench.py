@@ -145,10 +145,25 @@ def test_an_aim_that_was_met_and_is_missed_is_told():
         "a table, a row: at most 3 times was met, and is missed (3.10)."
     ]
     assert regressions([now], [now]) == []
+    assert regressions([now], [before]) == []
     unsure = row((2.8, 2.9, 3.1, 3.2), (1,) * 4)
     assert regressions([before], [unsure]) == [
         "a table, a row: at most 3 times was met, and is within the spread (3.00)."
     ]
+    assert regressions([unsure], [now]) == [
+        "a table, a row: at most 3 times was within the spread, and is missed (3.10)."
+    ]
+    # Nothing was aimed at then, so nothing was lost.
+    assert regressions([replace(before, aim=Aim("to be seen"))], [now]) == []
+
+
+def test_what_is_aimed_at_by_itself_is_compared_whatever_the_floor_does():
+    aim = Aim("at most 100 ms", limit=100)
+    before, slower, floor_faster = (
+        row((ours,) * 3, (floor,) * 3, aim) for ours, floor in ((50, 5), (99, 10), (50, 1))
+    )
+    assert regressions([before], [slower]) == ["a table, a row: 99.0 ms, where it was 50.0."]
+    assert regressions([before], [floor_faster]) == []
 
 
 def test_more_above_the_floor_is_told_by_the_difference_and_not_by_the_ratio_alone():
@@ -244,8 +259,8 @@ def test_without_a_report_nothing_is_kept_or_put_into_the_page(tmp_path, monkeyp
 
 
 def test_what_both_runs_spread_over_is_no_regression():
-    before = [row((2, 4, 6), (1, 1, 1))]
-    assert regressions(before, [row((4, 6, 8), (1, 1, 1))]) == []
+    before, now = (row(ours, (1, 1, 1), Aim("to be seen")) for ours in ((2, 4, 6), (4, 6, 8)))
+    assert regressions([before], [now]) == []
 
 
 def test_a_report_says_each_row_and_whether_it_is_met(tmp_path):
@@ -325,6 +340,23 @@ def test_a_row_that_is_no_more_is_told(tmp_path, here):
     done = ended(tmp_path)
     assert done.exit_code == 1
     assert "worse than before: a table, another: is no more." in done.stderr
+
+
+def test_a_row_whose_floor_is_another_one_is_told(tmp_path, here):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)))
+    here.append(replace(row((9, 9, 9), (1, 1, 1)), floor_name="another floor"))
+    done = ended(tmp_path)
+    assert done.exit_code == 1
+    assert "worse than before: a table, a row: is no more beside a floor." in done.stderr
+
+
+def test_a_group_that_a_whole_table_has_no_more_goes_from_the_report(tmp_path, here):
+    old = replace(row((2, 2, 2), (1, 1, 1)), group="an old group", table="host")
+    others = [replace(old, group=f"of {table}", table=table) for table in ("many", "")]
+    report.write(tmp_path, [old, *others], quick=False)
+    here.append(row((2, 2, 2), (1, 1, 1)))
+    ended(tmp_path)
+    assert [each.group for each in report.stored(tmp_path)[0]] == ["of many", "of ", "a table"]
 
 
 def test_where_a_report_cannot_go_is_said_before_anything_is_measured(tmp_path, here):
