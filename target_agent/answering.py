@@ -190,7 +190,8 @@ class Answering:
             self._give_back_address()
             return self._denied(RefusalCode.EVIDENCE, f"{error}; update this program.")
         except IPsecError as error:
-            self._give_back_address()
+            # A daemon that was silent carries out what it was told once it goes on.
+            await self._take_back()
             return step.NotInstalled(error.sentence)
         crash.reach("target.installed")
         return step.TunnelInstalled(self.grant)
@@ -253,8 +254,11 @@ class Answering:
 
     async def withdraw(self, _: do.Withdraw) -> None:
         """Take back a tunnel of which nobody was told."""
-        if self.grant is None:
-            return
+        if self.grant is not None:
+            await self._take_back()
+
+    async def _take_back(self) -> None:
+        """Leave nothing in the IKE daemon; where it refuses, that is left to the next sweep."""
         try:
             await self._parts.endings.do(self._parts.driver.down, tunnel_name(self.request_id))
         except IPsecError as error:

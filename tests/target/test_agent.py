@@ -292,6 +292,40 @@ def test_a_daemon_that_fails_at_the_install_gives_the_address_back(with_agent, d
     assert isinstance(with_agent(body, config=one_address).answer, TunnelGrant)
 
 
+def test_what_a_failed_install_left_is_swept_before_its_address_is_anybody_s(
+    with_agent, driver, ask, monkeypatch
+):
+    """As a daemon does that was stopped: it goes on, and carries out what it was told before."""
+    monkeypatch.setattr(comparing, "AGAIN_SECONDS", 0.01)
+    install, status, silent = driver.install, driver.status, threading.Event()
+
+    def in_vain(spec):
+        install(spec)
+        silent.set()
+        driver.refusals_to_remove = ["It takes over 10 seconds."] * 10_000
+        raise IPsecError("It takes over 10 seconds.")
+
+    def looked_at():
+        if silent.is_set():
+            raise IPsecError("It takes over 10 seconds.")
+        return status()
+
+    async def body(agent):
+        monkeypatch.setattr(driver, "install", in_vain)
+        monkeypatch.setattr(driver, "status", looked_at)
+        deferred = await agent.answer(ask(), "office")
+        assert (bool(deferred.deferred), len(driver.specs)) == (True, 1)
+        monkeypatch.setattr(driver, "install", install)
+        assert agent.addresses[4][0] == 1
+        driver.refusals_to_remove = []
+        silent.clear()
+        await until(lambda: not agent.addresses[4][0], "the sweep")
+        return deferred
+
+    assert driver.swept == [name_of(with_agent(body))]
+    assert (driver.specs, driver.secrets) == ({}, set())
+
+
 @pytest.mark.parametrize(
     "error",
     [IntegrityError("INSERT", {}, ValueError("disk full")), ChangedError("None can follow.")],
