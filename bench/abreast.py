@@ -1,6 +1,6 @@
 """Processes of our own that begin at one moment, and how long all of them take.
 
-Each says that it is ready, waits for a line, does its work, and says so.
+Each warms up, says that it is ready, waits for a line, does its work, and says so.
 """
 
 import subprocess
@@ -8,6 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import TypeVar
+
+WARM_UP = 16
+"""Things that each does before it is ready: the first ones take longer."""
+T = TypeVar("T")
 
 
 def seconds(module: str, each: Sequence[Sequence[str]]) -> float:
@@ -36,11 +41,14 @@ def seconds(module: str, each: Sequence[Sequence[str]]) -> float:
         return time.perf_counter() - begun
 
 
-def take_part(work: Callable[[], None]) -> None:
-    """Inside: work, as soon as all others are ready too."""
+def take_part(do: Callable[[T], object], things: Sequence[T]) -> None:
+    """Inside: do this with some things to warm up, and with the others as soon as all are ready."""
+    for each in things[:WARM_UP]:
+        do(each)
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    work()
+    for each in things[WARM_UP:]:
+        do(each)
     print("done", flush=True)  # noqa: T201
 
 

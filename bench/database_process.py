@@ -22,10 +22,10 @@ _ANSWER = bytes(300)
 
 
 def rate(where: Where, processes: int, count: int) -> float:
-    """Return how many requests a second so many processes get through a Key Database."""
+    """Return how many requests a second so many processes get through a Key Database, warm."""
     with KeyDatabase.opened(where.place):
         """Made before they all open it."""
-    share = [str(count // processes), *where.arguments]
+    share = [str(abreast.WARM_UP + count // processes), *where.arguments]
     return count / abreast.seconds("bench.database_process", [share] * processes)
 
 
@@ -43,11 +43,7 @@ def main(count: int, directory: Path, url: str | None, password_file: Path | Non
         )
         requests = [sealed_request(key) for key in keys]
 
-        def work() -> None:
-            for request in requests:
-                _one(database, *request)
-
-        abreast.take_part(work)
+        abreast.take_part(lambda request: _one(database, *request), requests)
 
 
 def _one(database: KeyDatabase, envelope: Envelope, signed: SignedRequest) -> None:

@@ -17,16 +17,20 @@ from carnet.token.session import open_session
 from tests.host.real_host import PIN, SO_PIN
 
 
-def rate(directory: Path, processes: int, count: int) -> float:
-    """Return how many requests' operations a second so many processes do on one new token."""
+def seconds(directory: Path, processes: int, count: int) -> float:
+    """Return how long so many processes take for the operations of `count` requests.
+
+    They share one new token, and are warm.
+    """
     module = module_with_tokens_in(directory)
     serial = initialise_token(module, label="bare", so_pin=SO_PIN, pin=PIN)
     with open_session(module.choose(serial), PIN, writable=True) as session:
-        for number in range(count):
+        of_all = count + processes * abreast.WARM_UP
+        for number in range(of_all):
             for half in bare_pair(session):
                 half[Attribute.ID] = number.to_bytes(2)
-    shares = [[serial, str(which), str(processes), str(count)] for which in range(processes)]
-    return count / abreast.seconds("bench.token_process", shares)
+    shares = [[serial, str(which), str(processes), str(of_all)] for which in range(processes)]
+    return abreast.seconds("bench.token_process", shares)
 
 
 def main(serial: str, which: int, processes: int, count: int) -> None:
@@ -41,11 +45,7 @@ def main(serial: str, which: int, processes: int, count: int) -> None:
             for number in range(which, count, processes)
         ]
 
-        def work() -> None:
-            for public, private in pairs:
-                bare_request(public, private)
-
-        abreast.take_part(work)
+        abreast.take_part(lambda pair: bare_request(*pair), pairs)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench import database_process, host_process, token_process
+from bench import abreast, database_process, host_process, token_process
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.host_process import Where
 from bench.load import closed_loop
@@ -16,6 +16,8 @@ from tests.host.real_host import sealed
 GROUP = "Host"
 _PROCESSES = (2, 4)
 _CLIENTS = 16
+_TOKENS = 4
+"""In a round of the token alone."""
 _NEARLY = 0.9
 """Of what cores and token would allow, more processes shall bring."""
 WARM_UP = 32
@@ -97,13 +99,21 @@ def _host(plan: Plan, count: int, kind: str, new_place: NewPlace, token: float) 
 
 def _token_alone(plan: Plan, count: int) -> Row:
     """Measure what more processes bring on the token itself: no Host's code is in it."""
+    size = 96
+
+    def rate(processes: int) -> float:
+        # One token is used up in a fraction of a second, which says little.
+        places = (plan.place() for _ in range(_TOKENS))
+        return _TOKENS * size / sum(token_process.seconds(x, processes, size) for x in places)
+
     return _alone(
         plan,
         count,
         "the token",
-        lambda processes: token_process.rate(plan.place(), processes, 96),
+        rate,
         Aim("none: SoftHSM2's own"),
-        "the same operations in a bare loop in each process",
+        f"the same operations in a bare loop in each process, {size} on each of {_TOKENS} new "
+        f"tokens, after {abreast.WARM_UP} of each process to warm up",
     )
 
 
@@ -120,7 +130,8 @@ def _database_alone(plan: Plan, count: int, kind: str, new_place: NewPlace) -> R
         f"the Key Database on {kind}",
         rate,
         Aim("to be seen"),
-        "looked up, spent, answered and burned, in a loop in each process, on one thread",
+        f"looked up, spent, answered and burned, in a loop in each process, on one thread, after "
+        f"{abreast.WARM_UP} of each to warm up",
     )
 
 

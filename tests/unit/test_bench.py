@@ -1,5 +1,6 @@
 """What a benchmark makes of figures: ratios round by round, aims, and what became worse."""
 
+import io
 import json
 import signal
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import accounted, closed, load, machine, page, paper, regression, report
+from bench import abreast, accounted, closed, load, machine, page, paper, regression, report
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.edge import likeliest
@@ -441,6 +442,15 @@ def test_processes_scale_with_cores_until_the_token_limits(
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     # A token that does not scale limits nobody as long as it carries more than the Hosts do.
     assert processes.aim_beside(token, 100, count, idle).least == least
+
+
+def test_a_process_beside_others_is_warm_before_it_is_ready(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    monkeypatch.setattr(abreast, "WARM_UP", 2)
+    abreast.take_part(print, ["first", "second", "third", "fourth"])
+    assert capsys.readouterr().out.split() == [
+        *("first", "second", "ready", "third", "fourth", "done")
+    ]
 
 
 def test_what_is_due_follows_the_rate_of_its_time():
