@@ -51,7 +51,7 @@ def serve(path: Path) -> None:
     service = Service(settings, find_driver(choice), owners, own_addresses, here)
     service.begin()
     looking = (threading.Event(),)
-    threading.Thread(target=service.name_servers.look_on, args=looking, daemon=True).start()
+    threading.Thread(target=service.look_on, args=looking, daemon=True).start()
     server = Server(listening, service, lambda: find_driver(choice))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -107,14 +107,21 @@ class Servers:
                     return
                 log.warning("name-servers-taken-away", tunnel=using)
 
-    def look_on(self, enough: threading.Event, seconds: float = _LOOK_SECONDS) -> None:
+    def look_on(
+        self,
+        enough: threading.Event,
+        besides: Callable[[], None] = lambda: None,
+        seconds: float = _LOOK_SECONDS,
+    ) -> None:
         """Look now, and from now on so many seconds apart, until it is enough.
 
-        So what nobody told of is found, and what could not be restored at once is tried again.
+        Something `besides` is done each time. So what nobody told of is found, and what could
+        not be restored at once is tried again.
         """
         while True:
             try:
                 self.look(patient=True)
+                besides()
             except Exception:
                 log.exception("look-failed")
             if enough.wait(seconds):

@@ -15,6 +15,7 @@ from carnet.ipsec.surroundings import Surroundings, look_around
 from helper_agent.claims import Held, Holding, held, leading
 from helper_agent.config import HelperConfig
 from helper_agent.guard import Guard, is_installed
+from helper_agent.inner import Inner
 from helper_agent.limits import (
     check_assigned,
     check_block,
@@ -45,7 +46,8 @@ class Service:
         self._own_addresses = own_addresses
         self._inside = inside
         self.name_servers = Servers(config, driver, owners, inside, self._blocks)
-        self._guard = Guard(driver, owners, self.name_servers.look)
+        self._inner = Inner(driver, owners, own_addresses)
+        self._guard = Guard(driver, owners, self._went)
         self._around = around
         self._negotiating = Places(per_user=2, for_all=3, seconds=30.0)
         self._taking_leave = Places(per_user=1, for_all=2, seconds=3.0)
@@ -62,14 +64,27 @@ class Service:
         """
         with self._changed, suppress(IPsecError):
             idle = self._owners.names() - self._making
-            for name in idle - self._left() if idle else ():
+            over = idle - self._left() if idle else frozenset()
+            if over:
+                self._inner.clear()
+            for name in over:
                 self._owners.forget(name)
 
     def begin(self) -> None:
         """Look after what stands already, also where the daemon does not answer yet."""
+        self._inner.clear_in_time()
         self.sweep()
         if self._owners.names():
             self._guard.begin_in_time()
+
+    def look_on(self, enough: threading.Event) -> None:
+        """Look after what nobody tells of, from now on, until it is enough."""
+        self.name_servers.look_on(enough, self._inner.pay)
+
+    def _went(self) -> None:
+        """Take away what must not stay of a tunnel that went."""
+        self.name_servers.look()
+        self._inner.clear_in_time()
 
     def obey(self, uid: int, call: said.AnyCall) -> object:
         """Return the result of a call. Raises IPsecError.
@@ -179,6 +194,7 @@ class Service:
                 self._driver.down(call.name)
             finally:
                 self.name_servers.restore(call.name)
+                self._inner.clear_in_time()
             self._let_go(call.name)
         return None
 
@@ -306,6 +322,7 @@ class Service:
         """Let a name go if nothing is left of it; what cannot be asked may have something."""
         with self._changed, suppress(IPsecError):
             if name not in self._making and name not in self._left():
+                self._inner.clear()
                 self._owners.forget(name)
 
 

@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, UsageError
-from carnet.ipsec import block, patience, unanswered
+from carnet.ipsec import block, inner_address, patience, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
@@ -1170,3 +1170,78 @@ def test_a_system_that_gives_no_local_socket_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "socket", none)
     with pytest.raises(UsageError, match="RestrictAddressFamilies"):
         listen(tmp_path / "socket", "0")
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """This machine's addresses, of which those inside of tunnels can be taken away."""
+    addresses = {OWN_ADDRESS}
+    monkeypatch.setattr(inner_address, "remove", addresses.discard)
+    return addresses
+
+
+@pytest.fixture
+def serve(tmp_path, daemon, here):
+    """Start a helper at that machine: another one knows what the one before it wrote down."""
+
+    def started():
+        owners, own = Owners(tmp_path, 2), lambda: frozenset(here)
+        return Service(HelperConfig(), daemon, owners, own, daemon, lambda _: AROUND)
+
+    return started
+
+
+def ends(service):
+    service.obey(ALICE, say.Down(name=NAME))
+
+
+def hears_of_it(service):
+    service._guard._follow(iter(()))
+
+
+def begins_anew(service):
+    service.begin()
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("then", [ends, hears_of_it, begins_anew])
+def test_an_address_that_a_daemon_left_as_it_ended_goes(serve, daemon, here, held, then):
+    service = serve()
+    service.obey(ALICE, say.Install(spec=spec()))
+    if held:
+        service.obey(ALICE, say.Close(block=block_of()))
+    here.add(SPEC.virtual_address)
+    hears_of_it(service)
+    assert here == {OWN_ADDRESS, SPEC.virtual_address}  # it stands
+    daemon.tunnels.clear()
+    then(serve() if then is begins_anew else service)
+    assert here == {OWN_ADDRESS}
+
+
+def test_an_address_is_taken_away_once_the_daemon_can_be_asked(serve, daemon, here, monkeypatch):
+    def away(*_):
+        raise IPsecError("The IPsec daemon does not answer.")
+
+    service = serve()
+    service.obey(ALICE, say.Install(spec=spec()))
+    here.add(SPEC.virtual_address)
+    with monkeypatch.context() as meanwhile:
+        for each in ("installed", "status", "down"):
+            meanwhile.setattr(daemon, each, away)
+        hears_of_it(service)
+        refused(service, ALICE, say.Down(name=NAME))
+    assert here == {OWN_ADDRESS, SPEC.virtual_address}
+    daemon.tunnels.clear()
+    enough = threading.Event()
+    enough.set()
+    service.look_on(enough)
+    assert here == {OWN_ADDRESS}
+
+
+def test_an_address_that_is_root_s_by_now_stays(serve, daemon, here):
+    service = serve()
+    service.obey(ALICE, say.Install(spec=spec()))
+    here.add(SPEC.virtual_address)
+    daemon.tunnels = {OTHER: replace(SPEC, name=OTHER)}
+    ends(service)
+    assert here == {OWN_ADDRESS, SPEC.virtual_address}

@@ -232,7 +232,7 @@ def test_what_nobody_told_of_and_could_not_be_restored_is_restored_later(
     monkeypatch.setattr(daemon, "restore_servers", restore)
     daemon.tunnels.clear()
     enough = threading.Event()
-    looking = threading.Thread(target=service.name_servers.look_on, args=(enough, 0))
+    looking = threading.Thread(target=service.name_servers.look_on, args=(enough, int, 0))
     looking.start()
     try:
         wait_until(lambda: daemon.servers is None, "the fourth try")

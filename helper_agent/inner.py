@@ -1,0 +1,60 @@
+"""Taking away the addresses inside of users' tunnels that are over.
+
+The IPsec daemon that had them may have ended without: the next one knows nothing of them, and
+they, with the routes through them, would be this machine's for ever.
+"""
+
+from collections.abc import Callable
+
+from carnet.errors import IPsecError
+from carnet.ipsec import inner_address
+from carnet.ipsec.driver import Driver
+from helper_agent.owners import Owners
+
+
+class Inner:
+    """The addresses that this machine has by users' tunnels. Safe to use from several threads."""
+
+    def __init__(
+        self, driver: Driver, owners: Owners, own_addresses: Callable[[], frozenset[str]]
+    ) -> None:
+        self._driver = driver
+        self._owners = owners
+        self._own_addresses = own_addresses
+        self._owed = False
+
+    def clear(self) -> None:
+        """Take away those that no tunnel in the daemon has, whose user or root it may be.
+
+        The daemon is asked once they are listed: what is set meanwhile stays. Raises IPsecError
+        where it cannot be asked.
+        """
+        self._owed = True
+        present = self._of(self._owners.names())
+        present &= self._own_addresses() if present else frozenset()
+        if present:
+            for address in present - self._in_use():
+                inner_address.remove(address)
+        self._owed = False
+
+    def clear_in_time(self) -> None:
+        """Do the same, or owe it, until pay() finds a daemon that can be asked."""
+        try:
+            self.clear()
+        except IPsecError:
+            self._owed = True
+
+    def pay(self) -> None:
+        """Do what is owed, if it can be done now."""
+        if self._owed:
+            self.clear_in_time()
+
+    def _in_use(self) -> frozenset[str]:
+        """Return those of all tunnels that the daemon has. Raises IPsecError."""
+        live = (each.virtual_address or "" for each in self._driver.status())
+        listed = {address for each in live for address in each.split(", ")}
+        return self._of(self._driver.installed()) | listed
+
+    def _of(self, names: frozenset[str]) -> frozenset[str]:
+        leads = filter(None, map(self._owners.leading, names))
+        return frozenset(each.virtual_address for each in leads if each.virtual_address)
