@@ -62,7 +62,7 @@ class Offered:
     rate: float
     """Requests a second that were sent, over all of it."""
     alone: float
-    """The median latency of one Client just before, in milliseconds."""
+    """The median latency of one Client just before and just after, in milliseconds."""
 
     @property
     def kept_up(self) -> bool:

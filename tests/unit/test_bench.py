@@ -479,6 +479,44 @@ def test_a_round_that_a_host_did_not_keep_up_in_is_measured_again_but_not_for_ev
     assert load.until_kept_up(iter([late] * 9).__next__) == [late] * 3
 
 
+def test_what_a_host_did_not_keep_up_in_is_told_with_its_figures():
+    well, late = offered(50, 15), offered(40, 90)
+    found = latency.row([[late, late, well], [well]], hosts=1, measured=100)
+    assert found.ours == (15, 15)
+    assert "kept up in 2 of 2, and 2 times one was measured again that did not" in found.note
+    assert "p99 of all 200 requests is 15 ms, 1.0 times their p50; with" in found.note
+    assert found.note.endswith(
+        "with those that were thrown away p99 of all 400 requests is 90 ms, 1.7 times their p50"
+    )
+
+
+def test_one_client_alone_is_measured_before_and_after_the_load(tmp_path, monkeypatch):
+    sent = []
+
+    @contextmanager
+    def new_host(plan, measured, left=0):
+        sent.append(("new", measured + left))
+        yield (0, None), list(range(measured))
+
+    def closed_loop(ports, bodies, clients):
+        sent.append((clients, len(bodies)))
+        # Half as long once the load has been.
+        each = 10.0 if ("load", 5) in sent else 20.0
+        return load.Load(1, (each,) * len(bodies), tuple(range(1, len(bodies) + 1)))
+
+    def open_loop(port, bodies, due):
+        sent.append(("load", len(bodies)))
+        return load.Load(1, (25.0,) * len(bodies))
+
+    monkeypatch.setattr(latency, "new_host", new_host)
+    monkeypatch.setattr(latency, "closed_loop", closed_loop)
+    monkeypatch.setattr(latency, "open_loop", open_loop)
+    assert latency._offered(Plan(tmp_path, quick=True), 5).alone == 15
+    # The load begins and ends with as many pairs as that which its rate is taken from.
+    first = [("new", 5 + 16), (8, 5)]
+    assert sent == [*first, ("new", 16 + 5 + 16), (1, 16), ("load", 5), (1, 16)]
+
+
 def test_a_percentile_of_all_rounds_is_of_all_their_requests():
     loads = [load.Load(1, (1.0,) * 95 + (each,) * 5) for each in (10, 20, 30)]
     of_all = load.pooled(loads)
