@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.comparison import Row, Spread
-from bench.edge import FROM, TO
+from bench.edge import FROM, TO, microseconds
 from bench.paper import (
     GROUP,
     PAPER_CPU,
@@ -108,55 +108,76 @@ def _bars(axes: Any, rows: Sequence[Row], paper: Mapping[str, float], of_paper: 
 
 
 def _lines(figure: Any, curves: Sequence[Curve]) -> None:
-    """Draw the throughput, below it what that is for each 1 of native, and then the edge."""
-    figure.set_size_inches(9, 11)
-    axes, ratios, edge = figure.subplots(3, height_ratios=(4, 2, 3))
-    ratios.sharex(axes)
+    """Draw the throughput, below it what that is for each 1 of native, and then each edge."""
+    figure.set_size_inches(9, 12)
+    whole, edges = figure.subfigures(2, height_ratios=(6, 5))
+    axes, ratios = whole.subplots(2, height_ratios=(2, 1), sharex=True)
     for curve in curves:
-        _line(ratios, curve.sizes, curve.of_native, curve.suite)
-        line = _line(axes, curve.sizes, curve.sent, f"{curve.suite}, sender")
+        apart = _apart(curve)
+        _line(ratios, *_at(apart, curve.sizes, curve.of_native), curve.suite)
+        line = _line(axes, *_at(apart, curve.sizes, curve.sent), f"{curve.suite}, sender")
+        sizes, received = _at(apart, curve.sizes, curve.received)
         axes.plot(
-            curve.sizes,
-            [each.median for each in curve.received],
+            sizes,
+            [each.median for each in received],
             "--",
             color=line.get_color(),
             label=f"{curve.suite}, receiver",
         )
-    for fits in sorted({curve.fits for curve in curves}):
-        axes.axvline(fits, color="black", linewidth=0.7, label=f"fits in one packet, {fits}")
+    for each in (axes, ratios):
+        each.axvspan(FROM, TO, color="black", alpha=0.08, linewidth=0, label="drawn below")
+        each.set_ylim(bottom=0)
     axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
     axes.set_ylabel("Mbit/s")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper left")
     ratios.set_xlabel("bytes in a UDP datagram")
     ratios.set_ylabel("sent for each 1 of native")
-    ratios.set_ylim(bottom=0)
-    _around_the_edge(edge, curves)
+    for curve, column in zip(
+        curves, edges.subfigures(1, len(curves), squeeze=False)[0], strict=True
+    ):
+        _around_the_edge(column, curve)
 
 
-def _around_the_edge(axes: Any, curves: Sequence[Curve]) -> None:
-    """Draw once more what is sent around the edge, and natively, where it is none."""
-    for curve in curves:
-        line = _line(axes, curve.sizes, curve.sent, curve.suite)
-        native = [each.median for each in curve.native]
-        axes.plot(curve.sizes[: len(native)], native, ":", color=line.get_color())
+def _apart(curve: Curve) -> list[int]:
+    """Return where the sizes are that lie apart: the steps around the edge are too fine."""
+    return [place for place, size in enumerate(curve.sizes) if not FROM <= size < TO]
+
+
+def _near(curve: Curve) -> list[int]:
+    return [place for place, size in enumerate(curve.sizes) if FROM <= size <= TO]
+
+
+def _at(
+    places: Sequence[int], sizes: Sequence[int], values: Sequence[Spread]
+) -> tuple[list[int], list[Spread]]:
+    """Return sizes and values in these places; older reports have no values of some kinds."""
+    known = [place for place in places if place < len(values)]
+    return [sizes[place] for place in known], [values[place] for place in known]
+
+
+def _around_the_edge(figure: Any, curve: Curve) -> None:
+    """Draw what a datagram costs around the edge, where a step shows, and natively, without one."""
+    sides = ((curve.suite, curve.sent), ("native, in turn with it", curve.native))
+    panels = figure.subplots(2, sharex=True)
+    for axes, (side, rates) in zip(panels, sides, strict=True):
+        sizes, shown = _at(_near(curve), curve.sizes, rates)
+        _line(axes, sizes, [_cost(*each) for each in zip(sizes, shown, strict=True)], side, ".-")
         axes.axvline(curve.fits, color="black", linewidth=0.7)
-    shown = [
-        each.median
-        for curve in curves
-        for values in (curve.sent, curve.native)
-        for size, each in zip(curve.sizes, values, strict=False)
-        if FROM <= size <= TO
-    ]
-    axes.set_xlim(FROM, TO)
-    axes.set_ylim(0, 1.1 * max(shown, default=1))
-    axes.set_xlabel("bytes in a UDP datagram, around what fits")
-    axes.set_ylabel("Mbit/s sent; dotted: native beside it")
+        axes.set_title(side, fontsize="medium")
+        axes.set_ylabel("microseconds a datagram")
+    panels[-1].set_xlabel(f"bytes in a UDP datagram; up to {curve.fits} fit in one packet")
 
 
-def _line(axes: Any, sizes: Sequence[int], values: Sequence[Spread], label: str) -> Any:
+def _cost(size: int, rate: Spread) -> Spread:
+    """Return what a datagram takes: the more, the lower the rate."""
+    return Spread(*(microseconds(size, each) for each in (rate.median, rate.high, rate.low)))
+
+
+def _line(
+    axes: Any, sizes: Sequence[int], values: Sequence[Spread], label: str, style: str = "-"
+) -> Any:
     """Draw medians, and their quartiles around them; nothing where there are none."""
-    sizes = sizes[: len(values)]
-    (line,) = axes.plot(sizes, [each.median for each in values], label=label)
+    (line,) = axes.plot(sizes, [each.median for each in values], style, label=label)
     axes.fill_between(
         sizes,
         [each.low for each in values],

@@ -15,7 +15,18 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from bench import abreast, accounted, closed, load, machine, page, paper, regression, report
+from bench import (
+    abreast,
+    accounted,
+    closed,
+    drawing,
+    load,
+    machine,
+    page,
+    paper,
+    regression,
+    report,
+)
 from bench.__main__ import TABLES, main
 from bench.comparison import Aim, Row, Spread, in_turn
 from bench.edge import likeliest
@@ -552,6 +563,16 @@ def test_the_peak_is_where_the_cost_of_a_datagram_steps_up():
     curve = curve_of(costs_with(5))
     assert curve.peak == curve.fits == 1438
     assert "The peak is there: after 1438 bytes" in report.peak(curve)
+
+
+def test_the_fine_steps_around_the_edge_are_drawn_by_themselves_as_what_a_datagram_costs():
+    few = (Spread(80, 64, 100),) * 3
+    curve = Curve("ESP-AES256-GCM", (1000, 1438, 1600, 2000), (*few, few[0]), (), native=few)
+    assert drawing._at(drawing._apart(curve), curve.sizes, curve.sent)[0] == [1000, 1600, 2000]
+    assert drawing._at(drawing._near(curve), curve.sizes, curve.sent)[0] == [1438, 1600]
+    # Of an older report there is no more than this.
+    assert drawing._at(drawing._apart(curve), curve.sizes, curve.native)[0] == [1000, 1600]
+    assert drawing._cost(1000, few[0]) == Spread(100, 80, 125)
 
 
 def test_a_step_that_native_has_too_is_no_peak():
