@@ -99,7 +99,8 @@ async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> 
     while True:
         try:
             for request_id in await ask(database.tunnels_to_end, target):
-                await link.end(target, request_id)
+                if not await link.end(target, request_id):
+                    continue  # it is asked again, and the others meanwhile
                 crash.reach("host.end-asked")
                 await asyncio.to_thread(database.record_end_asked, target, request_id)
                 crash.reach("host.end-recorded")

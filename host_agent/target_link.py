@@ -87,12 +87,16 @@ class TargetLink:
             raise TargetSilentError("target-not-ready", f"HTTP {status}")
         return _decode_ended(body)
 
-    async def end(self, target: str, request_id: bytes) -> None:
-        """Have Target end a tunnel, if it still lives; raises TargetSilentError."""
+    async def end(self, target: str, request_id: bytes) -> bool:
+        """Have Target end a tunnel, if it still lives; raises TargetSilentError.
+
+        Return whether Target has written that down; else a restart of it forgets why.
+        """
         path = f"/v1/tunnels/{request_id.hex()}"
         status, _, _ = await self._call("DELETE", target, path, _ATTEMPT_SECONDS)
-        if status not in _ENDED:
+        if status not in (*_ENDED, HTTPStatus.SERVICE_UNAVAILABLE):
             raise TargetSilentError("target-not-ready", f"HTTP {status}")
+        return status in _ENDED
 
     async def ending(self, target: str, request_id: bytes) -> bytes | None:
         """Return why a tunnel ended, signed by Target for the traveller; None if it lives.

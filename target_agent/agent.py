@@ -52,6 +52,8 @@ class Ending(Enum):
     DONE = "done"
     WAITING = "waiting"
     """The IKE daemon does not answer; the tunnel ends as soon as it does."""
+    UNWRITTEN = "unwritten"
+    """The same, and the database does not answer: a restart forgets it, so it is asked again."""
     UNRECORDED = "unrecorded"
     """It is no more, and the database does not answer; it is written down as soon as that does."""
     NOT_LIVE = "not live"
@@ -204,7 +206,8 @@ class Agent:
             ):
                 return Ending.NOT_LIVE
             await self._feed(exchange, Over(reason))
-            return _CAME_OF.get(exchange.state, Ending.WAITING)
+            waiting = Ending.WAITING if exchange.end_is_written else Ending.UNWRITTEN
+            return _CAME_OF.get(exchange.state, waiting)
 
     async def end_all_of(self, user_id: str, reason: str) -> dict[bytes, Ending]:
         """End all tunnels of a user, those that are being answered just now included."""

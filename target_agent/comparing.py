@@ -18,6 +18,7 @@ from carnet.tunnel import tunnel_name
 from target_agent.addresses import AddressPools
 from target_agent.daemon_threads import ask
 from target_agent.exchange import Exchange
+from target_agent.live import DAEMON_RESTARTED, RESTART
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class Comparing:
         self._differs = asyncio.Event()
         self._daemon_seen = False
         self._daemon_watched = False
-        self._reason = "restart"
+        self._reason = RESTART
         self.looked = asyncio.Event()
         """Set once it was compared, or the daemon did not answer."""
         self.alone = asyncio.Lock()
@@ -64,7 +65,7 @@ class Comparing:
 
     def daemon_answers(self) -> None:
         """Have it compared: what happened in the IKE daemon before now was not heard."""
-        self._reason = "ike-daemon-restarted" if self._daemon_seen else "restart"
+        self._reason = DAEMON_RESTARTED if self._daemon_seen else RESTART
         self._daemon_seen = self._daemon_watched = True
         self._differs.set()
 

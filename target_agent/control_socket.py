@@ -55,6 +55,6 @@ async def _obey(agent: Agent, order: Order) -> Ended:
         found[ending].append(request_id.hex())
     return Ended(
         ended=tuple(found[Ending.DONE]),
-        waiting=tuple(found[Ending.WAITING]),
+        waiting=(*found[Ending.WAITING], *found[Ending.UNWRITTEN]),
         unrecorded=tuple(found[Ending.UNRECORDED]),
     )

@@ -84,6 +84,11 @@ class Exchange:
         await self._tunnel.perform(waiting)
 
     @property
+    def end_is_written(self) -> bool:
+        """Whether no restart forgets that its tunnel is to end, and why."""
+        return self._tunnel is not None and self._tunnel.end_is_written
+
+    @property
     def is_away(self) -> bool:
         """Whether the Client is silent, and waited for; a restarted Target knows of none."""
         stands = self.state is State.ESTABLISHED

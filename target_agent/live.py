@@ -30,6 +30,12 @@ log = structlog.get_logger()
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that the IKE daemon refused; one that is away is waited for besides."""
 
+RESTART = "restart"
+DAEMON_RESTARTED = "ike-daemon-restarted"
+_FOUND_GONE = frozenset({RESTART, DAEMON_RESTARTED})
+"""Why it ended, where nobody saw that: somebody may have meant it to end before."""
+_MEANT = frozenset({"revoked", "ended-by-operator", "user-removed", "expired"})
+
 _NO_SECRET = bytes(SECRET_LENGTH)
 _NO_SECRETS = SessionSecrets(psk=_NO_SECRET, ppk=_NO_SECRET, ah_psk=_NO_SECRET, ah_ppk=_NO_SECRET)
 """For a spec that is compared and never installed: what was agreed has no secrets in it."""
@@ -57,6 +63,7 @@ class LiveTunnel:
         self._prepared_at = prepared_at
         self._timer: Alarm | asyncio.TimerHandle | None = None
         self._end_reason = end_reason
+        self._end_is_written = end_reason is not None
         self.is_away = False
         """Whether the Client went silent, and has not come back."""
         self._log = log.bind(request_id=request_id.hex())
@@ -67,6 +74,11 @@ class LiveTunnel:
     def objective(self) -> Objective:
         """What the tunnel is made of."""
         return Objective(self._info.objective_id)
+
+    @property
+    def end_is_written(self) -> bool:
+        """Whether no restart forgets that it is to end, and why."""
+        return self._end_is_written
 
     @property
     def may_come_back(self) -> bool:
@@ -154,24 +166,36 @@ class LiveTunnel:
             self._over_at(last, "peer-lost")
 
     async def remove(self, action: do.RemoveTunnel) -> Event:
-        """Take all of it out of the IKE daemon; the first reason is the one that counts."""
-        self._end_reason = self._end_reason or action.reason
+        """Take all of it out of the IKE daemon."""
+        reason = self._settle(action.reason)
         self._stop_timer()
         try:
             await self._parts.endings.do(self._take_out)
         except IPsecError as error:
             self._unremoved.tell(error.sentence)
-            self._over_again(self._end_reason)
-            return step.NotRemoved(self._end_reason)
+            self._over_again(reason)
+            return step.NotRemoved(reason)
         self._unremoved.over()
         crash.reach("target.removed")
-        return step.TunnelRemoved(self._end_reason)
+        return step.TunnelRemoved(reason)
+
+    def _settle(self, reason: str) -> str:
+        """Return why it ends: the first reason counts, or why it was meant to.
+
+        That is heard late where Target was started anew before it could write it down: by
+        then the tunnel is found gone.
+        """
+        found_gone = self._end_reason in _FOUND_GONE and not self._end_is_written
+        if self._end_reason is None or (found_gone and reason in _MEANT):
+            self._end_reason = reason
+        return self._end_reason
 
     async def record_ending(self, action: do.RecordEnding) -> None:
         """Write down that it is to end; what fails is written with the next try to remove it."""
         try:
             await asyncio.to_thread(self._parts.records.doom, self._request_id, action.reason)
             crash.reach("target.doomed")
+            self._end_is_written = True
             self._unrecorded.over()
         except SQLAlchemyError as error:
             self._unrecorded.tell(reason_of(error))
@@ -183,7 +207,7 @@ class LiveTunnel:
 
     async def record_ended(self, action: do.RecordEnded) -> Event:
         """Write down that it ended; only then is its address free again."""
-        reason = self._end_reason or action.reason
+        reason = self._settle(action.reason)
         try:
             await asyncio.to_thread(self._parts.records.end, self._request_id, reason)
         except SQLAlchemyError as error:

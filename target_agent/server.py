@@ -115,7 +115,8 @@ class Server:
 _ENDINGS = {
     Outcome.DONE: HTTPStatus.NO_CONTENT,
     Outcome.WAITING: HTTPStatus.ACCEPTED,
-    Outcome.UNRECORDED: HTTPStatus.ACCEPTED,
+    Outcome.UNWRITTEN: HTTPStatus.SERVICE_UNAVAILABLE,
+    Outcome.UNRECORDED: HTTPStatus.SERVICE_UNAVAILABLE,
     Outcome.NOT_LIVE: HTTPStatus.NOT_FOUND,
 }
 

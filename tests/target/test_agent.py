@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from carnet.audit import read
 from carnet.audit.chain import ChangedError, follow
@@ -811,6 +811,69 @@ def test_what_waits_in_vain_after_a_restart_ends_at_once(with_agent, driver, ask
     driver.down(name_of(waiting))
     ended = with_agent(end_of)
     assert (ended.request_id, ended.reason) == (waiting.request_id, "restart")
+
+
+def fill_disk(monkeypatch, write):
+    """Have no record of that kind be written until there is room; return what makes room."""
+    room, real = threading.Event(), getattr(Records, write)
+
+    def take(*about):
+        if not room.is_set():
+            raise OperationalError("update", None, Exception("disk full"))
+        real(*about)
+
+    monkeypatch.setattr(Records, write, take)
+    return room.set
+
+
+@pytest.mark.parametrize(
+    ("heard", "told"), [("revoked", "revoked"), ("peer-closed", "restart"), (None, "restart")]
+)
+def test_why_a_session_was_meant_to_end_counts_though_a_restart_found_it_gone(
+    with_agent, driver, ask, monkeypatch, heard, told
+):
+    """Its end was told to a service that could not write it down, and was started anew."""
+    answering = with_agent(lambda agent: established(agent, driver, ask()))
+    driver.down(name_of(answering))
+    make_room = fill_disk(monkeypatch, "end")
+
+    async def body(agent):
+        if heard is not None:
+            assert await agent.end(answering.request_id, heard) is Ending.UNRECORDED
+        make_room()
+        return await end_of(agent)
+
+    assert with_agent(body).reason == told
+
+
+def test_an_end_that_is_written_down_is_for_the_reason_that_was(with_agent, driver, ask):
+    answering = with_agent(lambda agent: established(agent, driver, ask()))
+    driver.down(name_of(answering))
+    driver.refusals_to_remove = ["It is busy."] * 10_000
+
+    async def body(agent):
+        find = agent.records.find
+        await until(lambda: find(answering.request_id).end_reason, "what is to end")
+        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+        driver.refusals_to_remove = []
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "restart"
+
+
+def test_who_has_a_tunnel_ended_hears_whether_a_restart_would_forget_it(
+    with_agent, driver, ask, monkeypatch
+):
+    make_room = fill_disk(monkeypatch, "doom")
+
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.refusals_to_remove = ["It is busy."] * 10_000
+        assert await agent.end(answering.request_id, "revoked") is Ending.UNWRITTEN
+        make_room()
+        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+
+    with_agent(body)
 
 
 def test_a_tunnel_that_came_up_while_target_was_away_is_taken_up(with_agent, driver, ask):

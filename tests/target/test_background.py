@@ -95,7 +95,7 @@ def test_an_end_that_fails_is_tried_again(with_agent, ask, driver, logs):
 
     async def body(agent):
         answering = await agent.answer(ask(), "office")
-        assert await agent.end(answering.request_id, "revoked") is Ending.WAITING
+        assert await agent.end(answering.request_id, "revoked") is Ending.UNWRITTEN
         assert (await end_of(agent)).reason == "revoked"
         assert failures(agent, logs) == {"tunnels": 1}
 

@@ -7,6 +7,7 @@ import ssl
 import aiohttp
 import pytest
 from aiohttp import web
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from carnet.errors import TokenError
@@ -198,6 +199,25 @@ def test_a_host_revokes_its_tunnel_and_hears_of_the_end(served, as_host, ask):
     stranger, first, again, heard = served(revoke)
     assert (stranger, first, again) == (404, 204, 404)
     assert [(each.request_id, each.reason) for each in heard.tunnels] == [(bytes(16), "revoked")]
+
+
+def test_a_host_asks_again_for_an_end_that_is_not_written_down(served, as_host, ask, monkeypatch):
+    office, body = as_host("office"), cbor.pack(ask(request_id=bytes(16)))
+    path = f"/v1/tunnels/{bytes(16).hex()}"
+
+    def full(*_):
+        raise OperationalError("update", None, Exception("disk full"))
+
+    async def revoke(session, url):
+        await post(session, url, office, body)
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "end", full)
+            unwritten, _, _ = await fetch(session.delete(url + path, ssl=office))
+        await fetch(session.get(f"{url}/v1/ended?after=0", ssl=office))
+        again, _, _ = await fetch(session.delete(url + path, ssl=office))
+        return unwritten, again
+
+    assert served(revoke) == (503, 404)
 
 
 def test_an_end_that_cannot_be_signed_is_logged_with_its_request(served, as_host, ask, monkeypatch):

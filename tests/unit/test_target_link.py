@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 
+from host_agent import accounts
+from host_agent.accounts import end_all_revoked
 from host_agent.config import TargetSection
 from host_agent.target_link import TargetLink
 
@@ -38,3 +40,51 @@ async def all_are_asked():
 
 def test_waiting_for_each_of_many_targets_keeps_no_connection_from_a_request():
     asyncio.run(all_are_asked())
+
+
+class Revoked:
+    """The Key Database's part: what is to end, until Target was told and has it written down."""
+
+    def __init__(self, *request_ids):
+        self.asked, self.all_asked, self._left = [], asyncio.Event(), list(request_ids)
+
+    def tunnels_to_end(self, _):
+        return list(self._left)
+
+    def record_end_asked(self, _, request_id):
+        self.asked.append(request_id)
+        self._left.remove(request_id)
+        if not self._left:
+            self.all_asked.set()
+
+
+async def all_revoked_end(revoked, answers):
+    """Have them end at a Target that answers so, one after another."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {next(answers)}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    link = TargetLink({"work": TargetSection(url=url)}, ssl.create_default_context())
+    work = end_all_revoked(revoked, link, ("work",), lambda _, work: work())
+    ending = asyncio.create_task(work)
+    try:
+        await asyncio.wait_for(revoked.all_asked.wait(), PATIENCE)
+    finally:
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        await link.close()
+        server.close()
+
+
+def test_a_revoked_tunnel_is_ended_again_until_target_has_written_that_down(monkeypatch):
+    """A restart of Target would forget why; and the others do not wait for it."""
+    monkeypatch.setattr(accounts, "REVOKED_SECONDS", 0)
+    revoked, answers = Revoked(b"1", b"2"), iter(["503 Full", "202 Later", "503 Full", "204 Done"])
+    asyncio.run(all_revoked_end(revoked, answers))
+    assert revoked.asked == [b"2", b"1"]
+    assert not list(answers)
