@@ -23,7 +23,7 @@ _NAMES = frozenset({53, 853})
 """TCP ports at which name servers are asked (RFC 7766, RFC 7858)."""
 
 
-class Leading(msgspec.Struct, frozen=True):
+class Leading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of a tunnel becomes routes and policies of this machine: no word of it may change."""
 
     objective: Objective
@@ -51,7 +51,7 @@ def leading(spec: Spec) -> Leading:
     )
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a block holds back, and what of it leaves all the same."""
 
     networks: frozenset[str]
@@ -74,7 +74,7 @@ def held(block: Block) -> Held:
     )
 
 
-class Holding(msgspec.Struct, frozen=True):
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tunnel, or what is left of one."""
 
     uid: int

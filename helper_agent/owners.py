@@ -7,7 +7,8 @@ import msgspec
 
 from carnet.counting import counted
 from carnet.errors import IPsecError
-from carnet.files import private_directory, write_private
+from carnet.files import private_directory
+from helper_agent import records
 from helper_agent.claims import Held, Holding, Leading, collide
 
 _DIRECTORY = "owners"
@@ -110,6 +111,12 @@ class Owners:
                 f"You have {counted(self._most, 'tunnel')} already; end one with `carnet "
                 f"disconnect`."
             )
+        if any(holding.uid == records.NOBODY for holding in held):
+            # What that leads to, or holds back, is not known: it may be all.
+            raise IPsecError(
+                "What a tunnel of this machine claims cannot be read any more; have root end it"
+                " with `carnet disconnect --release`, and connect again."
+            )
         for holding in held:
             if holding.uid != wanted.uid and collide(holding, wanted):
                 raise IPsecError(
@@ -118,10 +125,7 @@ class Owners:
                 )
 
     def _write(self, name: str, holding: Holding) -> None:
-        write_private(self._directory / name, msgspec.json.encode(holding))
+        records.write(self._directory / name, holding)
 
     def _read(self, name: str) -> Holding | None:
-        try:
-            return msgspec.json.decode((self._directory / name).read_bytes(), type=Holding)
-        except (OSError, msgspec.MsgspecError):
-            return None
+        return records.read(self._directory / name)

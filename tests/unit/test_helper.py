@@ -26,7 +26,7 @@ from carnet.ipsec.helper.client import HelperDriver, HelperFilter
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
-from helper_agent.claims import Held, Holding
+from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import Owners
 from helper_agent.places import Places
@@ -1245,3 +1245,68 @@ def test_an_address_that_is_root_s_by_now_stays(serve, daemon, here):
     daemon.tunnels = {OTHER: replace(SPEC, name=OTHER)}
     ends(service)
     assert here == {OWN_ADDRESS, SPEC.virtual_address}
+
+
+FORMER = {
+    "uid": ALICE,
+    "networks": ["10.20.0.0/16", "10.21.0.0/16"],
+    "installed": None,
+    "block": "packets",
+    "held": ["10.20.0.0/16"],
+    "reaches": ["198.51.100.2", "10.22.0.7"],
+}
+"""As the helper before wrote it down."""
+
+
+@pytest.fixture
+def upgraded(tmp_path, daemon):
+    """Start a helper where one of another version has written that down of her block."""
+
+    def started(written):
+        owners = Owners(tmp_path, 2)
+        (tmp_path / "owners" / NAME).write_bytes(written)
+        daemon.blocks[NAME] = None
+        made = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: AROUND)
+        made.begin()
+        return made, owners
+
+    return started
+
+
+@pytest.mark.parametrize(
+    "lacks", [(), ("reaches", "held", "block", "installed"), ("reaches", "held")]
+)
+def test_what_a_former_helper_wrote_down_is_hers_still(upgraded, lacks):
+    written = {key: value for key, value in FORMER.items() if key not in lacks}
+    service, owners = upgraded(json.dumps(written).encode())
+    assert owners.block(NAME) == written.get("block")
+    assert not owners.is_held(NAME)  # it did not say whether queries for names are
+    for network in ("10.20.5.0/24", "10.21.0.0/16", *["10.22.0.0/16"][: "reaches" in written]):
+        theirs = block_of(OTHER, networks=(network,))
+        assert "leads there" in refused(service, MALLORY, say.Close(block=theirs))
+    service.obey(MALLORY, say.Close(block=block_of(OTHER, networks=("10.23.0.0/16",))))
+    assert service.obey(ALICE, say.Names()) == [NAME]
+    service.obey(ALICE, say.Lift(name=NAME))
+    assert owners.names() == {OTHER}
+
+
+def test_what_a_former_helper_wrote_of_her_tunnel_still_leads_there(upgraded):
+    hers = msgspec.to_builtins(leading(spec()))
+    service, owners = upgraded(json.dumps(FORMER | {"installed": hers}).encode())
+    assert owners.installed(ALICE, NAME) == leading(spec())
+    assert not owners.is_held(NAME)
+    refused(service, MALLORY, say.Install(spec=spec(name=OTHER)))
+
+
+@pytest.mark.parametrize(
+    "written", [b"", b"{}", b"\xff", json.dumps(FORMER | {"more": 1}).encode()]
+)
+def test_what_cannot_be_read_is_somebody_s(upgraded, daemon, written):
+    service, owners = upgraded(written)
+    for uid in (ALICE, MALLORY, 0):
+        refused(service, uid, say.Close(block=block_of()))
+        assert "cannot be read" in refused(service, uid, say.Close(block=block_of(OTHER)))
+        service.obey(uid, say.Lift(name=NAME))
+    assert (daemon.ended, owners.names()) == ([], {NAME})
+    daemon.blocks.clear()
+    service.obey(ALICE, say.Close(block=block_of()))
