@@ -23,7 +23,6 @@ from target_agent.alarm import Alarm
 from target_agent.answering import Answering
 from target_agent.comparing import Comparing, request_id_of
 from target_agent.config import TargetConfig
-from target_agent.daemon_threads import ask
 from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
 from target_agent.gate import Gate
@@ -96,7 +95,9 @@ class Agent:
         self._end_told = asyncio.Condition()
         self._stopping = False
         self._watcher = Watcher(driver, self)
-        self._comparing = Comparing(driver, pools, self._live, self.feed_live)
+        self._comparing = Comparing(
+            driver, pools, self._live, self.feed_live, self._parts.metrics.count_daemon_error
+        )
         self._obeying = Obeying(self._parts.orders, self.records, self.end, self.end_all_of)
         self.metrics = self._parts.metrics
         self.background = Background(self.metrics.count_failure)
@@ -111,7 +112,7 @@ class Agent:
         """
         gate = self._parts.gate
         if gate is not None:
-            await ask(gate.shut)
+            await self._parts.ask(gate.shut)
             self.background.start("gate", partial(keep_gate, gate))
         for record in self._open_records:
             await self._take_up(record)
@@ -167,7 +168,7 @@ class Agent:
 
     async def check_daemon(self) -> None:
         """Ask the IKE daemon whether it answers; raises IPsecError."""
-        await ask(self._parts.driver.capabilities)
+        await self._parts.ask(self._parts.driver.capabilities)
 
     async def answer(self, statement: TunnelRequest, host: str) -> Answering:
         """Answer a Host (steps 4 to 6); the same Request ID at the same time, once.

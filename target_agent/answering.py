@@ -26,7 +26,6 @@ from carnet.wire.messages import RefusalCode, Request, TunnelingInfo
 from carnet.wire.session_key import SessionBinding, make_session_key
 from carnet.wire.suites import numbers_of
 from target_agent.access import AccessDeniedError, AccessEntry, Carriage, Terms, authorize
-from target_agent.daemon_threads import ask
 from target_agent.evidence import EvidenceError, proved_request
 from target_agent.parts import Parts
 from target_agent.records import Asking, TunnelRecord
@@ -128,7 +127,7 @@ class Answering:
             return self._denied(RefusalCode.TOO_LATE, _OVER.format(over))
         member = await readers.ask(parts.members.find, request.user_id)
         try:
-            capabilities = await ask(parts.driver.capabilities)
+            capabilities = await self._parts.ask(parts.driver.capabilities)
             terms = authorize(request, member, self._carriage(capabilities))
             if capabilities.userspace:
                 await asyncio.to_thread(self._check_reach, terms)
@@ -183,7 +182,7 @@ class Answering:
                 return self._denied(RefusalCode.NO_ADDRESS, reason)
         info = tunneling_info(action.terms, parts.config.tunnels, address, int(time.time()))
         try:
-            self.grant = await ask(
+            self.grant = await self._parts.ask(
                 self._give_to_daemon, action.request, info, action.terms.lifetime
             )
         except WireError as error:
@@ -260,7 +259,7 @@ class Answering:
     async def _take_back(self) -> None:
         """Leave nothing in the IKE daemon; where it refuses, that is left to the next sweep."""
         try:
-            await self._parts.endings.do(self._parts.driver.down, tunnel_name(self.request_id))
+            await self._parts.end(self._parts.driver.down, tunnel_name(self.request_id))
         except IPsecError as error:
             self._log.warning("not-removed", reason=error.sentence)
             self.abandon()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
-from carnet.errors import IPsecError
+from carnet.errors import AwayError, IPsecError
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameUp, Over, State
 from carnet.ipsec.driver import Driver, TunnelStatus
@@ -44,11 +44,13 @@ class Comparing:
         pools: AddressPools,
         live: Mapping[bytes, Exchange],
         feed: Callable[[bytes, Event], Awaitable[None]],
+        count_silence: Callable[[], None],
     ) -> None:
         self._driver = driver
         self._pools = pools
         self._live = live
         self._feed = feed
+        self._count_silence = count_silence
         self._stranded: set[bytes] = set()
         self._differs = asyncio.Event()
         self._daemon_seen = False
@@ -94,6 +96,8 @@ class Comparing:
             await self._compare(frozenset(self._stranded), reason)
         except IPsecError as error:
             log.warning("ike-daemon-silent", reason=error.sentence)
+            if isinstance(error, AwayError):
+                self._count_silence()
             self._keep_in_mind(reason)
             if self._daemon_watched:
                 # One that went away is compared with when it is back: nothing tells of this one.

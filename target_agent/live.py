@@ -21,7 +21,6 @@ from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
 from target_agent.alarm import Alarm
-from target_agent.daemon_threads import ask
 from target_agent.parts import Parts
 from target_agent.trouble import Trouble
 
@@ -99,7 +98,7 @@ class LiveTunnel:
     async def confirm(self, _: do.ConfirmTunnel) -> Event:
         """Compare what came up with what was agreed; without IPsec, open the gate then."""
         try:
-            status = await ask(self._parts.driver.confirm, self._spec())
+            status = await self._parts.ask(self._parts.driver.confirm, self._spec())
             await self.let_through(status.remote_address)
         except IKESilentError:
             # As one does who comes back to take leave.
@@ -121,12 +120,12 @@ class LiveTunnel:
             return
         own = tuple(str(ip_network(each)) for each in self._info.target_addresses)
         networks, until = self._info.networks or own, self._info.expires
-        await ask(gate.open, self._name, address, networks, until)
+        await self._parts.ask(gate.open, self._name, address, networks, until)
 
     async def shut_out(self) -> None:
         """Take back what let_through() gave. Raises IPsecError."""
         if self._parts.gate is not None:
-            await ask(self._parts.gate.close, self._name)
+            await self._parts.ask(self._parts.gate.close, self._name)
 
     async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
         """Step 10: the pre-shared keys leave the IKE daemon.
@@ -135,7 +134,7 @@ class LiveTunnel:
         """
         try:
             if not self.may_come_back:
-                await ask(self._parts.driver.forget_secrets, self._name)
+                await self._parts.ask(self._parts.driver.forget_secrets, self._name)
         except IPsecError as error:
             self._log.warning("secrets-not-forgotten", reason=error.sentence)
             return step.Over("secrets-not-forgotten")
@@ -170,7 +169,7 @@ class LiveTunnel:
         reason = self._settle(action.reason)
         self._stop_timer()
         try:
-            await self._parts.endings.do(self._take_out)
+            await self._parts.end(self._take_out)
         except IPsecError as error:
             self._unremoved.tell(error.sentence)
             self._over_again(reason)

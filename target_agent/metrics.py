@@ -29,7 +29,8 @@ class TargetMetrics:
         )
         self.step_seconds = {step: steps.labels(step).observe for step in STEPS}
         errors = Counter(
-            "carnet_target_ike_daemon_errors", "How often the IKE daemon went or was silent.",
+            "carnet_target_ike_daemon_errors",
+            "How often the IKE daemon went, or did not answer in time.",
             registry=registry,
         )  # fmt: skip
         self.count_daemon_error: Callable[[], None] = errors.inc

@@ -6,12 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from prometheus_client import generate_latest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from carnet.audit import read
 from carnet.audit.chain import ChangedError, follow
 from carnet.database import transaction
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
 from carnet.ipsec.driver import Change
 from carnet.tunnel import tunnel_name
 from carnet.wire import cbor
@@ -25,6 +26,7 @@ from target_agent.agent import Ending
 from target_agent.observed import observed
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
+from tests.observers import samples
 from tests.target.conftest import (
     ALICE,
     HOUR,
@@ -276,16 +278,21 @@ def test_nothing_is_prepared_while_nobody_hears_what_the_daemon_does(
     assert len(driver.installs) == 1
 
 
-def test_a_daemon_that_fails_at_the_install_gives_the_address_back(with_agent, driver, ask, config):
+def test_a_daemon_that_fails_at_the_install_gives_the_address_back(
+    with_agent, driver, ask, config, monkeypatch
+):
+    monkeypatch.setattr(comparing, "AGAIN_SECONDS", 0.01)
+
     def fail():
         driver.running = False
 
     async def body(agent):
         driver.before_install = fail
         for _ in range(2):
-            driver.running = True
             assert (await agent.answer(ask(), "office")).answer is None
-        driver.before_install, driver.running = lambda: None, True
+            driver.running = True
+            await until(lambda: not agent.addresses[4][0], "the comparison")
+        driver.before_install = lambda: None
         return await agent.answer(ask(), "office")
 
     one_address = changed(config, virtual_addresses="10.99.0.9/32")
@@ -763,6 +770,31 @@ def test_an_end_that_the_daemon_put_off_survives_a_restart(with_agent, driver, a
         "tunnel-refused",
         "tunnel-ended",
     ]
+
+
+def test_each_silence_of_the_daemon_is_counted(with_agent, driver, ask, monkeypatch):
+    monkeypatch.setattr(live, "REMOVE_AGAIN_SECONDS", HOUR)
+
+    def silent(*_):
+        raise DaemonSilentError("It takes over 10 seconds.")
+
+    async def body(agent):
+        def count():
+            shown = samples(generate_latest(agent.metrics.registry).decode())
+            return shown["carnet_target_ike_daemon_errors_total",]
+
+        answering = await established(agent, driver, ask())
+        assert count() == 0
+        for call in ("capabilities", "status", "down"):
+            monkeypatch.setattr(driver, call, silent)
+        assert (await agent.answer(ask(), "office")).deferred
+        assert count() == 1
+        await agent.end(answering.request_id, "revoked")
+        assert count() == 2
+        agent._comparing.needed()
+        await until(lambda: count() == 3, "the comparison's to be counted")
+
+    with_agent(body)
 
 
 def test_what_is_owed_to_a_silent_daemon_keeps_no_agent_from_stopping(
