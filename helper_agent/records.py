@@ -15,6 +15,8 @@ from helper_agent.claims import Held, Holding, Leading
 NOBODY = -1
 """The user id that no process has (setuid(2)): of what cannot be read."""
 
+_ANY_PORT = 0
+
 
 class _Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As it was written before a record told what each block lets through."""
@@ -30,9 +32,12 @@ class _Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Addresses of Target and Hosts."""
 
     def holding(self) -> Holding:
-        """Return the same, with a block for all of it; it may be that none of it is held back."""
-        targets = self.installed.targets if self.installed else frozenset()
-        claimed = Held(self.networks | self.held, self.reaches | targets)
+        """Return the same, with a block for all of it; it may be that none of it is held back.
+
+        What reaches them is not told: so nobody else's block lets all of it through.
+        """
+        hosts = frozenset((address, _ANY_PORT) for address in self.reaches)
+        claimed = Held(self.networks | self.held, hosts=hosts)
         return Holding(self.uid, self.installed, (claimed, Held(frozenset())), self.block)
 
 

@@ -1282,7 +1282,7 @@ def test_what_a_former_helper_wrote_down_is_hers_still(upgraded, lacks):
     assert owners.block(NAME) == written.get("block")
     assert not owners.is_held(NAME)  # it did not say whether queries for names are
     for network in ("10.20.5.0/24", "10.21.0.0/16", *["10.22.0.0/16"][: "reaches" in written]):
-        theirs = block_of(OTHER, networks=(network,))
+        theirs = block_of(OTHER, networks=(network,), targets=("10.22.0.7",))
         assert "leads there" in refused(service, MALLORY, say.Close(block=theirs))
     service.obey(MALLORY, say.Close(block=block_of(OTHER, networks=("10.23.0.0/16",))))
     assert service.obey(ALICE, say.Names()) == [NAME]
