@@ -59,7 +59,8 @@ class Closing:
         crash.reach("client.closed")
 
 
-def _raise(error: IPsecError) -> None:
+def raise_it(error: IPsecError) -> None:
+    """Raise what keeps a tunnel from being taken down: the rest of its end does not go on."""
     raise error
 
 
@@ -67,7 +68,7 @@ def end_session(
     driver: Driver,
     sessions: SessionStore,
     name: str,
-    not_down: Callable[[IPsecError], None] = _raise,
+    not_down: Callable[[IPsecError], None] = raise_it,
     why: str | None = None,
 ) -> bool | None:
     """End a session for good: its tunnel, then its block, then what is known of it.

@@ -34,12 +34,12 @@ _LIVES = "tunnel-lives"
 _TIMES_LIVE = 2
 """After so many answers that Target knows of no end, it was the network, or IPsec here."""
 
-TIME_IS_OVER = "its time is over; run `carnet connect` for a new one"
+_TIME_IS_OVER = "its time is over; run `carnet connect` for a new one"
 _OVER = {
     "revoked": "its key pair was revoked at the Host; ask the operator there",
     "ended-by-operator": "Target's operator ended it; ask there before you connect again",
     "user-removed": "Target has you no longer as a member; ask its operator",
-    "expired": TIME_IS_OVER,
+    "expired": _TIME_IS_OVER,
 }
 """Somebody meant the session to be over."""
 _DROPPED = {
@@ -64,6 +64,11 @@ class Ending:
     """Whether the session was meant to live as its tunnel went: she had not ended it."""
     untold: bool = False
     """Whether Target has yet to say why."""
+
+
+def time_is_over(session: Session) -> Ending:
+    """Return the end of a session by its time."""
+    return Ending(f"The tunnel to {session.target} has ended: {_TIME_IS_OVER}.", over=True)
 
 
 def why_ended(

@@ -2,19 +2,23 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
-from carnet.errors import AwayError, IPsecError, TokenError
+from carnet.errors import AwayError, CarnetError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.patience import until_answered
-from token_client.closing import end_session
+from token_client import background
+from token_client.closing import end_session, raise_it
 from token_client.config import ClientConfig
 from token_client.ending import Ending
+from token_client.known import is_recorded
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching
+from token_client.whole_end import raise_unless_gone
 
 
 def stay(
@@ -28,7 +32,7 @@ def stay(
 
     Raises TokenError if the token was pulled and the configuration ends the tunnel
     then, IPsecError if the session is over, or the tunnel went down by itself: what is
-    meant for it is held back then, until somebody ends the session.
+    meant for it is held back then, and the background agent ends the session in its time.
     """
     here = _Here(driver, session, tell)
     try:
@@ -36,14 +40,18 @@ def stay(
             show()
             eye = lookout(config, session)
             ending = Watch(driver, session, eye, config, tell, here.give_up).run()
-    except BaseException:
+    except KeyboardInterrupt:
         here.end_now()
+        raise
+    except BaseException:
+        here.end_or_hand_over(config)
         raise
     if ending.pulled or ending.over:
         here.end()
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
+    here.hand_over(config)
     raise IPsecError(ending.sentence)
 
 
@@ -55,10 +63,27 @@ class _Here:
         self._session = session
         self._tell = tell
 
+    def end_or_hand_over(self, config: ClientConfig) -> None:
+        """End it, or leave it to the agent where that cannot be now. Raises IPsecError then."""
+        try:
+            self._end(raise_it)
+        except IPsecError:
+            self.hand_over(config)
+            raise
+
+    def hand_over(self, config: ClientConfig) -> None:
+        """Have the agent see to its end, if there is to be one."""
+        if is_recorded(self._session):
+            with suppress(CarnetError):
+                background.start(self._session, config)
+
     def end_now(self) -> None:
-        """End it, and say what Target may keep. Raises IPsecError."""
+        """End it, also where no daemon is, and say what Target may keep. Raises IPsecError."""
+        self._end(partial(raise_unless_gone, self._driver))
+
+    def _end(self, not_down: Callable[[IPsecError], None]) -> None:
         sessions = SessionStore(memory_directory())
-        heard = end_session(self._driver, sessions, self._session.name)
+        heard = end_session(self._driver, sessions, self._session.name, not_down)
         kept = may_be_kept(self._session, heard)
         if kept is not None:
             self._tell(kept)

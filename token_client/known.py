@@ -5,7 +5,7 @@ or a file that was damaged. `carnet disconnect` takes the tunnel out of the daem
 drops the record, so one that the daemon still has was not ended by her.
 """
 
-from carnet.errors import IPsecError
+from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -14,6 +14,12 @@ from token_client.sessions import Session, SessionStore
 def is_recorded(session: Session) -> bool:
     """Tell whether there is a record of the session."""
     return SessionStore(memory_directory()).find(session.name) is not None
+
+
+def is_ended(session: Session) -> bool:
+    """Tell whether its record says that it was ended, and why."""
+    record = SessionStore(memory_directory()).find(session.name)
+    return record is not None and record.ended is not None
 
 
 def is_known(driver: Driver, session: Session) -> bool:
@@ -27,6 +33,17 @@ def is_known(driver: Driver, session: Session) -> bool:
         return session.name in driver.installed()
     except IPsecError:
         return True
+
+
+def is_gone(driver: Driver) -> bool:
+    """Tell whether there is no daemon; one that is silent is there."""
+    try:
+        driver.installed()
+    except AwayError:
+        return False
+    except IPsecError:
+        return True
+    return False
 
 
 class Meant:

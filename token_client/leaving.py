@@ -28,7 +28,7 @@ def may_be_kept(session: Session, heard: bool | None, *, ask: bool = True) -> st
     for. Where Target did not answer a moment ago, it is asked but once.
     """
     waits = comes_back(Objective(session.objective_id), _IKE) and session.seconds_left(time.time())
-    if heard or session.ended or not waits:
+    if heard or (session.ended and not session.unheard) or not waits:
         return None
     if ask and _is_known_to_have_ended(session, once=heard is False):
         return None

@@ -62,6 +62,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """With which packet filter packets in clear are held back, if they are."""
     ended: str | None = None
     """Why it was ended while nobody looked, as a sentence."""
+    unheard: bool = False
+    """Whether it was, and Target may not have heard of that."""
 
     @property
     def token(self) -> Identity:
@@ -149,6 +151,12 @@ class SessionStore:
             self.keep(replace(session, ended=why))
         for kind in ("agent", "coming-back"):
             (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
+
+    def keep_unheard(self, name: str, ended: str) -> None:
+        """Have a record say why its tunnel was ended, and that Target may not have heard of it."""
+        session = self.find(name)
+        if session is not None:
+            self.keep(replace(session, ended=ended, unheard=True))
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:

@@ -18,13 +18,12 @@ from typing import NoReturn
 
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
-from carnet.errors import AwayError, CarnetError, IPsecError, UsageError
+from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
-from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
-from token_client.known import is_known
+from token_client.known import is_ended, is_gone, is_known
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import Session
 from token_client.watched import watching
 
 TYPE_CHECKING = False
@@ -42,7 +41,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 def supervise(
     work: Callable[[], None], driver: Driver, session: Session, config: ClientConfig
 ) -> None:
-    """Keep a worker running until it is done; raises IPsecError.
+    """Keep a worker running until it is done, or do without one what ends the session.
 
     `work` is what it does, with a driver and a configuration of its own. One that crashes
     again and again watches over nothing: what happens then is what happens when the token
@@ -68,20 +67,20 @@ def _supervise(
         was_away = status == IPsecError.exit_status and _was_away(driver, session)
         if not is_known(driver, session):
             return  # `carnet disconnect` was faster than the worker
+        if was_away and session.is_over(time.time()):
+            _end_in_time(driver, session)
+            return
         if was_away:
             continue
         now = time.monotonic()
         crashes = [then for then in crashes if now - then < _IN_A_ROW_SECONDS] + [now]
         if len(crashes) >= _CRASHES:
-            if config.on_removal is OnRemoval.KEEP:
-                _leave(session)
-            else:
-                _give_up(driver, session)
+            _give_up(driver, session, config)
             return
 
 
 def _was_away(driver: Driver, session: Session) -> bool:
-    """Wait for an IPsec daemon that is away, as while it is started anew; tell whether it came.
+    """Wait for an IPsec daemon that is away, as while it is started anew; tell whether one was.
 
     That is while the session is meant to live, with pauses that grow. A worker waits by itself
     for one that is silent, and looks at the token meanwhile.
@@ -92,26 +91,17 @@ def _was_away(driver: Driver, session: Session) -> bool:
         if state.attempt_number == _CRASHES:
             _say_it_is_away(session)
 
-    if not _is_gone(driver):
+    if not is_gone(driver):
         return False
     waiting = Retrying(
         retry=retry_if_result(bool),
         stop=lambda _: session.is_over(time.time()) or not is_known(driver, session),
         wait=wait_exponential(multiplier=_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS),
         before_sleep=tell,
-        retry_error_callback=lambda _: True,
+        retry_error_callback=lambda _: None,
     )
-    return not waiting(_is_gone, driver)
-
-
-def _is_gone(driver: Driver) -> bool:
-    try:
-        driver.installed()
-    except AwayError:
-        return False
-    except IPsecError:
-        return True
-    return False
+    waiting(is_gone, driver)
+    return True
 
 
 def _say_it_is_away(session: Session) -> None:
@@ -167,7 +157,8 @@ def work(
 ) -> None:
     """Watch over the tunnel, and end it where that is what the configuration says.
 
-    Why it ended stays in its record, for `carnet status`. Raises IPsecError, TokenError.
+    Why it ended stays in its record, for `carnet status`. Where that is there already, nothing
+    is left to do but what the worker before did not live to do. Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
     from token_client.ending import Ending  # noqa: PLC0415
@@ -181,13 +172,17 @@ def work(
     def end(ending: Ending, ask_on: Callable[[], Ending | None]) -> int:
         if ending.meant or is_known(driver, session):  # else `carnet disconnect`: she knows
             if ending.pulled or ending.over:
-                _end(driver, session, ending.sentence)
+                _end(driver, session, ending.sentence, say)
+                return 0
             say(ending.sentence)
             later = ask_on() if ending.untold else None
             if later is not None:
                 end(later, ask_on)
         return 0
 
+    if is_ended(session):
+        _end(driver, session, "", say)
+        return
     asking = partial(told_later, session)
     eye = lookout(config, session)
     # Where the token cannot be looked at it is asked on all the same.
@@ -195,45 +190,40 @@ def work(
     end(watch.run(), lambda: watch.until_told(asking))
 
 
-def _leave(session: Session) -> None:
-    """Say that nobody watches over what is kept."""
+def _give_up(driver: Driver, session: Session, config: ClientConfig) -> None:
+    """End what nobody watches over, or what is kept all the same when its time is over."""
     from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
 
-    announce(
-        f"What watched over the tunnel to {session.target} failed again and again; end it "
-        f"yourself with `carnet disconnect`."
-    )
+    failed = f"What watched over the tunnel to {session.target} failed again and again"
+    if config.on_removal is not OnRemoval.KEEP:
+        _end(driver, session, f"{failed}, so it was ended.", announce)
+        return
+    announce(f"{failed}; end it yourself with `carnet disconnect`.")
+    while is_known(driver, session):
+        if session.is_over(time.time()):
+            _end_in_time(driver, session)
+            return
+        time.sleep(_LONGEST_PAUSE_SECONDS)
 
 
-def _give_up(driver: Driver, session: Session) -> None:
-    """End what nobody watches over; where that fails, say so. Raises IPsecError."""
+def _end_in_time(driver: Driver, session: Session) -> None:
+    """End a session whose time is over, where no worker can."""
     from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+    from token_client.ending import time_is_over  # noqa: PLC0415 - likewise
 
-    try:
-        _end(driver, session, "What watched over its token failed again and again.")
-    except IPsecError as error:
-        announce(
-            f"Nobody watches over the tunnel to {session.target} any more, and it could not be "
-            f"ended whole: {error.sentence}"
-        )
-        raise
+    _end(driver, session, time_is_over(session).sentence, announce)
 
 
-def _end(driver: Driver, session: Session, why: str) -> None:
-    """End a tunnel, as soon as helper and daemon answer. Raises IPsecError."""
-    from carnet.ipsec.patience import until_answered  # noqa: PLC0415 - seldom needed here
-    from token_client.announce import announce  # noqa: PLC0415 - likewise
-    from token_client.patience import waits_for  # noqa: PLC0415 - likewise
+def _end(driver: Driver, session: Session, why: str, say: Callable[[str], None]) -> None:
+    """End a session, and say so, as soon as that can be, and stay until nothing of it is left."""
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+    from token_client.whole_end import WholeEnd  # noqa: PLC0415 - likewise
 
-    told: set[str] = set()
-
-    def tell(error: AwayError) -> None:
-        sentence = f"The tunnel to {session.target} is to end, and {waits_for(error)}."
-        if sentence not in told:
-            told.add(sentence)
-            announce(sentence)
-
-    def end() -> None:
-        end_session(driver, SessionStore(memory_directory()), session.name, why=why)
-
-    until_answered(end, away=tell)
+    end = WholeEnd(driver, session, announce)
+    if not is_ended(session):
+        end.carry_out(why)
+        say(why)
+        kept = end.may_be_kept(why)
+        if kept is not None:
+            say(kept)
+    end.clean_up()

@@ -7,7 +7,7 @@ when that is back, and until then nothing lifts the block. Host may be away as w
 import time
 from collections.abc import Callable
 
-from token_client.ending import TIME_IS_OVER, Ending, why_ended
+from token_client.ending import Ending, time_is_over, why_ended
 from token_client.known import is_recorded
 from token_client.sessions import Session
 
@@ -26,7 +26,7 @@ def told_later(session: Session, sleep: Callable[[float], None] = time.sleep) ->
             return ending
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
     if is_recorded(session):
-        return Ending(f"The tunnel to {session.target} has ended: {TIME_IS_OVER}.", over=True)
+        return time_is_over(session)
     return None
 
 

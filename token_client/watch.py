@@ -23,7 +23,7 @@ from softhsm.configuration import use_default
 from softhsm.places import cannot_have
 from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
-from token_client.ending import TIME_IS_OVER, Ending
+from token_client.ending import Ending, time_is_over
 from token_client.removal import lock_screen
 from token_client.sessions import Session
 from token_client.tunnel_watch import TunnelWatch
@@ -154,7 +154,7 @@ class Watch:
         """Announce the end of the session once; see to it, where Target did not."""
         now, target = time.time(), self._session.target
         if self._session.is_over(now):
-            return Ending(f"The tunnel to {target} has ended: {TIME_IS_OVER}.", over=True)
+            return time_is_over(self._session)
         if self._session.ends_soon(now) and not self._announced:
             self._announced = True
             left = format_duration(self._session.seconds_left(now))

@@ -9,9 +9,10 @@ import pytest
 
 from carnet.errors import DaemonSilentError, IPsecError
 from tests.unit.test_sessions import a_session
-from token_client import announce, supervising, watch
+from token_client import announce, closing, ending, known, leaving, supervising, watch, whole_end
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
+from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
 NOT_NOW = "This machine cannot start nft now."
@@ -65,42 +66,143 @@ class Untold(AtOnce):
 
 def test_a_token_pulled_while_it_is_asked_on_ends_what_is_left(said, monkeypatch):
     ended = []
-    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[-1]))
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
     monkeypatch.setattr(watch, "Watch", Untold)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(None, a_session(), ClientConfig(), str)
     assert ended == [PULLED.sentence]
-    assert said == [UNTOLD.sentence, PULLED.sentence]
+    assert said == [UNTOLD.sentence]
 
 
-@pytest.mark.parametrize("ends", [True, False])
-def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch, ends):
+def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):
     def no_fork():
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     ended = []
     monkeypatch.setattr(os, "fork", no_fork)
     monkeypatch.setattr(supervising, "_PAUSE_SECONDS", 0)
-    end = (lambda *asked: ended.append(asked)) if ends else refuse
-    monkeypatch.setattr(supervising, "_end", end)
-    if ends:
-        supervising._supervise(lambda: None, DAEMON, a_session(), ClientConfig())
-        assert [why for *_, why in ended] == ["What watched over its token failed again and again."]
-        assert said == []
-    else:
-        with pytest.raises(IPsecError):
-            supervising._supervise(lambda: None, DAEMON, a_session(), ClientConfig())
-        (sentence,) = said
-        assert "could not be ended whole" in sentence
-        assert NOT_NOW in sentence
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
+    supervising._supervise(lambda: None, DAEMON, a_session(), ClientConfig())
+    (why,) = ended
+    assert "failed again and again" in why
 
 
-def test_a_tunnel_that_is_kept_is_said_to_be_unwatched(said, monkeypatch):
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """The records of sessions that are really ended, but for what the kernel has of them."""
+    for module in (known, whole_end):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(ending, "why_ended", lambda *_, **__: None)
+    return SessionStore(tmp_path)
+
+
+class Gone:
+    """An IPsec daemon that is gone until it was looked for so many times."""
+
+    def __init__(self, monkeypatch, looks=0, heard=None):
+        self.looks, self.heard, self.pauses, self.ended = looks, heard, [], []
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+    def installed(self):
+        if self.looks:
+            self.looks -= 1
+            raise IPsecError("There is no daemon.")
+        return frozenset()
+
+    def down(self, name):
+        self.installed()
+        self.ended.append(name)
+
+    def take_leave(self, _):
+        self.installed()
+        return self.heard
+
+
+def test_where_the_daemon_is_gone_as_its_time_is_over_a_session_ends_all_the_same(
+    said, store, monkeypatch
+):
+    """And what the daemon left is cleaned up when it is there again."""
+    daemon = Gone(monkeypatch, 30)
+    session = a_session()
+    store.keep(session)
+    released = []
+
+    def release(_, name, why):
+        released.append((daemon.looks > 0, list(daemon.ended)))
+        store.drop(name, why)
+
+    monkeypatch.setattr(closing, "release", release)
+    monkeypatch.setattr(supervising, "_forked", lambda _: IPsecError.exit_status)
+    supervising._supervise(None, daemon, session, ClientConfig())
+    assert released == [(True, [])]
+    assert (daemon.looks, daemon.ended) == (0, [session.name])
+    assert daemon.pauses == sorted(daemon.pauses)
+    (record,), (sentence,) = store.all(), said
+    assert record.ended == sentence
+    assert "its time is over" in sentence
+
+
+def test_a_token_that_was_pulled_ends_a_session_whose_daemon_is_gone(said, store, monkeypatch):
+    daemon, session = Gone(monkeypatch, 30), lasting()
+    store.keep(session)
+    monkeypatch.setattr(watch, "Watch", AtOnce)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(daemon, session, ClientConfig(), str)
+    (record,), (pulled, kept) = store.all(), said
+    assert pulled == PULLED.sentence
+    assert record.ended == f"{pulled} {kept}"
+    assert daemon.ended == [session.name]
+
+
+def test_who_is_started_anew_after_an_end_only_cleans_up(said, store, monkeypatch):
+    daemon, session = Gone(monkeypatch, 3), lasting()
+    store.keep(session)
+    store.drop(session.name, PULLED.sentence)
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert (daemon.ended, said) == ([session.name], [])
+
+
+def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch):
+    daemon, session, left = Gone(monkeypatch, heard=True), lasting(), [NOT_NOW] * 9
+    store.keep(session)
+
+    def release(_, name, why):
+        if left:
+            raise IPsecError(left.pop())
+        store.drop(name, why)
+
+    monkeypatch.setattr(closing, "release", release)
+    supervising._end(daemon, session, PULLED.sentence, said.append)
+    assert store.all()[0].ended == PULLED.sentence
+    assert daemon.pauses == sorted(daemon.pauses)
+    not_yet, done = said
+    assert NOT_NOW.rstrip(".") in not_yet
+    assert done == PULLED.sentence
+
+
+def test_what_target_may_keep_of_a_session_that_ends_unseen_is_said(said, store, monkeypatch):
+    """At once, by `carnet status`, and when she clears its record away."""
+    daemon, session = Gone(monkeypatch, heard=False), lasting()
+    store.keep(session)
+    supervising._end(daemon, session, PULLED.sentence, said.append)
+    (record,), (pulled, kept) = store.all(), said
+    assert pulled == PULLED.sentence
+    assert "Target work has not confirmed" in kept
+    assert record.ended == f"{pulled} {kept}"
+    assert leaving.may_be_kept(record, heard=None) == kept
+
+
+def test_a_tunnel_that_is_kept_is_said_to_be_unwatched_and_ends_in_its_time(said, monkeypatch):
+    ended = []
     monkeypatch.setattr(supervising, "_forked", lambda _: 1)
+    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     config = ClientConfig(on_removal=OnRemoval.KEEP)
     supervising._supervise(lambda: None, DAEMON, a_session(), config)
     (sentence,) = said
     assert "`carnet disconnect`" in sentence
+    assert ["its time is over" in why for why in ended] == [True]
 
 
 class Away:
@@ -144,14 +246,6 @@ def test_a_daemon_that_is_soon_back_is_not_spoken_of_however_often(said, monkeyp
     daemon = Away(monkeypatch, 3, times=9)
     supervising._supervise(None, daemon, lasting(), ClientConfig())
     assert (daemon.workers, said) == (10, [])
-
-
-def test_no_daemon_is_waited_for_when_the_session_is_over(said, monkeypatch):
-    ended = []
-    monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked))
-    daemon = Away(monkeypatch, 1000, times=1000)
-    supervising._supervise(None, daemon, a_session(), ClientConfig())
-    assert (len(ended), daemon.pauses, said) == (1, [], [])
 
 
 def test_a_session_that_she_has_ended_waits_for_no_daemon(said, monkeypatch):

@@ -30,6 +30,7 @@ from token_client import (
     supervising,
     tunnel_watch,
     watch,
+    whole_end,
 )
 from token_client.coming_back import ComingBack
 from token_client.config import ClientConfig, OnRemoval
@@ -641,7 +642,8 @@ class HelpedDriver(FakeDriver):
 
 @pytest.fixture
 def soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+    for waited in (patience, whole_end):
+        monkeypatch.setattr(waited, "_FIRST_SECONDS", 0)
 
 
 class PulledOnceBack:
@@ -741,13 +743,16 @@ def test_what_is_to_end_ends_when_who_is_away_is_back(monkeypatch, tmp_path, awa
             raise outcomes.pop(0)
 
     store.keep(SESSION)
-    monkeypatch.setattr(supervising, "memory_directory", lambda: tmp_path)
+    for module in (known, whole_end):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(whole_end, "may_be_kept", lambda *_: None)
     monkeypatch.setattr(announce, "announce", said.append)
     daemon = SimpleNamespace(down=down, take_leave=down)
-    supervising._end(daemon, SESSION, "Token alice was pulled out.")
+    supervising._end(daemon, SESSION, "Token alice was pulled out.", str)
     (record,) = store.all()
-    assert (record.ended, outcomes) == ("Token alice was pulled out.", [])
+    assert record.ended.startswith("Token alice was pulled out.")
+    assert outcomes == []
     assert len(said) == 1
     assert why in said[0]
 

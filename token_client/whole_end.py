@@ -1,0 +1,99 @@
+"""Ending a session whole, however long who has a part in it is away or fails.
+
+A daemon that is gone has no tunnel, so nothing is held back for one, and what the daemon left
+in the kernel goes as far as it can without. The rest goes as soon as one is there again.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
+
+from carnet.errors import AwayError, IPsecError
+from carnet.ipsec.driver import Driver
+from token_client.closing import end_session
+from token_client.known import is_gone, is_known
+from token_client.leaving import may_be_kept
+from token_client.memory import memory_directory
+from token_client.patience import waits_for
+from token_client.sessions import Session, SessionStore
+
+Done = TypeVar("Done")
+
+_FIRST_SECONDS = 0.1
+_MOST_SECONDS = 10.0
+
+
+def raise_unless_gone(driver: Driver, error: IPsecError) -> None:
+    """Raise what kept a tunnel from being taken down, unless there is no daemon, so no tunnel."""
+    if isinstance(error, AwayError) or not is_gone(driver):
+        raise error
+
+
+class WholeEnd:
+    """The end of one session; `tell` is told once each why it is not whole yet."""
+
+    def __init__(self, driver: Driver, session: Session, tell: Callable[[str], None]) -> None:
+        self._driver = driver
+        self._session = session
+        self._tell = tell
+        self._told: set[str] = set()
+        self._heard: bool | None = None
+        """Whether Target has heard of it."""
+        self._left = True
+        """Whether its daemon may still have something of it, or have left it in the kernel."""
+
+    def carry_out(self, why: str) -> None:
+        """Return when nothing is held back any more, and its record says why.
+
+        Who has ended it herself meanwhile has no more of it.
+        """
+        self._left = False
+        self._heard = self._until_done(lambda: self._end(why))
+
+    def may_be_kept(self, why: str) -> str | None:
+        """Return what to say where Target may keep it, which its record says besides, then."""
+        kept = may_be_kept(self._session, self._heard)
+        if kept is not None:
+            SessionStore(memory_directory()).keep_unheard(self._session.name, f"{why} {kept}")
+        return kept
+
+    def clean_up(self) -> None:
+        """Take out what a daemon that was gone has left, when one is there again."""
+        if self._left:
+            self._until_done(lambda: self._driver.down(self._session.name), quietly=True)
+
+    def _end(self, why: str) -> bool | None:
+        sessions = SessionStore(memory_directory())
+        return end_session(self._driver, sessions, self._session.name, self._not_down, why)
+
+    def _not_down(self, error: IPsecError) -> None:
+        raise_unless_gone(self._driver, error)
+        self._left = True
+
+    def _until_done(self, do: Callable[[], Done], *, quietly: bool = False) -> Done | None:
+        """Return what it does once it can; None where she was faster. The pauses grow."""
+
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome and state.outcome.exception()
+            if isinstance(error, IPsecError) and not quietly:
+                self._say_once(error)
+
+        return Retrying(
+            retry=retry_if_exception_type(IPsecError),
+            wait=wait_exponential(multiplier=_FIRST_SECONDS, max=_MOST_SECONDS),
+            stop=lambda _: not is_known(self._driver, self._session),
+            before_sleep=tell,
+            retry_error_callback=lambda _: None,
+        )(do)
+
+    def _say_once(self, error: IPsecError) -> None:
+        what = (
+            waits_for(error)
+            if isinstance(error, AwayError)
+            else f"could not be ended whole; it is tried again: {error.sentence.rstrip('.')}"
+        )
+        sentence = f"The tunnel to {self._session.target} is to end, and {what}."
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._tell(sentence)
