@@ -165,17 +165,18 @@ class Operator:
 
     def _waiting(self, count: int, written: "_Written", *, alone: bool) -> str:
         unit = unit_of(self.driver)
-        start = f"start it (systemctl start {unit})" if unit else "start it"
+        restart = "start it, or restart it if it runs"
+        restart += f" (systemctl restart {unit})" if unit else ""
         if written.failure is not None:
             return (
                 f"The IKE daemon does not answer, and the order cannot be written down"
-                f" ({written.failure}), so {count} of the tunnels may live on: {start}, see that"
+                f" ({written.failure}), so {count} of the tunnels may live on: {restart}, see that"
                 f" the disk of the database has room, and run this again."
             )
-        service = ", and carnet-target after it" if alone else ""
+        service = ", and start carnet-target after it" if alone else ""
         return (
             f"The IKE daemon does not answer; {count} of the tunnels will end as soon as it does:"
-            f" {start}{service}."
+            f" {restart}{service}."
         )
 
     def _downs(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":

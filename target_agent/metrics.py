@@ -32,7 +32,7 @@ class TargetMetrics:
             "carnet_target_ike_daemon_errors",
             "How often the IKE daemon went, or did not answer in time.",
             registry=registry,
-        )  # fmt: skip
+        )
         self.count_daemon_error: Callable[[], None] = errors.inc
         gone = Counter(
             "carnet_target_gate_gone", "How often the gate was found gone, and made anew.",

@@ -240,8 +240,8 @@ def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
     said = refused(run, "users", "remove", ALICE).sentence
     assert said == (
         "alice@office is no member any more, but the IKE daemon does not answer; 1 of the tunnels"
-        f" will end as soon as it does: start it (systemctl start {unit}), and carnet-target after"
-        " it."
+        " will end as soon as it does: start it, or restart it if it runs (systemctl restart"
+        f" {unit}), and start carnet-target after it."
     )
     assert json.loads(run("users", "list", "--json")) == []
     driver.running = True
@@ -503,7 +503,8 @@ def test_neither_order_nor_end_on_a_full_disk_with_a_silent_daemon_is_said_so(
     driver.running = False
     on_a_full_disk(target, "audit")
     said = refused(run, "tunnels", "end", answered.hex()).sentence
-    assert "(disk is full), so 1 of the tunnels may live on: start it, see that the disk" in said
+    assert "(disk is full), so 1 of the tunnels may live on: start it, or restart it if it" in said
+    assert " runs, see that the disk" in said
     assert said.endswith(" has room, and run this again.")
 
 
