@@ -106,6 +106,60 @@ def test_they_follow_the_way_and_what_each_interface_had_is_put_back(office):
     client.run(["ip", "link", "delete", "other0"])
 
 
+KEPT = ("/run/carnet-client", "/run/carnet-helper")
+"""Where root's commands and carnet-helper keep what each has set."""
+AT_ONE = """
+import sys
+from pathlib import Path
+from carnet.ipsec.inside import Here
+what, directory, name, *servers = sys.argv[1:]
+Path(directory).mkdir(mode=0o700, exist_ok=True)
+here = Here(Path(directory))
+print(here.use_servers(name, servers) if what == "use" else here.restore_servers(name))
+print(here.whose_servers())
+"""
+OF_ROOT, OF_USER = "carnet-root", "carnet-user"
+
+
+def at(office, *argv):
+    """Use name servers or restore them, from one of those places; return what came of it."""
+    done = office.world.client.run([*AS_THE_HELPER, "python", "-c", AT_ONE, *argv])
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("one", "other"), [KEPT, KEPT[::-1]])
+def test_root_s_and_a_user_s_are_not_used_at_once(office, one, other):
+    assert at(office, "use", one, OF_ROOT, HOST_ADDRESS) == ["None", OF_ROOT]
+    used = office.resolved.links()
+    refused, whose = at(office, "use", other, OF_USER, SERVER_ADDRESS)
+    assert ("end that first" in refused, whose) == (True, OF_ROOT)
+    assert at(office, "restore", other, OF_ROOT) == ["False", OF_ROOT]
+    assert office.resolved.links() == used
+    assert at(office, "restore", one, OF_ROOT) == ["True", "None"]
+    assert at(office, "use", other, OF_USER, HOST_ADDRESS) == ["None", OF_USER]
+    assert at(office, "restore", other, OF_USER) == ["True", "None"]
+
+
+ANOTHER_NETWORK = "resolvectl dns eth0 198.18.0.1; resolvectl domain eth0 cafe.example"
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (ANOTHER_NETWORK, ["198.18.0.1", "cafe.example"]),
+        (ANOTHER_NETWORK.partition(";")[0], ["198.18.0.1"]),
+        ("resolvectl dns eth0 192.0.2.53 192.0.2.54", None),
+    ],
+)
+def test_what_another_network_has_told_stays(office, told, left):
+    client, before = office.world.client, on(office, "eth0")
+    assert at(office, "use", KEPT[1], OF_USER, HOST_ADDRESS) == ["None", OF_USER]
+    client.run(["sh", "-ec", told])
+    assert at(office, "restore", KEPT[1], OF_USER) == ["True", "None"]
+    assert on(office, "eth0") == (before if left is None else left)
+    client.run(["sh", "-ec", TOLD])
+
+
 def on(office, interface):
     """Return what that interface has: its servers, and its domains."""
     mark = f"({interface}): "

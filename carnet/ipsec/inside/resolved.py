@@ -3,12 +3,18 @@
 The servers of the interface by which packets go into the tunnel, with the routing domain "~."
 by which all names are looked up there (resolved.conf(5), org.freedesktop.resolve1(5)). What
 that interface had is kept in memory and put back: systemd-resolved knows what systemd-networkd
-wants of it, and not what NetworkManager has once told it.
+wants of it, and not what NetworkManager has once told it. What somebody has told it of another
+network meanwhile stays.
+
+Root's tunnels and those of ordinary users, by carnet-helper, each have a record of their own; of
+either, none are used while the other's are.
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -21,7 +27,10 @@ from carnet.ipsec.iproute import ip
 _RESOLVED = Path("/run/systemd/resolve")
 """Where systemd-resolved keeps what /etc/resolv.conf then leads to."""
 _RECORD = "name-servers.json"
+_KEPT = tuple(map(Path, ("/run/carnet-client", "/run/carnet-helper", "/dev/shm/carnet-0")))  # noqa: S108  root's, looked at
+"""Where root's commands and carnet-helper keep theirs."""
 _EVERYTHING = "~."
+_USED = "another tunnel's are used here; end that first"
 
 
 class _Link(msgspec.Struct, frozen=True):
@@ -39,6 +48,11 @@ class _Record(msgspec.Struct, frozen=True):
     interface: str
     before: _Link
 
+    @property
+    def told(self) -> _Link:
+        """What the interface was told."""
+        return _Link(_numbers(self.servers), (_EVERYTHING,))
+
 
 class Resolved(msgspec.Struct, frozen=True):
     """systemd-resolved, told by resolvectl(1)."""
@@ -53,6 +67,8 @@ class Resolved(msgspec.Struct, frozen=True):
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self.directory is None:
             return "there is no file system in memory here"
+        if self._another_s() is not None:
+            return _USED
         interface = _interface_towards(servers[0])
         before = _link(interface) if interface else None
         if interface is None or before is None:
@@ -67,18 +83,18 @@ class Resolved(msgspec.Struct, frozen=True):
 
     def whose(self) -> str | None:
         """Return the tunnel whose servers are used; None where there is none."""
-        record = self._read()
+        record = self._read() or self._another_s()
         return record.name if record else None
 
     def restore(self, name: str) -> bool:
-        """Put back what the interface had; one that is gone had it taken along."""
+        """Put back what the interface had; one that is gone had it taken along.
+
+        Another's, with a record of its own, are left to whoever has set them.
+        """
         record = self._read()
         if self.directory is None or record is None or record.name != name:
             return False
-        run("resolvectl", "revert", record.interface)
-        now = _link(record.interface)
-        if now is not None and now != record.before:
-            _set(record.interface, record.before)
+        _put_back(record)
         (self.directory / _RECORD).unlink(missing_ok=True)
         return True
 
@@ -91,10 +107,56 @@ class Resolved(msgspec.Struct, frozen=True):
                 self.use(name, record.servers)
 
     def _read(self) -> _Record | None:
-        with suppress(OSError, msgspec.MsgspecError):
-            if self.directory is not None:
-                return msgspec.json.decode((self.directory / _RECORD).read_bytes(), type=_Record)
-        return None
+        return _record(self.directory) if self.directory else None
+
+    def _another_s(self) -> _Record | None:
+        """Return what another has set, and is used still."""
+        return next((each for each in self._others() if _is_used(each)), None)
+
+    def _others(self) -> Iterator[_Record]:
+        for directory in _KEPT:
+            if directory != self.directory and (found := _record(directory)) is not None:
+                yield found
+
+
+def _record(directory: Path) -> _Record | None:
+    """Return the record that is kept there, if it is root's or this user's."""
+    with suppress(OSError, msgspec.MsgspecError), (directory / _RECORD).open("rb") as file:
+        if os.fstat(file.fileno()).st_uid in (0, os.geteuid()):
+            return msgspec.json.decode(file.read(), type=_Record)
+    return None
+
+
+def _is_used(record: _Record) -> bool:
+    now = _link(record.interface)
+    return now is not None and now.dns == record.told.dns
+
+
+def _put_back(record: _Record) -> None:
+    """Put back what the interface had, as far as it has what it was told.
+
+    The rest a network manager has told it, of another network; or whoever told it was killed
+    halfway.
+    """
+    told, before = record.told, record.before
+    now = _link(record.interface)
+    if now == told:
+        run("resolvectl", "revert", record.interface)
+        now = _link(record.interface)
+        if now is not None and now != before:
+            _set(record.interface, before)
+    elif now is not None:
+        of_that_network = now.dns in (told.dns, before.dns)
+        _set(
+            record.interface,
+            _Link(
+                dns=before.dns if now.dns == told.dns else now.dns,
+                domain=(before.domain if of_that_network else ())
+                if now.domain == told.domain
+                else now.domain,
+            ),
+            now,
+        )
 
 
 def _interface_towards(server: str) -> str | None:
@@ -106,7 +168,18 @@ def _interface_towards(server: str) -> str | None:
 def _link(interface: str) -> _Link | None:
     """Return what an interface has; None if it or systemd-resolved is not there."""
     dns, domain = (_said(each, interface) for each in ("dns", "domain"))
-    return None if dns is None or domain is None else _Link(dns, domain)
+    return None if dns is None or domain is None else _Link(_numbers(dns), domain)
+
+
+def _numbers(servers: Sequence[str]) -> tuple[str, ...]:
+    """Return servers in the one way of writing them, but for what is more than an address."""
+    return tuple(map(_number, servers))
+
+
+def _number(server: str) -> str:
+    with suppress(ValueError):
+        return str(ip_address(server))
+    return server
 
 
 def _said(what: str, interface: str) -> tuple[str, ...] | None:
@@ -118,7 +191,14 @@ def _said(what: str, interface: str) -> tuple[str, ...] | None:
     return None
 
 
-def _set(interface: str, wanted: _Link) -> str | None:
-    """Have systemd-resolved take all of it; return what it says where it does not."""
-    domain = run("resolvectl", "domain", interface, *(wanted.domain or ("",)))
-    return domain or run("resolvectl", "dns", interface, *(wanted.dns or ("",)))
+def _set(interface: str, wanted: _Link, now: _Link | None = None) -> str | None:
+    """Have systemd-resolved take all of it; return what it says where it does not.
+
+    What is so `now`, where that is known, is not told again.
+    """
+    trouble = None
+    for what in ("domain", "dns"):
+        words = getattr(wanted, what)
+        if trouble is None and (now is None or words != getattr(now, what)):
+            trouble = run("resolvectl", what, interface, *(words or ("",)))
+    return trouble
