@@ -133,11 +133,12 @@ def test_root_s_and_a_user_s_are_not_used_at_once(office, one, other):
     used = office.resolved.links()
     refused, whose = at(office, "use", other, OF_USER, SERVER_ADDRESS)
     assert ("end that first" in refused, whose) == (True, OF_ROOT)
-    assert at(office, "restore", other, OF_ROOT) == ["False", OF_ROOT]
+    assert at(office, "restore", other, OF_USER) == ["False", OF_ROOT]
     assert office.resolved.links() == used
     assert at(office, "restore", one, OF_ROOT) == ["True", "None"]
     assert at(office, "use", other, OF_USER, HOST_ADDRESS) == ["None", OF_USER]
-    assert at(office, "restore", other, OF_USER) == ["True", "None"]
+    # As root does who ends a user's tunnel.
+    assert at(office, "restore", one, OF_USER) == ["True", "None"]
 
 
 ANOTHER_NETWORK = "resolvectl dns eth0 198.18.0.1; resolvectl domain eth0 cafe.example"

@@ -43,6 +43,9 @@ class NameServers(Protocol):
     def is_meant(self) -> bool:
         """Whether names are looked up in this way here."""
 
+    def refusal(self) -> str | None:
+        """Return why none may be used now, if so: another's are, who sets them elsewhere."""
+
     def use(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
 
@@ -68,9 +71,12 @@ class Here:
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""
+        way = next(each for each in self._ways if each.is_meant())
+        taken = way.refusal()
+        if taken is not None:
+            return taken
         while (older := self.whose_servers()) is not None and self.restore_servers(older):
             pass
-        way = next(each for each in self._ways if each.is_meant())
         return way.use(name, servers)
 
     def follow_servers(self, name: str) -> None:

@@ -28,6 +28,9 @@ class ResolvConf:
         """Whether names are looked up in this way here: it is the last one."""
         return True
 
+    def refusal(self) -> None:
+        """Refuse nothing: what lies over each other all goes."""
+
     def use(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self._directory is None:

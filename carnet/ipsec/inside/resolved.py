@@ -63,12 +63,14 @@ class Resolved(msgspec.Struct, frozen=True):
         """Whether it looks names up here: programs are led to it by /etc/resolv.conf."""
         return RESOLV_CONF.resolve().is_relative_to(_RESOLVED)
 
+    def refusal(self) -> str | None:
+        """Return why none may be used now, if so: another's are, who has a record of his own."""
+        return _USED if self._another_s() is not None else None
+
     def use(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self.directory is None:
             return "there is no file system in memory here"
-        if self._another_s() is not None:
-            return _USED
         interface = _interface_towards(servers[0])
         before = _link(interface) if interface else None
         if interface is None or before is None:
@@ -89,14 +91,16 @@ class Resolved(msgspec.Struct, frozen=True):
     def restore(self, name: str) -> bool:
         """Put back what the interface had; one that is gone had it taken along.
 
-        Another's, with a record of its own, are left to whoever has set them.
+        Also by root who ends a user's tunnel, where that has a record elsewhere.
         """
-        record = self._read()
-        if self.directory is None or record is None or record.name != name:
-            return False
-        _put_back(record)
-        (self.directory / _RECORD).unlink(missing_ok=True)
-        return True
+        restored = False
+        for directory in self._places():
+            record = _record(directory)
+            if record is not None and record.name == name:
+                _put_back(record)
+                (directory / _RECORD).unlink(missing_ok=True)
+                restored = True
+        return restored
 
     def follow(self, name: str) -> None:
         """Have that tunnel's servers on the interface that leads to them now."""
@@ -114,9 +118,11 @@ class Resolved(msgspec.Struct, frozen=True):
         return next((each for each in self._others() if _is_used(each)), None)
 
     def _others(self) -> Iterator[_Record]:
-        for directory in _KEPT:
-            if directory != self.directory and (found := _record(directory)) is not None:
-                yield found
+        return filter(None, map(_record, self._places()[1:]))
+
+    def _places(self) -> tuple[Path, ...]:
+        """Return where records may be, our own first; none for who may set nothing."""
+        return tuple(dict.fromkeys((self.directory, *_KEPT))) if self.directory else ()
 
 
 def _record(directory: Path) -> _Record | None:
