@@ -67,7 +67,7 @@ class TunnelState(msgspec.Struct, frozen=True):
 
     @property
     def is_asked_on(self) -> bool:
-        """Whether who watches asks on why it went down, since nobody has said so."""
+        """Whether who watches asks on why it went down, unless somebody has said so."""
         return self.watched and self.is_untold
 
     @property
@@ -229,8 +229,8 @@ def _describe_agent(state: TunnelState) -> str:
     looks = "and looks after the token"
     if state.is_asked_on:
         return (
-            f"\n  Target has not said yet why it went down; the agent of this machine asks the Host"
-            f" until it has, {looks}"
+            f"\n  the agent of this machine asks the Host why it went down until Target has said"
+            f" so, {looks} until the session's time is over"
         )
     if state.is_untold:
         return (

@@ -157,37 +157,38 @@ def work(
 ) -> None:
     """Watch over the tunnel, and end it where that is what the configuration says.
 
+    One that went for good leaves its session, which ends with its time or its token.
     Why it ended stays in its record, for `carnet status`. Where that is there already, nothing
     is left to do but what the worker before did not live to do. Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
     from token_client.ending import Ending  # noqa: PLC0415
-    from token_client.told_later import told_later  # noqa: PLC0415
+    from token_client.told_later import time_over, told_later  # noqa: PLC0415
     from token_client.watch import Watch, lookout  # noqa: PLC0415
 
     def say(sentence: str) -> None:
         tell(sentence)
         announce(sentence)
 
-    def end(ending: Ending, ask_on: Callable[[], Ending | None]) -> int:
+    def end(ending: Ending, wait: Callable[[Callable[[], Ending | None]], Ending | None]) -> int:
         if ending.meant or is_known(driver, session):  # else `carnet disconnect`: she knows
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence, say)
                 return 0
             say(ending.sentence)
-            later = ask_on() if ending.untold else None
+            # What is held back is to go with the session's time, and with its token.
+            later = wait(partial(told_later if ending.untold else time_over, session))
             if later is not None:
-                end(later, ask_on)
+                end(later, wait)
         return 0
 
     if is_ended(session):
         _end(driver, session, "", say)
         return
-    asking = partial(told_later, session)
     eye = lookout(config, session)
-    # Where the token cannot be looked at it is asked on all the same.
-    watch = Watch(driver, session, eye, config, say, lambda ending: end(ending, asking))
-    end(watch.run(), lambda: watch.until_told(asking))
+    # Where the token cannot be looked at it is waited all the same.
+    watch = Watch(driver, session, eye, config, say, lambda ending: end(ending, lambda ask: ask()))
+    end(watch.run(), watch.until_told)
 
 
 def _give_up(driver: Driver, session: Session, config: ClientConfig) -> None:

@@ -4,6 +4,7 @@ Target's operator can end a session while Target's agent is away: what she decid
 when that is back, and until then nothing lifts the block. Host may be away as well.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -28,6 +29,16 @@ def told_later(session: Session, sleep: Callable[[float], None] = time.sleep) ->
     if is_recorded(session):
         return time_is_over(session)
     return None
+
+
+def time_over(session: Session, sleep: Callable[[float], None] = time.sleep) -> Ending | None:
+    """Return that the time is over once it is, where it is known why it went down; else as above.
+
+    What is held back for it is so until then.
+    """
+    if _waits(session, math.inf, sleep) or not is_recorded(session):
+        return None
+    return time_is_over(session)
 
 
 def _waits(session: Session, seconds: float, sleep: Callable[[float], None]) -> bool:

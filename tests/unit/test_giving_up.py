@@ -9,7 +9,17 @@ import pytest
 
 from carnet.errors import DaemonSilentError, IPsecError
 from tests.unit.test_sessions import a_session
-from token_client import announce, closing, ending, known, leaving, supervising, watch, whole_end
+from token_client import (
+    announce,
+    closing,
+    ending,
+    known,
+    leaving,
+    supervising,
+    told_later,
+    watch,
+    whole_end,
+)
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
@@ -41,6 +51,8 @@ class AtOnce:
     def run(self):
         return PULLED
 
+    until_told = None
+
 
 def test_a_tunnel_that_cannot_be_ended_is_not_said_to_be(said, monkeypatch):
     monkeypatch.setattr(supervising, "_end", refuse)
@@ -51,27 +63,35 @@ def test_a_tunnel_that_cannot_be_ended_is_not_said_to_be(said, monkeypatch):
     assert said == []
 
 
+TOLD = Ending("The tunnel to work has ended: Target was started anew.")
 UNTOLD = Ending("The tunnel to work went down, and Target does not say why.", untold=True)
 
 
-class Untold(AtOnce):
-    """A watch over a tunnel that went down untold, and over a token that is pulled then."""
+class Down(AtOnce):
+    """A watch over a tunnel that went down, and over a token that is pulled then."""
 
     def run(self):
-        return UNTOLD
+        return self.went
 
-    def until_told(self, _):
+    def until_told(self, ask):
+        self.asked.append(ask.func)
         return PULLED
 
 
-def test_a_token_pulled_while_it_is_asked_on_ends_what_is_left(said, monkeypatch):
+@pytest.mark.parametrize(
+    ("went", "asked"), [(UNTOLD, told_later.told_later), (TOLD, told_later.time_over)]
+)
+def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, went, asked):
     ended = []
+    monkeypatch.setattr(Down, "went", went, raising=False)
+    monkeypatch.setattr(Down, "asked", [], raising=False)
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
-    monkeypatch.setattr(watch, "Watch", Untold)
+    monkeypatch.setattr(watch, "Watch", Down)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(None, a_session(), ClientConfig(), str)
     assert ended == [PULLED.sentence]
-    assert said == [UNTOLD.sentence]
+    assert said == [went.sentence]
+    assert Down.asked == [asked]
 
 
 def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):

@@ -140,7 +140,7 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
     assert facts(state)["watched"] == seen
 
 
-ASKS_ON = "the agent of this machine asks the Host until it has"
+ASKS_ON = "the agent of this machine asks the Host why it went down until Target has said so"
 BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
 NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
 

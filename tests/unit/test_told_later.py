@@ -65,3 +65,19 @@ def test_nobody_asks_for_who_has_ended_it_herself(waiting):
 
     assert told_later.told_later(session, sleep) is None
     assert waiting.asked == [2, 6, 14]
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["she ended it", "its time is over"])
+def test_what_is_known_to_have_gone_is_waited_for_until_its_session_ends(waiting, ended):
+    session = a_session(expires=LATER)
+    waiting.store.keep(session)
+
+    def sleep(seconds):
+        waiting.sleep(seconds)
+        if ended and waiting.now > 20:
+            waiting.store.drop(session.name)
+
+    over = told_later.time_over(session, sleep)
+    assert (over is None) == ended
+    assert (waiting.now < 23) == ended
+    assert waiting.asked == []
