@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 
 import msgspec
 
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.helper.messages import Block, Spec
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
@@ -107,6 +108,22 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def hosts(self) -> frozenset[tuple[str, int]]:
         """Addresses and ports of its Hosts, as its block has them."""
         return frozenset[tuple[str, int]]().union(*(each.hosts for each in self.blocks))
+
+
+def holdings(lead: Lead) -> list[Holding]:
+    """Return what a tunnel holds that root made past the helper; of its block nothing is known."""
+    leading = Leading(
+        objective=Objective.ESP,
+        mode=Mode.TUNNEL,
+        ike_version=2,
+        targets=lead.targets,
+        networks=lead.networks,
+        virtual_address=None,
+    )
+    return [
+        Holding(0, msgspec.structs.replace(leading, virtual_address=each))
+        for each in lead.inner or (None,)
+    ]
 
 
 def collide(one: Holding, other: Holding) -> bool:

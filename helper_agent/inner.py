@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from carnet.errors import IPsecError
 from carnet.ipsec import inner_address
-from carnet.ipsec.driver import Driver
+from carnet.ipsec.driver import Driver, Telling
 from helper_agent.owners import Owners
 
 
@@ -51,9 +51,8 @@ class Inner:
 
     def _in_use(self) -> frozenset[str]:
         """Return those of all tunnels that the daemon has. Raises IPsecError."""
-        live = (each.virtual_address or "" for each in self._driver.status())
-        listed = {address for each in live for address in each.split(", ")}
-        return self._of(self._driver.installed()) | listed
+        loaded = self._driver.leads().values() if isinstance(self._driver, Telling) else ()
+        return self._of(self._driver.installed()).union(*(each.inner for each in loaded))
 
     def _of(self, names: frozenset[str]) -> frozenset[str]:
         leads = filter(None, map(self._owners.leading, names))

@@ -1,6 +1,7 @@
 """Whose each tunnel is, and what it claims: a file each, in memory; a restart forgets none."""
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -26,12 +27,22 @@ class Owners:
         self._lock = threading.Lock()
         private_directory(self._directory)
 
-    def claim(self, name: str, wanted: Holding, *, taken: bool, installed: bool = False) -> None:
+    def claim(
+        self,
+        name: str,
+        wanted: Holding,
+        *,
+        taken: bool,
+        installed: bool = False,
+        others: Collection[Holding] = (),
+    ) -> None:
         """Make a name, and the way to those networks, the caller's. Raises IPsecError.
 
         `taken` says that there is something of that name on this machine already: what has
         no owner here is nobody's whom we know, and so not the caller's either. `installed` says
         that the daemon has it: what leads elsewhere may stand then, and is to be ended first.
+        `others` are nobody's here: root's. What came after hers, and led there all the same, is
+        not held against her.
 
         What there was of the caller's stays hers: what is installed, unless that is new, and
         her block until settle() says that another stands in its place.
@@ -52,7 +63,7 @@ class Owners:
                 raise IPsecError(
                     "The block of that tunnel cannot be made; end it with `carnet disconnect`."
                 )
-            self._check(name, merged)
+            self._check(name, merged, [each for each in others if not collide(each, before)])
             self._write(name, merged)
 
     def settle(self, name: str, held: Held) -> None:
@@ -62,10 +73,10 @@ class Owners:
             if holding is not None:
                 self._write(name, msgspec.structs.replace(holding, blocks=(held,)))
 
-    def check(self, wanted: Holding) -> None:
+    def check(self, wanted: Holding, others: Collection[Holding] = ()) -> None:
         """Refuse what claim() would refuse to a new name. Raises IPsecError."""
         with self._lock:
-            self._check("", wanted)
+            self._check("", wanted, others)
 
     def owns(self, uid: int, name: str) -> bool:
         """Tell whether a name is the caller's."""
@@ -103,9 +114,9 @@ class Owners:
         with self._lock:
             (self._directory / name).unlink(missing_ok=True)
 
-    def _check(self, name: str, wanted: Holding) -> None:
-        others = map(self._read, self.names() - {name})
-        held = [holding for holding in others if holding is not None]
+    def _check(self, name: str, wanted: Holding, others: Collection[Holding]) -> None:
+        read = map(self._read, self.names() - {name})
+        held = [holding for holding in read if holding is not None]
         if sum(holding.uid == wanted.uid for holding in held) >= self._most:
             raise IPsecError(
                 f"You have {counted(self._most, 'tunnel')} already; end one with `carnet "
@@ -117,8 +128,8 @@ class Owners:
                 "What a tunnel of this machine claims cannot be read any more; have root end it"
                 " with `carnet disconnect --release`, and connect again."
             )
-        for holding in held:
-            if holding.uid != wanted.uid and collide(holding, wanted):
+        for holding in (*(each for each in held if each.uid != wanted.uid), *others):
+            if collide(holding, wanted):
                 raise IPsecError(
                     "Another user of this machine has a tunnel that leads there; her packets"
                     " and yours would mix. Name other networks with --network, or wait."

@@ -7,12 +7,12 @@ from typing import Any
 
 from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec import block
-from carnet.ipsec.driver import Driver, TunnelEvent
+from carnet.ipsec.driver import Driver, Telling, TunnelEvent
 from carnet.ipsec.helper import messages as said
 from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
-from helper_agent.claims import Held, Holding, held, leading
+from helper_agent.claims import Held, Holding, held, holdings, leading
 from helper_agent.config import HelperConfig
 from helper_agent.guard import Guard, is_installed
 from helper_agent.inner import Inner
@@ -112,7 +112,8 @@ class Service:
         check_assigned(self._driver.capabilities(), self._config)
         check_networks(call.networks, self._config)
         self.sweep()
-        self._owners.check(Holding(uid, blocks=(Held(frozenset(call.networks)),)))
+        wanted = Holding(uid, blocks=(Held(frozenset(call.networks)),))
+        self._owners.check(wanted, self._others(self._driver.installed()))
         return None
 
     def install(self, uid: int, call: said.Install) -> object:
@@ -275,9 +276,10 @@ class Service:
         self.sweep()
         try:
             with self._turn(name):
-                installed = name in self._driver.installed()
+                names = self._driver.installed()
+                installed, others = name in names, self._others(names)
                 taken = installed or name in self._blocks()
-                self._owners.claim(name, wanted, taken=taken, installed=installed)
+                self._owners.claim(name, wanted, taken=taken, installed=installed, others=others)
                 yield
         except IPsecError:
             self._let_go(name)
@@ -295,6 +297,14 @@ class Service:
             with self._changed:
                 self._making.remove(name)
                 self._changed.notify_all()
+
+    def _others(self, installed: frozenset[str]) -> list[Holding]:
+        """Return what tunnels hold that root made past the helper. Raises IPsecError."""
+        past = installed - self._owners.names()
+        if not past or not isinstance(self._driver, Telling):
+            return []
+        leads = self._driver.leads()
+        return [each for name in past & leads.keys() for each in holdings(leads[name])]
 
     def _left(self) -> frozenset[str | None]:
         """Return the names of all that is left. Raises IPsecError."""

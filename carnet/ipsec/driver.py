@@ -89,6 +89,25 @@ class Bounded(Protocol):
         """
 
 
+class Lead(msgspec.Struct, frozen=True):
+    """Where a tunnel leads that the daemon has, live or not."""
+
+    targets: frozenset[str] = frozenset()
+    """The peer's addresses, as far as they are known."""
+    networks: frozenset[str] = frozenset()
+    """Those behind it; none where there is the peer alone."""
+    inner: frozenset[str] = frozenset()
+    """This machine's addresses inside."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A driver that can tell where all tunnels lead, whoever has installed them."""
+
+    def leads(self) -> dict[str, Lead]:
+        """Return by name where the tunnels of ours lead. Raises IPsecError."""
+
+
 class Driver(Protocol):
     """One IPsec implementation on this machine.
 

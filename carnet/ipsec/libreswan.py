@@ -15,7 +15,7 @@ from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
-from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import way_to
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
@@ -223,6 +223,20 @@ class Libreswan:
     def _addresses_of(self, names: Iterable[str]) -> set[str]:
         heads = map(self._head_of, names)
         return {head.virtual_address for head in heads if head and head.virtual_address}
+
+    def leads(self) -> dict[str, Lead]:
+        """Return by name where the tunnels of ours lead, live or loaded."""
+        live = self._tunnels()
+        found: dict[str, Lead] = {}
+        for name in frozenset(live) | self._tools.names():
+            head = self._head_of(name)
+            inner = head.virtual_address if head and head.role is Role.CLIENT else None
+            found[name] = Lead(
+                targets=frozenset({live[name].remote_address} - {""} if name in live else ()),
+                networks=frozenset(head.networks if head else ()),
+                inner=frozenset((inner,) if inner else ()),
+            )
+        return found
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.

@@ -18,7 +18,7 @@ from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
-from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import way_to
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import TunnelSpec
@@ -313,6 +313,18 @@ class StrongSwan:
             names |= set(session.get_pools())
             names |= set(text(session.get_shared())["keys"])
         return frozenset(tunnel_of(name) for name in names if is_ours(name))
+
+    def leads(self) -> dict[str, Lead]:
+        """Return by name where the tunnels of ours lead, live or loaded."""
+        connections, sas = self._listed.connections(), self._listed.sas()
+        names = {tunnel_of(each) for each in (*connections, *dict(sas)) if is_ours(each)}
+        return {
+            name: reports.lead(
+                {each: facts for each, facts in connections.items() if tunnel_of(each) == name},
+                [sa for each, sa in sas if tunnel_of(each) == name],
+            )
+            for name in names
+        }
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.

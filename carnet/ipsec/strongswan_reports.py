@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
-from carnet.ipsec.driver import Change, TunnelEvent, TunnelStatus
+from carnet.ipsec.driver import Change, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4500
 from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
@@ -139,6 +140,28 @@ def own_address(connection: Report) -> list[str]:
         return []
     children = connection.get("children", {}).values()
     return [each for child in children for each in _single(child["mode"], child["local-ts"])]
+
+
+def lead(connections: Mapping[str, Report], sas: Iterable[Report]) -> Lead:
+    """Return where the connections of a tunnel lead, with its IKE_SAs.
+
+    Nowhere where anybody may come.
+    """
+    listed = [each for each in connections.values() if _ANYWHERE not in each["remote_addrs"]]
+    children = [child for each in listed for child in each.get("children", {}).values()]
+    given = [address for sa in sas for address in sa.get("local-vips", ())]
+    return Lead(
+        targets=frozenset(to for each in listed for to in each["remote_addrs"] if _is_net(to)),
+        networks=frozenset(net for child in children for net in child["remote-ts"] if _is_net(net)),
+        inner=frozenset(given).union(*map(own_address, listed)),
+    )
+
+
+def _is_net(text: str) -> bool:
+    """Whether it is an address or a network, and no name, nor yet to be given."""
+    with suppress(ValueError):
+        return bool(ip_network(text))
+    return False
 
 
 def _virtual_address(sas: Mapping[str, Report], role: Role) -> str | None:

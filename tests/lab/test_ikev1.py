@@ -8,6 +8,7 @@ import pytest
 from carnet.errors import IPsecError
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.inside import mtu
 from carnet.ipsec.iproute import Way, way_to
 from carnet.ipsec.spec import Mode, Role
@@ -76,6 +77,13 @@ def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
     assert target.driver.confirm(ends.target).established
     assert fetch(client.machine, work_file) == PLAN
     assert addresses_inside(client) == ["10.99.0.7"]
+    assert client.driver.leads() == {
+        ends.name: Lead(
+            frozenset(ends.client.remote_addresses),
+            frozenset(ends.client.remote_networks),
+            frozenset({"10.99.0.7"}),
+        )
+    }
     end(client, ends.name)
     target.driver.down(ends.name)
     assert (client.left(), target.left()) == ([], [])

@@ -15,7 +15,7 @@ from vici import Session
 from carnet.errors import IPsecError
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_negotiation
-from carnet.ipsec.driver import Change, TunnelEvent
+from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
@@ -220,10 +220,18 @@ def test_a_tunnel_that_a_listing_missed_ends(client, target, missed_once):
 def test_down_leaves_nothing_and_may_be_repeated(client, target):
     ends = two_ends(ppk=True)
     connect(client, target, ends)
+    assert client.driver.leads() == {ends.name: lead_of(ends.client)}
     for gateway in (client, target):
         gateway.driver.down(ends.name)
         gateway.driver.down(ends.name)
         assert gateway.left() == []
+    assert client.driver.leads() == {}
+
+
+def lead_of(spec) -> Lead:
+    """Return where a tunnel leads, as its daemon has it."""
+    inner = frozenset({spec.virtual_address})
+    return Lead(frozenset(spec.remote_addresses), frozenset(spec.remote_networks), inner)
 
 
 @pytest.fixture

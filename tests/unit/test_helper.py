@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, UsageError
 from carnet.ipsec import block, inner_address, patience, unanswered
-from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
+from carnet.ipsec.driver import Capabilities, Change, Lead, TunnelEvent
 from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.client import HelperDriver, HelperFilter
@@ -127,6 +127,16 @@ class Daemon:
         return frozenset(self.tunnels)
 
     resumable = installed
+
+    def leads(self):
+        return {
+            name: Lead(
+                targets=frozenset(spec.remote_addresses),
+                networks=frozenset(spec.remote_networks),
+                inner=frozenset(filter(None, {spec.virtual_address})),
+            )
+            for name, spec in self.tunnels.items()
+        }
 
     def take_leave(self, name):
         self.ended.append(f"leave of {name}")
@@ -1309,4 +1319,31 @@ def test_what_cannot_be_read_is_somebody_s(upgraded, daemon, written):
         service.obey(uid, say.Lift(name=NAME))
     assert (daemon.ended, owners.names()) == ([], {NAME})
     daemon.blocks.clear()
+    service.obey(ALICE, say.Close(block=block_of()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"remote_networks": ("10.20.5.0/24",)},
+        {"virtual_address": "10.20.0.9"},
+        {"virtual_address": "10.99.0.2"},
+        {"remote_networks": ("10.99.0.0/16",)},
+        {"remote_networks": ("172.16.0.0/12",)},
+    ],
+    ids=str,
+)
+def test_what_root_s_tunnel_holds_is_no_user_s_to_take(service, daemon, changes):
+    """Root's is not installed by the helper, which knows of it by the daemon."""
+    root = replace(SPEC, name=OTHER, remote_addresses=("172.16.7.7",))
+    daemon.tunnels[OTHER] = root
+    assert "leads there" in refused(service, MALLORY, say.Install(spec=spec(**(AWAY | changes))))
+    assert "leads there" in refused(service, MALLORY, say.May(networks=("10.20.0.0/24",)))
+    assert "leads there" in refused(service, MALLORY, say.Close(block=block_of()))
+    service.obey(MALLORY, say.Install(spec=spec(**AWAY)))
+
+
+def test_what_a_user_had_before_root_is_hers_still(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    daemon.tunnels[OTHER] = replace(SPEC, name=OTHER)
     service.obey(ALICE, say.Close(block=block_of()))
