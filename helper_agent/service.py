@@ -1,6 +1,7 @@
 """Doing what a caller asks for, as far as it is hers to ask."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -26,6 +27,9 @@ from helper_agent.limits import (
 from helper_agent.name_servers import NOT_HERS, Servers
 from helper_agent.owners import Owners
 from helper_agent.places import Places
+
+_AGAIN_SECONDS = 1.0
+"""Until what was ended as it was being brought up, and went on, is ended again."""
 
 
 class Service:
@@ -55,6 +59,10 @@ class Service:
         self._changed = threading.Condition()
         self._making: set[str] = set()
         """What has an owner, and perhaps nothing else yet."""
+        self._rising: set[str] = set()
+        """What is being brought up."""
+        self._leaving: Counter[str] = Counter()
+        """What may have something yet of which nothing is listed."""
 
     def sweep(self) -> None:
         """Let all go that has an owner and nothing else.
@@ -63,7 +71,7 @@ class Service:
         name becomes anybody's meanwhile.
         """
         with self._changed, suppress(IPsecError):
-            idle = self._owners.names() - self._making
+            idle = self._owners.names() - self._making - self._leaving.keys()
             over = idle - self._left() if idle else frozenset()
             if over:
                 self._inner.clear()
@@ -131,16 +139,14 @@ class Service:
     def up(self, uid: int, call: said.Up) -> object:
         """Initiate what she has installed.
 
-        What this machine is in may be another since: its address is looked at again.
+        What this machine is in may be another since, and what is hers may be by the time this
+        one's turn has come: so all is looked at again then.
         """
-        spec = self._hers(uid, call.spec)
-        self._check_virtual(call.spec)
-        try:
-            with self._negotiating.taken(uid), self._guard.apart(spec.name):
-                return self._driver.up(spec)
-        except IPsecError:
-            self._let_go(call.spec.name)
-            raise
+        self._hers(uid, call.spec)
+        with self._negotiated(uid, call.spec.name):
+            spec = self._hers(uid, call.spec)
+            self._check_virtual(call.spec)
+            return self._driver.up(spec)
 
     def confirm(self, uid: int, call: said.Confirm) -> object:
         """Compare what stands with what she says was agreed."""
@@ -169,29 +175,35 @@ class Service:
         """Negotiate anew what is hers."""
         if not self._owners.owns(uid, call.name):
             raise IPsecError(NOT_HERS)
-        installed = self._owners.installed(uid, call.name)
-        with self._negotiating.taken(uid), self._guard.apart(call.name):
+        with self._negotiated(uid, call.name):
+            installed = self._owners.installed(uid, call.name)
+            if installed is None:
+                raise IPsecError(NOT_HERS)
             status = self._driver.resume(call.name)
-        if installed is None or not is_installed(status, installed):
-            self._driver.down(call.name)
-            self._let_go(call.name)
-            raise IKERefusedError(
-                "The tunnel came back as another than was installed, so it was ended;"
-                " run `carnet connect` for a new one, with the next key pair."
-            )
-        return status
+            if not is_installed(status, installed):
+                self._driver.down(call.name)
+                raise IKERefusedError(
+                    "The tunnel came back as another than was installed, so it was ended;"
+                    " run `carnet connect` for a new one, with the next key pair."
+                )
+            return status
 
     def leave(self, uid: int, call: said.Leave) -> object:
         """Tell Target that what is hers ends; what comes up for it is not to stand."""
         if not self._owners.owns(uid, call.name):
             return None
-        with self._taking_leave.taken(uid), self._guard.apart(call.name):
+        with self._taking_leave.taken(uid), self._kept(call.name), self._guard.apart(call.name):
             return self._driver.take_leave(call.name)
 
     def down(self, uid: int, call: said.Down) -> object:
-        """End what is hers; of another's she is told what she is told where there is none."""
+        """End what is hers; of another's she is told what she is told where there is none.
+
+        What is just being brought up is ended first, and once more when that is over: it may
+        have set something meanwhile.
+        """
         if self._owners.owns(uid, call.name):
             try:
+                self._cut_short(call.name)
                 self._driver.down(call.name)
             finally:
                 self.name_servers.restore(call.name)
@@ -286,6 +298,46 @@ class Service:
             raise
 
     @contextmanager
+    def _negotiated(self, uid: int, name: str) -> Iterator[None]:
+        """Bring something up in here, as soon as a place is free and nothing else is done to it.
+
+        Raises IPsecError.
+        """
+        try:
+            with self._negotiating.taken(uid), self._turn(name):
+                self._rising.add(name)
+                try:
+                    with self._guard.apart(name):
+                        yield
+                finally:
+                    self._rising.remove(name)
+        except IPsecError:
+            self._let_go(name)
+            raise
+
+    def _cut_short(self, name: str) -> None:
+        """End what is being brought up until that is over: its end is not to wait for a peer.
+
+        It is ended again because the negotiation may only just have begun. Raises IPsecError.
+        """
+        while name in self._rising:
+            self._driver.down(name)
+            with self._changed:
+                self._changed.wait_for(lambda: name not in self._rising, _AGAIN_SECONDS)
+
+    @contextmanager
+    def _kept(self, name: str) -> Iterator[None]:
+        """Keep a name from being let go in here, whatever else is done to it."""
+        with self._changed:
+            self._leaving[name] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._leaving -= Counter({name: 1})
+            self._let_go(name)
+
+    @contextmanager
     def _turn(self, name: str) -> Iterator[None]:
         """Keep a name from being let go, and from being made anything else of, in here."""
         with self._changed:
@@ -331,7 +383,8 @@ class Service:
     def _let_go(self, name: str) -> None:
         """Let a name go if nothing is left of it; what cannot be asked may have something."""
         with self._changed, suppress(IPsecError):
-            if name not in self._making and name not in self._left():
+            held = name in self._making or name in self._leaving
+            if not held and name not in self._left():
                 self._inner.clear()
                 self._owners.forget(name)
 

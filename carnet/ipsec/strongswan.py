@@ -74,6 +74,8 @@ class StrongSwan:
         self._resuming = Resuming(self._socket, self._listed, self._negotiation)
         self._watching: set[Events] = set()
         self._lock = threading.Lock()
+        self._set: dict[str, str] = {}
+        """Which virtual addresses were set from here, by their tunnels' names."""
         self._tying = Tying(self._socket, self._listed)
         self._turn = Turn(self._listed.awaited_in_main_mode, "it has come")
 
@@ -165,7 +167,11 @@ class StrongSwan:
             raise IKESilentError(_WENT_DOWN)
         _, ike_sa = found[0]
         way = way_to(ike_sa["local-host"], ike_sa["remote-host"])
-        inner_address.install(spec.virtual_address or "", spec.remote_networks, "lo", way)
+        address = spec.virtual_address or ""
+        try:
+            inner_address.install(address, spec.remote_networks, "lo", way)
+        finally:
+            self._set[spec.name] = address
 
     def _refuse_another_address(self, spec: TunnelSpec, part: Part) -> None:
         """See at once, and not with all the rest, that Target assigned what it had granted.
@@ -238,7 +244,9 @@ class StrongSwan:
             leftovers.remove(name)
             raise
         crash.reach("ipsec.terminated")
-        for address in own_addresses(self._listed.connections(name)):
+        own = own_addresses(self._listed.connections(name))
+        # One that was set as another down() took the connection out is listed no more.
+        for address in {*own, *filter(None, [self._set.pop(name, None)])}:
             inner_address.remove(address)
         with open_session(self._socket) as session:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]

@@ -38,6 +38,7 @@ from token_client.preflight import check_means
 ALICE, MALLORY = 1001, 1002
 NAME = "carnet-" + "0a" * 16
 OTHER = "carnet-" + "0b" * 16
+THIRD = "carnet-" + "0c" * 16
 OWN_ADDRESS = "192.168.7.7"
 AROUND = Surroundings(
     on_link=(ip_network("192.168.7.0/24"),),
@@ -1103,7 +1104,7 @@ def test_a_daemon_that_is_silent_is_told_from_one_that_is_not_there():
 
 
 WAITING = {
-    "up": (lambda name: say.Up(spec=spec(name=name, **(AWAY if name == OTHER else {}))), 2),
+    "up": (lambda name: say.Up(spec=spec(name=name, **({} if name == NAME else AWAY))), 2),
     "resume": (lambda name: say.Resume(name=name), 2),
     "take_leave": (lambda name: say.Leave(name=name), 1),
 }
@@ -1115,22 +1116,28 @@ def test_what_waits_for_one_user_s_silent_peers_leaves_the_daemon_to_others(
     service, daemon, monkeypatch, what
 ):
     begun, go_on, (call, few) = SimpleQueue(), threading.Event(), WAITING[what]
-    done = getattr(daemon, what)
+    done, ended, names = getattr(daemon, what), threading.Event(), (OTHER, THIRD)
 
     def wait(asked):
         begun.put(asked)
-        assert go_on.wait(30)
+        assert (ended if OTHER in (asked, getattr(asked, "name", None)) else go_on).wait(30)
         return done(asked)
 
+    def down(name):
+        ended.set()
+        Daemon.down(daemon, name)
+
     service.obey(ALICE, say.Install(spec=spec()))
-    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
+    for name in names:
+        service.obey(MALLORY, say.Install(spec=spec(name=name, **AWAY)))
     monkeypatch.setattr(daemon, what, wait)
+    monkeypatch.setattr(daemon, "down", down)
     for places in (service._negotiating, service._taking_leave):
         monkeypatch.setattr(places, "_seconds", 0)
     with ThreadPoolExecutor(3) as threads:
         try:
-            for _ in range(few):
-                threads.submit(service.obey, MALLORY, call(OTHER))
+            for name in names[:few]:
+                threads.submit(service.obey, MALLORY, call(name))
                 begun.get(timeout=30)
             assert "Too many tunnels" in refused(service, MALLORY, call(OTHER))
             hers = threads.submit(service.obey, ALICE, call(NAME))
@@ -1138,7 +1145,107 @@ def test_what_waits_for_one_user_s_silent_peers_leaves_the_daemon_to_others(
             service.obey(MALLORY, say.Down(name=OTHER))
         finally:
             go_on.set()
+            ended.set()
     hers.result()
+
+
+@pytest.fixture
+def full(service, monkeypatch):
+    """Have no place be free until this is set; how many wait is what it yields besides."""
+    free, waits = threading.Event(), SimpleQueue()
+
+    @contextmanager
+    def taken(_):
+        waits.put(True)
+        assert free.wait(30)
+        yield
+
+    monkeypatch.setattr(service._negotiating, "taken", taken)
+    return free, waits
+
+
+BRINGS_UP = pytest.mark.parametrize(
+    "call", [say.Up(spec=spec()), say.Resume(name=NAME)], ids=["up", "resume"]
+)
+
+
+@BRINGS_UP
+def test_what_waited_for_a_place_is_brought_up_only_if_it_is_hers_still(
+    service, daemon, monkeypatch, full, call
+):
+    """What it claims may be another user's by then."""
+    begun, (free, waits) = [], full
+    for what in ("up", "resume"):
+        monkeypatch.setattr(daemon, what, begun.append)
+    service.obey(MALLORY, say.Install(spec=spec()))
+    with ThreadPoolExecutor(1) as threads:
+        later = threads.submit(service.obey, MALLORY, call)
+        waits.get(timeout=30)
+        service.obey(MALLORY, say.Down(name=NAME))
+        if isinstance(call, say.Up):
+            service.obey(MALLORY, say.Install(spec=spec(**AWAY)))
+        service.obey(ALICE, say.Install(spec=spec(name=OTHER)))
+        free.set()
+        assert "no such tunnel of yours" in str(later.exception(30))
+    assert begun == []
+
+
+def test_an_address_that_means_something_once_there_is_a_place_is_not_set(
+    service, daemon, monkeypatch, full
+):
+    free, waits = full
+    service.obey(MALLORY, say.Install(spec=spec()))
+    with ThreadPoolExecutor(1) as threads:
+        later = threads.submit(service.obey, MALLORY, say.Up(spec=spec()))
+        waits.get(timeout=30)
+        monkeypatch.setattr(service, "_own_addresses", lambda: {SPEC.virtual_address})
+        free.set()
+        assert "as the address of a tunnel" in str(later.exception(30))
+
+
+@BRINGS_UP
+def test_the_end_of_what_is_being_brought_up_waits_for_no_peer_and_comes_last(
+    service, daemon, monkeypatch, call
+):
+    """What it sets just then would stay, and the name be anybody's."""
+    begun, ended, happened = threading.Event(), threading.Event(), []
+
+    def bring_up(_):
+        begun.set()
+        assert ended.wait(30)
+        service.sweep()
+        happened.append(("set", service._owners.owns(MALLORY, NAME)))
+        return standing(spec())
+
+    def down(name):
+        happened.append("down")
+        ended.set()
+        Daemon.down(daemon, name)
+
+    service.obey(MALLORY, say.Install(spec=spec()))
+    for what in ("up", "resume"):
+        monkeypatch.setattr(daemon, what, bring_up)
+    monkeypatch.setattr(daemon, "down", down)
+    with ThreadPoolExecutor(1) as threads:
+        later = threads.submit(service.obey, MALLORY, call)
+        assert begun.wait(30)
+        service.obey(MALLORY, say.Down(name=NAME))
+        later.result(30)
+    assert happened == ["down", ("set", True), "down"]
+    assert service._owners.names() == frozenset()
+
+
+def test_what_comes_up_to_take_leave_is_hers_until_that_is_done(service, daemon, monkeypatch):
+    def take_leave(_):
+        service.obey(MALLORY, say.Down(name=NAME))
+        service.sweep()
+        refused(service, ALICE, say.Install(spec=spec(name=OTHER)))
+        return True
+
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(daemon, "take_leave", take_leave)
+    service.obey(MALLORY, say.Leave(name=NAME))
+    service.obey(ALICE, say.Install(spec=spec(name=OTHER)))
 
 
 def test_all_users_together_wait_for_few_peers():

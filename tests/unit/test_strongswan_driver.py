@@ -3,10 +3,12 @@
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
-from carnet.errors import IKESilentError
+from carnet.errors import IKERefusedError, IKESilentError
+from carnet.ipsec import inner_address, strongswan
 from carnet.ipsec import strongswan_negotiation as negotiation
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
@@ -23,6 +25,41 @@ def test_a_peer_that_ends_it_at_once_is_told_as_a_tunnel_that_went_down(monkeypa
     with pytest.raises(IKESilentError, match="went down again as it came up"):
         driver.up(spec)
     assert ended == [spec.name]
+
+
+def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(monkeypatch):
+    """Its connection, by which it is known otherwise, is not listed any more."""
+    driver, removed = StrongSwan(Path("/nowhere")), []
+    gone = SimpleNamespace(
+        get_conns=lambda: {"conns": []}, get_pools=lambda _: {}, unload_shared=lambda _: None
+    )
+    nothing = SimpleNamespace(sas=lambda *_: [], connections=lambda *_: {})
+    standing = [[("carnet-1", {"local-host": "192.0.2.1", "remote-host": "192.0.2.2"})]]
+    sas = {"sas": lambda *_: standing.pop() if standing else []}
+    listed = SimpleNamespace(**vars(nothing) | sas)
+    monkeypatch.setattr(driver, "_listed", listed)
+    monkeypatch.setattr(driver, "_negotiation", SimpleNamespace(start=_starts(), end=lambda *_: 0))
+    monkeypatch.setattr(driver, "_tying", SimpleNamespace(untie=id, unblock_halves=lambda: None))
+    monkeypatch.setattr(strongswan, "open_session", lambda *_: nullcontext(gone))
+    monkeypatch.setattr(strongswan, "leftovers", MagicMock())
+    monkeypatch.setattr(strongswan, "way_to", lambda *_: None)
+    monkeypatch.setattr(inner_address, "install", lambda *_: None)
+    monkeypatch.setattr(inner_address, "remove", removed.append)
+    spec = example_spec(Objective.ESP, Mode.TUNNEL, (), ike_version=1, ppk=False)
+    with pytest.raises(IKERefusedError):
+        driver.up(spec)
+    driver.down(spec.name)
+    assert removed == [spec.virtual_address]
+
+
+def _starts():
+    """Return a negotiation that is refused as soon as there is an address."""
+
+    def start(_, *, has_child):
+        if has_child:
+            raise IKERefusedError("There is no such connection.")
+
+    return start
 
 
 def test_what_little_time_is_left_is_a_limit_still(monkeypatch):
