@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -232,7 +233,7 @@ class Libreswan:
             head = self._head_of(name)
             inner = head.virtual_address if head and head.role is Role.CLIENT else None
             found[name] = Lead(
-                targets=frozenset({live[name].remote_address} - {""} if name in live else ()),
+                targets=frozenset(_addresses(live[name].remote_address if name in live else "")),
                 networks=frozenset(head.networks if head else ()),
                 inner=frozenset((inner,) if inner else ()),
             )
@@ -287,6 +288,12 @@ class Libreswan:
 def _carried() -> tuple[Objective, ...]:
     found = {Objective.AH: kernel_has_ah(), Objective.ESP: kernel_has_esp()}
     return tuple(each for each, carried in found.items() if carried)
+
+
+def _addresses(text: str) -> Iterator[str]:
+    """Yield it, unless it stands for whoever may come, or is not known."""
+    with suppress(ValueError):
+        yield str(ip_address(text))
 
 
 def _selector(tunnel: reports.Tunnel) -> tuple[str, ...]:

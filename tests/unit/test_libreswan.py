@@ -11,6 +11,7 @@ import pytest
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import libreswan_algorithms as algorithms
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.libreswan_conf import (
@@ -415,6 +416,29 @@ def test_what_ends_with_a_silent_daemon_asks_it_briefly_after_the_first_time(tmp
         with pytest.raises(IPsecError, match="to answer"):
             end("carnet-00")
     assert waited == [ANSWER_TIME_LIMIT, BRIEF_SECONDS, BRIEF_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("said", "targets"),
+    [
+        (RECORDED, {"198.51.100.2"}),
+        (RECORDED.replace("198.51.100.2", "%any"), set()),
+        ("", set()),
+    ],
+)
+def test_where_tunnels_lead_is_told_of_what_is_live_and_what_is_left(
+    tmp_path, monkeypatch, said, targets
+):
+    driver, written = Libreswan(tmp_path / "pluto.ctl"), tmp_path / "ipsec.conf"
+    written.write_text(configuration(CLIENT))
+    monkeypatch.setattr(driver._tools, "whack", lambda *_: said)
+    monkeypatch.setattr(driver._tools, "names", lambda: frozenset({"carnet-7"}))
+    monkeypatch.setattr(driver._tools, "connection", lambda _: written)
+    inner = frozenset({CLIENT.virtual_address})
+    led = Lead(frozenset(targets), frozenset(CLIENT.remote_networks), inner)
+    assert driver.leads() == {"carnet-7": led}
+    written.write_text(configuration(replace(TARGET, local_addresses=("198.51.100.2",))))
+    assert driver.leads()["carnet-7"].inner == frozenset()
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):
