@@ -44,6 +44,17 @@ def start(session: Session, config: ClientConfig) -> bool:
     return True
 
 
+def leave_to_agent(session: Session, config: ClientConfig) -> bool:
+    """Have an agent take out what the daemon still has of a session; tell whether one was started.
+
+    Another that is there does not keep it from that: the session was ended.
+    """
+    try:
+        return config.agent and start(session, config)
+    except CarnetError:
+        return False
+
+
 def ask_on(session: Session, config: ClientConfig, refused: IKERefusedError) -> IKERefusedError:
     """Have Host asked on why a tunnel went that never comes back, where nobody does any more.
 

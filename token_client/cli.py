@@ -177,13 +177,16 @@ def status(stay: bool, as_json: bool) -> None:
 @_json_option
 def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
     """End TUNNEL (a name or a Target), or all tunnels."""
+    from token_client import background
     from token_client import config as configuration
     from token_client.long_wait import said_if_long
     from token_client.status import end, release_by_hand
 
     if release:
+        config = configuration.load()
+        leave = partial(background.leave_to_agent, config=config)
         with said_if_long(_tell):
-            released = release_by_hand(_driver(configuration.load()), tunnel, _tell)
+            released = release_by_hand(_driver(config), tunnel, _tell, leave)
         if as_json:
             console.print_json(released)
         else:

@@ -12,13 +12,18 @@ from token_client.sessions import Session, SessionStore
 
 
 def is_recorded(session: Session) -> bool:
-    """Tell whether there is a record of the session."""
-    return SessionStore(memory_directory()).find(session.name) is not None
+    """Tell whether there is a record of the session, and that does not say that it was ended."""
+    record = _record(session)
+    return record is not None and record.ended is None
+
+
+def _record(session: Session) -> Session | None:
+    return SessionStore(memory_directory()).find(session.name)
 
 
 def is_ended(session: Session) -> bool:
     """Tell whether its record says that it was ended, and why."""
-    record = SessionStore(memory_directory()).find(session.name)
+    record = _record(session)
     return record is not None and record.ended is not None
 
 
@@ -27,7 +32,7 @@ def is_known(driver: Driver, session: Session) -> bool:
 
     A daemon that does not answer may have one.
     """
-    if is_recorded(session):
+    if _record(session) is not None:
         return True
     try:
         return session.name in driver.installed()
@@ -55,7 +60,8 @@ class Meant:
     def __init__(self, driver: Driver, session: Session) -> None:
         self._session = session
         self._recorded = is_recorded(session)
-        self._known = self._recorded or is_known(driver, session)
+        ended = not self._recorded and is_ended(session)
+        self._known = self._recorded or (not ended and is_known(driver, session))
 
     def __bool__(self) -> bool:
         """Tell whether it was, and she has not ended it since, as far as a record can tell."""

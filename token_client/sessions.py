@@ -17,6 +17,7 @@ GRACE_SECONDS = 5
 """For which Target is let go first, whose word it is that the time is over."""
 LEAVING_SECONDS = 15.0
 """For which whoever ends a tunnel, or brings it back, is let go first."""
+RELEASED = "You released it by hand; it ends whole as soon as the IPsec daemon answers."
 SOON_SECONDS = 300
 """Before its end a session's end is announced."""
 
@@ -64,6 +65,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was ended while nobody looked, as a sentence."""
     unheard: bool = False
     """Whether it was, and Target may not have heard of that."""
+    released: bool = False
+    """Whether she has ended it by hand, and its agent is to end what the daemon still has of it."""
 
     @property
     def token(self) -> Identity:
@@ -151,6 +154,16 @@ class SessionStore:
             self.keep(replace(session, ended=why))
         for kind in ("agent", "coming-back"):
             (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
+
+    def keep_released(self, name: str) -> bool:
+        """Leave what the daemon still has of a tunnel to its agent; False where no record tells.
+
+        Its record goes when that is done.
+        """
+        session = self.find(name)
+        if session is not None:
+            self.keep(replace(session, ended=RELEASED, released=True))
+        return session is not None
 
     def keep_unheard(self, name: str, ended: str) -> None:
         """Have a record say why its tunnel was ended, and that Target may not have heard of it."""

@@ -20,7 +20,7 @@ from carnet.objectives import Objective
 from token_client.closing import end_session
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import RELEASED, Session, SessionStore
 from token_client.watched import is_watched
 
 _BEGINNING_SECONDS = 10
@@ -96,7 +96,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
     unknown = [(name, None) for name in sorted(ours - known)]
-    recorded = [(session.name, session) for session in sessions]
+    recorded = [(each.name, each) for each in sessions if not each.released or each.name in live]
     return [
         TunnelState(
             name,
@@ -154,8 +154,15 @@ def _tell_what_is_kept(
         tell(kept)
 
 
-def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[str]:
+def release_by_hand(
+    driver: Driver,
+    named: str | None,
+    tell: Callable[[str], None],
+    leave_to_agent: Callable[[Session], bool],
+) -> list[str]:
     """End sessions and lift their blocks, also where the daemon does not answer.
+
+    What a daemon may have of one then is left to its agent, which may not be had.
 
     Returns their names, or Targets where these are known. Raises UsageError if a name fits
     none, IPsecError if the packet filter refuses.
@@ -169,7 +176,12 @@ def release_by_hand(driver: Driver, named: str | None, tell: Callable[[str], Non
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
-        heard = end_session(driver, store, name, lambda error: tell(error.sentence))
+        left: list[IPsecError] = []
+        heard = end_session(driver, store, name, left.append, RELEASED)
+        for error in left:
+            tell(error.sentence)
+        if not (left and store.keep_released(name) and leave_to_agent(recorded[name])):
+            store.drop(name)
         if heard is not None:  # else Host would have to be asked, and perhaps does not answer
             _tell_what_is_kept(recorded.get(name), heard, tell, ask=False)
     return list(doomed.values())

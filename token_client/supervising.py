@@ -171,7 +171,8 @@ def work(
         announce(sentence)
 
     def end(ending: Ending, wait: Callable[[Callable[[], Ending | None]], Ending | None]) -> int:
-        if ending.meant or is_known(driver, session):  # else `carnet disconnect`: she knows
+        # Else it was `carnet disconnect`: she knows.
+        if not is_ended(session) and (ending.meant or is_known(driver, session)):
             if ending.pulled or ending.over:
                 _end(driver, session, ending.sentence, say)
                 return 0

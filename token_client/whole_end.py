@@ -13,7 +13,7 @@ from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.known import is_gone, is_known
-from token_client.leaving import may_be_kept
+from token_client.leaving import may_be_kept, take_leave
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
 from token_client.sessions import Session, SessionStore
@@ -59,9 +59,18 @@ class WholeEnd:
         return kept
 
     def clean_up(self) -> None:
-        """Take out what a daemon that was gone has left, when one is there again."""
+        """Take out what a daemon that was gone, or silent, has left when one is there again."""
         if self._left:
-            self._until_done(lambda: self._driver.down(self._session.name), quietly=True)
+            self._until_done(self._take_out, quietly=True)
+        sessions, name = SessionStore(memory_directory()), self._session.name
+        record = sessions.find(name)
+        if record is not None and record.released:
+            sessions.drop(name)
+
+    def _take_out(self) -> None:
+        with SessionStore(memory_directory()).leaving(self._session.name):
+            take_leave(self._driver, self._session.name)
+            self._driver.down(self._session.name)
 
     def _end(self, why: str) -> bool | None:
         sessions = SessionStore(memory_directory())

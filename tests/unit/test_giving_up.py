@@ -183,6 +183,21 @@ def test_who_is_started_anew_after_an_end_only_cleans_up(said, store, monkeypatc
     assert (daemon.ended, said) == ([session.name], [])
 
 
+def test_of_a_tunnel_that_was_ended_by_hand_nothing_is_said_as_it_goes(said, store, monkeypatch):
+    session = lasting()
+    store.keep(session)
+
+    class Released(AtOnce):
+        def run(self):
+            store.keep_released(session.name)
+            return TOLD
+
+    monkeypatch.setattr(watch, "Watch", Released)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(Gone(monkeypatch), session, ClientConfig(), said.append)
+    assert said == []
+
+
 def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch):
     daemon, session, left = Gone(monkeypatch, heard=True), lasting(), [NOT_NOW] * 9
     store.keep(session)

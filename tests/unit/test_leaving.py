@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from carnet.errors import DaemonSilentError
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
-from token_client import closing, connect, ending, leaving, status
+from token_client import closing, connect, ending, known, leaving, status, supervising, whole_end
+from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
 
@@ -65,8 +67,48 @@ def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
-    assert status.release_by_hand(Daemon(), None, told.append) == ["work"]
+    assert status.release_by_hand(Daemon(), None, told.append, lambda _: True) == ["work"]
     assert told == [KEPT]
+    assert SessionStore(tmp_path).all() == []
+
+
+class Silent(Daemon):
+    """An IPsec daemon that does not answer."""
+
+    def down(self, name):
+        raise DaemonSilentError(AWAY)
+
+
+AWAY = "The IPsec daemon does not answer."
+
+
+@pytest.mark.parametrize("agent", [True, False])
+def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
+    tmp_path, monkeypatch, agent
+):
+    """And by hand alone where there is none: then nothing would clear its record away."""
+    for module in (status, known, whole_end):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset())
+    store, session, told, asked = SessionStore(tmp_path), a_session(expires=LATER), [], []
+    store.keep(session)
+
+    def leave_to_agent(left):
+        asked.append(left.name)
+        return agent
+
+    status.release_by_hand(Silent(), None, told.append, leave_to_agent)
+    assert told == [AWAY, KEPT]
+    assert asked == [session.name]
+    assert [each.released for each in store.all()] == [True] * agent
+    assert not known.is_recorded(session)
+    daemon = Daemon()
+    if agent:
+        supervising.work(daemon, session, ClientConfig(), told.append)
+        assert daemon.done == ["leave", "down"]
+    assert store.all() == []
+    assert told == [AWAY, KEPT]
 
 
 def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):

@@ -782,6 +782,18 @@ def test_whether_it_was_meant_to_live_is_looked_at_before_it_is_cleared_away(
     assert (ending.meant, driver.loaded) == (bool(has), set())
 
 
+def test_what_was_ended_is_not_meant_to_live_whatever_the_daemon_has(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """So nobody is told that it went down, who has ended it while the daemon was silent."""
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    store = SessionStore(tmp_path)
+    store.keep(SESSION)
+    store.drop(SESSION.name, "You released it by hand.")
+    daemon = SimpleNamespace(installed=lambda: frozenset({SESSION.name}))
+    assert not known.Meant(daemon, SESSION)
+
+
 def test_a_daemon_that_does_not_answer_may_have_the_tunnel(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ):
