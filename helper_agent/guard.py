@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from carnet.errors import AwayError, IPsecError
-from carnet.ipsec.agreed import is_between
+from carnet.ipsec.agreed import is_between, leads_to
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.ipsec.patience import until_answered
 from helper_agent.claims import Leading
@@ -122,5 +122,6 @@ class Guard:
 
 
 def is_installed(live: TunnelStatus, installed: Leading) -> bool:
-    """Tell whether what stands leads where its user had it lead."""
-    return is_between(live, installed.virtual_address, installed.targets)
+    """Tell whether what stands leads where its user had it lead, and all of that."""
+    between = is_between(live, installed.virtual_address, installed.targets)
+    return between and leads_to(live, installed.networks)

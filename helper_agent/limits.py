@@ -14,6 +14,7 @@ from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.helper.messages import Block, Spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.surroundings import Surroundings
+from helper_agent.claims import Leading
 from helper_agent.config import HelperConfig
 
 _REFUSED = "carnet-helper does not {what}; ask the operator of this machine, or use another one."
@@ -28,18 +29,18 @@ def check_spec(spec: Spec, config: HelperConfig) -> None:
 
 
 def check_virtual(
-    spec: Spec, config: HelperConfig, own: Iterable[str], around: Callable[[int], Surroundings]
+    leads: Leading, config: HelperConfig, own: Iterable[str], around: Callable[[int], Surroundings]
 ) -> None:
     """Raise IPsecError for an address that means something to this machine, or may.
 
     `own` are the machine's addresses, and `around` tells what it reaches, by IP version. What
     it reaches by its default route nobody knows: so the operator says where to choose from.
     """
-    if spec.virtual_address is None:
+    if leads.virtual_address is None:
         return
-    number = _number(spec.virtual_address)
+    number = _number(leads.virtual_address)
     allowed = [ip_network(each) for each in config.virtual_addresses]
-    taken = {*own, *map(_text_of, spec.remote_addresses)}
+    taken = {*own, *map(_text_of, leads.targets)}
     if str(number) in taken or not any(number in each for each in allowed):
         raise _refuse(f"take {number} as the address of a tunnel")
     found = around(number.version)

@@ -13,7 +13,7 @@ from carnet.ipsec.helper import messages as said
 from carnet.ipsec.inside import Inside
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings, look_around
-from helper_agent.claims import Held, Holding, held, holdings, leading
+from helper_agent.claims import Held, Holding, Leading, held, holdings, leading
 from helper_agent.config import HelperConfig
 from helper_agent.guard import Guard, is_installed
 from helper_agent.inner import Inner
@@ -129,10 +129,11 @@ class Service:
         spec = said.to_spec(call.spec)
         check_spec(call.spec, self._config)
         check_assigned(self._driver.capabilities(), self._config)
-        self._check_virtual(call.spec)
+        leads = leading(call.spec)
+        self._check_virtual(leads)
         if self._owners.owns(uid, spec.name):
             self.name_servers.restore(spec.name)  # which may be outside the new networks
-        with self._claimed(spec.name, Holding(uid, leading(call.spec))):
+        with self._claimed(spec.name, Holding(uid, leads)):
             self._driver.install(spec)
         return None
 
@@ -145,7 +146,7 @@ class Service:
         self._hers(uid, call.spec)
         with self._negotiated(uid, call.spec.name):
             spec = self._hers(uid, call.spec)
-            self._check_virtual(call.spec)
+            self._check_virtual(leading(call.spec))
             return self._driver.up(spec)
 
     def confirm(self, uid: int, call: said.Confirm) -> object:
@@ -172,13 +173,14 @@ class Service:
         return [each for each in self._driver.resumable() if self._owners.owns(uid, each)]
 
     def resume(self, uid: int, call: said.Resume) -> object:
-        """Negotiate anew what is hers."""
+        """Negotiate anew what is hers, which this machine may have moved away from meanwhile."""
         if not self._owners.owns(uid, call.name):
             raise IPsecError(NOT_HERS)
         with self._negotiated(uid, call.name):
             installed = self._owners.installed(uid, call.name)
             if installed is None:
                 raise IPsecError(NOT_HERS)
+            self._check_virtual(installed, call.name)
             status = self._driver.resume(call.name)
             if not is_installed(status, installed):
                 self._driver.down(call.name)
@@ -366,8 +368,14 @@ class Service:
         """Return the names that have a block, by whichever packet filter. Raises IPsecError."""
         return block.names(map(self._owners.block, self._owners.names()))
 
-    def _check_virtual(self, spec: said.Spec) -> None:
-        check_virtual(spec, self._config, self._own_addresses(), self._around)
+    def _check_virtual(self, leads: Leading, name: str | None = None) -> None:
+        """Look at its address; what stands by that name, if any, may have set it already.
+
+        Raises IPsecError.
+        """
+        live = self._driver.status() if name else ()
+        its = {each.virtual_address for each in live if each.name == name}
+        check_virtual(leads, self._config, self._own_addresses() - its, self._around)
 
     def _hers(self, uid: int, spec: said.Spec) -> TunnelSpec:
         """Return a spec of what she has installed. Raises IPsecError if it is not that, or hers.

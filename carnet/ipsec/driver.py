@@ -48,6 +48,9 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     established_seconds: int
+    local_selectors: tuple[str, ...] | None = None
+    """What packets are for it, at this end and at the peer's; None where that is not told."""
+    remote_selectors: tuple[str, ...] | None = None
     rekeys: int | None = None
     """How often the SAs that carry packets got new keys; None where the daemon does not count."""
 

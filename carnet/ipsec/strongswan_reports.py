@@ -7,11 +7,13 @@ from ipaddress import ip_network
 from typing import Any
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec.agreed import has_all_of
 from carnet.ipsec.driver import Change, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4500
 from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
 from carnet.ipsec.strongswan_parts import (
+    AH_HALF,
     LAST,
     NATIVE,
     Part,
@@ -117,6 +119,7 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     first = next(iter(sas.values()))
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     role = _role(sas, peer)
+    leads = next((live_child(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), None)
     return TunnelStatus(
         name=name,
         role=role,
@@ -131,7 +134,13 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
         bytes_in=_count(first, "bytes-in"),
         bytes_out=_count(first, "bytes-out"),
         established_seconds=int(first.get("established", 0)),
+        local_selectors=_selectors(leads, "local-ts"),
+        remote_selectors=_selectors(leads, "remote-ts"),
     )
+
+
+def _selectors(child: Report | None, end: str) -> tuple[str, ...] | None:
+    return tuple(child[end]) if child and end in child else None
 
 
 def own_address(connection: Report) -> list[str]:
@@ -278,14 +287,7 @@ def _selectors_fit(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) 
         local = local or inside
     else:
         remote = remote or inside
-    return _networks(child["local-ts"]) >= _networks(local) and (
-        _networks(child["remote-ts"]) >= _networks(remote)
-    )
-
-
-def _networks(selectors: Iterable[str]) -> set[str]:
-    """Return selectors in one spelling; one with protocol or port stays as it is, unequal."""
-    return {s if "[" in s or "|" in s else str(ip_network(s)) for s in selectors}
+    return has_all_of(child["local-ts"], local) and has_all_of(child["remote-ts"], remote)
 
 
 def event(message: Report) -> TunnelEvent | None:

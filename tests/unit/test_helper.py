@@ -84,6 +84,8 @@ def standing(spec, **differs):
             "established": True,
             "virtual_address": spec.virtual_address,
             "remote_address": remote_address,
+            "local_selectors": (f"{spec.virtual_address}/32",),
+            "remote_selectors": spec.remote_networks,
         }
         | differs
     )
@@ -101,6 +103,7 @@ class Daemon:
         self.fitted: list[tuple[str, str, int, set[str]]] = []
         self.servers: tuple[str, tuple[str, ...]] | None = None
         self.gives = SPEC.virtual_address
+        self.narrowed: dict[str, tuple[str, ...]] = {}
         self.resolve = False
 
     def capabilities(self):
@@ -122,7 +125,7 @@ class Daemon:
         self.tunnels.pop(name, None)
 
     def status(self):
-        return [standing(spec) for spec in self.tunnels.values()]
+        return [standing(spec) for spec in list(self.tunnels.values())]
 
     def installed(self):
         return frozenset(self.tunnels)
@@ -145,7 +148,7 @@ class Daemon:
 
     def resume(self, name):
         self.ended.append(f"another negotiation of {name}")
-        return standing(self.tunnels[name], virtual_address=self.gives)
+        return standing(self.tunnels[name], virtual_address=self.gives, **self.narrowed)
 
     def watch(self):
         return iter([TunnelEvent(name, Change.DOWN) for name in (NAME, OTHER)])
@@ -736,6 +739,39 @@ def test_a_tunnel_that_comes_back_with_another_address_is_ended(service, daemon)
     daemon.gives = "203.0.113.2"
     assert "as another than was installed" in refused(service, MALLORY, say.Resume(name=NAME))
     assert daemon.tunnels == {}
+
+
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"remote_selectors": ("10.20.0.0/29",)},
+        {"remote_selectors": ("10.20.0.0/16[tcp]",)},
+        {"local_selectors": ("10.99.0.2/32[udp/53]",)},
+    ],
+    ids=str,
+)
+def test_a_tunnel_that_comes_back_with_less_in_it_is_ended(service, daemon, narrowed):
+    """The rest, queries for names above all, would leave in clear."""
+    service.obey(MALLORY, say.Install(spec=spec()))
+    daemon.narrowed = {"remote_selectors": ("10.20.0.0/255.255.0.0", "10.30.0.0/16")}
+    service.obey(MALLORY, say.Resume(name=NAME))
+    daemon.narrowed = narrowed
+    assert "as another than was installed" in refused(service, MALLORY, say.Resume(name=NAME))
+    assert daemon.tunnels == {}
+
+
+def test_an_address_that_means_something_by_now_does_not_come_back(service, daemon, monkeypatch):
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(service, "_own_addresses", lambda: {SPEC.virtual_address})
+    service.obey(MALLORY, say.Resume(name=NAME))  # it stands, and has that by itself
+    daemon.ended.clear()
+    now = Surroundings(gateways=frozenset({ip_address(SPEC.virtual_address)}))
+    monkeypatch.setattr(service, "_around", lambda _: now)
+    assert "the gateway of this machine" in refused(service, MALLORY, say.Resume(name=NAME))
+    monkeypatch.setattr(service, "_around", lambda _: AROUND)
+    monkeypatch.setattr(daemon, "status", list)
+    assert "as the address of a tunnel" in refused(service, MALLORY, say.Resume(name=NAME))
+    assert (daemon.ended, set(daemon.tunnels)) == ([], {NAME})
 
 
 SERVERS = ("10.20.0.10",)

@@ -486,6 +486,7 @@ def test_two_whole_halves_have_no_shortfall():
     found = status("carnet-7", HALVES)
     assert found.established
     assert found.child_suite == "AH sha256, ESP aes256gcm16"
+    assert found.remote_selectors == BOTH.remote_networks
 
 
 @pytest.mark.parametrize(
@@ -543,6 +544,8 @@ def test_status_reads_the_child_that_carries_packets_now():
     assert found.child_suite == "ESP aes256gcm16"
     assert (found.bytes_in, found.bytes_out) == (21, 32)
     assert (found.encapsulated, found.ppk, found.established_seconds) == (True, True, 5)
+    assert list(found.local_selectors or ()) == CHILD_SA["local-ts"]
+    assert list(found.remote_selectors or ()) == CHILD_SA["remote-ts"]
 
 
 DELETED = {"state": "DELETING"}
@@ -633,3 +636,4 @@ def test_with_ikev1_the_status_is_told_while_there_is_no_ipsec_sa_yet():
     sa = {"version": "1", "state": "ESTABLISHED", "local-host": "a", "remote-host": "b"}
     told = status("carnet-7", {"carnet-7": sa})
     assert (told.established, told.virtual_address) == (False, None)
+    assert told.remote_selectors is None
