@@ -180,6 +180,7 @@ class StrongSwan:
         """
         given = {each for _, sa in self._listed.sas(part.name) for each in sa.get("local-vips", ())}
         if given - {spec.virtual_address}:
+            self._negotiation.end_at_once(part.name)
             raise IPsecError(
                 "Target assigned another virtual address than it granted, so the tunnel was"
                 " ended; ask the operator of Target."

@@ -44,7 +44,7 @@ class Negotiation:
             try:
                 negotiation.result()
             except BaseException:
-                self.terminate(name)
+                self.end_at_once(name)
                 raise
 
     def _negotiate(self, name: str, has_child: bool, seconds: float) -> None:
@@ -89,6 +89,14 @@ class Negotiation:
         self._order_end(left, force="yes")
         if left and self._left(left):
             raise _cannot_be_ended(left[0])
+
+    def end_at_once(self, part: str) -> None:
+        """End the IKE_SAs of a connection as terminate() does, but wait for no peer.
+
+        What it has assigned may be set, and is to be so no longer.
+        """
+        self._order_end([part], force="yes")
+        self.terminate(part)
 
     def _order_end(self, parts: Iterable[str], **how: str) -> None:
         with open_session(self._socket) as session:

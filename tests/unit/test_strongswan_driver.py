@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from vici.exception import CommandException
 
-from carnet.errors import IKERefusedError, IKESilentError
+from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import inner_address, strongswan
 from carnet.ipsec import strongswan_negotiation as negotiation
 from carnet.ipsec.example import example_spec
@@ -70,3 +71,30 @@ def test_what_little_time_is_left_is_a_limit_still(monkeypatch):
     for seconds in (0.0004, 2.5):
         negotiating.start("carnet-1", has_child=False, seconds=seconds)
     assert [each["timeout"] for each in orders] == ["1", "2500"]
+
+
+def test_what_does_not_come_up_is_ended_at_once_whatever_its_peer_says(monkeypatch):
+    """It may have assigned an address, which is set until then."""
+    orders = []
+
+    def initiate(_):
+        raise CommandException("It is refused.")
+
+    daemon = SimpleNamespace(initiate=initiate, terminate=lambda it: orders.append(it) or [])
+    monkeypatch.setattr(negotiation, "open_session", lambda *_: nullcontext(daemon))
+    nothing = SimpleNamespace(sas=lambda *_: [])
+    with pytest.raises(IPsecError):
+        negotiation.Negotiation(Path("/nowhere"), nothing, 20).start("carnet-1", has_child=True)
+    assert orders == [{"ike": "carnet-1", "timeout": "-1", "force": "yes"}]
+
+
+def test_another_address_is_not_there_until_its_peer_takes_notice_of_the_end(monkeypatch):
+    driver, done = StrongSwan(Path("/nowhere")), []
+    sas = [("carnet-1", {"local-vips": ["203.0.113.2"]})]
+    monkeypatch.setattr(driver, "_listed", SimpleNamespace(sas=lambda *_: sas))
+    does = {"start": lambda *_, **__: None, "end_at_once": lambda _: done.append("ended at once")}
+    monkeypatch.setattr(driver, "_negotiation", SimpleNamespace(**does))
+    monkeypatch.setattr(driver, "down", lambda _: done.append("down"))
+    with pytest.raises(IPsecError, match="another virtual address"):
+        driver.up(example_spec(Objective.ESP, Mode.TUNNEL, (), ppk=False))
+    assert done == ["ended at once", "down"]
