@@ -18,11 +18,9 @@ from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import Inside
 from helper_agent.config import HelperConfig
 from helper_agent.limits import check_servers
-from helper_agent.owners import Owners
+from helper_agent.owners import NOT_HERS, Owners
 
 log = structlog.get_logger()
-
-NOT_HERS = "There is no such tunnel of yours; connect again."
 
 _LOOK_SECONDS = 5.0
 

@@ -12,6 +12,8 @@ from carnet.files import private_directory
 from helper_agent import records
 from helper_agent.claims import Held, Holding, Leading, collide
 
+NOT_HERS = "There is no such tunnel of yours; connect again."
+
 _DIRECTORY = "owners"
 
 _BLOCKS = 4

@@ -309,7 +309,7 @@ def test_what_cannot_be_asked_for_is_not_swept(service, daemon, monkeypatch):
     service.obey(ALICE, say.Install(spec=spec()))
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(daemon, "installed", silent)
-        service.sweep()
+        service.parts.names.sweep()
     assert service.obey(ALICE, say.Installed()) == [NAME]
 
 
@@ -608,7 +608,7 @@ def test_what_could_not_be_made_is_nobody_s(service, daemon, monkeypatch):
         with monkeypatch.context() as meanwhile:
             meanwhile.setattr(daemon, part, no_rules)
             refused(service, MALLORY, call)
-        assert service._owners.names() == frozenset()
+        assert service.parts.owners.names() == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -635,12 +635,12 @@ def test_a_block_that_is_lifted_while_it_is_made_is_hers(service, daemon, monkey
     service.obey(MALLORY, say.Close(block=block_of()))
     assert service.obey(MALLORY, say.Names()) == [NAME]
     service.obey(MALLORY, say.Lift(name=NAME))
-    assert (daemon.blocks, service._owners.names()) == ({}, frozenset())
+    assert (daemon.blocks, service.parts.owners.names()) == ({}, frozenset())
 
 
 def test_blocks_of_one_name_are_made_one_after_the_other(service, daemon, monkeypatch):
     """So that the last one that was made is the one that stands."""
-    happens, turn = SimpleQueue(), service._changed.wait_for
+    happens, turn = SimpleQueue(), service.parts.names._changed.wait_for
     calls = [say.Close(block=block_of(networks=(f"10.{each}.0.0/16",))) for each in (30, 31)]
 
     def wait_for(is_free):
@@ -658,7 +658,7 @@ def test_blocks_of_one_name_are_made_one_after_the_other(service, daemon, monkey
 
     later, waits = [], []
     monkeypatch.setattr(daemon, "close", close)
-    monkeypatch.setattr(service._changed, "wait_for", wait_for)
+    monkeypatch.setattr(service.parts.names._changed, "wait_for", wait_for)
     with ThreadPoolExecutor(1) as threads:
         service.obey(MALLORY, calls.pop())
         later[0].result()
@@ -673,7 +673,7 @@ def test_what_is_over_is_not_remembered(service):
         service.obey(MALLORY, say.Install(spec=spec(name=name)))
         service.obey(MALLORY, say.Leave(name=name))
         service.obey(MALLORY, say.Down(name=name))
-    assert (service._making, service._owners.names()) == (set(), frozenset())
+    assert (service.parts.names._making, service.parts.owners.names()) == (set(), frozenset())
 
 
 def test_what_was_installed_within_the_limits_is_not_tied_to_more(service):
@@ -762,13 +762,13 @@ def test_a_tunnel_that_comes_back_with_less_in_it_is_ended(service, daemon, narr
 
 def test_an_address_that_means_something_by_now_does_not_come_back(service, daemon, monkeypatch):
     service.obey(MALLORY, say.Install(spec=spec()))
-    monkeypatch.setattr(service, "_own_addresses", lambda: {SPEC.virtual_address})
+    monkeypatch.setattr(service.parts.virtual, "_own_addresses", lambda: {SPEC.virtual_address})
     service.obey(MALLORY, say.Resume(name=NAME))  # it stands, and has that by itself
     daemon.ended.clear()
     now = Surroundings(gateways=frozenset({ip_address(SPEC.virtual_address)}))
-    monkeypatch.setattr(service, "_around", lambda _: now)
+    monkeypatch.setattr(service.parts.virtual, "_around", lambda _: now)
     assert "the gateway of this machine" in refused(service, MALLORY, say.Resume(name=NAME))
-    monkeypatch.setattr(service, "_around", lambda _: AROUND)
+    monkeypatch.setattr(service.parts.virtual, "_around", lambda _: AROUND)
     monkeypatch.setattr(daemon, "status", list)
     assert "as the address of a tunnel" in refused(service, MALLORY, say.Resume(name=NAME))
     assert (daemon.ended, set(daemon.tunnels)) == ([], {NAME})
@@ -850,7 +850,7 @@ def test_name_servers_of_a_tunnel_that_goes_stay_only_behind_its_block(
     if change is not None:
         happens.put(TunnelEvent(NAME, change))
     happens.put(None)
-    wait_until(lambda: not service._guard._looking, "the end of the daemon")
+    wait_until(lambda: not service.parts.guard._looking, "the end of the daemon")
     assert daemon.servers == ((NAME, SERVERS) if held in SPEC.remote_networks else None)
 
 
@@ -893,7 +893,7 @@ def test_what_has_name_servers_left_is_still_hers(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Servers(name=NAME, servers=SERVERS))
     daemon.tunnels.clear()
-    service.sweep()
+    service.parts.names.sweep()
     refused(service, MALLORY, say.Install(spec=spec()))
     assert service.obey(ALICE, say.Restore(name=NAME)) is True
     service.obey(MALLORY, say.Install(spec=spec()))
@@ -1168,7 +1168,8 @@ def test_what_waits_for_one_user_s_silent_peers_leaves_the_daemon_to_others(
         service.obey(MALLORY, say.Install(spec=spec(name=name, **AWAY)))
     monkeypatch.setattr(daemon, what, wait)
     monkeypatch.setattr(daemon, "down", down)
-    for places in (service._negotiating, service._taking_leave):
+    negotiating = service.parts.negotiating
+    for places in (negotiating._places, negotiating._places_to_leave):
         monkeypatch.setattr(places, "_seconds", 0)
     with ThreadPoolExecutor(3) as threads:
         try:
@@ -1196,7 +1197,7 @@ def full(service, monkeypatch):
         assert free.wait(30)
         yield
 
-    monkeypatch.setattr(service._negotiating, "taken", taken)
+    monkeypatch.setattr(service.parts.negotiating._places, "taken", taken)
     return free, waits
 
 
@@ -1234,7 +1235,7 @@ def test_an_address_that_means_something_once_there_is_a_place_is_not_set(
     with ThreadPoolExecutor(1) as threads:
         later = threads.submit(service.obey, MALLORY, say.Up(spec=spec()))
         waits.get(timeout=30)
-        monkeypatch.setattr(service, "_own_addresses", lambda: {SPEC.virtual_address})
+        monkeypatch.setattr(service.parts.virtual, "_own_addresses", lambda: {SPEC.virtual_address})
         free.set()
         assert "as the address of a tunnel" in str(later.exception(30))
 
@@ -1249,8 +1250,8 @@ def test_the_end_of_what_is_being_brought_up_waits_for_no_peer_and_comes_last(
     def bring_up(_):
         begun.set()
         assert ended.wait(30)
-        service.sweep()
-        happened.append(("set", service._owners.owns(MALLORY, NAME)))
+        service.parts.names.sweep()
+        happened.append(("set", service.parts.owners.owns(MALLORY, NAME)))
         return standing(spec())
 
     def down(name):
@@ -1268,13 +1269,13 @@ def test_the_end_of_what_is_being_brought_up_waits_for_no_peer_and_comes_last(
         service.obey(MALLORY, say.Down(name=NAME))
         later.result(30)
     assert happened == ["down", ("set", True), "down"]
-    assert service._owners.names() == frozenset()
+    assert service.parts.owners.names() == frozenset()
 
 
 def test_what_comes_up_to_take_leave_is_hers_until_that_is_done(service, daemon, monkeypatch):
     def take_leave(_):
         service.obey(MALLORY, say.Down(name=NAME))
-        service.sweep()
+        service.parts.names.sweep()
         refused(service, ALICE, say.Install(spec=spec(name=OTHER)))
         return True
 
@@ -1349,7 +1350,7 @@ def ends(service):
 
 
 def hears_of_it(service):
-    service._guard._follow(iter(()))
+    service.parts.guard._follow(iter(()))
 
 
 def begins_anew(service):

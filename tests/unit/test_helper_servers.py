@@ -73,7 +73,7 @@ def service(start):
 def is_lost(service, daemon):
     """Have her tunnel go by itself, and the helper look."""
     daemon.tunnels.clear()
-    service.name_servers.look()
+    service.parts.name_servers.look()
 
 
 def fails(*_):
@@ -134,7 +134,7 @@ def test_one_at_a_time_sets_and_restores_them(service, daemon, monkeypatch):
 
     def watch(what):
         def alone(*given):
-            assert service.name_servers._lock.locked()
+            assert service.parts.name_servers._lock.locked()
             done.append(what)
             return getattr(Daemon, what)(daemon, *given)
 
@@ -216,7 +216,7 @@ def test_the_next_helper_finds_what_one_that_was_killed_has_left(
             service.obey(ALICE, calls[-1])
     assert daemon.servers == SET
     daemon.tunnels.clear()
-    start().name_servers.look_on(ENOUGH)
+    start().parts.name_servers.look_on(ENOUGH)
     assert daemon.servers is None
 
 
@@ -232,7 +232,7 @@ def test_what_nobody_told_of_and_could_not_be_restored_is_restored_later(
     monkeypatch.setattr(daemon, "restore_servers", restore)
     daemon.tunnels.clear()
     enough = threading.Event()
-    looking = threading.Thread(target=service.name_servers.look_on, args=(enough, int, 0))
+    looking = threading.Thread(target=service.parts.name_servers.look_on, args=(enough, int, 0))
     looking.start()
     try:
         wait_until(lambda: daemon.servers is None, "the fourth try")
@@ -259,7 +259,7 @@ def test_they_stay_where_one_listing_misses_the_tunnel(service, daemon, monkeypa
     service.obey(ALICE, USE)
     listings = [[standing(SPEC)], []]
     monkeypatch.setattr(daemon, "status", listings.pop)
-    service.name_servers.look()
+    service.parts.name_servers.look()
     assert (listings, daemon.servers) == ([], SET)
 
 
@@ -290,13 +290,13 @@ def test_nothing_is_done_by_itself_while_the_daemon_is_silent(
 
     service.obey(ALICE, USE)
     monkeypatch.setattr(daemon, "status", status)
-    service.name_servers.look_on(ENOUGH)
+    service.parts.name_servers.look_on(ENOUGH)
     assert daemon.servers == left
 
 
 def test_what_root_has_set_is_left_alone(service, daemon):
     daemon.servers = (OTHER, SERVERS)
-    service.name_servers.look()
+    service.parts.name_servers.look()
     assert daemon.servers == (OTHER, SERVERS)
 
 

@@ -1,0 +1,39 @@
+"""What this machine is told of the inside of a tunnel: how long packets are, and name servers."""
+
+from carnet.errors import IPsecError
+from carnet.ipsec.helper import messages as said
+from helper_agent.owners import NOT_HERS
+from helper_agent.parts import Parts
+
+
+def fit(parts: Parts, uid: int, call: said.Fit) -> object:
+    """Have packets for what is hers as short as she says."""
+    found = next((each for each in parts.driver.status() if each.name == call.name), None)
+    address = found.virtual_address if found else None
+    if parts.owners.owns(uid, call.name) and found and address is not None:
+        parts.inside.fit(call.name, address, call.mtu, {found.remote_address})
+    return None
+
+
+def servers(parts: Parts, uid: int, call: said.Servers) -> object:
+    """Have all of this machine's names looked up in what is hers, where that may be."""
+    if not parts.owners.owns(uid, call.name):
+        raise IPsecError(NOT_HERS)
+    with parts.names.turn(call.name):
+        return parts.name_servers.use(uid, call.name, call.servers)
+
+
+def follow(parts: Parts, uid: int, call: said.Follow) -> object:
+    """Have the name servers of what is hers go with it."""
+    if parts.owners.owns(uid, call.name):
+        parts.name_servers.follow(call.name)
+    return None
+
+
+def restore(parts: Parts, uid: int, call: said.Restore) -> object:
+    """Take the name servers of what is hers away."""
+    if not parts.owners.owns(uid, call.name):
+        return False
+    restored = parts.name_servers.restore(call.name)
+    parts.names.let_go(call.name)
+    return restored
