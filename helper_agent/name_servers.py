@@ -22,8 +22,6 @@ from helper_agent.owners import NOT_HERS, Owners
 
 log = structlog.get_logger()
 
-_LOOK_SECONDS = 5.0
-
 
 class Servers:
     """Those of users' tunnels, set and restored by one at a time. Safe to use from several threads.
@@ -46,6 +44,8 @@ class Servers:
         self._inside = inside
         self._blocks = blocks
         self._lock = threading.Lock()
+        self._staying: str | None = None
+        """Those that could not be taken away at the last look."""
 
     def use(self, uid: int, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up in a tunnel of the caller's that stands; return why not, if so.
@@ -97,33 +97,25 @@ class Servers:
         if name is not None and not self._are_of(name):
             return
         with self._lock, suppress(IPsecError):
-            while (using := self._inside.whose_servers()) is not None:
-                if using not in self._owners.names() or self._may_stay(using, patient=patient):
-                    return
+            while (using := self._to_go(patient=patient)) is not None:
                 if not self._restore(using):
-                    log.error("name-servers-stay", tunnel=using)
+                    self._say_that_they_stay(using)
                     return
                 log.warning("name-servers-taken-away", tunnel=using)
+            self._staying = None
 
-    def look_on(
-        self,
-        enough: threading.Event,
-        besides: Callable[[], None] = lambda: None,
-        seconds: float = _LOOK_SECONDS,
-    ) -> None:
-        """Look now, and from now on so many seconds apart, until it is enough.
+    def _say_that_they_stay(self, name: str) -> None:
+        """Say it once: whoever looks finds it again, every few seconds."""
+        if name != self._staying:
+            log.error("name-servers-stay", tunnel=name)
+        self._staying = name
 
-        Something `besides` is done each time. So what nobody told of is found, and what could
-        not be restored at once is tried again.
-        """
-        while True:
-            try:
-                self.look(patient=True)
-                besides()
-            except Exception:
-                log.exception("look-failed")
-            if enough.wait(seconds):
-                return
+    def _to_go(self, *, patient: bool) -> str | None:
+        """Return the user's tunnel whose name servers are set and must not stay."""
+        using = self._inside.whose_servers()
+        if using is None or using not in self._owners.names():
+            return None
+        return None if self._may_stay(using, patient=patient) else using
 
     def _may_stay(self, name: str, *, patient: bool) -> bool:
         """Tell whether queries go into that tunnel, or nowhere: its block holds them back.

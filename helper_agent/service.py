@@ -4,10 +4,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import structlog
+
 from carnet.ipsec.driver import Driver, TunnelEvent
 from carnet.ipsec.helper import messages as said
 from carnet.ipsec.inside import Inside
 from carnet.ipsec.surroundings import Surroundings, look_around
+from carnet.trouble import Trouble
 from helper_agent.calls import blocks, inside, listed, tunnels
 from helper_agent.config import HelperConfig
 from helper_agent.guard import Guard
@@ -18,6 +21,10 @@ from helper_agent.negotiating import Negotiating
 from helper_agent.owners import Owners
 from helper_agent.parts import Parts
 from helper_agent.virtual import Virtual
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 5.0
 
 _DOERS: dict[type[said.Call], Callable[[Parts, int, Any], object]] = {
     said.Capabilities: listed.capabilities,
@@ -80,9 +87,22 @@ class Service:
         if self.parts.owners.names():
             self.parts.guard.begin_in_time()
 
-    def look_on(self, enough: threading.Event) -> None:
-        """Look after what nobody tells of, from now on, until it is enough."""
-        self.parts.name_servers.look_on(enough, self.parts.inner.pay)
+    def look_on(self, enough: threading.Event, seconds: float = _LOOK_SECONDS) -> None:
+        """Look now, and from now on so many seconds apart, until it is enough.
+
+        So what nobody told of is found, and what could not be taken away at once is tried again.
+        """
+        failing = Trouble(log, "look-failed", "looked-again")
+        while True:
+            try:
+                self.parts.name_servers.look(patient=True)
+                self.parts.inner.pay()
+            except Exception as error:  # noqa: BLE001  told by the log
+                failing.tell_unforeseen(error)
+            else:
+                failing.over()
+            if enough.wait(seconds):
+                return
 
     def _went(self) -> None:
         """Take away what must not stay of a tunnel that went."""

@@ -17,12 +17,12 @@ from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
 from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
+from carnet.trouble import Trouble
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
 from target_agent.alarm import Alarm
 from target_agent.parts import Parts
-from target_agent.trouble import Trouble
 
 log = structlog.get_logger()
 

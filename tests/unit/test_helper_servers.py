@@ -1,12 +1,15 @@
 """carnet-helper: a user's name servers are gone with her tunnel, whatever she does about it."""
 
+import errno
 import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 import carnet.service
 from carnet.errors import DaemonSilentError, IPsecError
@@ -216,7 +219,7 @@ def test_the_next_helper_finds_what_one_that_was_killed_has_left(
             service.obey(ALICE, calls[-1])
     assert daemon.servers == SET
     daemon.tunnels.clear()
-    start().parts.name_servers.look_on(ENOUGH)
+    start().look_on(ENOUGH)
     assert daemon.servers is None
 
 
@@ -232,13 +235,56 @@ def test_what_nobody_told_of_and_could_not_be_restored_is_restored_later(
     monkeypatch.setattr(daemon, "restore_servers", restore)
     daemon.tunnels.clear()
     enough = threading.Event()
-    looking = threading.Thread(target=service.parts.name_servers.look_on, args=(enough, int, 0))
+    looking = threading.Thread(target=service.look_on, args=(enough, 0))
     looking.start()
     try:
         wait_until(lambda: daemon.servers is None, "the fourth try")
     finally:
         enough.set()
         looking.join()
+
+
+def times(number):
+    """Return what has look_on() look so many times."""
+    left = iter([False] * (number - 1) + [True])
+    return SimpleNamespace(wait=lambda _: next(left))
+
+
+def test_a_look_that_fails_is_said_once_for_each_fault_and_that_it_is_over(
+    service, daemon, monkeypatch
+):
+    faults = [ValueError("It is none.")] * 2 + [OSError(errno.ENOSPC, "Full")] * 3
+
+    def whose():
+        if faults:
+            raise faults.pop()
+
+    monkeypatch.setattr(daemon, "whose_servers", whose)
+    with capture_logs() as logs:
+        service.look_on(times(7))
+    assert [(each["event"], each.get("reason"), "exc_info" in each) for each in logs] == [
+        ("look-failed", f"OSError: [Errno {errno.ENOSPC}] Full", True),
+        ("look-failed", "ValueError: It is none.", True),
+        ("looked-again", None, False),
+    ]
+
+
+def test_those_that_stay_are_said_once_until_they_go(service, daemon, monkeypatch):
+    tries = [True, False, False, False]
+
+    def restore(name):
+        return tries.pop() and Daemon.restore_servers(daemon, name)
+
+    monkeypatch.setattr(daemon, "restore_servers", restore)
+    stands = dict(daemon.tunnels)
+    with capture_logs() as logs:
+        for _ in range(2):
+            daemon.tunnels = dict(stands)
+            service.obey(ALICE, USE)
+            daemon.tunnels.clear()
+            service.look_on(times(len(tries) + 1))
+            tries = [True, False, False]
+    assert [each["event"] for each in logs] == ["name-servers-stay", "name-servers-taken-away"] * 2
 
 
 def test_those_that_lie_over_each_other_all_go(service, daemon, monkeypatch):
@@ -290,7 +336,7 @@ def test_nothing_is_done_by_itself_while_the_daemon_is_silent(
 
     service.obey(ALICE, USE)
     monkeypatch.setattr(daemon, "status", status)
-    service.parts.name_servers.look_on(ENOUGH)
+    service.look_on(ENOUGH)
     assert daemon.servers == left
 
 
@@ -308,7 +354,7 @@ def test_the_helper_begins_to_look_before_it_serves(tmp_path, monkeypatch):
     config.chmod(0o600)
     monkeypatch.setattr(carnet.service, "start_log", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(Servers, "look_on", lambda *_: looks.set())
+    monkeypatch.setattr(Service, "look_on", lambda *_: looks.set())
     monkeypatch.setattr(Server, "serve", lambda *_: looks.wait(60))
     done = CliRunner().invoke(cli, ["--config", str(config), "serve"])
     assert (done.exit_code, looks.is_set()) == (0, True), done.output

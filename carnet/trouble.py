@@ -4,7 +4,7 @@ from structlog.typing import FilteringBoundLogger
 
 
 class Trouble:
-    """One kind of trouble of one tunnel; for the event loop alone."""
+    """One kind of trouble of one thing; for one thread."""
 
     def __init__(self, log: FilteringBoundLogger, begins: str, is_over: str) -> None:
         """Log the events `begins`, with the reason, and `is_over`."""
@@ -17,6 +17,13 @@ class Trouble:
         """Say that something failed, unless it did before, and for the same reason."""
         if reason != self._reason:
             self._log.warning(self._begins, reason=reason)
+        self._reason = reason
+
+    def tell_unforeseen(self, error: Exception) -> None:
+        """Do the same for a fault that nobody has thought of, with where it came from."""
+        reason = f"{type(error).__name__}: {error}"
+        if reason != self._reason:
+            self._log.error(self._begins, reason=reason, exc_info=error)
         self._reason = reason
 
     def over(self) -> None:
