@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 import carnet.service
 from carnet.errors import DaemonSilentError, IPsecError
-from carnet.ipsec import block
 from carnet.ipsec.helper import messages as say
 from helper_agent.cli import cli
 from helper_agent.config import HelperConfig
@@ -22,7 +21,7 @@ from helper_agent.owners import Owners
 from helper_agent.server import Server
 from helper_agent.service import Service
 from lab.waiting import wait_until
-from tests.unit.test_helper import (
+from tests.unit.helper_world import (
     ALICE,
     AROUND,
     AWAY,
@@ -45,13 +44,6 @@ SET = (NAME, SERVERS)
 ENOUGH = threading.Event()
 ENOUGH.set()
 """To look once."""
-
-
-@pytest.fixture
-def daemon(monkeypatch):
-    made = Daemon()
-    monkeypatch.setattr(block, "_here", block._PacketFilters((made,)))
-    return made
 
 
 @pytest.fixture
