@@ -48,7 +48,7 @@ class Names:
                 self._owners.claim(name, wanted, taken=taken, installed=installed, others=others)
                 yield
         except IPsecError:
-            self.let_go(name)
+            self.sweep()
             raise
 
     @contextmanager
@@ -79,21 +79,13 @@ class Names:
         finally:
             with self._changed:
                 self._kept -= Counter({name: 1})
-            self.let_go(name)
-
-    def let_go(self, name: str) -> None:
-        """Let a name go if nothing is left of it; what cannot be asked may have something."""
-        with self._changed, suppress(IPsecError):
-            held = name in self._making or name in self._kept
-            if not held and name not in self._left():
-                self._inner.clear()
-                self._owners.forget(name)
+            self.sweep()
 
     def sweep(self) -> None:
-        """Let all go that has an owner and nothing else.
+        """Let all go that has an owner and nothing else; what cannot be asked may have something.
 
-        A helper that was killed left that, or the daemon could not be asked as it went. No
-        name becomes anybody's meanwhile.
+        A call has left that, or a helper that was killed, or the daemon could not be asked as it
+        went. No name becomes anybody's meanwhile.
         """
         with self._changed, suppress(IPsecError):
             idle = self._owners.names() - self._making - self._kept.keys()

@@ -41,7 +41,7 @@ class Negotiating:
                 finally:
                     self._rising.remove(name)
         except IPsecError:
-            self._names.let_go(name)
+            self._names.sweep()
             raise
 
     def cut_short(self, name: str) -> None:

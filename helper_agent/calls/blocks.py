@@ -26,5 +26,5 @@ def lift(parts: Parts, uid: int, call: said.Lift) -> object:
     if parts.owners.owns(uid, call.name):
         parts.name_servers.restore_unless_it_stands(call.name)
         block.lift(call.name, parts.owners.block(call.name))
-        parts.names.let_go(call.name)
+        parts.names.sweep()
     return None

@@ -35,5 +35,5 @@ def restore(parts: Parts, uid: int, call: said.Restore) -> object:
     if not parts.owners.owns(uid, call.name):
         return False
     restored = parts.name_servers.restore(call.name)
-    parts.names.let_go(call.name)
+    parts.names.sweep()
     return restored

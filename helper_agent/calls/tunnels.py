@@ -51,7 +51,7 @@ def confirm(parts: Parts, uid: int, call: said.Confirm) -> object:
     try:
         return parts.driver.confirm(spec)
     except IPsecError:
-        parts.names.let_go(spec.name)
+        parts.names.sweep()
         raise
 
 
@@ -102,7 +102,7 @@ def down(parts: Parts, uid: int, call: said.Down) -> object:
         finally:
             parts.name_servers.restore(call.name)
             parts.inner.clear_in_time()
-        parts.names.let_go(call.name)
+        parts.names.sweep()
     return None
 
 
