@@ -7,11 +7,12 @@ without a gateway: without the tunnel's policies, they lead nowhere.
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.iproute import Way, ip
 
 PROTOCOL = 204
@@ -46,21 +47,28 @@ def install(
         )
 
 
-def remove(address: str) -> None:
-    """Take away a virtual address and its routes; none is no error.
+def remove(address: str, others: Iterable[Lead] = ()) -> bool:
+    """Take away a virtual address and its routes; none is no error. Return whether it is gone.
 
-    Another tunnel's to the same network stays.
+    While one of `others` has it, it stays, with the routes to where those lead. A route of
+    another address to the same network stays.
     """
     version = ip_address(address).version
-    _remove(route for route in _installed(f"-{version}") if route["prefsrc"] == address)
+    found = [route for route in _installed(f"-{version}") if route["prefsrc"] == address]
+    having = [each for each in others if address in each.inner]
+    if having:
+        led = {ip_network(to) for each in having for to in each.networks | each.targets}
+        _run(_deletions(route for route in found if _destination(route, version) not in led))
+        return False
+    _remove(found)
     listed = ip("-json", "address", "show", "to", address)
     lines = [
         f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
         for each in json.loads(listed.stdout or "[]")
         if "ifname" in each
     ]
-    if lines:
-        ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    _run(lines)
+    return True
 
 
 def sweep(keep: Callable[[], Collection[str]]) -> None:
@@ -76,16 +84,28 @@ def sweep(keep: Callable[[], Collection[str]]) -> None:
 def _remove(found: Iterable[_Route]) -> None:
     """Remove routes first: in IPv6 an address that goes leaves them without a source."""
     doomed = list(found)
-    if not doomed:
-        return
-    lines = [routes.deletion(route["dst"], route) for route in doomed]
+    lines = _deletions(doomed)
     ends = dict.fromkeys((route["prefsrc"], route["dev"]) for route in doomed)
     lines += [
         f"address delete {source}/{ip_address(source).max_prefixlen} dev {interface}"
         for source, interface in ends
     ]
-    # Goes on after a line that fails: what somebody else has removed is no error.
-    ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    _run(lines)
+
+
+def _deletions(found: Iterable[_Route]) -> list[str]:
+    return [routes.deletion(route["dst"], route) for route in found]
+
+
+def _run(lines: Collection[str]) -> None:
+    """Go on after a line that fails: what somebody else has removed is no error."""
+    if lines:
+        ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+
+
+def _destination(route: _Route, version: int) -> IPv4Network | IPv6Network:
+    everywhere = "0.0.0.0/0" if version == 4 else "::/0"  # noqa: PLR2004
+    return ip_network(everywhere if route["dst"] == "default" else route["dst"])
 
 
 def _installed(*family: str) -> list[_Route]:

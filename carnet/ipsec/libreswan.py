@@ -189,12 +189,19 @@ class Libreswan:
         if name in reports.tunnels(said):
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
         crash.reach("ipsec.terminated")
-        if head is not None and head.role is Role.CLIENT and head.virtual_address:
-            inner_address.remove(head.virtual_address)
+        address = head.virtual_address if head and head.role is Role.CLIENT else None
+        is_shared = address and not inner_address.remove(address, self._others(name))
         self._tools.drop_connection(name)
+        if address and is_shared:
+            # Of tunnels that end at the same time each was another's to the other until now.
+            inner_address.remove(address, self._others(name))
         # It has ended whole; what others left is swept with the next one at the latest.
         with suppress(IPsecError):
             leftovers.sweep(listener(self._socket), said)
+
+    def _others(self, name: str) -> list[Lead]:
+        """Return where all tunnels lead but this one."""
+        return [lead for each, lead in self.leads().items() if each != name]
 
     def status(self) -> list[TunnelStatus]:
         """Report the live tunnels of ours."""

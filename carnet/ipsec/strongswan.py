@@ -1,7 +1,7 @@
 """The strongSwan driver: tunnels and secrets through VICI, nothing on disk."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -247,14 +247,15 @@ class StrongSwan:
         crash.reach("ipsec.terminated")
         own = own_addresses(self._listed.connections(name))
         # One that was set as another down() took the connection out is listed no more.
-        for address in {*own, *filter(None, [self._set.pop(name, None)])}:
-            inner_address.remove(address)
+        shared = self._give_up({*own, *filter(None, [self._set.pop(name, None)])}, name)
         with open_session(self._socket) as session:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
             for connection in loaded:
                 _unload_connection(session, connection)
                 counters.forget(session, connection)
                 crash.reach("ipsec.connection-unloaded")
+        # Of tunnels that end at the same time each was another's to the other until now.
+        self._give_up(shared, name)
         # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
         self._end(name)
         with open_session(self._socket) as session:
@@ -265,7 +266,7 @@ class StrongSwan:
                 crash.reach("ipsec.pool-unloaded")
             _unload_keys(session, name)
         if not loaded:
-            leftovers.remove(name, self._pairs)
+            leftovers.remove(name, self._pairs, lambda: self._others(name))
         if name not in loaded:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.
@@ -274,6 +275,16 @@ class StrongSwan:
             # The daemon says that it has ended them a moment before they are out of the kernel.
             leftovers.remove_sas(name)
             self._tying.unblock_halves()
+
+    def _give_up(self, addresses: Iterable[str], name: str) -> list[str]:
+        """Take away the virtual addresses of a tunnel; return those that others have as well."""
+        own = list(addresses)
+        others = self._others(name) if own else ()
+        return [each for each in own if not inner_address.remove(each, others)]
+
+    def _others(self, name: str) -> list[Lead]:
+        """Return where all tunnels lead but this one."""
+        return [lead for each, lead in self.leads().items() if each != name]
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, as far as they are listed."""

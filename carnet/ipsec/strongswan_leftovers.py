@@ -16,12 +16,16 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from carnet.ipsec import bundle, inner_address
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.iproute import ip
 from carnet.ipsec.spec import Role
 from carnet.ipsec.strongswan_parts import is_of_client, reqids
 
 Pairs = Callable[[], Collection[tuple[str, str]]]
 """Asks the daemon between which addresses it has IKE_SAs: this machine's, and the peer's."""
+
+Others = Callable[[], Collection[Lead]]
+"""Asks the daemon where all its other tunnels lead."""
 
 _TABLE = "220"
 """Where charon has its routes, unless `charon.routing_table` in strongswan.conf says otherwise."""
@@ -73,11 +77,11 @@ class _Route(msgspec.Struct, frozen=True):
         return policy.direction == "out" and self.destination == policy.destination and within
 
 
-def remove(name: str, standing: Pairs | None = None) -> None:
+def remove(name: str, standing: Pairs | None = None, others: Others = lambda: ()) -> None:
     """Take out what is left of a tunnel of which the daemon has no connection.
 
     So, too, whatever is left between two hosts without an IKE_SA, if `standing` can be asked:
-    whose that was, nothing tells.
+    whose that was, nothing tells. An address that one of `others` has by now stays.
     """
     if shutil.which("ip") is None:
         return  # then nobody has made any
@@ -89,8 +93,9 @@ def remove(name: str, standing: Pairs | None = None) -> None:
     lines += [line for policy in _forsaken(policies, standing) for line in _by_mark(policy)]
     _run(lines)
     remove_sas(name)
+    leads = others() if addresses else ()
     for address in addresses:
-        inner_address.remove(address)
+        inner_address.remove(address, leads)
 
 
 def remove_sas(name: str) -> None:

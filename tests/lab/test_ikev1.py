@@ -84,8 +84,13 @@ def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
             frozenset({"10.99.0.7"}),
         )
     }
+    another = replace(ends.client, name=two_ends().name, remote_networks=("10.30.0.0/16",))
+    client.driver.install(another)
     end(client, ends.name)
     target.driver.down(ends.name)
+    assert addresses_inside(client) == ["10.99.0.7"]
+    assert "10.99.0.7" not in routes_of(client)
+    end(client, another.name)
     assert (client.left(), target.left()) == ([], [])
     assert addresses_inside(client) == []
 
@@ -129,6 +134,21 @@ def test_a_network_inside_that_is_the_one_at_home_leaves_its_route_in_its_place(
         inner_address.remove("10.99.0.7")
         assert "10.99.0.8" in first_to(client, CLIENT_NETWORK)
         inner_address.sweep(frozenset)
+    assert routes_of(client) == before
+    assert addresses_inside(client) == []
+
+
+def test_an_address_that_another_tunnel_has_stays_with_the_routes_to_where_that_leads(client):
+    before = routes_of(client)
+    led = Lead(networks=frozenset({"10.30.0.0/16"}), inner=frozenset({"10.99.0.7"}))
+    elsewhere = Lead(networks=led.networks, inner=frozenset({"10.99.0.8"}))
+    with client.machine.network():
+        inner_address.install("10.99.0.7", ["0.0.0.0/0", "10.20.0.0/16", "10.30.0.0/16"], "lo")
+        assert not inner_address.remove("10.99.0.7", [elsewhere, led])
+        stays = set(routes_of(client).splitlines()) - set(before.splitlines())
+        assert [line.split()[0] for line in stays] == ["10.30.0.0/16"]
+        assert addresses_inside(client) == ["10.99.0.7"]
+        assert inner_address.remove("10.99.0.7", [elsewhere])
     assert routes_of(client) == before
     assert addresses_inside(client) == []
 

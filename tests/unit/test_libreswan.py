@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_algorithms as algorithms
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
@@ -439,6 +440,24 @@ def test_where_tunnels_lead_is_told_of_what_is_live_and_what_is_left(
     assert driver.leads() == {"carnet-7": led}
     written.write_text(configuration(replace(TARGET, local_addresses=("198.51.100.2",))))
     assert driver.leads()["carnet-7"].inner == frozenset()
+
+
+def test_an_address_goes_with_the_last_tunnel_that_has_it(tmp_path, monkeypatch):
+    driver, gone = Libreswan(tmp_path / "pluto.ctl"), []
+
+    def remove(address, others):
+        gone.append(not any(address in each.inner for each in others))
+        return gone[-1]
+
+    monkeypatch.setattr(inner_address, "remove", remove)
+    monkeypatch.setattr(driver._tools, "whack", lambda *_: "")
+    driver._tools.directory.mkdir()
+    for name in ("carnet-7", "carnet-8"):
+        driver._tools.connection(name).write_text(configuration(CLIENT))
+    driver.down("carnet-7")
+    assert gone == [False, False]
+    driver.down("carnet-8")
+    assert gone == [False, False, True]
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):

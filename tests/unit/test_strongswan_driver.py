@@ -10,10 +10,13 @@ from vici.exception import CommandException
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec import inner_address, strongswan
+from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_negotiation as negotiation
+from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.strongswan_parts import reqids
 from carnet.objectives import Objective
 
 
@@ -45,12 +48,63 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
     monkeypatch.setattr(strongswan, "leftovers", MagicMock())
     monkeypatch.setattr(strongswan, "way_to", lambda *_: None)
     monkeypatch.setattr(inner_address, "install", lambda *_: None)
-    monkeypatch.setattr(inner_address, "remove", removed.append)
+    monkeypatch.setattr(inner_address, "remove", lambda each, _: not removed.append(each))
     spec = example_spec(Objective.ESP, Mode.TUNNEL, (), ike_version=1, ppk=False)
     with pytest.raises(IKERefusedError):
         driver.up(spec)
     driver.down(spec.name)
     assert removed == [spec.virtual_address]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
+    """Of two that end at the same time each is there as the other one looks."""
+    driver, removed = StrongSwan(Path("/nowhere")), []
+    child = {"mode": "TUNNEL", "local-ts": ["10.99.0.7/32"], "remote-ts": ["10.20.0.0/16"]}
+    connection = {"version": "IKEv1", "remote_addrs": ["192.0.2.2"], "children": {"one": child}}
+    loaded = {"carnet-1": connection, "carnet-2": connection}
+
+    def unload(order):
+        del loaded[order["name"]]
+        if both:
+            loaded.clear()
+
+    daemon = SimpleNamespace(
+        get_conns=lambda: {"conns": [each.encode() for each in loaded]}, get_pools=lambda _: {},
+        unload_conn=unload, unload_shared=lambda _: None,
+    )  # fmt: skip
+    listed = SimpleNamespace(
+        sas=lambda *_: [],
+        connections=lambda *names: {each: loaded[each] for each in names or loaded},
+    )
+
+    def remove(address, others):
+        removed.append((address, not any(address in each.inner for each in others)))
+        return removed[-1][1]
+
+    monkeypatch.setattr(driver, "_listed", listed)
+    monkeypatch.setattr(driver, "_negotiation", SimpleNamespace(end=lambda *_: 0))
+    monkeypatch.setattr(driver, "_tying", MagicMock())
+    monkeypatch.setattr(strongswan, "open_session", lambda *_: nullcontext(daemon))
+    monkeypatch.setattr(strongswan, "counters", MagicMock())
+    monkeypatch.setattr(strongswan, "leftovers", MagicMock())
+    monkeypatch.setattr(inner_address, "remove", remove)
+    driver.down("carnet-1")
+    assert removed == [("10.99.0.7", False), ("10.99.0.7", both)]
+
+
+def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkeypatch):
+    """As after a daemon that was killed: the next one knows the other tunnel alone."""
+    lead, removed = Lead(inner=frozenset({"10.99.0.7"})), []
+    policy = (
+        "src 10.99.0.7/32 dst 10.20.0.0/16 \\    dir out priority 371327 \\    tmpl src 192.0.2.1"
+        f" dst 192.0.2.2\\        proto esp reqid {reqids('carnet-1')[0]} mode tunnel"
+    )
+    listed = lambda *words: SimpleNamespace(stdout=policy * ("policy" in words))  # noqa: E731
+    monkeypatch.setattr(leftovers, "ip", listed)
+    monkeypatch.setattr(inner_address, "remove", lambda *given: removed.append(given))
+    leftovers.remove("carnet-1", others=lambda: [lead])
+    assert removed == [("10.99.0.7", [lead])]
 
 
 def _starts():
