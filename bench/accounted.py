@@ -55,7 +55,7 @@ PIECES = {
     "step 8: answer opened": ("token_client.custody:PairedMessages.open",),
     "step 9: networks around listed": ("token_client.granted:refuse_what_is_here",),
     "step 9: session recorded": (
-        "token_client.agent:Exchange._remember_session",
+        "token_client.bringing_up:BringingUp._remember_session",
         "token_client.sessions:SessionStore.keep_pairs_left",
     ),
     "step 9: block set": ("token_client.closing:Closing.close",),

@@ -19,10 +19,10 @@ from carnet.ipsec.driver import Capabilities, Driver
 from carnet.token.finding import find_module
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client import choosing, name_servers
-from token_client.agent import Exchange
 from token_client.booklet import Booklet
 from token_client.closing import end_session
 from token_client.config import ClientConfig
+from token_client.exchange import Exchange
 from token_client.host import WANTS_LOGIN, HostSender, NotYetError
 from token_client.leaving import may_be_kept
 from token_client.means import Life, Means, Wish

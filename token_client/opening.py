@@ -16,7 +16,7 @@ from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, preflight, removal
-from token_client.agent import CUT_OFF
+from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
 from token_client.known import is_known

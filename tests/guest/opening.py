@@ -20,13 +20,13 @@ from tests.guest.offices import OpenOffice
 from tests.guest.traffic import serving
 
 LOADED = (
-    *("token_client.agent", "token_client.background", "token_client.booklet"),
-    *("token_client.cli", "token_client.connect", "token_client.entry", "token_client.opening"),
-    *("token_client.options", "token_client.preflight", "token_client.status"),
-    *("token_client.steps", "target_agent.cli", "target_agent.entry", "target_agent.server"),
-    *("target_agent.service", "carnet.pin", "carnet.ipsec.strongswan", "smartcard.System"),
+    *("token_client.background", "token_client.booklet", "token_client.cli"),
+    *("token_client.connect", "token_client.entry", "token_client.exchange"),
+    *("token_client.opening", "token_client.options", "token_client.preflight"),
+    *("token_client.status", "token_client.steps", "target_agent.cli", "target_agent.entry"),
+    *("target_agent.server", "target_agent.service", "carnet.pin", "carnet.ipsec.strongswan"),
+    *("smartcard.System", "_strptime", "pkgutil"),
     *("sqlalchemy.dialects.sqlite.pysqlite", "cryptography.hazmat.backends.openssl.backend"),
-    *("_strptime", "pkgutil"),
 )
 """What the commands load, ours too: for the guest that is long. No more than they load, for
 it copies slowly."""

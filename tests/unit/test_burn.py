@@ -7,7 +7,7 @@ import pytest
 from carnet.errors import TokenError
 from carnet.exchange import client as step
 from carnet.token.identity import Identity
-from token_client.agent import Exchange
+from token_client.exchange import Exchange
 from token_client.pending import PendingStore
 
 OWN, STALE, OTHER, LONG_GONE = (bytes([number]) * 16 for number in range(4))

@@ -11,7 +11,7 @@ from carnet.exchange.machine import Machine, run
 from carnet.ipsec import block
 from carnet.tunnel import tunnel_name
 from tests.unit.test_sessions import a_session
-from token_client.agent import Exchange
+from token_client.exchange import Exchange
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
 
@@ -59,7 +59,8 @@ def fail(tmp_path, monkeypatch, capsys):
             store=None,
         )
         exchange = Exchange(means, None, None)
-        exchange._request, exchange._spec = SimpleNamespace(request_id=REQUEST_ID), None
+        exchange._asking.request = SimpleNamespace(request_id=REQUEST_ID)
+        exchange._tunnel._spec = None
         machine = Machine(step.TABLE, step.State.OPENED)
         state = run(machine, step.TunnelConfigured(grant=None), exchange._perform)
         assert (state, exchange.failure) == (step.State.FAILED, first.sentence)

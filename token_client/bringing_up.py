@@ -1,0 +1,231 @@
+"""Steps 9 and 10 carried out: one tunnel, from its grant until it stands, or nothing is left."""
+
+import time
+
+from msgspec.structs import replace
+
+from carnet import crash, interruption
+from carnet.errors import AwayError, IKERefusedError, IPsecError
+from carnet.exchange import client as step
+from carnet.exchange.machine import Event
+from carnet.ipsec.spec import Role, TunnelSpec, comes_back
+from carnet.objectives import Objective
+from carnet.tunnel import tunnel_name, tunnel_spec
+from carnet.wire.fault import WireError
+from carnet.wire.messages import Grant
+from token_client import mtu, name_servers
+from token_client.asking import Asking
+from token_client.clock import lifetime_from
+from token_client.closing import numbers_of, release, take_down_those_with_its_address
+from token_client.granted import believable, refuse_another, refuse_what_is_here
+from token_client.means import Means
+from token_client.nat import reachable_first
+from token_client.sessions import Session
+from token_client.uptime import boot_id, uptime
+
+CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
+"""What an interrupt's half sentence says of a tunnel that nobody would watch over."""
+CUT_SHORT = (
+    "the tunnel that was coming up was ended, and the next `carnet connect` tells whether its key"
+    " pair is lost"
+)
+"""The same, before this end knew that it stood: at Target it may have."""
+
+
+class BringingUp:
+    """The tunnel that one request was granted; what must be remembered of it is here."""
+
+    def __init__(self, means: Means, asking: Asking) -> None:
+        self._means = means
+        self._asking = asking
+        self._spec: TunnelSpec
+        self._clock_behind = 0
+        self.session: Session | None = None
+        self.failure = ""
+        self.is_up = False
+        self.cut = ""
+        """What an interrupt says of it, as half a sentence."""
+
+    def configure(self, action: step.ConfigureTunnel) -> Event:
+        """Step 9: open the session key, give IPsec the tunnel.
+
+        What this machine knows of its tunnels is written down first. A tunnel that an
+        earlier run brought up, and did not live to say so, is taken over.
+        """
+        info = action.grant.tunneling_info
+        try:
+            with self._means.steps.part(9):
+                refuse_another(info, self._asking.request)
+                stands = self._stands()
+                if not stands:
+                    refuse_what_is_here(info, numbers_of(self._means.hosts))
+                self._spec = self._agreed(action.grant)
+                self.session = self._remember_session(action.grant)
+                crash.reach("client.session-kept")
+                if not stands:
+                    take_down_those_with_its_address(
+                        self._means.driver, self._means.sessions, self.session
+                    )
+                self._means.closing.close(self._name, info)
+                if not stands:
+                    self._means.driver.install(self._spec)
+        except (WireError, IPsecError) as error:
+            return self._failed(error, action.grant)
+        crash.reach("client.configured")
+        return step.TunnelConfigured(action.grant)
+
+    def _agreed(self, grant: Grant) -> TunnelSpec:
+        """Return the tunnel that was granted, with the secrets that the session key gives.
+
+        Raises WireError for a session key that is not for this request.
+        """
+        request = self._asking.request
+        info, asked = grant.tunneling_info, request.request_info.lifetime
+        opened = self._asking.open_session_key(grant)
+        now = time.time()
+        self._clock_behind = believable(self._asking.clock_behind, info.expires, asked, now)
+        return tunnel_spec(
+            Role.CLIENT,
+            request.request_id,
+            replace(
+                info,
+                target_addresses=reachable_first(info.target_addresses),
+                force_udp=info.force_udp or self._means.life.force_udp,
+            ),
+            opened,
+            lifetime_from(now, info.expires, self._clock_behind, asked),
+            allow_weak=self._means.allow_weak,
+            dead_peer_seconds=self._means.life.dead_peer_seconds,
+        )
+
+    def _remember_session(self, grant: Grant) -> Session:
+        info = grant.tunneling_info
+        now, up = time.time(), uptime()
+        begun = None if up is None else up - now % 1  # as established_at has whole seconds
+        session = Session(
+            name=self._name,
+            target=self._asking.request.request_info.target,
+            user_id=self._asking.request.user_id,
+            objective_id=info.objective_id,
+            networks=info.networks,
+            virtual_address=info.virtual_address,
+            target_addresses=info.target_addresses,
+            ppk=info.ppk_id is not None,
+            established_at=int(now) + self._clock_behind,
+            expires=info.expires,
+            dns=info.dns if self._means.life.dns else (),
+            mtu=info.mtu,
+            clock_behind=self._clock_behind,
+            boot=boot_id(),
+            begun=begun,
+            token_label=self._means.booklet.token.label,
+            token_serial=self._means.booklet.token.serial,
+            module=self._means.module,
+            hosts=self._means.hosts,
+            officer_key=self._means.booklet.officer_key.hex(),
+            block=self._means.closing.made_by(Objective(info.objective_id)),
+        )
+        self._means.sessions.keep(session)
+        return session
+
+    def _stands(self) -> bool:
+        """Tell whether an earlier run of this very request brought the tunnel up."""
+        if self._asking.resumed is None:
+            return False
+        live = self._means.driver.status()
+        return any(tunnel.name == self._name and tunnel.established for tunnel in live)
+
+    def initiate(self, action: step.InitiateIKE) -> Event:
+        """Step 9: the IKE negotiation."""
+        driver = self._means.driver
+        try:
+            with self._means.steps.step(9):
+                stands = self._stands()
+                self.cut = CUT_OFF if stands else CUT_SHORT
+                if stands:
+                    driver.confirm(self._spec)
+                else:
+                    driver.up(self._spec)
+        except IPsecError as error:
+            return self._failed(error, action.grant)
+        crash.reach("client.established")
+        self.is_up, self.cut = True, CUT_OFF
+        interruption.hold()
+        self._fit_packets()
+        self._use_name_servers(action.grant.tunneling_info.dns)
+        return step.TunnelUp(action.grant)
+
+    def _fit_packets(self) -> None:
+        try:
+            if self.session is not None:
+                mtu.fit(self.session)
+        except IPsecError as error:
+            self._means.steps.note(error.sentence)
+
+    def _use_name_servers(self, servers: tuple[str, ...]) -> None:
+        if not servers or not self._means.life.dns:
+            return
+        trouble = name_servers.use(self._name, servers)
+        if trouble is not None:
+            self._means.steps.note(f"the tunnel's name servers are not used ({trouble})")
+
+    def forget_secrets(self, _: step.ForgetSecrets) -> None:
+        """Step 10: the SA needs the pre-shared keys no more.
+
+        Where the tunnel may come back, they are needed until the session ends.
+        """
+        driver = self._means.driver
+        try:
+            kept = self._means.life.resume and driver.resumes
+            if not (kept and comes_back(self._spec.objective, self._spec.ike_version)):
+                driver.forget_secrets(self._name)
+        except IPsecError as error:
+            # The tunnel stands: who watches over it is still to come, and ends it with them.
+            self._means.steps.note(
+                f"the tunnel's secrets may stay in the IPsec daemon until it ends"
+                f" ({error.sentence.rstrip('.')})"
+            )
+        crash.reach("client.secrets-forgotten")
+
+    def remove(self, _: step.RemoveTunnel) -> None:
+        """Leave nothing half configured."""
+        sessions = self._means.sessions
+        try:
+            self._means.driver.down(self._name)
+        except AwayError as error:
+            self.cut = ""  # nothing was ended
+            note = "the tunnel may stand, and `carnet disconnect` ends it then"
+            why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"
+            self._means.steps.note(f"{note}{why}")
+            return
+        except IPsecError as error:
+            if not self._will_be_told(error):
+                self._means.steps.note(error.sentence)
+        crash.reach("client.tunnel-removed")
+        try:
+            release(sessions, self._name)
+        except IPsecError as error:
+            self._means.steps.note(error.sentence)
+
+    def _will_be_told(self, error: IPsecError) -> bool:
+        """Whether it is why there is no tunnel, which is what the command says last."""
+        return error.sentence == self.failure
+
+    def _failed(self, error: WireError | IPsecError, grant: Grant) -> Event:
+        """Tell whether the same answer, fetched again, could still lead to a tunnel.
+
+        The first failure leaves that open. Later, Target waits only for as long as it
+        said, and not if it has said no.
+        """
+        self.failure = str(error)
+        resumed = self._asking.resumed
+        if resumed is None:
+            return step.TunnelFailed(self.failure)
+        over = resumed.age >= grant.tunneling_info.initiate_within
+        if over or isinstance(error, IKERefusedError | WireError):
+            return step.TunnelHopeless(self.failure)
+        return step.TunnelFailed(self.failure)
+
+    @property
+    def _name(self) -> str:
+        return tunnel_name(self._asking.request.request_id)
