@@ -36,9 +36,9 @@ from target_agent.watcher import Watcher
 
 log = structlog.get_logger()
 
-ENDED_SECONDS = 3.0
-"""Within which a tunnel that is being ended mostly has ended, on a slow machine too; a
-traveller's agent hears no answer that comes much later."""
+ENDED_SECONDS = 2.0
+"""Within which a tunnel that is being ended mostly has ended. Whoever asks for it is told that it
+has yet to: a traveller's agent hears no answer that comes much later, and asks again."""
 _TUNNELS = "tunnels"
 """Among what is done beside the requests: what follows from each tunnel's events."""
 _FAILED = "failed"
@@ -58,6 +58,7 @@ class Ending(Enum):
     NOT_LIVE = "not live"
 
 
+_ENDING = (State.ENDING, State.CLOSING)
 _CAME_OF = {State.ENDED: Ending.DONE, State.CLOSING: Ending.UNRECORDED}
 """By where the exchange stands then."""
 
@@ -241,9 +242,14 @@ class Agent:
             record = await self._end_within(host, request_id, ENDED_SECONDS)
         return record
 
+    def is_ending(self, host: str, request_id: bytes) -> bool:
+        """Tell whether a Host's tunnel is just being ended."""
+        exchange = self._live.get(request_id)
+        return exchange is not None and exchange.host == host and exchange.state in _ENDING
+
     def _lives_on(self, request_id: bytes) -> bool:
         exchange = self._live.get(request_id)
-        return exchange is not None and exchange.state not in (State.ENDING, State.CLOSING)
+        return exchange is not None and exchange.state not in _ENDING
 
     async def _end_within(
         self, host: str, request_id: bytes, seconds: float

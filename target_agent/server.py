@@ -68,8 +68,7 @@ class Server:
             self._agent.metrics.count_request("not-understood")
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         if answering.answer is None:
-            headers = {"Retry-After": RETRY_AFTER_SECONDS}
-            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+            return _later()
         response = _answer(answering)
         await response.prepare(request)
         await response.write_eof()
@@ -86,11 +85,16 @@ class Server:
         return web.Response(body=body, content_type="application/cbor")
 
     async def ending(self, request: web.Request, host: str) -> web.StreamResponse:
-        """Sign why a tunnel of a Host ended, for its traveller; wait a little for its end."""
+        """Sign why a tunnel of a Host ended, for its traveller; wait a little for its end.
+
+        One that has yet to end does not live: on a slow machine that takes its time.
+        """
         request_id = _request_id(request)
         if request_id is None:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         record = await self._agent.end_of(host, request_id, ENDING_SECONDS)
+        if record is None and self._agent.is_ending(host, request_id):
+            return _later()
         if record is None:
             return web.Response(status=HTTPStatus.NOT_FOUND)
         try:
@@ -119,6 +123,11 @@ _ENDINGS = {
     Outcome.UNRECORDED: HTTPStatus.SERVICE_UNAVAILABLE,
     Outcome.NOT_LIVE: HTTPStatus.NOT_FOUND,
 }
+
+
+def _later() -> web.Response:
+    headers = {"Retry-After": RETRY_AFTER_SECONDS}
+    return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
 def _request_id(request: web.Request) -> bytes | None:

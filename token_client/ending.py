@@ -16,7 +16,6 @@ from tenacity import (
     RetryError,
     Retrying,
     retry_if_result,
-    wait_fixed,
 )
 
 from carnet.ending import MAX_ENDING, verify_ending
@@ -27,10 +26,14 @@ from token_client.host import connected
 from token_client.sessions import Session
 
 PATIENCE_SECONDS = 6.0
-"""For how long a reason is asked for; the tunnel is down meanwhile."""
+"""For how long a reason is asked for where nobody has one; the tunnel is down meanwhile."""
+LONGEST_PATIENCE_SECONDS = 20.0
+"""The same, where Target answers that it has yet to bring the end about: it may be slow."""
 _ATTEMPT_SECONDS = 5.0
 _PAUSE_SECONDS = 0.2
+_LONGER_PAUSE_SECONDS = 1.0
 _LIVES = "tunnel-lives"
+_NOT_YET = "target-not-ready"
 _TIMES_LIVE = 2
 """After so many answers that Target knows of no end, it was the network, or IPsec here."""
 
@@ -97,11 +100,13 @@ class _Asking:
         self._hosts = cycle(session.hosts)
         self._wanted = wanted
         self._lives = 0
+        self._comes = False
+        """Whether Target has answered that it cannot say it yet."""
 
     def ask(self) -> documents.Ending | None:
         attempts = Retrying(
             stop=self._is_vain,
-            wait=wait_fixed(_PAUSE_SECONDS),
+            wait=lambda _: _LONGER_PAUSE_SECONDS if self._comes else _PAUSE_SECONDS,
             retry=retry_if_result(lambda ending: ending is None),
         )
         try:
@@ -110,7 +115,8 @@ class _Asking:
             return None
 
     def _is_vain(self, state: RetryCallState) -> bool:
-        late = (state.seconds_since_start or 0) >= PATIENCE_SECONDS
+        patience = LONGEST_PATIENCE_SECONDS if self._comes else PATIENCE_SECONDS
+        late = (state.seconds_since_start or 0) >= patience
         often = self._times is not None and state.attempt_number >= self._times
         return late or often or self._lives >= _TIMES_LIVE or not self._wanted()
 
@@ -131,5 +137,7 @@ class _Asking:
             headers = {"Content-Type": "application/octet-stream"}
             connection.request("POST", path, request_id, headers)
             response = connection.getresponse()
-            self._lives += response.getheader("Carnet-Reason") == _LIVES
+            reason = response.getheader("Carnet-Reason")
+            self._lives += reason == _LIVES
+            self._comes |= reason == _NOT_YET
             return response.read(MAX_ENDING + 1) if response.status == HTTPStatus.OK else None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+import threading
 
 import aiohttp
 import pytest
@@ -15,7 +16,7 @@ from carnet.link import LinkSection, client_context, server_context
 from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelGrant, TunnelRefusal
 from carnet.wire.messages import RefusalCode
-from target_agent import server
+from target_agent import agent, server
 from target_agent.link_key import load_link_key
 from target_agent.records import Records
 from target_agent.server import Server
@@ -237,6 +238,39 @@ def test_an_end_that_cannot_be_signed_is_logged_with_its_request(served, as_host
     monkeypatch.setattr(server, "prove_ending", prove)
     status, (line,) = served(ended)
     assert (status, line["request_id"]) == (404, bytes(16).hex())
+
+
+def test_what_is_just_being_ended_is_to_be_asked_for_again(
+    served, as_host, ask, driver, monkeypatch
+):
+    """However long that takes: it is not said to live, after which nobody would."""
+    office, body = as_host("office"), cbor.pack(ask(request_id=bytes(16)))
+    path = f"/v1/tunnels/{bytes(16).hex()}"
+    ending, go_on, down = threading.Event(), threading.Event(), driver.down
+
+    def slowly(name):
+        ending.set()
+        assert go_on.wait(20)
+        down(name)
+
+    async def ended(session, url):
+        async def told(context=office):
+            return (await fetch(session.get(f"{url}{path}/ending", ssl=context)))[0]
+
+        await post(session, url, office, body)
+        with monkeypatch.context() as soon:
+            soon.setattr(server, "ENDING_SECONDS", 0)
+            soon.setattr(agent, "ENDED_SECONDS", 0)
+            found = [await told()]
+            soon.setattr(driver, "down", slowly)
+            end = asyncio.create_task(fetch(session.delete(url + path, ssl=office)))
+            assert await asyncio.to_thread(ending.wait, 20)
+            found += [await told(), await told(as_host("branch"))]
+        go_on.set()
+        await end
+        return [*found, await told()]
+
+    assert served(ended) == [404, 503, 404, 200]
 
 
 @pytest.mark.parametrize("path", ["00", "00" * 17, "zz" * 16, "AA" * 16, "%20" + "00" * 16])

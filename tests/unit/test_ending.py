@@ -19,6 +19,9 @@ from carnet.wire.documents import (
 from carnet.wire.fault import WireError
 from provisioning.authority import Role, agent_certificate, officer_certificate
 from target_agent.link_key import LinkKey
+from tests.unit.test_host_sender import answering, slept  # noqa: F401  a fixture
+from tests.unit.test_sessions import a_session
+from token_client import ending as asking
 
 REQUEST = bytes(range(16))
 YEAR = timedelta(days=365)
@@ -129,3 +132,33 @@ def test_not_a_byte_can_be_changed(officer, work):
         changed[place] ^= 0x40
         with pytest.raises(WireError):
             verify_ending(bytes(changed), REQUEST, "work", officer.public)
+
+
+def not_told(reason):
+    return 503, {"Retry-After": "2", "Carnet-Reason": reason}
+
+
+def why(officer, *answers):
+    """Return what the traveller is told, and how often she has asked."""
+    with answering(*answers) as (url, sent):
+        facts = {"name": f"carnet-{REQUEST.hex()}", "officer_key": officer.public.hex()}
+        told = asking.why_ended(a_session(**facts, hosts=(url,)))
+    return told and told.sentence, len(sent)
+
+
+@pytest.mark.usefixtures("slept")
+def test_target_that_has_yet_to_bring_the_end_about_is_waited_for(officer, work, monkeypatch):
+    """A slow one takes longer for it than anybody is asked who has nothing to say."""
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0)
+    told, asked = why(officer, *[not_told("target-not-ready")] * 10, (200, {}, proved(work)))
+    assert "its key pair was revoked" in told
+    assert asked == 11
+    assert why(officer, not_told("target-unreachable"), (200, {}, proved(work))) == (None, 1)
+
+
+@pytest.mark.usefixtures("slept")
+@pytest.mark.parametrize("reason", ["target-not-ready", "target-unreachable", "tunnel-lives"])
+def test_nobody_is_asked_for_ever(officer, reason):
+    told, asked = why(officer, *[not_told(reason)] * 100)
+    assert told is None
+    assert asked < 32
