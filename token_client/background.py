@@ -45,9 +45,9 @@ def start(session: Session, config: ClientConfig) -> bool:
 
 
 def leave_to_agent(session: Session, config: ClientConfig) -> bool:
-    """Have an agent take out what the daemon still has of a session; tell whether one was started.
+    """Have an agent see to what a daemon that is silent has of a session; tell if one was started.
 
-    Another that is there does not keep it from that: the session was ended.
+    Where the session was ended, another that is there does not keep it from that.
     """
     try:
         return config.agent and start(session, config)

@@ -194,9 +194,7 @@ class BringingUp:
             self._means.driver.down(self._name)
         except AwayError as error:
             self.cut = ""  # nothing was ended
-            note = "the tunnel may stand, and `carnet disconnect` ends it then"
-            why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"
-            self._means.steps.note(f"{note}{why}")
+            self._leave(error)
             return
         except IPsecError as error:
             if not self._will_be_told(error):
@@ -206,6 +204,15 @@ class BringingUp:
             release(sessions, self._name)
         except IPsecError as error:
             self._means.steps.note(error.sentence)
+
+    def _leave(self, error: AwayError) -> None:
+        """Leave to an agent what may come up as soon as there is an answer, and say so."""
+        session = self._means.sessions.keep_unseen(self._name)
+        left = session is not None and self._means.leave(session)
+        note = "the tunnel may stand, and `carnet disconnect` ends it then"
+        why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"
+        watch = "; the agent of this machine watches over it" if left else ""
+        self._means.steps.note(f"{note}{why}{watch}")
 
     def _will_be_told(self, error: IPsecError) -> bool:
         """Whether it is why there is no tunnel, which is what the command says last."""

@@ -84,6 +84,7 @@ def connect(
         hosts=hosts,
         module=str(find_module(config.module)) if config.module else None,
         stands=stands,
+        leave=partial(_leave, config),
         allow_weak=allow_weak,
     )
     name_servers.restore_those_of_a_lost_one(driver)
@@ -99,6 +100,12 @@ def connect(
 def _tell_of_silence(steps: Steps, error: NotYetError) -> None:
     login = "; log in to this network" if error.code == WANTS_LOGIN else ""
     steps.note(f"no answer yet ({error.detail}{login}), trying again")
+
+
+def _leave(config: ClientConfig, session: Session) -> bool:
+    from token_client.background import leave_to_agent  # noqa: PLC0415  seldom needed here
+
+    return leave_to_agent(session, config)
 
 
 def _life_of(config: ClientConfig) -> Life:

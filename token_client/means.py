@@ -60,5 +60,7 @@ class Means(msgspec.Struct, frozen=True):
     """The PKCS#11 module, where it was named."""
     stands: Callable[[Session], None]
     """Is told of the tunnel when all is done: whoever called cares for it from then on."""
+    leave: Callable[[Session], bool]
+    """Leaves a tunnel that may come up later to an agent; False where none is to be had."""
     allow_weak: bool = False
     """Whether Target may choose suites that are for benchmarks only."""

@@ -1,7 +1,6 @@
 """One `carnet connect`: from the token in its reader to a tunnel that is watched over."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from carnet.objectives import Objective
 from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, preflight, removal
+from token_client.alone import alone
 from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
@@ -75,7 +75,7 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     credential = plug.obtain_pin(order.source)
     with _cared_for(means, tell) as standing:
         attempt = partial(_attempt, means, capabilities, config, order, standing)
-        with _alone(tell):
+        with alone(partial(tell, "Another `carnet connect` is at work here; waiting for it.")):
             connected = plug.use(credential, attempt)
         if connected is not None:
             shown = partial(show, connected, config, tell, as_json=order.as_json)
@@ -125,28 +125,6 @@ def _cared_for(driver: "Driver", tell: Tell) -> Iterator[_Standing]:
 
 def _sentence(half: str) -> str:
     return f"{half[0].upper()}{half[1:]}."
-
-
-@contextlib.contextmanager
-def _alone(tell: Tell) -> Iterator[None]:
-    """Be the only `carnet connect` of this user, so that no two take the same key pair.
-
-    Nor does each end the other's tunnel as an older one.
-    """
-    directory = memory_directory()
-    if directory is None:
-        yield
-        return
-    import fcntl  # noqa: PLC0415  Windows has none, nor such a directory
-
-    descriptor = os.open(directory / "connect.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor) as lock:  # which lets go of it, too
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("Another `carnet connect` is at work here; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _attempt(

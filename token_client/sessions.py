@@ -67,6 +67,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was, and Target may not have heard of that."""
     released: bool = False
     """Whether she has ended it by hand, and its agent is to end what the daemon still has of it."""
+    unseen: bool = False
+    """Whether nobody has seen its tunnel stand, which it may: see token_client.late."""
 
     @property
     def token(self) -> Identity:
@@ -170,6 +172,14 @@ class SessionStore:
         session = self.find(name)
         if session is not None:
             self.keep(replace(session, ended=ended, unheard=True))
+
+    def keep_unseen(self, name: str) -> Session | None:
+        """Have a record say that nobody has seen its tunnel stand; return it, if there is one."""
+        session = self.find(name)
+        if session is not None:
+            session = replace(session, unseen=True)
+            self.keep(session)
+        return session
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:

@@ -159,7 +159,8 @@ def work(
 
     One that went for good leaves its session, which ends with its time or its token.
     Why it ended stays in its record, for `carnet status`. Where that is there already, nothing
-    is left to do but what the worker before did not live to do. Raises IPsecError, TokenError.
+    is left to do but what the worker before did not live to do. One that nobody has seen come up
+    is waited for. Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
     from token_client.ending import Ending  # noqa: PLC0415
@@ -185,6 +186,13 @@ def work(
 
     if is_ended(session):
         _end(driver, session, "", say)
+        return
+    if session.unseen:
+        from token_client.late import seen  # noqa: PLC0415 - seldom needed here
+
+        stands = seen(driver, session, say)
+        if stands is not None:
+            work(driver, stands, config, tell)
         return
     eye = lookout(config, session)
     # Where the token cannot be looked at it is waited all the same.

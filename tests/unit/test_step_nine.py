@@ -40,11 +40,11 @@ class Packets:
 @pytest.fixture
 def fail(tmp_path, monkeypatch, capsys):
     """Return what fails in step 9, and as it is taken back; that returns what is left and said."""
-    packets, store = Packets(), SessionStore(tmp_path)
+    packets, store, agents = Packets(), SessionStore(tmp_path), []
     monkeypatch.setattr(block, "_here", block._PacketFilters((packets,)))
     store.keep(replace(a_session(), name=NAME))
 
-    def failing(first, then):
+    def failing(first, then, *, watched=False):
         errors = iter([first, then])
 
         def ask(_):
@@ -57,6 +57,7 @@ def fail(tmp_path, monkeypatch, capsys):
             steps=Steps(),
             booklet=booklet,
             store=None,
+            leave=lambda session: agents.append(session) or watched,
         )
         exchange = Exchange(means, None, None)
         exchange._asking.request = SimpleNamespace(request_id=REQUEST_ID)
@@ -64,7 +65,10 @@ def fail(tmp_path, monkeypatch, capsys):
         machine = Machine(step.TABLE, step.State.OPENED)
         state = run(machine, step.TunnelConfigured(grant=None), exchange._perform)
         assert (state, exchange.failure) == (step.State.FAILED, first.sentence)
-        return (store.find(NAME) is not None, NAME in packets.blocks), capsys.readouterr().out
+        found = store.find(NAME)
+        assert agents == ([found] if found else [])
+        assert found is None or found.unseen
+        return (found is not None, NAME in packets.blocks), capsys.readouterr().out
 
     return failing
 
@@ -76,6 +80,14 @@ def test_what_may_still_come_up_keeps_its_record_and_its_block(fail, error):
     assert left == (True, True)
     assert "the tunnel may stand, and `carnet disconnect` ends it" in said
     assert "start it" not in said  # which is the last word of the command
+    assert "agent" not in said
+
+
+def test_what_may_still_come_up_is_left_to_an_agent(fail):
+    """Its token is watched then, and its time."""
+    left, said = fail(SILENT, SILENT, watched=True)
+    assert left == (True, True)
+    assert "ends it then; the agent of this machine watches over it" in said
 
 
 def test_another_reason_why_it_may_stand_is_told(fail):
