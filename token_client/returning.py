@@ -9,7 +9,7 @@ those of the daemon's connection, which the daemon insists on.
 import time
 
 from carnet.errors import IKERefusedError
-from carnet.ipsec.agreed import is_between
+from carnet.ipsec.agreed import is_between, leads_to
 from carnet.ipsec.driver import Driver, TunnelStatus
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -50,6 +50,5 @@ def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:
 
 
 def _is_as_agreed(session: Session, live: TunnelStatus) -> bool:
-    return live.ppk == session.ppk and is_between(
-        live, session.virtual_address, session.target_addresses
-    )
+    between = is_between(live, session.virtual_address, session.target_addresses)
+    return live.ppk == session.ppk and between and leads_to(live, session.networks)

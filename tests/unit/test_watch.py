@@ -59,6 +59,8 @@ LIVE = SimpleNamespace(
     ppk=True,
     virtual_address="10.99.0.2",
     remote_address="198.51.100.2",
+    local_selectors=("10.99.0.2/32",),
+    remote_selectors=("10.20.0.0/16",),
 )
 """As it was agreed."""
 HERE, GONE, UNSEEN = Presence.HERE, Presence.GONE, Presence.UNSEEN
@@ -237,6 +239,8 @@ OTHERS = {
     "post-quantum key": {"ppk": False},
     "peer": {"remote_address": "203.0.113.2"},
     "address, and no more yet": {"virtual_address": "203.0.113.2", "established": False},
+    "network, a part of what was agreed": {"remote_selectors": ("10.20.0.0/29",)},
+    "port alone": {"local_selectors": ("10.99.0.2/32[udp/53]",)},
 }
 
 
@@ -259,6 +263,8 @@ def test_what_the_helper_ended_as_another_is_said_to_be():
 NOT_ANOTHER = {
     "the same": {},
     "not whole yet": {"virtual_address": None, "established": False},
+    "more than was agreed": {"remote_selectors": ("10.30.0.0/16", "10.20.0.0/16")},
+    "networks untold": {"local_selectors": None, "remote_selectors": None},
 }
 
 
