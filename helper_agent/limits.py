@@ -18,6 +18,10 @@ from helper_agent.claims import Leading
 from helper_agent.config import HelperConfig
 
 _REFUSED = "carnet-helper does not {what}; ask the operator of this machine, or use another one."
+_MEANS_SOMETHING = (
+    "carnet-helper does not take {} as the address of a tunnel, since it is {}; use another"
+    " network, or tell Target's operator."
+)
 Net = IPv4Network | IPv6Network
 
 
@@ -40,15 +44,18 @@ def check_virtual(
         return
     number = _number(leads.virtual_address)
     allowed = [ip_network(each) for each in config.virtual_addresses]
-    taken = {*own, *map(_text_of, leads.targets)}
-    if str(number) in taken or not any(number in each for each in allowed):
+    if not any(number in each for each in allowed):
         raise _refuse(f"take {number} as the address of a tunnel")
     found = around(number.version)
     what, network = found.meaning(number), found.leads_to(number)
-    if what is None and network is not None:
+    if str(number) in own:
+        what = "this machine's own"
+    elif number in map(_number, leads.targets):
+        what = "Target's own"
+    elif what is None and network is not None:
         what = f"in {network}, a network that this machine reaches otherwise"
     if what is not None:
-        raise _refuse(f"take {number} as the address of a tunnel, since it is {what}")
+        raise IPsecError(_MEANS_SOMETHING.format(number, what))
 
 
 def check_networks(networks: Iterable[str], config: HelperConfig) -> None:
@@ -116,10 +123,6 @@ def _number(text: str) -> IPv4Address | IPv6Address:
         return ip_address(text)
     except ValueError as error:
         raise _refuse(f"know {text!r} for an address") from error
-
-
-def _text_of(address: str) -> str:
-    return str(_number(address))
 
 
 def _network(text: str) -> Net:

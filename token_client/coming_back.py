@@ -7,7 +7,13 @@ address: so the pauses grow.
 import threading
 from collections.abc import Callable, Iterator
 
-from carnet.errors import AwayError, IKERefusedError, IKEUnprovenError, IPsecError
+from carnet.errors import (
+    AwayError,
+    IKERefusedError,
+    IKESilentError,
+    IKEUnprovenError,
+    IPsecError,
+)
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending
 from token_client.memory import memory_directory
@@ -16,6 +22,8 @@ from token_client.sessions import Session, SessionStore
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
+_UNPROVEN = "Target {} says no, and does not prove to be it; the tunnel comes back with it."
+_SILENT = "Target {} is silent; the tunnel comes back with it."
 
 
 class ComingBack:
@@ -42,8 +50,10 @@ class ComingBack:
         """Try until it is back, or enough; return why it never can be, if so.
 
         Target may be silent, or half silent, for long. A refusal is the end of it where Target
-        signs that, or where it is this machine that lacks something.
+        signs that, or where it is this machine that lacks something. What keeps it here from
+        coming back, as an address that means something where she is now, may pass: she is told.
         """
+        target = self._session.target
         for pause in _pauses():
             try:
                 self._try_once()
@@ -52,14 +62,16 @@ class ComingBack:
             except IKERefusedError as error:
                 return self._signed() or Ending(error.sentence)
             except IKEUnprovenError:
-                self._say_once("says no, and does not prove to be it")
+                self._say_once(_UNPROVEN.format(target))
                 signed = self._signed()
                 if signed is not None:
                     return signed
-            except IPsecError:
-                self._say_once("is silent")
+            except IKESilentError:
+                self._say_once(_SILENT.format(target))
+            except IPsecError as error:
+                self._say_once(f"The tunnel to {target} does not come back yet: {error.sentence}")
             else:
-                self._tell(f"The tunnel to {self._session.target} is back.")
+                self._tell(f"The tunnel to {target} is back.")
                 return None
             if self._enough.wait(pause):
                 return None
@@ -72,7 +84,7 @@ class ComingBack:
 
     def _say_once(self, why: str) -> None:
         if why not in self._told:
-            self._tell(f"Target {self._session.target} {why}; the tunnel comes back with it.")
+            self._tell(why)
         self._told.add(why)
 
 

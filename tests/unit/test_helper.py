@@ -265,11 +265,11 @@ def test_what_is_outside_the_limits_is_refused(service, daemon, changes):
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        (OWN_ADDRESS, "tunnel;"),
+        (OWN_ADDRESS, "this machine's own; use another network, or tell Target"),
         ("127.0.0.1", "tunnel;"),
         ("169.254.1.1", "tunnel;"),
         ("203.0.113.2", "tunnel;"),  # the Host, say
-        ("10.66.0.2", "tunnel;"),  # its own Target
+        ("10.66.0.2", "Target's own"),
         ("192.168.7.8", "192.168.7.0/24, a network that this machine is in"),
         ("10.50.3.4", "10.50.0.0/16, a network that this machine reaches otherwise"),
         ("10.1.1.1", "the gateway of this machine"),
@@ -609,7 +609,8 @@ def test_an_address_that_means_something_by_now_does_not_come_back(service, daem
     daemon.ended.clear()
     now = Surroundings(gateways=frozenset({ip_address(SPEC.virtual_address)}))
     monkeypatch.setattr(service.parts.virtual, "_around", lambda _: now)
-    assert "the gateway of this machine" in refused(service, MALLORY, say.Resume(name=NAME))
+    why = refused(service, MALLORY, say.Resume(name=NAME))
+    assert "the gateway of this machine; use another network, or tell" in why
     monkeypatch.setattr(service.parts.virtual, "_around", lambda _: AROUND)
     monkeypatch.setattr(daemon, "status", list)
     assert "as the address of a tunnel" in refused(service, MALLORY, say.Resume(name=NAME))

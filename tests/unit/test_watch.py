@@ -463,8 +463,13 @@ def test_a_no_that_target_has_signed_is_the_end(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_no_refusal_does_not_end_the_trying():
-    driver = SilentDriver(IPsecError("Only the log tells."), SILENT, None)
-    assert resuming(driver)[1][-1] == "The tunnel to work is back."
+    """It may be where she is: the same reason is told once."""
+    here = IPsecError("carnet-helper does not take 10.99.0.2; use another network.")
+    assert resuming(SilentDriver(here, here, SILENT, None))[1] == [
+        f"The tunnel to work does not come back yet: {here.sentence}",
+        "Target work is silent; the tunnel comes back with it.",
+        "The tunnel to work is back.",
+    ]
 
 
 def test_tries_to_come_back_are_made_ever_more_seldom(monkeypatch: pytest.MonkeyPatch):
