@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from carnet.errors import AwayError, CarnetError, IPsecError, TokenError
+from carnet.errors import AwayError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.patience import until_answered
 from token_client import background
@@ -33,6 +33,7 @@ def stay(
     Raises TokenError if the token was pulled and the configuration ends the tunnel
     then, IPsecError if the session is over, or the tunnel went down by itself: what is
     meant for it is held back then, and the background agent ends the session in its time.
+    Where the configuration wants none, who has to end it is told.
     """
     here = _Here(driver, session, tell)
     try:
@@ -51,7 +52,8 @@ def stay(
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
-    here.hand_over(config)
+    if not here.hand_over(config):
+        here.say_who_ends_it()
     raise IPsecError(ending.sentence)
 
 
@@ -64,18 +66,31 @@ class _Here:
         self._tell = tell
 
     def end_or_hand_over(self, config: ClientConfig) -> None:
-        """End it, or leave it to the agent where that cannot be now. Raises IPsecError then."""
+        """End it, or leave it to the agent where that cannot be now. Raises IPsecError then.
+
+        A tunnel that may stand, and that no agent ends, is stayed with until it can be ended.
+        """
         try:
             self._end(raise_it)
+        except AwayError:
+            if self.hand_over(config):
+                raise
+            self.end()
         except IPsecError:
             self.hand_over(config)
             raise
 
-    def hand_over(self, config: ClientConfig) -> None:
-        """Have the agent see to its end, if there is to be one."""
-        if is_recorded(self._session):
-            with suppress(CarnetError):
-                background.start(self._session, config)
+    def hand_over(self, config: ClientConfig) -> bool:
+        """Have the agent see to its end, if there is to be one; tell whether it does."""
+        return is_recorded(self._session) and background.leave_to_agent(self._session, config)
+
+    def say_who_ends_it(self) -> None:
+        """Say what is left of a session that nobody ends in its time."""
+        if is_recorded(self._session) and self._session.block is not None:
+            self._tell(
+                f"No agent looks after what is left of the session to {self._session.target}: what"
+                f" is meant for it is held back until `carnet disconnect`."
+            )
 
     def end_now(self) -> None:
         """End it, also where no daemon is, and say what Target may keep. Raises IPsecError."""

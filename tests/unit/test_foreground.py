@@ -5,7 +5,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from carnet.errors import IPsecError, TokenError
+from carnet.errors import DaemonSilentError, IPsecError, TokenError
+from carnet.ipsec import patience
 from tests.unit.test_sessions import a_session
 from token_client import background, closing, foreground, known
 from token_client.config import ClientConfig
@@ -26,6 +27,21 @@ class Gone:
     down = take_leave = installed = refuse
 
 
+class Silent:
+    """An IPsec daemon that does not answer so many times, and then ends the tunnel."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def down(self, _):
+        if self.times:
+            self.times -= 1
+            raise DaemonSilentError("The daemon does not answer.")
+
+    def take_leave(self, _):
+        return True
+
+
 @pytest.fixture
 def started(tmp_path, monkeypatch):
     """For which sessions an agent was started; there is a record of one."""
@@ -36,11 +52,11 @@ def started(tmp_path, monkeypatch):
     monkeypatch.setattr(foreground, "lookout", lambda *_: None)
     monkeypatch.setattr(foreground, "may_be_kept", lambda *_: None)
     monkeypatch.setattr(closing, "release", SessionStore.drop)
-    monkeypatch.setattr(background, "start", lambda session, _: found.append(session.name))
+    monkeypatch.setattr(background, "start", lambda session, _: not found.append(session.name))
     return found
 
 
-def stay(monkeypatch, tmp_path, outcome):
+def stay(monkeypatch, tmp_path, outcome, daemon=None, tell=str, **configured):
     class Watch:
         def __init__(self, *_):
             pass
@@ -51,9 +67,10 @@ def stay(monkeypatch, tmp_path, outcome):
             return outcome
 
     monkeypatch.setattr(foreground, "Watch", Watch)
-    store, session = SessionStore(tmp_path), a_session(expires=int(time.time()) + 3600)
+    until, config = int(time.time()) + 3600, ClientConfig(**configured)
+    store, session = SessionStore(tmp_path), a_session(expires=until, block="nft")
     store.keep(session)
-    foreground.stay(Gone(), session, ClientConfig(), str, lambda: None)
+    foreground.stay(daemon or Gone(), session, config, tell, lambda: None)
 
 
 def left(directory):
@@ -65,9 +82,11 @@ def test_what_is_left_of_a_session_whose_daemon_is_gone_is_the_agent_s(
     tmp_path, started, monkeypatch, outcome
 ):
     """Its block stays, and somebody is to lift it when the time is over."""
+    told = []
     with pytest.raises(IPsecError):
-        stay(monkeypatch, tmp_path, outcome)
+        stay(monkeypatch, tmp_path, outcome, tell=told.append)
     assert started == left(tmp_path) == ["carnet-00"]
+    assert told == []
 
 
 @pytest.mark.parametrize(
@@ -79,3 +98,24 @@ def test_what_is_over_ends_though_the_daemon_is_gone(
     with pytest.raises(error):
         stay(monkeypatch, tmp_path, outcome)
     assert started == left(tmp_path) == []
+
+
+def test_who_wants_no_agent_is_told_what_is_left(tmp_path, started, monkeypatch):
+    """Nobody lifts the block in its time."""
+    told = []
+    with pytest.raises(IPsecError, match="went down with"):
+        stay(monkeypatch, tmp_path, WITH_DAEMON, tell=told.append, agent=False)
+    (sentence,) = told
+    assert "held back until `carnet disconnect`" in sentence
+    assert (started, left(tmp_path)) == ([], ["carnet-00"])
+
+
+@pytest.mark.parametrize("agent", [True, False])
+def test_what_may_stand_is_ended_by_an_agent_or_here(tmp_path, started, monkeypatch, agent):
+    """A daemon that is silent may have it, and nobody would look at its token or its time."""
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.001)
+    daemon, outcome = Silent(3), TokenError("The module crashed.")
+    with pytest.raises(DaemonSilentError if agent else TokenError):
+        stay(monkeypatch, tmp_path, outcome, daemon, agent=agent)
+    assert started == left(tmp_path) == ["carnet-00"] * agent
+    assert (daemon.times == 0) is not agent
