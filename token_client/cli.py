@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import VERSION, console, interruption
-from carnet.errors import IKERefusedError, UsageError
+from carnet.errors import AwayError, IKERefusedError, UsageError
 
 if TYPE_CHECKING:
     from carnet.ipsec.driver import Driver
@@ -226,6 +226,10 @@ def resume(tunnel: str | None, as_json: bool) -> None:
             bring_back(driver, session)
         except IKERefusedError as error:
             raise background.ask_on(session, config, error) from error
+        except AwayError:
+            # It may come back all the same, as soon as there is an answer.
+            background.leave_to_agent(session, config)
+            raise
         name_servers.use_again(session)
         background.start(session, config)
         mtu.fit(session)

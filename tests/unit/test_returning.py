@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
-from carnet.errors import IKERefusedError
+from carnet.errors import DaemonSilentError, IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
@@ -105,6 +105,23 @@ def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
     assert started == [background.command_of("carnet-00")] * asked
     assert "run `carnet connect` for a new one" in refused.value.sentence.lower()
     assert ("asks the Host until Target has said why" in refused.value.sentence) == asked
+
+
+@pytest.mark.parametrize("agent", [True, False])
+def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, monkeypatch, agent):
+    def silent(name):
+        raise DaemonSilentError("It does not answer.")
+
+    started = []
+    SessionStore(tmp_path).keep(a_session(expires=LATER))
+    for module in (background, memory, returning):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
+    monkeypatch.setattr(cli, "_driver", lambda _: SimpleNamespace(resume=silent))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    with pytest.raises(DaemonSilentError):
+        cli.resume.callback(tunnel=None, as_json=False)
+    assert started == [background.command_of("carnet-00")] * agent
 
 
 @pytest.mark.parametrize(
