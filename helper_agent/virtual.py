@@ -1,6 +1,6 @@
-"""Whether a tunnel's address may be this machine's, by what the machine is in at the moment."""
+"""Whether a tunnel may be, by what this machine is in at the moment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.surroundings import Surroundings
@@ -24,11 +24,18 @@ class Virtual:
         self._own_addresses = own_addresses
         self._around = around
 
-    def check(self, leads: Leading, name: str | None = None) -> None:
-        """Look at its address; what stands by that name, if any, may have set it already.
+    def check(self, leads: Leading) -> None:
+        """Look at its address. Raises IPsecError."""
+        self._check(leads, self._own_addresses())
 
-        Raises IPsecError.
+    def check_unless_it_stands(self, leads: Leading, name: str) -> None:
+        """Do the same with what is to come back; of what stands the machine has an address.
+
+        So it has of what is live, and does not stand whole. Raises IPsecError.
         """
-        live = self._driver.status() if name else ()
-        its = {each.virtual_address for each in live if each.name == name}
-        check_virtual(leads, self._config, self._own_addresses() - its, self._around)
+        live = [each for each in self._driver.status() if each.name == name]
+        if not any(each.established for each in live):
+            self._check(leads, self._own_addresses() - {each.virtual_address for each in live})
+
+    def _check(self, leads: Leading, own: Iterable[str]) -> None:
+        check_virtual(leads, self._config, own, self._around)

@@ -70,7 +70,7 @@ def resume(parts: Parts, uid: int, call: said.Resume) -> object:
         installed = parts.owners.installed(uid, call.name)
         if installed is None:
             raise IPsecError(NOT_HERS)
-        parts.virtual.check(installed, call.name)
+        parts.virtual.check_unless_it_stands(installed, call.name)
         status = parts.driver.resume(call.name)
         if not is_installed(status, installed):
             parts.driver.down(call.name)

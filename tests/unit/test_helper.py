@@ -604,15 +604,13 @@ def test_a_tunnel_that_comes_back_with_less_in_it_is_ended(service, daemon, narr
 
 def test_an_address_that_means_something_by_now_does_not_come_back(service, daemon, monkeypatch):
     service.obey(MALLORY, say.Install(spec=spec()))
-    monkeypatch.setattr(service.parts.virtual, "_own_addresses", lambda: {SPEC.virtual_address})
-    service.obey(MALLORY, say.Resume(name=NAME))  # it stands, and has that by itself
-    daemon.ended.clear()
+    monkeypatch.setattr(daemon, "status", list)
     now = Surroundings(gateways=frozenset({ip_address(SPEC.virtual_address)}))
     monkeypatch.setattr(service.parts.virtual, "_around", lambda _: now)
     why = refused(service, MALLORY, say.Resume(name=NAME))
     assert "the gateway of this machine; use another network, or tell" in why
     monkeypatch.setattr(service.parts.virtual, "_around", lambda _: AROUND)
-    monkeypatch.setattr(daemon, "status", list)
+    monkeypatch.setattr(service.parts.virtual, "_own_addresses", lambda: {SPEC.virtual_address})
     assert "as the address of a tunnel" in refused(service, MALLORY, say.Resume(name=NAME))
     assert (daemon.ended, set(daemon.tunnels)) == ([], {NAME})
 
