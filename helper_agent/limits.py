@@ -22,6 +22,11 @@ _MEANS_SOMETHING = (
     "carnet-helper does not take {} as the address of a tunnel, since it is {}; use another"
     " network, or tell Target's operator."
 )
+_LEADS_NAMES_AWAY = (
+    "carnet-helper does not lead {} into tunnels of ordinary users, since {} of this machine, {},"
+    " is in it; use another network, or ask the operator of this machine (name_servers in"
+    " helper.toml)."
+)
 Net = IPv4Network | IPv6Network
 
 
@@ -56,6 +61,27 @@ def check_virtual(
         what = f"in {network}, a network that this machine reaches otherwise"
     if what is not None:
         raise IPsecError(_MEANS_SOMETHING.format(number, what))
+
+
+def check_led(
+    networks: Iterable[str], config: HelperConfig, around: Callable[[int], Surroundings]
+) -> None:
+    """Raise IPsecError for networks in which the whole machine has its names looked up.
+
+    Whoever is behind the tunnel would answer them, also where none of its name servers are used.
+    A gateway is often a name server behind the one that is known. `around` is as above.
+    """
+    if config.name_servers:
+        return
+    for network in map(_network, networks):
+        found = around(network.version)
+        for what, addresses in (
+            ("a name server", found.name_servers),
+            ("the gateway", found.gateways),
+        ):
+            inside = next((each for each in sorted(addresses, key=str) if each in network), None)
+            if inside is not None:
+                raise IPsecError(_LEADS_NAMES_AWAY.format(network, what, inside))
 
 
 def check_networks(networks: Iterable[str], config: HelperConfig) -> None:

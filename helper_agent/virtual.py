@@ -6,7 +6,7 @@ from carnet.ipsec.driver import Driver
 from carnet.ipsec.surroundings import Surroundings
 from helper_agent.claims import Leading
 from helper_agent.config import HelperConfig
-from helper_agent.limits import check_virtual
+from helper_agent.limits import check_led, check_virtual
 
 
 class Virtual:
@@ -25,7 +25,7 @@ class Virtual:
         self._around = around
 
     def check(self, leads: Leading) -> None:
-        """Look at its address. Raises IPsecError."""
+        """Look at its address, and at where it leads. Raises IPsecError."""
         self._check(leads, self._own_addresses())
 
     def check_unless_it_stands(self, leads: Leading, name: str) -> None:
@@ -37,5 +37,10 @@ class Virtual:
         if not any(each.established for each in live):
             self._check(leads, self._own_addresses() - {each.virtual_address for each in live})
 
+    def check_networks(self, networks: Iterable[str]) -> None:
+        """Look at where a tunnel would lead. Raises IPsecError."""
+        check_led(networks, self._config, self._around)
+
     def _check(self, leads: Leading, own: Iterable[str]) -> None:
+        self.check_networks(leads.networks)
         check_virtual(leads, self._config, own, self._around)

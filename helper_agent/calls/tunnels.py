@@ -14,6 +14,7 @@ def may(parts: Parts, uid: int, call: said.May) -> object:
     """Refuse now what would be refused to a tunnel to these networks."""
     check_assigned(parts.driver.capabilities(), parts.config)
     check_networks(call.networks, parts.config)
+    parts.virtual.check_networks(call.networks)
     parts.names.check(Holding(uid, blocks=(Held(frozenset(call.networks)),)))
     return None
 
