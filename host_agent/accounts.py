@@ -1,19 +1,15 @@
-"""Tunnels after their answer: those that ended are accounted for, those revoked are ended.
-
-Each Target is asked for the first, and answers when one ends.
-"""
+"""Accounts of tunnels that ended: each Target is asked for them, and answers when one ends."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from functools import partial
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
-from carnet.background import Work
 from carnet.database.readers import ask
 from carnet.wire.control import EndedTunnels
+from host_agent.following import Keep, for_each
 from host_agent.keydb import KeyDatabase, ListPlace
 from host_agent.target_link import TargetLink, TargetSilentError
 
@@ -26,30 +22,12 @@ _DIFFER = (
 SILENCE_SECONDS = 5
 """Between attempts at a Target that does not answer."""
 
-REVOKED_SECONDS = 0.5
-"""Between two looks for tunnels that the operator revoked."""
-
-
-Keep = Callable[[str, Work], Coroutine[None, None, None]]
-"""Has work done for ever under a name (carnet.background): no Target's failure stops another's."""
-
 
 async def follow_all(
     database: KeyDatabase, link: TargetLink, targets: tuple[str, ...], keep: Keep
 ) -> None:
     """Follow every Target's list of ended tunnels, for ever."""
-    follow = partial(_follow, database, link)
-    await _for_each("ended tunnels", targets, follow, keep)
-
-
-async def _for_each(
-    name: str,
-    targets: tuple[str, ...],
-    work: Callable[[str], Coroutine[None, None, None]],
-    keep: Keep,
-) -> None:
-    each = (keep(f"{name} of {target}", partial(work, target)) for target in targets)
-    await asyncio.gather(asyncio.Event().wait(), *each)
+    await for_each("ended tunnels", targets, partial(_follow, database, link), keep)
 
 
 async def _follow(database: KeyDatabase, link: TargetLink, target: str) -> None:
@@ -86,25 +64,3 @@ async def _next_ended(database: KeyDatabase, link: TargetLink, target: str) -> E
             await asyncio.to_thread(database.read_from_first, target, place)
             place = ListPlace()
     return await link.ended(target, place.number)
-
-
-async def end_all_revoked(
-    database: KeyDatabase, link: TargetLink, targets: tuple[str, ...], keep: Keep
-) -> None:
-    """Have every Target end the tunnels of revoked pairs, for ever."""
-    await _for_each("revoked tunnels", targets, partial(_end_revoked, database, link), keep)
-
-
-async def _end_revoked(database: KeyDatabase, link: TargetLink, target: str) -> None:
-    while True:
-        try:
-            for request_id in await ask(database.tunnels_to_end, target):
-                if not await link.end(target, request_id):
-                    continue  # it is asked again, and the others meanwhile
-                crash.reach("host.end-asked")
-                await asyncio.to_thread(database.record_end_asked, target, request_id)
-                crash.reach("host.end-recorded")
-                log.info("tunnel-end-asked", request_id=request_id.hex(), target=target)
-        except (TargetSilentError, SQLAlchemyError) as error:
-            log.info("revoked-wait", target=target, reason=str(error))
-        await asyncio.sleep(REVOKED_SECONDS)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from carnet.reloading import differing, renew_certificate
 from carnet.wire.suites import numbers_of
-from host_agent.accounts import end_all_revoked, follow_all
+from host_agent.accounts import follow_all
 from host_agent.admission import Admission
 from host_agent.config import HostConfig
+from host_agent.revoked_tunnels import end_all_revoked
 
 if TYPE_CHECKING:
     from host_agent.server import HostService

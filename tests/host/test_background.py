@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from carnet import background
 from carnet.wire.control import EndedTunnels
-from host_agent import accounts, hsm, hsm_service, reloading, server
+from host_agent import hsm, hsm_service, reloading, revoked_tunnels, server
 from host_agent.exchange import Parts
 from host_agent.keydb import ListPlace
 from host_agent.leases import Leases
@@ -69,7 +69,7 @@ def begin(service):
 )
 def test_what_fails_is_logged_shown_and_begun_anew(monkeypatch, failing, named):
     monkeypatch.setattr(server, "RENEW_SECONDS", 0)
-    monkeypatch.setattr(accounts, "REVOKED_SECONDS", 0)
+    monkeypatch.setattr(revoked_tunnels, "LOOK_SECONDS", 0)
     waited, failed, go_on = [], asyncio.Event(), asyncio.Event()
 
     async def wait(self, name):

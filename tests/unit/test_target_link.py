@@ -3,9 +3,11 @@
 import asyncio
 import ssl
 
-from host_agent import accounts
-from host_agent.accounts import end_all_revoked
+from structlog.testing import capture_logs
+
+from host_agent import revoked_tunnels
 from host_agent.config import TargetSection
+from host_agent.revoked_tunnels import end_all_revoked
 from host_agent.target_link import TargetLink
 
 TARGETS = 150
@@ -58,16 +60,17 @@ class Revoked:
             self.all_asked.set()
 
 
-async def all_revoked_end(revoked, answers):
-    """Have them end at a Target that answers so, one after another."""
+async def all_revoked_end(revoked, answer):
+    """Have them end at a Target that answers as `answer` says for each, by its Request ID."""
 
-    async def answer(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        head = f"HTTP/1.1 {next(answers)}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async def serve(reader, writer):
+        asked = await reader.readuntil(b"\r\n\r\n")
+        said = await answer(bytes.fromhex(asked.split()[1].rpartition(b"/")[2].decode()))
+        head = f"HTTP/1.1 {said}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         writer.write(head.encode())
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1")
+    server = await asyncio.start_server(serve, "127.0.0.1")
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     link = TargetLink({"work": TargetSection(url=url)}, ssl.create_default_context())
     work = end_all_revoked(revoked, link, ("work",), lambda _, work: work())
@@ -83,8 +86,45 @@ async def all_revoked_end(revoked, answers):
 
 def test_a_revoked_tunnel_is_ended_again_until_target_has_written_that_down(monkeypatch):
     """A restart of Target would forget why; and the others do not wait for it."""
-    monkeypatch.setattr(accounts, "REVOKED_SECONDS", 0)
-    revoked, answers = Revoked(b"1", b"2"), iter(["503 Full", "202 Later", "503 Full", "204 Done"])
-    asyncio.run(all_revoked_end(revoked, answers))
+    monkeypatch.setattr(revoked_tunnels, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(revoked_tunnels, "_PAUSE_SECONDS", 0)
+    answers = {
+        b"1": iter(["503 Full", "500 Broken", "503 Full", "503 Full", "204 Done"]),
+        b"2": iter(["202 Later"]),
+    }
+
+    async def answer(request_id):
+        return next(answers[request_id])
+
+    revoked = Revoked(b"1", b"2")
+    with capture_logs() as logs:
+        asyncio.run(all_revoked_end(revoked, answer))
     assert revoked.asked == [b"2", b"1"]
-    assert not list(answers)
+    assert not any(map(list, answers.values()))
+    waited = [each["request_id"] for each in logs if each["event"] == "revoked-wait"]
+    assert waited == [b"1".hex()] * 3, "once for each reason in a row"
+
+
+def test_no_revoked_tunnel_waits_for_another_whose_end_takes_its_time():
+    """A peer is silent, or Target's database stands still: the first is answered last."""
+    others_asked = asyncio.Event()
+
+    async def answer(request_id):
+        if request_id == b"3":
+            others_asked.set()
+        elif request_id == b"1":
+            await others_asked.wait()
+        return "204 Done"
+
+    revoked = Revoked(b"1", b"2", b"3")
+    asyncio.run(all_revoked_end(revoked, answer))
+    assert revoked.asked == [b"2", b"3", b"1"]
+
+
+def test_what_failed_is_asked_for_after_pauses_that_grow_to_a_bound():
+    failed = revoked_tunnels.Failed(b"1", "work")
+    pauses = []
+    for _ in range(6):
+        failed.wait(100)
+        pauses.append(failed.again_at - 100)
+    assert pauses == [0.5, 1, 2, 4, 5, 5]
