@@ -25,14 +25,19 @@ def reload_with(take_over: Callable[[], list[str]]) -> None:
         log.info("reloaded", needs_start=needs_start)
 
 
+def check_certificate(link: LinkSection, role: str, name: str) -> None:
+    """Raise UsageError for a certificate of that agent that cannot be used."""
+    server_context(link)  # looks at all of it
+    check_name(link, role, name)
+
+
 def renew_certificate(context: ssl.SSLContext, link: LinkSection, role: str, name: str) -> None:
     """Show another certificate of that agent from the next connection on.
 
     Raises UsageError for one that cannot be used, and then shows the old one. Whom to
     trust does not change: a context forgets no authority.
     """
-    server_context(link)  # looks at all of it
-    check_name(link, role, name)
+    check_certificate(link, role, name)
     context.load_cert_chain(link.certificate, link.key)
 
 

@@ -141,7 +141,12 @@ class Agent:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def renew(self, config: TargetConfig) -> None:
-        """Answer by another configuration from now on; the pools stay what they are."""
+        """Answer by another configuration from now on; the pools stay what they are.
+
+        Its networks are guarded first. Raises IPsecError if the gate does not: then all stays.
+        """
+        if self._parts.gate is not None:
+            self._parts.gate.guard(config.tunnels.networks)
         self._parts = replace(self._parts, config=config)
 
     def live_tunnels(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from socket import socket
 
@@ -63,6 +63,22 @@ class Gate:
         """Close it for all, as a service does that begins."""
         with self._lock:
             self._make({})
+
+    def guard(self, networks: tuple[str, ...]) -> None:
+        """Guard these networks instead, in one step; who has a session is let through as before.
+
+        Where the packet filter refuses, those that were guarded stay so.
+        """
+        with self._lock:
+            before = self._guarded
+            if networks == before.networks:
+                return
+            self._guarded = replace(before, networks=networks)
+            try:
+                self._make(self._sessions)
+            except IPsecError:
+                self._guarded = before
+                raise
 
     def restore(self) -> None:
         """Make it anew where somebody took it away or changed it, for the sessions that stand.

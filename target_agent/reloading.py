@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from carnet.reloading import differing, renew_certificate
+from carnet.reloading import check_certificate, differing, renew_certificate
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
 from target_agent.link_key import load_link_key
@@ -34,16 +34,20 @@ class Reloading:
         self._load, self._agent, self._server, self._context = load, agent, server, context
 
     def take_over(self) -> list[str]:
-        """Read it again; return what needs a start anew. Raises UsageError."""
+        """Read it again; return what needs a start anew.
+
+        Raises UsageError, or IPsecError if the gate does not guard its networks.
+        """
         old, new = self._config, self._load()
         key = load_link_key(new.link)
-        renew_certificate(self._context, new.link, "target", old.name)
-        self._server.key = key
+        check_certificate(new.link, "target", old.name)
         pools = {name: getattr(old.tunnels, name) for name in _POOLS}
-        self._config = structs.replace(
+        taken = structs.replace(
             old, suites=new.suites, tunnels=structs.replace(new.tunnels, **pools), link=new.link
         )
-        self._agent.renew(self._config)
+        self._agent.renew(taken)
+        renew_certificate(self._context, new.link, "target", old.name)
+        self._server.key, self._config = key, taken
         return self._needs_start(old, new)
 
     def _needs_start(self, old: TargetConfig, new: TargetConfig) -> list[str]:

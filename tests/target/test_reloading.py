@@ -7,15 +7,19 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from carnet.errors import UsageError
+from carnet.errors import IPsecError, UsageError
 from carnet.link import LinkSection, server_context
 from carnet.service import serving
+from target_agent.config import GateSection
+from target_agent.firewall import Guarded
+from target_agent.gate import Gate
 from target_agent.link_key import load_link_key
 from target_agent.reloading import Reloading
 from target_agent.server import Server
 from target_agent.service import DOOR
 from tests.target.certificates import Authority
 from tests.target.conftest import changed, running
+from tests.target.test_gate import FakeFirewall
 
 
 @pytest.fixture
@@ -37,10 +41,10 @@ def renewed(config, authority, name="work"):
 def reloaded(config, driver, engine, members, authority):
     """Serve, take over what `load` returns, then run body(agent, port, its answer)."""
 
-    def run(load, body):
+    def run(load, body, config=config, gate=None):
         async def main():
             context = server_context(config.link)
-            async with asyncio.timeout(30), running(config, driver, engine) as agent:
+            async with asyncio.timeout(30), running(config, driver, engine, gate) as agent:
                 server = Server(agent, load_link_key(config.link))
                 reloading = Reloading(config, load, agent, server, context)
                 runner = web.AppRunner(server.application(), access_log=None)
@@ -126,3 +130,42 @@ def test_another_authority_is_not_trusted_before_the_next_start(config, authorit
         return take_over()
 
     assert reloaded(lambda: new, body) == ["link.authority"]
+
+
+@pytest.fixture
+def gated(config):
+    """A configuration with a gate, the same with another network, and what the gate is made of."""
+    old = msgspec.structs.replace(config, gate=GateSection(outside=("eth0",)))
+    firewall = FakeFirewall()
+    gate = Gate(firewall, Guarded(("eth0",), old.tunnels.networks, ()))
+    return old, changed(old, networks=("10.20.0.0/16", "10.30.0.0/16")), firewall, gate
+
+
+def test_networks_that_were_added_are_guarded_before_the_configuration_counts(gated, reloaded):
+    old, new, firewall, gate = gated
+
+    async def body(agent, port, take_over):
+        gate.open("hers", "203.0.113.7", ("10.20.0.0/16",), 2**40)
+        assert take_over() == []
+        return agent._parts.config
+
+    assert reloaded(lambda: new, body, old, gate) == new
+    assert firewall.guarded.networks == new.tunnels.networks
+    assert [each.network for each in firewall.open] == ["10.20.0.0/16"], "who has a session stays"
+
+
+def test_networks_that_cannot_be_guarded_are_not_taken_over(gated, authority, reloaded):
+    old, new, firewall, gate = gated
+    new, _ = renewed(new, authority)
+
+    async def body(agent, port, take_over):
+        before = await shown_at(port, authority)
+        firewall.refusals = 1
+        with pytest.raises(IPsecError):
+            take_over()
+        assert agent._parts.config == old
+        assert before == await shown_at(port, authority)
+        gate.restore()
+
+    reloaded(lambda: new, body, old, gate)
+    assert firewall.guarded.networks == old.tunnels.networks
