@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from carnet import crash
 from carnet.errors import UsageError
@@ -17,6 +18,8 @@ from carnet.errors import UsageError
 MAX_SMALL = 64 * 1024
 """Bytes of a key, a certificate, a signed head; what is longer is none."""
 _OTHERS = 0o077
+_OTHERS_WRITE = 0o022
+"""Where an access list lets somebody else write, the group's bit says so (acl(5))."""
 _BEGINNING_SECONDS = 60.0
 """By then a temporary file is locked, or nobody writes it."""
 _READING = os.O_RDONLY
@@ -121,10 +124,54 @@ def read_small(path: Path, limit: int = MAX_SMALL, *, again: bool = False) -> by
     be read `again`, which has to be a regular file.
     """
     with open_regular(path) if again else path.open("rb") as file:
-        data = file.read(limit + 1)
+        return _at_most(limit, file, path)
+
+
+def _at_most(limit: int, file: BinaryIO | FileIO, path: Path) -> bytes:
+    data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data
+
+
+def read_guarded(path: Path, limit: int = MAX_SMALL) -> bytes:
+    """Return the content of a file that only root or this user can have put there.
+
+    OSError where somebody else can: where it, or the directory that it is in, is a link, is
+    another's, or is one that others write to. So too where it is no regular file, or has more
+    than `limit` bytes. How that directory is reached is not looked at.
+    """
+    directory = _open_guarded_directory(path.parent)
+    try:
+        descriptor = os.open(path.name, _READING | os.O_NOFOLLOW, dir_fd=directory)
+    finally:
+        os.close(directory)
+    with FileIO(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or not _is_guarded(status):
+            raise OSError(errno.EPERM, "it is no regular file, or not ours alone", str(path))
+        return _at_most(limit, file, path)
+
+
+def is_guarded(directory: Path) -> bool:
+    """Tell whether read_guarded() reads what is in that directory."""
+    with suppress(OSError):
+        os.close(_open_guarded_directory(directory))
+        return True
+    return False
+
+
+def _open_guarded_directory(directory: Path) -> int:
+    descriptor = os.open(directory, _READING | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if not _is_guarded(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise OSError(errno.EPERM, "others can write to it", str(directory))
+    return descriptor
+
+
+def _is_guarded(status: os.stat_result) -> bool:
+    """Tell whether nobody but root and this user can write to it, or have it written to."""
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & _OTHERS_WRITE
 
 
 def open_regular(path: Path) -> FileIO:

@@ -11,7 +11,6 @@ either, none are used while the other's are.
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from carnet.files import write_private
+from carnet.files import is_guarded, read_guarded, write_private
 from carnet.ipsec import programs
 from carnet.ipsec.inside.resolv_conf import RESOLV_CONF, run
 from carnet.ipsec.iproute import ip
@@ -28,7 +27,7 @@ _RESOLVED = Path("/run/systemd/resolve")
 """Where systemd-resolved keeps what /etc/resolv.conf then leads to."""
 _RECORD = "name-servers.json"
 _KEPT = tuple(map(Path, ("/run/carnet-client", "/run/carnet-helper", "/dev/shm/carnet-0")))  # noqa: S108  root's, looked at
-"""Where root's commands and carnet-helper keep theirs."""
+"""Where root's commands and carnet-helper keep theirs; anybody may have made the last one."""
 _EVERYTHING = "~."
 _USED = "another tunnel's are used here; end that first"
 
@@ -71,6 +70,8 @@ class Resolved(msgspec.Struct, frozen=True):
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self.directory is None:
             return "there is no file system in memory here"
+        if not is_guarded(self.directory):
+            return f"others can write to {self.directory}"  # what is kept would be no record
         interface = _interface_towards(servers[0])
         before = _link(interface) if interface else None
         if interface is None or before is None:
@@ -126,10 +127,9 @@ class Resolved(msgspec.Struct, frozen=True):
 
 
 def _record(directory: Path) -> _Record | None:
-    """Return the record that is kept there, if it is root's or this user's."""
-    with suppress(OSError, msgspec.MsgspecError), (directory / _RECORD).open("rb") as file:
-        if os.fstat(file.fileno()).st_uid in (0, os.geteuid()):
-            return msgspec.json.decode(file.read(), type=_Record)
+    """Return the record that is kept there, if root or this user alone can have put it there."""
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_guarded(directory / _RECORD), type=_Record)
     return None
 
 
