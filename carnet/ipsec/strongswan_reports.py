@@ -27,7 +27,6 @@ from carnet.ipsec.strongswan_parts import (
 Report = Mapping[str, Any]
 
 _ANYWHERE = "%any"
-_TO_BE_GIVEN = "dynamic"
 _LIVE_IKE = ("ESTABLISHED", "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
 _BEING_DELETED = "DELETING"
@@ -191,7 +190,8 @@ def _virtual_address(sas: Mapping[str, Report], role: Role) -> str | None:
 
 def _single(mode: str, selectors: Sequence[str]) -> list[str]:
     """Return the one address that a tunnel's end consists of, if it is one."""
-    if mode.lower() != Mode.TUNNEL or len(selectors) != 1 or selectors[0] == _TO_BE_GIVEN:
+    # With a port, or where it is a range, it is no network (carnet.ipsec.agreed).
+    if mode.lower() != Mode.TUNNEL or len(selectors) != 1 or not _is_net(selectors[0]):
         return []
     network = ip_network(selectors[0])
     return [str(network.network_address)] if network.num_addresses == 1 else []

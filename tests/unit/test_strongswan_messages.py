@@ -637,3 +637,15 @@ def test_with_ikev1_the_status_is_told_while_there_is_no_ipsec_sa_yet():
     told = status("carnet-7", {"carnet-7": sa})
     assert (told.established, told.virtual_address) == (False, None)
     assert told.remote_selectors is None
+
+
+@pytest.mark.parametrize(
+    "selector", ["10.99.0.7/32[tcp/443]", "10.99.0.1..10.99.0.6", "10.99.0.7/24", "dynamic"]
+)
+def test_with_ikev1_the_status_is_told_whatever_its_peer_has_narrowed(selector):
+    """Else one member's Target would keep all others' from being told."""
+    child = {"mode": "TUNNEL", "state": "INSTALLED", "local-ts": [selector], "remote-ts": []}
+    child |= {"bytes-in": "0", "bytes-out": "0"}
+    sa = {"version": "1", "state": "ESTABLISHED", "local-host": "a", "remote-host": "b"}
+    told = status("carnet-7", {"carnet-7": sa | {"child-sas": {"one": child}}}, ("b",))
+    assert told.virtual_address is None
