@@ -53,7 +53,9 @@ class Owners:
             before = self._read(name) or (None if taken else Holding(wanted.uid))
             leads = wanted.installed or (before.installed if before else None)
             another = installed and before is not None and before.installed != leads
-            if before is None or before.uid != wanted.uid or another:
+            if before is None or before.uid != wanted.uid:
+                raise IPsecError(NOT_HERS)
+            if another:
                 raise IPsecError("There is a tunnel of that name already; connect again.")
             merged = Holding(
                 wanted.uid,

@@ -27,7 +27,7 @@ from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
-from helper_agent.owners import Owners
+from helper_agent.owners import NOT_HERS, Owners
 from helper_agent.places import Places
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import Service
@@ -94,6 +94,8 @@ def test_nobody_ends_or_touches_another_s_tunnel(service, daemon):
         refused(service, MALLORY, call)
     refused(service, MALLORY, say.Resume(name=NAME))
     refused(service, MALLORY, say.Close(block=block_of(networks=("192.168.0.0/16",))))
+    for call in (say.Install(spec=spec()), say.Close(block=block_of())):
+        assert refused(service, MALLORY, call) == NOT_HERS
     assert daemon.ended == []
     assert (daemon.tunnels[NAME].psk, daemon.blocks[NAME].networks) == (
         SPEC.psk,
