@@ -46,6 +46,9 @@ class HelperConfig(Section, frozen=True, kw_only=True):
     into one user's tunnel is led there for all users of this machine."""
     targets: tuple[Network, ...] = (Network("0.0.0.0/0"), Network("::/0"))
     """Networks that Targets may be in."""
+    ikev1_targets: tuple[Network, ...] = ()
+    """Networks of Targets to which there are tunnels with IKEv1: their keys are looked up by
+    Target's address alone, also for another connection of this machine to there."""
     virtual_addresses: tuple[Network, ...] = _PRIVATE
     """Networks that the addresses of their tunnels may be in: such an address is this
     machine's while the tunnel stands, for all users."""

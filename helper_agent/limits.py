@@ -33,6 +33,8 @@ Net = IPv4Network | IPv6Network
 def check_spec(spec: Spec, config: HelperConfig) -> None:
     """Raise IPsecError for a tunnel that an ordinary user may not have."""
     _check_targets(spec.remote_addresses, config)
+    if spec.ike_version == 1:
+        _check_ikev1(spec.remote_addresses, config)
     alone = hosts(spec.remote_addresses) if spec.mode is Mode.TRANSPORT else []
     _check_networks(spec.remote_networks, alone, config)
 
@@ -125,6 +127,14 @@ def _check_targets(addresses: Iterable[str], config: HelperConfig) -> None:
         special = number.is_loopback or number.is_multicast or number.is_unspecified
         if special or not any(number in network for network in allowed):
             raise _refuse(f"let tunnels lead to {address}")
+
+
+def _check_ikev1(addresses: Iterable[str], config: HelperConfig) -> None:
+    """Refuse what has a key for an address, which may be for another connection's peer."""
+    allowed = [ip_network(each) for each in config.ikev1_targets]
+    for address in addresses:
+        if not any(_number(address) in network for network in allowed):
+            raise _refuse(f"make tunnels with IKEv1 to {address} (ikev1_targets in helper.toml)")
 
 
 def _check_networks(networks: Iterable[str], alone: list[str], config: HelperConfig) -> None:

@@ -23,6 +23,7 @@ from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.client import HelperDriver, HelperFilter
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.strongswan_messages import shared_keys
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent.claims import Held, Holding, leading
@@ -309,6 +310,36 @@ def test_while_a_target_could_set_the_name_servers_of_all_there_is_no_tunnel(dae
                 assert "strongswan.d/charon/resolve.conf" in refused(service, ALICE, call)
                 assert daemon.tunnels == {}
     assert set(daemon.tunnels) == {NAME}
+
+
+IKEV1 = {"ike_version": 1, "ppk": None, "ppk_id": None}
+
+
+@pytest.mark.parametrize(
+    ("targets", "addresses", "refused_for"),
+    [
+        ((), ("198.51.100.2",), "198.51.100.2"),
+        (("203.0.113.0/24",), ("198.51.100.2",), "198.51.100.2"),
+        (("198.51.100.0/24",), ("198.51.100.2", "192.0.2.1"), "192.0.2.1"),
+        (("198.51.100.2/32",), ("198.51.100.2",), None),
+    ],
+)
+def test_no_key_of_hers_is_for_an_address_but_where_the_operator_says_so(
+    daemon, tmp_path, targets, addresses, refused_for
+):
+    """Whoever else of this machine has a connection to there would be given it."""
+    config = HelperConfig(ikev1_targets=tuple(map(Network, targets)))
+    service = Service(config, daemon, Owners(tmp_path, 2), frozenset, daemon, lambda _: AROUND)
+    hers = spec(remote_addresses=addresses, **IKEV1)
+    if refused_for is None:
+        service.obey(MALLORY, say.Install(spec=hers))
+    else:
+        said = refused(service, MALLORY, say.Install(spec=hers))
+        assert f"with IKEv1 to {refused_for} (ikev1_targets in helper.toml); ask" in said
+        assert daemon.tunnels == {}
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
+    (key, *_) = shared_keys(daemon.tunnels[OTHER])
+    assert all(owner.endswith(".carnet") for owner in key["owners"])
 
 
 def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_path):
