@@ -9,8 +9,9 @@ from carnet import VERSION
 from carnet.console import run_command
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
+from carnet.ipsec.drivers import settled_driver
 from carnet.lazy import LazyGroup
-from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, make_driver, pass_local
+from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, pass_local
 from target_agent.config import DEFAULT_PATH, PATH_VARIABLE, load
 from target_agent.template import Answers, render
 
@@ -111,7 +112,7 @@ def serve(local: Local) -> None:
     from target_agent.service import serve as service
 
     start_log(local.config.observation.log)
-    run(service(local.config, make_driver(local.config), partial(load, local.path)))
+    run(service(local.config, settled_driver(local.config.drivers), partial(load, local.path)))
 
 
 def main() -> None:

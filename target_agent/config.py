@@ -197,7 +197,7 @@ class IPsecSection(Section, frozen=True, kw_only=True):
     """Which IPsec implementation carries the tunnels."""
 
     driver: DriverName | None = None
-    """Left out: the first that answers when this program begins."""
+    """Left out: the one whose daemon is there, or which is installed, when a program begins."""
 
 
 class StrongSwanSection(Section, frozen=True, kw_only=True):

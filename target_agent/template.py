@@ -64,7 +64,8 @@ dead_peer_seconds = 30
 initiate_within = 120
 
 [ipsec]
-# Which implementation carries the tunnels; left out: the first that answers.
+# Which implementation carries the tunnels; left out: the one whose daemon is there
+# when the service begins. It does not begin where several are, or none is of several.
 # driver = "strongswan" or "libreswan"
 
 [observation]

@@ -125,7 +125,10 @@ class Driver(Protocol):
         """Whether resume() can be had, with secrets that are in the daemon's memory alone."""
 
     def answers(self) -> bool:
-        """Tell at once, and without an error, whether its daemon is there for this user."""
+        """Tell at once, and without an error, whether its daemon is there for this user.
+
+        One that is silent is there, and is waited for.
+        """
 
     def capabilities(self) -> Capabilities:
         """Ask the daemon and the kernel what they can carry."""

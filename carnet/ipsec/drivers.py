@@ -117,6 +117,24 @@ def find_driver(choice: Choice) -> Driver:
     return open_driver(next(installed, next(iter(IMPLEMENTATIONS))), choice)
 
 
+def settled_driver(choice: Choice) -> Driver:
+    """Return the driver for a service that keeps it for good, whatever daemon comes and goes.
+
+    Raises IPsecError where it cannot be told which is meant: with another it would know of no
+    tunnel that stands, and end none.
+    """
+    if choice.named is not None or choice.helper is not None:
+        return find_driver(choice)
+    there = [name for name in IMPLEMENTATIONS if open_driver(name, choice).answers()]
+    meant = there or [name for name, row in IMPLEMENTATIONS.items() if _is_installed(row)]
+    if len(meant) > 1:
+        raise IPsecError(
+            f"This machine has {' and '.join(meant)}, and which of them carries the tunnels cannot"
+            " be told; set `driver` under `[ipsec]` in the configuration."
+        )
+    return open_driver(meant[0], choice) if meant else find_driver(choice)
+
+
 def _open_helper(path: Path) -> Driver:
     from carnet.ipsec.helper.client import HelperDriver  # noqa: PLC0415  as other drivers are
 

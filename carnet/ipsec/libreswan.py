@@ -42,7 +42,7 @@ class Libreswan:
         self._turn = Turn(self._awaited_in_main_mode, "its session is over")
 
     def answers(self) -> bool:
-        """Tell whether the daemon answers this user."""
+        """Tell whether the daemon is there for this user, if only silent."""
         return self._tools.answers()
 
     def capabilities(self) -> Capabilities:

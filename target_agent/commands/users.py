@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.console import print_json, print_table
 from carnet.durations import format_duration
-from carnet.errors import CarnetError, UsageError
+from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.moments import format_moment
 from carnet.objectives import Objective
@@ -83,7 +83,10 @@ def _check_behind(network: str, config: TargetConfig) -> None:
 
 def _check_reach(networks: tuple[str, ...], driver: Driver) -> None:
     """Refuse what the IKE daemon would, as far as it answers: no key pair is spent here."""
-    if not driver.answers() or not driver.capabilities().userspace:
+    try:
+        if not driver.capabilities().userspace:
+            return
+    except IPsecError:
         return
     out_of_reach = Reach().out_of_reach(networks)
     if out_of_reach:

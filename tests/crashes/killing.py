@@ -18,6 +18,14 @@ READY = '"event": "ready"'
 class Mortal(AtWork):
     """Both agents look into a file for the place at which to die; it is empty at first."""
 
+    def configure(self) -> None:
+        """Name the driver too: Target's agent begins here without a daemon by which to tell."""
+        super().configure()
+        path = self.world.target.directory / "etc" / "target.toml"
+        setting = '# driver = "strongswan" or "libreswan"'
+        assert setting in path.read_text()
+        path.write_text(path.read_text().replace(setting, 'driver = "strongswan"'))
+
     def watch(self, closing: ExitStack) -> None:
         """Open what the test looks at: databases and tokens."""
         host, target = self.world.host.directory, self.world.target.directory

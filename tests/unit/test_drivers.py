@@ -1,6 +1,7 @@
 """Which driver is chosen, and what a dry run shows of each, with no daemon here."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from carnet.ipsec.drivers import (
     find_driver,
     look_around,
     open_driver,
+    settled_driver,
 )
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
@@ -50,11 +52,9 @@ def test_the_order_is_that_of_the_table(answering):
     assert find_driver(Choice()).name == next(iter(IMPLEMENTATIONS))
 
 
-def test_where_none_answers_it_is_the_first_that_is_installed(answering, monkeypatch, tmp_path):
+def test_where_none_answers_it_is_the_first_that_is_installed(answering, installed):
     last = list(IMPLEMENTATIONS)[-1]
-    for name, row in IMPLEMENTATIONS.items():
-        programs = (str(tmp_path if name is last else "/nowhere"),)
-        monkeypatch.setitem(IMPLEMENTATIONS, name, structs.replace(row, programs=programs))
+    installed(last)
     assert find_driver(Choice()).name == last
 
 
@@ -62,6 +62,51 @@ def test_where_none_answers_it_is_the_first_that_is_installed(answering, monkeyp
 def test_the_named_one_is_chosen_even_where_another_answers(answering, name):
     answering.update(set(DriverName) - {name})
     assert find_driver(Choice(name)).name == name
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """Have those be installed, and no other."""
+
+    def have(*names):
+        for name, row in IMPLEMENTATIONS.items():
+            programs = (str(tmp_path if name in names else "/nowhere"),)
+            monkeypatch.setitem(IMPLEMENTATIONS, name, structs.replace(row, programs=programs))
+
+    return have
+
+
+SEVERAL = (DriverName.STRONGSWAN, DriverName.LIBRESWAN)
+
+
+def test_a_service_has_no_driver_of_which_it_cannot_be_told_that_it_is_meant(answering, installed):
+    """It has it for good; with the wrong one it would end no tunnel."""
+    installed(*SEVERAL)
+    for names in ((), SEVERAL):
+        answering.update(names)
+        with pytest.raises(IPsecError, match="strongswan and libreswan"):
+            settled_driver(Choice())
+        assert settled_driver(Choice(DriverName.LIBRESWAN)).name == DriverName.LIBRESWAN
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_service_has_the_one_that_is_there_or_else_the_one_that_is_installed(
+    answering, installed, name
+):
+    installed(name)
+    assert settled_driver(Choice()).name == name
+    installed(*SEVERAL)
+    answering.add(name)
+    assert settled_driver(Choice()).name == name
+
+
+def test_one_that_is_silent_is_not_absent(monkeypatch, tmp_path):
+    def run(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    sockets = dict.fromkeys(DriverName, tmp_path / "socket")
+    assert find_driver(Choice(None, sockets)).name == DriverName.LIBRESWAN
 
 
 @pytest.mark.parametrize("name", DriverName)
