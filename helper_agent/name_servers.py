@@ -69,9 +69,14 @@ class Servers:
             return trouble
 
     def follow(self, name: str) -> None:
-        """Have those of that tunnel go with it."""
+        """Have those of that tunnel go with it. The name must not be let go meanwhile.
+
+        They are taken away first: whoever ends it then finds none to restore.
+        """
         with self._lock:
             self._inside.follow_servers(name)
+            if not self._may_stay(name, patient=True):
+                self._restore(name)
 
     def restore(self, name: str) -> bool:
         """Take those of that tunnel away; tell whether there were any. Raises IPsecError."""

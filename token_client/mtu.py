@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
+from token_client import name_servers
 from token_client.sessions import Session
 
 
@@ -46,6 +47,6 @@ def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) 
         while changes.wait():
             with suppress(AwayError):
                 fit(session)
-                inside().follow_servers(session.name)
+                name_servers.follow(session)
     except IPsecError as error:
         tell(error.sentence)

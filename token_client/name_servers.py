@@ -33,6 +33,21 @@ def use_again(session: Session) -> None:
             inside().use_servers(session.name, session.dns)
 
 
+def follow(session: Session) -> None:
+    """Have those of a tunnel go with it to another interface, unless the session is ended.
+
+    To follow is to set them anew: whoever ends the session meanwhile is let go first, as above,
+    and waits in turn. Where they cannot be told now, the next change of a route is another try.
+    """
+    if not session.dns:
+        return
+    sessions = SessionStore(memory_directory())
+    with sessions.leaving(session.name), suppress(IPsecError):
+        known = sessions.find(session.name)
+        if known is not None and known.ended is None:
+            inside().follow_servers(session.name)
+
+
 def restore(name: str) -> bool:
     """Take away those of a tunnel that is over; tell whether there were any.
 

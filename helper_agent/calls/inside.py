@@ -26,7 +26,8 @@ def servers(parts: Parts, uid: int, call: said.Servers) -> object:
 def follow(parts: Parts, uid: int, call: said.Follow) -> object:
     """Have the name servers of what is hers go with it."""
     if parts.owners.owns(uid, call.name):
-        parts.name_servers.follow(call.name)
+        with parts.names.turn(call.name):
+            parts.name_servers.follow(call.name)
     return None
 
 

@@ -8,7 +8,9 @@ import pytest
 from lab import name_server
 from lab.network import HOST_ADDRESS, SERVER_ADDRESS
 from lab.resolved import Resolved
+from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
+from tests.lab.test_plugging import agents, watching
 
 NAME = "plan.work.example"
 ANSWER = "10.20.0.77"
@@ -59,10 +61,15 @@ def as_before(office):
 
 
 def test_names_are_looked_up_through_the_tunnel_until_it_is_ended(office):
-    done = office.carnet("connect")
+    """Also where an agent follows the way, which is another as soon as the tunnel is gone."""
+    before = office.resolved.links()
+    done = office.carnet("connect", extra=office.configure_client(""))
     assert (done.returncode, "name servers" in done.stderr + done.stdout) == (0, False)
     assert office.resolved.address_of(NAME) == ANSWER
+    watching(office)
     assert office.carnet("disconnect").returncode == 0
+    wait_until(lambda: agents(office) == [], "the end of the agent")
+    assert office.resolved.links() == before
     assert office.resolved.address_of(NAME) is None
 
 

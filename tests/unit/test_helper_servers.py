@@ -124,6 +124,20 @@ def test_they_are_not_set_as_the_tunnel_ends(service, daemon, monkeypatch):
     assert (daemon.ended, daemon.servers) == ([NAME], None)
 
 
+def test_they_do_not_follow_a_tunnel_that_ends(service, daemon, monkeypatch):
+    """Who follows takes them away first: the end finds none, and then her name is let go."""
+
+    def follow(name):
+        assert Daemon.restore_servers(daemon, name)
+        service.obey(ALICE, END)
+        daemon.servers = SET
+
+    service.obey(ALICE, USE)
+    monkeypatch.setattr(daemon, "follow_servers", follow)
+    service.obey(ALICE, say.Follow(name=NAME))
+    assert (daemon.ended, daemon.servers) == ([NAME], None)
+
+
 def test_one_at_a_time_sets_and_restores_them(service, daemon, monkeypatch):
     done = []
 
