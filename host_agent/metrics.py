@@ -3,6 +3,7 @@
 What all processes share, as the pairs in the Key Database, each tells alike.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from host_agent.keydb import KeyDatabase
 STEPS = ("step2", "step3", "target", "step7")
 COUNT_SECONDS = 10.0
 """For how long the count of pairs is told again: it reads all of them."""
+ANSWER_SECONDS = 3.0
+"""For which a scrape waits for it: all else is shown while the database is silent."""
 
 
 class HostMetrics:
@@ -55,6 +58,7 @@ class HostMetrics:
         ).observe
         self._pairs: dict[str, int] = {}
         self._counted_at = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
 
     def show_host(self, database: KeyDatabase, hsm: Hsm, under_way: Callable[[], int]) -> None:
         """Show what is read only when somebody asks."""
@@ -73,12 +77,26 @@ class HostMetrics:
         )  # fmt: skip
 
     async def refresh(self) -> None:
-        """Count the pairs, unless that was done just now; off the way of every request."""
-        if time.monotonic() - self._counted_at < COUNT_SECONDS:
+        """Count the pairs, unless that was done just now; off the way of every request.
+
+        What is not known is not told. A database that is silent is asked again only after it
+        has answered.
+        """
+        if self._counting is None:
+            if time.monotonic() - self._counted_at < COUNT_SECONDS:
+                return
+            self._counted_at = time.monotonic()
+            self._counting = asyncio.create_task(self._count())
+        counting = self._counting
+        await asyncio.wait({counting}, timeout=ANSWER_SECONDS)
+        if not counting.done():
+            self._pairs = {}
             return
-        self._counted_at = time.monotonic()
+        self._counting = None
+        counting.result()
+
+    async def _count(self) -> None:
         try:
             self._pairs = await ask(self._database.pairs_left)
         except SQLAlchemyError:
-            # What is not known is not told.
             self._pairs = {}

@@ -1,11 +1,15 @@
 """Where observers come in, as a configuration file says it."""
 
+import asyncio
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from carnet.config import parse_config
 from carnet.observation import ObservationSection, Place
+from host_agent import metrics
 
 BASE = Path("/etc/carnet")
 
@@ -37,3 +41,34 @@ def test_a_configuration_file_names_the_place(text):
 def test_what_is_neither_is_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011  what it says differs
         Place.from_setting(text, BASE)
+
+
+def test_what_a_silent_database_does_not_tell_keeps_no_metrics_back(monkeypatch):
+    """Nor is it asked again before it has answered: its threads are few."""
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0)
+    monkeypatch.setattr(metrics, "COUNT_SECONDS", 0)
+    answers, asked = threading.Event(), []
+
+    def pairs_left():
+        asked.append(None)
+        assert answers.wait(20)
+        return {"alice@office": 7}
+
+    def shown(host):
+        return host.registry.get_sample_value("carnet_host_pairs_left", {"user": "alice@office"})
+
+    async def scrape():
+        host = metrics.HostMetrics()
+        database = SimpleNamespace(pairs_left=pairs_left)
+        host.show_host(database, SimpleNamespace(state=None, waiting=0), lambda: 0)
+        async with asyncio.timeout(10):
+            try:
+                await asyncio.gather(host.refresh(), host.refresh())
+                assert (shown(host), len(asked)) == (None, 1)
+            finally:
+                answers.set()
+            monkeypatch.setattr(metrics, "ANSWER_SECONDS", 10)
+            await asyncio.gather(host.refresh(), host.refresh())
+        assert shown(host) == 7
+
+    asyncio.run(scrape())
