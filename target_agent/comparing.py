@@ -167,9 +167,11 @@ class Comparing:
         return {each for each, exchange in self._live.items() if exchange.state in states}
 
     async def _feed_all(self, request_ids: Iterable[bytes | None], event: Event) -> None:
-        for request_id in request_ids:
-            if request_id is not None:
-                await self._feed(request_id, event)
+        """Feed it to all side by side: each may have to wait for its peer, or the database."""
+        fed = (self._feed(each, event) for each in request_ids if each is not None)
+        for done in await asyncio.gather(*fed, return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
 
 
 def request_id_of(name: str) -> bytes | None:

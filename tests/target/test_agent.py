@@ -816,6 +816,27 @@ def test_what_is_owed_to_a_silent_daemon_keeps_no_agent_from_stopping(
     assert (ended.request_id, ended.reason) == (answering.request_id, "revoked")
 
 
+def test_what_is_to_end_at_the_start_ends_side_by_side(with_agent, driver, ask, monkeypatch):
+    """Each may wait for a silent peer, and a service manager waits for a start only so long."""
+    several, down = threading.Barrier(3, timeout=10), driver.down
+
+    async def before(agent):
+        for _ in range(3):
+            answering = await established(agent, driver, ask())
+            agent.records.doom(answering.request_id, "user-removed")
+
+    def together(name):
+        several.wait()
+        down(name)
+
+    async def after(agent):
+        assert agent.records.live() == []
+
+    with_agent(before)
+    monkeypatch.setattr(driver, "down", together)
+    with_agent(after)
+
+
 def test_a_restart_takes_up_what_the_daemon_still_has(with_agent, driver, ask):
     async def before(agent):
         lost = await established(agent, driver, ask())
