@@ -4,8 +4,6 @@ The IPsec daemon that had them may have ended without: the next one knows nothin
 they, with the routes through them, would be this machine's for ever.
 """
 
-from collections.abc import Callable
-
 from carnet.errors import IPsecError
 from carnet.ipsec import inner_address
 from carnet.ipsec.driver import Driver, Telling
@@ -15,26 +13,23 @@ from helper_agent.owners import Owners
 class Inner:
     """The addresses that this machine has by users' tunnels. Safe to use from several threads."""
 
-    def __init__(
-        self, driver: Driver, owners: Owners, own_addresses: Callable[[], frozenset[str]]
-    ) -> None:
+    def __init__(self, driver: Driver, owners: Owners) -> None:
         self._driver = driver
         self._owners = owners
-        self._own_addresses = own_addresses
         self._owed = False
 
     def clear(self) -> None:
         """Take away those that no tunnel in the daemon has, whose user or root it may be.
 
-        The daemon is asked once they are listed: what is set meanwhile stays. Raises IPsecError
-        where it cannot be asked.
+        One that her tunnel has not brought is not hers, whatever she claims: somebody has set it
+        who made no route into a tunnel, and it stays. The daemon is asked once they are listed:
+        what is set meanwhile stays. Raises IPsecError where it cannot be asked.
         """
         self._owed = True
-        present = self._of(self._owners.names())
-        present &= self._own_addresses() if present else frozenset()
-        if present:
-            for address in present - self._in_use():
-                inner_address.remove(address)
+        led = inner_address.led_from(self._of(self._owners.names()))
+        if led:
+            for address in led.keys() - self._in_use():
+                inner_address.remove(address, at=led[address])
         self._owed = False
 
     def clear_in_time(self) -> None:

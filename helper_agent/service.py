@@ -64,7 +64,7 @@ class Service:
         inside: Inside,
         around: Callable[[int], Surroundings] = look_around,
     ) -> None:
-        inner = Inner(driver, owners, own_addresses)
+        inner = Inner(driver, owners)
         names = Names(driver, owners, inside, inner)
         guard = Guard(driver, owners, self._went)
         self.parts = Parts(

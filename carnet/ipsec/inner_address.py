@@ -12,12 +12,17 @@ from typing import Any
 
 from carnet.errors import IPsecError
 from carnet.ipsec import routes
+from carnet.ipsec.bundle import ROUTE_PROTOCOL
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.iproute import Way, ip
 
 PROTOCOL = 204
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
+CHARON_TABLE = "220"
+"""Where charon has its routes, unless `charon.routing_table` in strongswan.conf says otherwise."""
 
+OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
+"""Which protocols our own routes into tunnels have, as `ip -N` lists them."""
 
 _Route = dict[str, Any]
 """As `ip` lists it."""
@@ -47,28 +52,52 @@ def install(
         )
 
 
-def remove(address: str, others: Iterable[Lead] = ()) -> bool:
+def remove(address: str, others: Iterable[Lead] = (), at: Iterable[str] = ()) -> bool:
     """Take away a virtual address and its routes; none is no error. Return whether it is gone.
 
-    While one of `others` has it, it stays, with the routes to where those lead. A route of
-    another address to the same network stays.
+    It is taken from where those lead, and from the interfaces `at` which it was set besides: one
+    that somebody else has set stays. While one of `others` has it, and a route of ours from it
+    leads where that does, it stays, with those routes. A route of another address to the same
+    network stays.
     """
     version = ip_address(address).version
     found = [route for route in _installed(f"-{version}") if route["prefsrc"] == address]
-    having = [each for each in others if address in each.inner]
-    if having:
-        led = {ip_network(to) for each in having for to in each.networks | each.targets}
-        _run(_deletions(route for route in found if _destination(route, version) not in led))
+    having = [each for each in others if address in each.inner] if found else ()
+    led = {ip_network(to) for each in having for to in each.networks | each.targets}
+    gone = [route for route in found if _destination(route, version) not in led]
+    if len(gone) < len(found):
+        _run(_deletions(gone))
         return False
     _remove(found)
-    listed = ip("-json", "address", "show", "to", address)
-    lines = [
-        f"address delete {address}/{ip_address(address).max_prefixlen} dev {each['ifname']}"
-        for each in json.loads(listed.stdout or "[]")
-        if "ifname" in each
-    ]
-    _run(lines)
+    _run([_taken_from(interface, address) for interface in dict.fromkeys(at)])
     return True
+
+
+def interfaces_of(address: str) -> list[str]:
+    """Return which have an address, whoever has set it."""
+    listed = ip("-json", "address", "show", "to", address)
+    return [each["ifname"] for each in json.loads(listed.stdout or "[]") if "ifname" in each]
+
+
+def led_from(addresses: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of these addresses have a route into a tunnel, and by which interfaces.
+
+    Whoever has set them by hand, or for another VPN, makes no such routes: those of ours, and
+    those that charon makes for the tunnels that stand.
+    """
+    wanted = set(addresses)
+    found: dict[str, list[str]] = {}
+    for version in {ip_address(each).version for each in wanted}:
+        listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
+        for route in json.loads(listed.stdout or "[]"):
+            if is_into_tunnel(route) and route.get("prefsrc") in wanted and "dev" in route:
+                found.setdefault(route["prefsrc"], []).append(route["dev"])
+    return found
+
+
+def is_into_tunnel(route: _Route) -> bool:
+    """Whether a route, as `ip -N` lists it, is one of ours, or of charon's for a tunnel."""
+    return route.get("protocol") in OURS or route.get("table") == CHARON_TABLE
 
 
 def sweep(keep: Callable[[], Collection[str]]) -> None:
@@ -86,11 +115,11 @@ def _remove(found: Iterable[_Route]) -> None:
     doomed = list(found)
     lines = _deletions(doomed)
     ends = dict.fromkeys((route["prefsrc"], route["dev"]) for route in doomed)
-    lines += [
-        f"address delete {source}/{ip_address(source).max_prefixlen} dev {interface}"
-        for source, interface in ends
-    ]
-    _run(lines)
+    _run([*lines, *(_taken_from(interface, source) for source, interface in ends)])
+
+
+def _taken_from(interface: str, address: str) -> str:
+    return f"address delete {address}/{ip_address(address).max_prefixlen} dev {interface}"
 
 
 def _deletions(found: Iterable[_Route]) -> list[str]:

@@ -143,6 +143,7 @@ class Libreswan:
             head = conf.head(spec)
             if spec.role is Role.CLIENT and spec.virtual_address is not None:
                 way = way_to(tunnel.local_address, tunnel.remote_address)
+                self._tools.note_interface(spec.name, way.interface)
                 inner_address.install(spec.virtual_address, head.networks, way.interface, way)
             return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
 
@@ -190,11 +191,13 @@ class Libreswan:
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
         crash.reach("ipsec.terminated")
         address = head.virtual_address if head and head.role is Role.CLIENT else None
-        is_shared = address and not inner_address.remove(address, self._others(name))
+        # Routes go with a link that goes down, and the address stays: so it is written down, too.
+        at = self._tools.interfaces(name)
+        is_shared = address and not inner_address.remove(address, self._others(name), at)
         self._tools.drop_connection(name)
         if address and is_shared:
             # Of tunnels that end at the same time each was another's to the other until now.
-            inner_address.remove(address, self._others(name))
+            inner_address.remove(address, self._others(name), at)
         # It has ended whole; what others left is swept with the next one at the latest.
         with suppress(IPsecError):
             leftovers.sweep(listener(self._socket), said)

@@ -122,9 +122,22 @@ class Tools:
         self.ask_briefly_first()
         return self.whack("--name", name, "--delete", "--rereadsecrets", "--status")
 
+    def note_interface(self, name: str, interface: str) -> None:
+        """Write down to which interface the address inside of a tunnel is about to be given."""
+        noted = dict.fromkeys([*self.interfaces(name), interface])
+        write_private(self._interfaces(name), "\n".join(noted).encode())
+
+    def interfaces(self, name: str) -> list[str]:
+        """Return which have been written down; none where it never came up."""
+        try:
+            return self._interfaces(name).read_text().splitlines()
+        except OSError:
+            return []
+
     def drop_connection(self, name: str) -> None:
-        """Remove a tunnel's file."""
+        """Remove a tunnel's files."""
         self.connection(name).unlink(missing_ok=True)
+        self._interfaces(name).unlink(missing_ok=True)
 
     def names(self) -> set[str]:
         """Return of which tunnels there are files."""
@@ -137,6 +150,9 @@ class Tools:
     def connection(self, name: str) -> Path:
         """Return a tunnel's file, whether there is one or not."""
         return self.directory / f"{name}.conf"
+
+    def _interfaces(self, name: str) -> Path:
+        return self.directory / f"{name}.interfaces"
 
     def _secrets(self, name: str) -> Path:
         return self.directory / f"{name}.secrets"

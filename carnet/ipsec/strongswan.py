@@ -52,6 +52,9 @@ from carnet.ipsec.whole import all_or_nothing
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
 
+_OWN_INTERFACE = "lo"
+"""That of the addresses inside which are set from here."""
+
 _WENT_DOWN = "The tunnel went down again as it came up; connect again."
 _USERSPACE_ESP = "kernel-libipsec"
 _RESOLVE = "resolve"
@@ -169,7 +172,7 @@ class StrongSwan:
         way = way_to(ike_sa["local-host"], ike_sa["remote-host"])
         address = spec.virtual_address or ""
         try:
-            inner_address.install(address, spec.remote_networks, "lo", way)
+            inner_address.install(address, spec.remote_networks, _OWN_INTERFACE, way)
         finally:
             self._set[spec.name] = address
 
@@ -247,7 +250,8 @@ class StrongSwan:
         crash.reach("ipsec.terminated")
         own = own_addresses(self._listed.connections(name))
         # One that was set as another down() took the connection out is listed no more.
-        shared = self._give_up({*own, *filter(None, [self._set.pop(name, None)])}, name)
+        set_here = self._set.pop(name, None)
+        shared = self._give_up({*own, *filter(None, [set_here])}, name, set_here)
         with open_session(self._socket) as session:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
             for connection in loaded:
@@ -255,7 +259,7 @@ class StrongSwan:
                 counters.forget(session, connection)
                 crash.reach("ipsec.connection-unloaded")
         # Of tunnels that end at the same time each was another's to the other until now.
-        self._give_up(shared, name)
+        self._give_up(shared, name, set_here)
         # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
         self._end(name)
         with open_session(self._socket) as session:
@@ -276,11 +280,16 @@ class StrongSwan:
             leftovers.remove_sas(name)
             self._tying.unblock_halves()
 
-    def _give_up(self, addresses: Iterable[str], name: str) -> list[str]:
-        """Take away the virtual addresses of a tunnel; return those that others have as well."""
+    def _give_up(self, addresses: Iterable[str], name: str, set_here: str | None) -> list[str]:
+        """Take away the virtual addresses of a tunnel; return those that others have as well.
+
+        What nobody has set for it, as it never came up, is another's: a route of ours tells, or
+        that it was set here, perhaps without.
+        """
         own = list(addresses)
         others = self._others(name) if own else ()
-        return [each for each in own if not inner_address.remove(each, others)]
+        at = {set_here: (_OWN_INTERFACE,)}
+        return [each for each in own if not inner_address.remove(each, others, at.get(each, ()))]
 
     def _others(self, name: str) -> list[Lead]:
         """Return where all tunnels lead but this one."""
@@ -335,10 +344,14 @@ class StrongSwan:
         return frozenset(tunnel_of(name) for name in names if is_ours(name))
 
     def leads(self) -> dict[str, Lead]:
-        """Return by name where the tunnels of ours lead, live or loaded."""
+        """Return by name where the tunnels of ours lead, live or loaded.
+
+        Of others that are live, their addresses inside.
+        """
         connections, sas = self._listed.connections(), self._listed.sas()
         names = {tunnel_of(each) for each in (*connections, *dict(sas)) if is_ours(each)}
-        return {
+        foreign = {each: reports.lead({}, [sa]) for each, sa in sas if not is_ours(each)}
+        return foreign | {
             name: reports.lead(
                 {each: facts for each, facts in connections.items() if tunnel_of(each) == name},
                 [sa for each, sa in sas if tunnel_of(each) == name],

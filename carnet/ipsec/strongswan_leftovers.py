@@ -17,6 +17,7 @@ import msgspec
 
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec.driver import Lead
+from carnet.ipsec.inner_address import CHARON_TABLE
 from carnet.ipsec.iproute import ip
 from carnet.ipsec.spec import Role
 from carnet.ipsec.strongswan_parts import is_of_client, reqids
@@ -26,9 +27,6 @@ Pairs = Callable[[], Collection[tuple[str, str]]]
 
 Others = Callable[[], Collection[Lead]]
 """Asks the daemon where all its other tunnels lead."""
-
-_TABLE = "220"
-"""Where charon has its routes, unless `charon.routing_table` in strongswan.conf says otherwise."""
 
 _NOBODYS_MARK = "mark 0/0x80000000"
 """That of carnet.ipsec.strongswan_messages, as `ip` shows it."""
@@ -91,11 +89,15 @@ def remove(name: str, standing: Pairs | None = None, others: Others = lambda: ()
     addresses = {each for policy in ours for each in _addresses(policy, routes)}
     lines = [line for policy in ours for line in _deletions(policy, routes)]
     lines += [line for policy in _forsaken(policies, standing) for line in _by_mark(policy)]
+    led = inner_address.led_from(addresses)
     _run(lines)
     remove_sas(name)
     leads = others() if addresses else ()
     for address in addresses:
-        inner_address.remove(address, leads)
+        is_shared = any(address in each.inner for each in leads)
+        # Its policies tell that it was set; where, nothing does once its routes went with a link.
+        at = led.get(address) or inner_address.interfaces_of(address)
+        inner_address.remove(address, leads, () if is_shared else at)
 
 
 def remove_sas(name: str) -> None:
@@ -172,8 +174,8 @@ def _deletions(policy: _Policy, routes: list[_Route]) -> Iterable[str]:
         return
     yield f"xfrm policy delete {policy.selector}"
     for route in routes:
-        if route.serves(policy) and route.table == _TABLE:
-            yield f"route delete {route.destination} table {_TABLE} dev {route.interface}"
+        if route.serves(policy) and route.table == CHARON_TABLE:
+            yield f"route delete {route.destination} table {CHARON_TABLE} dev {route.interface}"
 
 
 def _forsaken(policies: list[_Policy], standing: Pairs | None) -> list[_Policy]:

@@ -15,18 +15,13 @@ from typing import Any
 import msgspec
 
 from carnet.errors import IPsecError
-from carnet.ipsec.bundle import ROUTE_PROTOCOL
-from carnet.ipsec.inner_address import PROTOCOL
+from carnet.ipsec.inner_address import is_into_tunnel
 from carnet.ipsec.iproute import ip
 
 _RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """The second one names the servers that systemd-resolved asks."""
-OURS = frozenset(map(str, (PROTOCOL, *ROUTE_PROTOCOL.values())))
-"""Which protocols our own routes into tunnels have, as `ip -N` lists them."""
 _UNICAST = frozenset({"unicast", "1"})
 """Of all types the one that leads anywhere but to this machine itself (rtnetlink(7))."""
-_STRONGSWAN_TABLE = "220"
-"""Where charon has the routes of its tunnels, those of ours among them."""
 _HALF = 1
 """The prefix length of half of all addresses: two such routes are a default route."""
 
@@ -78,8 +73,8 @@ def look_around(version: int) -> Surroundings:
 
 def _leads_elsewhere(route: _Listed) -> bool:
     """Whether packets leave this machine by it, and not for a tunnel of ours."""
-    ours = route.get("protocol") in OURS or route.get("table") == _STRONGSWAN_TABLE
-    return "dst" in route and route.get("type", "unicast") in _UNICAST and not ours
+    unicast = route.get("type", "unicast") in _UNICAST
+    return "dst" in route and unicast and not is_into_tunnel(route)
 
 
 def _sort(routes: list[_Listed], version: int) -> Surroundings:

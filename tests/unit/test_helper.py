@@ -1199,9 +1199,17 @@ def test_a_system_that_gives_no_local_socket_is_said(monkeypatch, tmp_path):
 
 @pytest.fixture
 def here(monkeypatch):
-    """This machine's addresses, of which those inside of tunnels can be taken away."""
-    addresses = {OWN_ADDRESS}
-    monkeypatch.setattr(inner_address, "remove", addresses.discard)
+    """This machine's addresses, with the interfaces to which a tunnel's routes from them lead."""
+    addresses = {OWN_ADDRESS: []}
+
+    def led_from(wanted):
+        return {each: addresses[each] for each in wanted if addresses.get(each)}
+
+    def remove(address, at):
+        assert addresses.pop(address) == at
+
+    monkeypatch.setattr(inner_address, "led_from", led_from)
+    monkeypatch.setattr(inner_address, "remove", remove)
     return addresses
 
 
@@ -1235,12 +1243,12 @@ def test_an_address_that_a_daemon_left_as_it_ended_goes(serve, daemon, here, hel
     service.obey(ALICE, say.Install(spec=spec()))
     if held:
         service.obey(ALICE, say.Close(block=block_of()))
-    here.add(SPEC.virtual_address)
+    here[SPEC.virtual_address] = ["eth0"]
     hears_of_it(service)
-    assert here == {OWN_ADDRESS, SPEC.virtual_address}  # it stands
+    assert set(here) == {OWN_ADDRESS, SPEC.virtual_address}  # it stands
     daemon.tunnels.clear()
     then(serve() if then is begins_anew else service)
-    assert here == {OWN_ADDRESS}
+    assert set(here) == {OWN_ADDRESS}
 
 
 def test_an_address_is_taken_away_once_the_daemon_can_be_asked(serve, daemon, here, monkeypatch):
@@ -1249,27 +1257,38 @@ def test_an_address_is_taken_away_once_the_daemon_can_be_asked(serve, daemon, he
 
     service = serve()
     service.obey(ALICE, say.Install(spec=spec()))
-    here.add(SPEC.virtual_address)
+    here[SPEC.virtual_address] = ["eth0"]
     with monkeypatch.context() as meanwhile:
         for each in ("installed", "status", "down"):
             meanwhile.setattr(daemon, each, away)
         hears_of_it(service)
         refused(service, ALICE, say.Down(name=NAME))
-    assert here == {OWN_ADDRESS, SPEC.virtual_address}
+    assert set(here) == {OWN_ADDRESS, SPEC.virtual_address}
     daemon.tunnels.clear()
     enough = threading.Event()
     enough.set()
     service.look_on(enough)
-    assert here == {OWN_ADDRESS}
+    assert set(here) == {OWN_ADDRESS}
+
+
+@pytest.mark.parametrize("then", [ends, hears_of_it, begins_anew])
+def test_an_address_that_came_by_no_tunnel_is_nobody_s_to_take_away(serve, daemon, here, then):
+    """Another VPN has it, which came after she had claimed it."""
+    service = serve()
+    service.obey(ALICE, say.Install(spec=spec()))
+    here[SPEC.virtual_address] = []
+    daemon.tunnels.clear()
+    then(serve() if then is begins_anew else service)
+    assert set(here) == {OWN_ADDRESS, SPEC.virtual_address}
 
 
 def test_an_address_that_is_root_s_by_now_stays(serve, daemon, here):
     service = serve()
     service.obey(ALICE, say.Install(spec=spec()))
-    here.add(SPEC.virtual_address)
+    here[SPEC.virtual_address] = ["eth0"]
     daemon.tunnels = {OTHER: replace(SPEC, name=OTHER)}
     ends(service)
-    assert here == {OWN_ADDRESS, SPEC.virtual_address}
+    assert set(here) == {OWN_ADDRESS, SPEC.virtual_address}
 
 
 FORMER = {

@@ -445,7 +445,8 @@ def test_where_tunnels_lead_is_told_of_what_is_live_and_what_is_left(
 def test_an_address_goes_with_the_last_tunnel_that_has_it(tmp_path, monkeypatch):
     driver, gone = Libreswan(tmp_path / "pluto.ctl"), []
 
-    def remove(address, others):
+    def remove(address, others, at):
+        assert at == {"carnet-7": ["eth0", "wlan0"], "carnet-8": []}[ends]
         gone.append(not any(address in each.inner for each in others))
         return gone[-1]
 
@@ -454,10 +455,15 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(tmp_path, monkeypatch)
     driver._tools.directory.mkdir()
     for name in ("carnet-7", "carnet-8"):
         driver._tools.connection(name).write_text(configuration(CLIENT))
-    driver.down("carnet-7")
+    for interface in ("eth0", "wlan0", "eth0"):
+        driver._tools.note_interface("carnet-7", interface)
+    ends = "carnet-7"
+    driver.down(ends)
     assert gone == [False, False]
-    driver.down("carnet-8")
+    ends = "carnet-8"
+    driver.down(ends)
     assert gone == [False, False, True]
+    assert list(driver._tools.directory.iterdir()) == []
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):

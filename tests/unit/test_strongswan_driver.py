@@ -48,12 +48,12 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
     monkeypatch.setattr(strongswan, "leftovers", MagicMock())
     monkeypatch.setattr(strongswan, "way_to", lambda *_: None)
     monkeypatch.setattr(inner_address, "install", lambda *_: None)
-    monkeypatch.setattr(inner_address, "remove", lambda each, _: not removed.append(each))
+    monkeypatch.setattr(inner_address, "remove", lambda *given: not removed.append(given))
     spec = example_spec(Objective.ESP, Mode.TUNNEL, (), ike_version=1, ppk=False)
     with pytest.raises(IKERefusedError):
         driver.up(spec)
     driver.down(spec.name)
-    assert removed == [spec.virtual_address]
+    assert removed == [(spec.virtual_address, [], ("lo",))]
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -78,7 +78,8 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
         connections=lambda *names: {each: loaded[each] for each in names or loaded},
     )
 
-    def remove(address, others):
+    def remove(address, others, at):
+        assert at == ()  # it was not set from here
         removed.append((address, not any(address in each.inner for each in others)))
         return removed[-1][1]
 
@@ -93,6 +94,14 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
     assert removed == [("10.99.0.7", False), ("10.99.0.7", both)]
 
 
+def test_an_address_that_another_connection_of_the_daemon_has_is_told_of(monkeypatch):
+    """The operator's own, say: nobody's tunnel takes it along."""
+    driver = StrongSwan(Path("/nowhere"))
+    live = [("office-vpn", {"local-vips": ["10.99.0.7"]}), ("plain", {})]
+    monkeypatch.setattr(driver, "_listed", SimpleNamespace(sas=lambda: live, connections=dict))
+    assert driver.leads()["office-vpn"] == Lead(inner=frozenset({"10.99.0.7"}))
+
+
 def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkeypatch):
     """As after a daemon that was killed: the next one knows the other tunnel alone."""
     lead, removed = Lead(inner=frozenset({"10.99.0.7"})), []
@@ -103,8 +112,13 @@ def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkey
     listed = lambda *words: SimpleNamespace(stdout=policy * ("policy" in words))  # noqa: E731
     monkeypatch.setattr(leftovers, "ip", listed)
     monkeypatch.setattr(inner_address, "remove", lambda *given: removed.append(given))
+    monkeypatch.setattr(inner_address, "interfaces_of", lambda _: ["eth0"])
+    monkeypatch.setattr(inner_address, "led_from", lambda _: {})
     leftovers.remove("carnet-1", others=lambda: [lead])
-    assert removed == [("10.99.0.7", [lead])]
+    leftovers.remove("carnet-1")
+    monkeypatch.setattr(inner_address, "led_from", lambda _: {"10.99.0.7": ["eth1"]})
+    leftovers.remove("carnet-1")
+    assert [given[-1] for given in removed] == [(), ["eth0"], ["eth1"]]
 
 
 def _starts():

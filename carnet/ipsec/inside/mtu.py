@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from carnet.errors import IPsecError
+from carnet.ipsec.inner_address import OURS
 from carnet.ipsec.iproute import ip
-from carnet.ipsec.surroundings import OURS
 
 LEAST = {4: 576, 6: 1280}
 """What every host takes in, by IP version (RFC 791, RFC 8200 section 5)."""
