@@ -70,6 +70,8 @@ class Exchange:
     place: Place | None = None
     asked: SignedRequest | None = None
     """What the Client signed, as soon as it is passed on."""
+    names: dict[str, str] = field(default_factory=dict)
+    """What names the request in a line of the log that is another task's."""
     _began: float = field(default_factory=time.perf_counter)
     _answered: str = "repeated"
     """The answer's outcome, where it is this exchange's own."""
@@ -134,7 +136,7 @@ class Exchange:
         if not await self._take_lease(request.key_id):
             return step.InProgress()
         signed = read_again(request, self._pair, self.envelope)
-        _name_request(signed)
+        self._name_request(signed)
         return step.RequestUnanswered(signed)
 
     async def _take_lease(self, key_id: bytes) -> bool:
@@ -172,7 +174,7 @@ class Exchange:
                 raise
             return step.PairTaken(self.envelope)
         crash.reach("host.opened")
-        _name_request(signed)
+        self._name_request(signed)
         return step.RequestOpened(signed)
 
     async def spend_pair(self, action: step.SpendPair) -> Event:
@@ -340,6 +342,11 @@ class Exchange:
             case Rejected():
                 metrics.count_request("rejected")
 
+    def _name_request(self, signed: SignedRequest) -> None:
+        """Have every line of the log that follows name the request; nobody could before."""
+        self.names["request_id"] = signed.request.request_id.hex()
+        bind_contextvars(**self.names)
+
     @property
     def _asked(self) -> SignedRequest:
         if self.asked is None:
@@ -351,11 +358,6 @@ class Exchange:
         if self.pair is None:
             raise RuntimeError("the table looks a pair up before it uses it")
         return self.pair
-
-
-def _name_request(signed: SignedRequest) -> None:
-    """Have every line of the log that follows name the request; nobody could before."""
-    bind_contextvars(request_id=signed.request.request_id.hex())
 
 
 async def destroy_key(parts: Parts, pair: PairRecord) -> None:

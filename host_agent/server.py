@@ -76,7 +76,7 @@ class HostService:
         # spent already.
         await asyncio.wait({exchange.outcome}, timeout=in_time.ANSWER_SECONDS)
         if not exchange.outcome.done():
-            log.warning("answer-late", key_id=envelope.key_id.hex())
+            log.warning("answer-late", key_id=envelope.key_id.hex(), **exchange.names)
             exchange.fail(step.NOT_READY)
         return answer_to(await exchange.outcome)
 

@@ -138,7 +138,8 @@ class TargetLink:
                 answer = await read_at_most(response.content, MAX_CONTROL)
                 return response.status, answer, response.headers
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise TargetSilentError("target-unreachable", str(error)) from error
+            reason = str(error) or "no answer in time"
+            raise TargetSilentError("target-unreachable", reason) from error
 
 
 def _decode_answer(body: bytes) -> TunnelAnswer:

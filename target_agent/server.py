@@ -10,8 +10,10 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.database import reason_of
 from carnet.ending import prove_ending
 from carnet.errors import TokenError
 from carnet.link import peer_name, read_at_most
@@ -22,6 +24,7 @@ from carnet.wire.fault import WireError
 from target_agent.agent import Agent
 from target_agent.agent import Ending as Outcome
 from target_agent.answering import Answering
+from target_agent.evidence import claimed_request_id
 from target_agent.link_key import LinkKey
 from target_agent.records import TunnelRecord
 
@@ -63,6 +66,8 @@ class Server:
         try:
             statement = cbor.unpack(body, TunnelRequest, MAX_CONTROL)
             answering = await self._agent.answer(statement, host)
+        except SQLAlchemyError as error:
+            return _database_failed(error, host, claimed_request_id(statement))
         except WireError as error:
             log.warning("not-understood", host=host, reason=str(error))
             self._agent.metrics.count_request("not-understood")
@@ -92,7 +97,10 @@ class Server:
         request_id = _request_id(request)
         if request_id is None:
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        record = await self._agent.end_of(host, request_id, ENDING_SECONDS)
+        try:
+            record = await self._agent.end_of(host, request_id, ENDING_SECONDS)
+        except SQLAlchemyError as error:
+            return _database_failed(error, host, request_id)
         if record is None and self._agent.is_ending(host, request_id):
             return _later()
         if record is None:
@@ -128,6 +136,13 @@ _ENDINGS = {
 def _later() -> web.Response:
     headers = {"Retry-After": RETRY_AFTER_SECONDS}
     return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
+
+
+def _database_failed(error: SQLAlchemyError, host: str, request_id: bytes) -> web.Response:
+    """Name the request in the log, and have Host ask again."""
+    named = log.bind(host=host, request_id=request_id.hex())
+    named.warning("database-failed", reason=reason_of(error))
+    return _later()
 
 
 def _request_id(request: web.Request) -> bytes | None:

@@ -17,6 +17,7 @@ from carnet.wire import cbor
 from carnet.wire.control import MAX_CONTROL, EndedTunnels, TunnelAnswer, TunnelGrant, TunnelRefusal
 from carnet.wire.messages import RefusalCode
 from target_agent import agent, server
+from target_agent.evidence import claimed_request_id
 from target_agent.link_key import load_link_key
 from target_agent.records import Records
 from target_agent.server import Server
@@ -289,3 +290,25 @@ def test_a_number_that_is_none_is_a_bad_request(served, as_host, after):
         lambda session, url: fetch(session.get(f"{url}/v1/ended?after={after}", ssl=office))
     )
     assert status == 400
+
+
+def test_a_request_that_the_database_fails_is_named_in_the_log_and_asked_again(
+    served, as_host, ask, engine
+):
+    office, statement = as_host("office"), ask()
+    request_id = claimed_request_id(statement).hex()
+
+    async def body(session, url):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE tunnels RENAME TO elsewhere")
+        ending = fetch(session.get(f"{url}/v1/tunnels/{request_id}/ending", ssl=office))
+        return [await post(session, url, office, cbor.pack(statement)), await ending]
+
+    with capture_logs() as logs:
+        answers = served(body)
+    assert [(status, "Retry-After" in headers) for status, _, headers in answers] == [
+        (503, True),
+        (503, True),
+    ]
+    failed = [each for each in logs if each["event"] in ("database-failed", "request-failed")]
+    assert [each.get("request_id") for each in failed] == [request_id] * 2
