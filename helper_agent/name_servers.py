@@ -103,7 +103,7 @@ class Servers:
             return
         with self._lock, suppress(IPsecError):
             while (using := self._to_go(patient=patient)) is not None:
-                if not self._restore(using):
+                if not self._is_restored(using):
                     self._say_that_they_stay(using)
                     return
                 log.warning("name-servers-taken-away", tunnel=using)
@@ -151,6 +151,11 @@ class Servers:
         So nobody waits for another user's.
         """
         return self._inside.whose_servers() == name
+
+    def _is_restored(self, name: str) -> bool:
+        with suppress(IPsecError):
+            return self._restore(name)
+        return False
 
     def _restore(self, name: str) -> bool:
         """Take away all that lie over each other."""

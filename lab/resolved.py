@@ -8,6 +8,7 @@ import shutil
 
 from lab.errors import LabError
 from lab.machine import Machine
+from lab.process import Process
 
 PROGRAM = "/usr/lib/systemd/systemd-resolved"
 _BUS = "/run/dbus/system_bus_socket"
@@ -47,6 +48,7 @@ class Resolved:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self._service: Process
 
     def start(self) -> None:
         """Start it, and return when it answers."""
@@ -58,8 +60,16 @@ class Resolved:
             log="dbus.log",
         )
         self.machine.wait_for_path(_BUS)
-        started = self.machine.start([PROGRAM], log="resolved.log")
-        started.wait_for(self._answers, "its name on the bus")
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start it where it has run before, and return when it answers."""
+        self._service = self.machine.start([PROGRAM], log="resolved.log")
+        self._service.wait_for(self._answers, "its name on the bus")
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._service.kill()
 
     def _answers(self) -> bool:
         return self.machine.run(["resolvectl", "dns"], check=False).returncode == 0

@@ -70,12 +70,14 @@ def end_session(
     name: str,
     not_down: Callable[[IPsecError], None] = raise_it,
     why: str | None = None,
+    let_go: Callable[[SessionStore, str, str | None], None] | None = None,
 ) -> bool | None:
     """End a session for good: its tunnel, then its block, then what is known of it.
 
     An interrupt while Target is told of it ends the waiting for that alone. `not_down` is what
-    is done where the tunnel cannot be taken down; if it returns, the rest goes all the same.
-    `why` is what its record is to say, for whom it ends unseen; one that is gone stays so.
+    is done where the tunnel cannot be taken down; if it returns, the rest goes all the same, by
+    `let_go` in the place of release(). `why` is what its record is to say, for whom it ends
+    unseen; one that is gone stays so.
 
     Returns whether Target has heard of it; see Driver.take_leave(). Raises IPsecError; whatever
     comes after what failed is left.
@@ -89,7 +91,7 @@ def end_session(
             except IPsecError as error:
                 not_down(error)
             crash.reach("client.disconnected")
-            release(sessions, name, why)
+            (let_go or release)(sessions, name, why)
     return heard
 
 
@@ -109,13 +111,19 @@ def take_down_those_with_its_address(
             driver.down(older.name)
 
 
-def release(sessions: SessionStore, name: str, why: str | None = None) -> None:
+def release(
+    sessions: SessionStore,
+    name: str,
+    why: str | None = None,
+    not_restored: Callable[[IPsecError], None] = raise_it,
+) -> None:
     """Restore name servers, lift a session's block and drop it, its tunnel being gone.
 
+    `not_restored` is what is done where name servers stay; if it returns, the rest goes.
     Raises IPsecError; the session is then known as ever, for another try.
     """
     try:
-        restored = name_servers.restore(name)
+        restored = _restored(name, not_restored)
         session = sessions.find(name)
         block.lift(name, session.block if session else None)
     except IPsecError as error:
@@ -128,6 +136,14 @@ def release(sessions: SessionStore, name: str, why: str | None = None) -> None:
     sessions.drop(name, why)
     if restored or (session is not None and session.dns):  # the helper restores them by itself
         name_servers.use_those_of_an_older_one(sessions)
+
+
+def _restored(name: str, not_restored: Callable[[IPsecError], None]) -> bool:
+    try:
+        return name_servers.restore(name)
+    except IPsecError as error:
+        not_restored(error)
+        return False
 
 
 def numbers_of(hosts: Iterable[str]) -> frozenset[str]:

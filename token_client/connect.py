@@ -87,7 +87,9 @@ def connect(
         leave=partial(_leave, config),
         allow_weak=allow_weak,
     )
-    name_servers.restore_those_of_a_lost_one(driver)
+    stay = name_servers.restore_those_of_a_lost_one(driver)
+    if stay is not None:
+        steps.note(stay)
     with _keeping_pairs_left(means):
         exchange, state = _exchange(means, wish)
     if state is not State.ESTABLISHED or exchange.session is None:

@@ -9,6 +9,8 @@ from carnet.ipsec.inside import inside
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
+_STAY = "The tunnel's name servers cannot be taken away now"
+
 
 def use(name: str, servers: Sequence[str]) -> str | None:
     """Ask those of a tunnel that came up; return why that cannot be had, if it cannot."""
@@ -53,20 +55,50 @@ def restore(name: str) -> bool:
 
     Raises IPsecError.
     """
-    restored = inside().restore_servers(name)
+    try:
+        restored = inside().restore_servers(name)
+    except IPsecError as error:
+        raise _staying(error) from error
     if inside().whose_servers() == name:
-        raise IPsecError("The tunnel's name servers cannot be taken away now")
+        raise IPsecError(_STAY)
     return restored
 
 
-def restore_those_of_a_lost_one(driver: Driver) -> None:
+def _staying(error: IPsecError) -> IPsecError:
+    return IPsecError(f"{_STAY} ({error.sentence.rstrip('.')})")
+
+
+def and_then(error: IPsecError) -> str:
+    """Return what to say where they stay and nothing else of their tunnel does."""
+    return f"{error.sentence.rstrip('.')}; `carnet disconnect` does it when that is over."
+
+
+def restore_those_of_a_lost_one(driver: Driver) -> str | None:
     """Take away those of a tunnel that is down: the Host's name may have to be looked up.
 
-    Raises IPsecError.
+    Returns why they stay, if they do. Raises IPsecError.
     """
     name = inside().whose_servers()
     if name is not None and all(live.name != name for live in driver.status()):
-        inside().restore_servers(name)
+        try:
+            inside().restore_servers(name)
+        except IPsecError as error:
+            return and_then(_staying(error))
+    return None
+
+
+def restore_those_of_none(driver: Driver, sessions: SessionStore) -> str | None:
+    """Take away those of a tunnel of which nothing else is left; return why they stay, if so.
+
+    They could not be when it was released by hand. Raises IPsecError.
+    """
+    name = inside().whose_servers()
+    if name is not None and name not in driver.installed() and sessions.find(name) is None:
+        try:
+            restore(name)
+        except IPsecError as error:
+            return and_then(error)
+    return None
 
 
 def use_those_of_an_older_one(sessions: SessionStore) -> None:

@@ -6,6 +6,7 @@ system in memory to keep one in, or it was damaged. Such a tunnel is shown and e
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import Role
 from carnet.objectives import Objective
-from token_client.closing import end_session
+from token_client import closing, name_servers
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.sessions import RELEASED, Session, SessionStore
@@ -138,11 +139,14 @@ def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[
     store = SessionStore(memory_directory())
     for state in doomed:
         try:
-            heard = end_session(driver, store, state.name)
+            heard = closing.end_session(driver, store, state.name)
         except KeyboardInterrupt:
             _tell_what_is_kept(state.session, heard=False, tell=tell, ask=False)
             raise
         _tell_what_is_kept(state.session, heard, tell)
+    stay = name_servers.restore_those_of_none(driver, store) if named is None else None
+    if stay is not None:
+        tell(stay)
     return doomed
 
 
@@ -162,7 +166,8 @@ def release_by_hand(
 ) -> list[str]:
     """End sessions and lift their blocks, also where the daemon does not answer.
 
-    What a daemon may have of one then is left to its agent, which may not be had.
+    What a daemon may have of one then, or systemd-resolved, is left to its agent, which may not
+    be had.
 
     Returns their names, or Targets where these are known. Raises UsageError if a name fits
     none, IPsecError if the packet filter refuses.
@@ -176,11 +181,12 @@ def release_by_hand(
     if named is not None and not doomed:
         raise UsageError(f"There is nothing of a tunnel {named!r} to release.")
     for name in doomed:
-        left: list[IPsecError] = []
-        heard = end_session(driver, store, name, left.append, RELEASED)
-        for error in left:
-            tell(error.sentence)
-        if not (left and store.keep_released(name) and leave_to_agent(recorded[name])):
+        left, staying = list[IPsecError](), list[IPsecError]()
+        let_go = partial(closing.release, not_restored=staying.append)
+        heard = closing.end_session(driver, store, name, left.append, RELEASED, let_go)
+        for said in [each.sentence for each in left] + list(map(name_servers.and_then, staying)):
+            tell(said)
+        if not ((left or staying) and store.keep_released(name) and leave_to_agent(recorded[name])):
             store.drop(name)
         if heard is not None:  # else Host would have to be asked, and perhaps does not answer
             _tell_what_is_kept(recorded.get(name), heard, tell, ask=False)

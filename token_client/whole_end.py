@@ -11,6 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 
 from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.driver import Driver
+from token_client import name_servers
 from token_client.closing import end_session
 from token_client.known import is_gone, is_known
 from token_client.leaving import may_be_kept, take_leave
@@ -71,6 +72,7 @@ class WholeEnd:
         with SessionStore(memory_directory()).leaving(self._session.name):
             take_leave(self._driver, self._session.name)
             self._driver.down(self._session.name)
+            name_servers.restore(self._session.name)
 
     def _end(self, why: str) -> bool | None:
         sessions = SessionStore(memory_directory())

@@ -9,7 +9,7 @@ from lab import name_server
 from lab.network import HOST_ADDRESS, SERVER_ADDRESS
 from lab.resolved import Resolved
 from lab.waiting import wait_until
-from tests.lab.offices import office_at_work
+from tests.lab.offices import is_one_sentence, office_at_work
 from tests.lab.test_plugging import agents, watching
 
 NAME = "plan.work.example"
@@ -41,7 +41,7 @@ print(here.restore_servers("carnet-x"), here.whose_servers())
 @pytest.fixture(scope="module")
 def office(lane):
     named = {"dns = []": f'dns = ["{SERVER_ADDRESS}"]'}
-    with office_at_work(lane, pairs=3, watched=False, at_target=named) as made:
+    with office_at_work(lane, pairs=4, watched=False, at_target=named) as made:
         server = [sys.executable, name_server.__file__, SERVER_ADDRESS, ANSWER]
         made.world.server.start(server, log="dns.log").wait_for_line("listening")
         made.resolved = Resolved(made.world.client)
@@ -77,6 +77,25 @@ def test_after_a_crash_they_are_found_and_put_back(office):
     dying = office.start_connect(extra={"CARNET_CRASH_AT": "client.burned"})
     dying.wait(60)
     assert office.resolved.address_of(NAME) == ANSWER
+
+
+def test_what_systemd_resolved_is_not_there_to_be_told_it_is_told_later(office):
+    """It has what it had of each interface when it is started anew."""
+    before = office.resolved.links()
+    office.start_connect(extra={"CARNET_CRASH_AT": "client.burned"}).wait(60)
+    used = office.resolved.links()
+    office.resolved.kill()
+    refused = office.carnet("disconnect")
+    released = office.carnet("disconnect", "--release")
+    office.resolved.start_again()
+    assert (refused.returncode, is_one_sentence(refused)) == (5, True)
+    assert "systemd-resolved does not answer" in refused.stderr
+    assert "stays until `carnet disconnect` ends it." in refused.stderr
+    assert released.returncode == 0
+    assert "systemd-resolved does not answer); `carnet disconnect` does it" in released.stderr
+    assert office.resolved.links() == used != before
+    assert office.carnet("disconnect").returncode == 0
+    assert office.resolved.links() == before
 
 
 def test_after_root_has_logged_out_they_are_found_and_put_back(office):

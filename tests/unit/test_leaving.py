@@ -47,6 +47,10 @@ def test_no_target_keeps_what_has_expired():
     assert leaving.may_be_kept(a_session(expires=1), heard=False) is None
 
 
+def dropped(store, name, why, **_):
+    store.drop(name, why)
+
+
 class Daemon:
     """What is done to it, in its order."""
 
@@ -63,7 +67,7 @@ class Daemon:
 
 def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
     monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(closing, "release", dropped)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
@@ -89,7 +93,7 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
     """And by hand alone where there is none: then nothing would clear its record away."""
     for module in (status, known, whole_end):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
-    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(closing, "release", dropped)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     store, session, told, asked = SessionStore(tmp_path), a_session(expires=LATER), [], []
     store.keep(session)
@@ -105,8 +109,10 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
     assert not known.is_recorded(session)
     daemon = Daemon()
     if agent:
+        restored = daemon.done.append
+        monkeypatch.setattr(whole_end.name_servers, "restore", restored)
         supervising.work(daemon, session, ClientConfig(), told.append)
-        assert daemon.done == ["leave", "down"]
+        assert daemon.done == ["leave", "down", session.name]
     assert store.all() == []
     assert told == [AWAY, KEPT]
 

@@ -56,7 +56,10 @@ class NameServers(Protocol):
         """Return the tunnel whose servers are used."""
 
     def restore(self, name: str) -> bool:
-        """Put back what there was before that tunnel; tell whether there was anything to."""
+        """Put back what there was before that tunnel; tell whether there was anything to.
+
+        Raises IPsecError where nothing can be tried.
+        """
 
 
 class Here:
@@ -90,5 +93,5 @@ class Here:
 
     def restore_servers(self, name: str) -> bool:
         """Put back what there was before that tunnel's; tell whether there was anything to."""
-        restored = [each.restore(name) for each in self._ways]
+        restored = [each.restore(name) for each in reversed(self._ways)]
         return any(restored)

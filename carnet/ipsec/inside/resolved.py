@@ -11,16 +11,19 @@ either, none are used while the other's are.
 """
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
+from carnet.errors import IPsecError
 from carnet.files import is_guarded, read_guarded, write_private
 from carnet.ipsec import programs
-from carnet.ipsec.inside.resolv_conf import RESOLV_CONF, run
+from carnet.ipsec.inside.resolv_conf import RESOLV_CONF
 from carnet.ipsec.iproute import ip
 
 _RESOLVED = Path("/run/systemd/resolve")
@@ -30,6 +33,9 @@ _KEPT = tuple(map(Path, ("/run/carnet-client", "/run/carnet-helper", "/dev/shm/c
 """Where root's commands and carnet-helper keep theirs; anybody may have made the last one."""
 _EVERYTHING = "~."
 _USED = "another tunnel's are used here; end that first"
+_SILENT = "systemd-resolved does not answer"
+LIMIT_SECONDS = 5.0
+"""For which it is waited for at each question; who does not answer by then is asked no other."""
 
 
 class _Link(msgspec.Struct, frozen=True):
@@ -46,6 +52,8 @@ class _Record(msgspec.Struct, frozen=True):
     servers: tuple[str, ...]
     interface: str
     before: _Link
+    reverted: bool = False
+    """Whether that may have been told to forget them, and not yet what it had before."""
 
     @property
     def told(self) -> _Link:
@@ -67,15 +75,21 @@ class Resolved(msgspec.Struct, frozen=True):
         return _USED if self._another_s() is not None else None
 
     def use(self, name: str, servers: Sequence[str]) -> str | None:
-        """Have names looked up at these servers; return why that cannot be had, if it cannot."""
+        """Have names looked up at these servers; return why that cannot be had, if it cannot.
+
+        Raises IPsecError where it stops to answer: they may be used until they are restored.
+        """
         if self.directory is None:
             return "there is no file system in memory here"
         if not is_guarded(self.directory):
             return f"others can write to {self.directory}"  # what is kept would be no record
         interface = _interface_towards(servers[0])
-        before = _link(interface) if interface else None
+        try:
+            before = _link(interface) if interface else None
+        except IPsecError as error:
+            return error.sentence.rstrip(".")
         if interface is None or before is None:
-            return "systemd-resolved does not answer, or no way leads to them"
+            return "no way leads to them"
         # Before they are used, so that whatever ends this command they can be put back.
         record = _Record(name, tuple(servers), interface, before)
         write_private(self.directory / _RECORD, msgspec.json.encode(record))
@@ -92,19 +106,23 @@ class Resolved(msgspec.Struct, frozen=True):
     def restore(self, name: str) -> bool:
         """Put back what the interface had; one that is gone had it taken along.
 
-        Also by root who ends a user's tunnel, where that has a record elsewhere.
+        Also by root who ends a user's tunnel, where that has a record elsewhere. Raises
+        IPsecError where it cannot be asked or told: all is then as it was, for another try.
         """
         restored = False
         for directory in self._places():
             record = _record(directory)
             if record is not None and record.name == name:
-                _put_back(record)
+                _put_back(record, directory)
                 (directory / _RECORD).unlink(missing_ok=True)
                 restored = True
         return restored
 
     def follow(self, name: str) -> None:
-        """Have that tunnel's servers on the interface that leads to them now."""
+        """Have that tunnel's servers on the interface that leads to them now.
+
+        Nobody may restore them meanwhile: they are, for a moment. Raises IPsecError.
+        """
         record = self._read()
         if record is not None and record.name == name:
             now = _interface_towards(record.servers[0])
@@ -134,35 +152,52 @@ def _record(directory: Path) -> _Record | None:
 
 
 def _is_used(record: _Record) -> bool:
-    now = _link(record.interface)
+    """Tell whether they are; what cannot be asked may have them yet."""
+    try:
+        now = _link(record.interface)
+    except IPsecError:
+        return True
     return now is not None and now.dns == record.told.dns
 
 
-def _put_back(record: _Record) -> None:
+def _put_back(record: _Record, directory: Path) -> None:
     """Put back what the interface had, as far as it has what it was told.
 
     The rest a network manager has told it, of another network; or whoever told it was killed
-    halfway.
+    halfway. Raises IPsecError.
     """
-    told, before = record.told, record.before
-    now = _link(record.interface)
-    if now == told:
-        run("resolvectl", "revert", record.interface)
-        now = _link(record.interface)
-        if now is not None and now != before:
-            _set(record.interface, before)
+    interface, before = record.interface, record.before
+    now = wanted = _link(interface)
+    if now == record.told or (now is not None and _is_reverted(record, now)):
+        # It has nothing then, or half of it, which is not to be taken for a network manager's.
+        write_private(directory / _RECORD, msgspec.json.encode(replace(record, reverted=True)))
+        _resolvectl("revert", interface)
+        now, wanted = _link(interface), before
     elif now is not None:
-        of_that_network = now.dns in (told.dns, before.dns)
-        _set(
-            record.interface,
-            _Link(
-                dns=before.dns if now.dns == told.dns else now.dns,
-                domain=(before.domain if of_that_network else ())
-                if now.domain == told.domain
-                else now.domain,
-            ),
-            now,
-        )
+        wanted = _mended(record, now)
+    if now is not None and wanted is not None and now != wanted:
+        trouble = _set(interface, wanted, now)
+        if trouble is not None and _is_there(interface):
+            raise IPsecError(f"systemd-resolved does not take back what it had ({trouble}).")
+
+
+def _is_reverted(record: _Record, now: _Link) -> bool:
+    """Tell whether who put it back was stopped halfway."""
+    before = record.before
+    halfway = now.dns in ((), before.dns) and now.domain in ((), before.domain)
+    return record.reverted and halfway
+
+
+def _mended(record: _Record, now: _Link) -> _Link:
+    """Return what an interface is to have that has something else than it was told."""
+    told, before = record.told, record.before
+    of_that_network = now.dns in (told.dns, before.dns)
+    return _Link(
+        dns=before.dns if now.dns == told.dns else now.dns,
+        domain=(before.domain if of_that_network else ())
+        if now.domain == told.domain
+        else now.domain,
+    )
 
 
 def _interface_towards(server: str) -> str | None:
@@ -172,7 +207,7 @@ def _interface_towards(server: str) -> str | None:
 
 
 def _link(interface: str) -> _Link | None:
-    """Return what an interface has; None if it or systemd-resolved is not there."""
+    """Return what an interface has; None if it is not there. Raises IPsecError."""
     dns, domain = (_said(each, interface) for each in ("dns", "domain"))
     return None if dns is None or domain is None else _Link(_numbers(dns), domain)
 
@@ -189,22 +224,38 @@ def _number(server: str) -> str:
 
 
 def _said(what: str, interface: str) -> tuple[str, ...] | None:
-    """Return the words after "Link 2 (eth0):"."""
-    with suppress(OSError):
-        done = programs.run(["resolvectl", what, interface])
-        if not done.returncode:
-            return tuple(done.stdout.partition("):")[2].split())
+    """Return the words after "Link 2 (eth0):"; None if it is not there. Raises IPsecError."""
+    done = _resolvectl(what, interface)
+    if not done.returncode:
+        return tuple(done.stdout.partition("):")[2].split())
+    if _is_there(interface):
+        raise IPsecError(f"{_SILENT}.")
     return None
+
+
+def _is_there(interface: str) -> bool:
+    with suppress(OSError):
+        return socket.if_nametoindex(interface) > 0
+    return False
+
+
+def _resolvectl(*words: str) -> programs.Done:
+    """Run resolvectl(1), which may fail; raises IPsecError where it tells nothing."""
+    try:
+        return programs.run(["resolvectl", *words], seconds=LIMIT_SECONDS)
+    except OSError as error:
+        raise IPsecError(f"{_SILENT}.") from error
 
 
 def _set(interface: str, wanted: _Link, now: _Link | None = None) -> str | None:
     """Have systemd-resolved take all of it; return what it says where it does not.
 
-    What is so `now`, where that is known, is not told again.
+    What is so `now`, where that is known, is not told again. Raises IPsecError.
     """
-    trouble = None
     for what in ("domain", "dns"):
         words = getattr(wanted, what)
-        if trouble is None and (now is None or words != getattr(now, what)):
-            trouble = run("resolvectl", what, interface, *(words or ("",)))
-    return trouble
+        if now is None or words != getattr(now, what):
+            done = _resolvectl(what, interface, *(words or ("",)))
+            if done.returncode:
+                return done.stderr.strip() or "resolvectl fails"
+    return None
