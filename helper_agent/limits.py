@@ -5,7 +5,7 @@ tunnel, or held back, is so for all. So the networks are limited to what the ope
 and an address that means something on this machine is nobody's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from carnet.errors import IPsecError
@@ -118,6 +118,15 @@ def check_assigned(capabilities: Capabilities, config: HelperConfig) -> None:
     """Raise IPsecError where her Target could set the name servers of the whole machine."""
     if capabilities.uses_assigned_servers and not config.assigned_name_servers:
         raise refuse_assigned("helper.toml (assigned_name_servers)")
+
+
+def check_others(taking: Sequence[str]) -> None:
+    """Raise IPsecError where connections of this machine take who has her key for their peer."""
+    if taking:
+        raise IPsecError(
+            f"strongSwan's connection {taking[0]} does not say what its peer is called, and would"
+            f" take whoever has the key of your tunnel; have root set `id` under `remote` there."
+        )
 
 
 def _check_targets(addresses: Iterable[str], config: HelperConfig) -> None:

@@ -111,6 +111,14 @@ class Telling(Protocol):
         """Return by name where the tunnels of ours lead. Raises IPsecError."""
 
 
+@runtime_checkable
+class Shared(Protocol):
+    """A driver whose daemon others of this machine give connections, too."""
+
+    def taking_our_keys(self) -> list[str]:
+        """Return which of those take who has a key of ours for their peer. Raises IPsecError."""
+
+
 class Driver(Protocol):
     """One IPsec implementation on this machine.
 

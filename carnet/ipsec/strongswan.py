@@ -17,6 +17,7 @@ from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec import strongswan_others as others
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.iproute import way_to
@@ -40,13 +41,7 @@ from carnet.ipsec.strongswan_parts import (
 )
 from carnet.ipsec.strongswan_resuming import Resuming
 from carnet.ipsec.strongswan_tying import Tying
-from carnet.ipsec.vici_link import (
-    Events,
-    accepts,
-    find_socket,
-    open_session,
-    text,
-)
+from carnet.ipsec.vici_link import Events, accepts, find_socket, open_session, text
 from carnet.ipsec.whole import all_or_nothing
 
 IKE_TIME_LIMIT = 20.0
@@ -358,6 +353,10 @@ class StrongSwan:
             )
             for name in names
         }
+
+    def taking_our_keys(self) -> list[str]:
+        """Return which connections, not ours, take who has a key of ours for their peer."""
+        return others.taking_our_keys(self._listed.connections())
 
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.

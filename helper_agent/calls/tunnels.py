@@ -1,18 +1,19 @@
 """Beginning a tunnel, bringing it back, and ending it."""
 
 from carnet.errors import IKERefusedError, IPsecError
+from carnet.ipsec.driver import Shared
 from carnet.ipsec.helper import messages as said
 from carnet.ipsec.spec import TunnelSpec
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.guard import is_installed
-from helper_agent.limits import check_assigned, check_networks, check_spec
+from helper_agent.limits import check_assigned, check_networks, check_others, check_spec
 from helper_agent.owners import NOT_HERS
 from helper_agent.parts import Parts
 
 
 def may(parts: Parts, uid: int, call: said.May) -> object:
     """Refuse now what would be refused to a tunnel to these networks."""
-    check_assigned(parts.driver.capabilities(), parts.config)
+    _check_daemon(parts)
     check_networks(call.networks, parts.config)
     parts.virtual.check_networks(call.networks)
     parts.names.check(Holding(uid, blocks=(Held(frozenset(call.networks)),)))
@@ -23,7 +24,7 @@ def install(parts: Parts, uid: int, call: said.Install) -> object:
     """Give the daemon a tunnel that is the caller's from now on."""
     spec = said.to_spec(call.spec)
     check_spec(call.spec, parts.config)
-    check_assigned(parts.driver.capabilities(), parts.config)
+    _check_daemon(parts)
     leads = leading(call.spec)
     parts.virtual.check(leads)
     if parts.owners.owns(uid, spec.name):
@@ -105,6 +106,13 @@ def down(parts: Parts, uid: int, call: said.Down) -> object:
             parts.inner.clear_in_time()
         parts.names.sweep()
     return None
+
+
+def _check_daemon(parts: Parts) -> None:
+    """Raise IPsecError where what the daemon has besides would turn her tunnel against others."""
+    check_assigned(parts.driver.capabilities(), parts.config)
+    if isinstance(parts.driver, Shared):
+        check_others(parts.driver.taking_our_keys())
 
 
 def _hers(parts: Parts, uid: int, spec: said.Spec) -> TunnelSpec:

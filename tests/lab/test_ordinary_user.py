@@ -184,6 +184,21 @@ def test_the_helper_s_restart_forgets_nobody_s_tunnel(office):
     assert machine_state(office.client_charon) == before
 
 
+def test_while_another_vpn_would_take_her_key_she_gets_no_tunnel(office):
+    """Its peer proves itself with a key, by whatever name: hers would do."""
+    proved = {"auth": "psk"}
+    vpn = {"remote_addrs": [TARGET_ADDRESS], "local": proved, "remote": proved}
+    with open_session(office.client_charon.vici) as session:
+        session.load_conn({"office-vpn": vpn})
+        done = office.carnet("connect")
+        session.load_conn({"office-vpn": vpn | {"remote": proved | {"id": TARGET_ADDRESS}}})
+        named = office.carnet("connect")
+        session.unload_conn({"name": "office-vpn"})
+    assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
+    assert "connection office-vpn does not say what its peer is called" in done.stderr
+    assert named.returncode == 0, named.stderr
+
+
 def test_her_agent_ends_it_when_target_does(office):
     before = machine_state(office.client_charon)
     assert office.carnet("connect").returncode == 0

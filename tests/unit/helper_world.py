@@ -85,9 +85,13 @@ class Daemon:
         self.gives = SPEC.virtual_address
         self.narrowed: dict[str, tuple[str, ...]] = {}
         self.resolve = False
+        self.taking: list[str] = []
 
     def capabilities(self):
         return type("Found", (), {"userspace": False, "uses_assigned_servers": self.resolve})
+
+    def taking_our_keys(self):
+        return self.taking
 
     def install(self, spec):
         self.tunnels[spec.name] = spec

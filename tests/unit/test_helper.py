@@ -342,6 +342,13 @@ def test_no_key_of_hers_is_for_an_address_but_where_the_operator_says_so(
     assert all(owner.endswith(".carnet") for owner in key["owners"])
 
 
+def test_while_another_connection_would_take_her_key_there_is_no_tunnel(service, daemon):
+    daemon.taking = ["office-vpn"]
+    for call in (say.May(networks=()), say.Install(spec=spec())):
+        assert "connection office-vpn does not say" in refused(service, MALLORY, call)
+    assert daemon.tunnels == {}
+
+
 def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_path):
     config = HelperConfig(virtual_addresses=(Network("203.0.113.0/24"),))
     around = lambda _: AROUND  # noqa: E731

@@ -16,6 +16,7 @@ from carnet.ipsec.strongswan_algorithms import (
     weak_words,
 )
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
+from carnet.ipsec.strongswan_others import taking_our_keys
 from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import (
     acknowledged,
@@ -649,3 +650,18 @@ def test_with_ikev1_the_status_is_told_whatever_its_peer_has_narrowed(selector):
     sa = {"version": "1", "state": "ESTABLISHED", "local-host": "a", "remote-host": "b"}
     told = status("carnet-7", {"carnet-7": sa | {"child-sas": {"one": child}}}, ("b",))
     assert told.virtual_address is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "takes"),
+    [
+        ({"class": "pre-shared key"}, True),
+        ({}, True),
+        *(({"id": name}, True) for name in ("%any", "*", "*.carnet", "*7.carnet", "*t", "^t-.*$")),
+        *(({"id": name}, False) for name in ("vpn.example", "198.51.100.2", "*@a.example", "*.de")),
+        ({"class": "public key"}, False),
+    ],
+)
+def test_a_connection_that_does_not_name_its_peer_would_take_our_keys(peer, takes):
+    listed = {"local-1": {"class": "pre-shared key"}, "remote-1": peer, "version": "IKEv2"}
+    assert taking_our_keys({"office": listed, "carnet-7": listed}) == (["office"] if takes else [])
