@@ -96,7 +96,19 @@ class HelperAwayError(AwayError):
 
 
 class DaemonSilentError(AwayError):
-    """The IPsec daemon is there, and did not answer in time."""
+    """The IPsec daemon is there, and did not answer in time, or cannot be reached."""
+
+
+class TunnelLeftError(AwayError):
+    """The IPsec daemon is gone, and the kernel may carry packets on by what it has left there."""
+
+
+class DaemonGoneError(IPsecError):
+    """There is no IPsec daemon: nobody listens at its socket, and none is seen to live."""
+
+
+class NothingLeftError(DaemonGoneError):
+    """There is none, nor anything in the kernel by which a tunnel could carry packets on."""
 
 
 class UnreachableError(CarnetError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
 from carnet.errors import AwayError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
@@ -42,7 +41,7 @@ def stay(
             eye = lookout(config, session)
             ending = Watch(driver, session, eye, config, tell, here.give_up).run()
     except KeyboardInterrupt:
-        here.end_now()
+        here.end_by_hand(config)
         raise
     except BaseException:
         here.end_or_hand_over(config)
@@ -92,9 +91,17 @@ class _Here:
                 f" is meant for it is held back until `carnet disconnect`."
             )
 
+    def end_by_hand(self, config: ClientConfig) -> None:
+        """End it now; where that cannot be, the agent watches on. Raises IPsecError then."""
+        try:
+            self.end_now()
+        except IPsecError:
+            self.hand_over(config)
+            raise
+
     def end_now(self) -> None:
-        """End it, also where no daemon is, and say what Target may keep. Raises IPsecError."""
-        self._end(partial(raise_unless_gone, self._driver))
+        """End it, also without a daemon, and say what Target may keep. Raises IPsecError."""
+        self._end(raise_unless_gone)
 
     def _end(self, not_down: Callable[[IPsecError], None]) -> None:
         sessions = SessionStore(memory_directory())

@@ -5,7 +5,7 @@ or a file that was damaged. `carnet disconnect` takes the tunnel out of the daem
 drops the record, so one that the daemon still has was not ended by her.
 """
 
-from carnet.errors import AwayError, IPsecError
+from carnet.errors import DaemonGoneError, IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -41,13 +41,13 @@ def is_known(driver: Driver, session: Session) -> bool:
 
 
 def is_gone(driver: Driver) -> bool:
-    """Tell whether there is no daemon; one that is silent is there."""
+    """Tell whether there is no daemon; one that is silent, or fails otherwise, is there."""
     try:
         driver.installed()
-    except AwayError:
-        return False
-    except IPsecError:
+    except DaemonGoneError:
         return True
+    except IPsecError:
+        return False
     return False
 
 

@@ -11,6 +11,6 @@ def waits_for(error: AwayError) -> str:
             " carnet-helper)"
         )
     return (
-        "the IPsec daemon does not answer; it ends as soon as that does, and if it stays so, have"
-        " it restarted (systemctl restart strongswan, or ipsec)"
+        "the IPsec daemon does not answer; until then it may go on, and it ends as soon as that"
+        " does: if it stays so, have it restarted (systemctl restart strongswan, or ipsec)"
     )

@@ -1,7 +1,8 @@
 """Ending a session whole, however long who has a part in it is away or fails.
 
-A daemon that is gone has no tunnel, so nothing is held back for one, and what the daemon left
-in the kernel goes as far as it can without. The rest goes as soon as one is there again.
+Where a daemon is gone, what it left of the tunnel in the kernel goes without it, and nothing is
+held back any more once none is left by which packets could go on. The rest goes as soon as a
+daemon is there again.
 """
 
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
-from carnet.errors import AwayError, IPsecError
+from carnet.errors import AwayError, IPsecError, NothingLeftError
 from carnet.ipsec.driver import Driver
 from token_client import name_servers
 from token_client.closing import end_session
-from token_client.known import is_gone, is_known
+from token_client.known import is_known
 from token_client.leaving import may_be_kept, take_leave
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
@@ -25,9 +26,9 @@ _FIRST_SECONDS = 0.1
 _MOST_SECONDS = 10.0
 
 
-def raise_unless_gone(driver: Driver, error: IPsecError) -> None:
-    """Raise what kept a tunnel from being taken down, unless there is no daemon, so no tunnel."""
-    if isinstance(error, AwayError) or not is_gone(driver):
+def raise_unless_gone(error: IPsecError) -> None:
+    """Raise what kept a tunnel from being taken down, unless neither daemon nor kernel has one."""
+    if not isinstance(error, NothingLeftError):
         raise error
 
 
@@ -79,7 +80,7 @@ class WholeEnd:
         return end_session(self._driver, sessions, self._session.name, self._not_down, why)
 
     def _not_down(self, error: IPsecError) -> None:
-        raise_unless_gone(self._driver, error)
+        raise_unless_gone(error)
         self._left = True
 
     def _until_done(self, do: Callable[[], Done], *, quietly: bool = False) -> Done | None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet import crash
-from carnet.errors import IKERefusedError, IPsecError
+from carnet.errors import DaemonGoneError, IKERefusedError, IPsecError
 from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
+from carnet.ipsec.forsaken import ended
 from carnet.ipsec.iproute import way_to
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
@@ -183,10 +184,16 @@ class Libreswan:
     def down(self, name: str) -> None:
         """End the tunnel and remove all of it; nothing to end is no error.
 
-        Also the SAs of a daemon that was killed: whose they were, nothing tells.
+        Also the SAs of a daemon that was killed: whose they were, nothing tells. Without a
+        daemon a Client's goes out of the kernel all the same, which NothingLeftError says.
         """
         head = self._head_of(name)
-        said = self._tools.delete(name)
+        try:
+            said = self._tools.delete(name)
+        except DaemonGoneError as error:
+            if head is not None and head.role is Role.TARGET:
+                raise
+            raise ended(error, clean=self._take_out(name, head)) from error
         if name in reports.tunnels(said):
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
         crash.reach("ipsec.terminated")
@@ -200,7 +207,34 @@ class Libreswan:
             inner_address.remove(address, self._others(name), at)
         # It has ended whole; what others left is swept with the next one at the latest.
         with suppress(IPsecError):
+            if head and address and not is_shared:
+                leftovers.remove_policies(head)
             leftovers.sweep(listener(self._socket), said)
+
+    def _take_out(self, name: str, head: conf.Head | None) -> bool:
+        """Take a Client's tunnel out of the kernel without a daemon; tell if none of it is left.
+
+        Its routes go first, so that nothing is led to where there is no policy any more. What
+        is loaded stays so, for there is nothing that could be asked to unload it.
+        """
+        if head is not None and head.virtual_address is not None:
+            others = [lead for each, lead in self._loaded().items() if each != name]
+            at = self._tools.interfaces(name)
+            inner_address.remove(head.virtual_address, others, at)
+        return leftovers.take_out(head)
+
+    def _loaded(self) -> dict[str, Lead]:
+        """Return where the tunnels lead that have files, as far as these tell."""
+        heads = {name: self._head_of(name) for name in self._tools.names()}
+        return {
+            name: Lead(
+                targets=frozenset(each for at in head.targets for each in _addresses(at)),
+                networks=frozenset(head.networks),
+                inner=frozenset(filter(None, [head.virtual_address])),
+            )
+            for name, head in heads.items()
+            if head is not None and head.role is Role.CLIENT
+        }
 
     def _others(self, name: str) -> list[Lead]:
         """Return where all tunnels lead but this one."""

@@ -44,11 +44,13 @@ class Head:
     virtual_address: str | None
     networks: tuple[str, ...]
     """Those of the other end, inside the tunnel."""
+    targets: tuple[str, ...] = ()
+    """The other end's addresses, as far as they are known."""
 
 
 def head(spec: TunnelSpec) -> Head:
     """Return the head of a tunnel's file."""
-    return Head(spec.role, spec.virtual_address, spec.remote_networks)
+    return Head(spec.role, spec.virtual_address, spec.remote_networks, spec.remote_addresses)
 
 
 def head_of(text: str) -> Head | None:
@@ -57,7 +59,12 @@ def head_of(text: str) -> Head | None:
     if found is None:
         return None
     facts = json.loads(found.group(1))
-    return Head(Role(facts["role"]), facts["virtual_address"], tuple(facts["networks"]))
+    return Head(
+        Role(facts["role"]),
+        facts["virtual_address"],
+        tuple(facts["networks"]),
+        tuple(facts.get("targets", ())),
+    )
 
 
 def configuration(spec: TunnelSpec) -> str:

@@ -11,11 +11,14 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from carnet.errors import DaemonSilentError, IPsecError
+from carnet.errors import DaemonGoneError, DaemonSilentError, IPsecError
 from carnet.files import write_private
 from carnet.ipsec import programs
+from carnet.ipsec.living import lives
 from carnet.ipsec.unanswered import unanswered
 
+PROGRAMS = ("pluto",)
+"""What the daemon's process is called."""
 LIBEXEC = Path("/usr/libexec/ipsec")
 DEFAULT_SOCKET = Path("/run/pluto/pluto.ctl")
 DIRECTORY = "carnet"
@@ -67,13 +70,21 @@ class Tools:
         if status and _UNREACHED.search(said):
             if "Permission denied" in said or "no right" in said:
                 raise IPsecError(_ROOT_ONLY)
-            raise IPsecError(
-                f"The Libreswan daemon does not answer at {self._socket};"
-                " start it (systemctl start ipsec) and try again."
-            )
+            raise self._unreached()
         if status < 0 or _BROKEN_OFF.search(said):
             raise IPsecError("The Libreswan daemon's answer broke off; see its log and try again.")
         return said
+
+    def _unreached(self) -> IPsecError:
+        if lives(self._socket, PROGRAMS):
+            return DaemonSilentError(
+                f"The Libreswan daemon runs, and does not answer at {self._socket}; restart it"
+                " (systemctl restart ipsec) and try again."
+            )
+        return DaemonGoneError(
+            f"The Libreswan daemon does not answer at {self._socket};"
+            " start it (systemctl start ipsec) and try again."
+        )
 
     def ask_briefly_first(self) -> None:
         """Raise IPsecError if the daemon was silent just before: see carnet.ipsec.unanswered.

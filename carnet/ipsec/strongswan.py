@@ -12,7 +12,7 @@ from vici import Session
 from vici.exception import CommandException
 
 from carnet import crash
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import DaemonGoneError, IKESilentError, IPsecError
 from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_leftovers as leftovers
@@ -20,6 +20,7 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_others as others
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
+from carnet.ipsec.forsaken import ended
 from carnet.ipsec.iproute import way_to
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import TunnelSpec
@@ -235,11 +236,16 @@ class StrongSwan:
         return self._resuming.take_leave(name)
 
     def down(self, name: str) -> None:
-        """End the tunnel and remove all of it; nothing to end is no error."""
+        """End the tunnel and remove all of it; nothing to end is no error.
+
+        Without a daemon it goes out of the kernel all the same, which NothingLeftError says.
+        """
         try:
             self._end(name)
+        except DaemonGoneError as error:
+            raise ended(error, clean=leftovers.take_out(name)) from error
         except IPsecError:
-            # A daemon that is gone for good takes nothing out of the kernel any more.
+            # One that never answers again takes nothing out of the kernel any more.
             leftovers.remove(name)
             raise
         crash.reach("ipsec.terminated")

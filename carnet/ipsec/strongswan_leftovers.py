@@ -17,6 +17,7 @@ import msgspec
 
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec.driver import Lead
+from carnet.ipsec.forsaken import is_clean
 from carnet.ipsec.inner_address import CHARON_TABLE
 from carnet.ipsec.iproute import ip
 from carnet.ipsec.spec import Role
@@ -98,6 +99,19 @@ def remove(name: str, standing: Pairs | None = None, others: Others = lambda: ()
         # Its policies tell that it was set; where, nothing does once its routes went with a link.
         at = led.get(address) or inner_address.interfaces_of(address)
         inner_address.remove(address, leads, () if is_shared else at)
+
+
+def take_out(name: str) -> bool:
+    """Take out what a daemon that is gone has left of a tunnel; tell whether none of it is left.
+
+    So, too, of every tunnel between two hosts: all have lost their IKE_SA with it.
+    """
+    remove(name, lambda: ())
+    doomed = reqids(name)
+    return is_clean(
+        lambda sas: any(int(sa["reqid"]) in doomed for sa in map(_SA.match, sas) if sa),
+        lambda policies: any(_NOBODYS_MARK in each for each in policies),
+    )
 
 
 def remove_sas(name: str) -> None:

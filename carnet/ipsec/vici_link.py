@@ -16,8 +16,12 @@ from vici import Session
 from vici.exception import CommandException, DeserializationException, SessionException
 from vici.protocol import Message, Packet, Transport
 
-from carnet.errors import DaemonSilentError, IPsecError
+from carnet.errors import DaemonGoneError, DaemonSilentError, IPsecError
+from carnet.ipsec.living import lives
 from carnet.ipsec.unanswered import BRIEF_SECONDS, unanswered
+
+PROGRAMS = ("charon", "charon-systemd")
+"""What the daemon's process is called."""
 
 DEFAULT_SOCKETS = (Path("/run/charon.vici"), Path("/var/run/charon.vici"))
 
@@ -235,7 +239,12 @@ def _errors_as_sentences(path: Path) -> Iterator[None]:
             " (systemctl restart strongswan) and try again."
         ) from error
     except OSError as error:
-        raise IPsecError(
+        if lives(path, PROGRAMS):
+            raise DaemonSilentError(
+                f"The strongSwan daemon runs, and does not answer at {path}; restart it"
+                " (systemctl restart strongswan) and try again."
+            ) from error
+        raise DaemonGoneError(
             f"The strongSwan daemon does not answer at {path};"
             " start it (systemctl start strongswan) and try again."
         ) from error

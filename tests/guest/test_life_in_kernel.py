@@ -188,6 +188,20 @@ def test_what_a_killed_daemon_left_is_taken_away_and_the_new_tunnel_stays(office
         assert [line for line in now if line not in then.splitlines()] == []
 
 
+def test_what_no_daemon_can_end_goes_out_of_the_kernel_without_one(office):
+    """With Target alone, where charon gives out the request ids, nothing of it has our name."""
+    client, goal = office.world.client, BY_VERSION[4].target
+    office.be_found_at(4)
+    before = in_kernel(client).splitlines()
+    facts = office.connect("--objective", "esp", "--transport")
+    office.client_charon.kill()
+    assert fetch(client, goal)
+    assert office.carnet("disconnect", "--release").returncode == 0
+    assert [line for line in in_kernel(client).splitlines() if line not in before] == []
+    office.client_charon.start()
+    office.target("tunnels", "end", facts["name"].removeprefix("carnet-"))
+
+
 def set_forward(seconds):
     """Have it later by the time of day, for her and for Target, and by no other clock."""
     time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)

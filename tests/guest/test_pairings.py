@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import IKERefusedError, IPsecError
+from carnet.errors import IKERefusedError, IPsecError, NothingLeftError
 from carnet.ipsec.drivers import Choice, DriverName, find_driver
 from carnet.ipsec.spec import Mode, Role
 from carnet.objectives import Objective
@@ -192,8 +192,14 @@ def test_what_a_daemon_that_was_killed_leaves_is_swept(world, both, seats):
     assert fetch(world.client, BY_VERSION[4].server)
     with world.target.network():
         both[1].down(ends.name)
-    end(world, *both, newer)
+    seats[0].daemon.kill()
+    with world.client.network(), pytest.raises(NothingLeftError, match="start it"):
+        both[0].down(newer.name)
     assert keyed(world.client) == 0
+    assert "10.99.0.8" not in addresses(world.client)
+    assert "reqid" not in world.client.run(["ip", "xfrm", "policy"]).stdout
+    seats[0].daemon.start()
+    end(world, *both, newer)
 
 
 def chosen_at(seat):

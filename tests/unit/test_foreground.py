@@ -5,7 +5,13 @@ from contextlib import nullcontext
 
 import pytest
 
-from carnet.errors import DaemonSilentError, IPsecError, TokenError
+from carnet.errors import (
+    DaemonSilentError,
+    IPsecError,
+    NothingLeftError,
+    TokenError,
+    TunnelLeftError,
+)
 from carnet.ipsec import patience
 from tests.unit.test_sessions import a_session
 from token_client import background, closing, foreground, known
@@ -15,7 +21,7 @@ from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out.", pulled=True)
 WITH_DAEMON = Ending("The tunnel to work went down with this machine's own IKE daemon.")
-GONE = IPsecError("There is no daemon.")
+GONE = NothingLeftError("There is no daemon.")
 
 
 class Gone:
@@ -25,6 +31,13 @@ class Gone:
         raise GONE
 
     down = take_leave = installed = refuse
+
+
+class Left(Gone):
+    """One that is gone, and whose tunnel goes on in the kernel."""
+
+    def down(self, *_):
+        raise TunnelLeftError("There is no daemon, and its tunnel goes on.")
 
 
 class Silent:
@@ -98,6 +111,13 @@ def test_what_is_over_ends_though_the_daemon_is_gone(
     with pytest.raises(error):
         stay(monkeypatch, tmp_path, outcome)
     assert started == left(tmp_path) == []
+
+
+def test_what_ctrl_c_cannot_end_stays_known_and_watched(tmp_path, started, monkeypatch):
+    """Its block stays, and the agent sees to its token and its time."""
+    with pytest.raises(TunnelLeftError):
+        stay(monkeypatch, tmp_path, KeyboardInterrupt(), Left())
+    assert started == left(tmp_path) == ["carnet-00"]
 
 
 def test_who_wants_no_agent_is_told_what_is_left(tmp_path, started, monkeypatch):

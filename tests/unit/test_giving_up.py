@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from carnet.errors import DaemonSilentError, IPsecError
+from carnet.errors import DaemonSilentError, IPsecError, NothingLeftError, TunnelLeftError
 from tests.unit.test_sessions import a_session
 from token_client import (
     announce,
@@ -127,7 +127,7 @@ class Gone:
     def installed(self):
         if self.looks:
             self.looks -= 1
-            raise IPsecError("There is no daemon.")
+            raise NothingLeftError("There is no daemon.")
         return frozenset()
 
     def down(self, name):
@@ -173,6 +173,52 @@ def test_a_token_that_was_pulled_ends_a_session_whose_daemon_is_gone(said, store
     assert pulled == PULLED.sentence
     assert record.ended == f"{pulled} {kept}"
     assert daemon.ended == [session.name]
+
+
+def test_nothing_is_released_while_the_tunnel_goes_on_without_its_daemon(said, store, monkeypatch):
+    """It is said once that it may, and that it ended when it has."""
+    session, times = lasting(), 5
+    released = []
+
+    class Left(Gone):
+        def down(self, name):
+            if self.looks:
+                assert not released
+                raise TunnelLeftError("There is no daemon, and its tunnel goes on.")
+            super().down(name)
+
+    def release(_, name, why):
+        released.append(name)
+        store.drop(name, why)
+
+    monkeypatch.setattr(closing, "release", release)
+    store.keep(session)
+    supervising._end(Left(monkeypatch, times), session, PULLED.sentence, said.append)
+    not_yet, pulled, _ = said
+    assert "until then it may go on" in not_yet
+    assert pulled == PULLED.sentence
+    assert released == [session.name]
+
+
+@pytest.mark.parametrize(
+    "error", [DaemonSilentError("It lives, without a socket."), IPsecError(NOT_NOW)], ids=str
+)
+def test_a_daemon_that_fails_is_not_taken_for_none(said, store, monkeypatch, error):
+    """What it may have goes on: the block stays until it was asked."""
+    session, errors = lasting(), [error] * 3
+    daemon = Gone(monkeypatch, heard=True)
+
+    def down(*name):
+        if errors:
+            assert store.all()[0].ended is None
+            raise errors.pop()
+        daemon.ended += name
+
+    daemon.down = daemon.installed = down
+    daemon.take_leave = lambda _: True
+    store.keep(session)
+    supervising._end(daemon, session, PULLED.sentence, said.append)
+    assert (daemon.ended, store.all()[0].ended) == ([session.name], PULLED.sentence)
 
 
 def test_who_is_started_anew_after_an_end_only_cleans_up(said, store, monkeypatch):
@@ -259,7 +305,7 @@ class Away:
     def installed(self):
         if self.left:
             self.left -= 1
-            raise IPsecError("There is no daemon.")
+            raise NothingLeftError("There is no daemon.")
         return frozenset()
 
 

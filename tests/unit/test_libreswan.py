@@ -9,7 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.errors import (
+    DaemonGoneError,
+    DaemonSilentError,
+    IKERefusedError,
+    IKESilentError,
+    IPsecError,
+)
 from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_algorithms as algorithms
 from carnet.ipsec.driver import Lead
@@ -401,6 +407,18 @@ def test_a_socket_without_a_daemon_is_no_daemon_that_has_no_tunnels(tmp_path):
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(socket_path))
     with pytest.raises(IPsecError, match="does not answer"):
+        Tools(socket_path).whack("--status")
+
+
+def test_a_daemon_that_lives_without_its_socket_is_silent_and_not_gone(tmp_path):
+    socket_path = tmp_path / "pluto.ctl"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path))
+        listener.listen()
+        socket_path.unlink()
+        with pytest.raises(DaemonSilentError, match=r"runs, .* restart it"):
+            Tools(socket_path).whack("--status")
+    with pytest.raises(DaemonGoneError, match="start it"):
         Tools(socket_path).whack("--status")
 
 

@@ -1,16 +1,22 @@
 """Which SAs of the kernel count as those of a Libreswan daemon that was killed."""
 
+import json
 import os
 import subprocess
 import time
+from dataclasses import asdict
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
-from carnet.ipsec import libreswan
+from carnet.errors import NothingLeftError, TunnelLeftError
+from carnet.ipsec import forsaken, inner_address, libreswan
 from carnet.ipsec import libreswan_leftovers as leftovers
+from carnet.ipsec.libreswan_conf import Head
 from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.programs import Done
+from carnet.ipsec.spec import Role
 from lab.waiting import wait_until
 
 LISTED = (
@@ -83,3 +89,105 @@ def test_of_a_daemon_whose_beginning_is_not_known_nothing_goes(kernel):
     kernel.has(0)
     leftovers.sweep(0, "")
     assert kernel.removed == ""
+
+
+HEAD = Head(Role.CLIENT, "10.99.0.7", ("10.20.0.0/16",), ("192.0.2.2",))
+HOSTS = Head(Role.CLIENT, None, (), ("192.0.2.2",))
+HERS = ("10.99.0.7/32", "10.20.0.0/16", "tunnel", 16393)
+BETWEEN_HOSTS = ("192.0.2.1/32", "192.0.2.2/32", "transport", 16397)
+ANOTHER = ("10.99.0.8/32", "10.20.0.0/16", "tunnel", 16401)
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Stands for `ip`, and for a kernel from which SAs and policies can be deleted."""
+    kernel = SimpleNamespace(sas=[], policies=[], keeps=False)
+
+    def has(source, destination, mode, reqid):
+        for spi, ends in enumerate([("192.0.2.1", "192.0.2.2"), ("192.0.2.2", "192.0.2.1")]):
+            kernel.sas.append(
+                f"src {ends[0]} dst {ends[1]}\\\tproto esp spi 0x{reqid + spi:08x} reqid {reqid}"
+                f" mode {mode}\\"
+            )
+        for direction in ("out", "in", "fwd"):
+            here, there = (source, destination) if direction == "out" else (destination, source)
+            kernel.policies.append(
+                f"src {here} dst {there} \\\tdir {direction} priority 1753281 \\\ttmpl src"
+                f" 192.0.2.1 dst 192.0.2.2\\\t\tproto esp reqid {reqid} mode {mode}\\"
+            )
+
+    def run(*arguments, said=""):
+        for line in said.splitlines() if not kernel.keeps else ():
+            if line.startswith("xfrm state delete"):
+                doomed = line.split(" spi ")[1]
+                kernel.sas = [each for each in kernel.sas if f"spi {doomed} " not in each]
+            else:
+                ends, direction = line.removeprefix("xfrm policy delete ").split(" dir ")
+                kernel.policies = [
+                    each
+                    for each in kernel.policies
+                    if not each.startswith(f"{ends} ") or f"dir {direction} " not in each
+                ]
+        listed = kernel.policies if "policy" in arguments else kernel.sas
+        return Done(arguments, 0, "\n".join(listed))
+
+    kernel.has = has
+    for module in (leftovers, forsaken):
+        monkeypatch.setattr(module, "ip", run)
+    return kernel
+
+
+@pytest.mark.parametrize(("head", "hers"), [(HEAD, HERS), (HOSTS, BETWEEN_HOSTS)])
+def test_without_a_daemon_a_tunnel_goes_out_of_the_kernel_and_no_other(left, head, hers):
+    left.has(*ANOTHER)
+    others = [*left.sas, *left.policies]
+    left.has(*hers)
+    assert leftovers.take_out(head)
+    assert [*left.sas, *left.policies] == others
+
+
+def test_sas_that_lost_their_policies_go_by_their_peer(left):
+    left.has(*ANOTHER)
+    others = list(left.sas)
+    left.has(*BETWEEN_HOSTS)
+    left.policies = left.policies[:3]
+    assert leftovers.take_out(HOSTS)
+    assert left.sas == others
+
+
+def test_what_the_kernel_keeps_is_not_said_to_be_gone(left):
+    left.has(*HERS)
+    left.keeps = True
+    assert not leftovers.take_out(HEAD)
+
+
+def test_where_no_file_tells_whose_they_are_any_may_be_hers(left):
+    assert leftovers.take_out(None)
+    left.has(*HERS)
+    assert not leftovers.take_out(None)
+
+
+@pytest.mark.parametrize(
+    ("keeps", "kind"), [(False, NothingLeftError), (True, TunnelLeftError)], ids=str
+)
+def test_the_end_of_a_tunnel_without_a_daemon_says_what_became_of_it(
+    left, monkeypatch, tmp_path, keeps, kind
+):
+    """Its routes go before its policies do: nothing is led past them."""
+    removed = []
+    monkeypatch.setattr(
+        inner_address, "remove", lambda *given: removed.append((*given, len(left.policies)))
+    )
+    driver = libreswan.Libreswan(tmp_path / "pluto.ctl")
+    (tmp_path / "carnet").mkdir()
+    for name in ("carnet-7", "carnet-8"):
+        facts = json.dumps(asdict(HEAD))
+        (tmp_path / "carnet" / f"{name}.conf").write_text(f"# carnet {facts}\nconn {name}\n")
+        (tmp_path / "carnet" / f"{name}.interfaces").write_text(f"{name}0")
+    left.has(*HERS)
+    left.keeps = keeps
+    with pytest.raises(kind, match="does not answer"):
+        driver.down("carnet-7")
+    (others,) = [given[1] for given in removed]
+    assert removed == [(HEAD.virtual_address, others, ["carnet-70"], 3)]
+    assert [each.inner for each in others] == [{HEAD.virtual_address}]

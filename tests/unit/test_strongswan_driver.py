@@ -1,5 +1,6 @@
 """What the strongSwan driver makes of a daemon that does what is seldom seen of a real one."""
 
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +9,15 @@ from unittest.mock import MagicMock
 import pytest
 from vici.exception import CommandException
 
-from carnet.errors import IKERefusedError, IKESilentError, IPsecError
-from carnet.ipsec import inner_address, strongswan
+from carnet.errors import (
+    DaemonSilentError,
+    IKERefusedError,
+    IKESilentError,
+    IPsecError,
+    NothingLeftError,
+    TunnelLeftError,
+)
+from carnet.ipsec import forsaken, inner_address, strongswan
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_negotiation as negotiation
 from carnet.ipsec.driver import Lead
@@ -119,6 +127,49 @@ def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkey
     monkeypatch.setattr(inner_address, "led_from", lambda _: {"10.99.0.7": ["eth1"]})
     leftovers.remove("carnet-1")
     assert [given[-1] for given in removed] == [(), ["eth0"], ["eth1"]]
+
+
+_BETWEEN_HOSTS = (
+    "src 192.0.2.1/32 dst 192.0.2.2/32 \\\tdir out priority 367231 mark 0/0x80000000 \\\ttmpl src"
+    " 0.0.0.0 dst 0.0.0.0\\\t\tproto esp reqid 1 mode transport\\"
+)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_on(
+    monkeypatch, tmp_path, keeps
+):
+    """No IKE_SA is left that it could belong to."""
+    policies, orders = [_BETWEEN_HOSTS], []
+
+    def ip(*words, said=""):
+        if "deleteall" in words:
+            orders.append(words)
+            policies[:] = policies if keeps else []
+        listed = policies if words[-2:] == ("policy", "list") else []
+        return SimpleNamespace(stdout="\n".join(listed), returncode=0)
+
+    for module in (leftovers, forsaken):
+        monkeypatch.setattr(module, "ip", ip)
+    with pytest.raises(TunnelLeftError if keeps else NothingLeftError, match="does not answer"):
+        StrongSwan(tmp_path / "charon.vici").down("carnet-1")
+    sas = ("xfrm", "state", "deleteall", "src", "192.0.2.1", "dst", "192.0.2.2", "reqid", "1")
+    assert sas in orders
+
+
+def test_a_daemon_that_lives_without_its_socket_has_what_it_had(monkeypatch, tmp_path):
+    """Nothing between two hosts is taken out: it may be of any tunnel that stands."""
+    monkeypatch.setattr(
+        leftovers, "ip", lambda *_, **__: SimpleNamespace(stdout=_BETWEEN_HOSTS, returncode=0)
+    )
+    monkeypatch.setattr(leftovers, "_run", lambda lines: lines and pytest.fail(str(lines)))
+    vici = tmp_path / "charon.vici"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(vici))
+        listener.listen()
+        vici.unlink()
+        with pytest.raises(DaemonSilentError, match=r"runs, .* restart it"):
+            StrongSwan(vici).down("carnet-1")
 
 
 def _starts():

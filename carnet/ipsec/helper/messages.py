@@ -11,11 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from carnet.errors import (
+    DaemonGoneError,
     DaemonSilentError,
     IKERefusedError,
     IKESilentError,
     IKEUnprovenError,
     IPsecError,
+    NothingLeftError,
+    TunnelLeftError,
 )
 from carnet.ipsec.block.closed import Closed
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
@@ -282,7 +285,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 _ERRORS: dict[str, type[IPsecError]] = {
     each.__name__: each
-    for each in (IPsecError, DaemonSilentError, IKESilentError, IKEUnprovenError, IKERefusedError)
+    for each in (
+        *(IPsecError, DaemonSilentError, DaemonGoneError, NothingLeftError, TunnelLeftError),
+        *(IKESilentError, IKEUnprovenError, IKERefusedError),
+    )
 }
 
 
