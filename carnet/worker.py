@@ -63,6 +63,13 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     return outcome.result()
 
 
+def begun(work: Callable[[], T]) -> "Future[T]":
+    """Do it on a thread of its own; return what will have come of it."""
+    outcome: Future[T] = Future()
+    Thread(target=_do, args=(work, outcome), name="begun", daemon=True).start()
+    return outcome
+
+
 def together(works: Iterable[Callable[[], T]]) -> "list[Future[T]]":
     """Do each on a thread of its own, all at the same time; return what came of them, in order."""
     outcomes: list[Future[T]] = []

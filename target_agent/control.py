@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 import msgspec
@@ -27,7 +28,7 @@ from carnet.ipsec.driver import Driver
 from carnet.ipsec.drivers import unit_of
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
-from carnet.worker import together
+from carnet.worker import begun, together
 from target_agent.config import TargetConfig
 from target_agent.gate import make_gate
 from target_agent.orders import Orders
@@ -35,6 +36,8 @@ from target_agent.records import Records, TunnelRecord
 
 PATH = "/v1/end"
 _SECONDS = 60
+_WRITE_SECONDS = 2
+"""For which an order is to be written down before the service is asked all the same."""
 _STEP_SECONDS = 0.05
 
 
@@ -100,14 +103,18 @@ class Operator:
         """End tunnels; return their Request IDs.
 
         The order is written down before anything else, so that no death of the service loses it,
-        and no wake-up of it that is lost. Where it cannot be, the tunnels are ended all the same.
+        and no wake-up of it that is lost. Where it cannot be, or not soon, as where another
+        process has the database's lock, the tunnels are ended all the same.
 
         Raises IPsecError if the IKE daemon does not answer, UnreachableError if the
         service runs and does not, CarnetError if no record says that they ended.
         """
         with sole_hold(self.config.lock) as alone:
-            written = self._write_down(order, alone=alone)
-            done = self._end_here(written, order) if alone else self._end_there(written, order)
+            if alone:
+                written = self._write_down(order, alone=True)
+                done = self._end_here(written, order)
+            else:
+                written, done = self._end_there(order)
         if done.waiting:
             raise IPsecError(self._waiting(len(done.waiting), written, alone=alone))
         if done.unrecorded:
@@ -128,19 +135,26 @@ class Operator:
             return _Written(live, failure=str(getattr(error, "orig", None) or error))
         return _Written(live, number)
 
-    def _end_there(self, written: "_Written", order: Order) -> Ended:
+    def _end_there(self, order: Order) -> "tuple[_Written, Ended]":
         """Have the service end them, and those that it is just preparing.
 
         The order stays written down until it has.
         """
+        tried = Event()
+        asking = begun(partial(_ask_then, tried, self.config, order))
         try:
-            done = asyncio.run(_ask_service(self.config, order))
+            # Here, and not on a thread of its own: only so does Ctrl-Z wait for it.
+            written = self._write_down(order, alone=False)
+        finally:
+            tried.set()
+        try:
+            done = asking.result()
         except _ServiceError as error:
             raise UnreachableError(_unheard(str(error), written)) from error
         if written.number is not None:
             with contextlib.suppress(SQLAlchemyError):  # then the service strikes it out
                 self.orders.obeyed(written.number)
-        return done
+        return written, done
 
     def _end_here(self, written: "_Written", order: Order) -> Ended:
         """End them without the service; it does at its start what cannot be done now."""
@@ -232,6 +246,12 @@ def _unrecorded(count: int, *, alone: bool) -> str:
 
 class _ServiceError(Exception):
     """What the service does instead of its work, to follow its name."""
+
+
+def _ask_then(tried: Event, config: TargetConfig, order: Order) -> Ended:
+    """Ask the service once it was tried to write the order down, or that takes too long."""
+    tried.wait(_WRITE_SECONDS)
+    return asyncio.run(_ask_service(config, order))
 
 
 async def _ask_service(config: TargetConfig, order: Order) -> Ended:

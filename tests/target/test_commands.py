@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,7 +20,7 @@ from structlog.testing import capture_logs
 
 from carnet import observers
 from carnet import service as services
-from carnet.database import opened_database
+from carnet.database import opened_database, transaction
 from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
 from carnet.tunnel import tunnel_name
 from carnet.units import render
@@ -27,7 +28,7 @@ from carnet.wire.control import TunnelGrant
 from carnet.wire.documents import AccountsHead, read_unverified
 from carnet.wire.messages import RefusalCode
 from lab.waiting import wait_until
-from target_agent import cli, obeying, orders, reach, service
+from target_agent import cli, control, obeying, orders, reach, service
 from target_agent import control_socket as orders_door
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
@@ -313,6 +314,37 @@ def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     assert [each.reason for each in heard] == ["ended-by-operator"]
     assert driver.specs == {}
     assert written == ["ended-by-operator"], "the order, when the IKE daemon is asked"
+
+
+def test_a_tunnel_ends_at_once_though_another_process_has_the_databases_lock(
+    answered, target, driver, monkeypatch
+):
+    """The order is written down as soon as it can be, and struck out."""
+    monkeypatch.setattr(control, "_WRITE_SECONDS", 0)
+    order, down, went = Order("ended-by-operator", user_id=ALICE), driver.down, threading.Event()
+
+    def told(name):
+        down(name)
+        went.set()
+
+    async def main(engine, other):
+        operator = Operator(target, driver, Records(engine), Orders(engine))
+        async with (
+            running(target, driver, engine) as agent,
+            control_socket(agent, target.control_socket),
+        ):
+            with transaction(other):
+                ending = asyncio.create_task(asyncio.to_thread(operator.end, order))
+                assert await asyncio.to_thread(went.wait, 10)
+            return await ending, operator.orders.unheard()
+
+    monkeypatch.setattr(driver, "down", told)
+    with (
+        opened_database(target.database, "target_agent") as engine,
+        opened_database(target.database, "target_agent") as other,
+        sole_hold(target.lock),
+    ):
+        assert asyncio.run(main(engine, other)) == ((answered.hex(),), [])
 
 
 def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver):
