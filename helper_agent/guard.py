@@ -2,13 +2,14 @@
 
 strongSwan negotiates anew by itself where Target redirects it (RFC 5685) or limits the time of
 its authentication (RFC 4478), and sets whatever address it is assigned then, for the whole
-machine. The user's own agent looks at that too; but she and Target may be in league.
+machine. The user's own agent looks at that too; but she and Target may be in league. So what
+nobody can tell from another is ended as well, and nothing that they send keeps this from the next.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
@@ -70,7 +71,10 @@ class Guard:
 
     @contextmanager
     def apart(self, name: str) -> Iterator[None]:
-        """Leave that tunnel to the call that brings it up in here; look at it afterwards."""
+        """Leave that tunnel to the call that brings it up in here; look at it afterwards.
+
+        That is so however the call ends. Raises IPsecError.
+        """
         self.begin()
         with self._lock:
             self._at_work[name] += 1
@@ -79,7 +83,7 @@ class Guard:
         finally:
             with self._lock:
                 self._at_work -= Counter({name: 1})
-        self._look(name)
+            self._look_afterwards(name)
 
     def said(self, event: TunnelEvent) -> TunnelEvent:
         """Return an event as its user is to hear it: that we have ended the tunnel, if so."""
@@ -87,41 +91,84 @@ class Guard:
         return replace(event, change=Change.ANOTHER) if ended else event
 
     def _follow(self, events: Iterator[TunnelEvent]) -> None:
+        """Do what each event asks for until there are no more: with the daemon, as a rule."""
+        self._look_in_time()
+        self._do(self._went)
+        told_all = self._do(partial(self._hear, events))
+        self._do(self._went)
+        with self._lock:
+            self._looking = False
+        if not told_all:  # it may be there still
+            self._do(self.begin_in_time)
+
+    def _hear(self, events: Iterator[TunnelEvent]) -> None:
+        for event in events:
+            if event.change in (Change.UP, Change.ANEW):
+                self._look_in_time(event.name)
+            else:
+                self._do(self._went)
+
+    def _do(self, what: Callable[[], None]) -> bool:
+        """Do that, and go on whatever comes of it; tell whether it was done."""
         try:
-            self._look_in_time()
-            self._went()
-            for event in events:
-                if event.change in (Change.UP, Change.ANEW):
-                    self._look_in_time(event.name)
-                else:
-                    self._went()
-        finally:
-            self._went()
-            with self._lock:
-                self._looking = False
+            what()
+        except Exception:
+            log.exception("guard-failed")
+            return False
+        return True
 
     def _look_in_time(self, name: str | None = None) -> None:
         """Look now, or as soon as a daemon that is silent answers; nothing happens meanwhile."""
-        with suppress(IPsecError):
-            until_answered(partial(self._look, name))
+        self._do(partial(until_answered, partial(self._look, name)))
+
+    def _look_afterwards(self, name: str) -> None:
+        """Look now; where that cannot be, raise IPsecError, and look as soon as it can."""
+        try:
+            self._look(name)
+        except AwayError:
+            threading.Thread(target=self._look_in_time, args=(name,), daemon=True).start()
+            raise
 
     def _look(self, name: str | None = None) -> None:
-        """End that tunnel, or any, if it is another than was installed. Raises IPsecError."""
-        for live in self._driver.status():
-            installed = self._owners.leading(live.name)
-            if name in (None, live.name) and installed is not None:
-                self._look_at(live, installed)
+        """End that tunnel, or any, that is not to stand. Raises IPsecError."""
+        with ExitStack() as ends:  # each, whatever comes of the others
+            for each in self._others(name):
+                if not self._at_work[each]:
+                    ends.callback(self._end, each)
 
-    def _look_at(self, live: TunnelStatus, installed: Leading) -> None:
-        if self._at_work[live.name] or is_installed(live, installed):
-            return
-        log.warning("ended-as-another", tunnel=live.name)
+    def _others(self, name: str | None) -> Collection[str]:
+        """Return the users' tunnels, or that one, if they are others than were installed.
+
+        Those of which nobody can tell are among them. Raises AwayError.
+        """
+        try:
+            standing = [live for live in self._driver.status() if name in (None, live.name)]
+            return [live.name for live in standing if self._is_another(live)]
+        except AwayError:
+            raise
+        except Exception:
+            log.exception("not-compared", tunnel=name)
+            return self._owners.names() & ({name} if name else self._owners.names())
+
+    def _is_another(self, live: TunnelStatus) -> bool:
+        installed = self._owners.leading(live.name)
+        return installed is not None and not is_installed(live, installed)
+
+    def _end(self, name: str) -> None:
+        log.warning("ended-as-another", tunnel=name)
         with self._lock:
-            self._ended = self._ended & self._owners.names() | {live.name}
-        self._driver.down(live.name)
+            self._ended = self._ended & self._owners.names() | {name}
+        self._driver.down(name)
 
 
 def is_installed(live: TunnelStatus, installed: Leading) -> bool:
-    """Tell whether what stands leads where its user had it lead, and all of that."""
-    between = is_between(live, installed.virtual_address, installed.targets)
-    return between and leads_to(live, installed.networks)
+    """Tell whether what stands leads where its user had it lead, and all of that.
+
+    What cannot be compared is another.
+    """
+    try:
+        between = is_between(live, installed.virtual_address, installed.targets)
+        return between and leads_to(live, installed.networks)
+    except Exception:
+        log.exception("not-compared", tunnel=live.name)
+        return False

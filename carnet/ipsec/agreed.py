@@ -1,9 +1,13 @@
 """What stands, held against what was granted: the peer may assign another address each time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
+from typing import TypeVar
 
 from carnet.ipsec.driver import TunnelStatus
+
+Read = TypeVar("Read")
 
 
 def is_between(live: TunnelStatus, virtual_address: str | None, targets: Iterable[str]) -> bool:
@@ -12,9 +16,9 @@ def is_between(live: TunnelStatus, virtual_address: str | None, targets: Iterabl
     One that is not whole yet may have none inside.
     """
     lacks = live.virtual_address is None and not live.established
-    agreed = [ip_address(each) for each in targets]
+    agreed = frozenset(targets)
     return (lacks or live.virtual_address == virtual_address) and (
-        not agreed or ip_address(live.remote_address) in agreed
+        not agreed or _are_among([live.remote_address], agreed, ip_address)
     )
 
 
@@ -31,10 +35,20 @@ def leads_to(live: TunnelStatus, networks: Iterable[str]) -> bool:
 
 
 def has_all_of(selectors: Iterable[str], networks: Iterable[str]) -> bool:
-    """Tell whether each of these networks is one of the traffic selectors."""
-    return _spelled(selectors) >= _spelled(networks)
+    """Tell whether each of these networks is one of the traffic selectors.
+
+    The peer chooses those: a range, or one with protocol or port, is no network.
+    """
+    return _are_among(networks, selectors, ip_network)
 
 
-def _spelled(selectors: Iterable[str]) -> set[str]:
-    """Return selectors in one spelling; one with protocol or port stays as it is, unequal."""
-    return {s if "[" in s or "|" in s else str(ip_network(s)) for s in selectors}
+def _are_among(some: Iterable[str], others: Iterable[str], read: Callable[[str], Read]) -> bool:
+    """Tell whether each of these is one of the others, however spelled; no nonsense ever is."""
+    found = {_read(each, read) for each in others} - {None}
+    return all(_read(each, read) in found for each in some)
+
+
+def _read(text: str, read: Callable[[str], Read]) -> Read | None:
+    with suppress(ValueError):
+        return read(text)
+    return None

@@ -1,5 +1,10 @@
 """Beginning a tunnel, bringing it back, and ending it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
 from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec.driver import Shared
 from carnet.ipsec.helper import messages as said
@@ -9,6 +14,14 @@ from helper_agent.guard import is_installed
 from helper_agent.limits import check_assigned, check_networks, check_others, check_spec
 from helper_agent.owners import NOT_HERS
 from helper_agent.parts import Parts
+
+log = structlog.get_logger()
+
+_UNKNOWN = (
+    "carnet-helper cannot tell what came up, so it was ended; run `carnet connect` for a new"
+    " tunnel, with the next key pair, and have the operator of this machine look at the helper's"
+    " log if that does not help."
+)
 
 
 def may(parts: Parts, uid: int, call: said.May) -> object:
@@ -41,7 +54,7 @@ def up(parts: Parts, uid: int, call: said.Up) -> object:
     one's turn has come: so all is looked at again then.
     """
     _hers(parts, uid, call.spec)
-    with parts.negotiating.brought_up(uid, call.spec.name):
+    with parts.negotiating.brought_up(uid, call.spec.name), _known(parts, call.spec.name):
         spec = _hers(parts, uid, call.spec)
         parts.virtual.check(leading(call.spec))
         return parts.driver.up(spec)
@@ -51,7 +64,8 @@ def confirm(parts: Parts, uid: int, call: said.Confirm) -> object:
     """Compare what stands with what she says was agreed."""
     spec = _hers(parts, uid, call.spec)
     try:
-        return parts.driver.confirm(spec)
+        with _known(parts, spec.name):
+            return parts.driver.confirm(spec)
     except IPsecError:
         parts.names.sweep()
         raise
@@ -68,7 +82,7 @@ def resume(parts: Parts, uid: int, call: said.Resume) -> object:
     """Negotiate anew what is hers, which this machine may have moved away from meanwhile."""
     if not parts.owners.owns(uid, call.name):
         raise IPsecError(NOT_HERS)
-    with parts.negotiating.brought_up(uid, call.name):
+    with parts.negotiating.brought_up(uid, call.name), _known(parts, call.name):
         installed = parts.owners.installed(uid, call.name)
         if installed is None:
             raise IPsecError(NOT_HERS)
@@ -113,6 +127,22 @@ def _check_daemon(parts: Parts) -> None:
     check_assigned(parts.driver.capabilities(), parts.config)
     if isinstance(parts.driver, Shared):
         check_others(parts.driver.taking_our_keys())
+
+
+@contextmanager
+def _known(parts: Parts, name: str) -> Iterator[None]:
+    """End what comes up in here where something goes wrong that nobody has thought of.
+
+    Raises IPsecError.
+    """
+    try:
+        yield
+    except IPsecError:
+        raise
+    except Exception as error:
+        log.exception("not-compared", tunnel=name)
+        parts.driver.down(name)
+        raise IKERefusedError(_UNKNOWN) from error
 
 
 def _hers(parts: Parts, uid: int, spec: said.Spec) -> TunnelSpec:

@@ -4,6 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from carnet.errors import DaemonSilentError, IPsecError
 from carnet.ipsec import patience
@@ -46,17 +47,25 @@ class Daemon:
         self.went = threading.Event()
         self.not_begun: list[IPsecError] = []
         self.troubles: list[IPsecError] = []
+        self.nonsense: list[Exception] = []
+        """What it tells that cannot be read."""
+        self.not_ended: Exception | None = None
+        self.not_gone: Exception | None = None
+        self.watches = 0
         self.ended: list[str] = []
 
     def watch(self):
         """Tell it once begun, and say when the last of it was taken in."""
         if self.not_begun:
             raise self.not_begun.pop(0)
+        self.watches += 1
         self.told.clear()
         return self._events()
 
     def _events(self):
         self.begun.wait(WAIT)
+        if self.nonsense:
+            raise self.nonsense.pop()
         for change in self.changes:
             yield TunnelEvent(HERS, change)
         self.told.set()
@@ -68,16 +77,28 @@ class Daemon:
 
     def down(self, name):
         self.ended.append(name)
+        if self.not_ended:
+            raise self.not_ended
         self.stands = [each for each in self.stands if each.name != name]
+
+    def gone(self):
+        """Take away what must not stay of what went."""
+        self.went.set()
+        if self.not_gone:
+            raise self.not_gone
 
 
 @pytest.fixture
-def guarding(tmp_path):
-    owners = Owners(tmp_path, 4)
-    owners.claim(HERS, Holding(1001, INSTALLED), taken=False)
+def owners(tmp_path):
+    made = Owners(tmp_path, 4)
+    made.claim(HERS, Holding(1001, INSTALLED), taken=False)
+    return made
 
+
+@pytest.fixture
+def guarding(owners):
     def guard(daemon):
-        made = Guard(daemon, owners, daemon.went.set)
+        made = Guard(daemon, owners, daemon.gone)
         made.begin_in_time()
         return made
 
@@ -99,6 +120,12 @@ OTHERS = {
     "another peer": live(remote_address="203.0.113.2"),
     "no address": live(virtual_address=None),
     "fewer networks": live(remote_selectors=("10.20.0.0/29",)),
+    "a range": live(remote_selectors=("10.20.0.1..10.20.255.254",)),
+    "from a range": live(local_selectors=("10.99.0.1..10.99.0.2",)),
+    "ports of it": live(remote_selectors=("10.20.0.0/16[udp/1024-65535]",)),
+    "what nobody has heard of": live(remote_selectors=("", "?", "10.20.0.0/16|/0[OPAQUE]")),
+    "a peer that is no address": live(remote_address="%any"),
+    "what cannot be compared": live(remote_selectors=(None,)),
 }
 THE_SAME = {
     "as before": live(),
@@ -132,6 +159,18 @@ def test_what_is_over_is_not_remembered(guarding):
     assert not guard._at_work
 
 
+def test_what_a_call_leaves_at_a_silent_daemon_is_looked_at_once_it_answers(guarding, monkeypatch):
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+    daemon = Daemon()
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    daemon.stands, daemon.troubles = [live(virtual_address=GIVEN)], [SILENT] * 3
+    with pytest.raises(DaemonSilentError), guard.apart(HERS):
+        pass
+    wait_until(lambda: daemon.ended, "a look once the daemon answers")
+    happens(daemon)
+
+
 @pytest.mark.parametrize("same", THE_SAME.values(), ids=THE_SAME)
 def test_what_comes_up_as_installed_stays(guarding, same):
     daemon = Daemon(Change.ANEW, Change.UP)
@@ -147,11 +186,47 @@ def test_what_stood_while_there_was_no_helper_is_looked_at(guarding):
     assert happens(daemon, *daemon.stands) == [HERS]
 
 
-def test_a_daemon_that_does_not_answer_once_is_looked_at_again(guarding):
-    daemon = Daemon(Change.ANEW, Change.UP)
-    daemon.troubles = [IPsecError("It does not answer.")] * 2
+TROUBLES = [IPsecError("It refuses."), ValueError("What is that?"), MemoryError()]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize(
+    "other", [live(virtual_address=GIVEN), live(name=ROOTS)], ids=["", "roots"]
+)
+def test_whatever_a_look_raises_what_it_was_for_is_ended_and_the_next_is_looked_at(
+    guarding, trouble, other
+):
+    daemon = Daemon(Change.ANEW, Change.UP, Change.DOWN, Change.ANEW)
     guarding(daemon)
-    assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    daemon.troubles = [trouble, trouble]
+    daemon.down = daemon.ended.append  # so that it stands again
+    with capture_logs() as logged:
+        assert happens(daemon, other) == [HERS] * (3 if other.name == HERS else 2)
+    assert [line["event"] for line in logged].count("not-compared") == 2
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+def test_what_cannot_be_ended_keeps_no_other_from_being_ended(guarding, owners, trouble):
+    """Nor does what is done as a tunnel went."""
+    more = "carnet-" + "0c" * 16
+    owners.claim(more, Holding(1001, INSTALLED), taken=False)
+    daemon = Daemon(Change.DOWN, Change.UP)
+    daemon.stands = [live(virtual_address=GIVEN), live(name=more, virtual_address=GIVEN)]
+    daemon.not_ended = daemon.not_gone = trouble
+    guarding(daemon)
+    ended = happens(daemon, *daemon.stands)
+    assert (set(ended), ended[-1]) == ({HERS, more}, HERS)
+
+
+def test_what_fails_to_tell_is_asked_to_tell_anew(guarding):
+    daemon = Daemon(Change.UP)
+    daemon.nonsense = [ValueError("What is that?")]
+    guarding(daemon)
+    daemon.stands = [live(virtual_address=GIVEN)]
+    daemon.begun.set()
+    wait_until(lambda: daemon.ended, "a look after a watch that failed")
+    assert daemon.watches == 2
 
 
 SILENT = DaemonSilentError("It does not answer.")

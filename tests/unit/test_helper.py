@@ -628,6 +628,7 @@ def test_a_tunnel_that_comes_back_with_another_address_is_ended(service, daemon)
     [
         {"remote_selectors": ("10.20.0.0/29",)},
         {"remote_selectors": ("10.20.0.0/16[tcp]",)},
+        {"remote_selectors": ("10.20.0.1..10.20.255.254",)},
         {"local_selectors": ("10.99.0.2/32[udp/53]",)},
     ],
     ids=str,
@@ -639,6 +640,41 @@ def test_a_tunnel_that_comes_back_with_less_in_it_is_ended(service, daemon, narr
     service.obey(MALLORY, say.Resume(name=NAME))
     daemon.narrowed = narrowed
     assert "as another than was installed" in refused(service, MALLORY, say.Resume(name=NAME))
+    assert daemon.tunnels == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ("up", say.Up(spec=spec())),
+        ("confirm", say.Confirm(spec=spec())),
+        ("resume", say.Resume(name=NAME)),
+    ],
+)
+def test_what_nobody_can_tell_is_ended_and_said(service, daemon, monkeypatch, what, call):
+    """Whatever its Target sends that nobody has thought of."""
+
+    def no_nonsense(*_):
+        raise ValueError("What is that?")
+
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(daemon, what, no_nonsense)
+    with capture_logs() as logged:
+        assert "cannot tell what came up" in refused(service, MALLORY, call)
+    assert daemon.tunnels == {}
+    assert [line["event"] for line in logged] == ["not-compared"]
+
+
+def test_what_came_up_as_a_call_failed_is_looked_at(service, daemon, monkeypatch):
+    """It may come up whole, and another, just before that."""
+
+    def fails(name):
+        monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, remote_selectors=())])
+        raise DaemonSilentError("It does not answer.")
+
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(daemon, "resume", fails)
+    assert "does not answer" in refused(service, MALLORY, say.Resume(name=NAME))
     assert daemon.tunnels == {}
 
 

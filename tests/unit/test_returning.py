@@ -53,6 +53,35 @@ def test_a_session_is_brought_back_by_one_at_a_time(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"remote_selectors": ("10.20.0.1..10.20.255.254",)},
+        {"local_selectors": ("10.30.0.1/32[udp/53]",)},
+        {"remote_address": "%any"},
+    ],
+    ids=str,
+)
+def test_what_comes_back_as_a_part_of_its_networks_is_ended(tmp_path, monkeypatch, narrowed):
+    monkeypatch.setattr(returning, "memory_directory", lambda: tmp_path)
+    ended = []
+    session = a_session(
+        expires=LATER,
+        ppk=True,
+        networks=("10.20.0.0/16",),
+        virtual_address=LIVE.virtual_address,
+        target_addresses=(LIVE.remote_address,),
+    )
+    whole = replace(
+        LIVE, local_selectors=("10.30.0.1/32",), remote_selectors=("10.20.0.0/255.255.0.0",)
+    )
+    for live in (whole, replace(whole, **narrowed)):
+        daemon = SimpleNamespace(resume=lambda _, live=live: live, down=ended.append)
+        with nullcontext() if live is whole else pytest.raises(IKERefusedError, match="another"):
+            returning.bring_back(daemon, session)
+    assert ended == [session.name]
+
+
 def test_what_is_over_is_not_brought_back():
     with pytest.raises(IKERefusedError, match="to work is over; run `carnet connect`"):
         returning.bring_back(SimpleNamespace(), a_session(expires=1))

@@ -413,6 +413,7 @@ def test_what_was_agreed_has_no_shortfall():
         (IKE_SA | {"local-vips": ["10.99.0.8"]}, "its virtual address is another"),
         (with_child(**{"remote-ts": ["10.20.0.0/24"]}), "its networks are others"),
         (with_child(**{"remote-ts": ["10.20.0.0/16[tcp]"]}), "its networks are others"),
+        (with_child(**{"remote-ts": ["10.20.0.1..10.20.255.254"]}), "its networks are others"),
         (with_child(**{"local-ts": ["10.99.0.8/32"]}), "its networks are others"),
     ],
 )
