@@ -128,20 +128,31 @@ def holdings(lead: Lead) -> list[Holding]:
 
 def collide(one: Holding, other: Holding) -> bool:
     """Tell whether one would get, or hold back, what is meant for the other."""
-    return _takes(one, other) or _takes(other, one) or _overlap(one.networks, other.networks)
+    return bool(_taken(one, other) or _taken(other, one))
 
 
-def _takes(one: Holding, other: Holding) -> bool:
-    """Tell whether what the other needs would go into one's tunnel or to its address, or nowhere.
+def collides_further(one: Holding, before: Holding, other: Holding) -> bool:
+    """Tell whether one would do so in more than it did as it was before, when it held less.
+
+    What it takes of the other, and what it needs of what the other takes, are apart: who has
+    needed an address may not lead it into a tunnel for that.
+    """
+    return not (
+        _are_within(_taken(one, other), _taken(before, other))
+        and _are_within(_taken(other, one), _taken(other, before))
+    )
+
+
+def _taken(one: Holding, other: Holding) -> set[_Span]:
+    """Return what of the other's would go into one's tunnel or to its address, or nowhere.
 
     Into a tunnel to Target alone goes only what is sent to that, and it gets there.
     """
     needed = other.targets | _addresses(other.hosts)
-    led = one.installed.networks if one.installed else ()
-    return (
-        _overlap(one.inner, other.inner | other.networks | needed)
-        or _overlap(led, needed)
-        or any(_overlap(each.networks, _held_back(each, other)) for each in one.blocks)
+    led = one.installed.networks if one.installed else frozenset[str]()
+    return _common(one.inner | one.networks, other.inner | other.networks).union(
+        _common(one.inner | led, needed),
+        *(_common(each.networks, _held_back(each, other)) for each in one.blocks),
     )
 
 
@@ -154,13 +165,18 @@ def _addresses(hosts: Iterable[tuple[str, int]]) -> frozenset[str]:
     return frozenset(address for address, _ in hosts)
 
 
-def _overlap(some: Iterable[str], others: Iterable[str]) -> bool:
+def _common(some: Iterable[str], others: Iterable[str]) -> set[_Span]:
+    """Return what is in any of some and in any of the others."""
     spans = list(map(_span, others))
-    return any(
-        first <= their_last and their_first <= last
-        for first, last in map(_span, some)
-        for their_first, their_last in spans
+    found = (
+        (max(one[0], each[0]), min(one[1], each[1])) for one in map(_span, some) for each in spans
     )
+    return {(first, last) for first, last in found if first <= last}
+
+
+def _are_within(spans: Iterable[_Span], others: Iterable[_Span]) -> bool:
+    """Tell whether each is within one of the others."""
+    return all(any(o[0] <= s[0] and s[1] <= o[1] for o in others) for s in spans)
 
 
 def _span(network: str) -> _Span:

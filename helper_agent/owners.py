@@ -10,7 +10,7 @@ from carnet.counting import counted
 from carnet.errors import IPsecError
 from carnet.files import private_directory
 from helper_agent import records
-from helper_agent.claims import Held, Holding, Leading, collide
+from helper_agent.claims import Held, Holding, Leading, collide, collides_further
 
 NOT_HERS = "There is no such tunnel of yours; connect again."
 
@@ -44,7 +44,7 @@ class Owners:
         no owner here is nobody's whom we know, and so not the caller's either. `installed` says
         that the daemon has it: what leads elsewhere may stand then, and is to be ended first.
         `others` are nobody's here: root's. What came after hers, and led there all the same, is
-        not held against her.
+        not held against her as far as hers went by then, and no further.
 
         What there was of the caller's stays hers: what is installed, unless that is new, and
         her block until settle() says that another stands in its place.
@@ -67,7 +67,8 @@ class Owners:
                 raise IPsecError(
                     "The block of that tunnel cannot be made; end it with `carnet disconnect`."
                 )
-            self._check(name, merged, [each for each in others if not collide(each, before)])
+            further = [each for each in others if collides_further(merged, before, each)]
+            self._check(name, merged, further)
             self._write(name, merged)
 
     def settle(self, name: str, held: Held) -> None:

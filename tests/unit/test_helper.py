@@ -1424,3 +1424,53 @@ def test_what_a_user_had_before_root_is_hers_still(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     daemon.tunnels[OTHER] = replace(SPEC, name=OTHER)
     service.obey(ALICE, say.Close(block=block_of()))
+
+
+@pytest.mark.parametrize("roots", [("10.20.0.0/16",), ("10.0.0.0/8",), ("10.20.7.0/24",)], ids=str)
+def test_root_s_tunnel_does_not_cut_her_connect_short(service, daemon, roots):
+    """As long as it leads elsewhere than to her address inside."""
+    hers = spec(remote_networks=("10.20.0.0/16",), virtual_address="192.168.50.2")
+    service.obey(ALICE, say.Close(block=block_of()))
+    daemon.tunnels[OTHER] = replace(
+        SPEC, name=OTHER, remote_networks=roots, virtual_address="10.98.0.2"
+    )
+    service.obey(ALICE, say.Install(spec=hers))
+    service.obey(ALICE, say.Up(spec=hers))
+    assert set(daemon.tunnels) == {NAME, OTHER}
+
+
+FIRST = {
+    "one of its addresses": say.Close(block=block_of(networks=("10.20.255.1/32",))),
+    "a Host there": say.Close(
+        block=block_of(networks=("10.70.0.0/16",), hosts=(("10.20.3.3", 1),))
+    ),
+    "a Host at its address": say.Close(
+        block=block_of(networks=("10.70.0.0/16",), hosts=((SPEC.virtual_address, 1),))
+    ),
+    "a tunnel to one of its addresses": say.Install(
+        spec=spec(remote_networks=("10.20.255.1/32",), virtual_address="10.98.0.2")
+    ),
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+def test_what_a_user_had_before_root_is_hers_and_no_more_than_that(service, daemon, first):
+    """By the same name she goes no further."""
+    service.obey(MALLORY, first)
+    daemon.tunnels[OTHER] = replace(SPEC, name=OTHER)
+    for further in (
+        say.Close(block=block_of()),
+        say.Close(block=block_of(networks=("10.20.3.3/32",))),
+        say.Close(block=block_of(networks=("10.99.0.0/24",))),
+    ):
+        assert "leads there" in refused(service, MALLORY, further)
+    if isinstance(first, say.Close):
+        for networks, address in (
+            (("10.20.0.0/24",), "10.98.0.2"),
+            (("10.20.3.3/32",), "10.98.0.2"),
+            (("10.70.0.0/16",), "10.20.0.20"),
+            (("10.70.0.0/16",), SPEC.virtual_address),
+        ):
+            further = say.Install(spec=spec(remote_networks=networks, virtual_address=address))
+            assert "leads there" in refused(service, MALLORY, further)
+    service.obey(MALLORY, first)
