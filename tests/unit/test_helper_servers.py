@@ -275,13 +275,12 @@ def test_a_look_that_fails_is_said_once_for_each_fault_and_that_it_is_over(
     ]
 
 
-def test_those_that_stay_are_said_once_until_they_go(service, daemon, monkeypatch):
+@pytest.mark.parametrize("stay", [fails, lambda _: False])
+def test_those_that_stay_are_said_once_until_they_go(service, daemon, monkeypatch, stay):
     tries = [True, False, False, False]
 
     def restore(name):
-        if len(tries) == 2:
-            fails(tries.pop())
-        return tries.pop() and Daemon.restore_servers(daemon, name)
+        return Daemon.restore_servers(daemon, name) if tries.pop() else stay(name)
 
     monkeypatch.setattr(daemon, "restore_servers", restore)
     stands = dict(daemon.tunnels)
