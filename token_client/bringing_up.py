@@ -64,7 +64,7 @@ class BringingUp:
                 crash.reach("client.session-kept")
                 if not stands:
                     take_down_those_with_its_address(
-                        self._means.driver, self._means.sessions, self.session
+                        self._means.others, self._means.sessions, self.session
                     )
                 self._means.closing.close(self._name, info)
                 if not stands:
@@ -123,6 +123,7 @@ class BringingUp:
             module=self._means.module,
             hosts=self._means.hosts,
             officer_key=self._means.booklet.officer_key.hex(),
+            driver=self._means.driver.name,
             block=self._means.closing.made_by(Objective(info.objective_id)),
         )
         self._means.sessions.keep(session)

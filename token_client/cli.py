@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from carnet.ipsec.driver import Driver
     from carnet.ipsec.drivers import DriverName
     from carnet.objectives import Objective
+    from token_client.by_record import ByRecord
     from token_client.config import ClientConfig
+    from token_client.sessions import Session
 
 _PIN = "the PIN of the token"
 _token_option = click.option("--token", help="Which token, by label or serial number.")
@@ -150,7 +152,7 @@ def status(stay: bool, as_json: bool) -> None:
     from token_client import config as configuration
     from token_client.status import describe, facts, tunnels
 
-    driver = _driver(configuration.load())
+    driver = _drivers(configuration.load())
     if stay:
         from token_client.status_watch import watch
 
@@ -186,7 +188,7 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
         config = configuration.load()
         leave = partial(background.leave_to_agent, config=config)
         with said_if_long(_tell):
-            released = release_by_hand(_driver(config), tunnel, _tell, leave)
+            released = release_by_hand(_drivers(config), tunnel, _tell, leave)
         if as_json:
             console.print_json(released)
         else:
@@ -197,7 +199,7 @@ def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
             )
         return
     with said_if_long(_tell):
-        ended = end(_driver(configuration.load()), tunnel, _tell)
+        ended = end(_drivers(configuration.load()), tunnel, _tell)
     if as_json:
         console.print_json([state.name for state in ended])
     else:
@@ -217,13 +219,12 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     from token_client.sessions import SessionStore
 
     config = configuration.load()
-    driver = _driver(config)
     known = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
     # What is over keeps no other from coming back, and is refused where it was meant.
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:
         try:
-            bring_back(driver, session)
+            bring_back(_driver(config, session), session)
         except IKERefusedError as error:
             raise background.ask_on(session, config, error) from error
         except AwayError:
@@ -258,12 +259,12 @@ def agent(tunnel: str | None, worker: bool) -> None:
 
     def work() -> None:
         now = configuration.load()
-        supervising.work(_driver(now), sessions[0], now, _tell)
+        supervising.work(_driver(now, sessions[0]), sessions[0], now, _tell)
 
     if worker:
         work()
     else:
-        supervising.supervise(work, _driver(config), sessions[0], config)
+        supervising.supervise(work, _driver(config, sessions[0]), sessions[0], config)
 
 
 @cli.command()
@@ -321,11 +322,20 @@ def doctor(
     return shown(examine(config, token, shown))
 
 
-def _driver(config: "ClientConfig") -> "Driver":
-    from carnet.ipsec.drivers import find_driver
+def _driver(config: "ClientConfig", session: "Session | None" = None) -> "Driver":
+    """Return the driver that brought a session up, or where that is not told, who answers."""
+    from carnet.ipsec.drivers import driver_of
 
     _use_privileges(config)
-    return find_driver(config.drivers)
+    return driver_of(config.drivers, session.driver if session else None)
+
+
+def _drivers(config: "ClientConfig") -> "ByRecord":
+    """Return what ends any session by the driver that brought it up."""
+    from token_client.by_record import ByRecord
+
+    _use_privileges(config)
+    return ByRecord(config.drivers)
 
 
 def _use_privileges(config: "ClientConfig") -> None:

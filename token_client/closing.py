@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from carnet import crash
 from carnet.errors import AwayError, IPsecError
 from carnet.ipsec import block
-from carnet.ipsec.driver import Capabilities, Driver
+from carnet.ipsec.driver import Capabilities
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client import name_servers
+from token_client.by_record import Ends
 from token_client.leaving import take_leave
 from token_client.sessions import Session, SessionStore
 
@@ -65,7 +66,7 @@ def raise_it(error: IPsecError) -> None:
 
 
 def end_session(
-    driver: Driver,
+    driver: Ends,
     sessions: SessionStore,
     name: str,
     not_down: Callable[[IPsecError], None] = raise_it,
@@ -96,7 +97,7 @@ def end_session(
 
 
 def take_down_those_with_its_address(
-    driver: Driver, sessions: SessionStore, session: Session
+    driver: Ends, sessions: SessionStore, session: Session
 ) -> None:
     """Take down what a session's Target has ended, since it gives the virtual address again.
 

@@ -20,6 +20,7 @@ from carnet.token.finding import find_module
 from carnet.wire.messages import ClientDriver, RequestInfo
 from token_client import choosing, name_servers
 from token_client.booklet import Booklet
+from token_client.by_record import ByRecord
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.exchange import Exchange
@@ -31,6 +32,7 @@ from token_client.pending import PendingStore
 from token_client.preflight import closing_for
 from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
+from token_client.whole_end import raise_unless_gone
 
 _NEXT_PAIR = frozenset({State.SET_ASIDE, State.GIVEN_UP})
 MAX_SET_ASIDE = 3
@@ -74,6 +76,7 @@ def connect(
     means = Means(
         booklet=booklet,
         driver=driver,
+        others=ByRecord(config.drivers, driver),
         make_info=_info_maker(capabilities, nat),
         sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps)),
         store=PendingStore(directory, booklet.token, booklet.vault),
@@ -144,7 +147,7 @@ def _replace_older(means: Means, session: Session) -> None:
     for older in means.sessions.all():
         if older.target == session.target and older.name != session.name:
             try:
-                heard = end_session(means.driver, means.sessions, older.name)
+                heard = end_session(means.others, means.sessions, older.name, raise_unless_gone)
             except IPsecError as error:
                 means.steps.note(f"an older tunnel is left: {error.sentence}")
             else:

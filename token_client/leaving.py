@@ -3,14 +3,14 @@
 import time
 
 from carnet.errors import IPsecError
-from carnet.ipsec.driver import Driver
 from carnet.ipsec.spec import comes_back
 from carnet.moments import format_moment
 from carnet.objectives import Objective
+from token_client.by_record import Ends
 from token_client.sessions import Session
 
 
-def take_leave(driver: Driver, name: str) -> bool | None:
+def take_leave(driver: Ends, name: str) -> bool | None:
     """Return whether Target has heard that a session ends; see Driver.take_leave().
 
     What fails keeps nothing from ending.

@@ -7,6 +7,7 @@ import msgspec
 from carnet.ipsec.driver import Driver
 from carnet.wire.messages import Request, RequestInfo
 from token_client.booklet import Booklet
+from token_client.by_record import Ends
 from token_client.closing import Closing
 from token_client.host import HostSender
 from token_client.pending import PendingStore
@@ -47,6 +48,8 @@ class Means(msgspec.Struct, frozen=True):
 
     booklet: Booklet
     driver: Driver
+    others: Ends
+    """Ends the tunnels of other sessions."""
     make_info: Callable[[Wish, bytes], RequestInfo]
     sender: HostSender
     store: PendingStore

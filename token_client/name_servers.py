@@ -6,6 +6,7 @@ from contextlib import suppress
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import inside
+from token_client.by_record import Ends
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -87,7 +88,7 @@ def restore_those_of_a_lost_one(driver: Driver) -> str | None:
     return None
 
 
-def restore_those_of_none(driver: Driver, sessions: SessionStore) -> str | None:
+def restore_those_of_none(driver: Ends, sessions: SessionStore) -> str | None:
     """Take away those of a tunnel of which nothing else is left; return why they stay, if so.
 
     They could not be when it was released by hand. Raises IPsecError.

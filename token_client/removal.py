@@ -4,6 +4,7 @@ import subprocess
 
 from carnet.ipsec.driver import Driver
 from carnet.token.identity import Identity
+from token_client.by_record import ByRecord
 from token_client.closing import end_session
 from token_client.config import ClientConfig, OnRemoval
 from token_client.memory import memory_directory
@@ -24,9 +25,10 @@ def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> No
     if config.on_removal is OnRemoval.KEEP:
         return
     store = SessionStore(memory_directory())
-    for state in tunnels(driver):
+    ends = ByRecord(config.drivers, driver)
+    for state in tunnels(ends):
         if state.session is None or state.session.token.may_be(token):
-            end_session(driver, store, state.name)
+            end_session(ends, store, state.name)
 
 
 def lock_screen(command: tuple[str, ...]) -> str | None:

@@ -67,6 +67,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it was, and Target may not have heard of that."""
     released: bool = False
     """Whether she has ended it by hand, and its agent is to end what the daemon still has of it."""
+    driver: str | None = None
+    """The name of the driver that brought it up, and that ends it; None: not known."""
     unseen: bool = False
     """Whether nobody has seen its tunnel stand, which it may: see token_client.late."""
 

@@ -15,10 +15,11 @@ from carnet.counting import counted
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec import block
-from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from carnet.objectives import Objective
 from token_client import closing, name_servers
+from token_client.by_record import Ends
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.sessions import RELEASED, Session, SessionStore
@@ -82,7 +83,7 @@ class TunnelState(msgspec.Struct, frozen=True):
         return self.session.seconds_left(time.time()) if self.session else None
 
 
-def tunnels(driver: Driver) -> list[TunnelState]:
+def tunnels(driver: Ends) -> list[TunnelState]:
     """Return the tunnels of which this machine is the Client, those with a record first.
 
     Raises IPsecError if the daemon does not answer.
@@ -111,7 +112,7 @@ def tunnels(driver: Driver) -> list[TunnelState]:
     ]
 
 
-def _live(driver: Driver, sessions: list[Session]) -> dict[str, TunnelStatus]:
+def _live(driver: Ends, sessions: list[Session]) -> dict[str, TunnelStatus]:
     """Return what stands; raises IPsecError, which says what is held back meanwhile."""
     try:
         return {status.name: status for status in driver.status() if status.established}
@@ -126,7 +127,7 @@ def _live(driver: Driver, sessions: list[Session]) -> dict[str, TunnelStatus]:
         ) from error
 
 
-def end(driver: Driver, named: str | None, tell: Callable[[str], None]) -> list[TunnelState]:
+def end(driver: Ends, named: str | None, tell: Callable[[str], None]) -> list[TunnelState]:
     """End the tunnels of that name or Target, all where none is named; return them.
 
     What Target may still keep is told. Raises UsageError if a name fits none, IPsecError.
@@ -159,7 +160,7 @@ def _tell_what_is_kept(
 
 
 def release_by_hand(
-    driver: Driver,
+    driver: Ends,
     named: str | None,
     tell: Callable[[str], None],
     leave_to_agent: Callable[[Session], bool],

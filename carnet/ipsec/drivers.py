@@ -135,6 +135,16 @@ def settled_driver(choice: Choice) -> Driver:
     return open_driver(meant[0], choice) if meant else find_driver(choice)
 
 
+def driver_of(choice: Choice, name: str | None) -> Driver:
+    """Return the driver of what the one of that name has made, whichever answers by now.
+
+    Where no implementation has that name, or a helper stands before it, it is as find_driver().
+    """
+    if choice.helper is None and name in tuple(DriverName):
+        return open_driver(DriverName(name), choice)
+    return find_driver(choice)
+
+
 def _open_helper(path: Path) -> Driver:
     from carnet.ipsec.helper.client import HelperDriver  # noqa: PLC0415  as other drivers are
 

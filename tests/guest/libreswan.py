@@ -7,10 +7,12 @@ import json
 
 import pytest
 
+from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.libreswan_reports import tunnels
-from carnet.ipsec.libreswan_tools import Tools
+from carnet.ipsec.libreswan_tools import DEFAULT_SOCKET, Tools
 from tests.guest.addresses import BY_VERSION
 from tests.guest.cases import Case, check
+from tests.guest.gateways import in_kernel
 from tests.guest.ikev1 import ALONE, NETWORK, carried, ike_versions
 from tests.guest.traffic import fetch
 
@@ -89,6 +91,23 @@ def test_libreswan_is_found_by_itself_and_carries_tunnels(at_both):
     assert [path.name for each in kept for path in each.glob("*.secrets")] == []
     office.end(facts)
     assert [path.name for each in kept for path in each.iterdir()] == []
+
+
+def test_what_libreswan_carried_goes_without_it_and_by_no_other_driver(at_both):
+    """Of two that are installed neither answers, and the record says whose it is."""
+    (pluto, office), v4 = at_both, BY_VERSION[4]
+    client = office.world.client
+    before = in_kernel(client).splitlines()
+    facts = office.connect("--network", v4.network)
+    pluto.kill()
+    assert fetch(client, v4.server)
+    said = office.carnet("disconnect", "--release")
+    assert "Libreswan daemon does not answer" in said.stderr
+    assert [line for line in in_kernel(client).splitlines() if line not in before] == []
+    pluto.start()
+    with client.network():
+        Libreswan(client.path(str(DEFAULT_SOCKET))).down(facts["name"])
+    office.target("tunnels", "end", facts["name"].removeprefix("carnet-"))
 
 
 def test_libreswan_has_ah_with_target_alone(at_both):

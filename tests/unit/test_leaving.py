@@ -132,7 +132,7 @@ def test_what_target_may_keep_of_a_replaced_session_is_said(tmp_path, monkeypatc
     store.keep(a_session(expires=LATER))
     newer = a_session(name="carnet-01")
     steps = SimpleNamespace(note=notes.append)
-    connect._replace_older(SimpleNamespace(driver=Daemon(), sessions=store, steps=steps), newer)
+    connect._replace_older(SimpleNamespace(others=Daemon(), sessions=store, steps=steps), newer)
     assert notes == [f"the older tunnel was ended here: {KEPT}"]
     assert store.all() == []
 

@@ -97,7 +97,7 @@ def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, end
         store.keep(a_session(name=f"carnet-{number}", established_at=number, expires=expires))
     monkeypatch.setattr(memory, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", ClientConfig)
-    monkeypatch.setattr(cli, "_driver", lambda _: None)
+    monkeypatch.setattr(cli, "_driver", lambda *_: None)
     monkeypatch.setattr(returning, "bring_back", lambda _, session: back.append(session.name))
     monkeypatch.setattr(background, "start", lambda *_: True)
     monkeypatch.setattr(mtu, "fit", lambda _: None)
@@ -126,7 +126,7 @@ def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
     for module in (background, memory, returning, watched):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
-    monkeypatch.setattr(cli, "_driver", lambda _: SimpleNamespace(resume=never))
+    monkeypatch.setattr(cli, "_driver", lambda *_: SimpleNamespace(resume=never))
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     by = watched.watching("carnet-00") if watched_over else nullcontext()
     with by, pytest.raises(IKERefusedError) as refused:
@@ -146,7 +146,7 @@ def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, mo
     for module in (background, memory, returning):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
-    monkeypatch.setattr(cli, "_driver", lambda _: SimpleNamespace(resume=silent))
+    monkeypatch.setattr(cli, "_driver", lambda *_: SimpleNamespace(resume=silent))
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     with pytest.raises(DaemonSilentError):
         cli.resume.callback(tunnel=None, as_json=False)

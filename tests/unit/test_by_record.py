@@ -1,0 +1,92 @@
+"""Each session is ended by the driver that brought it up, whichever answers by now."""
+
+import pytest
+
+from carnet.errors import DaemonGoneError
+from carnet.ipsec import drivers
+from carnet.ipsec.drivers import Choice, DriverName, driver_of
+from tests.unit.test_sessions import a_session
+from token_client import by_record
+from token_client.by_record import ByRecord
+from token_client.sessions import SessionStore
+
+LIBRESWAN, STRONGSWAN = DriverName.LIBRESWAN, DriverName.STRONGSWAN
+
+
+class Daemon:
+    """One that answers or is gone, and notes what it is told to end."""
+
+    def __init__(self, name, answers):
+        self.name, self._answers, self.ended = name, answers, []
+
+    def answers(self):
+        return self._answers
+
+    def status(self):
+        if not self._answers:
+            raise DaemonGoneError(f"{self.name} is gone.")
+        return [self.name]
+
+    def resumable(self):
+        return frozenset(self.status())
+
+    installed = resumable
+
+    def down(self, name):
+        self.ended.append(name)
+
+    def take_leave(self, name):
+        return name in self.ended
+
+
+@pytest.fixture
+def daemons(monkeypatch):
+    """strongSwan's answers, and Libreswan's is gone."""
+    made = {name: Daemon(name, name is STRONGSWAN) for name in DriverName}
+    monkeypatch.setattr(drivers, "open_driver", lambda name, _: made[name])
+    return made
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(by_record, "memory_directory", lambda: tmp_path)
+    return SessionStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen"), [(LIBRESWAN, LIBRESWAN), (None, STRONGSWAN), ("helper", STRONGSWAN)]
+)
+def test_who_acts_for_a_session_is_the_driver_that_its_record_names(daemons, named, chosen):
+    assert driver_of(Choice(), named) is daemons[chosen]
+
+
+def test_where_there_is_a_helper_it_has_all_that_is_hers(daemons, tmp_path):
+    assert driver_of(Choice(helper=tmp_path), LIBRESWAN).name == "helper"
+
+
+def test_each_tunnel_is_ended_by_the_one_that_has_it(daemons, store):
+    store.keep(a_session(driver=LIBRESWAN))
+    store.keep(a_session(name="carnet-01", driver=STRONGSWAN))
+    ends = ByRecord(Choice())
+    for name in ("carnet-00", "carnet-01", "carnet-02"):
+        ends.down(name)
+        assert ends.take_leave(name)
+    assert daemons[LIBRESWAN].ended == ["carnet-00"]
+    assert daemons[STRONGSWAN].ended == ["carnet-01", "carnet-02"]
+
+
+def test_a_tunnel_whose_daemon_is_gone_is_not_said_to_be_none(daemons, store):
+    """Though another answers, which has none of that name."""
+    store.keep(a_session(driver=LIBRESWAN))
+    ends = ByRecord(Choice())
+    for ask in (ends.status, ends.resumable, ends.installed):
+        with pytest.raises(DaemonGoneError, match=LIBRESWAN):
+            ask()
+
+
+def test_what_was_ended_without_its_daemon_hides_no_tunnel_of_another(daemons, store):
+    store.keep(a_session(driver=LIBRESWAN, ended="Its token was pulled out."))
+    assert ByRecord(Choice()).status() == [STRONGSWAN]
+    store.keep(a_session(name="carnet-01", driver=STRONGSWAN))
+    assert ByRecord(Choice()).status() == [STRONGSWAN]
+    assert ByRecord(Choice()).resumable() == ByRecord(Choice()).installed() == {STRONGSWAN}
