@@ -24,6 +24,9 @@ from helper_agent.owners import Owners
 
 log = structlog.get_logger()
 
+THREAD = "guard"
+"""Of each of its threads."""
+
 
 class Guard:
     """Looks at each tunnel as something of it comes up. Safe to use from several threads."""
@@ -49,7 +52,7 @@ class Guard:
                 return
             events = self._driver.watch()
             self._looking = True
-        threading.Thread(target=self._follow, args=(events,), daemon=True).start()
+        _begin(self._follow, events)
 
     def begin_in_time(self) -> None:
         """Do the same, now or as soon as a daemon that is silent answers; raises nothing.
@@ -59,7 +62,7 @@ class Guard:
         try:
             self.begin()
         except AwayError:
-            threading.Thread(target=self._begin_late, daemon=True).start()
+            _begin(self._begin_late)
         except IPsecError:
             self._went()
 
@@ -126,7 +129,7 @@ class Guard:
         try:
             self._look(name)
         except AwayError:
-            threading.Thread(target=self._look_in_time, args=(name,), daemon=True).start()
+            _begin(self._look_in_time, name)
             raise
 
     def _look(self, name: str | None = None) -> None:
@@ -172,3 +175,8 @@ def is_installed(live: TunnelStatus, installed: Leading) -> bool:
     except Exception:
         log.exception("not-compared", tunnel=live.name)
         return False
+
+
+def _begin(what: Callable[..., None], *about: object) -> None:
+    """Do that on a thread of its own."""
+    threading.Thread(target=what, args=about, daemon=True, name=THREAD).start()
