@@ -4,7 +4,6 @@ A daemon thread, unlike an executor's: a job that never returns, as in a PKCS#11
 module whose HSM has gone silent, must not keep the process from ending.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,6 +11,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -28,6 +31,8 @@ class Worker:
 
         Whoever is cancelled does not wait any more; the job itself is done nevertheless.
         """
+        import asyncio  # noqa: PLC0415  what else is here does without, and it is long to load
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 

@@ -20,8 +20,9 @@ from token_client.closing import numbers_of, release, take_down_those_with_its_a
 from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means
 from token_client.nat import reachable_first
-from token_client.sessions import Session
+from token_client.sessions import Known, Session
 from token_client.uptime import boot_id, uptime
+from token_client.whereabouts import found
 
 CUT_OFF = "the tunnel that stood was ended, and its key pair opens no other"
 """What an interrupt's half sentence says of a tunnel that nobody would watch over."""
@@ -56,17 +57,18 @@ class BringingUp:
         try:
             with self._means.steps.part(9):
                 refuse_another(info, self._asking.request)
+                hosts = found(self._means.hosts, self._means.known)
                 stands = self._stands()
                 if not stands:
-                    refuse_what_is_here(info, numbers_of(self._means.hosts))
+                    refuse_what_is_here(info, numbers_of(hosts))
                 self._spec = self._agreed(action.grant)
-                self.session = self._remember_session(action.grant)
+                self.session = self._remember_session(action.grant, hosts)
                 crash.reach("client.session-kept")
                 if not stands:
                     take_down_those_with_its_address(
                         self._means.others, self._means.sessions, self.session
                     )
-                self._means.closing.close(self._name, info)
+                self._means.closing.close(self._name, info, hosts)
                 if not stands:
                     self._means.driver.install(self._spec)
         except (WireError, IPsecError) as error:
@@ -98,7 +100,7 @@ class BringingUp:
             dead_peer_seconds=self._means.life.dead_peer_seconds,
         )
 
-    def _remember_session(self, grant: Grant) -> Session:
+    def _remember_session(self, grant: Grant, hosts: Known) -> Session:
         info = grant.tunneling_info
         now, up = time.time(), uptime()
         begun = None if up is None else up - now % 1  # as established_at has whole seconds
@@ -122,6 +124,7 @@ class BringingUp:
             token_serial=self._means.booklet.token.serial,
             module=self._means.module,
             hosts=self._means.hosts,
+            known_hosts=hosts,
             officer_key=self._means.booklet.officer_key.hex(),
             driver=self._means.driver.name,
             block=self._means.closing.made_by(Objective(info.objective_id)),

@@ -1,6 +1,5 @@
 """Which packets are held back while a session is meant to live, and when they no more are."""
 
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
 from urllib.parse import urlsplit
@@ -14,7 +13,8 @@ from carnet.wire.messages import TunnelingInfo
 from token_client import name_servers
 from token_client.by_record import Ends
 from token_client.leaving import take_leave
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import Known, Session, SessionStore
+from token_client.whereabouts import numbers
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -39,10 +39,10 @@ class Closing:
         """
         return block.filter_name() if self._wanted and objective is not Objective.NATIVE else None
 
-    def close(self, name: str, info: TunnelingInfo) -> None:
+    def close(self, name: str, info: TunnelingInfo, hosts: Known) -> None:
         """Hold back what is meant for the tunnel; without IPsec all is meant to be in clear.
 
-        Raises IPsecError.
+        `hosts` is where the Hosts were found to be. Raises IPsecError.
         """
         if not self._wanted or info.objective_id == Objective.NATIVE:
             return
@@ -53,7 +53,7 @@ class Closing:
                 name=name,
                 networks=info.networks or own,
                 targets=targets,
-                hosts=tuple(_places(self._hosts)),
+                hosts=tuple(_places(self._hosts, hosts)),
                 userspace=self._userspace,
             )
         )
@@ -147,27 +147,31 @@ def _restored(name: str, not_restored: Callable[[IPsecError], None]) -> bool:
         return False
 
 
-def numbers_of(hosts: Iterable[str]) -> frozenset[str]:
-    """Return the addresses of Hosts, given by their URLs, as numbers."""
-    return frozenset(number for number, _ in _places(hosts))
+def numbers_of(hosts: Known) -> frozenset[str]:
+    """Return the addresses of Hosts, as numbers."""
+    return frozenset(_without_scope(number) for _, number in hosts)
 
 
 def _numbers(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return addresses as numbers, host names looked up; what has none is left out."""
-    found = (number for address in addresses for number in _look_up(address, None))
+    found = (number for address in addresses for number in _look_up(address))
     return tuple(dict.fromkeys(found))
 
 
-def _places(urls: Iterable[str]) -> Iterable[tuple[str, int]]:
+def _places(urls: Iterable[str], found: Known) -> Iterable[tuple[str, int]]:
     for url in urls:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)
-        yield from ((number, port) for number in _look_up(parts.hostname or "", port))
+        its = (number for name, number in found if name == parts.hostname)
+        yield from ((_without_scope(number), port) for number in its)
 
 
-def _look_up(name: str, port: int | None) -> list[str]:
+def _look_up(name: str) -> list[str]:
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        return list(map(_without_scope, numbers(name)))
     except OSError:
         return []
-    return [str(address[0]).partition("%")[0] for *_, address in found]
+
+
+def _without_scope(number: str) -> str:
+    return number.partition("%")[0]

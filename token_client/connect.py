@@ -32,6 +32,7 @@ from token_client.pending import PendingStore
 from token_client.preflight import closing_for
 from token_client.sessions import Session, SessionStore
 from token_client.steps import Steps
+from token_client.whereabouts import known_here
 from token_client.whole_end import raise_unless_gone
 
 _NEXT_PAIR = frozenset({State.SET_ASIDE, State.GIVEN_UP})
@@ -72,19 +73,20 @@ def connect(
     UnreachableError.
     """
     directory = memory_directory()
-    hosts = config.hosts or booklet.cover.hosts
+    hosts, known = config.hosts or booklet.cover.hosts, known_here()
     means = Means(
         booklet=booklet,
         driver=driver,
         others=ByRecord(config.drivers, driver),
         make_info=_info_maker(capabilities, nat),
-        sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps)),
+        sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps), known),
         store=PendingStore(directory, booklet.token, booklet.vault),
         sessions=SessionStore(directory),
         steps=steps,
         life=_life_of(config),
         closing=closing_for(capabilities, booklet, config),
         hosts=hosts,
+        known=known,
         module=str(find_module(config.module)) if config.module else None,
         stands=stands,
         leave=partial(_leave, config),

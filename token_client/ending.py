@@ -132,7 +132,7 @@ class _Asking:
             return None
 
     def _post(self, host: str, request_id: bytes) -> bytes | None:
-        with connected(host, _ATTEMPT_SECONDS) as connection:
+        with connected(host, _ATTEMPT_SECONDS, self._session.known_hosts) as connection:
             path = urlsplit(host).path.rstrip("/") + "/v1/endings"
             headers = {"Content-Type": "application/octet-stream"}
             connection.request("POST", path, request_id, headers)

@@ -26,6 +26,8 @@ from tenacity import (
 from carnet.exchange.client import AnswerArrived, NoAnswer, UnsealedNo
 from carnet.exchange.machine import Event
 from carnet.wire.messages import MAX_RESPONSE
+from token_client import whereabouts
+from token_client.sessions import Known
 
 ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""
@@ -71,9 +73,15 @@ class HostSender:
     """Sends to one Host after the other of the cover until one answers or time is up."""
 
     def __init__(
-        self, hosts: tuple[str, ...], patience: float, tell: Callable[[NotYetError], None]
+        self,
+        hosts: tuple[str, ...],
+        patience: float,
+        tell: Callable[[NotYetError], None],
+        known: Known = (),
     ) -> None:
+        """Take `known` for where they are, where their names lead nowhere."""
         self._hosts = cycle(hosts)
+        self._known = known
         self._deadline = time.monotonic() + patience
         self._tell = tell
         self._false = ""
@@ -122,7 +130,7 @@ class HostSender:
             raise NotYetError(_UNREACHABLE, f"an answer that is not the Host's ({detail})")
         host = next(self._hosts)
         try:
-            return _post(host, sealed)
+            return _post(host, sealed, self._known)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise NotYetError(_UNREACHABLE, f"{host}: {_short(error)}") from error
 
@@ -185,8 +193,8 @@ def _status(response: http.client.HTTPResponse) -> str:
     return f"HTTP {response.status}"
 
 
-def _post(host: str, sealed: bytes) -> Delivery:
-    with connected(host, ATTEMPT_SECONDS) as connection:
+def _post(host: str, sealed: bytes, known: Known) -> Delivery:
+    with connected(host, ATTEMPT_SECONDS, known) as connection:
         path = urlsplit(host).path.rstrip("/") + "/v1/requests"
         connection.request("POST", path, sealed, {"Content-Type": "application/cbor"})
         response = connection.getresponse()
@@ -195,15 +203,40 @@ def _post(host: str, sealed: bytes) -> Delivery:
 
 
 @contextmanager
-def connected(host: str, seconds: float) -> Iterator[http.client.HTTPConnection]:
-    """Yield a connection to a Host, which is ended after so many seconds."""
+def connected(host: str, seconds: float, known: Known = ()) -> Iterator[http.client.HTTPConnection]:
+    """Yield a connection to a Host, which is ended after so many seconds.
+
+    Where its name leads nowhere, that is to one of the addresses that are known of it.
+    """
     url = urlsplit(host)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=seconds)
     with _Attempt(connection, seconds) as attempt:
-        connection.connect()
+        _connect(connection, known)
         attempt.go_on_with(connection.sock)
         yield connection
+
+
+def _connect(connection: http.client.HTTPConnection, known: Known) -> None:
+    """Connect; it is the Host's name for which TLS wants a certificate, whatever its address."""
+    if not any(name == connection.host for name, _ in known):
+        connection.connect()
+        return
+    connection.sock = _socket_to(whereabouts.numbers(connection.host, known), connection)
+    if isinstance(connection, http.client.HTTPSConnection):
+        import ssl  # noqa: PLC0415  see carnet.entry
+
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=connection.host)
+
+
+def _socket_to(numbers: tuple[str, ...], connection: http.client.HTTPConnection) -> socket.socket:
+    """Return one that is connected to the first of these addresses that takes it."""
+    *others, last = numbers
+    for number in others:
+        with suppress(OSError):
+            return socket.create_connection((number, connection.port), connection.timeout)
+    return socket.create_connection((last, connection.port), connection.timeout)
 
 
 class _Attempt:

@@ -11,7 +11,7 @@ from token_client.by_record import Ends
 from token_client.closing import Closing
 from token_client.host import HostSender
 from token_client.pending import PendingStore
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import Known, Session, SessionStore
 from token_client.steps import Steps
 
 
@@ -58,6 +58,8 @@ class Means(msgspec.Struct, frozen=True):
     closing: Closing
     hosts: tuple[str, ...]
     """Where to ask later why the tunnel ended."""
+    known: Known
+    """Where they were found to be for the sessions that there are."""
     life: Life
     module: str | None
     """The PKCS#11 module, where it was named."""

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from token_client.host import connected
+from token_client.sessions import Known
 
 _SECONDS = 5
 """For one Host, from the first packet to the last byte."""
@@ -21,19 +22,19 @@ _MOST = 64
 _IKE_PORT = 500
 
 
-def behind_nat(hosts: tuple[str, ...]) -> bool | None:
+def behind_nat(hosts: tuple[str, ...], known: Known = ()) -> bool | None:
     """Return whether the first Host that answers sees another address than this machine has.
 
-    None: no Host says.
+    `known` is where they are, where their names lead nowhere. None: no Host says.
     """
     for host in hosts:
         with suppress(OSError, ValueError, http.client.HTTPException):
-            return _seen_elsewhere(host)
+            return _seen_elsewhere(host, known)
     return None
 
 
-def _seen_elsewhere(host: str) -> bool:
-    with connected(host, _SECONDS) as connection:
+def _seen_elsewhere(host: str, known: Known) -> bool:
+    with connected(host, _SECONDS, known) as connection:
         own = ip_address(connection.sock.getsockname()[0])
         connection.request("GET", urlsplit(host).path.rstrip("/") + "/v1/address")
         seen = ip_address(connection.getresponse().read(_MOST).decode("ascii").strip())

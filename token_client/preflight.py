@@ -12,6 +12,7 @@ from token_client.closing import Closing
 from token_client.config import ClientConfig
 from token_client.means import Wish
 from token_client.nat import behind_nat
+from token_client.whereabouts import known_here
 
 
 def plan(
@@ -96,7 +97,7 @@ def check_nat(booklet: Booklet, wish: Wish, config: ClientConfig) -> bool | None
         return config.nat
     nat = config.nat
     if nat is None:
-        nat = behind_nat(config.hosts or booklet.cover.hosts)
+        nat = behind_nat(config.hosts or booklet.cover.hosts, known_here())
     if nat:
         raise IPsecError(
             f"This machine is behind NAT (the Host sees another address), and {objective.label} "

@@ -22,6 +22,10 @@ SOON_SECONDS = 300
 """Before its end a session's end is announced."""
 
 
+Known = tuple[tuple[str, str], ...]
+"""Host names, each with an address, as a number, that was found for it."""
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A tunnel that `carnet connect` brought up."""
 
@@ -55,6 +59,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """At which addresses Target was agreed to be; none: it is not known."""
     hosts: tuple[str, ...] = ()
     """Where to ask why it ended."""
+    known_hosts: Known = ()
+    """At which addresses these were found to be as the tunnel was asked for."""
     officer_key: str = ""
     """The officer's public key (DER SPKI, hexadecimal), under which the answer is verified."""
     pairs_left: int | None = None

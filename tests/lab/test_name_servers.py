@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lab.network import SERVER_ADDRESS
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS
 from lab.waiting import wait_until
 from tests.lab.offices import is_one_sentence, office_at_work
 
@@ -52,10 +52,19 @@ def test_names_are_looked_up_at_the_tunnel_s_servers_until_it_is_ended(office):
     assert resolv_conf(office) == before
 
 
+BY_NAME = 'hosts = ["http://host.example:8470"]\n'
+NAMED = f"echo {HOST_ADDRESS} host.example >/run/hosts; mount --bind /run/hosts /etc/hosts"
+
+
 def test_a_second_tunnel_takes_the_place_of_the_first(office):
-    connect(office)
+    """The Host's name leads nowhere by then: it is asked at the address that it had."""
+    office.world.client.run(["sh", "-ec", NAMED])
+    try:
+        connect(office, BY_NAME)
+    finally:
+        office.world.client.run(["sh", "-ec", "umount /etc/hosts; rm /run/hosts"])
     first = resolv_conf(office)
-    connect(office)
+    connect(office, BY_NAME)
     assert uses_the_tunnel_s(office)
     assert resolv_conf(office) != first
 
