@@ -55,6 +55,15 @@ def leave_to_agent(session: Session, config: ClientConfig) -> bool:
         return False
 
 
+def finish_released(session: Session, config: ClientConfig) -> str:
+    """Have an agent end what is left of a session that she released; return what to say of it."""
+    ends = "the agent of this machine" if leave_to_agent(session, config) else "`carnet disconnect`"
+    return (
+        f"The session to {session.target} was released by hand and does not come back; {ends} ends"
+        f" what is left of it."
+    )
+
+
 def ask_on(session: Session, config: ClientConfig, refused: IKERefusedError) -> IKERefusedError:
     """Have Host asked on why a tunnel went that never comes back, where nobody does any more.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from carnet import VERSION, console, interruption
-from carnet.errors import AwayError, IKERefusedError, UsageError
+from carnet.errors import AwayError, IKERefusedError, IPsecError, UsageError
 
 if TYPE_CHECKING:
     from carnet.ipsec.driver import Driver
@@ -150,7 +150,7 @@ def _connect(
 def status(stay: bool, as_json: bool) -> None:
     """Show the tunnels of this machine."""
     from token_client import config as configuration
-    from token_client.status import describe, facts, tunnels
+    from token_client.status import describe, describe_ended, facts, tunnels
 
     driver = _drivers(configuration.load())
     if stay:
@@ -160,7 +160,12 @@ def status(stay: bool, as_json: bool) -> None:
             interruption.listen()
             watch(partial(tunnels, driver), as_json=as_json)
         return
-    states = tunnels(driver)
+    try:
+        states = tunnels(driver)
+    except IPsecError:
+        for text in () if as_json else describe_ended():
+            click.echo(text)
+        raise
     if as_json:
         console.print_json([facts(state) for state in states])
     elif not states:
@@ -219,7 +224,11 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     from token_client.sessions import SessionStore
 
     config = configuration.load()
-    known = [s for s in SessionStore(memory_directory()).choose(tunnel) if s.ended is None]
+    chosen = SessionStore(memory_directory()).choose(tunnel)
+    for session in chosen:
+        if session.released:
+            _tell(background.finish_released(session, config))
+    known = [s for s in chosen if s.ended is None]
     # What is over keeps no other from coming back, and is refused where it was meant.
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from carnet.errors import AwayError, IPsecError, TokenError
 from carnet.ipsec.driver import Driver
@@ -18,6 +19,8 @@ from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching
 from token_client.whole_end import raise_unless_gone
+
+_BY_ANOTHER = "The tunnel to {} was ended by another command; run `carnet connect` for a new one."
 
 
 def stay(
@@ -49,6 +52,9 @@ def stay(
     if ending.pulled or ending.over:
         here.end()
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
+    if not ending.meant and not is_recorded(session):
+        here.leave_nothing()
+        raise IPsecError(_BY_ANOTHER.format(session.target))
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
     if not here.hand_over(config):
@@ -116,6 +122,16 @@ class _Here:
 
     def _say_it_is_away(self, error: AwayError) -> None:
         self._tell(f"The tunnel is to end, and {waits_for(error)}.")
+
+    def leave_nothing(self) -> None:
+        """Take out what is left of what another command has ended, and told of.
+
+        Raises IPsecError.
+        """
+        sessions = SessionStore(memory_directory())
+        name = self._session.name
+        end = partial(end_session, self._driver, sessions, name, raise_unless_gone)
+        until_answered(end, away=self._say_it_is_away)
 
     def give_up(self, ending: Ending) -> int:
         """End it where Watch.run() cannot return; return the command's exit status."""

@@ -48,7 +48,8 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def resumable(self) -> bool:
         """Whether it is down, and could come back with the same key pair."""
-        return self.live is None and self.comes_back and not self.is_over
+        released = self.session is not None and self.session.released
+        return self.live is None and self.comes_back and not (self.is_over or released)
 
     @property
     def is_over(self) -> bool:
@@ -98,7 +99,7 @@ def tunnels(driver: Ends) -> list[TunnelState]:
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
     unknown = [(name, None) for name in sorted(ours - known)]
-    recorded = [(each.name, each) for each in sessions if not each.released or each.name in live]
+    recorded = [(each.name, each) for each in sessions]
     return [
         TunnelState(
             name,
@@ -222,16 +223,35 @@ def describe(state: TunnelState) -> str:
         if live is None:
             return f"{head}what is meant for it is held back; `carnet disconnect` lifts that"
         return f"{head}`carnet disconnect {state.name}` ends it{_describe_live(live, '')}"
-    objective = Objective(session.objective_id).label
-    networks = ", ".join(session.networks) or "Target alone"
-    head = f"{session.target}  {session.user_id}  {objective}  {networks}"
+    head = _head(session)
     if session.ended:
-        return f"{head}\n  ended: {session.ended}"
+        return f"{head}\n  ended: {session.ended}{_describe_released(state, session)}"
     if live is None:
         return f"{head}\n  {_describe_down(state, session)}{_describe_agent(state)}"
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
     remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
     return head + _describe_live(live, _describe_time(session)) + remarks
+
+
+def describe_ended() -> list[str]:
+    """Return why sessions ended, as their records tell, also where no daemon can be asked."""
+    records = SessionStore(memory_directory()).all()
+    return [f"{_head(each)}\n  ended: {each.ended}" for each in records if each.ended]
+
+
+def _head(session: Session) -> str:
+    objective = Objective(session.objective_id).label
+    networks = ", ".join(session.networks) or "Target alone"
+    return f"{session.target}  {session.user_id}  {objective}  {networks}"
+
+
+def _describe_released(state: TunnelState, session: Session) -> str:
+    if state.watched or not session.released:
+        return ""
+    return (
+        f"\n  nobody sees to that: `carnet disconnect {session.target}` does, or what"
+        f" `carnet resume {session.target}` starts, unless client.toml has `agent = false`"
+    )
 
 
 def _describe_watch(state: TunnelState, session: Session) -> str:

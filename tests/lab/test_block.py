@@ -211,7 +211,8 @@ def test_release_lifts_it_also_without_a_daemon(office):
         assert done.stdout.startswith("Released work: packets leave")
         try_in_clear(office)
     assert found[0] > 0
-    assert status(office) == []
+    assert all(left["released"] and not left["closed"] for left in status(office))
+    wait_until(lambda: status(office) == [], "its agent to clean up", 30)
 
 
 def test_a_tunnel_that_target_lets_fall_leaves_the_machine_closed(office):

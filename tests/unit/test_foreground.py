@@ -139,3 +139,27 @@ def test_what_may_stand_is_ended_by_an_agent_or_here(tmp_path, started, monkeypa
         stay(monkeypatch, tmp_path, outcome, daemon, agent=agent)
     assert started == left(tmp_path) == ["carnet-00"] * agent
     assert (daemon.times == 0) is not agent
+
+
+@pytest.mark.parametrize("released", [True, False], ids=["--release", "disconnect"])
+def test_what_another_command_has_ended_is_not_called_lost(
+    tmp_path, started, monkeypatch, released
+):
+    """And what the daemon still has of it, since it was silent then, goes with this one."""
+    store, daemon, told = SessionStore(tmp_path), Silent(2), []
+
+    class Watch:
+        def __init__(self, *_):
+            pass
+
+        def run(self):
+            store.keep_released("carnet-00") if released else store.drop("carnet-00")
+            return Ending("Target lost sight of this machine.")
+
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(foreground, "Watch", Watch)
+    session = a_session(expires=int(time.time()) + 3600)
+    store.keep(session)
+    with pytest.raises(IPsecError, match="ended by another command"):
+        foreground.stay(daemon, session, ClientConfig(), told.append, lambda: None)
+    assert (daemon.times, left(tmp_path), started) == (0, [], [])

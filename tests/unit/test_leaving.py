@@ -7,7 +7,17 @@ import pytest
 from carnet.errors import DaemonSilentError
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
-from token_client import closing, connect, ending, known, leaving, status, supervising, whole_end
+from token_client import (
+    background,
+    closing,
+    connect,
+    ending,
+    known,
+    leaving,
+    status,
+    supervising,
+    whole_end,
+)
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
@@ -115,6 +125,60 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
         assert daemon.done == ["leave", "down", session.name]
     assert store.all() == []
     assert told == [AWAY, KEPT]
+
+
+class Emptied(Daemon):
+    """One in which no tunnel stands, and that still has what the released one was made of."""
+
+    def status(self):
+        return []
+
+    def resumable(self):
+        return frozenset({"carnet-00"})
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch):
+    """The records, in which there is one of a session that she released; its agent is gone."""
+    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset())
+    store = SessionStore(tmp_path)
+    store.keep(a_session(expires=LATER))
+    store.keep_released("carnet-00")
+    return store
+
+
+def test_what_was_released_and_is_not_gone_is_found(released):
+    """Its secrets are in the daemon as ever."""
+    daemon, told = Emptied(), []
+    (state,) = status.tunnels(daemon)
+    said = status.describe(state)
+    assert "You released it by hand" in said
+    assert "nobody sees to that: `carnet disconnect work` does" in said
+    assert not state.resumable
+    (ended,) = status.end(daemon, None, told.append)
+    assert (ended.name, daemon.done) == ("carnet-00", ["leave", "down"])
+    assert (released.all(), told) == ([], [])
+
+
+def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
+    started = []
+    monkeypatch.setattr(background, "start", lambda left, _: not started.append(left.name))
+    (session,) = released.all()
+    assert "the agent of this machine ends" in background.finish_released(session, ClientConfig())
+    assert started == ["carnet-00"]
+    alone = ClientConfig(agent=False)
+    assert "`carnet disconnect` ends" in background.finish_released(session, alone)
+    assert started == ["carnet-00"]
+
+
+def test_where_no_daemon_is_the_records_still_tell_why_sessions_ended(released):
+    released.keep(a_session(name="carnet-01", ended="Its key pair was revoked."))
+    released.keep(a_session(name="carnet-02"))
+    first, second = sorted(text.partition("ended: ")[2] for text in status.describe_ended())
+    assert first == "Its key pair was revoked."
+    assert second.startswith("You released it by hand")
 
 
 def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from carnet.ipsec import block
 from tests.unit.test_sessions import a_session
 from token_client import known, told_later
 from token_client.ending import Ending
@@ -81,3 +82,38 @@ def test_what_is_known_to_have_gone_is_waited_for_until_its_session_ends(waiting
     assert (over is None) == ended
     assert (waiting.now < 23) == ended
     assert waiting.asked == []
+
+
+class Packets:
+    """The packet filter, in which the session's block is."""
+
+    name = "packets"
+
+    def __init__(self, name):
+        self.blocks = {name}
+
+    def works(self):
+        return True
+
+    def names(self):
+        return frozenset(self.blocks)
+
+
+@pytest.mark.parametrize("wait", [told_later.told_later, told_later.time_over])
+@pytest.mark.parametrize("ended", [True, False], ids=["she ended it", "its time is over"])
+def test_a_session_whose_record_was_damaged_is_known_by_its_block(
+    waiting, monkeypatch, wait, ended
+):
+    session, waiting.silent = a_session(expires=LATER, block="packets"), 1000
+    packets = Packets(session.name)
+    monkeypatch.setattr(block, "_here", block._PacketFilters((packets,)))
+
+    def sleep(seconds):
+        waiting.sleep(seconds)
+        if ended and waiting.now > 20:
+            packets.blocks.clear()
+
+    over = wait(session, sleep)
+    assert (over is None) == ended
+    assert (waiting.now < 23) == ended
+    assert over is None or (over.over and over.meant)
