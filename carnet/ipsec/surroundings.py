@@ -7,7 +7,8 @@ machine reaches something else.
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.inner_address import is_into_tunnel
+from carnet.ipsec.inside.resolv_conf import machine_s_servers, servers_in
 from carnet.ipsec.iproute import ip
 
-_RESOLVER_FILES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-"""The second one names the servers that systemd-resolved asks."""
+RESOLVED_ASKS = Path("/run/systemd/resolve/resolv.conf")
+"""It names the servers that systemd-resolved asks."""
 _UNICAST = frozenset({"unicast", "1"})
 """Of all types the one that leads anywhere but to this machine itself (rtnetlink(7))."""
 _HALF = 1
@@ -102,23 +104,10 @@ def _network(text: str, version: int) -> Network:
     return ip_network(everywhere if text == "default" else text)
 
 
-def _name_servers() -> Iterable[Address]:
-    for path in _RESOLVER_FILES:
-        try:
-            lines = path.read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        for keyword, *values in filter(None, map(str.split, lines)):
-            if keyword == "nameserver" and values:
-                yield from _numbers(values[:1])
-
-
-def _numbers(texts: Iterable[str]) -> Iterable[Address]:
-    for text in texts:
-        try:
-            yield ip_address(text.partition("%")[0])
-        except ValueError:
-            continue
+def _name_servers() -> Iterator[Address]:
+    yield from machine_s_servers()
+    with suppress(OSError):
+        yield from servers_in(RESOLVED_ASKS.read_text(errors="replace"))
 
 
 def _is_special(address: Address) -> bool:

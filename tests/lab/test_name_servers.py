@@ -44,10 +44,22 @@ def connect(office, text=""):
     assert office.carnet("connect", extra=extra).returncode == 0
 
 
+THE_MACHINE_S = """
+from carnet.ipsec.surroundings import look_around
+print(sorted(map(str, look_around(4).name_servers)))
+"""
+
+
+def the_machine_s(office):
+    """Return what no tunnel may lead to: the name servers that the machine has of its own."""
+    return office.world.client.run(["python", "-c", THE_MACHINE_S]).stdout
+
+
 def test_names_are_looked_up_at_the_tunnel_s_servers_until_it_is_ended(office):
-    before = resolv_conf(office)
+    before, own = resolv_conf(office), the_machine_s(office)
     connect(office)
     assert uses_the_tunnel_s(office)
+    assert the_machine_s(office) == own
     assert office.carnet("disconnect").returncode == 0
     assert resolv_conf(office) == before
 

@@ -8,6 +8,7 @@ import pytest
 
 from carnet.errors import IPsecError
 from carnet.ipsec import surroundings
+from carnet.ipsec.inside import resolv_conf
 
 ROUTES = [
     {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"},
@@ -34,7 +35,8 @@ ROUTES = [
 def around(monkeypatch, tmp_path):
     file = tmp_path / "resolv.conf"
     file.write_text("# x\nnameserver\nnameserver 9.9.9.9\nnameserver fe80::53%eth0\nsearch x\n")
-    monkeypatch.setattr(surroundings, "_RESOLVER_FILES", (tmp_path / "none", file))
+    monkeypatch.setattr(resolv_conf, "RESOLV_CONF", tmp_path / "none")
+    monkeypatch.setattr(surroundings, "RESOLVED_ASKS", file)
 
     def listed(*arguments):
         wanted = [each for each in ROUTES if "table" not in each or "all" in arguments]

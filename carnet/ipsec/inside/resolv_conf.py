@@ -2,20 +2,26 @@
 
 A file in memory is mounted over /etc/resolv.conf (mount(8), --bind) and has no name any
 more. What was there is never written to: taking the mount away restores it exactly, after
-a crash as well, and a machine that is started anew has no trace of it.
+a crash as well, and a machine that is started anew has no trace of it. Its first line says
+which name servers lie under it: those are the machine's own, whatever is mounted.
 """
 
+import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from carnet.ipsec import programs
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
-_HEAD = "# Of the tunnel {name}, by carnet; `carnet disconnect` takes it away.\n"
-_OURS = re.compile(r"# Of the tunnel (\S+), by carnet;")
+Address = IPv4Address | IPv6Address
+
+_HEAD = "# Of the tunnel {name}, by carnet; `carnet disconnect` takes it away. Under it: {under};\n"
+_OURS = re.compile(r"# Of the tunnel (\S+), by carnet;(?:.* Under it:([^;\n]*);\n)?")
 
 
 class ResolvConf:
@@ -35,9 +41,8 @@ class ResolvConf:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self._directory is None:
             return "there is no file system in memory here"
-        lines = [_HEAD.format(name=name), *(f"nameserver {server}\n" for server in servers)]
         with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
-            file.writelines(lines)
+            file.write(contents(name, servers))
             file.flush()
             Path(file.name).chmod(0o644)
             return run("mount", "--bind", file.name, str(RESOLV_CONF))
@@ -56,6 +61,41 @@ class ResolvConf:
     def restore(self, name: str) -> bool:
         """Restore what was there before that tunnel; tell whether there was anything to."""
         return self.whose() == name and run("umount", "--lazy", str(RESOLV_CONF)) is None
+
+
+def contents(name: str, servers: Sequence[str]) -> str:
+    """Return what is laid over what there is now."""
+    under = " ".join(map(str, machine_s_servers()))
+    lines = [f"nameserver {server}\n" for server in servers]
+    return "".join([_HEAD.format(name=name, under=under), *lines])
+
+
+def machine_s_servers() -> list[Address]:
+    """Return the machine's own name servers: what lies under a tunnel's, where these are used."""
+    try:
+        with RESOLV_CONF.open(errors="replace") as file:
+            text, status = file.read(), os.fstat(file.fileno())
+    except OSError:
+        return []
+    # What we mount has no name any more; whoever else writes that file leaves it one.
+    mounted = status.st_nlink == 0 and status.st_uid in {0, os.geteuid()}
+    found = _OURS.match(text) if mounted else None
+    if found is None or found[2] is None:
+        return list(servers_in(text))
+    return list(_addresses(found[2].split()))
+
+
+def servers_in(text: str) -> Iterator[Address]:
+    """Yield the name servers that a file like resolv.conf(5) names."""
+    for keyword, *values in filter(None, map(str.split, text.splitlines())):
+        if keyword == "nameserver":
+            yield from _addresses(values[:1])
+
+
+def _addresses(texts: Iterable[str]) -> Iterator[Address]:
+    for text in texts:
+        with suppress(ValueError):
+            yield ip_address(text.partition("%")[0])
 
 
 def run(*command: str) -> str | None:

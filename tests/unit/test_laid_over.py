@@ -1,0 +1,78 @@
+"""What a tunnel of ours has laid over /etc/resolv.conf is not the machine's own."""
+
+import os
+import tempfile
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from carnet.ipsec import surroundings
+from carnet.ipsec.inside import resolv_conf
+
+THE_TUNNEL_S, THE_MACHINE_S = "10.20.0.10", ("10.255.255.53", "fd00::53")
+UNREADABLE = "# Of the tunnel work, by carnet; `carnet disconnect` takes it away.\n"
+"""As by a version that did not write down what there was before."""
+
+
+def numbers(*texts):
+    return frozenset(map(ip_address, texts))
+
+
+@contextmanager
+def laid_over(text):
+    """What a bind mount shows of a file that has no name any more."""
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(text)
+        file.flush()
+        descriptor = os.open(file.name, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def before(tmp_path, monkeypatch):
+    """What the machine has of its own."""
+    path = tmp_path / "resolv.conf"
+    lines = ("# by a DHCP client", "search example", *(f"nameserver {s}" for s in THE_MACHINE_S))
+    path.write_text("\n".join(lines))
+    monkeypatch.setattr(surroundings, "RESOLVED_ASKS", tmp_path / "none")
+    monkeypatch.setattr(resolv_conf, "RESOLV_CONF", path)
+    return path
+
+
+def name_servers():
+    return surroundings.look_around(4).name_servers
+
+
+def test_the_machine_s_name_servers_are_those_under_the_tunnel_s(before, monkeypatch):
+    assert name_servers() == numbers(*THE_MACHINE_S)
+    with laid_over(resolv_conf.contents("work", [THE_TUNNEL_S])) as path:
+        monkeypatch.setattr(resolv_conf, "RESOLV_CONF", path)
+        assert path.read_text().splitlines()[1:] == [f"nameserver {THE_TUNNEL_S}"]
+        assert name_servers() == numbers(*THE_MACHINE_S)
+        with laid_over(resolv_conf.contents("other", ["10.30.0.10"])) as second:
+            monkeypatch.setattr(resolv_conf, "RESOLV_CONF", second)
+            assert name_servers() == numbers(*THE_MACHINE_S)
+
+
+def test_where_there_were_none_none_are_the_machine_s(before, monkeypatch):
+    before.write_text("")
+    with laid_over(resolv_conf.contents("work", [THE_TUNNEL_S])) as path:
+        monkeypatch.setattr(resolv_conf, "RESOLV_CONF", path)
+        assert name_servers() == frozenset()
+
+
+def test_what_only_looks_like_ours_is_the_machine_s(before):
+    """A file with a name is none that we mounted, whoever wrote it."""
+    before.write_text(resolv_conf.contents("work", [THE_TUNNEL_S]))
+    assert name_servers() == numbers(THE_TUNNEL_S)
+
+
+def test_what_does_not_say_what_there_was_is_the_machine_s(before, monkeypatch):
+    with laid_over(f"{UNREADABLE}nameserver {THE_TUNNEL_S}\n") as path:
+        monkeypatch.setattr(resolv_conf, "RESOLV_CONF", path)
+        assert name_servers() == numbers(THE_TUNNEL_S)
