@@ -109,6 +109,8 @@ def main(
         click.echo(f"bench: interrupted, and not measured: {name}", err=True)
     partly = {*not_whole, *left} if not suites else {*TABLES, PAPER}
     is_worse = _compared(before, rows, set(names or _ORDER) - partly)
+    if not only_print:
+        regression.keep_new(place)
     if isinstance(failure, KeyboardInterrupt):
         sys.exit(_INTERRUPTED)
     sys.exit(1 if is_worse or not_whole else 0)

@@ -67,7 +67,7 @@ def _picture(path: Path, fill: Callable[[Any], None]) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     mpl.use("agg")
-    # The same figures make the same file.
+    # The same figures make the same PNG, and the same SVG but for the names of some clippings.
     mpl.rcParams["svg.hashsalt"] = "carnet"
     figure = plt.figure(figsize=(9, 5), layout="constrained")
     fill(figure)
@@ -109,23 +109,14 @@ def _bars(axes: Any, rows: Sequence[Row], paper: Mapping[str, float], of_paper: 
 
 def _lines(figure: Any, curves: Sequence[Curve]) -> None:
     """Draw the throughput, below it what that is for each 1 of native, and then each edge."""
-    figure.set_size_inches(9, 12)
-    whole, edges = figure.subfigures(2, height_ratios=(6, 5))
+    figure.set_size_inches(9, 15)
+    whole, edges = figure.subfigures(2, height_ratios=(6, 8))
     axes, ratios = whole.subplots(2, height_ratios=(2, 1), sharex=True)
     for curve in curves:
-        apart = _apart(curve)
-        _line(ratios, *_at(apart, curve.sizes, curve.of_native), curve.suite)
-        line = _line(axes, *_at(apart, curve.sizes, curve.sent), f"{curve.suite}, sender")
-        sizes, received = _at(apart, curve.sizes, curve.received)
-        axes.plot(
-            sizes,
-            [each.median for each in received],
-            "--",
-            color=line.get_color(),
-            label=f"{curve.suite}, receiver",
-        )
+        _line(ratios, *_at(curve.sizes, curve.of_native), curve.suite)
+        _both_sides(axes, curve.sizes, curve, f"{curve.suite}, ")
     for each in (axes, ratios):
-        each.axvspan(FROM, TO, color="black", alpha=0.08, linewidth=0, label="drawn below")
+        each.axvspan(FROM, TO, color="black", alpha=0.08, linewidth=0, label="larger, below")
         each.set_ylim(bottom=0)
     axes.axvline(PAPER_PEAK, color="black", linewidth=0.7, linestyle=":", label="the paper's peak")
     axes.set_ylabel("Mbit/s")
@@ -138,34 +129,51 @@ def _lines(figure: Any, curves: Sequence[Curve]) -> None:
         _around_the_edge(column, curve)
 
 
-def _apart(curve: Curve) -> list[int]:
-    """Return where the sizes are that lie apart: the steps around the edge are too fine."""
-    return [place for place, size in enumerate(curve.sizes) if not FROM <= size < TO]
+def _both_sides(axes: Any, sizes: Sequence[int], curve: Curve, of: str = "") -> None:
+    """Draw the throughput at sender and receiver for these of a curve's sizes."""
+    sent = _only(sizes, *_at(curve.sizes, curve.sent))
+    line = _line(axes, *sent, f"{of}sender", ".-")
+    at, received = _only(sizes, *_at(curve.sizes, curve.received))
+    axes.plot(
+        at,
+        [each.median for each in received],
+        ".--",
+        markerfacecolor="white",
+        color=line.get_color(),
+        label=f"{of}receiver",
+    )
 
 
-def _near(curve: Curve) -> list[int]:
-    return [place for place, size in enumerate(curve.sizes) if FROM <= size <= TO]
+def _at(sizes: Sequence[int], values: Sequence[Spread]) -> tuple[list[int], list[Spread]]:
+    """Return sizes and values as far as there are both: older reports have none of some kinds."""
+    return list(sizes[: len(values)]), list(values)
 
 
-def _at(
-    places: Sequence[int], sizes: Sequence[int], values: Sequence[Spread]
+def _only(
+    wanted: Sequence[int], sizes: Sequence[int], values: Sequence[Spread]
 ) -> tuple[list[int], list[Spread]]:
-    """Return sizes and values in these places; older reports have no values of some kinds."""
-    known = [place for place in places if place < len(values)]
-    return [sizes[place] for place in known], [values[place] for place in known]
+    """Return these sizes alone, with their values."""
+    kept = [(size, value) for size, value in zip(sizes, values, strict=True) if size in wanted]
+    return [size for size, _ in kept], [value for _, value in kept]
 
 
 def _around_the_edge(figure: Any, curve: Curve) -> None:
-    """Draw what a datagram costs around the edge, where a step shows, and natively, without one."""
-    sides = ((curve.suite, curve.sent), ("native, in turn with it", curve.native))
-    panels = figure.subplots(2, sharex=True)
-    for axes, (side, rates) in zip(panels, sides, strict=True):
-        sizes, shown = _at(_near(curve), curve.sizes, rates)
+    """Draw the throughput around the edge, and what a datagram costs there, natively as well."""
+    near = [size for size in curve.sizes if FROM <= size <= TO]
+    rates, *costs = figure.subplots(3, sharex=True)
+    _both_sides(rates, near, curve)
+    rates.set_title(curve.suite, fontsize="medium")
+    rates.set_ylabel("Mbit/s")
+    rates.legend(fontsize="small")
+    sides = (("sent", curve.sent), ("native, in turn with it", curve.native))
+    for axes, (side, values) in zip(costs, sides, strict=True):
+        sizes, shown = _only(near, *_at(curve.sizes, values))
         _line(axes, sizes, [_cost(*each) for each in zip(sizes, shown, strict=True)], side, ".-")
-        axes.axvline(curve.fits, color="black", linewidth=0.7)
         axes.set_title(side, fontsize="medium")
         axes.set_ylabel("microseconds a datagram")
-    panels[-1].set_xlabel(f"bytes in a UDP datagram; up to {curve.fits} fit in one packet")
+    for axes in (rates, *costs):
+        axes.axvline(curve.fits, color="black", linewidth=0.7)
+    costs[-1].set_xlabel(f"bytes in a UDP datagram; up to {curve.fits} fit in one packet")
 
 
 def _cost(size: int, rate: Spread) -> Spread:

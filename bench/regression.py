@@ -3,6 +3,7 @@
 `baseline.json` beside a report keeps rows until somebody puts others in their place on
 purpose: `python -m bench.regression`, or `make baseline`. So what becomes worse little by
 little is found too, and what was worse once is told until it is better or taken as it is.
+A row of which the file has none of that machine is put there as it is measured first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import msgspec
 
 from bench import report
 from bench.comparison import Row, Spread
-from bench.stored import BASELINE
+from bench.stored import BASELINE, kept
 
 TOLERANCE = 1.25
 """By which factor a ratio may be worse: so much it varies from run to run on a busy machine."""
@@ -31,7 +32,19 @@ def keep(directory: Path) -> None:
 
     Raises click.ClickException where there are none.
     """
-    lines = [msgspec.json.encode(row).decode() for row in report.some_rows(directory)]
+    _write(directory, report.some_rows(directory))
+
+
+def keep_new(directory: Path) -> None:
+    """Compare from now on, too, with the report's rows of which none of that machine is kept."""
+    known = kept(directory)
+    new = [row for row in report.stored(directory)[0] if not any(_same(known, row))]
+    if new:
+        _write(directory, [*known, *new])
+
+
+def _write(directory: Path, rows: Sequence[Row]) -> None:
+    lines = [msgspec.json.encode(row).decode() for row in rows]
     (directory / BASELINE).write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 

@@ -19,8 +19,10 @@ from bench.stored import kept, read
 
 _HEAD = "| what | ours | floor | floor is | ratio | aim | |\n|---|---|---|---|---|---|---|\n"
 _READING = (
-    "Both sides of a row were measured in turn, round by round. Each figure is the median, with "
-    "the quartiles in brackets; the ratio is that of ours to the floor within a round.\n"
+    "Both sides of a row were measured in turn, round by round, but for what a request adds to a "
+    "Host's memory, whose floor is measured after it, and for floors that are counted, as round "
+    "trips are. Each figure is the median, with the quartiles in brackets; the ratio is that of "
+    "ours to the floor within a round.\n"
 )
 RESULTS = Path(__file__).with_name("results")
 """Where the report of whole runs is."""
@@ -243,7 +245,7 @@ def _fragments(curve: Curve) -> str:
     if not larger:
         return f"{counted}."
     each = curve.fragments[curve.sizes.index(larger[0])]
-    return f"{counted}, and {each:.1f} a datagram from {larger[0]} on."
+    return f"{counted}, and {each:.1f} a datagram at {larger[0]}."
 
 
 def table(rows: Iterable[Row]) -> str:

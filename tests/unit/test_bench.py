@@ -259,6 +259,17 @@ def test_what_cannot_be_compared_is_one_sentence_before_anything_is_measured(
     assert "host took" not in done.stderr
 
 
+def test_what_is_measured_first_on_a_machine_is_kept_to_compare_with(tmp_path, here):
+    here.append(row((2, 2, 2), (1, 1, 1)))
+    assert ended(tmp_path).exit_code == 0
+    here[:] = [row((4, 4, 4), (1, 1, 1))]
+    for _ in range(2):  # the report that the second finds is as bad as itself
+        done = ended(tmp_path)
+        assert done.exit_code == 1
+        assert "a row: 4.00 of the floor, where it was 2.00" in done.stderr
+    assert len(msgspec.json.decode((tmp_path / "baseline.json").read_bytes())) == 1
+
+
 @pytest.mark.parametrize("command", [regression.main, page.main])
 def test_without_a_report_nothing_is_kept_or_put_into_the_page(tmp_path, monkeypatch, command):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
@@ -565,14 +576,32 @@ def test_the_peak_is_where_the_cost_of_a_datagram_steps_up():
     assert "The peak is there: after 1438 bytes" in report.peak(curve)
 
 
-def test_the_fine_steps_around_the_edge_are_drawn_by_themselves_as_what_a_datagram_costs():
-    few = (Spread(80, 64, 100),) * 3
-    curve = Curve("ESP-AES256-GCM", (1000, 1438, 1600, 2000), (*few, few[0]), (), native=few)
-    assert drawing._at(drawing._apart(curve), curve.sizes, curve.sent)[0] == [1000, 1600, 2000]
-    assert drawing._at(drawing._near(curve), curve.sizes, curve.sent)[0] == [1438, 1600]
+class Axes:
+    """Keeps what is drawn, for whatever it is asked to do else."""
+
+    def __init__(self):
+        self.lines = {}
+
+    def plot(self, sizes, values, *_, label, **__):
+        self.lines[label] = (sizes, values)
+        return (self,)
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+def test_both_sides_of_every_size_are_drawn_the_fine_steps_around_the_edge_included():
+    sent, received = (Spread(80, 64, 100),) * 4, (Spread(60, 50, 70),) * 4
+    curve = Curve("ESP-AES256-GCM", (1000, 1438, 1600, 2000), sent, received, native=sent[:2])
+    axes = Axes()
+    drawing._both_sides(axes, curve.sizes, curve)
+    assert axes.lines["sender"] == (list(curve.sizes), [80] * 4)
+    assert axes.lines["receiver"] == (list(curve.sizes), [60] * 4)
+    drawing._both_sides(axes, [1438, 1600], curve)
+    assert axes.lines["receiver"] == ([1438, 1600], [60] * 2)
     # Of an older report there is no more than this.
-    assert drawing._at(drawing._apart(curve), curve.sizes, curve.native)[0] == [1000, 1600]
-    assert drawing._cost(1000, few[0]) == Spread(100, 80, 125)
+    assert drawing._at(curve.sizes, curve.native)[0] == [1000, 1438]
+    assert drawing._cost(1000, sent[0]) == Spread(100, 80, 125)
 
 
 def test_a_step_that_native_has_too_is_no_peak():
@@ -657,7 +686,7 @@ def test_a_guest_that_fails_costs_none_of_the_rows_that_are_whole(tmp_path, monk
         ("ESP-AES256-GCM", (1438, 1439), 1 / 3)
     )
     assert curve.fragments == (0, 2)
-    assert "no fragments (FragCreates) up to 1438 bytes, and 2.0 a datagram from 1439 on" in (
+    assert "no fragments (FragCreates) up to 1438 bytes, and 2.0 a datagram at 1439." in (
         report.peak(curve)
     )
 
