@@ -342,6 +342,24 @@ def here(monkeypatch):
     return found
 
 
+@pytest.mark.parametrize(("options", "left_out"), [([], set()), (["--quick"], {"latency"})])
+def test_a_run_measures_each_table_once_and_a_quick_one_no_tail(
+    tmp_path, monkeypatch, options, left_out
+):
+    measured = []
+
+    def kept(name):
+        measured.append(name)
+        return iter(())
+
+    for name in TABLES:
+        monkeypatch.setitem(TABLES, name, lambda _, name=name: kept(name))
+    monkeypatch.setattr(paper, "measure", lambda _: (kept("paper"), ()))
+    done = CliRunner().invoke(main, ["--out", str(tmp_path), *options])
+    assert done.exit_code == 0
+    assert sorted(measured) == sorted({*TABLES, "paper"} - left_out)
+
+
 def stored_here(directory, *rows):
     report.write(directory, [replace(x, machine="here", table="host") for x in rows], quick=False)
 
