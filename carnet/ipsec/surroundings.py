@@ -18,6 +18,7 @@ import msgspec
 from carnet.errors import IPsecError
 from carnet.ipsec.inner_address import is_into_tunnel
 from carnet.ipsec.inside.resolv_conf import machine_s_servers, servers_in
+from carnet.ipsec.inside.resolved import machine_s_among
 from carnet.ipsec.iproute import ip
 
 RESOLVED_ASKS = Path("/run/systemd/resolve/resolv.conf")
@@ -107,7 +108,7 @@ def _network(text: str, version: int) -> Network:
 def _name_servers() -> Iterator[Address]:
     yield from machine_s_servers()
     with suppress(OSError):
-        yield from servers_in(RESOLVED_ASKS.read_text(errors="replace"))
+        yield from machine_s_among(servers_in(RESOLVED_ASKS.read_text(errors="replace")))
 
 
 def _is_special(address: Address) -> bool:

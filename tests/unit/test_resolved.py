@@ -1,5 +1,6 @@
 """Name servers where systemd-resolved does not answer, or not in time."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ SERVERS = ("10.20.0.10",)
 HAD = {"dns": "192.0.2.53 192.0.2.54", "domain": "lan.example ~lan"}
 NAME = a_session().name
 
-RESOLVECTL = """#!/bin/sh
+RESOLVECTL = r"""#!/bin/sh
 # What each interface has is a file; "away" and "hangs" are whether it does not answer.
 cd {place} || exit 1
 echo "$@" >>asked
@@ -23,6 +24,7 @@ echo "$@" >>asked
 [ -e away ] && exit 1
 case "$1,$#" in
 revert,*) rm -f dns domain ;;
+dns,1) printf 'Global: %s\nLink 1 (lo): %s\nLink 2 (x):\n' "$(cat global)" "$(cat dns)" ;;
 *,2) echo "Link 1 ($2): $(cat "$1" 2>/dev/null)" ;;
 *) what=$1; shift 2; echo "$*" >"$what" ;;
 esac
@@ -103,3 +105,21 @@ def test_an_interface_that_is_gone_had_it_taken_along(machine, way, used, monkey
 def test_a_program_that_does_not_come_to_an_end_tells_nothing():
     with pytest.raises(IPsecError, match="sleep"):
         programs.run(["sleep", "600"], seconds=0.1)
+
+
+def the_machine_s(*asked):
+    return set(map(str, resolved.machine_s_among(map(ip_address, asked))))
+
+
+def test_the_machine_s_own_are_what_the_interface_had(machine, way, used, monkeypatch):
+    monkeypatch.setattr(resolved, "_KEPT", (way.directory,))
+    had = {"192.0.2.53", "192.0.2.54"}
+    assert the_machine_s("10.20.0.10", "192.0.2.99") == {*had, "192.0.2.99"}
+    (machine.place / "global").write_text("10.20.0.10")
+    assert the_machine_s("10.20.0.10") == {*had, "10.20.0.10"}, "it is asked besides"
+    (machine.place / "global").unlink()
+    (machine.place / "away").touch()
+    assert the_machine_s("10.20.0.10") == {*had, "10.20.0.10"}, "nothing tells whose it is"
+    (machine.place / "away").unlink()
+    machine.tell({"dns": "10.20.0.10 10.20.0.11"})
+    assert the_machine_s("10.20.0.10", "10.20.0.11") == {"10.20.0.10", "10.20.0.11"}

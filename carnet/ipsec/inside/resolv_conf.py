@@ -82,20 +82,21 @@ def machine_s_servers() -> list[Address]:
     found = _OURS.match(text) if mounted else None
     if found is None or found[2] is None:
         return list(servers_in(text))
-    return list(_addresses(found[2].split()))
+    return list(addresses(found[2].split()))
 
 
 def servers_in(text: str) -> Iterator[Address]:
     """Yield the name servers that a file like resolv.conf(5) names."""
     for keyword, *values in filter(None, map(str.split, text.splitlines())):
         if keyword == "nameserver":
-            yield from _addresses(values[:1])
+            yield from addresses(values[:1])
 
 
-def _addresses(texts: Iterable[str]) -> Iterator[Address]:
+def addresses(texts: Iterable[str]) -> Iterator[Address]:
+    """Yield those that are addresses, without interface and name (resolved.conf(5))."""
     for text in texts:
         with suppress(ValueError):
-            yield ip_address(text.partition("%")[0])
+            yield ip_address(text.partition("#")[0].partition("%")[0])
 
 
 def run(*command: str) -> str | None:

@@ -11,8 +11,9 @@ either, none are used while the other's are.
 """
 
 import json
+import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +24,7 @@ from msgspec.structs import replace
 from carnet.errors import IPsecError
 from carnet.files import is_guarded, read_guarded, write_private
 from carnet.ipsec import programs
-from carnet.ipsec.inside.resolv_conf import RESOLV_CONF
+from carnet.ipsec.inside.resolv_conf import RESOLV_CONF, Address, addresses
 from carnet.ipsec.iproute import ip
 
 _RESOLVED = Path("/run/systemd/resolve")
@@ -31,6 +32,8 @@ _RESOLVED = Path("/run/systemd/resolve")
 _RECORD = "name-servers.json"
 _KEPT = tuple(map(Path, ("/run/carnet-client", "/run/carnet-helper", "/dev/shm/carnet-0")))  # noqa: S108  root's, looked at
 """Where root's commands and carnet-helper keep theirs; anybody may have made the last one."""
+_LINE = re.compile(r"^(?:Link \d+ \((.*?)\)|(Global)):(.*(?:\n[ \t]+.*)*)$", re.MULTILINE)
+"""A line of `resolvectl dns`, and those that it goes on in."""
 _EVERYTHING = "~."
 _USED = "another tunnel's are used here; end that first"
 _SILENT = "systemd-resolved does not answer"
@@ -59,6 +62,26 @@ class _Record(msgspec.Struct, frozen=True):
     def told(self) -> _Link:
         """What the interface was told."""
         return _Link(_numbers(self.servers), (_EVERYTHING,))
+
+
+def machine_s_among(asked: Iterable[Address]) -> set[Address]:
+    """Return the machine's own of the servers that are asked, without those of a tunnel of ours.
+
+    Instead of these, what their interface had before. Where nothing tells that they are asked
+    for that tunnel alone they are the machine's too.
+    """
+    found = set(asked)
+    for record in filter(None, map(_record, _KEPT)):
+        links = _all_links()
+        if links is not None and links.get(record.interface) != record.told.dns:
+            continue
+        before = set(addresses(record.before.dns))
+        found |= before
+        if links is not None:
+            del links[record.interface]
+            others = {each for servers in links.values() for each in addresses(servers)}
+            found -= set(addresses(record.servers)) - others - before
+    return found
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -210,6 +233,19 @@ def _link(interface: str) -> _Link | None:
     """Return what an interface has; None if it is not there. Raises IPsecError."""
     dns, domain = (_said(each, interface) for each in ("dns", "domain"))
     return None if dns is None or domain is None else _Link(_numbers(dns), domain)
+
+
+def _all_links() -> dict[str, tuple[str, ...]] | None:
+    """Return the servers of each interface, and of "Global"; None where nothing tells them."""
+    try:
+        done = _resolvectl("dns")
+    except IPsecError:
+        return None
+    if done.returncode:
+        return None
+    return {
+        found[1] or found[2]: _numbers(found[3].split()) for found in _LINE.finditer(done.stdout)
+    }
 
 
 def _numbers(servers: Sequence[str]) -> tuple[str, ...]:
