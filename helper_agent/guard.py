@@ -29,7 +29,7 @@ THREAD = "guard"
 
 
 class Guard:
-    """Looks at each tunnel as something of it comes up. Safe to use from several threads."""
+    """Looks at each tunnel as something of it comes or goes. Safe to use from several threads."""
 
     def __init__(self, driver: Driver, owners: Owners, went: Callable[[], None]) -> None:
         """Call `went` whenever a tunnel may have gone."""
@@ -106,10 +106,10 @@ class Guard:
 
     def _hear(self, events: Iterator[TunnelEvent]) -> None:
         for event in events:
-            if event.change in (Change.UP, Change.ANEW):
-                self._look_in_time(event.name)
-            else:
+            went = event.change not in (Change.UP, Change.ANEW)
+            if went:
                 self._do(self._went)
+            self._look_in_time(event.name, went=went)  # what is left may be another, too
 
     def _do(self, what: Callable[[], None]) -> bool:
         """Do that, and go on whatever comes of it; tell whether it was done."""
@@ -120,9 +120,9 @@ class Guard:
             return False
         return True
 
-    def _look_in_time(self, name: str | None = None) -> None:
+    def _look_in_time(self, name: str | None = None, *, went: bool = False) -> None:
         """Look now, or as soon as a daemon that is silent answers; nothing happens meanwhile."""
-        self._do(partial(until_answered, partial(self._look, name)))
+        self._do(partial(until_answered, partial(self._look, name, went=went)))
 
     def _look_afterwards(self, name: str) -> None:
         """Look now; where that cannot be, raise IPsecError, and look as soon as it can."""
@@ -132,24 +132,30 @@ class Guard:
             _begin(self._look_in_time, name)
             raise
 
-    def _look(self, name: str | None = None) -> None:
-        """End that tunnel, or any, that is not to stand. Raises IPsecError."""
+    def _look(self, name: str | None = None, *, went: bool = False) -> None:
+        """End that tunnel, or any, that is not to stand; `went`: something of it has gone.
+
+        Raises IPsecError.
+        """
         with ExitStack() as ends:  # each, whatever comes of the others
-            for each in self._others(name):
+            for each in self._others(name, went=went):
                 if not self._at_work[each]:
                     ends.callback(self._end, each)
 
-    def _others(self, name: str | None) -> Collection[str]:
+    def _others(self, name: str | None, *, went: bool) -> Collection[str]:
         """Return the users' tunnels, or that one, if they are others than were installed.
 
-        Those of which nobody can tell are among them. Raises AwayError.
+        Those of which nobody can tell are among them, unless the daemon itself `went`, with all
+        of them. Raises AwayError.
         """
         try:
             standing = [live for live in self._driver.status() if name in (None, live.name)]
             return [live.name for live in standing if self._is_another(live)]
         except AwayError:
             raise
-        except Exception:
+        except Exception as error:
+            if went and isinstance(error, IPsecError):
+                return ()
             log.exception("not-compared", tunnel=name)
             return self._owners.names() & ({name} if name else self._owners.names())
 

@@ -49,7 +49,10 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int
     established_seconds: int
     local_selectors: tuple[str, ...] | None = None
-    """What packets are for it, at this end and at the peer's; None where that is not told."""
+    """What packets are for it, at this end and at the peer's; None where that is not told.
+
+    Where several of its IPsec SAs stand, what they have in common: any may be left alone.
+    """
     remote_selectors: tuple[str, ...] | None = None
     rekeys: int | None = None
     """How often the SAs that carry packets got new keys; None where the daemon does not count."""

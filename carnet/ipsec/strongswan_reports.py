@@ -66,8 +66,12 @@ def _hands_over(name: str, ike_sa: Report) -> bool:
 
 def live_child(ike_sa: Report) -> Report | None:
     """Return the CHILD_SA that carries packets now; rekeyed ones linger beside it."""
-    children = [c for c in ike_sa.get("child-sas", {}).values() if c["state"] in _LIVE_CHILD]
+    children = _live_children(ike_sa)
     return children[-1] if children else None
+
+
+def _live_children(ike_sa: Report) -> list[Report]:
+    return [c for c in ike_sa.get("child-sas", {}).values() if c["state"] in _LIVE_CHILD]
 
 
 def is_up(name: str, ike_sa: Report) -> bool:
@@ -118,7 +122,7 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     first = next(iter(sas.values()))
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     role = _role(sas, peer)
-    leads = next((live_child(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), None)
+    leads = next((_live_children(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), [])
     return TunnelStatus(
         name=name,
         role=role,
@@ -138,8 +142,10 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     )
 
 
-def _selectors(child: Report | None, end: str) -> tuple[str, ...] | None:
-    return tuple(child[end]) if child and end in child else None
+def _selectors(children: Sequence[Report], end: str) -> tuple[str, ...] | None:
+    """Return what all of them have: the peer may add a narrow one, and delete the others."""
+    told = [child[end] for child in children if end in child]
+    return tuple(each for each in told[-1] if all(each in one for one in told)) if told else None
 
 
 def own_address(connection: Report) -> list[str]:

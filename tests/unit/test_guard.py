@@ -148,6 +148,24 @@ def test_what_comes_up_as_another_is_ended_and_its_user_told(guarding, change, o
         assert guard.said(TunnelEvent(ROOTS, ended)).change is ended
 
 
+@pytest.mark.parametrize("change", [Change.DOWN, Change.LOST])
+def test_what_is_left_where_something_went_is_ended_if_it_is_another(guarding, change):
+    daemon = Daemon(change)
+    guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    assert happens(daemon, OTHERS["a range"]) == [HERS]
+
+
+@pytest.mark.parametrize("change", [Change.DOWN, Change.LOST])
+def test_what_goes_with_the_daemon_is_not_said_to_be_ended_as_another(guarding, change):
+    daemon = Daemon(change)
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    daemon.troubles = [IPsecError("There is none.")]
+    assert happens(daemon) == []
+    assert guard.said(TunnelEvent(HERS, change)).change is change
+
+
 def test_what_is_over_is_not_remembered(guarding):
     daemon = Daemon(Change.UP)
     guard = guarding(daemon)
@@ -173,7 +191,7 @@ def test_what_a_call_leaves_at_a_silent_daemon_is_looked_at_once_it_answers(guar
 
 @pytest.mark.parametrize("same", THE_SAME.values(), ids=THE_SAME)
 def test_what_comes_up_as_installed_stays(guarding, same):
-    daemon = Daemon(Change.ANEW, Change.UP)
+    daemon = Daemon(Change.ANEW, Change.UP, Change.DOWN, Change.LOST)
     guard = guarding(daemon)
     assert happens(daemon, same) == []
     assert guard.said(TunnelEvent(HERS, Change.DOWN)).change is Change.DOWN
@@ -202,7 +220,7 @@ def test_whatever_a_look_raises_what_it_was_for_is_ended_and_the_next_is_looked_
     daemon.troubles = [trouble, trouble]
     daemon.down = daemon.ended.append  # so that it stands again
     with capture_logs() as logged:
-        assert happens(daemon, other) == [HERS] * (3 if other.name == HERS else 2)
+        assert happens(daemon, other) == [HERS] * (4 if other.name == HERS else 2)
     assert [line["event"] for line in logged].count("not-compared") == 2
 
 

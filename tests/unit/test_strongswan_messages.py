@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
+from carnet.ipsec.agreed import leads_to
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_algorithms import (
@@ -548,6 +549,31 @@ def test_status_reads_the_child_that_carries_packets_now():
     assert (found.encapsulated, found.ppk, found.established_seconds) == (True, True, 5)
     assert list(found.local_selectors or ()) == CHILD_SA["local-ts"]
     assert list(found.remote_selectors or ()) == CHILD_SA["remote-ts"]
+
+
+NARROW = CHILD_SA | {"remote-ts": ["10.20.0.1..10.20.0.3"]}
+FROM_A_PORT = CHILD_SA | {"local-ts": ["10.99.0.7/32[udp/53]"]}
+MORE = CHILD_SA | {"remote-ts": ["10.77.0.0/16", "10.20.0.0/16"]}
+GONE = {"state": "DELETED"}
+
+
+@pytest.mark.parametrize(
+    ("children", "leads"),
+    [
+        ([CHILD_SA, NARROW, CHILD_SA], False),
+        ([NARROW, MORE], False),
+        ([FROM_A_PORT, CHILD_SA], False),
+        ([CHILD_SA, NARROW], False),
+        ([NARROW | GONE, CHILD_SA], True),
+        ([CHILD_SA | {"state": "REKEYING"}, CHILD_SA], True),
+        ([CHILD_SA, MORE], True),
+    ],
+)
+def test_a_tunnel_leads_where_each_of_its_children_does(children, leads):
+    """Any of them may be the one that is left."""
+    listed = {f"carnet-7-{number}": child for number, child in enumerate(children)}
+    found = status("carnet-7", {"carnet-7": IKE_SA | {"child-sas": listed}})
+    assert leads_to(found, CLIENT.remote_networks) is leads
 
 
 DELETED = {"state": "DELETING"}
