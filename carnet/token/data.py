@@ -45,9 +45,11 @@ def read_data(session: TokenSession, label: str, *, private: bool) -> bytes | No
 def read_all_data(session: TokenSession, label: str, *, private: bool) -> list[bytes]:
     """Return all data objects of that label, in no order; raises TokenError.
 
-    There may be several: a writing was cut off, or somebody put one beside another.
+    There may be several: a writing was cut off, or somebody put one beside another. Who finds
+    none looks again: a module that lists its objects while another process puts one in the place
+    of another may see neither.
     """
-    found = _find(session, label, private=private)
+    found = _find(session, label, private=private) or _find(session, label, private=private)
     with translated():
         return [bytes(each[Attribute.VALUE]) for each in found]
 

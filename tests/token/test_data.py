@@ -4,7 +4,7 @@ from pkcs11 import Attribute, ObjectClass
 from carnet.errors import TokenError
 from carnet.token.data import read_data, write_data
 from carnet.token.module import Token
-from carnet.token.session import open_public_session, open_session
+from carnet.token.session import TokenSession, open_public_session, open_session
 from tests.token.helpers import PIN
 
 COVER = bytes(range(256)) * 8
@@ -25,6 +25,16 @@ def test_writing_replaces(token: Token) -> None:
             write_data(session, "cover", value, private=False)
         assert read_data(session, "cover", private=False) == b"newer"
         assert len(session.find(ObjectClass.DATA, {})) == 1
+
+
+def test_what_a_listing_misses_as_it_is_replaced_is_looked_for_again(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_session(token, PIN, writable=True) as session:
+        write_data(session, "cover", COVER, private=False)
+        find, listings = TokenSession.find, iter([[]])
+        monkeypatch.setattr(TokenSession, "find", lambda *about: next(listings, find(*about)))
+        assert read_data(session, "cover", private=False) == COVER
 
 
 def test_private_data_is_unseen_and_unwritten_without_pin(token: Token) -> None:
