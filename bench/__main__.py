@@ -84,6 +84,7 @@ def main(
     place = out or (report.RESULTS / "quick" if quick else report.RESULTS)
     if not only_print:
         report.try_place(place, quick=quick)
+        regression.keep_new(place)  # what a run left that was cut off before its end
     before = stored.kept(place) + report.stored(place)[0]
     wanted = names or (_QUICK_ORDER if quick else _ORDER)
     started = time.monotonic()

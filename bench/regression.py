@@ -45,7 +45,9 @@ def keep_new(directory: Path) -> None:
 
 def _write(directory: Path, rows: Sequence[Row]) -> None:
     lines = [msgspec.json.encode(row).decode() for row in rows]
-    (directory / BASELINE).write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    new = directory / f"{BASELINE}.new"
+    new.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    new.replace(directory / BASELINE)
 
 
 def regressions(before: Sequence[Row], now: Sequence[Row]) -> list[str]:

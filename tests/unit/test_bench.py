@@ -270,6 +270,12 @@ def test_what_is_measured_first_on_a_machine_is_kept_to_compare_with(tmp_path, h
     assert len(msgspec.json.decode((tmp_path / "baseline.json").read_bytes())) == 1
 
 
+def test_what_a_run_has_left_that_was_cut_off_is_kept_to_compare_with_too(tmp_path, here):
+    stored_here(tmp_path, row((2, 2, 2), (1, 1, 1)))
+    here.append(row((4, 4, 4), (1, 1, 1)))
+    assert [ended(tmp_path).exit_code for _ in range(2)] == [1, 1]
+
+
 @pytest.mark.parametrize("command", [regression.main, page.main])
 def test_without_a_report_nothing_is_kept_or_put_into_the_page(tmp_path, monkeypatch, command):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
