@@ -17,9 +17,11 @@ from carnet.errors import (
     NothingLeftError,
     TunnelLeftError,
 )
-from carnet.ipsec import forsaken, inner_address, strongswan
+from carnet.ipsec import forsaken, inner_address
+from carnet.ipsec import strongswan_addresses as addresses
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_negotiation as negotiation
+from carnet.ipsec import strongswan_removing as removing
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
@@ -45,16 +47,16 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
     gone = SimpleNamespace(
         get_conns=lambda: {"conns": []}, get_pools=lambda _: {}, unload_shared=lambda _: None
     )
-    nothing = SimpleNamespace(sas=lambda *_: [], connections=lambda *_: {})
     standing = [[("carnet-1", {"local-host": "192.0.2.1", "remote-host": "192.0.2.2"})]]
-    sas = {"sas": lambda *_: standing.pop() if standing else []}
-    listed = SimpleNamespace(**vars(nothing) | sas)
-    monkeypatch.setattr(driver, "_listed", listed)
-    monkeypatch.setattr(driver, "_negotiation", SimpleNamespace(start=_starts(), end=lambda *_: 0))
-    monkeypatch.setattr(driver, "_tying", SimpleNamespace(untie=id, unblock_halves=lambda: None))
-    monkeypatch.setattr(strongswan, "open_session", lambda *_: nullcontext(gone))
-    monkeypatch.setattr(strongswan, "leftovers", MagicMock())
-    monkeypatch.setattr(strongswan, "way_to", lambda *_: None)
+    monkeypatch.setattr(driver._listed, "sas", lambda *_: standing.pop() if standing else [])
+    monkeypatch.setattr(driver._listed, "connections", lambda *_: {})
+    monkeypatch.setattr(driver._negotiation, "start", _starts())
+    monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
+    monkeypatch.setattr(driver._tying, "untie", id)
+    monkeypatch.setattr(driver._tying, "unblock_halves", lambda: None)
+    monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(gone))
+    monkeypatch.setattr(removing, "leftovers", MagicMock())
+    monkeypatch.setattr(addresses, "way_to", lambda *_: None)
     monkeypatch.setattr(inner_address, "install", lambda *_: None)
     monkeypatch.setattr(inner_address, "remove", lambda *given: not removed.append(given))
     spec = example_spec(Objective.ESP, Mode.TUNNEL, (), ike_version=1, ppk=False)
@@ -81,22 +83,23 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
         get_conns=lambda: {"conns": [each.encode() for each in loaded]}, get_pools=lambda _: {},
         unload_conn=unload, unload_shared=lambda _: None,
     )  # fmt: skip
-    listed = SimpleNamespace(
-        sas=lambda *_: [],
-        connections=lambda *names: {each: loaded[each] for each in names or loaded},
-    )
 
     def remove(address, others, at):
         assert at == ()  # it was not set from here
         removed.append((address, not any(address in each.inner for each in others)))
         return removed[-1][1]
 
-    monkeypatch.setattr(driver, "_listed", listed)
-    monkeypatch.setattr(driver, "_negotiation", SimpleNamespace(end=lambda *_: 0))
-    monkeypatch.setattr(driver, "_tying", MagicMock())
-    monkeypatch.setattr(strongswan, "open_session", lambda *_: nullcontext(daemon))
-    monkeypatch.setattr(strongswan, "counters", MagicMock())
-    monkeypatch.setattr(strongswan, "leftovers", MagicMock())
+    monkeypatch.setattr(driver._listed, "sas", lambda *_: [])
+    monkeypatch.setattr(
+        driver._listed,
+        "connections",
+        lambda *names: {each: loaded[each] for each in names or loaded},
+    )
+    monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
+    monkeypatch.setattr(driver._tying, "untie", lambda _: None)
+    monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(daemon))
+    monkeypatch.setattr(removing, "counters", MagicMock())
+    monkeypatch.setattr(removing, "leftovers", MagicMock())
     monkeypatch.setattr(inner_address, "remove", remove)
     driver.down("carnet-1")
     assert removed == [("10.99.0.7", False), ("10.99.0.7", both)]
@@ -106,7 +109,8 @@ def test_an_address_that_another_connection_of_the_daemon_has_is_told_of(monkeyp
     """The operator's own, say: nobody's tunnel takes it along."""
     driver = StrongSwan(Path("/nowhere"))
     live = [("office-vpn", {"local-vips": ["10.99.0.7"]}), ("plain", {})]
-    monkeypatch.setattr(driver, "_listed", SimpleNamespace(sas=lambda: live, connections=dict))
+    monkeypatch.setattr(driver._listed, "sas", lambda: live)
+    monkeypatch.setattr(driver._listed, "connections", dict)
     assert driver.leads()["office-vpn"] == Lead(inner=frozenset({"10.99.0.7"}))
 
 

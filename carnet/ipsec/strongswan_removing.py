@@ -1,0 +1,141 @@
+"""Taking a tunnel out of strongSwan's daemon and the kernel: its secrets alone, or all of it."""
+
+from pathlib import Path
+
+from tenacity import retry_if_exception_type
+from vici import Session
+from vici.exception import CommandException
+
+from carnet import crash
+from carnet.errors import DaemonGoneError, IPsecError
+from carnet.ipsec import strongswan_counters as counters
+from carnet.ipsec import strongswan_leftovers as leftovers
+from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec.driver import Keep
+from carnet.ipsec.forsaken import ended
+from carnet.ipsec.strongswan_addresses import OwnAddresses
+from carnet.ipsec.strongswan_listing import Listing, settling
+from carnet.ipsec.strongswan_negotiation import Negotiation
+from carnet.ipsec.strongswan_parts import connection_names, is_half, tunnel_of
+from carnet.ipsec.strongswan_tunnels import Tunnels
+from carnet.ipsec.strongswan_tying import Tying
+from carnet.ipsec.vici_link import open_session, text
+
+
+class Removing:
+    """What leaves nothing of a tunnel; to take out what is not there is no error."""
+
+    def __init__(
+        self,
+        socket: Path,
+        listed: Listing,
+        tunnels: Tunnels,
+        negotiation: Negotiation,
+        tying: Tying,
+        addresses: OwnAddresses,
+    ) -> None:
+        self._socket = socket
+        self._listed = listed
+        self._tunnels = tunnels
+        self._negotiation = negotiation
+        self._tying = tying
+        self._addresses = addresses
+
+    def forget_secrets(self, name: str) -> None:
+        """Take its pre-shared keys out of the daemon; see Driver.forget_secrets().
+
+        An IKEv1 connection by which anybody may come goes too: the next one to come is
+        another traveller, whom nothing but her key tells apart.
+        """
+        awaited = self._listed.awaited_in_main_mode(name)
+        with open_session(self._socket) as session:
+            _unload_keys(session, name)
+            if name in awaited:
+                session.unload_conn({"name": name})
+
+    def down(self, name: str) -> None:
+        """End it and remove all of it; see Driver.down()."""
+        try:
+            self._end(name)
+        except DaemonGoneError as error:
+            raise ended(error, clean=leftovers.take_out(name)) from error
+        except IPsecError:
+            # One that never answers again takes nothing out of the kernel any more.
+            leftovers.remove(name)
+            raise
+        crash.reach("ipsec.terminated")
+        give_up_shared = self._addresses.give_up(name)
+        loaded = self._unload_connections(name)
+        give_up_shared()
+        # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
+        self._end(name)
+        self._unload_secrets(name)
+        self._take_out_of_kernel(name, loaded)
+
+    def _end(self, name: str) -> None:
+        """End the IKE_SAs of a tunnel, as far as they are listed."""
+        listed = self._listed.sas(*connection_names(name))
+        self._negotiation.end(*dict.fromkeys(each for each, _ in listed))
+
+    def _unload_connections(self, name: str) -> list[str]:
+        """Unload all of the tunnel; return which there were."""
+        with open_session(self._socket) as session:
+            loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
+            for connection in loaded:
+                _unload_connection(session, connection)
+                counters.forget(session, connection)
+                crash.reach("ipsec.connection-unloaded")
+        return loaded
+
+    def _unload_secrets(self, name: str) -> None:
+        """Unload its virtual addresses, as soon as they are leased no more, and its keys."""
+        with open_session(self._socket) as session:
+            if name in session.get_pools({"name": name}):
+                settling(retry_if_exception_type(CommandException))(
+                    session.unload_pool, {"name": name}
+                )
+                crash.reach("ipsec.pool-unloaded")
+            _unload_keys(session, name)
+
+    def _take_out_of_kernel(self, name: str, loaded: list[str]) -> None:
+        """Take out what the daemon has left there, of which it had these connections."""
+        if not loaded:
+            leftovers.remove(name, self._pairs, lambda: self._tunnels.leads_of_others(name))
+        if name not in loaded:
+            # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
+            # connection, of that name, has no policies of ours.
+            self._tying.untie(name)
+        if not loaded or any(map(is_half, loaded)):
+            # The daemon says that it has ended them a moment before they are out of the kernel.
+            leftovers.remove_sas(name)
+            self._tying.unblock_halves()
+
+    def _pairs(self) -> set[tuple[str, str]]:
+        """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""
+        # One listing may miss one that is rekeyed: see Listing.agreed_parts().
+        listed = [*self._listed.sas(), *self._listed.sas()]
+        return {(sa["local-host"], sa["remote-host"]) for _, sa in listed}
+
+    def sweep(self, keep: Keep) -> list[str]:
+        """Remove whatever of ours is not to be kept; return the names removed."""
+        installed = self._tunnels.installed()
+        doomed = sorted(installed - keep())
+        for name in doomed:
+            self.down(name)
+        self._tying.sweep(keep)
+        self._addresses.sweep(keep)
+        return doomed
+
+
+def _unload_connection(session: Session, connection: str) -> None:
+    """Unload it; who ends a tunnel and who watches over it may do so at the same time."""
+    try:
+        session.unload_conn({"name": connection})
+    except CommandException:
+        if connection in text(session.get_conns())["conns"]:
+            raise
+
+
+def _unload_keys(session: Session, name: str) -> None:
+    for key_id in messages.key_ids(name):
+        session.unload_shared({"id": key_id})

@@ -1,0 +1,45 @@
+"""What happens to strongSwan's tunnels, as its daemon tells of it."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from carnet.ipsec import strongswan_reports as reports
+from carnet.ipsec.driver import TunnelEvent
+from carnet.ipsec.vici_link import Events
+
+
+class Watches:
+    """All who are told of it, by the daemon's VICI socket; they may end from any thread."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._watching: set[Events] = set()
+        self._lock = threading.Lock()
+
+    def begin(self) -> Iterator[TunnelEvent]:
+        """Yield what happens to tunnels of ours from this call on; see Driver.watch()."""
+        events = Events(self._socket, ["child-updown", "ike-updown"])
+        with self._lock:
+            self._watching.add(events)
+        return self._tunnel_events(events)
+
+    def _tunnel_events(self, events: Events) -> Iterator[TunnelEvent]:
+        try:
+            while True:
+                event = reports.event(events.next())
+                if event is not None:
+                    yield event
+        except OSError:
+            return  # the daemon went away, or end() was called
+        finally:
+            with self._lock:
+                self._watching.discard(events)
+            events.close()
+
+    def end(self) -> None:
+        """End each of them, from whichever thread."""
+        with self._lock:
+            watching = list(self._watching)
+        for events in watching:
+            events.stop()
