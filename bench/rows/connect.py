@@ -27,7 +27,8 @@ _STEPS = {
 """The steps that the floor has too: their numbers in the paper, and what the floor calls them."""
 _OURS = (
     "from carnet.entry import import_light; import_light('token_client.cli'); "
-    "import token_client.opening, token_client.background, carnet.ipsec.strongswan"
+    "import token_client.commands.connect, token_client.opening, token_client.background; "
+    "import carnet.ipsec.strongswan"
 )
 """As the command has them loaded."""
 _BARE = (

@@ -21,6 +21,7 @@ from tests.guest.traffic import serving
 
 LOADED = (
     *("token_client.background", "token_client.booklet", "token_client.cli"),
+    *("token_client.commands.agent", "token_client.commands.connect"),
     *("token_client.connect", "token_client.entry", "token_client.exchange"),
     *("token_client.opening", "token_client.options", "token_client.preflight"),
     *("token_client.status", "token_client.steps", "target_agent.cli", "target_agent.entry"),

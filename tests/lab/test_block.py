@@ -151,12 +151,12 @@ subprocess._fork_exec = os.fork = refuse
 DISCONNECT = """
 from token_client import config, status
 from token_client.closing import end_session
-from token_client.cli import _driver
+from token_client.commands.drivers import driver as driver_for
 from token_client.memory import memory_directory
 from token_client.sessions import SessionStore
 from carnet.errors import IPsecError
 
-driver, sessions = _driver(config.load()), SessionStore(memory_directory())
+driver, sessions = driver_for(config.load()), SessionStore(memory_directory())
 (session,) = sessions.all()
 try:
     end_session(driver, sessions, session.name)

@@ -1,0 +1,1 @@
+"""The commands of `carnet`, one module each."""

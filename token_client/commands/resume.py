@@ -1,0 +1,47 @@
+"""`carnet resume`."""
+
+import time
+
+import click
+
+from carnet import console
+from carnet.errors import AwayError, IKERefusedError
+from token_client import background, mtu, name_servers
+from token_client import config as configuration
+from token_client.commands.drivers import driver
+from token_client.commands.shared import json_option, tell
+from token_client.memory import memory_directory
+from token_client.returning import bring_back
+from token_client.sessions import SessionStore
+
+
+@click.command()
+@click.argument("tunnel", required=False)
+@json_option
+def resume(tunnel: str | None, as_json: bool) -> None:
+    """Bring TUNNEL back that was lost, or all tunnels, without a new key pair."""
+    config = configuration.load()
+    chosen = SessionStore(memory_directory()).choose(tunnel)
+    for session in chosen:
+        if session.released:
+            tell(background.finish_released(session, config))
+    known = [s for s in chosen if s.ended is None]
+    # What is over keeps no other from coming back, and is refused where it was meant.
+    sessions = [session for session in known if not session.is_over(time.time())] or known
+    for session in sessions:
+        try:
+            bring_back(driver(config, session), session)
+        except IKERefusedError as error:
+            raise background.ask_on(session, config, error) from error
+        except AwayError:
+            # It may come back all the same, as soon as there is an answer.
+            background.leave_to_agent(session, config)
+            raise
+        name_servers.use_again(session)
+        background.start(session, config)
+        mtu.fit(session)
+    if as_json:
+        console.print_json([session.name for session in sessions])
+    else:
+        names = ", ".join(session.target for session in sessions)
+        click.echo(f"The tunnel to {names} stands." if sessions else "There is no tunnel.")

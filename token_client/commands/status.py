@@ -1,0 +1,40 @@
+"""`carnet status`."""
+
+import contextlib
+from functools import partial
+
+import click
+
+from carnet import console, interruption
+from carnet.errors import IPsecError
+from token_client import config as configuration
+from token_client.commands.drivers import drivers
+from token_client.commands.shared import json_option
+from token_client.status import describe, describe_ended, facts, tunnels
+
+
+@click.command()
+@click.option("--watch", "stay", is_flag=True, help="Look again every second, until Ctrl-C.")
+@json_option
+def status(stay: bool, as_json: bool) -> None:
+    """Show the tunnels of this machine."""
+    driver = drivers(configuration.load())
+    if stay:
+        from token_client.status_watch import watch  # noqa: PLC0415  seldom asked for
+
+        with contextlib.suppress(KeyboardInterrupt):
+            interruption.listen()
+            watch(partial(tunnels, driver), as_json=as_json)
+        return
+    try:
+        states = tunnels(driver)
+    except IPsecError:
+        for text in () if as_json else describe_ended():
+            click.echo(text)
+        raise
+    if as_json:
+        console.print_json([facts(state) for state in states])
+    elif not states:
+        click.echo("No tunnel; `carnet connect` opens one.")
+    for state in () if as_json else states:
+        click.echo(describe(state))
