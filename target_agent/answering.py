@@ -244,7 +244,8 @@ class Answering:
         """Give a row to what the Client herself signed; to all else, a line in the accounts."""
         records = self._parts.records
         if isinstance(answer, TunnelGrant) and self.request is not None:
-            records.prepare(self._asking, self.request, answer, self.entries)
+            driver = self._parts.driver.name
+            records.prepare(self._asking, self.request, answer, self.entries, driver)
             self._log.info("prepared", address=answer.tunneling_info.virtual_address)
         elif not isinstance(answer, TunnelGrant) and self.request is not None:
             records.refuse(self._asking, self.request, answer)

@@ -25,11 +25,14 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from carnet.errors import CarnetError, IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.drivers import unit_of
+from carnet.ipsec.drivers import made_with, unit_of
 from carnet.objectives import Objective
+from carnet.portions import batched
 from carnet.tunnel import tunnel_name
 from carnet.worker import begun, together
 from target_agent.config import TargetConfig
+from target_agent.daemon_threads import AT_ONCE
+from target_agent.downing import down
 from target_agent.gate import make_gate
 from target_agent.orders import Orders
 from target_agent.records import Records, TunnelRecord
@@ -116,7 +119,7 @@ class Operator:
             else:
                 written, done = self._end_there(order)
         if done.waiting:
-            raise IPsecError(self._waiting(len(done.waiting), written, alone=alone))
+            raise IPsecError(self._waiting(done.waiting, written, alone=alone))
         if done.unrecorded:
             raise CarnetError(_unrecorded(len(done.unrecorded), alone=alone))
         return done.ended
@@ -164,10 +167,10 @@ class Operator:
             # it opens again for those who stand.
             gate.shut()
         ended, waiting, unrecorded = [], [], []
-        for record, down in zip(live, self._downs(live), strict=True):
+        for record, gone in zip(live, self._gone(live), strict=True):
             name = record.request_id.hex()
             try:
-                down.result()
+                gone.result()
                 self.records.end(record.request_id, record.end_reason or order.reason)
             except IPsecError:
                 waiting.append(name)
@@ -177,10 +180,15 @@ class Operator:
                 ended.append(name)
         return Ended(ended=tuple(ended), waiting=tuple(waiting), unrecorded=tuple(unrecorded))
 
-    def _waiting(self, count: int, written: "_Written", *, alone: bool) -> str:
-        unit = unit_of(self.driver)
+    def _at_daemon(self, record: TunnelRecord) -> tuple[Driver, str]:
+        """Return the driver that it was made with, and its name there."""
+        driver = made_with(record.driver, self.driver, self.config.drivers)
+        return driver, tunnel_name(record.request_id)
+
+    def _waiting(self, names: tuple[str, ...], written: "_Written", *, alone: bool) -> str:
+        count, units = len(names), self._units(names, written.live)
         restart = "start it, or restart it if it runs"
-        restart += f" (systemctl restart {unit})" if unit else ""
+        restart += f" (systemctl restart {units})" if units else ""
         if written.failure is not None:
             return (
                 f"The IKE daemon does not answer, and the order cannot be written down"
@@ -193,18 +201,19 @@ class Operator:
             f" {restart}{service}."
         )
 
-    def _downs(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
-        """Take them out one after another; once the daemon is silent, all others together.
+    def _units(self, names: tuple[str, ...], live: list[TunnelRecord]) -> str:
+        """Return what systemd starts the daemons of some tunnels as, where that is known."""
+        recorded = [each for each in live if each.request_id.hex() in names]
+        drivers = [self._at_daemon(each)[0] for each in recorded] or [self.driver]
+        return " ".join(sorted({unit for each in drivers if (unit := unit_of(each))}))
 
-        Each but the first asks it briefly, and takes what it left out of the kernel.
+    def _gone(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
+        """Take them out side by side, as the service does: each may have to wait for its peer.
+
+        Or for the daemon; where one of an earlier portion has, the others ask it briefly.
         """
-        downs = [partial(self.driver.down, tunnel_name(each.request_id)) for each in doomed]
-        while downs:
-            (down,) = together([downs.pop(0)])
-            yield down
-            if isinstance(down.exception(), IPsecError):
-                yield from together(downs)
-                return
+        for some in batched(doomed, AT_ONCE):
+            yield from together(partial(down, *self._at_daemon(each)) for each in some)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 _ASKING = Threads(128, "ike-daemon")
 """As many as Hosts may have connections."""
 _ENDING = Threads(256, "ending")
-_AT_ONCE = 128
+AT_ONCE = 128
 """Ends, each of which may wait for a peer. None that waits holds a thread of charon's."""
 
 ask = _ASKING.do
@@ -45,7 +45,7 @@ class Endings:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._silent or self._under_way < _AT_ONCE)
+            await self._changed.wait_for(lambda: self._silent or self._under_way < AT_ONCE)
             self._under_way += 1
         try:
             yield

@@ -79,6 +79,7 @@ class Exchange:
             answer.tunneling_info,
             record.answered_at,
             record.end_reason,
+            record.driver,
         )
         waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
         await self._tunnel.perform(waiting)

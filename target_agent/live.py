@@ -15,6 +15,7 @@ from carnet.errors import IKESilentError, IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
+from carnet.ipsec.drivers import made_with
 from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.trouble import Trouble
@@ -22,6 +23,7 @@ from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.messages import TunnelingInfo
 from carnet.wire.session_key import SessionSecrets
 from target_agent.alarm import Alarm
+from target_agent.downing import down
 from target_agent.parts import Parts
 
 log = structlog.get_logger()
@@ -43,8 +45,8 @@ _NO_SECRETS = SessionSecrets(psk=_NO_SECRET, ppk=_NO_SECRET, ah_psk=_NO_SECRET, 
 class LiveTunnel:
     """A tunnel that was granted, as far as Target remembers it: without its secrets.
 
-    `prepared_at` is in seconds since 1970. `end_reason` is why it is to end, where that
-    is known from an earlier run.
+    `prepared_at` is in seconds since 1970. From an earlier run, as far as they are known:
+    `end_reason` is why it is to end, `driver` the name of the one that it was made with.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class LiveTunnel:
         info: TunnelingInfo,
         prepared_at: float,
         end_reason: str | None = None,
+        driver: str | None = None,
     ) -> None:
         self._parts = parts
+        self._driver = made_with(driver, parts.driver, parts.config.drivers)
         self._request_id = request_id
         self._name = tunnel_name(request_id)
         self._info = info
@@ -202,7 +206,7 @@ class LiveTunnel:
     def _take_out(self) -> None:
         if self._parts.gate is not None:
             self._parts.gate.close(self._name)
-        self._parts.driver.down(self._name)
+        down(self._driver, self._name)
 
     async def record_ended(self, action: do.RecordEnded) -> Event:
         """Write down that it ended; only then is its address free again."""

@@ -72,6 +72,8 @@ class TunnelRecord:
     ended_at: int | None
     end_reason: str | None
     ended_number: int | None
+    driver: str | None
+    """With which a granted tunnel was made; None where nothing tells."""
 
     @property
     def answer_digest(self) -> bytes:
@@ -123,9 +125,16 @@ class Records:
         return self._read()
 
     def prepare(
-        self, asking: Asking, request: Request, grant: TunnelGrant, entries: tuple[AccessEntry, ...]
+        self,
+        asking: Asking,
+        request: Request,
+        grant: TunnelGrant,
+        entries: tuple[AccessEntry, ...],
+        driver: str,
     ) -> None:
         """Write down a granted tunnel, with the lines of the access control list it rests on.
+
+        `driver` is the name of the one that it was made with.
 
         Raises IntegrityError if its virtual address belongs to another live tunnel, and
         PairUsedError.
@@ -147,6 +156,7 @@ class Records:
                     networks=" ".join(info.networks),
                     virtual_address=info.virtual_address,
                     expires_at=info.expires,
+                    driver=driver,
                 )
             )
             _account(connection, "tunnel-prepared", asking, request.request_id, **facts)

@@ -58,8 +58,12 @@ tunnels = Table(
     Column("ended_at", Integer),
     Column("end_reason", Text),
     Column("ended_number", Integer, unique=True),
+    Column("driver", Text),
 )
-"""One row a request whose evidence held; networks are separated by spaces."""
+"""One row a request whose evidence held; networks are separated by spaces.
+
+`driver` is the name of the one that a granted tunnel was made with, NULL where none was.
+"""
 Index(
     "one_live_tunnel_per_address",
     tunnels.c.virtual_address,

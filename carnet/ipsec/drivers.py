@@ -145,6 +145,16 @@ def driver_of(choice: Choice, name: str | None) -> Driver:
     return find_driver(choice)
 
 
+def made_with(name: str | None, driver: Driver, choice: Choice) -> Driver:
+    """Return the driver that made a tunnel, by the name in its record; `driver` is the one in use.
+
+    It is that one, too, where the record names none, or none of ours.
+    """
+    if name == driver.name or name not in tuple(DriverName):
+        return driver
+    return open_driver(DriverName(name), choice)
+
+
 def _open_helper(path: Path) -> Driver:
     from carnet.ipsec.helper.client import HelperDriver  # noqa: PLC0415  as other drivers are
 

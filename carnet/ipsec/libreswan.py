@@ -185,14 +185,12 @@ class Libreswan:
         """End the tunnel and remove all of it; nothing to end is no error.
 
         Also the SAs of a daemon that was killed: whose they were, nothing tells. Without a
-        daemon a Client's goes out of the kernel all the same, which NothingLeftError says.
+        daemon it goes out of the kernel all the same, which NothingLeftError says.
         """
         head = self._head_of(name)
         try:
             said = self._tools.delete(name)
         except DaemonGoneError as error:
-            if head is not None and head.role is Role.TARGET:
-                raise
             raise ended(error, clean=self._take_out(name, head)) from error
         if name in reports.tunnels(said):
             raise IPsecError(f"The tunnel {name} cannot be ended; restart the Libreswan daemon.")
@@ -212,12 +210,12 @@ class Libreswan:
             leftovers.sweep(listener(self._socket), said)
 
     def _take_out(self, name: str, head: conf.Head | None) -> bool:
-        """Take a Client's tunnel out of the kernel without a daemon; tell if none of it is left.
+        """Take a tunnel out of the kernel without a daemon; tell if none of it is left.
 
-        Its routes go first, so that nothing is led to where there is no policy any more. What
-        is loaded stays so, for there is nothing that could be asked to unload it.
+        A Client's routes go first, so that nothing is led to where there is no policy any more.
+        What is loaded stays so, for there is nothing that could be asked to unload it.
         """
-        if head is not None and head.virtual_address is not None:
+        if head is not None and head.role is Role.CLIENT and head.virtual_address is not None:
             others = [lead for each, lead in self._loaded().items() if each != name]
             at = self._tools.interfaces(name)
             inner_address.remove(head.virtual_address, others, at)

@@ -1,9 +1,9 @@
 """What a Libreswan daemon that was killed leaves in the kernel: its SAs, keys and all.
 
 The next one flushes the policies as it starts, unless it does not, and leaves alone the SAs, of
-which no daemon knows any more, and which the kernel keeps for ever. Which of them are a Client's
-tunnel is told by its policies: what they are for is in the head of its file, and the request id
-leads from them to the SAs.
+which no daemon knows any more, and which the kernel keeps for ever. Which of them are a tunnel's
+is told by its policies: what they are for is in the head of its file, and the request id leads
+from them to the SAs.
 """
 
 import os
@@ -20,6 +20,7 @@ import msgspec
 from carnet.ipsec.forsaken import is_clean
 from carnet.ipsec.iproute import ip
 from carnet.ipsec.libreswan_conf import Head
+from carnet.ipsec.spec import Role
 
 _REQIDS = range(1 << 14, 1 << 30)
 """The request ids that pluto gives out; smaller are those of others, larger those of ours
@@ -73,17 +74,20 @@ class _Policy(msgspec.Struct, frozen=True):
         return both if self.direction == "out" else both[::-1]
 
     def serves(self, head: Head) -> bool:
-        """Tell whether it is of a Client's tunnel."""
+        """Tell whether it is of a tunnel; between two hosts a Target's may be of another peer's."""
         here, there = self.ends
+        if head.role is Role.TARGET and head.virtual_address is not None:
+            return there in _shown([head.virtual_address])
         if head.virtual_address is not None:
             return here in _shown([head.virtual_address]) and there in _shown(head.networks)
         return self.mode == "transport" and (not head.targets or there in _shown(head.targets))
 
 
 def take_out(head: Head | None) -> bool:
-    """Take out what a daemon that is gone has left of a Client's tunnel; tell if none is left.
+    """Take out what a daemon that is gone has left of a tunnel; tell if none of it is left.
 
-    Where nothing tells which is hers, that is whether there is anything of such a daemon.
+    Of a Target's between two hosts nothing tells the peer: all such go, of which none has a
+    daemon. Where nothing tells which it is, that is whether there is anything of such a daemon.
     """
     if head is None:
         return is_clean(lambda lines: bool(_sas(lines)), lambda _: False)
@@ -105,7 +109,7 @@ def take_out(head: Head | None) -> bool:
 
 
 def remove_policies(head: Head) -> set[int]:
-    """Take out the policies of a Client's tunnel; return their request ids."""
+    """Take out the policies of a tunnel; return their request ids."""
     ours = [each for each in _policies(_listed_policies()) if each.serves(head)]
     lines = [
         f"xfrm policy delete src {each.source} dst {each.destination} dir {each.direction}\n"

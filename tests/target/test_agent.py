@@ -371,7 +371,7 @@ def test_the_database_refuses_a_second_live_tunnel_on_an_address(with_agent, ask
     answering = with_agent(body)
     other = type(answering.request)(**{**as_fields(answering.request), "request_id": bytes(16)})
     with pytest.raises(IntegrityError):
-        Records(engine).prepare(Asking(ask(), "office"), other, answering.answer, ())
+        Records(engine).prepare(Asking(ask(), "office"), other, answering.answer, (), "fake")
 
 
 def test_a_tunnel_that_came_up_is_confirmed_and_its_secrets_forgotten(
@@ -583,7 +583,7 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(
     with_agent, driver, ask, monkeypatch
 ):
     """The first few, and then all others, however many there are and few asyncio's threads."""
-    monkeypatch.setattr(daemon_threads, "_AT_ONCE", 2)
+    monkeypatch.setattr(daemon_threads, "AT_ONCE", 2)
     monkeypatch.setattr(live, "REMOVE_AGAIN_SECONDS", HOUR)
 
     async def body(agent):

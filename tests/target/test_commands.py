@@ -21,14 +21,22 @@ from structlog.testing import capture_logs
 from carnet import observers
 from carnet import service as services
 from carnet.database import opened_database, transaction
-from carnet.errors import CarnetError, IPsecError, UnreachableError, UsageError
+from carnet.errors import (
+    CarnetError,
+    IPsecError,
+    NothingLeftError,
+    TunnelLeftError,
+    UnreachableError,
+    UsageError,
+)
+from carnet.ipsec.libreswan import Libreswan
 from carnet.tunnel import tunnel_name
 from carnet.units import render
 from carnet.wire.control import TunnelGrant
 from carnet.wire.documents import AccountsHead, read_unverified
 from carnet.wire.messages import RefusalCode
 from lab.waiting import wait_until
-from target_agent import cli, control, obeying, orders, reach, service
+from target_agent import cli, control, obeying, orders, reach, schema, service
 from target_agent import control_socket as orders_door
 from target_agent.commands import tunnels as tunnels_command
 from target_agent.commands import users as users_command
@@ -258,7 +266,7 @@ def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
 
 
 def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, driver, ask):
-    """It falls silent at the second; however many the others are, they take one time limit."""
+    """It falls silent at the second; however many they are, they take one time limit."""
     run("users", "add", ALICE, *GRANT)
 
     async def main():
@@ -266,7 +274,7 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, 
             async with running(target, driver, engine) as agent:
                 return [(await agent.answer(ask(), "office")).request_id for _ in range(5)]
 
-    first, *prepared = asyncio.run(main())
+    prepared = asyncio.run(main())
     others = AskedInVain(3)
     answers = iter([driver.down, AskedInVain(1)])
 
@@ -279,8 +287,52 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, 
     with opened_database(target.database, "target_agent") as engine:
         records = Records(engine)
         owed = {(each.request_id, each.end_reason) for each in records.live()}
-        assert records.find(first).state == "ended"
-    assert owed == {(each, "user-removed") for each in prepared}
+        (ended,) = (each for each in prepared if records.find(each).state == "ended")
+    assert owed == {(each, "user-removed") for each in prepared if each != ended}
+
+
+@pytest.mark.parametrize("kind", [NothingLeftError, TunnelLeftError])
+def test_a_tunnel_is_ended_without_service_and_daemons_by_the_driver_that_made_it(
+    answered, run, target, driver, kind, monkeypatch
+):
+    """Whatever the configuration says by now; it ended if nothing of it is in the kernel."""
+    with opened_database(target.database, "target_agent") as engine:
+        assert Records(engine).find(answered).driver == driver.name
+        with transaction(engine) as writing:
+            writing.execute(schema.tunnels.update().values(driver="libreswan"))
+    asked = []
+
+    def down(_, name):
+        asked.append(name)
+        raise kind("There is no daemon.")
+
+    monkeypatch.setattr(Libreswan, "down", down)
+    if kind is NothingLeftError:
+        assert answered.hex() in run("tunnels", "end", answered.hex())
+    else:
+        said = refused(run, "tunnels", "end", answered.hex()).sentence
+        assert "(systemctl restart ipsec)" in said
+    assert asked == [tunnel_name(answered)]
+    (record,) = json.loads(run("tunnels", "list", "--all", "--json"))[:1]
+    assert record["state"] == ("ended" if kind is NothingLeftError else "prepared")
+
+
+def test_a_service_with_another_driver_ends_what_stands_by_the_one_that_made_it(
+    answered, target, driver, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(Libreswan, "down", lambda _, name: asked.append(name))
+    driver.specs.clear()
+
+    async def main(engine):
+        async with running(target, driver, engine) as agent:
+            return await agent.ended("office", 0, 20)
+
+    with opened_database(target.database, "target_agent") as engine:
+        with transaction(engine) as writing:
+            writing.execute(schema.tunnels.update().values(driver="libreswan"))
+        (ended,) = asyncio.run(main(engine))
+    assert (ended.request_id, asked) == (answered, [tunnel_name(answered)])
 
 
 @pytest.mark.parametrize("by", ["request_id", "user_id"])

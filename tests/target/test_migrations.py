@@ -73,6 +73,7 @@ def test_older_records_stay_and_newer_need_no_virtual_address(older):
         rows = [row._mapping for row in connection.execute(schema.tunnels.select())]
     kept = next(row for row in rows if row["request_id"] == TUNNEL["request_id"])
     assert {name: kept[name] for name in TUNNEL} == TUNNEL
+    assert kept["driver"] is None
     assert len(rows) == 2
 
 

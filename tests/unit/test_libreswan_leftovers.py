@@ -93,6 +93,9 @@ def test_of_a_daemon_whose_beginning_is_not_known_nothing_goes(kernel):
 
 HEAD = Head(Role.CLIENT, "10.99.0.7", ("10.20.0.0/16",), ("192.0.2.2",))
 HOSTS = Head(Role.CLIENT, None, (), ("192.0.2.2",))
+GATEWAY = Head(Role.TARGET, "10.99.0.7", ())
+GATE = Head(Role.TARGET, None, ())
+AT_GATEWAY = ("10.20.0.0/16", "10.99.0.7/32", "tunnel", 16393)
 HERS = ("10.99.0.7/32", "10.20.0.0/16", "tunnel", 16393)
 BETWEEN_HOSTS = ("192.0.2.1/32", "192.0.2.2/32", "transport", 16397)
 ANOTHER = ("10.99.0.8/32", "10.20.0.0/16", "tunnel", 16401)
@@ -137,7 +140,10 @@ def left(monkeypatch):
     return kernel
 
 
-@pytest.mark.parametrize(("head", "hers"), [(HEAD, HERS), (HOSTS, BETWEEN_HOSTS)])
+@pytest.mark.parametrize(
+    ("head", "hers"),
+    [(HEAD, HERS), (HOSTS, BETWEEN_HOSTS), (GATEWAY, AT_GATEWAY), (GATE, BETWEEN_HOSTS)],
+)
 def test_without_a_daemon_a_tunnel_goes_out_of_the_kernel_and_no_other(left, head, hers):
     left.has(*ANOTHER)
     others = [*left.sas, *left.policies]
@@ -191,3 +197,15 @@ def test_the_end_of_a_tunnel_without_a_daemon_says_what_became_of_it(
     (others,) = [given[1] for given in removed]
     assert removed == [(HEAD.virtual_address, others, ["carnet-70"], 3)]
     assert [each.inner for each in others] == [{HEAD.virtual_address}]
+
+
+def test_a_target_s_tunnel_goes_out_of_the_kernel_without_a_daemon_too(left, monkeypatch, tmp_path):
+    """And no address with it: that inside is the peer's."""
+    monkeypatch.setattr(inner_address, "remove", lambda *_: pytest.fail("it is another machine's"))
+    (tmp_path / "carnet").mkdir()
+    facts = json.dumps(asdict(GATEWAY))
+    (tmp_path / "carnet" / "carnet-7.conf").write_text(f"# carnet {facts}\nconn carnet-7\n")
+    left.has(*AT_GATEWAY)
+    with pytest.raises(NothingLeftError, match="does not answer"):
+        libreswan.Libreswan(tmp_path / "pluto.ctl").down("carnet-7")
+    assert (left.sas, left.policies) == ([], [])
