@@ -18,7 +18,8 @@ from carnet.errors import DaemonSilentError, IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import background, cli, config, memory, mtu, returning, watched
+from token_client import background, config, mtu, returning, watched
+from token_client.commands import resume
 from token_client.config import ClientConfig
 from token_client.sessions import SessionStore
 from token_client.status import TunnelState, describe, facts
@@ -95,13 +96,13 @@ def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, end
     store, back = SessionStore(tmp_path), []
     for number, expires in enumerate(ends):
         store.keep(a_session(name=f"carnet-{number}", established_at=number, expires=expires))
-    monkeypatch.setattr(memory, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(resume, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", ClientConfig)
-    monkeypatch.setattr(cli, "_driver", lambda *_: None)
-    monkeypatch.setattr(returning, "bring_back", lambda _, session: back.append(session.name))
+    monkeypatch.setattr(resume, "driver", lambda *_: None)
+    monkeypatch.setattr(resume, "bring_back", lambda _, session: back.append(session.name))
     monkeypatch.setattr(background, "start", lambda *_: True)
     monkeypatch.setattr(mtu, "fit", lambda _: None)
-    cli.resume.callback(tunnel=None, as_json=True)
+    resume.resume.callback(tunnel=None, as_json=True)
     assert back == brought
 
 
@@ -123,14 +124,14 @@ def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
 
     started = []
     SessionStore(tmp_path).keep(a_session(expires=expires))
-    for module in (background, memory, returning, watched):
+    for module in (background, resume, returning, watched):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
-    monkeypatch.setattr(cli, "_driver", lambda *_: SimpleNamespace(resume=never))
+    monkeypatch.setattr(resume, "driver", lambda *_: SimpleNamespace(resume=never))
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     by = watched.watching("carnet-00") if watched_over else nullcontext()
     with by, pytest.raises(IKERefusedError) as refused:
-        cli.resume.callback(tunnel=None, as_json=False)
+        resume.resume.callback(tunnel=None, as_json=False)
     assert started == [background.command_of("carnet-00")] * asked
     assert "run `carnet connect` for a new one" in refused.value.sentence.lower()
     assert ("asks the Host until Target has said why" in refused.value.sentence) == asked
@@ -143,13 +144,13 @@ def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, mo
 
     started = []
     SessionStore(tmp_path).keep(a_session(expires=LATER))
-    for module in (background, memory, returning):
+    for module in (background, resume, returning):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
-    monkeypatch.setattr(cli, "_driver", lambda *_: SimpleNamespace(resume=silent))
+    monkeypatch.setattr(resume, "driver", lambda *_: SimpleNamespace(resume=silent))
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
     with pytest.raises(DaemonSilentError):
-        cli.resume.callback(tunnel=None, as_json=False)
+        resume.resume.callback(tunnel=None, as_json=False)
     assert started == [background.command_of("carnet-00")] * agent
 
 
