@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from carnet.errors import IPsecError
+from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Capabilities, Driver
 
 
@@ -120,19 +120,29 @@ def find_driver(choice: Choice) -> Driver:
 def settled_driver(choice: Choice) -> Driver:
     """Return the driver for a service that keeps it for good, whatever daemon comes and goes.
 
-    Raises IPsecError where it cannot be told which is meant: with another it would know of no
-    tunnel that stands, and end none.
+    Raises UsageError where it cannot be told which is meant: with another it would know of no
+    tunnel that stands, and end none. To begin anew helps nothing, for a person has to say.
     """
     if choice.named is not None or choice.helper is not None:
         return find_driver(choice)
     there = [name for name in IMPLEMENTATIONS if open_driver(name, choice).answers()]
     meant = there or [name for name, row in IMPLEMENTATIONS.items() if _is_installed(row)]
     if len(meant) > 1:
-        raise IPsecError(
+        raise UsageError(
             f"This machine has {' and '.join(meant)}, and which of them carries the tunnels cannot"
             " be told; set `driver` under `[ipsec]` in the configuration."
         )
     return open_driver(meant[0], choice) if meant else find_driver(choice)
+
+
+def meant_unit(choice: Choice) -> str | None:
+    """Return what systemd starts the daemon as that a service is to drive.
+
+    strongSwan's where none is installed yet; None where nothing tells which is meant, or of it.
+    """
+    installed = [name for name, row in IMPLEMENTATIONS.items() if _is_installed(row)]
+    meant = [choice.named] if choice.named else installed or [next(iter(IMPLEMENTATIONS))]
+    return IMPLEMENTATIONS[meant[0]].unit if len(meant) == 1 else None
 
 
 def driver_of(choice: Choice, name: str | None) -> Driver:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from carnet.database import opened_database
 from carnet.durations import parse_duration
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.drivers import find_driver
+from carnet.ipsec.drivers import Choice, find_driver, meant_unit
 from carnet.objectives import parse_objective
 from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
 from target_agent.config import TargetConfig, load
@@ -39,6 +39,10 @@ class Local:
         """Open the database; raises UsageError."""
         with opened_database(self.config.database, "target_agent") as engine:
             yield engine
+
+    def meant_unit(self) -> str | None:
+        """Return what systemd starts the IKE daemon as that is driven; raises UsageError."""
+        return meant_unit(self.config.drivers if self.path.exists() else Choice())
 
     def operator(self, engine: Engine, driver: Driver) -> Operator:
         """Return what ends tunnels at a command; `engine` is the database."""

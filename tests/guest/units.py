@@ -74,7 +74,7 @@ class Unit:
         path = f"PATH={OPT / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
         run("env", path, self._command, "--config", str(config), "install-units")
         edited = UNITS / f"{name}.service.d" / "lab.conf"
-        edited.parent.mkdir()
+        edited.parent.mkdir(exist_ok=True)
         edited.write_text(_ADDED.format(pid=machine.pid) + added)
 
     def own(self, *places: Path) -> None:

@@ -17,6 +17,7 @@ from carnet.ipsec.drivers import (
     DriverName,
     find_driver,
     look_around,
+    meant_unit,
     open_driver,
     settled_driver,
 )
@@ -84,7 +85,8 @@ def test_a_service_has_no_driver_of_which_it_cannot_be_told_that_it_is_meant(ans
     installed(*SEVERAL)
     for names in ((), SEVERAL):
         answering.update(names)
-        with pytest.raises(IPsecError, match="strongswan and libreswan"):
+        # Whose exit status a unit does not try again.
+        with pytest.raises(UsageError, match="strongswan and libreswan"):
             settled_driver(Choice())
         assert settled_driver(Choice(DriverName.LIBRESWAN)).name == DriverName.LIBRESWAN
 
@@ -98,6 +100,16 @@ def test_a_service_has_the_one_that_is_there_or_else_the_one_that_is_installed(
     installed(*SEVERAL)
     answering.add(name)
     assert settled_driver(Choice()).name == name
+
+
+def test_systemd_starts_the_daemon_that_a_service_is_to_drive(installed):
+    installed()
+    assert meant_unit(Choice()) == "strongswan"
+    installed(DriverName.LIBRESWAN)
+    assert meant_unit(Choice()) == "ipsec"
+    installed(*SEVERAL)
+    assert meant_unit(Choice()) is None
+    assert meant_unit(Choice(DriverName.LIBRESWAN)) == "ipsec"
 
 
 def test_one_that_is_silent_is_not_absent(monkeypatch, tmp_path):

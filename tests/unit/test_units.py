@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,25 @@ def test_no_refused_pin_is_tried_again():
     """Whose exit status is 4, as of all that is wrong with a token."""
     text = render("carnet-host", Path("/usr/bin/carnet-host"), Path("/etc/carnet/host.toml"))
     assert "RestartPreventExitStatus=2 4\n" in text
+
+
+@pytest.mark.parametrize(
+    ("driver", "daemon"), [("libreswan", "ipsec"), ("strongswan", "strongswan")]
+)
+def test_target_starts_the_ike_daemon_that_it_drives_and_no_other(tmp_path, driver, daemon):
+    config = tmp_path / "target.toml"
+    run = partial(CliRunner().invoke, target, catch_exceptions=False)
+    run(["--config", str(config), "init"])
+    text = config.read_text()
+    config.write_text(
+        text.replace('# driver = "strongswan" or "libreswan"', f'driver = "{driver}"')
+    )
+    run(["--config", str(config), "install-units", "--root", str(tmp_path)])
+    units = tmp_path / "etc" / "systemd" / "system"
+    texts = [each.read_text() for each in units.rglob("*") if each.is_file()]
+    wanted = [line for each in texts for line in each.splitlines() if line.startswith("Wants=")]
+    assert set(wanted) == {f"Wants={daemon}.service", "Wants=network-online.target"}
+    verified = analyze(
+        "verify", "--man=no", "--recursive-errors=no", str(units / "carnet-target.service")
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
