@@ -5,7 +5,6 @@ there is no secret in them. They stay when the IKE daemon goes, so that nothing 
 in clear; a sweep takes those away that nobody keeps.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address, ip_network
@@ -13,9 +12,10 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from carnet.errors import IPsecError
-from carnet.ipsec import routes
-from carnet.ipsec.iproute import Way, ip, way_to
+from carnet.ipsec import routes, xfrm
+from carnet.ipsec.iproute import Way, force, ip, way_to
 from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.xfrm import Policy
 
 PRIORITY = 17319
 """Of every policy of ours, and of no other: a sweep goes by it. Before charon's own."""
@@ -35,11 +35,6 @@ ROUTE_PROTOCOL = {Role.CLIENT: 202, Role.TARGET: 203}
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
 
 _OWN_PROTOCOLS = frozenset(map(str, ROUTE_PROTOCOL.values()))
-
-_POLICY = re.compile(
-    r"src (?P<src>\S+) dst (?P<dst>\S+).*?dir (?P<dir>in|out|fwd) priority (?P<priority>\d+)"
-    r".*?tmpl src \S+ dst (?P<peer>[^\s\\]+).*?proto esp .*?reqid (?P<reqid>\d+)"
-)
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,10 +74,10 @@ def unblock_halves() -> None:
     """
     if _BLOCK_LISTED not in _listed():
         return
-    listed = ip("xfrm", "state", "list", "nokeys")
+    listed = xfrm.list_sas()
     if listed.returncode or _HALF_LISTED in listed.stdout:
         return
-    ip("-force", "-batch", "-", said="".join(f"xfrm policy delete {each}\n" for each in _BLOCK))
+    force(f"xfrm policy delete {each}" for each in _BLOCK)
 
 
 def install(bundle: Bundle) -> None:
@@ -146,15 +141,6 @@ def _shown(network: str) -> str:
     return str(ip_network(network))
 
 
-class _Policy(msgspec.Struct, frozen=True):
-    direction: str
-    source: str
-    destination: str
-    peer: str
-    """Where the packets of an outgoing one are led, in tunnel mode."""
-    reqid: int
-
-
 def _policies(bundle: Bundle, here: str, there: str) -> Iterable[str]:
     """Yield the policies; those for incoming packets drop what has not both templates."""
     out = (bundle.local_address, bundle.remote_address)
@@ -181,18 +167,14 @@ def _routes(bundle: Bundle, here: str, there: str, way: Way) -> list[str]:
     return routes.into_tunnel(there, way.interface, source, ROUTE_PROTOCOL[bundle.role], way)
 
 
-def _remove(doomed: Collection[_Policy]) -> None:
+def _remove(doomed: Collection[Policy]) -> None:
     if not doomed:
         return
-    lines = [
-        f"xfrm policy delete src {policy.source} dst {policy.destination} dir {policy.direction}"
-        for policy in doomed
-    ]
+    lines = list(map(xfrm.deletion, doomed))
     for policy in doomed:
         if policy.direction == "out":
             lines += _route_deletions(policy)
-    # Goes on after a line that fails: what somebody else has removed is no error.
-    ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
+    force(lines)
     kept = set(doomed).intersection(_installed())
     for policy in kept:
         raise IPsecError(
@@ -201,7 +183,7 @@ def _remove(doomed: Collection[_Policy]) -> None:
         )
 
 
-def _route_deletions(policy: _Policy) -> Iterable[str]:
+def _route_deletions(policy: Policy) -> Iterable[str]:
     """Yield what removes the routes beside an outgoing policy.
 
     The Client's have her virtual address as their source, which they lose in IPv6 when the
@@ -219,24 +201,19 @@ def _route_deletions(policy: _Policy) -> Iterable[str]:
 
 def _listed() -> str:
     """Return all policies; none where the kernel has no IPsec, or nobody could have made any."""
-    return ip("-o", "xfrm", "policy", "list").stdout if shutil.which("ip") else ""
+    return xfrm.list_policies().stdout if shutil.which("ip") else ""
 
 
-def _installed() -> list[_Policy]:
+def _installed() -> list[Policy]:
     return _among(_listed())
 
 
-def _among(listed: str) -> list[_Policy]:
+def _among(listed: str) -> list[Policy]:
     """Return our policies among those that are listed."""
-    found = (_POLICY.search(line) for line in listed.splitlines())
-    return [
-        _Policy(each["dir"], each["src"], each["dst"], each["peer"], int(each["reqid"]))
-        for each in found
-        if each is not None and int(each["priority"]) == PRIORITY
-    ]
+    return [each for each in xfrm.policies(listed.splitlines()) if each.priority == PRIORITY]
 
 
-def _of(esp_reqid: int) -> list[_Policy]:
+def _of(esp_reqid: int) -> list[Policy]:
     return [policy for policy in _installed() if policy.reqid == esp_reqid]
 
 

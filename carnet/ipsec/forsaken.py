@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Collection
 
 from carnet.errors import DaemonGoneError, IPsecError, NothingLeftError, TunnelLeftError
-from carnet.ipsec.iproute import ip
+from carnet.ipsec import xfrm
 
 NETLINK_XFRM = 6
 
@@ -33,8 +33,7 @@ def is_clean(in_sas: Finds, in_policies: Finds) -> bool:
         return True
     if shutil.which("ip") is None:
         return False
-    sas = ip("-o", "xfrm", "state", "list", "nokeys")
-    policies = ip("-o", "xfrm", "policy", "list")
+    sas, policies = xfrm.list_sas(), xfrm.list_policies()
     if sas.returncode or policies.returncode:
         return False
     return not (in_sas(sas.stdout.splitlines()) or in_policies(policies.stdout.splitlines()))

@@ -14,7 +14,7 @@ from carnet.errors import IPsecError
 from carnet.ipsec import routes
 from carnet.ipsec.bundle import ROUTE_PROTOCOL
 from carnet.ipsec.driver import Lead
-from carnet.ipsec.iproute import Way, ip
+from carnet.ipsec.iproute import Way, force, ip
 
 PROTOCOL = 204
 """By which routes of ours are known (/etc/iproute2/rt_protos)."""
@@ -66,10 +66,10 @@ def remove(address: str, others: Iterable[Lead] = (), at: Iterable[str] = ()) ->
     led = {ip_network(to) for each in having for to in each.networks | each.targets}
     gone = [route for route in found if _destination(route, version) not in led]
     if len(gone) < len(found):
-        _run(_deletions(gone))
+        force(_deletions(gone))
         return False
     _remove(found)
-    _run([_taken_from(interface, address) for interface in dict.fromkeys(at)])
+    force([_taken_from(interface, address) for interface in dict.fromkeys(at)])
     return True
 
 
@@ -115,7 +115,7 @@ def _remove(found: Iterable[_Route]) -> None:
     doomed = list(found)
     lines = _deletions(doomed)
     ends = dict.fromkeys((route["prefsrc"], route["dev"]) for route in doomed)
-    _run([*lines, *(_taken_from(interface, source) for source, interface in ends)])
+    force([*lines, *(_taken_from(interface, source) for source, interface in ends)])
 
 
 def _taken_from(interface: str, address: str) -> str:
@@ -124,12 +124,6 @@ def _taken_from(interface: str, address: str) -> str:
 
 def _deletions(found: Iterable[_Route]) -> list[str]:
     return [routes.deletion(route["dst"], route) for route in found]
-
-
-def _run(lines: Collection[str]) -> None:
-    """Go on after a line that fails: what somebody else has removed is no error."""
-    if lines:
-        ip("-force", "-batch", "-", said="".join(f"{line}\n" for line in lines))
 
 
 def _destination(route: _Route, version: int) -> IPv4Network | IPv6Network:

@@ -1,6 +1,7 @@
 """iproute2: what the drivers have it do, and ask it."""
 
 import json
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,6 +18,16 @@ def ip(*arguments: str, said: str = "") -> programs.Done:
         return programs.run(["ip", *arguments], said)
     except FileNotFoundError as error:
         raise IPsecError("The program ip is missing; install the package iproute2.") from error
+
+
+def force(lines: Iterable[str]) -> None:
+    """Have `ip` carry out each of these lines, if there are any; raises IPsecError as ip() does.
+
+    It goes on after one that fails: what somebody else has removed is no error.
+    """
+    said = "".join(f"{line}\n" for line in lines)
+    if said:
+        ip("-force", "-batch", "-", said=said)
 
 
 class Way(msgspec.Struct, frozen=True):

@@ -8,20 +8,20 @@ sign of ours than its mark.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address, ip_network
 
 import msgspec
 
-from carnet.ipsec import bundle, inner_address
+from carnet.ipsec import bundle, inner_address, xfrm
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.forsaken import is_clean
 from carnet.ipsec.inner_address import CHARON_TABLE
 from carnet.ipsec.iproute import ip
 from carnet.ipsec.spec import Role
 from carnet.ipsec.strongswan_parts import is_of_client, reqids
+from carnet.ipsec.xfrm import Policy
 
 Pairs = Callable[[], Collection[tuple[str, str]]]
 """Asks the daemon between which addresses it has IKE_SAs: this machine's, and the peer's."""
@@ -29,38 +29,8 @@ Pairs = Callable[[], Collection[tuple[str, str]]]
 Others = Callable[[], Collection[Lead]]
 """Asks the daemon where all its other tunnels lead."""
 
-_NOBODYS_MARK = "mark 0/0x80000000"
+_NOBODYS_MARK = "0/0x80000000"
 """That of carnet.ipsec.strongswan_messages, as `ip` shows it."""
-
-_POLICY = re.compile(
-    r"^src (?P<source>\S+) dst (?P<destination>\S+).*?dir (?P<direction>in|out|fwd) "
-    r"priority (?P<priority>\d+)(?P<rest>.*?)proto (?:esp|ah) .*?reqid (?P<reqid>\d+)"
-)
-
-_SA = re.compile(
-    r"^src (?P<src>\S+) dst (?P<dst>[^\s\\]+).*?proto (?P<proto>\S+) spi (?P<spi>0x[0-9a-f]+)"
-    r".*? reqid (?P<reqid>\d+) "
-)
-
-
-class _Policy(msgspec.Struct, frozen=True):
-    source: str
-    destination: str
-    direction: str
-    reqid: int
-    marked: bool
-    tied: bool
-    """Whether it is one of carnet.ipsec.bundle, which takes it away itself."""
-
-    @property
-    def selector(self) -> str:
-        return f"src {self.source} dst {self.destination} dir {self.direction}"
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """In transport mode the addresses of this machine and of the peer."""
-        both = _address(self.source), _address(self.destination)
-        return both if self.direction == "out" else both[::-1]
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -70,7 +40,7 @@ class _Route(msgspec.Struct, frozen=True):
     table: str
     protocol: str
 
-    def serves(self, policy: _Policy) -> bool:
+    def serves(self, policy: Policy) -> bool:
         """Whether it leads packets to an outgoing policy."""
         within = ip_address(self.source) in ip_network(policy.source)
         return policy.direction == "out" and self.destination == policy.destination and within
@@ -84,7 +54,7 @@ def remove(name: str, standing: Pairs | None = None, others: Others = lambda: ()
     """
     if shutil.which("ip") is None:
         return  # then nobody has made any
-    policies, doomed = _policies(), reqids(name)
+    policies, doomed = xfrm.policies(xfrm.list_policies().stdout.splitlines()), reqids(name)
     ours = [each for each in policies if each.reqid in doomed]
     routes = _routes() if ours else []
     addresses = {each for policy in ours for each in _addresses(policy, routes)}
@@ -109,23 +79,16 @@ def take_out(name: str) -> bool:
     remove(name, lambda: ())
     doomed = reqids(name)
     return is_clean(
-        lambda sas: any(int(sa["reqid"]) in doomed for sa in map(_SA.match, sas) if sa),
-        lambda policies: any(_NOBODYS_MARK in each for each in policies),
+        lambda sas: any(int(sa["reqid"]) in doomed for sa in xfrm.sas(sas)),
+        lambda policies: any(f"mark {_NOBODYS_MARK}" in each for each in policies),
     )
 
 
 def remove_sas(name: str) -> None:
     """Take out the SAs of a tunnel whose request ids are made of its name."""
     doomed = reqids(name)
-    listed = ip("-o", "xfrm", "state", "list", "nokeys").stdout
-    lines = [
-        "xfrm state delete src {src} dst {dst} proto {proto} spi {spi}\n".format(**sa.groupdict())
-        for sa in map(_SA.match, listed.splitlines())
-        if sa and int(sa["reqid"]) in doomed
-    ]
-    if lines:
-        # Goes on after a line that fails: what somebody else has removed is no error.
-        ip("-force", "-batch", "-", said="".join(lines))
+    listed = xfrm.sas(xfrm.list_sas().stdout.splitlines())
+    xfrm.delete_sas(sa for sa in listed if int(sa["reqid"]) in doomed)
 
 
 def _run(lines: Iterable[str]) -> None:
@@ -133,22 +96,6 @@ def _run(lines: Iterable[str]) -> None:
         # What somebody else has removed is no error. No batch: there `ip` keeps what one
         # `deleteall` was limited to for the next.
         ip(*line.split())
-
-
-def _policies() -> list[_Policy]:
-    listed = ip("-o", "xfrm", "policy", "list").stdout.splitlines()
-    return [
-        _Policy(
-            source=found["source"],
-            destination=found["destination"],
-            direction=found["direction"],
-            reqid=int(found["reqid"]),
-            marked=_NOBODYS_MARK in found["rest"],
-            tied=int(found["priority"]) == bundle.PRIORITY,
-        )
-        for found in map(_POLICY.match, listed)
-        if found
-    ]
 
 
 def _routes() -> list[_Route]:
@@ -170,7 +117,7 @@ def _routes() -> list[_Route]:
     return found
 
 
-def _addresses(policy: _Policy, routes: list[_Route]) -> set[str]:
+def _addresses(policy: Policy, routes: list[_Route]) -> set[str]:
     """Return the Client's address inside, where this is an outgoing policy of hers.
 
     Whether it is tells the request id, or with AH and ESP the route.
@@ -178,32 +125,43 @@ def _addresses(policy: _Policy, routes: list[_Route]) -> set[str]:
     if policy.direction != "out" or ip_network(policy.source).num_addresses != 1:
         return set()
     protocol = str(bundle.ROUTE_PROTOCOL[Role.CLIENT])
-    if policy.tied:
+    if _is_tied(policy):
         return {each.source for each in routes if each.serves(policy) and each.protocol == protocol}
     return {_address(policy.source)} if is_of_client(policy.reqid) else set()
 
 
-def _deletions(policy: _Policy, routes: list[_Route]) -> Iterable[str]:
-    if policy.tied:
+def _deletions(policy: Policy, routes: list[_Route]) -> Iterable[str]:
+    if _is_tied(policy):
         return
-    yield f"xfrm policy delete {policy.selector}"
+    yield xfrm.deletion(policy)
     for route in routes:
         if route.serves(policy) and route.table == CHARON_TABLE:
             yield f"route delete {route.destination} table {CHARON_TABLE} dev {route.interface}"
 
 
-def _forsaken(policies: list[_Policy], standing: Pairs | None) -> list[_Policy]:
+def _forsaken(policies: list[Policy], standing: Pairs | None) -> list[Policy]:
     """Return the policies between two hosts that have no IKE_SA; asked once all are listed."""
-    marked = [each for each in policies if each.marked]
+    marked = [each for each in policies if each.mark == _NOBODYS_MARK]
     pairs = standing() if marked and standing else None
-    return [] if pairs is None else [each for each in marked if each.ends not in pairs]
+    return [] if pairs is None else [each for each in marked if _hosts(each) not in pairs]
 
 
-def _by_mark(policy: _Policy) -> Iterable[str]:
+def _by_mark(policy: Policy) -> Iterable[str]:
     """Yield what removes a policy whose mark `delete` cannot name, and the SAs of its direction."""
     yield f"xfrm policy deleteall {policy.selector}"
     source, destination = _address(policy.source), _address(policy.destination)
     yield f"xfrm state deleteall src {source} dst {destination} reqid {policy.reqid}"
+
+
+def _is_tied(policy: Policy) -> bool:
+    """Whether it is one of carnet.ipsec.bundle, which takes it away itself."""
+    return policy.priority == bundle.PRIORITY
+
+
+def _hosts(policy: Policy) -> tuple[str, str]:
+    """Return, of one in transport mode, the addresses of this machine and of the peer."""
+    here, there = policy.ends
+    return _address(here), _address(there)
 
 
 def _address(selector: str) -> str:

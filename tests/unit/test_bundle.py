@@ -10,6 +10,7 @@ from carnet.ipsec import bundle, strongswan_tying
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_tying import Tying
+from tests.unit.iproute import stand_in
 
 BLOCKS = (
     "src 0.0.0.0/0 dst 0.0.0.0/0 \n\tdir in action block priority 17320 \n"
@@ -42,7 +43,7 @@ class Kernel:
 def kernel_with(monkeypatch):
     def make(kind=Kernel, **listed):
         kernel = kind(**listed)
-        monkeypatch.setattr(bundle, "ip", kernel.ip)
+        stand_in(monkeypatch, kernel.ip)
         monkeypatch.setattr(bundle.shutil, "which", lambda _: "/usr/sbin/ip")
         return kernel
 

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.errors import NothingLeftError, TunnelLeftError
-from carnet.ipsec import forsaken, inner_address, libreswan
+from carnet.ipsec import inner_address, libreswan
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec.libreswan_conf import Head
 from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.programs import Done
 from carnet.ipsec.spec import Role
 from lab.waiting import wait_until
+from tests.unit.iproute import stand_in
 
 LISTED = (
     "src 192.0.2.1 dst 192.0.2.2\\\tproto esp spi 0x{spi:08x} reqid 16389 mode tunnel\\"
@@ -41,7 +42,7 @@ def kernel(monkeypatch):
             return Done(arguments, 0, self.listed)
 
     made = Kernel()
-    monkeypatch.setattr(leftovers, "ip", made)
+    stand_in(monkeypatch, made)
     return made
 
 
@@ -135,8 +136,7 @@ def left(monkeypatch):
         return Done(arguments, 0, "\n".join(listed))
 
     kernel.has = has
-    for module in (leftovers, forsaken):
-        monkeypatch.setattr(module, "ip", run)
+    stand_in(monkeypatch, run)
     return kernel
 
 

@@ -17,7 +17,7 @@ from carnet.errors import (
     NothingLeftError,
     TunnelLeftError,
 )
-from carnet.ipsec import forsaken, inner_address
+from carnet.ipsec import inner_address
 from carnet.ipsec import strongswan_addresses as addresses
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_negotiation as negotiation
@@ -28,6 +28,7 @@ from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.ipsec.strongswan_parts import reqids
 from carnet.objectives import Objective
+from tests.unit.iproute import stand_in
 
 
 def test_a_peer_that_ends_it_at_once_is_told_as_a_tunnel_that_went_down(monkeypatch):
@@ -121,8 +122,7 @@ def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkey
         "src 10.99.0.7/32 dst 10.20.0.0/16 \\    dir out priority 371327 \\    tmpl src 192.0.2.1"
         f" dst 192.0.2.2\\        proto esp reqid {reqids('carnet-1')[0]} mode tunnel"
     )
-    listed = lambda *words: SimpleNamespace(stdout=policy * ("policy" in words))  # noqa: E731
-    monkeypatch.setattr(leftovers, "ip", listed)
+    stand_in(monkeypatch, lambda *words, **_: SimpleNamespace(stdout=policy * ("policy" in words)))
     monkeypatch.setattr(inner_address, "remove", lambda *given: removed.append(given))
     monkeypatch.setattr(inner_address, "interfaces_of", lambda _: ["eth0"])
     monkeypatch.setattr(inner_address, "led_from", lambda _: {})
@@ -153,8 +153,7 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
         listed = policies if words[-2:] == ("policy", "list") else []
         return SimpleNamespace(stdout="\n".join(listed), returncode=0)
 
-    for module in (leftovers, forsaken):
-        monkeypatch.setattr(module, "ip", ip)
+    stand_in(monkeypatch, ip)
     with pytest.raises(TunnelLeftError if keeps else NothingLeftError, match="does not answer"):
         StrongSwan(tmp_path / "charon.vici").down("carnet-1")
     sas = ("xfrm", "state", "deleteall", "src", "192.0.2.1", "dst", "192.0.2.2", "reqid", "1")
@@ -163,9 +162,7 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
 
 def test_a_daemon_that_lives_without_its_socket_has_what_it_had(monkeypatch, tmp_path):
     """Nothing between two hosts is taken out: it may be of any tunnel that stands."""
-    monkeypatch.setattr(
-        leftovers, "ip", lambda *_, **__: SimpleNamespace(stdout=_BETWEEN_HOSTS, returncode=0)
-    )
+    stand_in(monkeypatch, lambda *_, **__: SimpleNamespace(stdout=_BETWEEN_HOSTS, returncode=0))
     monkeypatch.setattr(leftovers, "_run", lambda lines: lines and pytest.fail(str(lines)))
     vici = tmp_path / "charon.vici"
     with socket.socket(socket.AF_UNIX) as listener:
