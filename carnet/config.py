@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,14 +22,6 @@ NotEmpty = Annotated[str, Meta(pattern=r"\S", description=_TEXT)]
 
 _MAX_CONFIGURATION = 1024 * 1024
 """Bytes."""
-
-
-class Setting(Protocol):
-    """A type of its own that a configuration file writes as a string."""
-
-    @classmethod
-    def from_setting(cls, text: str, base: Path) -> Self:
-        """Read the string; paths are relative to `base`. Raises ValueError."""
 
 
 class LocalAddress(str):
@@ -131,6 +123,7 @@ def _relative_to(path: Path) -> Callable[[type[Any], Any], Any]:
             if "\0" in value:
                 raise ValueError("expected a path, got one with a null character")
             return base / value
+        # A type of its own that is written as a string; it raises ValueError for others.
         if isinstance(value, str) and hasattr(type_, "from_setting"):
             return type_.from_setting(value, base)
         raise ValueError(f"expected `str`, got `{type(value).__name__}`")

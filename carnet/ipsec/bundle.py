@@ -131,11 +131,6 @@ def sweep(keep: Callable[[], Collection[int]], others: Callable[[], Iterable[Bun
     return _BLOCK_LISTED in listed
 
 
-def directions(esp_reqid: int) -> frozenset[str]:
-    """Return for which directions a bundle's policies are in the kernel: in, out, fwd."""
-    return frozenset(policy.direction for policy in _installed() if policy.reqid == esp_reqid)
-
-
 def _shown(network: str) -> str:
     """Return a network as `ip` shows it in a policy."""
     return str(ip_network(network))

@@ -55,11 +55,6 @@ def files(spec: TunnelSpec, here: str, key: str) -> Files:
     return Files(conf, f"{target} {key}\n", _policies(spec, here, target))
 
 
-def hexadecimal(psk: bytes) -> str:
-    """Return a key as psk.txt has it."""
-    return f"0x{psk.hex()}"
-
-
 def _remote(spec: TunnelSpec, target: str) -> str:
     found = ikev1.chosen(spec.ike_proposals, IKE_WORDS, DRIVER, "IKE")
     proposals = "".join(map(_proposal, found))

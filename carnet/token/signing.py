@@ -64,13 +64,6 @@ class SigningPairs:
                 return made
 
 
-def mint_signing_pair(
-    session: TokenSession, label: str, not_after: date | None, type_: PairType
-) -> bytes:
-    """Make one pair as SigningPairs does."""
-    return SigningPairs(session, type_).mint(label, not_after)
-
-
 class _Way(Protocol):
     """Makes a pair; raises TokenCannotError where the token has no such way."""
 

@@ -14,12 +14,10 @@ class Fault(StrEnum):
     CANONICAL = "canonical form"
     VERSION = "version"
     SUITE = "suite"
-    UNKNOWN_KEY = "unknown key"
     SEAL = "seal"
     SIGNATURE = "signature"
     BINDING = "binding"
     FIELD = "field"
-    POLICY = "policy"
 
 
 class WireError(Exception):

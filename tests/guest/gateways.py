@@ -6,7 +6,9 @@ import subprocess
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from carnet.ipsec import bundle, xfrm
 from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
+from carnet.ipsec.strongswan_parts import reqids
 from carnet.objectives import Objective
 from lab.machine import Machine
 from tests.guest.addresses import BY_VERSION
@@ -121,6 +123,13 @@ def ip(gateway, *arguments: str, said: str | None = None) -> str:
 
 def policies(gateway) -> str:
     return ip(gateway, "xfrm", "policy", "list")
+
+
+def directions(gateway, name: str) -> set[str]:
+    """For which directions there are policies that tie the halves of a tunnel: in, out, fwd."""
+    listed = xfrm.policies(ip(gateway, "-o", "xfrm", "policy", "list").splitlines())
+    ours = (each for each in listed if each.priority == bundle.PRIORITY)
+    return {each.direction for each in ours if each.reqid == reqids(name)[0]}
 
 
 def spis(gateway) -> set[str]:

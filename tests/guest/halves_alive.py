@@ -9,12 +9,12 @@ from carnet.errors import IPsecError
 from carnet.ipsec import bundle
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode
-from carnet.ipsec.strongswan_parts import reqids
 from carnet.objectives import Objective
 from tests.guest.addresses import BY_VERSION
 from tests.guest.gateways import (
     VIRTUAL,
     connect,
+    directions,
     end,
     end_at,
     ends_of,
@@ -48,8 +48,7 @@ def end_older(client, target, older, newer):
     """End it at both; what ties the newer one's halves together stays."""
     for gateway in (client, target):
         end(gateway, older.name)
-        with inside(gateway):
-            assert bundle.directions(reqids(newer.name)[0]) == {"in", "out", "fwd"}
+        assert directions(gateway, newer.name) == {"in", "out", "fwd"}
 
 
 def test_a_newer_tunnel_to_the_same_peer_keeps_what_it_shares_with_the_older(client, target):
@@ -119,7 +118,7 @@ def test_policies_outlive_the_daemon_and_are_swept(client, target):
     client.charon.start()
     with inside(client):
         client.driver.sweep(lambda: frozenset({ends.name}))
-        assert bundle.directions(reqids(ends.name)[0])
+        assert directions(client, ends.name)
         client.driver.sweep(frozenset)
     assert f"priority {bundle.PRIORITY}" not in policies(client)
     end(target, ends.name)

@@ -66,7 +66,7 @@ def ends(objective, mode):
 
 def as_racoon(spec):
     """What racoon.conf, psk.txt and the policies come to."""
-    files = racoon_files.files(spec, HERE, racoon_files.hexadecimal(spec.psk))
+    files = racoon_files.files(spec, HERE, f"0x{spec.psk.hex()}")
     conf = parse_conf(files.racoon_conf)
     address, key = files.psk_txt.split()
     (sainfo,) = conf.find_data("sainfo")

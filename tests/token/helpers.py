@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, ObjectClass
 
 from carnet.token.onetime import is_pair_label, pair_label
+from carnet.token.pair_type import PairType
 from carnet.token.session import TokenSession
+from carnet.token.signing import SigningPairs
 from carnet.token.transport import agree_transport, host_transport_key, open_transport
 
 PIN = "carnet-user-4711"
@@ -64,3 +66,7 @@ class Pairing:
         pair = self.wrapping.mint_pair(label, None)
         self.unwrapping.import_pair(pair.key_id, label, pair.public_key, pair.wrapped, None)
         return pair.key_id
+
+
+def mint_signing_pair(session: TokenSession, label: str, type_: PairType) -> bytes:
+    return SigningPairs(session, type_).mint(label, None)

@@ -14,9 +14,9 @@ from carnet.token.data import write_data
 from carnet.token.module import Token
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.session import open_session
-from carnet.token.signing import make_pending_key, mint_signing_pair
+from carnet.token.signing import make_pending_key
 from carnet.wire.cover_file import pack_cover_file, unpack_cover_file
-from tests.token.helpers import MINTED, PIN
+from tests.token.helpers import MINTED, PIN, mint_signing_pair
 from tests.unit.examples import SoftwareKey
 from tests.unit.test_cover_file import batch, cover, packed
 from token_client import booklet, choosing, doctor
@@ -31,7 +31,7 @@ def public_key(token: Token) -> bytes:
     with open_session(token, PIN, writable=True) as session:
         write_data(session, OFFICER_LABEL, OFFICER.public_key, private=True)
         make_pending_key(session)
-        return mint_signing_pair(session, pair_label(MINTED, 1), None, keys.P256)
+        return mint_signing_pair(session, pair_label(MINTED, 1), keys.P256)
 
 
 def said_by_connect(token: Token, config: ClientConfig) -> str:

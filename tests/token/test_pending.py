@@ -11,12 +11,12 @@ from carnet.token.identity import Identity
 from carnet.token.onetime import OneTimeKeys, OneTimePair, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.session import TokenSession
-from carnet.token.signing import find_pending_key, make_pending_key, mint_signing_pair
+from carnet.token.signing import find_pending_key, make_pending_key
 from carnet.token.transport import agree_transport
 from carnet.wire.fault import WireError
 from carnet.wire.session_key import EphemeralKey
 from carnet.wire.suites import AnySuite, suite_of_key
-from tests.token.helpers import MINTED, spki_of
+from tests.token.helpers import MINTED, mint_signing_pair, spki_of
 from token_client.pending import Pending, PendingStore
 from token_client.vault import PairVault, SuiteOf, TokenVault
 
@@ -126,7 +126,7 @@ def split_store(session: TokenSession, directory: Path) -> PendingStore:
 
 
 def signing_pair(session: TokenSession) -> Pending:
-    public_key = mint_signing_pair(session, pair_label(MINTED, 1), None, keys.P256)
+    public_key = mint_signing_pair(session, pair_label(MINTED, 1), keys.P256)
     return Pending(keys.key_id(public_key), b"request", EPHEMERAL, b"evidence")
 
 

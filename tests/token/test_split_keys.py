@@ -16,15 +16,15 @@ from carnet.token.host_keys import (
 from carnet.token.onetime import OneTimeKeys, pair_label
 from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.session import TokenSession
-from carnet.token.signing import find_pending_key, make_pending_key, mint_signing_pair
-from tests.token.helpers import DIGEST, MINTED, load, objects, point_of, verify
+from carnet.token.signing import find_pending_key, make_pending_key
+from tests.token.helpers import DIGEST, MINTED, load, mint_signing_pair, objects, point_of, verify
 
 LABEL = pair_label(MINTED, 1)
 
 
 @pytest.mark.parametrize("name", ["ec-p256", "ec-p384", "rsa-2048"])
 def test_a_pair_signs_and_can_do_nothing_else(session: TokenSession, name: str) -> None:
-    public_key = mint_signing_pair(session, LABEL, None, keys.TYPES[name])
+    public_key = mint_signing_pair(session, LABEL, keys.TYPES[name])
     (pair,) = OneTimeKeys(session).pairs()
     assert (pair.public_key, pair.key_type, pair.label) == (public_key, name, LABEL)
     (private,) = objects(session, ObjectClass.PRIVATE_KEY)
@@ -45,14 +45,14 @@ def test_a_pair_that_could_have_been_elsewhere_is_none(session: TokenSession) ->
 
 
 def test_a_pair_never_agrees_for_whoever_has_the_pin(session: TokenSession) -> None:
-    public_key = mint_signing_pair(session, LABEL, None, keys.P256)
+    public_key = mint_signing_pair(session, LABEL, keys.P256)
     peer = point_of(ec.generate_private_key(ec.SECP256R1()).public_key())
     with pytest.raises(TokenCannotError, match="does not agree"):
         OneTimeKeys(session).agree(keys.key_id(public_key), peer)
 
 
 def test_an_rsa_pair_never_decrypts_for_whoever_has_the_pin(session: TokenSession) -> None:
-    public_key = mint_signing_pair(session, LABEL, None, keys.TYPES["rsa-2048"])
+    public_key = mint_signing_pair(session, LABEL, keys.TYPES["rsa-2048"])
     with pytest.raises(TokenCannotError, match="does not decrypt"):
         OneTimeKeys(session).decrypt(keys.key_id(public_key), bytes(256), OAEP_HASHES["sha-1"])
 

@@ -8,7 +8,7 @@ from lark.exceptions import UnexpectedInput
 from carnet.errors import IPsecError
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.racoon import Racoon
-from carnet.ipsec.racoon_files import files, hexadecimal, removal
+from carnet.ipsec.racoon_files import files, removal
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
 from target_agent.proposals import IKEV1_PROFILES, Profile
@@ -30,7 +30,7 @@ def files_of(*options, **changes):
 @pytest.mark.parametrize("networks", [(), ("2001:db8:7::/48",)], ids=["IPv4", "IPv6"])
 def test_every_tunnel_is_of_the_documented_syntax(objective, mode, networks):
     spec = spec_of(objective, mode, networks)
-    made = files(spec, HERE, hexadecimal(spec.psk))
+    made = files(spec, HERE, f"0x{spec.psk.hex()}")
     parse_conf(made.racoon_conf)
     begun, ended = parse_setkey(made.setkey), parse_setkey(removal(spec, HERE))
     selectors = [list(tree.find_data("selector")) for tree in (begun, ended)]
@@ -70,7 +70,7 @@ def test_ah_and_esp_are_one_bundle_esp_inside(mode, out):
 
 def test_the_key_is_found_by_targets_address_and_hidden_in_a_dry_run():
     spec = spec_of(psk=b"k" * 32)
-    assert files(spec, HERE, hexadecimal(spec.psk)).psk_txt == f"192.0.2.1 0x{'6b' * 32}\n"
+    assert files(spec, HERE, f"0x{spec.psk.hex()}").psk_txt == f"192.0.2.1 0x{'6b' * 32}\n"
     shown = Racoon().render(spec)
     assert "192.0.2.1 (hidden)" in shown
     assert "6b6b" not in shown
