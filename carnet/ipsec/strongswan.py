@@ -26,6 +26,7 @@ from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import Part, parts
 from carnet.ipsec.strongswan_removing import Removing
 from carnet.ipsec.strongswan_resuming import Resuming
+from carnet.ipsec.strongswan_shortfalls import shortfalls
 from carnet.ipsec.strongswan_tunnels import Tunnels
 from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.strongswan_watch import Watches
@@ -180,7 +181,7 @@ class StrongSwan:
             live = self._listed.agreed_parts(spec)
             if not any(reports.is_up(part, sa) for part, sa in live.items()):
                 raise IKESilentError(_WENT_DOWN)
-            found = reports.shortfalls(spec, live)
+            found = shortfalls(spec, live)
             if found:
                 raise IPsecError(
                     f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"

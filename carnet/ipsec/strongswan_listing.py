@@ -16,6 +16,7 @@ from tenacity import (
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan_parts import connection_names, tunnel_of
+from carnet.ipsec.strongswan_shortfalls import missing_parts
 from carnet.ipsec.vici_link import open_session, text
 
 SETTLE_TIME_LIMIT = 2.0
@@ -64,7 +65,7 @@ class Listing:
         A listing may miss a tunnel that is rekeyed meanwhile: the old IKE_SA is gone, and its
         successor is entered where the daemon has looked already.
         """
-        incomplete = retry_if_result(lambda live: bool(reports.missing_parts(spec, live)))
+        incomplete = retry_if_result(lambda live: bool(missing_parts(spec, live)))
         found: dict[str, Any] = settling(incomplete)(self.parts_of, spec.name)
         return found
 

@@ -11,6 +11,7 @@ from vici.exception import CommandException
 from carnet.errors import IPsecError
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_log import acknowledged, not_up
 from carnet.ipsec.strongswan_parts import tunnel_of
 from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, open_session, text
 
@@ -57,7 +58,7 @@ class Negotiation:
             try:
                 log.extend(text(line)["msg"] for line in session.initiate(order))
             except CommandException as error:
-                raise reports.not_up(log) from error
+                raise not_up(log) from error
 
     def rekey_ike(self, name: str) -> None:
         """Replace an IKE_SA by its successor. Raises IPsecError."""
@@ -125,7 +126,7 @@ class Negotiation:
                 # It may have ended by itself, or ended without the peer's consent.
                 if self._listed.sas(part):
                     raise _cannot_be_ended(part) from error
-        return reports.acknowledged(log)
+        return acknowledged(log)
 
 
 def _cannot_be_ended(part: str) -> IPsecError:

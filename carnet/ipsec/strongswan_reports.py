@@ -1,26 +1,20 @@
 """What strongSwan reports over VICI, read and judged: pure functions, no daemon."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 
-from carnet.errors import IKERefusedError, IKESilentError, IPsecError
-from carnet.ipsec.agreed import has_all_of
 from carnet.ipsec.driver import Change, Lead, TunnelEvent, TunnelStatus
-from carnet.ipsec.silence import BUSY, HALF_AN_ANSWER, NO_ANSWER, NO_ANSWER_ON_4500
-from carnet.ipsec.spec import Mode, Role, TunnelSpec, crosses_nat
-from carnet.ipsec.strongswan_algorithms import is_proposed, suite
+from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.strongswan_algorithms import suite
 from carnet.ipsec.strongswan_parts import (
     AH_HALF,
     LAST,
     NATIVE,
-    Part,
     is_ours,
     is_whole,
     part_of,
-    parts,
     tunnel_of,
 )
 
@@ -212,88 +206,12 @@ def _count(ike_sa: Report, what: str) -> int:
 
 
 def _all_virtual_addresses(sas: Mapping[str, Report]) -> list[str]:
-    return [address for ike_sa in sas.values() for address in _virtual_addresses(ike_sa)]
+    return [address for ike_sa in sas.values() for address in virtual_addresses(ike_sa)]
 
 
-def _virtual_addresses(ike_sa: Report) -> list[str]:
+def virtual_addresses(ike_sa: Report) -> list[str]:
+    """Return the addresses inside that an IKE_SA has, of either end."""
     return [*ike_sa.get("local-vips", []), *ike_sa.get("remote-vips", [])]
-
-
-def missing_parts(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[Part]:
-    """Return the parts agreed that do not stand."""
-    return [part for part in parts(spec) if not is_up(part.name, sas.get(part.name, {}))]
-
-
-def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
-    """Return in what a tunnel is less than agreed, each as half a sentence; empty if in nothing.
-
-    `sas` are the newest IKE_SAs of its parts, by connection name.
-    """
-    agreed, missing = parts(spec), missing_parts(spec, sas)
-    if len(missing) == len(agreed):
-        return ["it is not established"]
-    if missing:
-        return [f"its {part.protocol} half is not established" for part in missing]
-    found = [shortfall for part in agreed for shortfall in _lacks(spec, part, sas[part.name])]
-    return list(dict.fromkeys(found))
-
-
-def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
-    child = live_child(ike_sa) or {}
-    addresses = [spec.virtual_address] if part.takes_address else []
-    # A Client with IKEv1 may set it herself; its selector is compared below.
-    allowed = (addresses, []) if spec.ike_version == 1 else (addresses,)
-    checks = {
-        f"it is not IKEv{spec.ike_version}": ike_sa.get("version") == str(spec.ike_version),
-        "it is not between the two identities": _identities_fit(spec, part, ike_sa),
-        "its IKE algorithms were not proposed": is_proposed(suite(ike_sa), spec.ike_proposals),
-        "it has no post-quantum key": part.ppk is None or ike_sa.get("ppk") == "yes",
-        "there is NAT on the way, which it does not survive": (
-            crosses_nat(spec.objective, spec.mode) or not _is_behind_nat(ike_sa)
-        ),
-        "its virtual address is another": _virtual_addresses(ike_sa) in allowed,
-    }
-    found = [shortfall for shortfall, holds in checks.items() if not holds]
-    return found + (_child_lacks(spec, part, ike_sa, child) if part.protocol else [])
-
-
-def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) -> list[str]:
-    protocol = part.protocol
-    checks = {
-        f"it is not {protocol}": child.get("protocol") == protocol,
-        f"its {protocol} algorithms were not proposed": is_proposed(suite(child), part.proposals),
-        "its mode is another": child.get("mode", "").lower() == part.mode,
-        "its networks are others": _selectors_fit(spec, part, ike_sa, child),
-        "its halves are not tied together": (
-            not part.tied or part.reqid == int(child.get("reqid", 0))
-        ),
-    }
-    return [shortfall for shortfall, holds in checks.items() if not holds]
-
-
-def _identities_fit(spec: TunnelSpec, part: Part, ike_sa: Report) -> bool:
-    if spec.ike_version == 1:
-        target = "local" if spec.role is Role.TARGET else "remote"
-        return bool(ike_sa.get(f"{target}-id") == ike_sa.get(f"{target}-host"))
-    identities = (ike_sa.get("local-id"), ike_sa.get("remote-id"))
-    return identities == (part.local_identity, part.remote_identity)
-
-
-def _is_behind_nat(ike_sa: Report) -> bool:
-    return any(ike_sa.get(f"nat-{end}") == "yes" for end in ("local", "remote", "any"))
-
-
-def _selectors_fit(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) -> bool:
-    """Whether the traffic selectors were not narrowed (RFC 7296 section 2.9)."""
-    inside = (spec.virtual_address,) if spec.virtual_address else ()
-    local, remote = part.local_selectors, part.remote_selectors
-    if spec.virtual_address is None or not (part.takes_address or local):
-        local, remote = (ike_sa["local-host"],), (ike_sa["remote-host"],)
-    elif spec.role is Role.CLIENT:
-        local = local or inside
-    else:
-        remote = remote or inside
-    return has_all_of(child["local-ts"], local) and has_all_of(child["remote-ts"], remote)
 
 
 def event(message: Report) -> TunnelEvent | None:
@@ -322,77 +240,3 @@ def event(message: Report) -> TunnelEvent | None:
 def rekeyed(message: Report, name: str) -> bool:
     """Whether an ike-rekey event is about that tunnel."""
     return name in message
-
-
-def acknowledged(log: Iterable[str]) -> bool:
-    """Whether the peer answered a DELETE, by the daemon's log of it.
-
-    That an IKE_SA is gone does not tell: it goes too where the peer is silent.
-    """
-    return "IKE_SA deleted" in log
-
-
-def not_up(log: Iterable[str]) -> IPsecError:
-    """Return the error for an IKE negotiation that failed, from the daemon's log of it.
-
-    Only what says no is a refusal. Target may also have begun to answer and then be silent:
-    nothing is decided by that.
-    """
-    whole = "\n".join(log)
-    refusal = _refusal(whole)
-    if refusal is not None:
-        return IKERefusedError(refusal)
-    silence = _silence(whole)
-    if silence is not None:
-        return IKESilentError(silence)
-    return IPsecError(
-        "The IKE negotiation failed for a reason that only strongSwan's log tells; look there."
-    )
-
-
-def _refusal(whole: str) -> str | None:
-    for pattern, sentence in _FAILURES:
-        if re.search(pattern, whole):
-            return sentence
-    notify = re.search(r"received (\w+) (?:error )?notify", whole)
-    if notify:
-        return f"Target refuses the tunnel ({notify.group(1)}); ask its operator."
-    return None
-
-
-def _silence(whole: str) -> str | None:
-    """Return what to say if the last request has no answer; None if it has one."""
-    if "received packet" not in whole:
-        return NO_ANSWER
-    exchanged = _EXCHANGED.findall(whole)
-    if not exchanged or exchanged[-1][0] == "parsed":
-        return None
-    last_answer = next((what for did, what in reversed(exchanged) if did == "parsed"), "")
-    if "N(COOKIE)" in last_answer:
-        return BUSY
-    on_4500 = re.search(r"sending packet: from \S+ to \S+\[4500\]", whole)
-    if on_4500 and not re.search(r"received packet: from \S+\[4500\]", whole):
-        return NO_ANSWER_ON_4500
-    return HALF_AN_ANSWER
-
-
-_EXCHANGED = re.compile(
-    r"^(generating|parsed) (?!INFORMATIONAL)\w+ (?:request|response) \d+ \[ (?!EF\()(.*)",
-    re.MULTILINE,
-)
-"""Requests and whole answers, in their order; no fragment, and no farewell."""
-
-
-_NOT_AUTHENTICATED = (
-    "Target and this machine do not authenticate each other (AUTHENTICATION_FAILED):"
-    " the keys of the two ends differ; connect again for fresh ones."
-)
-_NO_PROPOSAL = (
-    "Target accepts none of the proposed algorithms, or knows no such tunnel"
-    " (NO_PROPOSAL_CHOSEN); connect again, and ask its operator if that does not help."
-)
-_FAILURES = (
-    (r"AUTHENTICATION_FAILED|MAC mismatched|N\(AUTH_FAILED\)", _NOT_AUTHENTICATED),
-    (r"NO_PROPOSAL_CHOSEN|N\(NO_PROP\)", _NO_PROPOSAL),
-    (r"PPK required", _NOT_AUTHENTICATED),
-)

@@ -16,18 +16,12 @@ from carnet.ipsec.strongswan_algorithms import (
     unknown_words,
     weak_words,
 )
+from carnet.ipsec.strongswan_log import acknowledged, not_up
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
 from carnet.ipsec.strongswan_others import taking_our_keys
 from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
-from carnet.ipsec.strongswan_reports import (
-    acknowledged,
-    event,
-    is_handing_over,
-    newest_parts,
-    not_up,
-    shortfalls,
-    status,
-)
+from carnet.ipsec.strongswan_reports import event, is_handing_over, newest_parts, status
+from carnet.ipsec.strongswan_shortfalls import shortfalls
 from carnet.objectives import Objective
 
 PSK = bytes(range(32))
