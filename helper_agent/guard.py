@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from time import sleep
 
 import structlog
 from msgspec.structs import replace
@@ -18,14 +19,20 @@ from msgspec.structs import replace
 from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.agreed import is_between, leads_to
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
-from carnet.ipsec.patience import until_answered
+from carnet.ipsec.patience import pauses, until_answered
 from helper_agent.claims import Leading
 from helper_agent.owners import Owners
+from helper_agent.troubles import Troubles
 
 log = structlog.get_logger()
 
 THREAD = "guard"
 """Of each of its threads."""
+
+_HEARS_NOTHING = (
+    "carnet-helper is not told of tunnels just now, so it brings none up; try again soon, and have"
+    " the operator of this machine look at its log if that does not help."
+)
 
 
 class Guard:
@@ -37,22 +44,36 @@ class Guard:
         self._owners = owners
         self._went = went
         self._lock = threading.Lock()
-        self._looking = False
+        self._looking: threading.Thread | None = None
+        """Follows the events."""
+        self._pausing = False
+        """Whether nobody does, for a while, since that has failed."""
+        self._pauses = pauses()
+        self._failing = Troubles(log, "guard-failed", "guard-works-again")
+        self._comparing = Troubles(log, "not-compared", "compared-again")
+        self._ending = Troubles(log, "not-ended", "ended-after-all")
         self._at_work: Counter[str] = Counter()
         """What a call brings up, and looks at by itself."""
         self._ended: set[str] = set()
 
+    @property
+    def failed(self) -> bool:
+        """Whether it is to follow what happens, and does not."""
+        with self._lock:
+            thread = self._looking
+            return self._pausing or (thread is not None and not thread.is_alive())
+
     def begin(self) -> None:
         """Look at what stands, and from now on at what comes up, unless that is done already.
 
-        It ends with the IPsec daemon, and all tunnels with that. Raises IPsecError.
+        It ends with the IPsec daemon, and all tunnels with that. Raises IPsecError, also where
+        it has just failed: what nobody would look at is not to come up.
         """
         with self._lock:
-            if self._looking:
-                return
-            events = self._driver.watch()
-            self._looking = True
-        _begin(self._follow, events)
+            if self._pausing:
+                raise IPsecError(_HEARS_NOTHING)
+            if self._looking is None:
+                self._looking = _begin(self._follow, self._driver.watch())
 
     def begin_in_time(self) -> None:
         """Do the same, now or as soon as a daemon that is silent answers; raises nothing.
@@ -67,8 +88,14 @@ class Guard:
             self._went()
 
     def _begin_late(self) -> None:
+        if not self._do("begin", partial(until_answered, self._begin_or_end)):
+            self._begin_anew()
+
+    def _begin_or_end(self) -> None:
         try:
-            until_answered(self.begin)
+            self.begin()
+        except AwayError:
+            raise
         except IPsecError:
             self._went()
 
@@ -96,33 +123,50 @@ class Guard:
     def _follow(self, events: Iterator[TunnelEvent]) -> None:
         """Do what each event asks for until there are no more: with the daemon, as a rule."""
         self._look_in_time()
-        self._do(self._went)
-        told_all = self._do(partial(self._hear, events))
-        self._do(self._went)
+        self._do("went", self._went)
+        told_all = self._do("hear", partial(self._hear, events))
+        self._do("went", self._went)
         with self._lock:
-            self._looking = False
+            self._looking = None
         if not told_all:  # it may be there still
-            self._do(self.begin_in_time)
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Begin once a pause is over, which is longer each time that nothing was heard before."""
+        done = False
+        while not done:
+            with self._lock:
+                if self._pausing:
+                    return
+                self._pausing = True
+            sleep(next(self._pauses))
+            with self._lock:
+                self._pausing = False
+            done = self._do("begin", self.begin_in_time)
 
     def _hear(self, events: Iterator[TunnelEvent]) -> None:
         for event in events:
+            self._failing.over(part="hear")
+            self._pauses = pauses()
             went = event.change not in (Change.UP, Change.ANEW)
             if went:
-                self._do(self._went)
+                self._do("went", self._went)
             self._look_in_time(event.name, went=went)  # what is left may be another, too
 
-    def _do(self, what: Callable[[], None]) -> bool:
+    def _do(self, part: str, what: Callable[[], None], **about: str) -> bool:
         """Do that, and go on whatever comes of it; tell whether it was done."""
         try:
             what()
-        except Exception:
-            log.exception("guard-failed")
+        except Exception as error:  # noqa: BLE001  told by the log
+            self._failing.tell(error, part=part, **about)
             return False
+        self._failing.over(part=part, **about)
         return True
 
     def _look_in_time(self, name: str | None = None, *, went: bool = False) -> None:
         """Look now, or as soon as a daemon that is silent answers; nothing happens meanwhile."""
-        self._do(partial(until_answered, partial(self._look, name, went=went)))
+        about = {"tunnel": name} if name else {}
+        self._do("look", partial(until_answered, partial(self._look, name, went=went)), **about)
 
     def _look_afterwards(self, name: str) -> None:
         """Look now; where that cannot be, raise IPsecError, and look as soon as it can."""
@@ -150,39 +194,53 @@ class Guard:
         """
         try:
             standing = [live for live in self._driver.status() if name in (None, live.name)]
-            return [live.name for live in standing if self._is_another(live)]
+            others = [live.name for live in standing if self._is_another(live)]
         except AwayError:
             raise
         except Exception as error:
             if went and isinstance(error, IPsecError):
                 return ()
-            log.exception("not-compared", tunnel=name)
+            self._comparing.tell(error)
             return self._owners.names() & ({name} if name else self._owners.names())
+        self._comparing.over()
+        return others
 
     def _is_another(self, live: TunnelStatus) -> bool:
+        """Tell whether it is another than was installed; so is what cannot be compared."""
         installed = self._owners.leading(live.name)
-        return installed is not None and not is_installed(live, installed)
+        if installed is None:
+            return False
+        try:
+            same = is_installed(live, installed)
+        except Exception as error:  # noqa: BLE001  told by the log
+            self._comparing.tell(error, tunnel=live.name)
+            return True
+        self._comparing.over(tunnel=live.name)
+        return not same
 
     def _end(self, name: str) -> None:
-        log.warning("ended-as-another", tunnel=name)
         with self._lock:
             self._ended = self._ended & self._owners.names() | {name}
-        self._driver.down(name)
+        try:
+            self._driver.down(name)
+        except Exception as error:
+            self._ending.tell(error, tunnel=name)
+            raise
+        self._ending.over(tunnel=name)
+        log.warning("ended-as-another", tunnel=name)
 
 
 def is_installed(live: TunnelStatus, installed: Leading) -> bool:
     """Tell whether what stands leads where its user had it lead, and all of that.
 
-    What cannot be compared is another.
+    Raises whatever comes of what cannot be compared.
     """
-    try:
-        between = is_between(live, installed.virtual_address, installed.targets)
-        return between and leads_to(live, installed.networks)
-    except Exception:
-        log.exception("not-compared", tunnel=live.name)
-        return False
+    between = is_between(live, installed.virtual_address, installed.targets)
+    return between and leads_to(live, installed.networks)
 
 
-def _begin(what: Callable[..., None], *about: object) -> None:
+def _begin(what: Callable[..., None], *about: object) -> threading.Thread:
     """Do that on a thread of its own."""
-    threading.Thread(target=what, args=about, daemon=True, name=THREAD).start()
+    thread = threading.Thread(target=what, args=about, daemon=True, name=THREAD)
+    thread.start()
+    return thread

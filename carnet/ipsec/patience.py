@@ -4,7 +4,7 @@ Their tunnels stand meanwhile.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tenacity import (
@@ -22,6 +22,14 @@ Found = TypeVar("Found")
 
 _FIRST_SECONDS = 0.1
 _MOST_SECONDS = 5.0
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds of pauses that grow up to a bound, for ever."""
+    seconds = _FIRST_SECONDS
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, _MOST_SECONDS)
 
 
 def until_answered(

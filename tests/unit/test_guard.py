@@ -11,6 +11,7 @@ from carnet.ipsec import patience
 from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
+from helper_agent import guard as guards
 from helper_agent.claims import Holding, Leading
 from helper_agent.guard import Guard
 from helper_agent.owners import Owners
@@ -221,7 +222,8 @@ def test_whatever_a_look_raises_what_it_was_for_is_ended_and_the_next_is_looked_
     daemon.down = daemon.ended.append  # so that it stands again
     with capture_logs() as logged:
         assert happens(daemon, other) == [HERS] * (4 if other.name == HERS else 2)
-    assert [line["event"] for line in logged].count("not-compared") == 2
+    told = [line["event"] for line in logged if "compared" in line["event"]]
+    assert told == ["not-compared", "compared-again"]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
@@ -233,9 +235,14 @@ def test_what_cannot_be_ended_keeps_no_other_from_being_ended(guarding, owners, 
     daemon.stands = [live(virtual_address=GIVEN), live(name=more, virtual_address=GIVEN)]
     daemon.not_ended = daemon.not_gone = trouble
     guarding(daemon)
-    with capture_logs():  # which renders no tracebacks: that takes seconds
+    with capture_logs() as logged:
         ended = happens(daemon, *daemon.stands)
     assert (set(ended), ended[-1]) == ({HERS, more}, HERS)
+    faults = [(each["event"], each.get("part"), each.get("tunnel")) for each in logged]
+    assert len(faults) == len(set(faults))
+    assert {each for each in faults if each[0] == "not-ended"} == {
+        ("not-ended", None, HERS), ("not-ended", None, more)
+    }  # fmt: skip
 
 
 def test_what_fails_to_tell_is_asked_to_tell_anew(guarding):
@@ -243,9 +250,63 @@ def test_what_fails_to_tell_is_asked_to_tell_anew(guarding):
     daemon.nonsense = [ValueError("What is that?")]
     guarding(daemon)
     daemon.stands = [live(virtual_address=GIVEN)]
-    daemon.begun.set()
-    wait_until(lambda: daemon.ended, "a look after a watch that failed")
+    with capture_logs():
+        daemon.begun.set()
+        wait_until(lambda: daemon.ended, "a look after a watch that failed")
     assert daemon.watches == 2
+
+
+def test_it_begins_anew_after_pauses_that_grow_and_says_so_once(guarding, monkeypatch):
+    """Nothing comes up while nobody is told of it; whoever runs it is told that nobody is."""
+    daemon = Daemon(Change.UP)
+    daemon.nonsense = [ValueError("What is that?") for _ in range(8)]
+    waited, refused = [], []
+
+    def pause(seconds):
+        waited.append(seconds)
+        with pytest.raises(IPsecError) as error, guard.apart(HERS):
+            pass
+        refused.append((error.value.sentence.split(",")[0], guard.failed))
+
+    monkeypatch.setattr(guards, "sleep", pause)
+    with capture_logs() as logged:
+        guard = guarding(daemon)
+        assert happens(daemon, live()) == []
+        wait_until(lambda: guard._looking is None, "the end of the last watch")
+    assert waited == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert refused == [("carnet-helper is not told of tunnels just now", True)] * 8
+    assert not guard.failed
+    assert [(each["event"], each["part"], "exc_info" in each) for each in logged] == [
+        ("guard-failed", "hear", True),
+        ("guard-works-again", "hear", False),
+    ]
+    assert next(guard._pauses) == waited[0]
+
+
+@pytest.mark.parametrize("silences", [0, 1], ids=["", "after a silence"])
+def test_what_cannot_be_begun_for_a_reason_nobody_foresaw_is_tried_again(
+    guarding, monkeypatch, silences
+):
+    waited = []
+    monkeypatch.setattr(guards, "sleep", waited.append)
+    monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
+    daemon = Daemon(Change.UP)
+    daemon.nonsense = [ValueError("What is that?")]
+    guarding(daemon)
+    daemon.not_begun = [SILENT] * silences + [ValueError("Who is that?")] * 2
+    with capture_logs():
+        assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+    assert len(waited) == 1 + 2
+
+
+def test_a_thread_that_died_is_known(guarding):
+    daemon = Daemon()
+    guard = guarding(daemon)
+    assert not guard.failed
+    guard._looking, following = threading.Thread(), guard._looking
+    assert guard.failed
+    guard._looking = following
+    happens(daemon, live())
 
 
 SILENT = DaemonSilentError("It does not answer.")
