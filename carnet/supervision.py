@@ -45,6 +45,13 @@ class Manager:
         """Say that it is well."""
         self._tell("WATCHDOG=1")
 
+    def alive_unless(self, failed: list[str]) -> None:
+        """Say so unless something of this has failed, which the log is told."""
+        if failed:
+            log.critical("watchdog-unfed", failed=failed)
+        else:
+            self.alive()
+
     async def keep_alive(self, failed: Callable[[], list[str]]) -> None:
         """Say in each third of a period that it is well, unless something has failed; for ever.
 
@@ -54,10 +61,7 @@ class Manager:
         if self.watchdog_seconds is None:
             return
         while True:
-            if names := failed():
-                log.critical("watchdog-unfed", failed=names)
-            else:
-                self.alive()
+            self.alive_unless(failed())
             await asyncio.sleep(self.watchdog_seconds / 3)
 
     def _tell(self, *assignments: str) -> None:

@@ -58,7 +58,7 @@ def serve(path: Path) -> None:
     structlog.get_logger().info("ready", socket=str(settings.socket))
     manager.ready()
     period = manager.watchdog_seconds
-    server.serve(manager.alive, period and period / 3)
+    server.serve(lambda: manager.alive_unless(server.failed), period and period / 3)
 
 
 def main() -> None:

@@ -58,10 +58,9 @@ class Guard:
 
     @property
     def failed(self) -> bool:
-        """Whether it is to follow what happens, and does not."""
-        with self._lock:
-            thread = self._looking
-            return self._pausing or (thread is not None and not thread.is_alive())
+        """Whether it is to follow what happens, and does not; told without waiting for anybody."""
+        thread = self._looking
+        return self._pausing or (thread is not None and not thread.is_alive())
 
     def begin(self) -> None:
         """Look at what stands, and from now on at what comes up, unless that is done already.
@@ -197,7 +196,7 @@ class Guard:
             others = [live.name for live in standing if self._is_another(live)]
         except AwayError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  told by the log
             if went and isinstance(error, IPsecError):
                 return ()
             self._comparing.tell(error)

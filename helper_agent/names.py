@@ -64,6 +64,11 @@ class Names:
                 self._making.remove(name)
                 self._changed.notify_all()
 
+    def pass_through(self) -> None:
+        """Return once nobody lets names go, or is just taking a turn."""
+        with self._changed:
+            pass
+
     def wait_for_turns(self, is_so: Callable[[], bool], seconds: float) -> None:
         """Wait until that is so, which the end of a turn makes it, but for so long at most."""
         with self._changed:

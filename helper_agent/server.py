@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ import structlog
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.helper import messages as said
+from carnet.trouble import Trouble
 from helper_agent.service import Service
 
 log = structlog.get_logger()
@@ -83,15 +85,24 @@ class Server:
         self._open: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._stopped = False
+        self._crowded = Trouble(log, "call-not-served", "calls-served-again")
+
+    @property
+    def failed(self) -> list[str]:
+        """Names what the helper is to do and does not; empty: it is well."""
+        return [*self._service.failed, *([] if _can_serve() else ["calls"])]
 
     def serve(self, alive: Callable[[], None] = lambda: None, every: float | None = None) -> None:
-        """Take calls until stop() is called, and say so: each time, and at least so often.
+        """Take calls until stop() is called, and say so every so often, in seconds.
 
-        `every` is in seconds. Raises IPsecError if no more can be taken, so that a service
+        Raises IPsecError if no more can be taken, so that a service
         manager starts it anew.
         """
+        due = time.monotonic()
         while True:
-            alive()
+            if every is not None and time.monotonic() >= due:
+                alive()
+                due = time.monotonic() + every
             try:
                 self._listening.settimeout(every)
                 connection, _ = self._listening.accept()
@@ -108,7 +119,19 @@ class Server:
                 log.warning("too-many-connections", uid=uid)
                 connection.close()
                 continue
-            threading.Thread(target=self._serve_one, args=(connection, uid), daemon=True).start()
+            self._begin(connection, uid)
+
+    def _begin(self, connection: socket.socket, uid: int) -> None:
+        """Serve it by a thread of its own, if the system lets the helper have one more."""
+        thread = threading.Thread(target=self._serve_one, args=(connection, uid), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._crowded.tell(str(error))
+            connection.close()
+            self._give_place(uid)
+        else:
+            self._crowded.over()
 
     def stop(self) -> None:
         """Take no more calls."""
@@ -124,6 +147,10 @@ class Server:
             self._open[uid] += 1
             return True
 
+    def _give_place(self, uid: int) -> None:
+        with self._lock:
+            self._open[uid] -= 1
+
     def _serve_one(self, connection: socket.socket, uid: int) -> None:
         about: dict[str, str] = {}
         try:
@@ -134,8 +161,7 @@ class Server:
         except Exception:
             log.exception("call-failed", uid=uid, **about)
         finally:
-            with self._lock:
-                self._open[uid] -= 1
+            self._give_place(uid)
 
     def _obey(self, connection: socket.socket, uid: int, about: dict[str, str]) -> None:
         """Do what is asked; what is logged of the call is `about` from then on."""
@@ -161,8 +187,8 @@ class Server:
         """Tell the caller what happens to her tunnels until she or the daemon goes."""
         driver = self._make_driver()
         events = self._service.watch(uid, driver)
-        threading.Thread(target=_close_with, args=(connection, driver), daemon=True).start()
         try:
+            threading.Thread(target=_close_with, args=(connection, driver), daemon=True).start()
             connection.sendall(said.answer_of(None))
             log.info("watching", uid=uid)
             for event in events:
@@ -171,6 +197,15 @@ class Server:
             driver.close()
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def _can_serve() -> bool:
+    """Tell whether the system lets the helper have a thread, as each call needs one."""
+    try:
+        threading.Thread(target=int, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _about(call: said.Call) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Doing what a caller asks for, as far as it is hers to ask: what does which call is a table."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from helper_agent.virtual import Virtual
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 5.0
+LATE_SECONDS = 180.0
+"""For one look, which waits for a daemon that is silent, and for calls that do."""
 
 _DOERS: dict[type[said.Call], Callable[[Parts, int, Any], object]] = {
     said.Capabilities: listed.capabilities,
@@ -63,7 +66,11 @@ class Service:
         own_addresses: Callable[[], frozenset[str]],
         inside: Inside,
         around: Callable[[int], Surroundings] = look_around,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
+        self._looking_since: float | None = None
+        """When the last look began."""
         inner = Inner(driver, owners)
         names = Names(driver, owners, inside, inner)
         guard = Guard(driver, owners, self._went)
@@ -80,6 +87,14 @@ class Service:
             negotiating=Negotiating(driver, names, guard),
         )
 
+    @property
+    def failed(self) -> list[str]:
+        """Names what is done beside the calls and is done no more; empty: it is well."""
+        since = self._looking_since
+        late = since is not None and self._clock() - since > LATE_SECONDS
+        failed = {"guard": self.parts.guard.failed, "looks": late}
+        return [name for name, has in failed.items() if has]
+
     def begin(self) -> None:
         """Look after what stands already, also where the daemon does not answer yet."""
         self.parts.inner.clear_in_time()
@@ -91,10 +106,14 @@ class Service:
         """Look now, and from now on so many seconds apart, until it is enough.
 
         So what nobody told of is found, and what could not be taken away at once is tried again.
+        What all calls wait for one after the other is passed through: where one stays there for
+        ever, this is late too.
         """
         failing = Trouble(log, "look-failed", "looked-again")
         while True:
+            self._looking_since = self._clock()
             try:
+                self.parts.names.pass_through()
                 self.parts.name_servers.look(patient=True)
                 self.parts.inner.pay()
             except Exception as error:  # noqa: BLE001  told by the log

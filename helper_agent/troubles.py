@@ -1,4 +1,4 @@
-"""What fails again and again, of several things at once: a line as each begins, one as it is over."""
+"""What fails again and again, of several things: a line as each begins, one as it is over."""
 
 import threading
 

@@ -31,7 +31,7 @@ from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import NOT_HERS, Owners
 from helper_agent.places import Places
 from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
-from helper_agent.service import Service
+from helper_agent.service import LATE_SECONDS, Service
 from lab.waiting import wait_until
 from tests.unit.helper_world import (
     ALICE,
@@ -831,11 +831,14 @@ def test_name_servers_are_left_alone_unless_the_operator_wants_them(daemon, tmp_
 
 @contextmanager
 def serving(service, daemon, path, *alive):
+    """Serve there; `alive` is told every so often what has failed."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(path))
     listening.listen()
     server = Server(listening, service, lambda: daemon)
-    thread = threading.Thread(target=server.serve, args=alive)
+    tell, *every = alive or (lambda _: None,)
+    calls = lambda: tell(server.failed), *every
+    thread = threading.Thread(target=server.serve, args=calls, name="server")
     thread.start()
     try:
         yield lambda: connected(path)
@@ -871,10 +874,58 @@ def test_a_helper_that_can_take_no_call_ends_as_a_failure(service, daemon, tmp_p
 
 def test_a_helper_says_that_it_is_well_for_as_long_as_it_takes_calls(service, daemon, tmp_path):
     told, path = SimpleQueue(), tmp_path / "socket"
-    with serving(service, daemon, path, lambda: told.put(None), 0.001) as made:
+    with serving(service, daemon, path, told.put, 0.001) as made:
         for _ in range(3):
-            told.get(timeout=60)
+            assert told.get(timeout=60) == []
         assert json.loads(ask(made, WELL))["error"] is None
+
+
+def test_a_call_for_which_there_is_no_thread_is_given_up_and_keeps_no_place(
+    service, daemon, tmp_path, monkeypatch
+):
+    """Nor does it end the helper, which says what fails: once, and to the service manager."""
+    start, told = threading.Thread.start, SimpleQueue()
+
+    def no_more(thread):
+        if threading.current_thread().name == "server":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with serving(service, daemon, tmp_path / "socket", told.put, 0.001) as made:
+        with capture_logs() as logged:
+            monkeypatch.setattr(threading.Thread, "start", no_more)
+            for _ in range(CONNECTIONS_PER_USER + 1):
+                with made() as connection:
+                    assert connection.recv(1) == b""
+            wait_until(lambda: told.get(timeout=60) == ["calls"], "what has failed")
+            monkeypatch.undo()
+            assert json.loads(ask(made, WELL))["error"] is None
+        wait_until(lambda: told.get(timeout=60) == [], "that nothing has failed")
+    events = [each["event"] for each in logged]
+    assert events == ["call-not-served", "calls-served-again", "done"]
+
+
+def test_a_look_that_does_not_end_is_known(service, daemon, monkeypatch):
+    """As where somebody stays for ever where all calls go one after the other."""
+    now, enough = [1000.0], threading.Event()
+    monkeypatch.setattr(service, "_clock", lambda: now[0])
+    assert service.failed == []
+    service.parts.guard._pausing = True
+    assert service.failed == ["guard"]
+    service.parts.guard._pausing = False
+    enough.set()
+    looking = threading.Thread(target=service.look_on, args=(enough,))
+    with service.parts.names._changed:
+        looking.start()
+        wait_until(lambda: service._looking_since == now[0], "a look")
+        looking.join(0.05)
+        assert looking.is_alive()
+        assert service.failed == []
+        now[0] += LATE_SECONDS + 1
+        assert service.failed == ["looks"]
+    looking.join()
+    service.look_on(enough)
+    assert service.failed == []
 
 
 def ask(connect, data):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from carnet.errors import UsageError
 from carnet.units import render
 from helper_agent.cli import cli as helper
+from helper_agent.server import CONNECTIONS
 from host_agent.cli import cli as host
 from target_agent.cli import cli as target
 
@@ -82,6 +83,14 @@ def test_the_user_is_made_that_the_unit_names(unit):
 def test_a_path_that_systemd_could_misread_is_refused(path):
     with pytest.raises(UsageError, match="misread"):
         render("carnet-host", Path(path), Path("/etc/carnet/host.toml"))
+
+
+def test_the_helper_takes_no_more_of_the_machine_than_its_users_calls_need():
+    """A thread each, one that waits for the caller to go, and what is run for it."""
+    text = render("carnet-helper", Path("/usr/bin/carnet-helper"), Path("/etc/carnet/helper.toml"))
+    (tasks,) = re.findall(r"^TasksMax=(\d+)$", text, re.MULTILINE)
+    assert 3 * CONNECTIONS < int(tasks) < 10 * CONNECTIONS
+    assert re.search(r"^MemoryMax=\d+[MG]$", text, re.MULTILINE)
 
 
 def test_no_refused_pin_is_tried_again():
