@@ -55,11 +55,12 @@ def leave_to_agent(session: Session, config: ClientConfig) -> bool:
         return False
 
 
-def finish_released(session: Session, config: ClientConfig) -> str:
-    """Have an agent end what is left of a session that she released; return what to say of it."""
+def finish_what_was_ended(session: Session, config: ClientConfig) -> str:
+    """Have an agent end what is left of a session that she ended; return what to say of it."""
     ends = "the agent of this machine" if leave_to_agent(session, config) else "`carnet disconnect`"
+    how = "released by hand" if session.released else "ended"
     return (
-        f"The session to {session.target} was released by hand and does not come back; {ends} ends"
+        f"The session to {session.target} was {how} and does not come back; {ends} ends"
         f" what is left of it."
     )
 

@@ -78,12 +78,14 @@ def end_session(
     An interrupt while Target is told of it ends the waiting for that alone. `not_down` is what
     is done where the tunnel cannot be taken down; if it returns, the rest goes all the same, by
     `let_go` in the place of release(). `why` is what its record is to say, for whom it ends
-    unseen; one that is gone stays so.
+    unseen; one that is gone stays so. That it is to end is in its record before anything else:
+    where it fails, or this process is gone, whoever watches over it goes on with it.
 
     Returns whether Target has heard of it; see Driver.take_leave(). Raises IPsecError; whatever
     comes after what failed is left.
     """
     with sessions.leaving(name):
+        sessions.doom(name, why)
         try:
             heard = take_leave(driver, name)
         finally:
@@ -131,7 +133,8 @@ def release(
         kind = type(error) if isinstance(error, AwayError) else IPsecError
         raise kind(
             f"{error.sentence.rstrip('.')}: the tunnel is down, and what goes with it, such as"
-            f" its block against packets in clear, stays until `carnet disconnect` ends it."
+            f" its block against packets in clear, stays until `carnet disconnect` ends it, or the"
+            f" agent of this machine."
         ) from error
     crash.reach("client.released")
     sessions.drop(name, why)

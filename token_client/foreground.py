@@ -11,13 +11,14 @@ from token_client import background
 from token_client.closing import end_session, raise_it
 from token_client.config import ClientConfig
 from token_client.ending import Ending
-from token_client.known import is_recorded
+from token_client.known import is_meant, is_recorded
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
 from token_client.sessions import Session, SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching
+from token_client.went import keep_down
 from token_client.whole_end import raise_unless_gone
 
 _BY_ANOTHER = "The tunnel to {} was ended by another command; run `carnet connect` for a new one."
@@ -52,11 +53,12 @@ def stay(
     if ending.pulled or ending.over:
         here.end()
         raise (TokenError if ending.pulled else IPsecError)(ending.sentence)
-    if not ending.meant and not is_recorded(session):
+    if not ending.meant and not is_meant(session):
         here.leave_nothing()
         raise IPsecError(_BY_ANOTHER.format(session.target))
     with suppress(IPsecError):  # the daemon itself may be what is gone
         driver.down(session.name)
+        keep_down(driver, session, ending)
     if not here.hand_over(config):
         here.say_who_ends_it()
     raise IPsecError(ending.sentence)

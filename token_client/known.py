@@ -17,6 +17,29 @@ def is_recorded(session: Session) -> bool:
     return record is not None and record.ended is None
 
 
+def is_meant(session: Session) -> bool:
+    """Tell whether there is a record of the session, which nobody has ended, or begun to end."""
+    record = _record(session)
+    return record is not None and record.lives
+
+
+def is_doomed(session: Session) -> bool:
+    """Tell whether somebody has begun to end it, and could not bring that to its end.
+
+    Whoever is just about it is waited for.
+    """
+    if why_doomed(session) is None:
+        return False
+    SessionStore(memory_directory()).wait_for_leave(session.name)
+    return why_doomed(session) is not None
+
+
+def why_doomed(session: Session) -> str | None:
+    """Return why it is to end, as Session.doomed has it."""
+    record = _record(session)
+    return record.doomed if record is not None and record.ended is None else None
+
+
 def _record(session: Session) -> Session | None:
     return SessionStore(memory_directory()).find(session.name)
 
@@ -59,10 +82,9 @@ class Meant:
 
     def __init__(self, driver: Driver, session: Session) -> None:
         self._session = session
-        self._recorded = is_recorded(session)
-        ended = not self._recorded and is_ended(session)
-        self._known = self._recorded or (not ended and is_known(driver, session))
+        self._recorded = _record(session) is not None
+        self._known = is_meant(session) if self._recorded else is_known(driver, session)
 
     def __bool__(self) -> bool:
         """Tell whether it was, and she has not ended it since, as far as a record can tell."""
-        return self._known and (not self._recorded or is_recorded(self._session))
+        return self._known and (not self._recorded or is_meant(self._session))

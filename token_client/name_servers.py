@@ -32,7 +32,7 @@ def use_again(session: Session) -> None:
     sessions = SessionStore(memory_directory())
     with sessions.leaving(session.name), suppress(IPsecError):
         known = sessions.find(session.name)
-        if known is not None and known.ended is None and inside().whose_servers() is None:
+        if known is not None and known.lives and inside().whose_servers() is None:
             inside().use_servers(session.name, session.dns)
 
 
@@ -47,7 +47,7 @@ def follow(session: Session) -> None:
     sessions = SessionStore(memory_directory())
     with sessions.leaving(session.name), suppress(IPsecError):
         known = sessions.find(session.name)
-        if known is not None and known.ended is None:
+        if known is not None and known.lives:
             inside().follow_servers(session.name)
 
 
@@ -104,6 +104,6 @@ def restore_those_of_none(driver: Ends, sessions: SessionStore) -> str | None:
 
 def use_those_of_an_older_one(sessions: SessionStore) -> None:
     """Ask through what is left, the newest first, as before the one that ended."""
-    left = [each for each in sessions.all() if each.dns and each.ended is None]
+    left = [each for each in sessions.all() if each.dns and each.lives]
     if left and inside().whose_servers() is None:
         use(left[-1].name, left[-1].dns)

@@ -75,6 +75,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """Whether she has ended it by hand, and its agent is to end what the daemon still has of it."""
     driver: str | None = None
     """The name of the driver that brought it up, and that ends it; None: not known."""
+    doomed: str | None = None
+    """Why it is to end, where somebody has begun to end it; empty: by her own command."""
+    down: str | None = None
+    """Why its tunnel went for good, as it was told then; None: it did not, as far as is known."""
+    untold: bool = False
+    """Whether Target had yet to say why, then."""
     unseen: bool = False
     """Whether nobody has seen its tunnel stand, which it may: see token_client.late."""
 
@@ -82,6 +88,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def token(self) -> Identity:
         """Which token it stands on."""
         return Identity(self.token_serial, self.token_label)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is meant to: nobody has ended it, or begun to."""
+        return self.ended is None and self.doomed is None
 
     def seconds_left(self, now: float) -> int:
         """Return how long it still lives, when it is `now` by this machine's clock."""
@@ -164,6 +175,22 @@ class SessionStore:
             self.keep(replace(session, ended=why))
         for kind in ("agent", "coming-back"):
             (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
+
+    def doom(self, name: str, why: str | None) -> None:
+        """Have a record say that its session is to end, before anything of it does.
+
+        Where that cannot be carried out now, whoever watches over it goes on with it.
+        """
+        session = self.find(name)
+        if session is not None and session.lives:
+            self.keep(replace(session, doomed=why or ""))
+
+    def keep_down(self, name: str, why: str, *, untold: bool) -> None:
+        """Have a record say why its tunnel went for good, and that nothing of it is left."""
+        with self.leaving(name):
+            session = self.find(name)
+            if session is not None and session.lives:
+                self.keep(replace(session, down=why, untold=untold))
 
     def keep_released(self, name: str) -> bool:
         """Leave what the daemon still has of a tunnel to its agent; False where no record tells.

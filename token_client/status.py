@@ -48,8 +48,8 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def resumable(self) -> bool:
         """Whether it is down, and could come back with the same key pair."""
-        released = self.session is not None and self.session.released
-        return self.live is None and self.comes_back and not (self.is_over or released)
+        dead = self.session is not None and not self.session.lives
+        return self.live is None and self.comes_back and not (self.is_over or dead)
 
     @property
     def is_over(self) -> bool:
@@ -65,7 +65,7 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def is_untold(self) -> bool:
         """Whether it went down for good, and its record does not say why."""
-        ended = self.session is None or self.session.ended is not None or self.is_over
+        ended = self.session is None or not self.session.lives or self.is_over
         return self.live is None and not self.comes_back and not ended
 
     @property
@@ -226,6 +226,8 @@ def describe(state: TunnelState) -> str:
     head = _head(session)
     if session.ended:
         return f"{head}\n  ended: {session.ended}{_describe_released(state, session)}"
+    if session.doomed is not None:
+        return f"{head}\n  {_describe_doomed(state, session)}"
     if live is None:
         return f"{head}\n  {_describe_down(state, session)}{_describe_agent(state)}"
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
@@ -251,6 +253,17 @@ def _describe_released(state: TunnelState, session: Session) -> str:
     return (
         f"\n  nobody sees to that: `carnet disconnect {session.target}` does, or what"
         f" `carnet resume {session.target}` starts, unless client.toml has `agent = false`"
+    )
+
+
+def _describe_doomed(state: TunnelState, session: Session) -> str:
+    """Say what keeps on of a session that somebody has begun to end."""
+    stays = "its tunnel may go on" if state.live else "its tunnel is down"
+    held = ", and what is meant for it is held back" if state.closed else ""
+    who = "the agent of this machine goes on with it, and " if state.watched else ""
+    return (
+        f"to end: {session.doomed or 'you have ended it, and that was not possible whole.'}\n"
+        f"  {stays}{held}; {who}`carnet disconnect {session.target}` tries it again"
     )
 
 

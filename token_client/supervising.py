@@ -21,7 +21,7 @@ from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
-from token_client.known import is_ended, is_gone, is_known
+from token_client.known import is_doomed, is_ended, is_gone, is_known, why_doomed
 from token_client.memory import memory_directory
 from token_client.sessions import Session
 from token_client.watched import watching
@@ -30,6 +30,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
+    from token_client.ending import Ending
+
+    Wait = Callable[[Callable[[], Ending | None]], Ending | None]
+
+_AS_SHE_WANTED = "The tunnel to {} is ended now, as you wanted; nothing is held back for it."
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
 _IN_A_ROW_SECONDS = 60.0
@@ -95,13 +100,17 @@ def _was_away(driver: Driver, session: Session) -> bool:
         return False
     waiting = Retrying(
         retry=retry_if_result(bool),
-        stop=lambda _: session.is_over(time.time()) or not is_known(driver, session),
+        stop=lambda _: _is_to_end(session) or not is_known(driver, session),
         wait=wait_exponential(multiplier=_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS),
         before_sleep=tell,
         retry_error_callback=lambda _: None,
     )
     waiting(is_gone, driver)
     return True
+
+
+def _is_to_end(session: Session) -> bool:
+    return session.is_over(time.time()) or is_doomed(session)
 
 
 def _say_it_is_away(session: Session) -> None:
@@ -159,45 +168,84 @@ def work(
 
     One that went for good leaves its session, which ends with its time or its token.
     Why it ended stays in its record, for `carnet status`. Where that is there already, nothing
-    is left to do but what the worker before did not live to do. One that nobody has seen come up
-    is waited for. Raises IPsecError, TokenError.
+    is left to do but what the worker before did not live to do, and an end that a command has
+    begun is carried out. One that nobody has seen come up is waited for.
+
+    Raises IPsecError, TokenError.
     """
     from token_client.announce import announce  # noqa: PLC0415 - the worker's alone
-    from token_client.ending import Ending  # noqa: PLC0415
-    from token_client.told_later import time_over, told_later  # noqa: PLC0415
-    from token_client.watch import Watch, lookout  # noqa: PLC0415
 
     def say(sentence: str) -> None:
         tell(sentence)
         announce(sentence)
 
-    def end(ending: Ending, wait: Callable[[Callable[[], Ending | None]], Ending | None]) -> int:
-        # Else it was `carnet disconnect`: she knows.
-        if not is_ended(session) and (ending.meant or is_known(driver, session)):
-            if ending.pulled or ending.over:
-                _end(driver, session, ending.sentence, say)
-                return 0
-            say(ending.sentence)
-            # What is held back is to go with the session's time, and with its token.
-            later = wait(partial(told_later if ending.untold else time_over, session))
-            if later is not None:
-                end(later, wait)
-        return 0
-
     if is_ended(session):
         _end(driver, session, "", say)
-        return
-    if session.unseen:
+    elif _went_on_with_its_end(driver, session, say):
+        pass
+    elif session.unseen:
         from token_client.late import seen  # noqa: PLC0415 - seldom needed here
 
         stands = seen(driver, session, say)
         if stands is not None:
             work(driver, stands, config, tell)
-        return
-    eye = lookout(config, session)
-    # Where the token cannot be looked at it is waited all the same.
-    watch = Watch(driver, session, eye, config, say, lambda ending: end(ending, lambda ask: ask()))
-    end(watch.run(), watch.until_told)
+    else:
+        _Work(driver, session, say).watch(config)
+
+
+class _Work:
+    """The watch over a tunnel that stood, and what follows from its end."""
+
+    def __init__(self, driver: Driver, session: Session, say: Callable[[str], None]) -> None:
+        self._driver = driver
+        self._session = session
+        self._say = say
+
+    def watch(self, config: ClientConfig) -> None:
+        """Watch until nothing is left to do. Raises IPsecError, TokenError."""
+        from token_client.watch import Watch, lookout  # noqa: PLC0415 - the worker's alone
+        from token_client.went import why_down  # noqa: PLC0415
+
+        eye = lookout(config, self._session)
+        # Where the token cannot be looked at it is waited all the same.
+        watch = Watch(
+            *(self._driver, self._session, eye, config, self._say),
+            lambda ending: self._follow(ending, lambda ask: ask()),
+        )
+        went = why_down(self._session)
+        if went is None:
+            self._follow(watch.run(), watch.until_told)
+        else:
+            self._see_to_what_is_left(went, watch.until_told)
+
+    def _follow(self, ending: "Ending", wait: "Wait") -> int:
+        """Do what follows from an end; return the exit status."""
+        if _went_on_with_its_end(self._driver, self._session, self._say):
+            return 0
+        # Else it was `carnet disconnect`: she knows.
+        if not is_ended(self._session) and (ending.meant or is_known(self._driver, self._session)):
+            self._bring_about(ending, wait)
+        return 0
+
+    def _bring_about(self, ending: "Ending", wait: "Wait") -> None:
+        from token_client.went import keep_down  # noqa: PLC0415 - the worker's alone
+
+        if ending.pulled or ending.over:
+            _end(self._driver, self._session, ending.sentence, self._say)
+            return
+        self._say(ending.sentence)
+        keep_down(self._driver, self._session, ending)
+        self._see_to_what_is_left(ending, wait)
+
+    def _see_to_what_is_left(self, ending: "Ending", wait: "Wait") -> None:
+        """Have what is held back go with the session's time, and with its token."""
+        from token_client.told_later import time_over, told_later  # noqa: PLC0415 - likewise
+
+        later = wait(partial(told_later if ending.untold else time_over, self._session))
+        if later is not None:
+            self._follow(later, wait)
+        else:
+            _went_on_with_its_end(self._driver, self._session, self._say)
 
 
 def _give_up(driver: Driver, session: Session, config: ClientConfig) -> None:
@@ -209,7 +257,7 @@ def _give_up(driver: Driver, session: Session, config: ClientConfig) -> None:
         _end(driver, session, f"{failed}, so it was ended.", announce)
         return
     announce(f"{failed}; end it yourself with `carnet disconnect`.")
-    while is_known(driver, session):
+    while is_known(driver, session) and not _went_on_with_its_end(driver, session, announce):
         if session.is_over(time.time()):
             _end_in_time(driver, session)
             return
@@ -224,15 +272,27 @@ def _end_in_time(driver: Driver, session: Session) -> None:
     _end(driver, session, time_is_over(session).sentence, announce)
 
 
-def _end(driver: Driver, session: Session, why: str, say: Callable[[str], None]) -> None:
-    """End a session, and say so, as soon as that can be, and stay until nothing of it is left."""
+def _went_on_with_its_end(driver: Driver, session: Session, say: Callable[[str], None]) -> bool:
+    """Carry out an end that somebody has begun, and could not bring to its own; tell if one was."""
+    if not is_doomed(session):
+        return False
+    why = why_doomed(session)
+    _end(driver, session, why or None, say)
+    return True
+
+
+def _end(driver: Driver, session: Session, why: str | None, say: Callable[[str], None]) -> None:
+    """End a session, and say so, as soon as that can be, and stay until nothing of it is left.
+
+    `why` is None where she has ended it herself, and its record is not to say so.
+    """
     from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
     from token_client.whole_end import WholeEnd  # noqa: PLC0415 - likewise
 
     end = WholeEnd(driver, session, announce)
     if not is_ended(session):
         end.carry_out(why)
-        say(why)
+        say(why or _AS_SHE_WANTED.format(session.target))
         kept = end.may_be_kept(why)
         if kept is not None:
             say(kept)

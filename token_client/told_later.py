@@ -12,7 +12,7 @@ from dataclasses import replace
 from carnet.errors import IPsecError
 from carnet.ipsec import block
 from token_client.ending import Ending, time_is_over, why_ended
-from token_client.known import is_ended, is_recorded
+from token_client.known import is_ended, is_meant, is_recorded
 from token_client.sessions import Session
 
 FIRST_PAUSE_SECONDS = 2.0
@@ -51,7 +51,7 @@ def _lives(session: Session) -> bool:
     The block goes first of the two. A packet filter that cannot be asked may have one.
     """
     if is_recorded(session):
-        return True
+        return is_meant(session)
     if is_ended(session) or session.block is None:
         return False
     try:

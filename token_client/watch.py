@@ -24,6 +24,7 @@ from softhsm.places import cannot_have
 from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending, time_is_over
+from token_client.known import is_doomed
 from token_client.removal import lock_screen
 from token_client.sessions import Session
 from token_client.tunnel_watch import TunnelWatch
@@ -137,6 +138,7 @@ class Watch:
     def _loop(self) -> Ending:
         while True:
             ending = self._next() or self.look() or self._look_at_the_clock()
+            ending = ending or self._look_at_the_record()
             if ending is not None:
                 return ending
 
@@ -161,6 +163,12 @@ class Watch:
             self._tell(
                 f"The tunnel to {target} ends in {left}; run `carnet connect` for a new one."
             )
+        return None
+
+    def _look_at_the_record(self) -> Ending | None:
+        """See whether a command has begun to end it that could not go on with that."""
+        if is_doomed(self._session):
+            return Ending(f"The tunnel to {self._session.target} was ended by another command.")
         return None
 
     def look(self) -> Ending | None:

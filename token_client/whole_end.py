@@ -45,18 +45,18 @@ class WholeEnd:
         self._left = True
         """Whether its daemon may still have something of it, or have left it in the kernel."""
 
-    def carry_out(self, why: str) -> None:
-        """Return when nothing is held back any more, and its record says why.
+    def carry_out(self, why: str | None) -> None:
+        """Return when nothing is held back any more, and its record says why, or is gone.
 
         Who has ended it herself meanwhile has no more of it.
         """
         self._left = False
         self._heard = self._until_done(lambda: self._end(why))
 
-    def may_be_kept(self, why: str) -> str | None:
+    def may_be_kept(self, why: str | None) -> str | None:
         """Return what to say where Target may keep it, which its record says besides, then."""
         kept = may_be_kept(self._session, self._heard)
-        if kept is not None:
+        if kept is not None and why is not None:
             SessionStore(memory_directory()).keep_unheard(self._session.name, f"{why} {kept}")
         return kept
 
@@ -75,7 +75,7 @@ class WholeEnd:
             self._driver.down(self._session.name)
             name_servers.restore(self._session.name)
 
-    def _end(self, why: str) -> bool | None:
+    def _end(self, why: str | None) -> bool | None:
         sessions = SessionStore(memory_directory())
         return end_session(self._driver, sessions, self._session.name, self._not_down, why)
 

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from carnet.errors import (
 )
 from carnet.ipsec import patience
 from tests.unit.test_sessions import a_session
-from token_client import background, closing, foreground, known
+from token_client import background, closing, foreground, known, went
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.sessions import SessionStore
@@ -59,7 +60,7 @@ class Silent:
 def started(tmp_path, monkeypatch):
     """For which sessions an agent was started; there is a record of one."""
     found = []
-    for module in (known, foreground):
+    for module in (known, foreground, went):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(foreground, "watching", lambda _: nullcontext(True))
     monkeypatch.setattr(foreground, "lookout", lambda *_: None)
@@ -128,6 +129,29 @@ def test_who_wants_no_agent_is_told_what_is_left(tmp_path, started, monkeypatch)
     (sentence,) = told
     assert "held back until `carnet disconnect`" in sentence
     assert (started, left(tmp_path)) == ([], ["carnet-00"])
+
+
+class Had:
+    """A daemon that has a tunnel until it is taken out."""
+
+    def __init__(self):
+        self.has = {"carnet-00"}
+
+    def down(self, name):
+        self.has.discard(name)
+
+    def installed(self):
+        return self.has
+
+
+def test_what_it_took_out_itself_the_agent_does_not_take_for_the_daemon_s_doing(
+    tmp_path, started, monkeypatch
+):
+    untold = Ending("The tunnel to work went down, and Target does not say why.", untold=True)
+    with pytest.raises(IPsecError, match="does not say why"):
+        stay(monkeypatch, tmp_path, untold, Had())
+    assert started == ["carnet-00"]
+    assert went.why_down(a_session()) == replace(untold, meant=True)
 
 
 @pytest.mark.parametrize("agent", [True, False])

@@ -18,6 +18,7 @@ from token_client import (
     supervising,
     told_later,
     watch,
+    went,
     whole_end,
 )
 from token_client.config import ClientConfig, OnRemoval
@@ -35,6 +36,7 @@ def said(monkeypatch):
     heard = []
     monkeypatch.setattr(announce, "announce", heard.append)
     monkeypatch.setattr(supervising, "is_known", lambda *_: True)
+    monkeypatch.setattr(went, "memory_directory", lambda: None)
     return heard
 
 
@@ -79,18 +81,18 @@ class Down(AtOnce):
 
 
 @pytest.mark.parametrize(
-    ("went", "asked"), [(UNTOLD, told_later.told_later), (TOLD, told_later.time_over)]
+    ("why", "asked"), [(UNTOLD, told_later.told_later), (TOLD, told_later.time_over)]
 )
-def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, went, asked):
+def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, why, asked):
     ended = []
-    monkeypatch.setattr(Down, "went", went, raising=False)
+    monkeypatch.setattr(Down, "went", why, raising=False)
     monkeypatch.setattr(Down, "asked", [], raising=False)
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
     monkeypatch.setattr(watch, "Watch", Down)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
-    supervising.work(None, a_session(), ClientConfig(), str)
+    supervising.work(DAEMON, a_session(), ClientConfig(), str)
     assert ended == [PULLED.sentence]
-    assert said == [went.sentence]
+    assert said == [why.sentence]
     assert Down.asked == [asked]
 
 
@@ -110,7 +112,7 @@ def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """The records of sessions that are really ended, but for what the kernel has of them."""
-    for module in (known, whole_end):
+    for module in (known, went, whole_end):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(ending, "why_ended", lambda *_, **__: None)
@@ -242,6 +244,75 @@ def test_of_a_tunnel_that_was_ended_by_hand_nothing_is_said_as_it_goes(said, sto
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(Gone(monkeypatch), session, ClientConfig(), said.append)
     assert said == []
+
+
+def refused_by_resolved(store, monkeypatch, daemon, session):
+    """Have her command end it as far as it comes, name servers and block being left."""
+    resolved = ["systemd-resolved does not answer."]
+
+    def release(_, name, why):
+        if resolved:
+            raise IPsecError(resolved.pop())
+        store.drop(name, why)
+
+    monkeypatch.setattr(closing, "release", release)
+    with pytest.raises(IPsecError, match="resolved"):
+        closing.end_session(daemon, store, session.name)
+
+
+def test_an_end_that_her_command_could_not_carry_out_is_gone_on_with(said, store, monkeypatch):
+    """And nothing else is said of how the tunnel went."""
+    daemon, session = Gone(monkeypatch, heard=True), lasting()
+    store.keep(session)
+
+    class Ending(AtOnce):
+        def run(self):
+            refused_by_resolved(store, monkeypatch, daemon, session)
+            return UNTOLD
+
+    monkeypatch.setattr(watch, "Watch", Ending)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert said == ["The tunnel to work is ended now, as you wanted; nothing is held back for it."]
+    assert store.all() == []
+
+
+def test_so_it_is_where_nobody_watched_then(said, store, monkeypatch):
+    """`carnet resume` starts who does, and so does the next `carnet agent`."""
+    daemon, session = Gone(monkeypatch, heard=True), lasting()
+    store.keep(session)
+    refused_by_resolved(store, monkeypatch, daemon, session)
+    assert not store.all()[0].lives
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert (len(said), store.all()) == (1, [])
+
+
+def test_where_the_daemon_is_gone_an_end_that_was_begun_is_gone_on_with(said, store, monkeypatch):
+    """Who watches waits no more for a daemon."""
+    daemon, session = Gone(monkeypatch, 10**6), lasting()
+    store.keep(session)
+    store.doom(session.name, None)
+    assert supervising._was_away(daemon, session)
+    assert daemon.pauses == []
+
+
+def test_what_was_told_of_a_tunnel_that_went_is_not_told_another_way(said, store, monkeypatch):
+    """By who watches over what is left from then on, and finds nothing in the daemon."""
+    session, asked = lasting(), []
+    store.keep(session)
+    went.keep_down(Gone(monkeypatch), session, UNTOLD)
+
+    class Left(AtOnce):
+        def run(self):
+            raise AssertionError
+
+        def until_told(self, ask):
+            asked.append(ask.func)
+
+    monkeypatch.setattr(watch, "Watch", Left)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(Gone(monkeypatch), session, ClientConfig(), str)
+    assert (asked, said) == ([told_later.told_later], [])
 
 
 def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch):

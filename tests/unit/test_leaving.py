@@ -166,10 +166,11 @@ def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
     started = []
     monkeypatch.setattr(background, "start", lambda left, _: not started.append(left.name))
     (session,) = released.all()
-    assert "the agent of this machine ends" in background.finish_released(session, ClientConfig())
+    said = background.finish_what_was_ended(session, ClientConfig())
+    assert "the agent of this machine ends" in said
     assert started == ["carnet-00"]
     alone = ClientConfig(agent=False)
-    assert "`carnet disconnect` ends" in background.finish_released(session, alone)
+    assert "`carnet disconnect` ends" in background.finish_what_was_ended(session, alone)
     assert started == ["carnet-00"]
 
 

@@ -211,6 +211,19 @@ def test_what_she_has_ended_herself_is_not_said_to_be_the_daemon_s_doing(monkeyp
     assert not ending.meant
 
 
+def test_an_end_that_her_command_has_begun_is_seen_while_the_daemon_tells_nothing(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    store, driver = SessionStore(tmp_path), FakeDriver()
+    store.keep(SESSION)
+    store.doom(SESSION.name, None)
+    looks = SimpleNamespace(look=lambda: HERE)
+    ending = Watch(driver, SESSION, looks, ClientConfig(), str).run()
+    assert ending.sentence == "The tunnel to work was ended by another command."
+    assert not ending.meant
+
+
 def test_the_daemon_keeps_nothing_of_a_tunnel_that_went_down():
     """It could negotiate anew by itself, and nobody would look."""
     driver = FakeDriver()

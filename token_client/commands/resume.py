@@ -23,9 +23,9 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     config = configuration.load()
     chosen = SessionStore(memory_directory()).choose(tunnel)
     for session in chosen:
-        if session.released:
-            tell(background.finish_released(session, config))
-    known = [s for s in chosen if s.ended is None]
+        if session.released or session.doomed is not None:
+            tell(background.finish_what_was_ended(session, config))
+    known = [s for s in chosen if s.lives]
     # What is over keeps no other from coming back, and is refused where it was meant.
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:

@@ -1,0 +1,30 @@
+"""A tunnel that went for good, of whose session something is left: its block, and its token.
+
+Who watches over that asks no daemon, which has nothing of the tunnel: it would seem that this
+machine's own had gone.
+"""
+
+from carnet.errors import IPsecError
+from carnet.ipsec.driver import Driver
+from token_client.ending import Ending
+from token_client.memory import memory_directory
+from token_client.sessions import Session, SessionStore
+
+
+def keep_down(driver: Driver, session: Session, ending: Ending) -> None:
+    """Remember why a tunnel went, if the daemon has nothing of it any more."""
+    try:
+        gone = session.name not in driver.installed()
+    except IPsecError:
+        return
+    if gone:
+        store = SessionStore(memory_directory())
+        store.keep_down(session.name, ending.sentence, untold=ending.untold)
+
+
+def why_down(session: Session) -> Ending | None:
+    """Return why its tunnel went for good, as it was told then; None where it did not."""
+    record = SessionStore(memory_directory()).find(session.name)
+    if record is None or record.down is None:
+        return None
+    return Ending(record.down, meant=True, untold=record.untold)
