@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from carnet.console import PIN_VARIABLE, has_secret, has_terminal, read_secret
+from carnet.console import has_terminal
+from carnet.secret_sources import PIN_VARIABLE, has_secret, read_secret
 from carnet.token.module import TokenInfo
 from carnet.token.profiles import may_lock
 from carnet.token.session import check_pin_state

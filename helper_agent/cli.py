@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from carnet import console
 from carnet.lazy import LazyGroup
+from carnet.running import run_command
 from helper_agent.config import DEFAULT_PATH
 
 
@@ -63,4 +63,4 @@ def serve(path: Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    console.run_command(cli, "carnet-helper")
+    run_command(cli, "carnet-helper")

@@ -19,6 +19,7 @@ from carnet.audit.showing import Choice
 from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import read_small
+from carnet.secret_sources import secret_options
 from carnet.token.accounts import accounts_key, read_marks
 from host_agent import config as configuration
 from host_agent import schema
@@ -79,7 +80,7 @@ def show(
 
 
 @audit.command()
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @_key_option("without it the HSM is asked")
 @shared.witness_option
 @json_option
@@ -107,7 +108,7 @@ def verify(
 
 
 @audit.command()
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @click.pass_obj
 def key(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Print the public key of the accounts (PEM), for who verifies them without the HSM."""
@@ -130,7 +131,7 @@ def head(path: Path) -> None:
 @audit.command()
 @click.option("--reason", type=REASON, required=True, help="What happened to the newer database.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @click.pass_obj
 def restored(path: Path, reason: str, yes: bool, pin_fd: int | None, pin_file: Path | None) -> None:
     """Go on with an older Key Database: pairs spent since the backup are valid again."""

@@ -16,6 +16,8 @@ from carnet.database.reading import readable
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from carnet.lazy import LazyGroup
+from carnet.running import run_command
+from carnet.secret_sources import secret_options
 from host_agent import config as configuration
 from host_agent.local import (
     PIN,
@@ -81,7 +83,7 @@ def init(path: Path, name: str, targets: tuple[tuple[str, str], ...]) -> None:
 
 
 @cli.command()
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @click.pass_obj
 def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
     """Answer travellers' requests until told to stop."""
@@ -95,7 +97,7 @@ def serve(path: Path, pin_fd: int | None, pin_file: Path | None) -> None:
 
 
 @cli.command("transport-key")
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @accept_option
 @click.pass_obj
 def transport_key(
@@ -115,7 +117,7 @@ def transport_key(
 
 @cli.command("import")
 @click.argument("batch_path", metavar="BATCH", type=click.Path(dir_okay=False, path_type=Path))
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @click.option(
     "--progress/--no-progress",
     default=None,
@@ -259,4 +261,4 @@ def _key_id(text: str) -> bytes:
 
 def main() -> None:
     """Run the command."""
-    console.run_command(cli, "carnet-host")
+    run_command(cli, "carnet-host")

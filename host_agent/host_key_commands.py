@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from carnet import console, crash
 from carnet.counting import agreeing, counted
 from carnet.errors import UsageError
+from carnet.secret_sources import secret_options
 from carnet.token.host_keys import HostCouple, HostKeys, destroy_host_keys, make_host_keys
 from carnet.wire.split import fingerprint
 from host_agent import config as configuration
@@ -28,7 +29,7 @@ from softhsm.durable import durably
     help="Destroy generation N, and revoke the pairs that need it.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @accept_option
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, the keys in PEM.")
 @click.pass_obj

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives import serialization
 
-from carnet import console
+from carnet.secret_sources import PIN_VARIABLE, read_secret
 from carnet.token.frozen import unless_frozen
 from carnet.token.session import TokenSession, open_session
 from host_agent.config import HostConfig
@@ -28,7 +28,7 @@ accept_option = click.option(
 
 def read_pin(fd: int | None, file: Path | None) -> str:
     """Return the PIN; raises UsageError where there is no source of it."""
-    return console.read_secret(PIN, option="pin", fd=fd, file=file, variable=console.PIN_VARIABLE)
+    return read_secret(PIN, option="pin", fd=fd, file=file, variable=PIN_VARIABLE)
 
 
 def open_database(config: HostConfig, *, make: bool = False) -> AbstractContextManager[KeyDatabase]:

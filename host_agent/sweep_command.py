@@ -7,6 +7,7 @@ import click
 from carnet import console
 from carnet.counting import agreeing, counted
 from carnet.portions import batched
+from carnet.secret_sources import secret_options
 from carnet.token.batch_keys import BatchKeys
 from carnet.token.nameless import sweep_nameless
 from carnet.token.onetime import OneTimeKeys
@@ -24,7 +25,7 @@ _AT_ONCE = 20
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@console.secret_options("pin", PIN)
+@secret_options("pin", PIN)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.pass_obj
 def sweep(path: Path, yes: bool, pin_fd: int | None, pin_file: Path | None, as_json: bool) -> None:

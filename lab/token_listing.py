@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 from pkcs11 import Attribute, ObjectClass
 
-from carnet.console import read_secret, secret_options
+from carnet.secret_sources import read_secret, secret_options
 from carnet.token.finding import find_module
 from carnet.token.module import load_module
 from carnet.token.onetime import is_pair_label

@@ -5,8 +5,8 @@ from typing import NoReturn
 import click
 
 from carnet import VERSION, interruption
-from carnet.console import run_command
 from carnet.lazy import LazyGroup
+from carnet.running import run_command
 
 _NAME = "carnet-provision"
 

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import platformdirs
 
-from carnet.console import PASSPHRASE_VARIABLE, read_secret, secret_options
 from carnet.pin import PinSource, say_if_at_pad
+from carnet.secret_sources import PASSPHRASE_VARIABLE, read_secret, secret_options
 from carnet.token.finding import MODULE_VARIABLE, find_module
 from carnet.token.frozen import unless_frozen
 from carnet.token.identity import Identity

@@ -6,15 +6,10 @@ from typing import Any
 
 import click
 
-from carnet.console import (
-    NEW_PIN_VARIABLE,
-    SO_PIN_VARIABLE,
-    print_json,
-    read_secret,
-    secret_options,
-)
+from carnet.console import print_json
 from carnet.errors import TokenError, UsageError
 from carnet.pin import PinSource
+from carnet.secret_sources import NEW_PIN_VARIABLE, SO_PIN_VARIABLE, read_secret, secret_options
 from carnet.token import pins
 from carnet.token.module import Token, TokenInfo
 from carnet.token.presence import choose_token

@@ -6,14 +6,9 @@ from typing import Any
 
 import click
 
-from carnet.console import (
-    PIN_VARIABLE,
-    SO_PIN_VARIABLE,
-    print_json,
-    read_secret,
-    secret_options,
-)
+from carnet.console import print_json
 from carnet.errors import TokenCannotError, TokenError, UsageError
+from carnet.secret_sources import PIN_VARIABLE, SO_PIN_VARIABLE, read_secret, secret_options
 from carnet.token.identity import Identity
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, TokenInfo

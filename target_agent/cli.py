@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from carnet import VERSION
-from carnet.console import run_command
 from carnet.errors import UsageError
 from carnet.files import private_directory, write_private
 from carnet.ipsec.drivers import settled_driver
 from carnet.lazy import LazyGroup
+from carnet.running import run_command
 from target_agent.commands.local import ADDRESS, NAME, NETWORK, Local, pass_local
 from target_agent.config import DEFAULT_PATH, PATH_VARIABLE, load
 from target_agent.template import Answers, render

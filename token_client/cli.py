@@ -2,8 +2,9 @@
 
 import click
 
-from carnet import VERSION, console
+from carnet import VERSION
 from carnet.lazy import LazyGroup
+from carnet.running import run_command
 
 _COMMANDS = (
     *("agent", "connect", "disconnect", "doctor"),
@@ -23,4 +24,4 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command."""
-    console.run_command(cli, "carnet")
+    run_command(cli, "carnet")

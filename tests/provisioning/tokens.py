@@ -15,8 +15,8 @@ from pkcs11.exceptions import ObjectHandleInvalid
 from pkcs11.types import DecryptMixin, DeriveMixin
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from carnet.console import PASSPHRASE_VARIABLE, PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import UsageError
+from carnet.secret_sources import PASSPHRASE_VARIABLE, PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.token import keys
 from carnet.token.cryptoki import PARAMETERS_VARIABLE, Cryptoki
 from carnet.token.data import read_data, write_data

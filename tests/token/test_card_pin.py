@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from pkcs11 import KDF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import PinTriedError, TokenAwayError, TokenError
+from carnet.secret_sources import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.token import pins, session, turns
 from carnet.token.module import Module, Token
 from carnet.token.session import open_public_session, open_session

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from carnet.console import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.errors import TokenError
+from carnet.secret_sources import PIN_VARIABLE, SO_PIN_VARIABLE
 from carnet.token.initialise import initialise_token
 from carnet.token.module import Module, Token, TokenInfo
 from carnet.token.presence import Lookout, Presence

@@ -14,6 +14,7 @@ from carnet.audit.heads import Examination
 from carnet.audit.showing import Choice
 from carnet.entry import INTERRUPTED
 from carnet.errors import TokenError, UsageError
+from carnet.running import run_command
 
 BIN = Path(sys.executable).parent
 NO_TEXT = b"x\xff"
@@ -65,7 +66,7 @@ def test_a_no_at_a_prompt_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     command = click.Command("carnet", callback=lambda: console.confirm("Really?", yes=False))
     with pytest.raises(SystemExit) as caught:
-        console.run_command(command, "carnet")
+        run_command(command, "carnet")
     assert caught.value.code == INTERRUPTED
     assert capsys.readouterr().err.splitlines()[-1] == "carnet: interrupted."
 
@@ -75,6 +76,7 @@ import sys, click
 from rich.table import Table
 from carnet import console
 from carnet.errors import TokenError
+from carnet.running import run_command
 
 def say():
     table = Table(LABEL)
@@ -86,7 +88,7 @@ def say():
 
 LABEL = "\u0645\u0631 \xf6"
 sys.argv = ["carnet"]
-console.run_command(click.command()(say), "carnet")
+run_command(click.command()(say), "carnet")
 """
 
 

@@ -13,8 +13,8 @@ import click
 import pytest
 
 from carnet import interruption
-from carnet.console import run_command
 from carnet.entry import enter
+from carnet.running import run_command
 from token_client.help_text import TEXT
 from tools import help_text
 

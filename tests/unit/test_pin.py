@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from pkcs11 import FunctionCancelled
 
-from carnet.console import PIN_VARIABLE, SECRET_VARIABLES, read_secret, run_command
 from carnet.errors import TokenError, UsageError
 from carnet.pin import Credential, PinSource
+from carnet.running import run_command
+from carnet.secret_sources import PIN_VARIABLE, SECRET_VARIABLES, read_secret
 from carnet.token import session
 from carnet.token.module import Token, TokenInfo
 from carnet.token.session import open_session, wrong_pin
@@ -317,9 +318,9 @@ def test_no_child_of_a_command_inherits_a_secret_and_the_command_has_it(variable
 
 SHOWING = """
 from pathlib import Path
-from carnet import console
-console.take_secrets()
-print(console.read_secret("it", option="it", fd=None, file=None, variable="CARNET_PIN"))
+from carnet.secret_sources import read_secret, take_secrets
+take_secrets()
+print(read_secret("it", option="it", fd=None, file=None, variable="CARNET_PIN"))
 print(Path("/proc/self/environ").read_bytes())
 """
 
@@ -351,7 +352,7 @@ def test_a_pin_in_the_environment_goes_before_the_pad_also_in_a_command(monkeypa
 
 ASKING = """
 import sys, click
-from carnet.console import run_command
+from carnet.running import run_command
 from carnet.pin import Credential, PinSource
 from tests.unit.test_pin import INFO
 sys.argv = ["carnet"]

@@ -9,9 +9,9 @@ import pytest
 
 from carnet.audit.commands import read_witnesses
 from carnet.config import load_config
-from carnet.console import read_secret
 from carnet.errors import UsageError
 from carnet.files import MAX_SMALL, read_private, read_small
+from carnet.secret_sources import read_secret
 from host_agent.audit_commands import _read_keys
 from host_agent.batch_file import batch_at, officer_key
 from provisioning.host_file import read_host_keys, read_transport_key

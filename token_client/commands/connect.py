@@ -10,6 +10,7 @@ from carnet.errors import UsageError
 from carnet.ipsec import block
 from carnet.ipsec.drivers import DriverName
 from carnet.objectives import Objective
+from carnet.secret_sources import secret_options
 from token_client import config as configuration
 from token_client.asked_for import networks_asked_for, objective_asked_for
 from token_client.commands.drivers import driver as driver_for
@@ -50,7 +51,7 @@ from token_client.config import ClientConfig
     is_flag=True,
     help="Accept MD5, SHA-1 and 3DES, which protect nothing, from a Target that measures them.",
 )
-@console.secret_options("pin", "the PIN of the token")
+@secret_options("pin", "the PIN of the token")
 @token_option
 @json_option
 def connect(
