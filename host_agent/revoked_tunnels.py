@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 LOOK_SECONDS = 0.5
 """Between two looks for tunnels that the operator revoked."""
-AT_ONCE = 8
+AT_ONCE = 20
 """Asked for at the same time; Target allows an address 32 connections, and requests need some."""
 _PAUSE_SECONDS, _LONGEST_SECONDS = 0.5, 5.0
 """Before one that failed is asked for again: at first, and at most."""

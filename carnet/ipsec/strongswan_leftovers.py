@@ -9,8 +9,9 @@ sign of ours than its mark.
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,7 @@ from carnet.ipsec import bundle, inner_address, xfrm
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.forsaken import is_clean
 from carnet.ipsec.inner_address import CHARON_TABLE
-from carnet.ipsec.iproute import ip
+from carnet.ipsec.iproute import force, ip
 from carnet.ipsec.spec import Role
 from carnet.ipsec.strongswan_parts import is_of_client, reqids
 from carnet.ipsec.xfrm import Policy
@@ -89,6 +90,23 @@ def remove_sas(name: str) -> None:
     doomed = reqids(name)
     listed = xfrm.sas(xfrm.list_sas().stdout.splitlines())
     xfrm.delete_sas(sa for sa in listed if int(sa["reqid"]) in doomed)
+
+
+def remove_listed(ike_sas: Iterable[Mapping[str, Any]]) -> None:
+    """Take out the SAs of IKE_SAs that the daemon lists, before it does itself."""
+    lines = [
+        f"xfrm state delete src {sa[source]} dst {sa[destination]}"
+        f" proto {child['protocol'].lower()} spi 0x{child[spi]}"
+        for sa in ike_sas
+        for child in sa.get("child-sas", {}).values()
+        for source, destination, spi in (
+            ("local-host", "remote-host", "spi-out"),
+            ("remote-host", "local-host", "spi-in"),
+        )
+        if spi in child
+    ]
+    if lines and shutil.which("ip") is not None:
+        force(lines)
 
 
 def _run(lines: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponenti
 from vici.exception import CommandException
 
 from carnet.errors import IPsecError
+from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_log import acknowledged, not_up
@@ -17,6 +18,8 @@ from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, open_session, text
 
 DELETE_TIME_LIMIT = 2.0
 """Seconds in which the peer may acknowledge that a tunnel ends; it ends without, too."""
+OCCUPIED_TIME_LIMIT = 1.0
+"""Seconds for what it has yet to answer before it can be told."""
 _LOOKS = wait_exponential(multiplier=0.005, max=0.5)
 """Between the looks whether it has: soon at first, and each costs the daemon little."""
 _AT_ONCE = "-1"
@@ -77,12 +80,19 @@ class Negotiation:
     def end(self, *parts: str) -> None:
         """End the IKE_SAs of connections, as terminate() does, all together.
 
-        The daemon has few threads, and none of them waits for a peer that is silent meanwhile.
+        What can tell the peer at once is not waited for: nothing passes here any more from then
+        on, whatever the peer hears. A lost packet would be sent again after the time limit only.
+        Of what cannot yet, the SAs go out of the kernel, as far as they are there; it is waited
+        for, and holds none of the daemon's threads meanwhile, which are few.
         """
+        self._order_end(self._free_to_tell(parts), force="yes")
+        occupied = self._listed.sas(*parts) if parts else []
+        parts = tuple(dict.fromkeys(part for part, _ in occupied))
         self._order_end(parts)
+        leftovers.remove_listed(sa for _, sa in occupied)
         waiting = Retrying(
             retry=retry_if_result(bool),
-            stop=stop_after_delay(DELETE_TIME_LIMIT),
+            stop=stop_after_delay(OCCUPIED_TIME_LIMIT),
             wait=_LOOKS,
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
@@ -105,6 +115,12 @@ class Negotiation:
                 with suppress(CommandException):  # it may have ended by itself
                     for _ in session.terminate({"ike": part, "timeout": _AT_ONCE} | how):
                         pass
+
+    def _free_to_tell(self, parts: Sequence[str]) -> list[str]:
+        """Return which of these connections have no IKE_SA whose peer has yet to answer."""
+        listed = self._listed.sas(*parts) if parts else []
+        occupied = {part for part, sa in listed if not reports.can_tell_its_end(sa)}
+        return [part for part in parts if part not in occupied]
 
     def _left(self, parts: Sequence[str]) -> list[str]:
         """Return which of these connections have IKE_SAs."""

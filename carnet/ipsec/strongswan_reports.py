@@ -21,7 +21,8 @@ from carnet.ipsec.strongswan_parts import (
 Report = Mapping[str, Any]
 
 _ANYWHERE = "%any"
-_LIVE_IKE = ("ESTABLISHED", "REKEYING")
+_ESTABLISHED = "ESTABLISHED"
+_LIVE_IKE = (_ESTABLISHED, "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
 _BEING_DELETED = "DELETING"
 _LIVE_CHILD = ("INSTALLED", "REKEYING")
@@ -30,6 +31,15 @@ _LIVE_CHILD = ("INSTALLED", "REKEYING")
 def is_live(ike_sa: Report) -> bool:
     """Whether the IKE_SA stands, as against one that is being made or deleted."""
     return ike_sa.get("state") in _LIVE_IKE
+
+
+def can_tell_its_end(ike_sa: Report) -> bool:
+    """Whether the daemon tells the peer of an IKE_SA's end at once.
+
+    So it does with IKEv2, where the peer has answered all before.
+    """
+    is_idle = "tasks-active" not in ike_sa
+    return ike_sa.get("version") == "2" and ike_sa.get("state") == _ESTABLISHED and is_idle
 
 
 def is_open_main_mode(connection: Report) -> bool:

@@ -13,8 +13,8 @@ import pytest
 from vici import Session
 
 from carnet.errors import IPsecError
+from carnet.ipsec import strongswan_leftovers, strongswan_negotiation
 from carnet.ipsec import strongswan_messages as messages
-from carnet.ipsec import strongswan_negotiation
 from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
@@ -245,15 +245,38 @@ def silent(client, target):
 
 
 def test_down_without_a_peer_that_agrees(client, silent, monkeypatch):
-    monkeypatch.setattr(strongswan_negotiation, "DELETE_TIME_LIMIT", 0.2)
+    """Nothing of it passes from the moment on at which the daemon is told: it waits for nobody."""
+    terminate, left = Session.terminate, []
+
+    def looked_after(session, order):
+        yield from terminate(session, order)
+        left.append(client.driver._listed.sas(silent.name))
+
+    monkeypatch.setattr(Session, "terminate", looked_after)
     client.driver.down(silent.name)
+    assert left == [[]]
     assert client.left() == []
 
 
+def test_down_tells_a_peer_that_hears(client, target):
+    """Though it is not waited for."""
+    ends = two_ends()
+    connect(client, target, ends)
+    target.driver.down(ends.name)
+    wait_until(lambda: client.driver._listed.sas(ends.name) == [], "the peer to hear of the end")
+
+
 def test_a_peer_that_is_silent_holds_no_thread_of_the_daemon(client, silent, monkeypatch):
-    """What asks it to end the tunnel has its answer while the peer is waited for."""
-    monkeypatch.setattr(strongswan_negotiation, "DELETE_TIME_LIMIT", TIME_LIMIT)
-    terminate, answered = Session.terminate, Event()
+    """What asks it to end the tunnel has its answer while the peer is waited for.
+
+    It is where it has yet to answer something before.
+    """
+    monkeypatch.setattr(strongswan_negotiation, "OCCUPIED_TIME_LIMIT", TIME_LIMIT)
+    terminate, answered, out_of_kernel = Session.terminate, Event(), []
+    monkeypatch.setattr(strongswan_leftovers, "force", out_of_kernel.append)
+    with client.session() as session:
+        session.rekey({"ike": silent.name})
+    wait_until(lambda: "tasks-active" in ike_sa(client, silent.name), "the peer to be asked")
 
     def noted(session, order):
         yield from terminate(session, order)
@@ -262,7 +285,12 @@ def test_a_peer_that_is_silent_holds_no_thread_of_the_daemon(client, silent, mon
     monkeypatch.setattr(Session, "terminate", noted)
     ended = in_background(client.driver.down, silent.name)
     assert answered.wait(TIME_LIMIT)
-    assert ike_sa(client, silent.name)["state"] == "DELETING"
+    wait_until(lambda: out_of_kernel, "its SAs to go out of the kernel, as far as they are there")
+    (child,) = ike_sa(client, silent.name)["child-sas"].values()
+    assert [line.split()[-3:] for line in out_of_kernel[0]] == [
+        ["esp", "spi", f"0x{child[spi]}"] for spi in ("spi-out", "spi-in")
+    ]
+    assert "IKE_DELETE" in ike_sa(client, silent.name)["tasks-queued"]
     with client.session() as session:
         list(session.terminate({"ike": silent.name, "force": "yes"}))
     ended()

@@ -121,6 +121,19 @@ def test_no_revoked_tunnel_waits_for_another_whose_end_takes_its_time():
     assert revoked.asked == [b"2", b"3", b"1"]
 
 
+def test_a_user_s_twenty_tunnels_are_ended_side_by_side():
+    """Each may have to wait for its peer, and all are to be down within two seconds."""
+    ids, together = [bytes([n]) for n in range(20)], asyncio.Barrier(20)
+
+    async def answer(_):
+        await together.wait()
+        return "204 Done"
+
+    revoked = Revoked(*ids)
+    asyncio.run(all_revoked_end(revoked, answer))
+    assert sorted(revoked.asked) == ids
+
+
 def test_what_failed_is_asked_for_after_pauses_that_grow_to_a_bound():
     failed = revoked_tunnels.Failed(b"1", "work")
     pauses = []
