@@ -23,6 +23,10 @@ class UsageError(CarnetError):
     exit_status = 2
 
 
+class DatabaseError(UsageError):
+    """The database cannot be used, or failed whoever used it."""
+
+
 class NothingRevokedError(UsageError):
     """Of what was to be revoked nothing is known that can be, or was before."""
 

@@ -124,6 +124,35 @@ class Operator:
             raise CarnetError(_unrecorded(len(done.unrecorded), alone=alone))
         return done.ended
 
+    @contextlib.contextmanager
+    def meanwhile(self, order: Order, slow: Callable[[], None]) -> Iterator[list[str]]:
+        """Have tunnels end though what is done in here takes long, as with the database locked.
+
+        Calls `slow` first. Gives the Request IDs of those that ended so, once it is left; what
+        else is to be said of them, end() finds.
+        """
+        done, ended = Event(), list[str]()
+        ending = begun(partial(self._end_if_slow, done, order, slow))
+        try:
+            yield ended
+        finally:
+            done.set()
+            with contextlib.suppress(CarnetError, SQLAlchemyError):
+                ended += ending.result()
+
+    def _end_if_slow(self, done: Event, order: Order, slow: Callable[[], None]) -> tuple[str, ...]:
+        if done.wait(_WRITE_SECONDS):
+            return ()
+        slow()
+        with sole_hold(self.config.lock) as alone:
+            if not alone:
+                return end_by_service(self.config, order).ended
+            live = [record for record in self.records.live() if _is_meant(record, order)]
+            self._shut_gate(live)
+            for _ in self._gone(live):
+                pass  # end() asks for each again, and writes down what came of it
+        return ()
+
     def _write_down(self, order: Order, *, alone: bool) -> "_Written":
         """Write down what is to end: a service that starts ends it.
 
@@ -161,11 +190,8 @@ class Operator:
 
     def _end_here(self, written: "_Written", order: Order) -> Ended:
         """End them without the service; it does at its start what cannot be done now."""
-        gate, live = make_gate(self.config), written.live
-        if gate is not None and any(record.objective_id == Objective.NATIVE for record in live):
-            # Who else is let through is known to the service alone, and it does not run:
-            # it opens again for those who stand.
-            gate.shut()
+        live = written.live
+        self._shut_gate(live)
         ended, waiting, unrecorded = [], [], []
         for record, gone in zip(live, self._gone(live), strict=True):
             name = record.request_id.hex()
@@ -179,6 +205,15 @@ class Operator:
             else:
                 ended.append(name)
         return Ended(ended=tuple(ended), waiting=tuple(waiting), unrecorded=tuple(unrecorded))
+
+    def _shut_gate(self, live: list[TunnelRecord]) -> None:
+        """Shut the gate if one of these is let through by it; the service, once it runs, opens it.
+
+        Who else is let through is known to that alone.
+        """
+        gate = make_gate(self.config)
+        if gate is not None and any(record.objective_id == Objective.NATIVE for record in live):
+            gate.shut()
 
     def _at_daemon(self, record: TunnelRecord) -> tuple[Driver, str]:
         """Return the driver that it was made with, and its name there."""
@@ -261,6 +296,16 @@ def _ask_then(tried: Event, config: TargetConfig, order: Order) -> Ended:
     """Ask the service once it was tried to write the order down, or that takes too long."""
     tried.wait(_WRITE_SECONDS)
     return asyncio.run(_ask_service(config, order))
+
+
+def end_by_service(config: TargetConfig, order: Order) -> Ended:
+    """Have the service end what is meant of what it knows to live; raises UnreachableError."""
+    try:
+        return asyncio.run(_ask_service(config, order))
+    except _ServiceError as error:
+        raise UnreachableError(
+            f"The service carnet-target {error}; restart it (systemctl restart carnet-target)."
+        ) from error
 
 
 async def _ask_service(config: TargetConfig, order: Order) -> Ended:

@@ -23,7 +23,7 @@ from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import BRIEF, READING
 from carnet.database.suspension import held_back
 from carnet.database.turns import turn
-from carnet.errors import CarnetError, UsageError
+from carnet.errors import CarnetError, DatabaseError
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def opened_database(where: Path | Place, package: str, *, make: bool = True) -> 
     """Open a database at its newest schema.
 
     A file is made, with mode 0600, where there is none and `make` says so. `package` holds
-    the Alembic migrations, in its subpackage `migrations`. Raises UsageError where it is
+    the Alembic migrations, in its subpackage `migrations`. Raises DatabaseError where it is
     not there or cannot be made, is no database, or does not keep what it says is kept, and
     where it fails whoever uses it in here.
     """
@@ -39,13 +39,13 @@ def opened_database(where: Path | Place, package: str, *, make: bool = True) -> 
     try:
         engine = _open(place, package, make=make)
     except (OSError, SchemaError, SQLAlchemyError) as error:
-        raise UsageError(_cannot(place, error)) from error
+        raise DatabaseError(_cannot(place, error)) from error
     try:
         yield engine
     except CarnetError:
         raise
     except SQLAlchemyError as error:
-        raise UsageError(_cannot(place, error)) from error
+        raise DatabaseError(_cannot(place, error)) from error
     finally:
         engine.dispose()
 

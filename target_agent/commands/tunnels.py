@@ -26,6 +26,7 @@ from target_agent.commands.local import (
 )
 from target_agent.control import Order
 from target_agent.records import LIVE, Records, TunnelRecord
+from target_agent.unreadable import ended_without_records
 
 _SHOWN = (
     "request_id",
@@ -166,9 +167,9 @@ def _parse_which(text: str) -> Order:
 @pass_local
 def end(local: Local, which: Order) -> None:
     """End the tunnel of a request, or all tunnels of a user."""
-    with local.database() as engine:
-        operator = local.operator(engine, make_driver(local.config))
-        ended = operator.end(which)
+    driver = make_driver(local.config)
+    with ended_without_records(local.config, driver, which), local.database() as engine:
+        ended = local.operator(engine, driver).end(which)
     if not ended:
         raise UsageError("No such tunnel is live; `carnet-target tunnels list` shows what is.")
     click.echo(f"Tunnels ended: {', '.join(ended)}.")

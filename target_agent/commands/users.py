@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import click
 from rich.table import Table
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet.console import print_json, print_table
@@ -26,9 +27,10 @@ from target_agent.commands.local import (
     pass_local,
 )
 from target_agent.config import TargetConfig
-from target_agent.control import Order
+from target_agent.control import Operator, Order
 from target_agent.members import Members, as_facts
 from target_agent.reach import Reach
+from target_agent.unreadable import ended_without_records
 
 
 @click.group()
@@ -101,21 +103,36 @@ def _check_reach(networks: tuple[str, ...], driver: Driver) -> None:
 @pass_local
 def remove(local: Local, user: str) -> None:
     """Take USER's membership away, and end her tunnels."""
-    with local.database() as engine:
-        operator = local.operator(engine, make_driver(local.config))
-        order = Order("user-removed", user_id=user)
-        try:
-            removed = Members(engine).remove(user)
-        except SQLAlchemyError:
-            with _said_after(f"{user} is a member still, and is to be removed again;"):
-                raise CarnetError(_NOT_REMOVED.format(len(operator.end(order)))) from None
-        with _said_after(f"{user} is no member any more, but") if removed else nullcontext():
-            ended = operator.end(order)
+    driver, order = make_driver(local.config), Order("user-removed", user_id=user)
+    with ended_without_records(local.config, driver, order), local.database() as engine:
+        removed, ended = _remove(user, engine, local.operator(engine, driver), order)
     if not removed and not ended:
         raise UsageError(f"{user} is not a member; `carnet-target users list` shows who is.")
     click.echo(f"{user} is no member any more; tunnels ended: {len(ended)}.")
 
 
+def _remove(user: str, engine: Engine, operator: Operator, order: Order) -> tuple[bool, set[str]]:
+    """Take her membership away, and end her tunnels: before, where that takes long.
+
+    She could come again as long as she is a member: so they are ended once more after it.
+    """
+    with operator.meanwhile(order, lambda: click.echo(_WAITING.format(user), err=True)) as before:
+        try:
+            removed, failed = Members(engine).remove(user), False
+        except SQLAlchemyError:
+            removed, failed = False, True
+    if failed:
+        with _said_after(f"{user} is a member still, and is to be removed again;"):
+            ended = {*before, *operator.end(order)}
+            raise CarnetError(_NOT_REMOVED.format(len(ended)))
+    with _said_after(f"{user} is no member any more, but") if removed else nullcontext():
+        return removed, {*before, *operator.end(order)}
+
+
+_WAITING = (
+    "The database is being written by another program; {} is removed as soon as it lets go, and her"
+    " tunnels are ended now."
+)
 _NOT_REMOVED = (
     "The database cannot be written; see that its disk has room, and run this again (tunnels"
     " ended: {})."

@@ -399,6 +399,80 @@ def test_a_tunnel_ends_at_once_though_another_process_has_the_databases_lock(
         assert asyncio.run(main(engine, other)) == ((answered.hex(),), [])
 
 
+@contextlib.asynccontextmanager
+async def served(target, driver, *, is_there=True):
+    """Have the service run, or not; gives its agent."""
+    if not is_there:
+        yield None
+        return
+    with opened_database(target.database, "target_agent") as engine, sole_hold(target.lock):
+        async with (
+            running(target, driver, engine) as agent,
+            control_socket(agent, target.control_socket),
+        ):
+            yield agent
+
+
+@pytest.mark.usefixtures("answered")
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_removed_user_s_tunnel_ends_before_the_database_is_free(
+    run, path, target, driver, is_served, monkeypatch
+):
+    monkeypatch.setattr(control, "_WRITE_SECONDS", 0)
+    went, down = threading.Event(), driver.down
+    monkeypatch.setattr(driver, "down", lambda name: (down(name), went.set()))
+    command = ["--config", str(path), "users", "remove", ALICE]
+
+    async def main():
+        async with served(target, driver, is_there=is_served):
+            with (
+                opened_database(target.database, "target_agent") as other,
+                transaction(other),
+            ):
+                removing = asyncio.create_task(
+                    asyncio.to_thread(CliRunner().invoke, cli.cli, command, catch_exceptions=False)
+                )
+                assert await asyncio.to_thread(went.wait, 10)
+            return await removing
+
+    done = asyncio.run(main())
+    assert "alice@office is removed as soon as it lets go, and her tunnels are ended" in done.stderr
+    assert "no member any more; tunnels ended: 1." in done.stdout
+    assert json.loads(run("users", "list", "--json")) == []
+    (record,) = json.loads(run("tunnels", "list", "--all", "--json"))[:1]
+    assert (record["state"], record["end_reason"]) == ("ended", "user-removed")
+
+
+_BY_ITS_NAME = "the IKE daemon has no such tunnel any more, and no record says so"
+_BY_SERVICE = "the service ended 1 of the tunnels that are meant, and no record may say so"
+
+
+@pytest.mark.parametrize(
+    ("command", "is_served", "how"),
+    [
+        (("tunnels", "end", "{}"), False, _BY_ITS_NAME),
+        (("tunnels", "end", "{}"), True, _BY_SERVICE),
+        (("users", "remove", ALICE), True, _BY_SERVICE),
+        (("users", "remove", ALICE), False, "nothing else tells which tunnels are meant: to end"),
+    ],
+)
+def test_a_tunnel_is_ended_though_the_database_is_damaged(
+    answered, run, target, driver, command, is_served, how
+):
+    """What nothing tells is said, with what ends all."""
+
+    async def main():
+        async with served(target, driver, is_there=is_served):
+            os.truncate(target.database, target.database.stat().st_size // 2)
+            given = [word.format(answered.hex()) for word in command]
+            return await asyncio.to_thread(refused, run, *given)
+
+    said = asyncio.run(main()).sentence
+    assert said.startswith(f"Cannot use the database {target.database}: ")
+    assert how in said
+    assert (driver.specs == {}) is ("nothing else tells" not in how)
+
+
 def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver):
     """It hangs, and is killed before it has heard of the order."""
     with sole_hold(target.lock):
