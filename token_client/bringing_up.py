@@ -50,8 +50,9 @@ class BringingUp:
     def configure(self, action: step.ConfigureTunnel) -> Event:
         """Step 9: open the session key, give IPsec the tunnel.
 
-        What this machine knows of its tunnels is written down first. A tunnel that an
-        earlier run brought up, and did not live to say so, is taken over.
+        What this machine knows of its tunnels is written down first, and who is to watch over
+        this one waits already. A tunnel that an earlier run brought up, and did not live to say
+        so, is taken over.
         """
         info = action.grant.tunneling_info
         try:
@@ -62,7 +63,8 @@ class BringingUp:
                 if not stands:
                     refuse_what_is_here(info, numbers_of(hosts))
                 self._spec = self._agreed(action.grant)
-                self.session = self._remember_session(action.grant, hosts)
+                self.session = self._remember_session(action.grant, hosts, unseen=not stands)
+                self._means.heir.stand_by(self.session)
                 crash.reach("client.session-kept")
                 if not stands:
                     take_down_those_with_its_address(
@@ -100,7 +102,7 @@ class BringingUp:
             dead_peer_seconds=self._means.life.dead_peer_seconds,
         )
 
-    def _remember_session(self, grant: Grant, hosts: Known) -> Session:
+    def _remember_session(self, grant: Grant, hosts: Known, *, unseen: bool) -> Session:
         info = grant.tunneling_info
         now, up = time.time(), uptime()
         begun = None if up is None else up - now % 1  # as established_at has whole seconds
@@ -128,6 +130,7 @@ class BringingUp:
             officer_key=self._means.booklet.officer_key.hex(),
             driver=self._means.driver.name,
             block=self._means.closing.made_by(Objective(info.objective_id)),
+            unseen=unseen,
         )
         self._means.sessions.keep(session)
         return session
@@ -154,10 +157,16 @@ class BringingUp:
             return self._failed(error, action.grant)
         crash.reach("client.established")
         self.is_up, self.cut = True, CUT_OFF
+        self._remember_that_it_stands()
         interruption.hold()
         self._fit_packets()
         self._use_name_servers(action.grant.tunneling_info.dns)
         return step.TunnelUp(action.grant)
+
+    def _remember_that_it_stands(self) -> None:
+        if self.session is not None:
+            self.session = replace(self.session, unseen=False)
+            self._means.sessions.keep_seen(self._name)
 
     def _fit_packets(self) -> None:
         try:
@@ -206,13 +215,14 @@ class BringingUp:
         crash.reach("client.tunnel-removed")
         try:
             release(sessions, self._name)
+            self._means.heir.dismiss()
         except IPsecError as error:
             self._means.steps.note(error.sentence)
 
     def _leave(self, error: AwayError) -> None:
         """Leave to an agent what may come up as soon as there is an answer, and say so."""
         session = self._means.sessions.keep_unseen(self._name)
-        left = session is not None and self._means.leave(session)
+        left = session is not None and self._means.heir.begin_if_it_can(session)
         note = "the tunnel may stand, and `carnet disconnect` ends it then"
         why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"
         watch = "; the agent of this machine watches over it" if left else ""

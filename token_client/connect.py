@@ -24,6 +24,7 @@ from token_client.by_record import ByRecord
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.exchange import Exchange
+from token_client.heir import Heir
 from token_client.host import WANTS_LOGIN, HostSender, NotYetError
 from token_client.leaving import may_be_kept
 from token_client.means import Life, Means, Wish
@@ -63,14 +64,15 @@ def connect(
     steps: Steps,
     *,
     stands: Callable[[Session], None],
+    heir: Heir,
     nat: bool | None = None,
     allow_weak: bool = False,
 ) -> Connected:
     """Open a tunnel with the next key pair, or go on where an earlier run stopped.
 
-    `stands` is called as soon as it does; `nat` is what check_nat() found; `allow_weak`
-    accepts suites for benchmarks. Raises NoKeyPairLeftError, RefusedError, IPsecError,
-    UnreachableError.
+    `stands` is called as soon as it does; `heir` waits to watch over it from before on; `nat` is
+    what check_nat() found; `allow_weak` accepts suites for benchmarks. Raises
+    NoKeyPairLeftError, RefusedError, IPsecError, UnreachableError.
     """
     directory = memory_directory()
     hosts, known = config.hosts or booklet.cover.hosts, known_here()
@@ -89,7 +91,7 @@ def connect(
         known=known,
         module=str(find_module(config.module)) if config.module else None,
         stands=stands,
-        leave=partial(_leave, config),
+        heir=heir,
         allow_weak=allow_weak,
     )
     stay = name_servers.restore_those_of_a_lost_one(driver)
@@ -107,12 +109,6 @@ def connect(
 def _tell_of_silence(steps: Steps, error: NotYetError) -> None:
     login = "; log in to this network" if error.code == WANTS_LOGIN else ""
     steps.note(f"no answer yet ({error.detail}{login}), trying again")
-
-
-def _leave(config: ClientConfig, session: Session) -> bool:
-    from token_client.background import leave_to_agent  # noqa: PLC0415  seldom needed here
-
-    return leave_to_agent(session, config)
 
 
 def _life_of(config: ClientConfig) -> Life:

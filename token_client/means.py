@@ -9,6 +9,7 @@ from carnet.wire.messages import Request, RequestInfo
 from token_client.booklet import Booklet
 from token_client.by_record import Ends
 from token_client.closing import Closing
+from token_client.heir import Heir
 from token_client.host import HostSender
 from token_client.pending import PendingStore
 from token_client.sessions import Known, Session, SessionStore
@@ -65,7 +66,7 @@ class Means(msgspec.Struct, frozen=True):
     """The PKCS#11 module, where it was named."""
     stands: Callable[[Session], None]
     """Is told of the tunnel when all is done: whoever called cares for it from then on."""
-    leave: Callable[[Session], bool]
-    """Leaves a tunnel that may come up later to an agent; False where none is to be had."""
+    heir: Heir
+    """Waits to watch over what this exchange brings up, whatever becomes of the command."""
     allow_weak: bool = False
     """Whether Target may choose suites that are for benchmarks only."""

@@ -19,6 +19,7 @@ from token_client.alone import alone
 from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
+from token_client.heir import Heir
 from token_client.known import is_known
 from token_client.means import Wish
 from token_client.memory import memory_directory
@@ -73,7 +74,7 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
     if warning is not None:
         tell(warning)
     credential = plug.obtain_pin(order.source)
-    with _cared_for(means, tell) as standing:
+    with _cared_for(means, Heir(config), tell) as standing:
         attempt = partial(_attempt, means, capabilities, config, order, standing)
         with alone(partial(tell, "Another `carnet connect` is at work here; waiting for it.")):
             connected = plug.use(credential, attempt)
@@ -86,6 +87,7 @@ def open_tunnel(means: "Driver", config: "ClientConfig", order: Order, tell: Tel
 class _Standing(msgspec.Struct):
     """The tunnel that this command has brought up, as soon as it stands."""
 
+    heir: Heir
     session: "Session | None" = None
     watched: bool = False
     """Whether somebody watches over it by now."""
@@ -98,13 +100,13 @@ class _Standing(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def _cared_for(driver: "Driver", tell: Tell) -> Iterator[_Standing]:
+def _cared_for(driver: "Driver", heir: Heir, tell: Tell) -> Iterator[_Standing]:
     """Let no interrupt and no error leave a tunnel that stands unwatched, or unmentioned.
 
     Raises KeyboardInterrupt with the half sentence that says what became of it; an error is
     raised as it was, when that was told.
     """
-    standing = _Standing()
+    standing = _Standing(heir)
     try:
         yield standing
     except KeyboardInterrupt as interrupt:
@@ -156,6 +158,7 @@ def _attempt(
         config,
         Steps(quiet=order.as_json),
         stands=standing.stands,
+        heir=standing.heir,
         nat=nat,
         allow_weak=order.allow_weak,
     )
@@ -175,7 +178,7 @@ def _leave(
     """
     from token_client import background  # noqa: PLC0415  one of the two, when it stands
 
-    watched = background.start(session, config)
+    watched = standing.heir.begin(session)
     if not watched:
         background.look_once(driver, session, config, tell)
     standing.watched = True
@@ -214,5 +217,8 @@ def _stay(
         interruption.let_go(_STANDS)
 
     standing.stayed_with = True
-    with contextlib.suppress(KeyboardInterrupt):
-        stay(driver, session, config, tell, begin)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            stay(driver, session, config, tell, begin)
+    finally:
+        standing.heir.dismiss()

@@ -168,6 +168,9 @@ def watchers(office):
     return found
 
 
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
 def worker(office):
     return next(pid for pid, work in watchers(office) if work)
 
@@ -340,6 +343,17 @@ def test_the_agent_ends_with_the_tunnel(office):
     worker(office)
     office.carnet("disconnect")
     wait_until(lambda: agents(office) == [], "the end of the agent")
+
+
+def test_a_command_that_is_killed_in_step_nine_leaves_no_tunnel_unwatched(office):
+    dying = office.start_connect(extra={"CARNET_CRASH_AT": "client.established"})
+    assert dying.wait(60) in KILLED
+    watching(office)
+    wait_until(lambda: not records(office)[0]["unseen"], "the agent's look at the tunnel")
+    assert carries(office)
+    take_out(office)
+    wait_until(lambda: agents(office) == [], "the end of the agent", 30)
+    assert not carries(office)
 
 
 def test_where_the_configuration_wants_no_agent_there_is_none(office):

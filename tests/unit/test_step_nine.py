@@ -57,7 +57,10 @@ def fail(tmp_path, monkeypatch, capsys):
             steps=Steps(),
             booklet=booklet,
             store=None,
-            leave=lambda session: agents.append(session) or watched,
+            heir=SimpleNamespace(
+                begin_if_it_can=lambda session: agents.append(session) or watched,
+                dismiss=lambda: None,
+            ),
         )
         exchange = Exchange(means, None, None)
         exchange._asking.request = SimpleNamespace(request_id=REQUEST_ID)
