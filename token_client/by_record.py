@@ -5,14 +5,15 @@ that has a tunnel, and that may be gone, and come back.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.drivers import Choice, driver_of, find_driver
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
+
+Found = TypeVar("Found")
 
 
 class Ends(Protocol):
@@ -37,13 +38,15 @@ class Ends(Protocol):
 class ByRecord:
     """The drivers of all sessions on record; `usual` has what no record tells of.
 
-    That is the one which is found, unless it is given.
+    That is the one which is found, unless it is given. One that does not answer hides nothing of
+    the others: troubles() tells whose it is.
     """
 
     def __init__(self, choice: Choice, usual: Driver | None = None) -> None:
         self._choice = choice
         self._usual = usual
         self._others: dict[str, Driver] = {}
+        self._failed: dict[int, IPsecError] = {}
 
     def take_leave(self, name: str) -> bool | None:
         """End the Client's end of a tunnel so that Target knows."""
@@ -55,11 +58,7 @@ class ByRecord:
 
     def status(self) -> list[TunnelStatus]:
         """Report what stands by any of them."""
-        found: list[TunnelStatus] = []
-        for driver, needed in self._all():
-            with suppress(*() if needed else (IPsecError,)):
-                found += driver.status()
-        return found
+        return [live for answer in self._answers(lambda driver: driver.status()) for live in answer]
 
     def resumable(self) -> frozenset[str]:
         """Return what could come back by any of them."""
@@ -70,11 +69,27 @@ class ByRecord:
         return self._names(lambda driver: driver.installed())
 
     def _names(self, ask: Callable[[Driver], frozenset[str]]) -> frozenset[str]:
-        found: set[str] = set()
-        for driver, needed in self._all():
-            with suppress(*() if needed else (IPsecError,)):
-                found |= ask(driver)
-        return frozenset(found)
+        return frozenset[str]().union(*self._answers(ask))
+
+    def troubles(self) -> dict[str, IPsecError]:
+        """Return the sessions, by name, whose driver has not answered all that it was asked."""
+        sessions = SessionStore(memory_directory()).all() if self._failed else []
+        failed = {each.name: self._failed.get(id(self._of(each))) for each in sessions}
+        return {name: error for name, error in failed.items() if error is not None}
+
+    def _answers(self, ask: Callable[[Driver], Found]) -> list[Found]:
+        """Return what those say that answer. Raises IPsecError if none does that has to."""
+        answers, failed, asked = list[Found](), dict[int, IPsecError](), self._all()
+        for driver, needed in asked:
+            try:
+                answers.append(ask(driver))
+            except IPsecError as error:
+                if needed:
+                    failed[id(driver)] = error
+        if failed and len(failed) == sum(needed for _, needed in asked):
+            raise next(iter(failed.values()))
+        self._failed |= failed
+        return answers
 
     def _all(self) -> list[tuple[Driver, bool]]:
         """Return the drivers, each with whether what it does not answer has to be known.

@@ -2,6 +2,7 @@
 
 import subprocess
 
+from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from carnet.token.identity import Identity
 from token_client.by_record import ByRecord
@@ -26,9 +27,15 @@ def end_unless_kept(driver: Driver, config: ClientConfig, token: Identity) -> No
         return
     store = SessionStore(memory_directory())
     ends = ByRecord(config.drivers, driver)
+    failures = list[IPsecError]()
     for state in tunnels(ends):
         if state.session is None or state.session.token.may_be(token):
-            end_session(ends, store, state.name)
+            try:
+                end_session(ends, store, state.name)
+            except IPsecError as error:  # which keeps no other from ending
+                failures.append(error)
+    for failure in failures:
+        raise failure
 
 
 def lock_screen(command: tuple[str, ...]) -> str | None:

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from carnet.console import complain, print_json
 from carnet.errors import IPsecError
-from token_client.status import TunnelState, describe, facts
+from token_client.describing import describe, facts
+from token_client.status import TunnelState
 
 SECONDS = 1.0
 _PASSING = re.compile(r"up for \w+(, \w+ left)?")

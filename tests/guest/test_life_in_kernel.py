@@ -19,7 +19,7 @@ from tests.guest.gateways import in_kernel
 from tests.guest.opening import open_office, share_office
 from tests.guest.traffic import fetch
 from tests.lab.test_plugging import agents
-from token_client.status import NO_RETURN
+from token_client.describing import NO_RETURN
 
 CLOSED = (
     Case("esp", "tunnel", 4, 4),

@@ -1,15 +1,21 @@
 """Each session is ended by the driver that brought it up, whichever answers by now."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from carnet.errors import DaemonGoneError
 from carnet.ipsec import drivers
 from carnet.ipsec.drivers import Choice, DriverName, driver_of
+from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import by_record
+from token_client import by_record, status
 from token_client.by_record import ByRecord
+from token_client.describing import describe, facts
 from token_client.sessions import SessionStore
 
+LATER = int(time.time()) + 3600
 LIBRESWAN, STRONGSWAN = DriverName.LIBRESWAN, DriverName.STRONGSWAN
 
 
@@ -90,3 +96,19 @@ def test_what_was_ended_without_its_daemon_hides_no_tunnel_of_another(daemons, s
     store.keep(a_session(name="carnet-01", driver=STRONGSWAN))
     assert ByRecord(Choice()).status() == [STRONGSWAN]
     assert ByRecord(Choice()).resumable() == ByRecord(Choice()).installed() == {STRONGSWAN}
+
+
+def test_a_daemon_that_is_gone_hides_no_tunnel_of_another(daemons, store, monkeypatch):
+    """Each is asked on its own, and of its tunnel it is said that nothing is known."""
+    store.keep(a_session(driver=LIBRESWAN, expires=LATER))
+    store.keep(a_session(name="carnet-01", driver=STRONGSWAN, expires=LATER))
+    monkeypatch.setattr(status, "memory_directory", lambda: store._directory)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset({"carnet-00"}))
+    live = SimpleNamespace(name="carnet-01", established=True, role=Role.CLIENT)
+    daemons[STRONGSWAN].status = lambda: [live]
+    daemons[STRONGSWAN].resumable = frozenset
+    by_name = {state.name: state for state in status.tunnels(ByRecord(Choice()))}
+    gone, stands = by_name["carnet-00"], by_name["carnet-01"]
+    assert gone.trouble.startswith("libreswan is gone; meanwhile nothing leaves in clear for")
+    assert "not known whether it stands: libreswan is gone" in describe(gone)
+    assert (facts(gone)["up"], stands.live, stands.trouble) == (None, live, None)

@@ -5,13 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.errors import DaemonSilentError
+from carnet.ipsec import inside
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
 from token_client import (
     background,
     closing,
     connect,
+    describing,
     ending,
+    ending_by_hand,
     known,
     leaving,
     status,
@@ -76,12 +79,12 @@ class Daemon:
 
 
 def test_who_releases_by_hand_is_told_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(ending_by_hand, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", dropped)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     SessionStore(tmp_path).keep(a_session(expires=LATER))
     told = []
-    assert status.release_by_hand(Daemon(), None, told.append, lambda _: True) == ["work"]
+    assert ending_by_hand.release_by_hand(Daemon(), None, told.append, lambda _: True) == ["work"]
     assert told == [KEPT]
     assert SessionStore(tmp_path).all() == []
 
@@ -94,6 +97,11 @@ class Silent(Daemon):
 
 
 AWAY = "The IPsec daemon does not answer."
+MAY_GO_ON = tuple(
+    f"The tunnel to work may go on until there is an answer; {who} ends it then."
+    for who in ("`carnet disconnect`", "the agent of this machine")
+)
+"""Without an agent, and with one."""
 
 
 @pytest.mark.parametrize("agent", [True, False])
@@ -101,7 +109,7 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
     tmp_path, monkeypatch, agent
 ):
     """And by hand alone where there is none: then nothing would clear its record away."""
-    for module in (status, known, whole_end):
+    for module in (ending_by_hand, known, whole_end):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", dropped)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
@@ -112,8 +120,8 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
         asked.append(left.name)
         return agent
 
-    status.release_by_hand(Silent(), None, told.append, leave_to_agent)
-    assert told == [AWAY, KEPT]
+    ending_by_hand.release_by_hand(Silent(), None, told.append, leave_to_agent)
+    assert told == [AWAY, MAY_GO_ON[agent], KEPT]
     assert asked == [session.name]
     assert [each.released for each in store.all()] == [True] * agent
     assert not known.is_recorded(session)
@@ -124,7 +132,7 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
         supervising.work(daemon, session, ClientConfig(), told.append)
         assert daemon.done == ["leave", "down", session.name]
     assert store.all() == []
-    assert told == [AWAY, KEPT]
+    assert told == [AWAY, MAY_GO_ON[agent], KEPT]
 
 
 class Emptied(Daemon):
@@ -140,7 +148,8 @@ class Emptied(Daemon):
 @pytest.fixture
 def released(tmp_path, monkeypatch):
     """The records, in which there is one of a session that she released; its agent is gone."""
-    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    for module in (describing, ending_by_hand, status):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     store = SessionStore(tmp_path)
@@ -153,11 +162,11 @@ def test_what_was_released_and_is_not_gone_is_found(released):
     """Its secrets are in the daemon as ever."""
     daemon, told = Emptied(), []
     (state,) = status.tunnels(daemon)
-    said = status.describe(state)
+    said = describing.describe(state)
     assert "You released it by hand" in said
     assert "nobody sees to that: `carnet disconnect work` does" in said
     assert not state.resumable
-    (ended,) = status.end(daemon, None, told.append)
+    (ended,) = ending_by_hand.end(daemon, None, told.append).states
     assert (ended.name, daemon.done) == ("carnet-00", ["leave", "down"])
     assert (released.all(), told) == ([], [])
 
@@ -177,7 +186,7 @@ def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
 def test_where_no_daemon_is_the_records_still_tell_why_sessions_ended(released):
     released.keep(a_session(name="carnet-01", ended="Its key pair was revoked."))
     released.keep(a_session(name="carnet-02"))
-    first, second = sorted(text.partition("ended: ")[2] for text in status.describe_ended())
+    first, second = sorted(text.partition("ended: ")[2] for text in describing.describe_ended())
     assert first == "Its key pair was revoked."
     assert second.startswith("You released it by hand")
 
@@ -215,6 +224,33 @@ def test_what_had_the_address_that_target_gives_again_is_down_first_and_closed_a
     assert {each.name for each in store.all()} == {f"carnet-0{number}" for number in range(4)}
 
 
+class Failing(Daemon):
+    """It cannot end the first, and has both."""
+
+    def status(self):
+        return []
+
+    def resumable(self):
+        return frozenset()
+
+    installed = resumable
+
+    def down(self, name):
+        super().down(name)
+        if name == "carnet-00":
+            raise DaemonSilentError(AWAY)
+
+
+def test_what_cannot_be_ended_keeps_no_other_from_ending(released, monkeypatch):
+    released.keep(a_session(name="carnet-01", target="other", expires=LATER))
+    monkeypatch.setattr(ending_by_hand, "may_be_kept", lambda *_, **__: None)
+    monkeypatch.setattr(inside, "_inside", inside.Here(None))
+    ended = ending_by_hand.end(Failing(), None, str)
+    assert [state.name for state in ended.states] == ["carnet-01"]
+    assert [error.sentence for error in ended.failures] == [AWAY]
+    assert [each.name for each in released.all()] == ["carnet-00"]
+
+
 class Impatient(Daemon):
     """Its user does not wait for Target."""
 
@@ -224,16 +260,16 @@ class Impatient(Daemon):
 
 def test_who_does_not_wait_for_target_has_ended_the_tunnel_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(closing, "release", SessionStore.drop)
-    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(ending_by_hand, "memory_directory", lambda: tmp_path)
     session = a_session(expires=LATER)
     state = status.TunnelState(
         session.name, session, live=None, closed=True, comes_back=True, watched=False
     )
-    monkeypatch.setattr(status, "tunnels", lambda driver: [state])
+    monkeypatch.setattr(ending_by_hand, "tunnels", lambda driver: [state])
     SessionStore(tmp_path).keep(session)
     daemon, told = Impatient(), []
     with pytest.raises(KeyboardInterrupt):
-        status.end(daemon, None, told.append)
+        ending_by_hand.end(daemon, None, told.append)
     assert daemon.done == ["down"]
     assert told == [KEPT]
     assert list(tmp_path.iterdir()) == []

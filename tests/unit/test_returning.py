@@ -21,8 +21,9 @@ from tests.unit.test_sessions import a_session
 from token_client import background, config, mtu, returning, watched
 from token_client.commands import resume
 from token_client.config import ClientConfig
+from token_client.describing import describe, facts
 from token_client.sessions import SessionStore
-from token_client.status import TunnelState, describe, facts
+from token_client.status import TunnelState
 
 LATER = 4_102_444_800
 LIVE = TunnelStatus(

@@ -9,8 +9,10 @@ from token_client import background
 from token_client import config as configuration
 from token_client.commands.drivers import drivers
 from token_client.commands.shared import json_option, tell
+from token_client.config import ClientConfig
+from token_client.ending_by_hand import end, release_by_hand
 from token_client.long_wait import said_if_long
-from token_client.status import end, release_by_hand
+from token_client.status import TunnelState
 
 
 @click.command()
@@ -23,22 +25,36 @@ from token_client.status import end, release_by_hand
 @json_option
 def disconnect(tunnel: str | None, release: bool, as_json: bool) -> None:
     """End TUNNEL (a name or a Target), or all tunnels."""
-    if release:
-        config = configuration.load()
-        leave = partial(background.leave_to_agent, config=config)
-        with said_if_long(tell):
-            released = release_by_hand(drivers(config), tunnel, tell, leave)
-        if as_json:
-            console.print_json(released)
-        else:
-            click.echo(
-                f"Released {', '.join(released)}: packets leave as they would without a tunnel."
-                if released
-                else "There was nothing to release."
-            )
-        return
+    (_release if release else _end)(configuration.load(), tunnel, as_json=as_json)
+
+
+def _release(config: ClientConfig, tunnel: str | None, *, as_json: bool) -> None:
+    leave = partial(background.leave_to_agent, config=config)
     with said_if_long(tell):
-        ended = end(drivers(configuration.load()), tunnel, tell)
+        released = release_by_hand(drivers(config), tunnel, tell, leave)
+    if as_json:
+        console.print_json(released)
+    else:
+        click.echo(
+            f"Released {', '.join(released)}: packets leave as they would without a tunnel."
+            if released
+            else "There was nothing to release."
+        )
+
+
+def _end(config: ClientConfig, tunnel: str | None, *, as_json: bool) -> None:
+    """End them, each on its own. Raises the first of what kept any from ending."""
+    with said_if_long(tell):
+        ended = end(drivers(config), tunnel, tell)
+    if ended.states or not ended.failures:
+        _show(ended.states, as_json=as_json)
+    for another in ended.failures[1:]:
+        tell(another.sentence)
+    for failure in ended.failures:
+        raise failure
+
+
+def _show(ended: list[TunnelState], *, as_json: bool) -> None:
     if as_json:
         console.print_json([state.name for state in ended])
     else:

@@ -10,7 +10,8 @@ from carnet.errors import IPsecError
 from token_client import config as configuration
 from token_client.commands.drivers import drivers
 from token_client.commands.shared import json_option
-from token_client.status import describe, describe_ended, facts, tunnels
+from token_client.describing import describe, describe_ended, facts
+from token_client.status import tunnels
 
 
 @click.command()
@@ -38,3 +39,6 @@ def status(stay: bool, as_json: bool) -> None:
         click.echo("No tunnel; `carnet connect` opens one.")
     for state in () if as_json else states:
         click.echo(describe(state))
+    for state in states:
+        if state.trouble is not None:
+            raise IPsecError(state.trouble)

@@ -1,0 +1,176 @@
+"""What `carnet status` says of a tunnel: to scripts, and to a person."""
+
+import time
+from typing import Any
+
+import msgspec
+
+from carnet.counting import counted
+from carnet.durations import format_duration
+from carnet.ipsec.driver import TunnelStatus
+from carnet.objectives import Objective
+from token_client.memory import memory_directory
+from token_client.sessions import Session, SessionStore
+from token_client.status import TunnelState
+
+NO_RETURN = (
+    "it does not come back if Target is silent for long: `carnet connect` then takes a key pair"
+)
+
+
+def facts(state: TunnelState) -> dict[str, Any]:
+    """Return a tunnel's facts, for scripts."""
+    session = state.session
+    remembered = {name: getattr(session, name, None) for name in Session.__struct_fields__}
+    return {
+        **remembered,
+        "name": state.name,
+        "recorded": session is not None,
+        "up": None if state.trouble else state.live is not None,
+        "trouble": state.trouble,
+        "closed": state.closed,
+        "resumable": state.resumable,
+        "comes_back": state.comes_back,
+        "watched": state.watched,
+        "asked_on": state.is_asked_on,
+        "seconds_left": state.seconds_left,
+        "objective": Objective(session.objective_id).label if session else None,
+        "live": msgspec.structs.asdict(state.live) if state.live else None,
+    }
+
+
+def describe(state: TunnelState) -> str:
+    """Return a tunnel as a few lines for a person."""
+    if state.session is None:
+        return _describe_unrecorded(state)
+    return f"{_head(state.session)}{_describe_recorded(state, state.session)}"
+
+
+def _describe_unrecorded(state: TunnelState) -> str:
+    head = f"{state.name}  no record tells whose it is; "
+    if state.live is None:
+        return f"{head}what is meant for it is held back; `carnet disconnect` lifts that"
+    return f"{head}`carnet disconnect {state.name}` ends it{_describe_live(state.live, '')}"
+
+
+def _describe_recorded(state: TunnelState, session: Session) -> str:
+    live = state.live
+    if session.ended:
+        return f"\n  ended: {session.ended}{_describe_released(state, session)}"
+    if session.doomed is not None:
+        return f"\n  {_describe_doomed(state, session)}"
+    if state.trouble is not None:
+        return f"\n  not known whether it stands: {state.trouble}"
+    if live is None:
+        return f"\n  {_describe_down(state, session)}{_describe_agent(state)}"
+    silence = "" if state.comes_back else f"\n  {NO_RETURN}"
+    remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
+    return _describe_live(live, _describe_time(session)) + remarks
+
+
+def describe_ended() -> list[str]:
+    """Return why sessions ended, as their records tell, also where no daemon can be asked."""
+    records = SessionStore(memory_directory()).all()
+    return [f"{_head(each)}\n  ended: {each.ended}" for each in records if each.ended]
+
+
+def _head(session: Session) -> str:
+    objective = Objective(session.objective_id).label
+    networks = ", ".join(session.networks) or "Target alone"
+    return f"{session.target}  {session.user_id}  {objective}  {networks}"
+
+
+def _describe_released(state: TunnelState, session: Session) -> str:
+    if state.watched or not session.released:
+        return ""
+    return (
+        f"\n  nobody sees to that: `carnet disconnect {session.target}` does, or what"
+        f" `carnet resume {session.target}` starts, unless client.toml has `agent = false`"
+    )
+
+
+def _describe_doomed(state: TunnelState, session: Session) -> str:
+    """Say what keeps on of a session that somebody has begun to end."""
+    goes_on = state.live is not None or state.trouble is not None
+    stays = "its tunnel may go on" if goes_on else "its tunnel is down"
+    held = ", and what is meant for it is held back" if state.closed else ""
+    who = "the agent of this machine goes on with it, and " if state.watched else ""
+    return (
+        f"to end: {session.doomed or 'you have ended it, and that was not possible whole.'}\n"
+        f"  {stays}{held}; {who}`carnet disconnect {session.target}` tries it again"
+    )
+
+
+def _describe_watch(state: TunnelState, session: Session) -> str:
+    if not state.is_forsaken:
+        return ""
+    return (
+        f"\n  nobody watches over it and its token: `carnet resume {session.target}` starts what"
+        f" does, unless client.toml has `agent = false`"
+    )
+
+
+def _describe_agent(state: TunnelState) -> str:
+    """Say what who watches over a tunnel does while it is down."""
+    looks = "and looks after the token"
+    if state.is_asked_on:
+        return (
+            f"\n  the agent of this machine asks the Host why it went down until Target has said"
+            f" so, {looks} until the session's time is over"
+        )
+    if state.is_untold:
+        return (
+            f"\n  nobody looks after its token, nor asks why it went down: `carnet resume"
+            f" {state.label}` starts what does, unless client.toml has `agent = false`"
+        )
+    if state.watched and state.resumable:
+        return f"\n  the agent of this machine brings it back as soon as Target answers, {looks}"
+    return ""
+
+
+def _describe_time(session: Session) -> str:
+    now = time.time()
+    if session.is_over(now):
+        return f", though its time is over: `carnet disconnect {session.target}` ends it"
+    soon = ": it ends soon" if session.ends_soon(now) else ""
+    return f", {format_duration(session.seconds_left(now))} left{soon}"
+
+
+def _describe_pairs(session: Session) -> str:
+    if session.pairs_left is None:
+        return ""
+    left = counted(session.pairs_left, "key pair")
+    return f"\n  {left} left on token {session.token_label} at the last connect"
+
+
+def _describe_down(state: TunnelState, session: Session) -> str:
+    target = session.target
+    closed = "down, and closed: nothing leaves for it in clear" if state.closed else "down"
+    what = f"its time is over; {closed}" if state.is_over else closed
+    back = (
+        f"`carnet resume {target}` brings it back with the same key pair"
+        if state.resumable
+        else "`carnet connect` opens a new tunnel with the next key pair"
+    )
+    return f"{what}; {back}, `carnet disconnect {target}` ends the session"
+
+
+def _describe_live(live: TunnelStatus, left: str) -> str:
+    ppk = "post-quantum key" if live.ppk else "no post-quantum key"
+    rekeyed = "" if live.rekeys is None else f", rekeyed {_times(live.rekeys)}"
+    return (
+        f"\n  up for {format_duration(live.established_seconds)}{left}\n"
+        f"  {live.child_suite or 'no IPsec'}, IKE {live.ike_suite}, {ppk}{rekeyed}\n"
+        f"  {_here(live)} to {live.remote_address}, "
+        f"{live.bytes_in} bytes in, {live.bytes_out} bytes out"
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _here(live: TunnelStatus) -> str:
+    if live.virtual_address is None:
+        return live.local_address
+    return f"{live.virtual_address} at {live.local_address}"
