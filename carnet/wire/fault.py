@@ -8,16 +8,21 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """What is wrong with a message."""
+    """What is wrong with a message, by the names that the test vectors have.
+
+    Two of them are found behind the wire: no such key pair, and Target's policy.
+    """
 
     FRAMING = "framing"
     CANONICAL = "canonical form"
     VERSION = "version"
     SUITE = "suite"
+    UNKNOWN_KEY = "unknown key"
     SEAL = "seal"
     SIGNATURE = "signature"
     BINDING = "binding"
     FIELD = "field"
+    POLICY = "policy"
 
 
 class WireError(Exception):
