@@ -40,6 +40,7 @@ from token_client.host import look_at_host
 from token_client.memory import memory_directory
 from token_client.preflight import check_block, check_name_servers
 from token_client.tokens import checked_cover, load, pin_state, read_facts
+from token_client.whereabouts import known_here
 
 
 def examine(config: ClientConfig, selector: str | None, show: Show) -> list[Finding]:
@@ -205,7 +206,8 @@ class _Examination:
             )
         if not hosts:
             raise UnreachableError("No token tells a Host's address; plug in yours.")
-        sightings = [look_at_host(host) for host in hosts]
+        known = known_here()
+        sightings = [look_at_host(host, known) for host in hosts]
         found = next((one for one in sightings if one.answers), None)
         if found is None:
             failures = "; ".join(f"{one.host}: {one.failure}" for one in sightings)

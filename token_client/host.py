@@ -149,10 +149,13 @@ class HostSighting(msgspec.Struct, frozen=True):
         return self.failure is None
 
 
-def look_at_host(host: str) -> HostSighting:
-    """Ask, at a Host's address, what a Host answers anybody: where it sees him (PROTOCOL 2.6)."""
+def look_at_host(host: str, known: Known = ()) -> HostSighting:
+    """Ask, at a Host's address, what a Host answers anybody: where it sees him (PROTOCOL 2.6).
+
+    `known` is where it was found to be, for where its name leads nowhere.
+    """
     try:
-        with connected(host, LOOK_SECONDS) as connection:
+        with connected(host, LOOK_SECONDS, known) as connection:
             connection.request("GET", urlsplit(host).path.rstrip("/") + "/v1/address")
             response = connection.getresponse()
             body = response.read(_MOST_OF_ADDRESS)

@@ -13,7 +13,7 @@ from carnet.ipsec.driver import Driver
 from carnet.ipsec.patience import until_answered
 from token_client.alone import alone
 from token_client.closing import release
-from token_client.known import is_ended, is_known
+from token_client.known import is_ended, is_known, why_doomed
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -50,8 +50,8 @@ def _awaited(driver: Driver, session: Session) -> bool:
 
 def _look(driver: Driver, session: Session, tell: Callable[[str], None]) -> Session | None:
     """Look once, while nobody else brings it up. Raises IPsecError."""
-    if is_ended(session) or not is_known(driver, session):
-        return None  # she was faster
+    if is_ended(session) or why_doomed(session) is not None or not is_known(driver, session):
+        return None  # she was faster, or her token was pulled
     store = SessionStore(memory_directory())
     record = store.find(session.name)
     if record is not None and not record.unseen:

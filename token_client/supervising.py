@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from token_client.ending import Ending
+    from token_client.watch import Watch
 
     Wait = Callable[[Callable[[], Ending | None]], Ending | None]
 
@@ -184,9 +185,7 @@ def work(
     elif _went_on_with_its_end(driver, session, say):
         pass
     elif session.unseen:
-        from token_client.late import seen  # noqa: PLC0415 - seldom needed here
-
-        stands = seen(driver, session, say)
+        stands = _Work(driver, session, say).wait_for_it(config)
         if stands is not None:
             work(driver, stands, config, tell)
     else:
@@ -194,24 +193,47 @@ def work(
 
 
 class _Work:
-    """The watch over a tunnel that stood, and what follows from its end."""
+    """The watch over a tunnel that stood, or may come up, and what follows from its end."""
 
     def __init__(self, driver: Driver, session: Session, say: Callable[[str], None]) -> None:
         self._driver = driver
         self._session = session
         self._say = say
 
-    def watch(self, config: ClientConfig) -> None:
-        """Watch until nothing is left to do. Raises IPsecError, TokenError."""
+    def wait_for_it(self, config: ClientConfig) -> Session | None:
+        """Return the session once its tunnel is seen to stand; None where nothing is left of it.
+
+        The token is looked after meanwhile, however long the daemon is silent: it counts also
+        where it is back by then. Raises IPsecError, TokenError.
+        """
+        from token_client.late import seen  # noqa: PLC0415 - seldom needed here
+
+        found: list[Session | None] = []
+
+        def look() -> None:
+            found.append(seen(self._driver, self._session, self._say))
+
+        watch = self._watch(config)
+        ending = watch.until_told(look)
+        if ending is not None:
+            self._follow(ending, watch.until_told)
+        return found[0] if ending is None else None
+
+    def _watch(self, config: ClientConfig) -> "Watch":
         from token_client.watch import Watch, lookout  # noqa: PLC0415 - the worker's alone
-        from token_client.went import why_down  # noqa: PLC0415
 
         eye = lookout(config, self._session)
         # Where the token cannot be looked at it is waited all the same.
-        watch = Watch(
+        return Watch(
             *(self._driver, self._session, eye, config, self._say),
             lambda ending: self._follow(ending, lambda ask: ask()),
         )
+
+    def watch(self, config: ClientConfig) -> None:
+        """Watch until nothing is left to do. Raises IPsecError, TokenError."""
+        from token_client.went import why_down  # noqa: PLC0415 - the worker's alone
+
+        watch = self._watch(config)
         went = why_down(self._session)
         if went is None:
             self._follow(watch.run(), watch.until_told)

@@ -109,7 +109,7 @@ def test_readers_are_not_blamed_where_the_module_is_missing(examination, monkeyp
 def test_a_network_that_wants_a_login_is_no_host(monkeypatch):
     url = "http://198.51.100.7:8470"
     portal = HostSighting(url, failure="HTTP 302", wants_login=True)
-    monkeypatch.setattr(doctor, "look_at_host", lambda _: portal)
+    monkeypatch.setattr(doctor, "look_at_host", lambda *_: portal)
     with pytest.raises(UnreachableError, match=r"wants a login first .*HTTP 302.*; log in to it"):
         doctor._Examination(ClientConfig(hosts=(url,)), None)._look_at_host()
 

@@ -1,5 +1,6 @@
 """What becomes of a tunnel that came up, or did not, while its daemon was silent."""
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 
 from carnet.errors import DaemonSilentError
 from carnet.ipsec import patience
+from carnet.token.presence import Presence
 from tests.unit.test_sessions import a_session
 from token_client import alone, announce, known, late, supervising, watch
 from token_client.config import ClientConfig
@@ -58,10 +60,11 @@ def test_what_came_up_after_all_is_watched_over(store, monkeypatch):
     watched, ended, said = [], [], []
 
     class Watch:
-        until_told = None
-
         def __init__(self, _, session, *__):
             watched.append(session)
+
+        def until_told(self, ask):
+            return ask()
 
         def run(self):
             return PULLED
@@ -71,8 +74,8 @@ def test_what_came_up_after_all_is_watched_over(store, monkeypatch):
     monkeypatch.setattr(announce, "announce", said.append)
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
     supervising.work(Daemon(stands=True), store.all()[0], ClientConfig(), str)
-    assert watched == store.all()
-    assert not watched[0].unseen
+    assert watched[1:] == store.all()
+    assert not watched[1].unseen
     assert ended == [PULLED.sentence]
     assert said == ["The tunnel to work came up after all; `carnet disconnect` ends it."]
 
@@ -97,3 +100,26 @@ def test_what_she_has_ended_meanwhile_is_over(store):
     store.drop(session.name)
     assert late.seen(daemon, session, str) is None
     assert daemon.ended == []
+
+
+def test_a_token_that_was_pulled_while_the_daemon_was_silent_counts(store, monkeypatch):
+    """Though it is back by the time that the daemon answers."""
+    ended, looks = [], iter([Presence.HERE, Presence.GONE])
+    answers = threading.Event()
+
+    class Frozen(Daemon):
+        def status(self):
+            answers.wait()
+            return super().status()
+
+    def end(*asked):
+        ended.append(asked[2])
+        answers.set()
+
+    eye = SimpleNamespace(look=lambda: next(looks, Presence.HERE))
+    monkeypatch.setattr(watch, "lookout", lambda *_: eye)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(announce, "announce", lambda _: None)
+    monkeypatch.setattr(supervising, "_end", end)
+    supervising.work(Frozen(stands=True, silent=0), store.all()[0], ClientConfig(), str)
+    assert [why.startswith("Token alice was pulled out") for why in ended] == [True]

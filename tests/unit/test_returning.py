@@ -138,6 +138,18 @@ def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
     assert ("asks the Host until Target has said why" in refused.value.sentence) == asked
 
 
+def test_of_a_session_that_was_released_no_more_is_said_than_that(tmp_path, monkeypatch, capsys):
+    store = SessionStore(tmp_path)
+    store.keep(a_session(expires=LATER))
+    store.keep_released("carnet-00")
+    monkeypatch.setattr(resume, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=False))
+    resume.resume.callback(tunnel=None, as_json=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "released by hand and does not come back" in said.err
+
+
 @pytest.mark.parametrize("agent", [True, False])
 def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, monkeypatch, agent):
     def silent(name):

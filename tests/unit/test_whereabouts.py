@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from carnet.exchange.client import AnswerArrived, NoAnswer
 from tests.unit.test_host_sender import answering
 from tests.unit.test_sessions import a_session
-from token_client import ending, nat, whereabouts
+from token_client import doctor, ending, nat, whereabouts
+from token_client.config import ClientConfig
 from token_client.host import HostSender
 from token_client.sessions import SessionStore
 
@@ -64,6 +65,14 @@ def test_why_a_tunnel_ended_is_asked_where_the_host_was():
 def test_where_this_machine_is_seen_is_asked_where_the_host_was():
     with answering((200, {}, b"127.0.0.1")) as (url, _):
         assert nat.behind_nat((by_name(url),), KNOWN) is False
+
+
+@pytest.mark.usefixtures("resolver")
+def test_the_doctor_looks_where_the_host_was(monkeypatch):
+    with answering((200, {}, b"127.0.0.1")) as (url, _):
+        monkeypatch.setattr(doctor, "known_here", lambda: KNOWN)
+        examination = doctor._Examination(ClientConfig(hosts=(by_name(url),)), None)
+        assert by_name(url) in examination._look_at_host()
 
 
 @pytest.mark.parametrize("resolver", ["says no"], indirect=True)

@@ -26,6 +26,7 @@ def resume(tunnel: str | None, as_json: bool) -> None:
         if session.released or session.doomed is not None:
             tell(background.finish_what_was_ended(session, config))
     known = [s for s in chosen if s.lives]
+    told = len(known) < len(chosen)
     # What is over keeps no other from coming back, and is refused where it was meant.
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:
@@ -44,4 +45,5 @@ def resume(tunnel: str | None, as_json: bool) -> None:
         console.print_json([session.name for session in sessions])
     else:
         names = ", ".join(session.target for session in sessions)
-        click.echo(f"The tunnel to {names} stands." if sessions else "There is no tunnel.")
+        if sessions or not told:
+            click.echo(f"The tunnel to {names} stands." if sessions else "There is no tunnel.")
