@@ -14,10 +14,10 @@ from carnet.database.readers import ask
 from carnet.errors import TokenError
 from carnet.exchange import host as step
 from carnet.exchange.machine import Action, Event
-from carnet.wire.control import CONTROL_VERSION, TunnelRefusal, TunnelRequest
+from carnet.wire.control import CONTROL_VERSION, TunnelRequest
 from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.fault import WireError
-from carnet.wire.messages import Refusal, RefusalCode
+from carnet.wire.messages import Refusal
 from carnet.wire.suites import ALL_SUITES, find_suite, numbers_of
 from host_agent import custody
 from host_agent.admission import Admission, Place
@@ -28,7 +28,7 @@ from host_agent.keystore.stores import store_of
 from host_agent.leases import Leases
 from host_agent.metrics import HostMetrics
 from host_agent.outcome import Answered, Busy, Later, Outcome, Rejected
-from host_agent.response import outcome_of, response_to
+from host_agent.response import outcome_of, own_refusal, response_to
 from host_agent.seen_before import is_too_late, read_again, settled
 from host_agent.target_link import TargetLink, TargetSilentError
 
@@ -196,7 +196,8 @@ class Exchange:
         self.parts.hsm.require()
         self.asked = action.signed
         request = action.signed.request
-        refusal = self._refusal_of_our_own(action.signed)
+        known = self.parts.link.knows(request.request_info.target)
+        refusal = own_refusal(request, self._pair, knows_target=known, too_late=self.too_late)
         if refusal is not None:
             return step.TargetAnswered(refusal)
         statement = TunnelRequest(
@@ -218,29 +219,6 @@ class Exchange:
         if timed.timing:
             self.timings.append(timed.timing)
         return step.TargetAnswered(timed.answer)
-
-    def _refusal_of_our_own(self, signed: SignedRequest) -> TunnelRefusal | None:
-        """Return what Host refuses itself; sealed and signed like any other answer."""
-        request = signed.request
-        target = request.request_info.target
-        checks = {
-            RefusalCode.WRONG_USER: (
-                request.user_id != self._pair.user_id,
-                "This key pair belongs to another user.",
-            ),
-            RefusalCode.UNKNOWN_TARGET: (
-                not self.parts.link.knows(target),
-                f"This Host knows no Target {target}.",
-            ),
-            RefusalCode.TOO_LATE: (
-                self.too_late,
-                "The request is too old to be taken up again.",
-            ),
-        }
-        for code, (applies, reason) in checks.items():
-            if applies:
-                return TunnelRefusal(request_id=request.request_id, code=code, reason=reason)
-        return None
 
     async def seal_response(self, action: step.SealResponse) -> Event:
         """Step 7: sign on the HSM, seal to the pair, or to what custody `split` has for it.

@@ -9,9 +9,10 @@ from carnet.exchange.machine import Action, Event, run_async
 from carnet.wire.control import CONTROL_VERSION, TunnelGrant, TunnelRefusal, TunnelRequest
 from carnet.wire.envelope import Envelope, SignedRequest
 from carnet.wire.messages import RefusalCode
+from host_agent.response import response_to
 from tests.exchange.network import Call, Later, Rejection, Silence
 from tests.exchange.processes import Lock, pause
-from tests.exchange.seals import envelope_of, response_to
+from tests.exchange.seals import envelope_of
 
 if TYPE_CHECKING:
     from tests.exchange.world import World

@@ -5,9 +5,8 @@ from itertools import count
 
 import msgspec
 
-from carnet.wire.control import TunnelAnswer, TunnelGrant
 from carnet.wire.envelope import Envelope, SignedRequest
-from carnet.wire.messages import Grant, Refusal, Response
+from carnet.wire.messages import Response
 from carnet.wire.suites import P256
 from tests.unit.examples import make_request
 
@@ -68,20 +67,3 @@ class Seals:
 def envelope_of(key_id: bytes, sealed: bytes) -> Envelope:
     """Return what everybody can see of a sealed request; here it is its own digest."""
     return Envelope(P256, key_id, sealed, digest=sealed)
-
-
-def response_to(answer: TunnelAnswer, invalid_pairs: tuple[bytes, ...]) -> Response:
-    """Return what Host says to the Client of what Target said."""
-    if isinstance(answer, TunnelGrant):
-        return Grant(
-            request_id=answer.request_id,
-            session_key=answer.session_key,
-            tunneling_info=answer.tunneling_info,
-            invalid_pairs=invalid_pairs,
-        )
-    return Refusal(
-        request_id=answer.request_id,
-        code=answer.code,
-        reason=answer.reason,
-        invalid_pairs=invalid_pairs,
-    )

@@ -13,6 +13,7 @@ from carnet.objectives import Objective
 from lab.machine import Machine
 from tests.guest.addresses import BY_VERSION
 from tests.lab.conftest import Ends, Gateway
+from tests.unit.tunnels import target_of
 
 VIRTUAL = {4: "10.99.0.7", 6: "fd99::7"}
 AH = ("sha256-x25519",)
@@ -75,17 +76,7 @@ def other_end(client: TunnelSpec) -> TunnelSpec:
         half = replace(
             half, local_identity=half.remote_identity, remote_identity=half.local_identity
         )
-    return replace(
-        client,
-        role=Role.TARGET,
-        local_addresses=client.remote_addresses,
-        remote_addresses=(),
-        local_identity=client.remote_identity,
-        remote_identity=client.local_identity,
-        local_networks=client.remote_networks,
-        remote_networks=(),
-        ah_half=half,
-    )
+    return replace(target_of(client), local_addresses=client.remote_addresses, ah_half=half)
 
 
 def install(client: Gateway, target: Gateway, ends: Ends) -> None:

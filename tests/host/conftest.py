@@ -29,6 +29,21 @@ MOVED_CLOCK = """
 """
 """The database's clock, which a test may move, where it is found before PostgreSQL's own."""
 
+CONFIGURATION = """
+name = "office"
+listen = "127.0.0.1"
+port = 8470
+officer = "officer.crt"
+{database}
+[link]
+certificate = "link.crt"
+key = "link.key"
+authority = "officer.crt"
+[targets.work]
+url = "https://127.0.0.1:8471"
+"""
+"""Of a Host that serves nobody here: its commands alone read it."""
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):

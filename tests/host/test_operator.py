@@ -18,23 +18,9 @@ from carnet.wire.keys import key_id_of
 from host_agent import schema
 from host_agent.cli import cli
 from tests.commands import run
-from tests.host.conftest import new_pair, sealed_request
+from tests.host.conftest import CONFIGURATION, new_pair, sealed_request
 from tests.host.test_accounts import lift
 from tests.unit.examples import SoftwareKey
-
-CONFIGURATION = """
-name = "office"
-listen = "127.0.0.1"
-port = 8470
-officer = "officer.crt"
-{database}
-[link]
-certificate = "link.crt"
-key = "link.key"
-authority = "officer.crt"
-[targets.work]
-url = "https://127.0.0.1:8471"
-"""
 
 
 @pytest.fixture

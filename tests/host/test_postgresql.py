@@ -26,7 +26,7 @@ from host_agent.keydb import KeyDatabase, PairState, Revocation
 from host_agent.officer_interface import OfficerInterface, door_rules
 from lab.postgresql import postgres_machine
 from tests.host.batches import Officer, host_config, split_batch
-from tests.host.conftest import new_pair, postgres_place, sealed_request
+from tests.host.conftest import CONFIGURATION, new_pair, postgres_place, sealed_request
 from tests.host.postgres_proxy import measured
 from tests.unit.examples import SoftwareKey
 
@@ -300,26 +300,11 @@ def test_over_a_network_the_server_must_prove_who_it_is(url, mode):
     assert postgresql.connect_arguments(PostgresPlace.parse(url)).get("sslmode") == mode
 
 
-HOST = """
-name = "office"
-listen = "127.0.0.1"
-port = 8470
-officer = "officer.crt"
-{database}
-[link]
-certificate = "link.crt"
-key = "link.key"
-authority = "officer.crt"
-[targets.work]
-url = "https://127.0.0.1:8471"
-"""
-
-
 @pytest.fixture
 def configured(tmp_path):
     def load(*lines, mode=0o600):
         path = tmp_path / "host.toml"
-        path.write_text(HOST.format(database="\n".join(lines)))
+        path.write_text(CONFIGURATION.format(database="\n".join(lines)))
         path.chmod(mode)
         return configuration.load(path)
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import pytest
 from vici import Session
 
-from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.ipsec.strongswan_parts import is_ours
 from carnet.ipsec.vici_link import open_session, text
-from carnet.objectives import Objective
 from lab.charon import Charon, Lane, choose_lane
 from lab.machine import Machine
 from lab.network import SERVER_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from lab.serving import served
 from lab.world import World
+from tests.unit.tunnels import CLIENT, target_of
 
 
 @pytest.fixture(scope="session")
@@ -90,38 +90,19 @@ class Ends:
 def two_ends(*, ppk: bool = False, virtual_address: str = "10.99.0.7") -> Ends:
     """Make both ends of a tunnel with fresh keys and identities, as agreed for one session."""
     session = secrets.token_hex(8)
-    client = TunnelSpec(
+    client = replace(
+        CLIENT,
         name=f"carnet-{session}",
-        role=Role.CLIENT,
-        objective=Objective.ESP,
-        mode=Mode.TUNNEL,
-        ike_version=2,
-        local_addresses=(),
         remote_addresses=(TARGET_ADDRESS,),
         local_identity=f"client-{session}",
         remote_identity=f"target-{session}",
-        ike_proposals=("aes256gcm16-prfsha256-x25519",),
-        esp_proposals=("aes256gcm16-x25519",),
-        ah_proposals=(),
-        local_networks=(),
         remote_networks=(WORK_NETWORK,),
         virtual_address=virtual_address,
         psk=secrets.token_bytes(32),
         ppk=secrets.token_bytes(32) if ppk else None,
         ppk_id=f"ppk-{session}" if ppk else None,
-        force_udp=False,
-        lifetime=3600,
     )
-    target = replace(
-        client,
-        role=Role.TARGET,
-        remote_addresses=(),
-        local_identity=client.remote_identity,
-        remote_identity=client.local_identity,
-        local_networks=client.remote_networks,
-        remote_networks=(),
-    )
-    return Ends(client, target)
+    return Ends(client, target_of(client))
 
 
 @pytest.fixture(scope="module")

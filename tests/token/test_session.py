@@ -18,7 +18,7 @@ from carnet.errors import PinRefusedError, TokenAwayError, TokenError
 from carnet.token import session as session_module
 from carnet.token.cryptoki import Cryptoki, _TokenInfo
 from carnet.token.data import write_data
-from carnet.token.module import Module, Token, TokenInfo
+from carnet.token.module import Module, Token
 from carnet.token.session import (
     _Search,
     check_pin_state,
@@ -28,21 +28,9 @@ from carnet.token.session import (
 )
 from carnet.token.translation import translated
 from tests.token.helpers import PIN, SO_PIN
+from tests.unit.examples import INFO
 
 WRONG = "wrong-pin-99"
-
-INFO = TokenInfo(
-    label="traveller",
-    serial="1",
-    manufacturer="m",
-    model="m",
-    initialised=True,
-    pin_set=True,
-    pin_count_low=False,
-    pin_final_try=False,
-    pin_locked=False,
-    protected_authentication_path=False,
-)
 
 
 def log_in(token: Token, pin: str | None) -> None:

@@ -7,12 +7,26 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from carnet.token.module import TokenInfo
 from carnet.wire.keys import encode_public_key
 from carnet.wire.messages import ClientDriver, Request, RequestInfo, TunnelingInfo
 from carnet.wire.session_key import EphemeralKey
 from carnet.wire.suites import P256, P384, RSA, RSA_SHA1
 
 ALL_SUITES = (P256, RSA, P384, RSA_SHA1)
+INFO = TokenInfo(
+    label="alice",
+    serial="1",
+    manufacturer="m",
+    model="m",
+    initialised=True,
+    pin_set=True,
+    pin_count_low=False,
+    pin_final_try=False,
+    pin_locked=False,
+    protected_authentication_path=False,
+)
+"""What a token says of itself."""
 _RSA_KEYS = Path(__file__).parents[1] / "vectors" / "keys"
 
 

@@ -1,5 +1,6 @@
 """What the tests of carnet-helper share: two users, a tunnel, and a daemon that has no others."""
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 
@@ -10,9 +11,9 @@ from carnet.errors import IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.helper import messages as say
-from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.spec import TunnelSpec
 from carnet.ipsec.surroundings import Surroundings
-from carnet.objectives import Objective
+from tests.unit.tunnels import CLIENT
 
 ALICE, MALLORY = 1001, 1002
 NAME = "carnet-" + "0a" * 16
@@ -27,27 +28,14 @@ AROUND = Surroundings(
     name_servers=frozenset({ip_address("10.1.1.53")}),
 )
 
-SPEC = TunnelSpec(
+SPEC = replace(
+    CLIENT,
     name=NAME,
-    role=Role.CLIENT,
-    objective=Objective.ESP,
-    mode=Mode.TUNNEL,
-    ike_version=2,
-    local_addresses=(),
-    remote_addresses=("198.51.100.2",),
     local_identity="c-00112233445566778899.carnet",
     remote_identity="t-00112233445566778899.carnet",
-    ike_proposals=("aes256gcm16-prfsha256-x25519",),
     esp_proposals=("aes256gcm16",),
-    ah_proposals=(),
-    local_networks=(),
-    remote_networks=("10.20.0.0/16",),
     virtual_address="10.99.0.2",
-    psk=bytes(32),
-    ppk=bytes(32),
     ppk_id="p-00112233445566778899.carnet",
-    force_udp=False,
-    lifetime=3600,
 )
 
 

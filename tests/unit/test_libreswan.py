@@ -42,7 +42,7 @@ from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.unanswered import BRIEF_SECONDS
 from carnet.objectives import Objective
 from target_agent.proposals import PROFILES, Profile
-from tests.unit.test_strongswan_messages import CLIENT, TARGET
+from tests.unit.tunnels import CLIENT, TARGET
 
 PSK, PPK = "0x" + CLIENT.psk.hex(), "0x" + CLIENT.ppk.hex()
 

@@ -17,26 +17,15 @@ from carnet.pin import Credential, PinSource
 from carnet.running import run_command
 from carnet.secret_sources import PIN_VARIABLE, SECRET_VARIABLES, read_secret
 from carnet.token import session
-from carnet.token.module import Token, TokenInfo
+from carnet.token.module import Token
 from carnet.token.session import open_session, wrong_pin
 from carnet.token.translation import translated
 from provisioning import pins
 from provisioning.options import Login
+from tests.unit.examples import INFO
 from token_client.booklet import open_booklet
 from token_client.config import ClientConfig
 
-INFO = TokenInfo(
-    label="alice",
-    serial="1",
-    manufacturer="m",
-    model="m",
-    initialised=True,
-    pin_set=True,
-    pin_count_low=False,
-    pin_final_try=False,
-    pin_locked=False,
-    protected_authentication_path=False,
-)
 PAD = replace(INFO, protected_authentication_path=True)
 FINAL = replace(INFO, pin_count_low=True, pin_final_try=True)
 
@@ -354,7 +343,7 @@ ASKING = """
 import sys, click
 from carnet.running import run_command
 from carnet.pin import Credential, PinSource
-from tests.unit.test_pin import INFO
+from tests.unit.examples import INFO
 sys.argv = ["carnet"]
 run_command(click.command()(lambda: print("tried", PinSource().obtain(INFO).pin)), "carnet")
 """

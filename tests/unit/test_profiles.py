@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from carnet.token.profiles import profile_of
-from tests.unit.test_pin import INFO
+from tests.unit.examples import INFO
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from carnet.errors import IKERefusedError, IKESilentError, IPsecError
 from carnet.ipsec.agreed import leads_to
 from carnet.ipsec.driver import Change, TunnelEvent
-from carnet.ipsec.spec import AhHalf, Mode, Role, TunnelSpec
+from carnet.ipsec.spec import AhHalf, Mode, Role
 from carnet.ipsec.strongswan_algorithms import (
     faults,
     is_proposed,
@@ -23,42 +23,7 @@ from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
 from carnet.ipsec.strongswan_reports import event, is_handing_over, newest_parts, status
 from carnet.ipsec.strongswan_shortfalls import shortfalls
 from carnet.objectives import Objective
-
-PSK = bytes(range(32))
-PPK = bytes(range(100, 132))
-
-CLIENT = TunnelSpec(
-    name="carnet-7",
-    role=Role.CLIENT,
-    objective=Objective.ESP,
-    mode=Mode.TUNNEL,
-    ike_version=2,
-    local_addresses=(),
-    remote_addresses=("198.51.100.2",),
-    local_identity="client-7",
-    remote_identity="target-7",
-    ike_proposals=("aes256gcm16-prfsha256-x25519",),
-    esp_proposals=("aes256gcm16-x25519",),
-    ah_proposals=(),
-    local_networks=(),
-    remote_networks=("10.20.0.0/16",),
-    virtual_address="10.99.0.7",
-    psk=PSK,
-    ppk=PPK,
-    ppk_id="ppk-7",
-    force_udp=False,
-    lifetime=3600,
-)
-
-TARGET = replace(
-    CLIENT,
-    role=Role.TARGET,
-    remote_addresses=(),
-    local_identity="target-7",
-    remote_identity="client-7",
-    local_networks=("10.20.0.0/16",),
-    remote_networks=(),
-)
+from tests.unit.tunnels import CLIENT, PPK, PSK, TARGET
 
 CHILD_SA = {
     "state": "INSTALLED",
