@@ -284,17 +284,16 @@ class Libreswan:
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
-        A rekeying is no event. Returns when the daemon goes away or close() is called.
+        Of an IPsec SA that takes another's place it is told that something came up. Returns when the daemon goes away or close() is called.
         """
         watch = Watch(self._socket, self._standing)
         with self._lock:
             self._watching.add(watch)
         return self._events(watch)
 
-    def _standing(self) -> frozenset[str]:
-        return frozenset(
-            name for name, tunnel in self._tunnels("--showstates").items() if tunnel.established
-        )
+    def _standing(self) -> dict[str, int]:
+        found = self._tunnels("--showstates")
+        return {name: each.child_sa for name, each in found.items() if each.established}
 
     def _events(self, watch: Watch) -> Iterator[TunnelEvent]:
         try:

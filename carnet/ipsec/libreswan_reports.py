@@ -6,6 +6,7 @@ is no tunnel, and a tunnel that is not wholly read is not confirmed.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
@@ -168,9 +169,11 @@ def _read_connection(tunnel: Tunnel, match: "re.Match[str]") -> Tunnel:
             return replace(tunnel, ike_suite=algorithms.ike_suite(suite))
         found = algorithms.child_suite(suite)
         return replace(tunnel, child_suite=found + _key_exchange(tunnel, group))
-    ends = _ENDS.match(rest)
-    if ends is None:
+    if rest.startswith("  "):
         return tunnel
+    ends = _ENDS.match(rest)
+    if ends is None:  # with a port, for example: then nobody can tell what is led into it
+        return replace(tunnel, identities=("", ""), selectors=(None, None))
     identities = (_name(ends["local_id"]), _name(ends["remote_id"]))
     return replace(tunnel, identities=identities, selectors=(ends["here"], ends["there"]))
 
@@ -213,7 +216,14 @@ def status(tunnel: Tunnel, head: Head | None, now: float, *, encapsulated: bool)
         bytes_in=tunnel.bytes_in,
         bytes_out=tunnel.bytes_out,
         established_seconds=max(0, int(now) - tunnel.since) if tunnel.since else 0,
+        local_selectors=_told(tunnel.selectors[0]),
+        remote_selectors=_told(tunnel.selectors[1]),
     )
+
+
+def _told(selector: str | None) -> tuple[str, ...]:
+    """Return what is led into a tunnel at one end; nothing where only the end itself is."""
+    return () if selector is None else (selector,)
 
 
 def shortfalls(spec: TunnelSpec, tunnel: Tunnel | None, *, encapsulated: bool) -> list[str]:
@@ -266,7 +276,14 @@ def _selectors(spec: TunnelSpec) -> tuple[str | None, str | None]:
 
 
 def _networks(selectors: Iterable[str | None]) -> list[str | None]:
-    return [None if each is None else str(ip_network(each)) for each in selectors]
+    return [None if each is None else _network(each) for each in selectors]
+
+
+def _network(text: str) -> str:
+    """Return a network in the one way of writing it; what is none as it is."""
+    with suppress(ValueError):
+        return str(ip_network(text))
+    return text
 
 
 def not_up(said: str) -> IPsecError:

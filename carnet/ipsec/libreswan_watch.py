@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from carnet.errors import IPsecError
@@ -34,11 +34,12 @@ which the tunnel stands: then only its policies change.
 class Watch:
     """Tells of tunnels that come up and go, from the moment this is made.
 
-    `standing` returns the names of those that stand now, or raises IPsecError, as this
-    does if the daemon is not there.
+    `standing` returns the newest IPsec SA of those that stand now, by name, or raises
+    IPsecError, as this does if the daemon is not there. With each SA a peer may have led
+    less into the tunnel than with the one before.
     """
 
-    def __init__(self, control: Path, standing: Callable[[], frozenset[str]]) -> None:
+    def __init__(self, control: Path, standing: Callable[[], Mapping[str, int]]) -> None:
         self._standing = standing
         with contextlib.ExitStack() as stack:
             self._netlink = stack.enter_context(_kernel_changes())
@@ -65,9 +66,8 @@ class Watch:
                     pause, silent = AGAIN_SECONDS, True
                     continue
                 pause, silent = (AGAIN_SECONDS if changed else LOOK_SECONDS), False
-                yield from (TunnelEvent(name, Change.DOWN) for name in sorted(self._seen - now))
-                yield from (TunnelEvent(name, Change.UP) for name in sorted(now - self._seen))
-                self._seen = now
+                seen, self._seen = self._seen, now
+                yield from changes(seen, now)
 
     def stop(self) -> None:
         """Wake events(), from whichever thread."""
@@ -84,6 +84,17 @@ class Watch:
             return None
         drain(self._netlink)
         return bool(ready)
+
+
+def changes(seen: Mapping[str, int], now: Mapping[str, int]) -> Iterator[TunnelEvent]:
+    """Yield what happened to tunnels by what stood before and stands now."""
+    for name in sorted(seen.keys() - now.keys()):
+        yield TunnelEvent(name, Change.DOWN)
+    for name in sorted(now):
+        if name not in seen:
+            yield TunnelEvent(name, Change.UP)
+        elif seen[name] != now[name]:
+            yield TunnelEvent(name, Change.ANEW)
 
 
 def _kernel_changes() -> socket.socket:

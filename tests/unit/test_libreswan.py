@@ -22,6 +22,7 @@ from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.libreswan_conf import (
+    Head,
     configuration,
     head,
     head_of,
@@ -41,6 +42,8 @@ from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, LIBEXEC, Tools, is_i
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.unanswered import BRIEF_SECONDS
 from carnet.objectives import Objective
+from helper_agent.claims import Leading
+from helper_agent.guard import is_installed
 from target_agent.proposals import PROFILES, Profile
 from tests.unit.tunnels import CLIENT, TARGET
 
@@ -350,6 +353,43 @@ def test_whatever_is_less_than_agreed_is_found(said, instead, shortfall):
     tunnel = tunnels(RECORDED.replace(said, instead)).get("carnet-7")
     found = shortfalls(CLIENT, tunnel, encapsulated=False)
     assert [each for each in found if shortfall in each]
+
+
+AGREED = Leading(
+    objective=CLIENT.objective,
+    mode=CLIENT.mode,
+    ike_version=2,
+    targets=frozenset({"198.51.100.2"}),
+    networks=frozenset(CLIENT.remote_networks),
+    virtual_address="10.99.0.7",
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ("===10.20.0.0/16; erouted", "===10.20.0.0/29; erouted"),
+        ("===10.20.0.0/16; erouted", "===10.20.0.1/16; erouted"),
+        ("===10.20.0.0/16; erouted", "===10.20.0.0/99; erouted"),
+        ("===10.20.0.0/16; erouted", "; erouted"),
+        ("[@target-7]===10.20.0.0/16; erouted", "[@target-7]:17/53===10.20.0.0/16; erouted"),
+        ("10.99.0.7/32===192.168.77.2[@client-7,+MC+S=C]", "10.99.0.7/32===192.168.77.2[@client-7]:6/0"),
+        ("[1]: 10.99.0.7/32===", "[1]: 0.0.0.0/0==="),
+        ("[1]: 10.99.0.7/32===", "[1]: ?==="),
+    ],
+)  # fmt: skip
+def test_what_is_led_into_a_tunnel_is_told_and_less_is_another(said, instead):
+    """The peer may narrow it when the tunnel comes up, and with each SA after the first."""
+    assert said in RECORDED
+    head = Head(Role.CLIENT, "10.99.0.7", CLIENT.remote_networks)
+    whole, less = (
+        status(tunnels(text)["carnet-7"], head, 0, encapsulated=False)
+        for text in (RECORDED, RECORDED.replace(said, instead))
+    )
+    assert (whole.local_selectors, whole.remote_selectors) == (("10.99.0.7/32",), ("10.20.0.0/16",))
+    assert (is_installed(whole, AGREED), is_installed(less, AGREED)) == (True, False)
+    changed = tunnels(RECORDED.replace(said, instead))["carnet-7"]
+    assert "its networks are others" in shortfalls(CLIENT, changed, encapsulated=False)
 
 
 def test_nat_is_found_where_it_breaks_the_tunnel():

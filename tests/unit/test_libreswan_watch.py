@@ -14,7 +14,7 @@ from carnet.ipsec.driver import Change, TunnelEvent
 from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.libreswan_watch import Watch
 
-NONE, ONE, TWO = frozenset(), frozenset({"carnet-1"}), frozenset({"carnet-1", "carnet-2"})
+NONE, ONE, TWO = {}, {"carnet-1": 2}, {"carnet-1": 2, "carnet-2": 4}
 SILENT = IPsecError("It takes over 10 seconds.")
 LIMIT = 20.0
 """Seconds after which nothing more is waited for."""
@@ -99,7 +99,15 @@ def test_what_does_not_show_at_once_is_looked_for_once_more(scripted, first):
     """No other change in the kernel tells of it."""
     script = scripted(NONE, first, TWO)
     script.changes()
-    assert script.events() == [up(each) for each in sorted(first) + sorted(TWO - first)]
+    assert script.events() == [up(each) for each in sorted(first) + sorted(TWO.keys() - first)]
+
+
+@pytest.mark.parametrize("newest", [6, 1], ids=["more", "what was before it"])
+def test_of_what_stands_by_another_sa_it_is_told_that_it_came_up_anew(scripted, newest):
+    """The peer may have led less into it."""
+    script = scripted(TWO, TWO | {"carnet-1": newest}, TWO | {"carnet-1": newest})
+    script.changes()
+    assert script.events() == [TunnelEvent("carnet-1", Change.ANEW)]
 
 
 @pytest.mark.usefixtures("often")
