@@ -17,6 +17,7 @@ import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec.inner_address import is_into_tunnel
+from carnet.ipsec.inside import resolv_conf
 from carnet.ipsec.inside.resolv_conf import machine_s_servers, servers_in
 from carnet.ipsec.inside.resolved import machine_s_among
 from carnet.ipsec.iproute import ip
@@ -106,7 +107,10 @@ def _network(text: str, version: int) -> Network:
 
 
 def _name_servers() -> Iterator[Address]:
-    yield from machine_s_servers()
+    named = machine_s_servers()
+    # Where programs read what systemd-resolved asks, those of a tunnel are among it.
+    resolved_s = resolv_conf.RESOLV_CONF.resolve() == RESOLVED_ASKS
+    yield from machine_s_among(named) if resolved_s else named
     with suppress(OSError):
         yield from machine_s_among(servers_in(RESOLVED_ASKS.read_text(errors="replace")))
 

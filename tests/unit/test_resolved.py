@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from carnet.errors import IPsecError
-from carnet.ipsec import programs
-from carnet.ipsec.inside import resolved
+from carnet.ipsec import programs, surroundings
+from carnet.ipsec.inside import resolv_conf, resolved
 from carnet.ipsec.inside.resolved import Resolved
 from tests.unit.test_sessions import a_session
 
@@ -105,6 +105,22 @@ def test_an_interface_that_is_gone_had_it_taken_along(machine, way, used, monkey
 def test_a_program_that_does_not_come_to_an_end_tells_nothing():
     with pytest.raises(IPsecError, match="sleep"):
         programs.run(["sleep", "600"], seconds=0.1)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["to what it asks", "to itself"])
+def test_those_of_a_tunnel_are_not_the_machine_s_own_whatever_programs_are_led_to(
+    machine, way, used, monkeypatch, linked
+):
+    """/etc/resolv.conf may name the servers that systemd-resolved asks, and not itself."""
+    asks, stub, led = (machine.place / each for each in ("asks", "stub", "led"))
+    asks.write_text("nameserver 10.20.0.10\nnameserver 192.0.2.99\n")
+    stub.write_text("nameserver 127.0.0.53\n")
+    led.symlink_to(asks if linked else stub)
+    monkeypatch.setattr(resolved, "_KEPT", (way.directory,))
+    monkeypatch.setattr(resolv_conf, "RESOLV_CONF", led)
+    monkeypatch.setattr(surroundings, "RESOLVED_ASKS", asks)
+    own = {"192.0.2.53", "192.0.2.54", "192.0.2.99"} | (set() if linked else {"127.0.0.53"})
+    assert set(map(str, surroundings.look_around(4).name_servers)) == own
 
 
 def the_machine_s(*asked):
