@@ -17,6 +17,7 @@ from carnet.errors import AwayError, IPsecError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import Inside
 from helper_agent.config import HelperConfig
+from helper_agent.guard import is_installed
 from helper_agent.limits import check_servers
 from helper_agent.owners import NOT_HERS, Owners
 
@@ -139,11 +140,16 @@ class Servers:
             return any(self._is_listed(name) for _ in range(2))
         except AwayError:
             return if_silent
-        except IPsecError:
+        except Exception:  # noqa: BLE001  what cannot be compared is another, as the guard says
             return False
 
     def _is_listed(self, name: str) -> bool:
-        return any(live.name == name and live.established for live in self._driver.status())
+        """Tell whether it stands as it was installed: else queries may leave beside it."""
+        installed = self._owners.leading(name)
+        found = (live for live in self._driver.status() if live.name == name)
+        return installed is not None and any(
+            live.established and is_installed(live, installed) for live in found
+        )
 
     def _are_of(self, name: str) -> bool:
         """Tell whether those of that tunnel are set: who is about to set them looks afterwards.

@@ -11,14 +11,14 @@ Read = TypeVar("Read")
 
 
 def is_between(live: TunnelStatus, virtual_address: str | None, targets: Iterable[str]) -> bool:
-    """Tell whether a tunnel has that address inside, and leads to one of these, if there are any.
+    """Tell whether a tunnel has that address inside, and leads to these alone, if there are any.
 
     One that is not whole yet may have none inside.
     """
     lacks = live.virtual_address is None and not live.established
     agreed = frozenset(targets)
     return (lacks or live.virtual_address == virtual_address) and (
-        not agreed or _are_among([live.remote_address], agreed, ip_address)
+        not agreed or _are_among([live.remote_address, *live.other_peers], agreed, ip_address)
     )
 
 

@@ -36,6 +36,8 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     established: bool
     local_address: str
     remote_address: str
+    other_peers: tuple[str, ...] = ()
+    """Further addresses to which an IKE_SA of it stands."""
     virtual_address: str | None
     """The Client's address inside the tunnel; all of them, where the peer gave more than one."""
     ike_suite: str

@@ -284,7 +284,8 @@ class Libreswan:
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
-        Of an IPsec SA that takes another's place it is told that something came up. Returns when the daemon goes away or close() is called.
+        Of an IPsec SA that takes another's place, as in a rekeying, it is told that something
+        came up anew. Returns when the daemon goes away or close() is called.
         """
         watch = Watch(self._socket, self._standing)
         with self._lock:

@@ -21,6 +21,7 @@ from carnet.ipsec.strongswan_parts import (
 Report = Mapping[str, Any]
 
 _ANYWHERE = "%any"
+_BESIDES = "besides"
 _ESTABLISHED = "ESTABLISHED"
 _LIVE_IKE = (_ESTABLISHED, "REKEYING")
 _HANDING_OVER = {"REKEYED", "REKEYING"}
@@ -85,17 +86,33 @@ def is_up(name: str, ike_sa: Report) -> bool:
 
 
 def newest_parts(sas: Iterable[tuple[str, Report]]) -> dict[str, Report]:
-    """Return the live IKE_SAs by connection name, each part's newest.
+    """Return the live IKE_SAs by connection name, each part's newest that is up, or the newest.
 
-    It is listed with the addresses of all that live: each was given to this machine.
+    It is listed with the addresses of all that live, each of which was given to this machine,
+    and with the others themselves: a peer may make one besides, and leave any of them alone.
     """
-    newest: dict[str, Report] = {}
-    given: dict[str, dict[str, None]] = {}
+    live: dict[str, list[Report]] = {}
     for name, ike_sa in sas:
         if is_live(ike_sa):
-            newest[name] = ike_sa
-            given.setdefault(name, {}).update(dict.fromkeys(ike_sa.get("local-vips", ())))
-    return {name: {**sa, "local-vips": list(given[name])} for name, sa in newest.items()}
+            live.setdefault(name, []).append(ike_sa)
+    return {name: _newest(name, each) for name, each in live.items()}
+
+
+def _newest(name: str, live: Sequence[Report]) -> Report:
+    newest = next((each for each in reversed(live) if is_up(name, each)), live[-1])
+    given = dict.fromkeys(address for each in live for address in each.get("local-vips", ()))
+    besides = [each for each in live if each is not newest]
+    return {**newest, "local-vips": list(given), _BESIDES: besides}
+
+
+def all_live(ike_sa: Report) -> list[Report]:
+    """Return an IKE_SA of newest_parts() and those that live besides, itself the last."""
+    return [*ike_sa.get(_BESIDES, ()), ike_sa]
+
+
+def live_children(ike_sa: Report) -> list[Report]:
+    """Return the CHILD_SAs of all_live(): any may be left alone, and carry packets then."""
+    return [child for each in all_live(ike_sa) for child in _live_children(each)]
 
 
 def tells_its_role(sas: Mapping[str, Report]) -> bool:
@@ -126,13 +143,15 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     first = next(iter(sas.values()))
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     role = _role(sas, peer)
-    leads = next((_live_children(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), [])
+    leads = next((live_children(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), [])
+    peers = {each["remote-host"] for sa in sas.values() for each in all_live(sa)}
     return TunnelStatus(
         name=name,
         role=role,
         established=is_whole(part_of(part) for part in up),
         local_address=first["local-host"],
         remote_address=first["remote-host"],
+        other_peers=tuple(sorted(peers - {first["remote-host"]})),
         virtual_address=_virtual_address(sas, role),
         ike_suite="-".join(suite(first)),
         child_suite=", ".join(filter(None, map(_child_suite, reversed(inner)))),

@@ -6,7 +6,7 @@ from carnet.ipsec.agreed import has_all_of
 from carnet.ipsec.spec import Role, TunnelSpec, crosses_nat
 from carnet.ipsec.strongswan_algorithms import is_proposed, suite
 from carnet.ipsec.strongswan_parts import Part, parts
-from carnet.ipsec.strongswan_reports import Report, is_up, live_child, virtual_addresses
+from carnet.ipsec.strongswan_reports import Report, is_up, live_children, virtual_addresses
 
 
 def missing_parts(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[Part]:
@@ -29,7 +29,6 @@ def shortfalls(spec: TunnelSpec, sas: Mapping[str, Report]) -> list[str]:
 
 
 def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
-    child = live_child(ike_sa) or {}
     addresses = [spec.virtual_address] if part.takes_address else []
     # A Client with IKEv1 may set it herself; its selector is compared below.
     allowed = (addresses, []) if spec.ike_version == 1 else (addresses,)
@@ -44,7 +43,8 @@ def _lacks(spec: TunnelSpec, part: Part, ike_sa: Report) -> list[str]:
         "its virtual address is another": virtual_addresses(ike_sa) in allowed,
     }
     found = [shortfall for shortfall, holds in checks.items() if not holds]
-    return found + (_child_lacks(spec, part, ike_sa, child) if part.protocol else [])
+    children = live_children(ike_sa) if part.protocol else []
+    return found + [each for child in children for each in _child_lacks(spec, part, ike_sa, child)]
 
 
 def _child_lacks(spec: TunnelSpec, part: Part, ike_sa: Report, child: Report) -> list[str]:

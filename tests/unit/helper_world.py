@@ -52,6 +52,7 @@ def standing(spec, **differs):
             "established": True,
             "virtual_address": spec.virtual_address,
             "remote_address": remote_address,
+            "other_peers": (),
             "local_selectors": (f"{spec.virtual_address}/32",),
             "remote_selectors": spec.remote_networks,
         }

@@ -32,7 +32,7 @@ WAIT = 60
 
 def live(name=HERS, virtual_address="10.99.0.2", remote_address="198.51.100.2", **more):
     ends = {"local_selectors": ("10.99.0.2/32",), "remote_selectors": ("10.20.0.0/16",)}
-    facts = {"established": True} | ends | more
+    facts = {"established": True, "other_peers": ()} | ends | more
     return SimpleNamespace(
         name=name, virtual_address=virtual_address, remote_address=remote_address, **facts
     )
@@ -118,6 +118,7 @@ OTHERS = {
     "another address": live(virtual_address="203.0.113.2"),
     "one more": live(virtual_address=GIVEN),
     "one more, and nothing else yet": live(virtual_address=GIVEN, established=False),
+    "another peer besides": live(other_peers=("203.0.113.2",)),
     "another peer": live(remote_address="203.0.113.2"),
     "no address": live(virtual_address=None),
     "fewer networks": live(remote_selectors=("10.20.0.0/29",)),
@@ -131,6 +132,7 @@ OTHERS = {
 THE_SAME = {
     "as before": live(),
     "another of Target's addresses": live(remote_address="2001:0db8::2"),
+    "two of Target's addresses": live(other_peers=("2001:db8::2",)),
     "not whole yet": live(virtual_address=None, established=False),
     "more networks": live(remote_selectors=("10.30.0.0/16", "10.20.0.0/16")),
     "networks untold": live(local_selectors=None, remote_selectors=None),

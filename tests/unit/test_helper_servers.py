@@ -250,6 +250,26 @@ def test_what_nobody_told_of_and_could_not_be_restored_is_restored_later(
         looking.join()
 
 
+@pytest.mark.parametrize(
+    "less",
+    [
+        {"remote_selectors": ("10.20.0.0/29",)},
+        {"other_peers": ("203.0.113.2",)},
+        {"remote_selectors": (None,)},
+    ],
+)
+def test_they_are_not_asked_beside_what_stands_for_less_than_was_installed(
+    service, daemon, monkeypatch, less
+):
+    """As her Target may have it while she takes leave, and the guard looks on later."""
+    service.obey(ALICE, USE)
+    monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, **less)])
+    service.look_on(ENOUGH)
+    assert daemon.servers is None
+    refused(service, ALICE, USE)
+    assert daemon.servers is None
+
+
 def times(number):
     """Return what has look_on() look so many times."""
     left = iter([False] * (number - 1) + [True])

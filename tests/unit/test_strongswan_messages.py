@@ -100,6 +100,26 @@ def with_child(**change):
     return IKE_SA | {"child-sas": {"carnet-7-1": CHILD_SA | change}}
 
 
+CHILDLESS = {name: fact for name, fact in IKE_SA.items() if name != "child-sas"}
+
+
+def test_what_a_peer_makes_besides_hides_nothing_of_what_stands():
+    """Newer and without a CHILD_SA, which a peer may begin, or older and to somebody else."""
+    narrow = with_child(**{"remote-ts": ["10.20.0.0/29"]})
+    for besides in (CHILDLESS, IKE_SA):
+        for both in ([besides, narrow], [narrow, besides]):
+            found = newest_parts(("carnet-7", each) for each in both)
+            live = status("carnet-7", found)
+            common = {False: ("10.20.0.0/29",), True: ()}[besides is IKE_SA]
+            assert (live.established, live.remote_selectors) == (True, common)
+            assert "its networks are others" in shortfalls(CLIENT, found)
+    elsewhere = IKE_SA | {"remote-host": "203.0.113.2"}
+    for both in ([elsewhere, IKE_SA], [IKE_SA, elsewhere], [elsewhere, CHILDLESS]):
+        live = status("carnet-7", newest_parts(("carnet-7", each) for each in both))
+        assert {live.remote_address, *live.other_peers} == {IKE_SA["remote-host"], "203.0.113.2"}
+    assert shortfalls(CLIENT, newest_parts([("carnet-7", IKE_SA)] * 2)) == []
+
+
 def test_who_has_the_virtual_address_is_the_client():
     assert status("carnet-7", {"carnet-7": IKE_SA}).role is Role.CLIENT
     more = {"carnet-7": IKE_SA | {"local-vips": ["10.99.0.7", "203.0.113.2"]}}

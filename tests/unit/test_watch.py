@@ -59,6 +59,7 @@ LIVE = SimpleNamespace(
     ppk=True,
     virtual_address="10.99.0.2",
     remote_address="198.51.100.2",
+    other_peers=(),
     local_selectors=("10.99.0.2/32",),
     remote_selectors=("10.20.0.0/16",),
 )
