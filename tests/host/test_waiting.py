@@ -6,7 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from structlog.testing import capture_logs
+
 from carnet.database import transaction
+from carnet.wire.keys import key_id_of
 from host_agent import in_time
 from host_agent.keydb import KeyDatabase
 from host_agent.target_link import TargetSilentError
@@ -53,6 +56,24 @@ def test_who_has_no_answer_in_time_is_told_to_come_again(make_host, monkeypatch)
                 assert status_of(answer) == 503
                 assert b"\r\nRetry-After: " in answer
         wait_until(lambda: status_of(host.post(request)) == 200, "the answer")
+
+
+def test_the_log_names_the_request_whose_answer_is_late(make_host, monkeypatch):
+    """By its Request ID, which nobody knows before it is opened: so longer is waited for one."""
+    tries = {seconds: SoftwareKey() for seconds in (0.1, 1, 10)}
+    host = make_host()
+    host.add_pairs(*tries.values())
+    with host, KeyDatabase.opened(host._path) as other:
+        with transaction(other.engine), capture_logs() as logs:
+            for number, (seconds, pair) in enumerate(tries.items(), start=1):
+                monkeypatch.setattr(in_time, "ANSWER_SECONDS", seconds)
+                request_id = bytes([number]) * 16
+                assert status_of(host.post(sealed(pair, request_id=request_id))) == 503
+                late = [each for each in logs if each["event"] == "answer-late"][-1]
+                assert late["key_id"] == key_id_of(pair.public_key).hex()
+                if "request_id" in late:
+                    break
+        assert late["request_id"] == request_id.hex()
 
 
 def test_who_is_answered_by_reading_alone_waits_for_nobody_who_writes(make_host, place, database):
