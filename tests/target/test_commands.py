@@ -291,6 +291,20 @@ def test_all_of_a_user_s_tunnels_wait_for_a_silent_daemon_together(run, target, 
     assert owed == {(each, "user-removed") for each in prepared if each != ended}
 
 
+def test_no_tunnel_waits_for_another_s_silent_peer_without_the_service(run, target, driver, ask):
+    run("users", "add", ALICE, *GRANT)
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                return [await agent.answer(ask(), "office") for _ in range(5)]
+
+    prepared, together, down = asyncio.run(main()), threading.Barrier(5), driver.down
+    driver.down = lambda name: (together.wait(20), down(name))
+    assert f"tunnels ended: {len(prepared)}." in run("users", "remove", ALICE)
+    assert driver.specs == {}
+
+
 @pytest.mark.parametrize("kind", [NothingLeftError, TunnelLeftError])
 def test_a_tunnel_is_ended_without_service_and_daemons_by_the_driver_that_made_it(
     answered, run, target, driver, kind, monkeypatch
