@@ -49,7 +49,8 @@ _DROPPED = {
     "restart": "Target was started anew; run `carnet connect` for a new one",
     "ike-daemon-restarted": "Target's IPsec was started anew; run `carnet connect` for a new one",
     "peer-lost": "this machine was silent for too long; run `carnet connect` for a new one",
-    "peer-closed": "Target lost sight of this machine; run `carnet connect` for a new one",
+    "peer-closed": "it was ended at this end, as this machine's administrator can do, or Target"
+    " lost sight of this machine; run `carnet connect` for a new one",
 }
 _OTHER = "Target says {reason}; ask its operator, or run `carnet connect` for a new one"
 

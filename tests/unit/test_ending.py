@@ -146,6 +146,12 @@ def why(officer, *answers):
     return told and told.sentence, len(sent)
 
 
+def test_what_somebody_ended_at_this_end_is_not_said_to_be_lost_alone(officer, work):
+    """As root does, by whose command the tunnels of all users end: Target cannot tell."""
+    told, _ = why(officer, (200, {}, proved(work, reason="peer-closed")))
+    assert "ended at this end, as this machine's administrator can do, or" in told
+
+
 @pytest.mark.usefixtures("slept")
 def test_target_that_has_yet_to_bring_the_end_about_is_waited_for(officer, work, monkeypatch):
     """A slow one takes longer for it than anybody is asked who has nothing to say."""
