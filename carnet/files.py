@@ -22,6 +22,9 @@ _OTHERS_WRITE = 0o022
 """Where an access list lets somebody else write, the group's bit says so (acl(5))."""
 _BEGINNING_SECONDS = 60.0
 """By then a temporary file is locked, or nobody writes it."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_BLOCK = 512
+"""Bytes, in which stat(2) counts what a file has on its file system."""
 _READING = os.O_RDONLY
 for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _READING |= getattr(os, _flag, 0)
@@ -57,6 +60,32 @@ def write_private(path: Path, data: bytes) -> None:
         error.filename = str(path)
         raise
     sync_directory(path.parent)
+
+
+def rewrite_private(path: Path, data: bytes) -> None:
+    """Write a file of write_private()'s anew; in its own place where there is no room for two.
+
+    For JSON alone: what is left of a longer one is blank. Who reads it just then may see half.
+    """
+    try:
+        write_private(path, data)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or not _overwrite(path, data):
+            raise
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Write over a file, by one call, within what it has room for; tell whether that could be."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            size = os.fstat(descriptor).st_size
+            room = max(size, os.fstat(descriptor).st_blocks * _BLOCK)
+            whole = data.ljust(size)
+            return len(whole) <= room and os.write(descriptor, whole) == len(whole)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -13,12 +13,17 @@ _WAYS = (("notify-send", "--app-name=carnet", "Carnet"), ("wall",))
 
 def announce(sentence: str) -> None:
     """Write a sentence to the system's log, and show it where this machine can show one."""
-    with suppress(OSError):
-        syslog.openlog("carnet", syslog.LOG_PID, syslog.LOG_USER)
-        syslog.syslog(syslog.LOG_NOTICE, sentence)
+    write_down(sentence)
     for program, *arguments in _WAYS:
         if shutil.which(program) and _show([program, *arguments, sentence]):
             return
+
+
+def write_down(text: str) -> None:
+    """Write it to the system's log alone."""
+    with suppress(OSError):
+        syslog.openlog("carnet", syslog.LOG_PID, syslog.LOG_USER)
+        syslog.syslog(syslog.LOG_NOTICE, text)
 
 
 def _show(argv: list[str]) -> bool:

@@ -62,8 +62,7 @@ def _look(driver: Driver, session: Session, tell: Callable[[str], None]) -> Sess
         return None
     tell(f"The tunnel to {session.target} came up after all; `carnet disconnect` ends it.")
     stands = replace(record or session, unseen=False)
-    if record is not None:
-        store.keep(stands)
+    store.keep_seen(session.name)
     return stands
 
 

@@ -7,12 +7,16 @@ whoever watches over the tunnel hears of routes and looks.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
-from carnet.errors import AwayError, IPsecError
+from carnet.errors import AwayError
 from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
 from token_client import name_servers
+from token_client.faults import Faults
 from token_client.sessions import Session
+
+_FAILS = "What goes with the routes of the tunnel to {} cannot be set ({}); it is tried again."
 
 
 def fit(session: Session) -> None:
@@ -40,13 +44,18 @@ def kept(session: Session, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _keep(session: Session, changes: RouteChanges, tell: Callable[[str], None]) -> None:
+    faults = Faults(partial(_FAILS.format, session.target), tell)
+    _look(session, faults, fit)
+    while changes.wait():
+        _look(session, faults, fit, name_servers.follow)
+
+
+def _look(session: Session, faults: Faults, *see_to: Callable[[Session], None]) -> None:
+    """Look once; what fails is said, and the next change is another try."""
     try:
         # While helper or daemon is away: whoever watches over the tunnel sees to it afterwards.
         with suppress(AwayError):
-            fit(session)
-        while changes.wait():
-            with suppress(AwayError):
-                fit(session)
-                name_servers.follow(session)
-    except IPsecError as error:
-        tell(error.sentence)
+            for each in see_to:
+                each(session)
+    except Exception as error:  # noqa: BLE001  of which nobody else would hear
+        faults.tell(error)

@@ -7,6 +7,7 @@ from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.inside import inside
 from token_client.by_record import Ends
+from token_client.faults import reason
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
@@ -58,15 +59,15 @@ def restore(name: str) -> bool:
     """
     try:
         restored = inside().restore_servers(name)
-    except IPsecError as error:
+    except (IPsecError, OSError) as error:
         raise _staying(error) from error
     if inside().whose_servers() == name:
         raise IPsecError(_STAY)
     return restored
 
 
-def _staying(error: IPsecError) -> IPsecError:
-    return IPsecError(f"{_STAY} ({error.sentence.rstrip('.')})")
+def _staying(error: IPsecError | OSError) -> IPsecError:
+    return IPsecError(f"{_STAY} ({reason(error)})")
 
 
 def and_then(error: IPsecError) -> str:
@@ -83,7 +84,7 @@ def restore_those_of_a_lost_one(driver: Driver) -> str | None:
     if name is not None and all(live.name != name for live in driver.status()):
         try:
             inside().restore_servers(name)
-        except IPsecError as error:
+        except (IPsecError, OSError) as error:
             return and_then(_staying(error))
     return None
 

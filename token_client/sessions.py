@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from carnet.errors import UsageError
-from carnet.files import write_private
+from carnet.files import rewrite_private, write_private
 from carnet.token.identity import Identity
 from token_client.memory import RECORD
 from token_client.uptime import seconds_since
@@ -169,10 +170,8 @@ class SessionStore:
         if self._directory is None:
             return
         session = self.find(name) if why is not None else None
-        if session is None:
+        if session is None or not self._change(session, ended=why):
             self._path(name).unlink(missing_ok=True)
-        else:
-            self.keep(replace(session, ended=why))
         for kind in ("agent", "coming-back"):
             (self._directory / f"{kind}-{name}.lock").unlink(missing_ok=True)
 
@@ -183,14 +182,14 @@ class SessionStore:
         """
         session = self.find(name)
         if session is not None and session.lives:
-            self.keep(replace(session, doomed=why or ""))
+            self._change(session, doomed=why or "")
 
     def keep_down(self, name: str, why: str, *, untold: bool) -> None:
         """Have a record say why its tunnel went for good, and that nothing of it is left."""
         with self.leaving(name):
             session = self.find(name)
             if session is not None and session.lives:
-                self.keep(replace(session, down=why, untold=untold))
+                self._change(session, down=why, untold=untold)
 
     def keep_released(self, name: str) -> bool:
         """Leave what the daemon still has of a tunnel to its agent; False where no record tells.
@@ -198,29 +197,40 @@ class SessionStore:
         Its record goes when that is done.
         """
         session = self.find(name)
-        if session is not None:
-            self.keep(replace(session, ended=RELEASED, released=True))
-        return session is not None
+        return session is not None and self._change(session, ended=RELEASED, released=True)
 
     def keep_unheard(self, name: str, ended: str) -> None:
         """Have a record say why its tunnel was ended, and that Target may not have heard of it."""
         session = self.find(name)
         if session is not None:
-            self.keep(replace(session, ended=ended, unheard=True))
+            self._change(session, ended=ended, unheard=True)
 
     def keep_unseen(self, name: str) -> Session | None:
         """Have a record say that nobody has seen its tunnel stand; return it, if there is one."""
         session = self.find(name)
-        if session is not None:
-            session = replace(session, unseen=True)
-            self.keep(session)
-        return session
+        if session is None:
+            return None
+        self._change(session, unseen=True)
+        return replace(session, unseen=True)
 
     def keep_seen(self, name: str) -> None:
         """Have a record say no more that nobody has seen its tunnel stand."""
         session = self.find(name)
         if session is not None:
-            self.keep(replace(session, unseen=False))
+            self._change(session, unseen=False)
+
+    def _change(self, session: Session, **facts: Any) -> bool:
+        """Have a record say something else; tell whether it does.
+
+        Where there is no room, or no writing, that keeps nothing from going on: it then says what
+        it said before.
+        """
+        if self._directory is not None:
+            with suppress(OSError):
+                data = msgspec.json.encode(replace(session, **facts))
+                rewrite_private(self._path(session.name), data)
+                return True
+        return False
 
     @contextmanager
     def leaving(self, name: str) -> Iterator[None]:

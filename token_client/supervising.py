@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Wait = Callable[[Callable[[], Ending | None]], Ending | None]
 
 _AS_SHE_WANTED = "The tunnel to {} is ended now, as you wanted; nothing is held back for it."
+_FAILED = "What watches over the tunnel to {} failed ({}), and begins anew."
 _CRASHES = 5
 """So many in a row, and the token counts as not watched over."""
 _IN_A_ROW_SECONDS = 60.0
@@ -62,7 +63,25 @@ def supervise(
             if alone:
                 work()
 
-    _supervise(work_alone, driver, session, config)
+    _go_on(partial(_supervise, work_alone, driver, session, config), driver, session)
+
+
+def _go_on(supervising: Callable[[], None], driver: Driver, session: Session) -> None:
+    """Begin it anew whatever it fails with, which is said, while anything is known of a session."""
+    from token_client.announce import announce  # noqa: PLC0415 - seldom needed here
+    from token_client.faults import Faults  # noqa: PLC0415 - likewise
+
+    faults = Faults(partial(_FAILED.format, session.target), announce)
+    while True:
+        try:
+            supervising()
+        except Exception as error:  # noqa: BLE001  of which nobody else would hear
+            faults.tell(error)
+            if not is_known(driver, session):
+                return
+            time.sleep(_LONGEST_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _supervise(
@@ -151,15 +170,23 @@ def _be_worker(work: Callable[[], None]) -> NoReturn:
         work()
         status = 0
     except CarnetError as error:
-        complain(f"carnet: {error.sentence}")
+        _complain(error.sentence)
         status = error.exit_status
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BaseException:
-        traceback.print_exc()
+        _complain(traceback.format_exc())
         raise
     finally:
         os._exit(status)
+
+
+def _complain(what: str) -> None:
+    """Say it where whoever started this hears it, and in the system's log."""
+    from token_client.announce import write_down  # noqa: PLC0415 - seldom needed here
+
+    complain(f"carnet: {what}")
+    write_down(what)
 
 
 def work(

@@ -14,6 +14,7 @@ from carnet.errors import AwayError, IPsecError, NothingLeftError
 from carnet.ipsec.driver import Driver
 from token_client import name_servers
 from token_client.closing import end_session
+from token_client.faults import reason
 from token_client.known import is_known
 from token_client.leaving import may_be_kept, take_leave
 from token_client.memory import memory_directory
@@ -84,26 +85,29 @@ class WholeEnd:
         self._left = True
 
     def _until_done(self, do: Callable[[], Done], *, quietly: bool = False) -> Done | None:
-        """Return what it does once it can; None where she was faster. The pauses grow."""
+        """Return what it does once it can; None where she was faster. The pauses grow.
+
+        Whatever it fails with, nobody else would go on with it.
+        """
 
         def tell(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()
-            if isinstance(error, IPsecError) and not quietly:
+            if error is not None and not (quietly and isinstance(error, IPsecError)):
                 self._say_once(error)
 
         return Retrying(
-            retry=retry_if_exception_type(IPsecError),
+            retry=retry_if_exception_type(Exception),
             wait=wait_exponential(multiplier=_FIRST_SECONDS, max=_MOST_SECONDS),
             stop=lambda _: not is_known(self._driver, self._session),
             before_sleep=tell,
             retry_error_callback=lambda _: None,
         )(do)
 
-    def _say_once(self, error: IPsecError) -> None:
+    def _say_once(self, error: BaseException) -> None:
         what = (
             waits_for(error)
             if isinstance(error, AwayError)
-            else f"could not be ended whole; it is tried again: {error.sentence.rstrip('.')}"
+            else f"could not be ended whole; it is tried again: {reason(error)}"
         )
         sentence = f"The tunnel to {self._session.target} is to end, and {what}."
         if sentence not in self._told:

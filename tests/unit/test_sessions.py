@@ -76,7 +76,7 @@ def test_to_tell_the_pairs_left_brings_no_record_back(store):
 
 def test_a_record_that_says_why_its_tunnel_ended_is_there_all_the_while(store, monkeypatch):
     """Whoever looks meanwhile is not to be told that there was none."""
-    monkeypatch.setattr(sessions, "write_private", lambda path, data: kept.append(path.exists()))
+    monkeypatch.setattr(sessions, "rewrite_private", lambda path, data: kept.append(path.exists()))
     kept = []
     store.drop("carnet-00", "Token alice was pulled out.")
     assert kept == [True]

@@ -41,11 +41,14 @@ class ResolvConf:
         """Have names looked up at these servers; return why that cannot be had, if it cannot."""
         if self._directory is None:
             return "there is no file system in memory here"
-        with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
-            file.write(contents(name, servers))
-            file.flush()
-            Path(file.name).chmod(0o644)
-            return run("mount", "--bind", file.name, str(RESOLV_CONF))
+        try:
+            with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
+                file.write(contents(name, servers))
+                file.flush()
+                Path(file.name).chmod(0o644)
+                return run("mount", "--bind", file.name, str(RESOLV_CONF))
+        except OSError as error:
+            return f"{self._directory}: {error.strerror}"
 
     def follow(self, name: str) -> None:
         """Do nothing: these are the same by whichever interface they are reached."""

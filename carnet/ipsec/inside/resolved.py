@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from carnet.errors import IPsecError
-from carnet.files import is_guarded, read_guarded, write_private
+from carnet.files import is_guarded, read_guarded, rewrite_private, write_private
 from carnet.ipsec import programs
 from carnet.ipsec.inside.resolv_conf import RESOLV_CONF, Address, addresses
 from carnet.ipsec.iproute import ip
@@ -115,7 +115,10 @@ class Resolved(msgspec.Struct, frozen=True):
             return "no way leads to them"
         # Before they are used, so that whatever ends this command they can be put back.
         record = _Record(name, tuple(servers), interface, before)
-        write_private(self.directory / _RECORD, msgspec.json.encode(record))
+        try:
+            write_private(self.directory / _RECORD, msgspec.json.encode(record))
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
         trouble = _set(interface, _Link(tuple(servers), (_EVERYTHING,)))
         if trouble is not None:
             self.restore(name)
@@ -193,7 +196,10 @@ def _put_back(record: _Record, directory: Path) -> None:
     now = wanted = _link(interface)
     if now == record.told or (now is not None and _is_reverted(record, now)):
         # It has nothing then, or half of it, which is not to be taken for a network manager's.
-        write_private(directory / _RECORD, msgspec.json.encode(replace(record, reverted=True)))
+        # Where that cannot be written down, it is restored all the same.
+        with suppress(OSError):
+            data = msgspec.json.encode(replace(record, reverted=True))
+            rewrite_private(directory / _RECORD, data)
         _resolvectl("revert", interface)
         now, wanted = _link(interface), before
     elif now is not None:
