@@ -92,7 +92,7 @@ class WholeEnd:
 
         def tell(state: RetryCallState) -> None:
             error = state.outcome and state.outcome.exception()
-            if error is not None and not (quietly and isinstance(error, IPsecError)):
+            if isinstance(error, Exception) and not (quietly and isinstance(error, IPsecError)):
                 self._say_once(error)
 
         return Retrying(

@@ -12,6 +12,7 @@ from carnet.ipsec import surroundings
 from carnet.ipsec.inside import resolv_conf
 
 THE_TUNNEL_S, THE_MACHINE_S = "10.20.0.10", ("10.255.255.53", "fd00::53")
+NAME, OTHER = (f"carnet-{each * 32}" for each in "ab")
 UNREADABLE = "# Of the tunnel work, by carnet; `carnet disconnect` takes it away.\n"
 """As by a version that did not write down what there was before."""
 
@@ -31,6 +32,17 @@ def laid_over(text):
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+@pytest.fixture
+def over(before, tmp_path):
+    """The way in which they are laid over the machine's own, and what is laid over it."""
+    kept = tmp_path / "a b"
+    kept.mkdir()
+    way = resolv_conf.ResolvConf(kept)
+    yield way
+    while (name := way.whose()) is not None:
+        assert way.restore(name)
 
 
 @pytest.fixture
@@ -76,3 +88,30 @@ def test_what_does_not_say_what_there_was_is_the_machine_s(before, monkeypatch):
     with laid_over(f"{UNREADABLE}nameserver {THE_TUNNEL_S}\n") as path:
         monkeypatch.setattr(resolv_conf, "RESOLV_CONF", path)
         assert name_servers() == numbers(THE_TUNNEL_S)
+
+
+@pytest.mark.parametrize(
+    "written", ["nameserver 172.20.0.1\n", "", "# Of the tunnel x, by carnet;"]
+)
+def test_what_somebody_has_written_into_it_is_taken_away_all_the_same(before, over, written):
+    own = before.read_text()
+    assert over.use(NAME, [THE_TUNNEL_S]) is None
+    assert name_servers() == numbers(*THE_MACHINE_S)
+    before.write_text(written)
+    assert over.whose() == NAME
+    assert not over.restore(OTHER)
+    assert over.restore(NAME)
+    assert (before.read_text(), over.whose()) == (own, None)
+
+
+def test_what_was_laid_over_is_found_where_programs_are_led_elsewhere_by_now(
+    before, over, monkeypatch
+):
+    led = before.with_name("led")
+    led.symlink_to(before)
+    monkeypatch.setattr(resolv_conf, "RESOLV_CONF", led)
+    assert over.use(NAME, [THE_TUNNEL_S]) is None
+    led.unlink()
+    led.write_text("nameserver 172.20.0.1")
+    assert (over.whose(), over.restore(NAME), over.whose()) == (NAME, True, None)
+    assert numbers(*THE_MACHINE_S) == frozenset(resolv_conf.servers_in(before.read_text()))

@@ -2,8 +2,9 @@
 
 A file in memory is mounted over /etc/resolv.conf (mount(8), --bind) and has no name any
 more. What was there is never written to: taking the mount away restores it exactly, after
-a crash as well, and a machine that is started anew has no trace of it. Its first line says
-which name servers lie under it: those are the machine's own, whatever is mounted.
+a crash as well, and a machine that is started anew has no trace of it. The kernel remembers the
+name that it had, by which it is known whatever somebody writes into it. Its first line says
+which name servers lie under it: those are the machine's own, as long as it is there.
 """
 
 import os
@@ -21,6 +22,10 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 Address = IPv4Address | IPv6Address
 
 _HEAD = "# Of the tunnel {name}, by carnet; `carnet disconnect` takes it away. Under it: {under};\n"
+_NAMED = "name-servers-of-{}-"
+_LAID_OVER = re.compile(r".*/name-servers-of-(carnet-[0-9a-f]{32})-\w+(?://deleted)?")
+"""The root of what is mounted, in proc_pid_mountinfo(5)."""
+_MOUNTS = Path("/proc/self/mountinfo")
 _OURS = re.compile(r"# Of the tunnel (\S+), by carnet;(?:.* Under it:([^;\n]*);\n)?")
 
 
@@ -42,7 +47,8 @@ class ResolvConf:
         if self._directory is None:
             return "there is no file system in memory here"
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._directory) as file:
+            prefix = _NAMED.format(name)
+            with tempfile.NamedTemporaryFile("w", dir=self._directory, prefix=prefix) as file:
                 file.write(contents(name, servers))
                 file.flush()
                 Path(file.name).chmod(0o644)
@@ -55,15 +61,45 @@ class ResolvConf:
 
     def whose(self) -> str | None:
         """Return the tunnel whose servers are laid over; None where there is none."""
-        try:
-            found = _OURS.match(RESOLV_CONF.read_text(errors="replace"))
-        except OSError:
-            return None
-        return found[1] if found else None
+        return next((name for name, _ in _laid_over()), None)
 
     def restore(self, name: str) -> bool:
         """Restore what was there before that tunnel; tell whether there was anything to."""
-        return self.whose() == name and run("umount", "--lazy", str(RESOLV_CONF)) is None
+        over = next(_laid_over(), None)
+        if over is None or over[0] != name:
+            return False
+        return run("umount", "--lazy", "--no-canonicalize", over[1]) is None
+
+
+def _laid_over() -> Iterator[tuple[str, str]]:
+    """Yield what of ours can be taken away, the newest first: whose, and where it is.
+
+    By now /etc/resolv.conf may be another file than it was mounted over.
+    """
+    try:
+        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in reversed(lines):
+        device, root, at = line.split(" ", 5)[2:5]
+        found = _LAID_OVER.fullmatch(root)
+        if found and _is_on_top(device, _unescaped(at)):
+            yield found[1], _unescaped(at)
+
+
+def _is_on_top(device: str, at: str) -> bool:
+    """Whether a mount of a file without a name, on that device, is what that path leads to."""
+    try:
+        status = Path(at).stat()
+    except OSError:
+        return False
+    its = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    return (its, status.st_nlink) == (device, 0)
+
+
+def _unescaped(path: str) -> str:
+    """Return a path that was written with its blanks and backslashes in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def contents(name: str, servers: Sequence[str]) -> str:
