@@ -124,8 +124,9 @@ def check_others(taking: Sequence[str]) -> None:
     """Raise IPsecError where connections of this machine take who has her key for their peer."""
     if taking:
         raise IPsecError(
-            f"strongSwan's connection {taking[0]} does not say what its peer is called, and would"
-            f" take whoever has the key of your tunnel; have root set `id` under `remote` there."
+            f"strongSwan's connection {taking[0]} does not say what its ends are called, and would"
+            " take whoever has the key of your tunnel; have root set `id` under `local` and"
+            " `remote` there."
         )
 
 

@@ -185,17 +185,21 @@ def test_the_helper_s_restart_forgets_nobody_s_tunnel(office):
 
 
 def test_while_another_vpn_would_take_her_key_she_gets_no_tunnel(office):
-    """Its peer proves itself with a key, by whatever name: hers would do."""
+    """Its peer proves itself with a key, by whatever name, or to whomever: hers would do."""
     proved = {"auth": "psk"}
     vpn = {"remote_addrs": [TARGET_ADDRESS], "local": proved, "remote": proved}
     with open_session(office.client_charon.vici) as session:
         session.load_conn({"office-vpn": vpn})
         done = office.carnet("connect")
-        session.load_conn({"office-vpn": vpn | {"remote": proved | {"id": TARGET_ADDRESS}}})
+        vpn |= {"remote": proved | {"id": TARGET_ADDRESS}}
+        session.load_conn({"office-vpn": vpn})
+        half = office.carnet("connect")
+        session.load_conn({"office-vpn": vpn | {"local": proved | {"id": "office.example"}}})
         named = office.carnet("connect")
         session.unload_conn({"name": "office-vpn"})
-    assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
-    assert "connection office-vpn does not say what its peer is called" in done.stderr
+    for refused in (done, half):
+        assert (refused.returncode, is_one_sentence(refused)) == (5, True), refused.stderr
+        assert "connection office-vpn does not say what its ends are called" in refused.stderr
     assert named.returncode == 0, named.stderr
 
 

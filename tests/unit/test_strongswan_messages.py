@@ -669,5 +669,16 @@ def test_with_ikev1_the_status_is_told_whatever_its_peer_has_narrowed(selector):
     ],
 )
 def test_a_connection_that_does_not_name_its_peer_would_take_our_keys(peer, takes):
-    listed = {"local-1": {"class": "pre-shared key"}, "remote-1": peer, "version": "IKEv2"}
+    own = {"class": "pre-shared key", "id": "office.example"}
+    listed = {"local-1": own, "remote-1": peer, "version": "IKEv2"}
     assert taking_our_keys({"office": listed, "carnet-7": listed}) == (["office"] if takes else [])
+
+
+@pytest.mark.parametrize("own", [{}, {"id": "%any"}, {"id": "office.example"}], ids=str)
+@pytest.mark.parametrize("proof", ["pre-shared key", "public key"])
+def test_one_that_does_not_name_its_own_end_would_take_our_keys_for_its_peer(own, proof):
+    """Who has one calls it as the tunnel's end is called."""
+    peer = {"class": proof, "id": "vpn.example"}
+    taken = proof == "pre-shared key" and own != {"id": "office.example"}
+    found = taking_our_keys({"office": {"local-1": own, "remote-1": peer}})
+    assert found == (["office"] if taken else [])
