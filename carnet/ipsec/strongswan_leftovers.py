@@ -10,11 +10,13 @@ sign of ours than its mark.
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import msgspec
 
+from carnet.errors import IPsecError
 from carnet.ipsec import bundle, inner_address, xfrm
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.forsaken import is_clean
@@ -79,9 +81,14 @@ def take_out(name: str) -> bool:
     """
     remove(name, lambda: ())
     doomed = reqids(name)
+    # Last, so that nothing of it leaves in clear while an SA of it is left.
+    with suppress(IPsecError):  # if it keeps some, that is seen below
+        bundle.remove(doomed[0], lambda: ())
     return is_clean(
         lambda sas: any(int(sa["reqid"]) in doomed for sa in xfrm.sas(sas)),
-        lambda policies: any(f"mark {_NOBODYS_MARK}" in each for each in policies),
+        lambda policies: any(
+            each.reqid in doomed or each.mark == _NOBODYS_MARK for each in xfrm.policies(policies)
+        ),
     )
 
 

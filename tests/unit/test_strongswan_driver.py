@@ -160,6 +160,54 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
     assert sas in orders
 
 
+def _tied(name, here, there, mode):
+    """Return what ties AH and ESP together, as `ip` lists it."""
+    esp, ah = reqids(name)
+    ends = "src 192.0.2.1 dst 192.0.2.2" if mode == "tunnel" else "src 0.0.0.0 dst 0.0.0.0"
+    return [
+        f"src {source} dst {destination} \\\tdir {direction} priority 17319 ptype main \\\ttmpl"
+        f" {ends}\\\t\tproto esp reqid {esp} mode {mode}\\\ttmpl {ends}\\\t\tproto ah reqid {ah}"
+        " mode transport\\"
+        for direction, source, destination in (
+            ("out", here, there),
+            ("in", there, here),
+            ("fwd", there, here),
+        )
+    ]
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["goes", "is kept"])
+@pytest.mark.parametrize(
+    ("here", "there", "mode"),
+    [("192.0.2.1/32", "192.0.2.2/32", "transport"), ("10.99.0.7/32", "10.20.0.0/16", "tunnel")],
+    ids=["between hosts", "to a network"],
+)
+def test_without_a_daemon_what_tied_ah_and_esp_together_goes_or_is_said_to_be_left(
+    monkeypatch, tmp_path, keeps, here, there, mode
+):
+    """It would drop all that is meant for Target, until a daemon is there again."""
+    others = _tied("carnet-2", "192.0.2.1/32", "192.0.2.3/32", "transport")
+    policies = [*others, *_tied("carnet-1", here, there, mode)]
+
+    def ip(*words, said=""):
+        for line in said.splitlines():
+            order, _, doomed = line.partition(" policy delete ")
+            selector, _, direction = doomed.partition(" dir ")
+            if order == "xfrm" and not keeps:
+                policies[:] = [
+                    each
+                    for each in policies
+                    if not (each.startswith(f"{selector} ") and f"dir {direction} " in each)
+                ]
+        listed = policies if words[-2:] == ("policy", "list") else []
+        return SimpleNamespace(stdout="[]" if "-json" in words else "\n".join(listed), returncode=0)
+
+    stand_in(monkeypatch, ip)
+    with pytest.raises(TunnelLeftError if keeps else NothingLeftError, match="does not answer"):
+        StrongSwan(tmp_path / "charon.vici").down("carnet-1")
+    assert keeps or policies == others
+
+
 def test_a_daemon_that_lives_without_its_socket_has_what_it_had(monkeypatch, tmp_path):
     """Nothing between two hosts is taken out: it may be of any tunnel that stands."""
     stand_in(monkeypatch, lambda *_, **__: SimpleNamespace(stdout=_BETWEEN_HOSTS, returncode=0))
