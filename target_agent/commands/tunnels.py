@@ -1,7 +1,7 @@
 """`carnet-target tunnels`: what stands, what stood, and how to end it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 from msgspec import structs
@@ -12,6 +12,7 @@ from carnet.database.reading import readable
 from carnet.durations import format_duration
 from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.drivers import made_with
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name
@@ -65,14 +66,30 @@ def list_(local: Local, everything: bool, as_json: bool) -> None:
 
 
 def _live(local: Local, records: list[TunnelRecord]) -> dict[bytes, TunnelStatus]:
-    """Return what the IKE daemon says of those that stand; of none where it does not answer."""
-    if not any(record.state in LIVE for record in records):
-        return {}
-    try:
-        return reports(records, make_driver(local.config))
-    except IPsecError as error:
-        click.echo(f"What is up cannot be told: {error.sentence}", err=True)
-        return {}
+    """Return what the IKE daemons say of those that stand; of one's none where it is silent.
+
+    Each tunnel is asked for at the daemon of the driver that it was made with.
+    """
+    live: dict[bytes, TunnelStatus] = {}
+    for driver, its in _by_driver(local, [each for each in records if each.state in LIVE]):
+        try:
+            live |= reports(its, driver)
+        except IPsecError as error:
+            click.echo(f"What is up cannot be told: {error.sentence}", err=True)
+    return live
+
+
+def _by_driver(
+    local: Local, records: list[TunnelRecord]
+) -> Iterator[tuple[Driver, list[TunnelRecord]]]:
+    if not records:
+        return
+    usual, choice = make_driver(local.config), local.config.drivers
+    found: dict[str, tuple[Driver, list[TunnelRecord]]] = {}
+    for record in records:
+        driver = made_with(record.driver, usual, choice)
+        found.setdefault(driver.name, (driver, []))[1].append(record)
+    yield from found.values()
 
 
 def reports(records: list[TunnelRecord], driver: Driver) -> dict[bytes, TunnelStatus]:

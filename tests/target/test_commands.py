@@ -50,6 +50,7 @@ from target_agent.proposals import PROFILES, Profile
 from target_agent.records import Records
 from tests.target.certificates import Authority
 from tests.target.conftest import ALICE, AskedInVain, free_port, running
+from tests.target.fake_driver import FakeDriver
 
 GRANT = ["--objective", "esp", "--network", "10.20.0.0/16", "--lifetime", "8h"]
 
@@ -217,6 +218,36 @@ def test_tunnels_are_listed(answered, run):
     assert (listed["state"], listed["virtual_address"]) == ("prepared", "10.99.0.1")
     assert len(json.loads(run("tunnels", "list", "--all", "--json"))) == 2
     assert "10.99.0.1" in run("tunnels", "list")
+
+
+@pytest.mark.parametrize("silent", ["neither", "strongswan", "libreswan"])
+def test_each_tunnel_is_listed_by_the_driver_that_made_it(
+    path, target, driver, ask, run, silent, monkeypatch
+):
+    """Whatever the configuration says by now; a daemon that is silent hides none of another's."""
+    run("users", "add", ALICE, *GRANT)
+    driver.name, other = "strongswan", FakeDriver()
+    monkeypatch.setattr(Libreswan, "status", lambda _: other.status())
+
+    async def main():
+        with opened_database(target.database, "target_agent") as engine:
+            async with running(target, driver, engine) as agent:
+                made = [(await agent.answer(ask(), "office")).request_id for _ in range(2)]
+            with transaction(engine) as writing:
+                at_other = schema.tunnels.c.request_id == made[1]
+                writing.execute(schema.tunnels.update().where(at_other).values(driver="libreswan"))
+            return made
+
+    by = dict(zip(("strongswan", "libreswan"), asyncio.run(main()), strict=True))
+    for name, daemon in (("strongswan", driver), ("libreswan", other)):
+        daemon.specs = dict(driver.specs)
+        daemon.up_names = {tunnel_name(by[name])}
+        daemon.running = name != silent
+    command = ["--config", str(path), "tunnels", "list", "--json"]
+    done = CliRunner().invoke(cli.cli, command, catch_exceptions=False)
+    shown = {each["request_id"] for each in json.loads(done.stdout) if each["live"]}
+    assert shown == {request_id.hex() for name, request_id in by.items() if name != silent}
+    assert done.stderr.count("What is up cannot be told") == (silent != "neither")
 
 
 @pytest.mark.parametrize("by", ["request", "user", "removal"])
