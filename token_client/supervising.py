@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
-from carnet.errors import CarnetError, IPsecError, UsageError
+from carnet.errors import CarnetError, DaemonGoneError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
 from token_client.known import is_doomed, is_ended, is_gone, is_known, why_doomed
@@ -197,7 +197,8 @@ def work(
     One that went for good leaves its session, which ends with its time or its token.
     Why it ended stays in its record, for `carnet status`. Where that is there already, nothing
     is left to do but what the worker before did not live to do, and an end that a command has
-    begun is carried out. One that nobody has seen come up is waited for.
+    begun is carried out. One that nobody has seen come up is waited for. So is a daemon that is
+    gone, while token and time are looked after.
 
     Raises IPsecError, TokenError.
     """
@@ -207,6 +208,20 @@ def work(
         tell(sentence)
         announce(sentence)
 
+    while True:
+        try:
+            _work(driver, session, config, say)
+        except DaemonGoneError:
+            if not _Work(driver, session, say).outlast_its_daemon(config):
+                return
+        else:
+            return
+
+
+def _work(
+    driver: Driver, session: Session, config: ClientConfig, say: Callable[[str], None]
+) -> None:
+    """Do what work() does, as long as there is a daemon. Raises IPsecError, TokenError."""
     if is_ended(session):
         _end(driver, session, "", say)
     elif _went_on_with_its_end(driver, session, say):
@@ -214,7 +229,7 @@ def work(
     elif session.unseen:
         stands = _Work(driver, session, say).wait_for_it(config)
         if stands is not None:
-            work(driver, stands, config, tell)
+            _work(driver, stands, config, say)
     else:
         _Work(driver, session, say).watch(config)
 
@@ -245,6 +260,21 @@ class _Work:
         if ending is not None:
             self._follow(ending, watch.until_told)
         return found[0] if ending is None else None
+
+    def outlast_its_daemon(self, config: ClientConfig) -> bool:
+        """Look after token and time until there is a daemon again; tell whether there is one.
+
+        Else the session has ended meanwhile. Raises TokenError.
+        """
+        from token_client.daemonless import until_there_is_one  # noqa: PLC0415 - seldom needed here
+
+        watch = self._watch(config)
+        ask = partial(until_there_is_one, self._driver, self._session, self._say)
+        ending = watch.until_told(ask, is_down=False)
+        if ending is not None:
+            self._follow(ending, watch.until_told)
+            return False
+        return is_known(self._driver, self._session)
 
     def _watch(self, config: ClientConfig) -> "Watch":
         from token_client.watch import Watch, lookout  # noqa: PLC0415 - the worker's alone

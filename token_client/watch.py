@@ -95,11 +95,14 @@ class Watch:
         finally:
             tunnel.stop()
 
-    def until_told(self, ask: Callable[[], Ending | None]) -> Ending | None:
+    def until_told(
+        self, ask: Callable[[], Ending | None], *, is_down: bool = True
+    ) -> Ending | None:
         """Look after the token on, while it is asked why the tunnel went; return what is told.
 
         `ask` asks until somebody says so, or she has ended the session, which is None; it has a
-        thread of its own. A token that is pulled meanwhile may be the end, too.
+        thread of its own. A token that is pulled meanwhile may be the end, too. `is_down` is
+        whether the tunnel is known to be down.
         """
         told: list[Ending | None] = []
 
@@ -111,7 +114,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001  raised by whoever hears of it
                 self._news.put(error)
 
-        self._ending, self._is_down = None, lambda: True
+        self._ending, self._is_down = None, lambda: is_down
         threading.Thread(target=asking, name="asking on", daemon=True).start()
         with self._looking():
             while not told:

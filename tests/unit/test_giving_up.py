@@ -12,6 +12,7 @@ from tests.unit.test_sessions import a_session
 from token_client import (
     announce,
     closing,
+    daemonless,
     ending,
     known,
     leaving,
@@ -175,6 +176,64 @@ def test_a_token_that_was_pulled_ends_a_session_whose_daemon_is_gone(said, store
     assert pulled == PULLED.sentence
     assert record.ended == f"{pulled} {kept}"
     assert daemon.ended == [session.name]
+
+
+class Daemonless(AtOnce):
+    """A watch that cannot begin while there is no daemon."""
+
+    def __init__(self, daemon, *_):
+        self.daemon = daemon
+
+    def run(self):
+        self.daemon.installed()
+        return PULLED
+
+
+def test_a_token_pulled_before_anybody_watches_ends_a_session_whose_daemon_is_gone(
+    said, store, monkeypatch
+):
+    """Who begins to watch then looks after the token, and ends what the kernel has."""
+    daemon, session, asked = Gone(monkeypatch, 30), lasting(), []
+    store.keep(session)
+
+    def until_told(_, ask, *, is_down):
+        asked.append((ask.func, is_down))
+        return PULLED
+
+    monkeypatch.setattr(Daemonless, "until_told", until_told)
+    monkeypatch.setattr(watch, "Watch", Daemonless)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert asked == [(daemonless.until_there_is_one, False)]
+    (record,), (pulled, _) = store.all(), said
+    assert record.ended.startswith(PULLED.sentence)
+    assert (pulled, daemon.ended) == (PULLED.sentence, [session.name])
+
+
+def test_who_finds_no_daemon_begins_anew_when_there_is_one(said, store, monkeypatch):
+    daemon, session, waited = Gone(monkeypatch, 1, heard=True), lasting(), []
+    store.keep(session)
+    monkeypatch.setattr(Daemonless, "until_told", lambda *_, **__: waited.append(daemon.looks))
+    monkeypatch.setattr(watch, "Watch", Daemonless)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert (waited, store.all()[0].ended) == ([0], PULLED.sentence)
+
+
+@pytest.mark.parametrize(
+    ("left", "doomed", "over"),
+    [(3600, None, False), (3600, "", False), (-60, None, True)],
+    ids=["the daemon is back", "she ends it", "its time is over"],
+)
+def test_without_a_daemon_its_time_is_looked_after(store, monkeypatch, left, doomed, over):
+    daemon, pauses, said = Gone(monkeypatch, 7 if left > 0 else 10**6), [], []
+    session = a_session(expires=int(time.time()) + left, doomed=doomed)
+    store.keep(session)
+    ending = daemonless.until_there_is_one(daemon, session, said.append, pauses.append)
+    assert (ending is not None and ending.over) == over
+    assert len(pauses) == (8 if left > 0 and doomed is None else 1)
+    assert pauses == sorted(pauses)
+    assert len(said) == (1 if len(pauses) > 1 else 0)
 
 
 def test_nothing_is_released_while_the_tunnel_goes_on_without_its_daemon(said, store, monkeypatch):
@@ -380,8 +439,8 @@ class Away:
         return frozenset()
 
 
-def lasting():
-    return a_session(expires=int(time.time()) + 3600)
+def lasting(**changes):
+    return a_session(expires=int(time.time()) + 3600, **changes)
 
 
 def test_a_daemon_that_is_away_for_long_is_no_crash_and_is_gone_on_with(said, monkeypatch):

@@ -5,7 +5,7 @@ import time
 import click
 
 from carnet import console
-from carnet.errors import AwayError, IKERefusedError
+from carnet.errors import AwayError, DaemonGoneError, IKERefusedError
 from token_client import background, mtu, name_servers
 from token_client import config as configuration
 from token_client.commands.drivers import driver
@@ -34,9 +34,11 @@ def resume(tunnel: str | None, as_json: bool) -> None:
             bring_back(driver(config, session), session)
         except IKERefusedError as error:
             raise background.ask_on(session, config, error) from error
-        except AwayError:
-            # It may come back all the same, as soon as there is an answer.
-            background.leave_to_agent(session, config)
+        except (AwayError, DaemonGoneError):
+            # It may come back all the same, as soon as there is an answer; and where the daemon
+            # is gone, the kernel may carry it on. So are those that nobody has come to yet.
+            for each in sessions:
+                background.leave_to_agent(each, config)
             raise
         name_servers.use_again(session)
         background.start(session, config)
