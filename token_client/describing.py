@@ -118,6 +118,16 @@ def _describe_agent(state: TunnelState) -> str:
             f"\n  the agent of this machine asks the Host why it went down until Target has said"
             f" so, {looks} until the session's time is over"
         )
+    if state.why_down is not None and state.watched:
+        return (
+            f"\n  {state.why_down}\n  the agent of this machine looks after the token until the"
+            f" session's time is over"
+        )
+    if state.why_down is not None:
+        return (
+            f"\n  {state.why_down}\n  nobody looks after its token: `carnet resume {state.label}`"
+            f" starts what does, unless client.toml has `agent = false`"
+        )
     if state.is_untold:
         return (
             f"\n  nobody looks after its token, nor asks why it went down: `carnet resume"

@@ -57,6 +57,16 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def is_untold(self) -> bool:
         """Whether it went down for good, and its record does not say why."""
+        return self._is_down_for_good and self.why_down is None
+
+    @property
+    def why_down(self) -> str | None:
+        """Why it went down for good, where its record says so: its session lives still."""
+        told = self.session is not None and not self.session.untold
+        return self.session.down if self.session and told and self._is_down_for_good else None
+
+    @property
+    def _is_down_for_good(self) -> bool:
         ended = self.session is None or not self.session.lives or self.is_over
         return self.live is None and not self.comes_back and not ended
 

@@ -19,7 +19,7 @@ from carnet.ipsec.patience import until_answered
 from token_client import mtu, name_servers
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
-from token_client.known import Meant
+from token_client.known import Meant, is_gone
 from token_client.memory import memory_directory
 from token_client.returning import ANOTHER, end_another
 from token_client.sessions import Session, SessionStore
@@ -31,6 +31,11 @@ _UNTOLD = (
 _WITH_DAEMON = (
     "The tunnel to {} went down with this machine's own IKE daemon, which does not answer or was"
     " started anew; run `carnet connect` for a new one."
+)
+_WITHOUT_DAEMON = (
+    "The tunnel to {} is left with this machine's own IKE daemon gone: the kernel may carry it on"
+    " until the session ends; start the daemon (systemctl start strongswan, or ipsec), and run"
+    " `carnet connect` for a new one."
 )
 
 Happening = Callable[[], Ending | None]
@@ -284,9 +289,14 @@ class TunnelWatch:
         told = self._told(meant)
         ours = ours and bool(meant)
         if told is None or (ours and not told.over):
-            sentence = (_WITH_DAEMON if ours else _UNTOLD).format(self._session.target)
-            told = Ending(sentence, untold=told is None)
+            told = Ending(self._why(ours=ours), untold=told is None)
         return replace(told, meant=bool(meant))
+
+    def _why(self, *, ours: bool) -> str:
+        """Return why it went, as far as it is known here; `ours` is whether by the daemon."""
+        gone = ours and is_gone(self._driver)
+        sentence = _WITHOUT_DAEMON if gone else _WITH_DAEMON if ours else _UNTOLD
+        return sentence.format(self._session.target)
 
     def _is_forgotten(self) -> bool:
         """Tell whether the IKE daemon of this machine is gone, or was started anew meanwhile."""

@@ -202,6 +202,7 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
 
 ASKS_ON = "the agent of this machine asks the Host why it went down until Target has said so"
 BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
+WHY = "The tunnel to work has ended: Target was started anew."
 NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
 
 
@@ -215,14 +216,21 @@ NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
         (None, False, True, a_session(expires=1), None),
         (None, False, True, a_session(expires=LATER, ended="Its time is over."), None),
         (LIVE, False, True, a_session(expires=LATER), None),
+        (None, False, True, a_session(expires=LATER, down=WHY, untold=True), ASKS_ON),
+        (None, False, True, a_session(expires=LATER, down=WHY), WHY),
+        (None, False, False, a_session(expires=LATER, down=WHY), WHY),
     ],
-    ids=["untold", "lost", "untold, nobody", "lost, nobody", "over", "ended", "stands"],
+    ids=[
+        *("untold", "lost", "untold, nobody", "lost, nobody", "over", "ended", "stands"),
+        *("not told then", "told", "told, nobody"),
+    ],
 )
 def test_what_the_agent_does_for_what_is_down_is_said(live, comes_back, seen, session, said):
     state = TunnelState("carnet-00", session, live, True, comes_back, seen)
-    assert [each for each in (ASKS_ON, BRINGS_BACK, NOBODY_ASKS) if each in describe(state)] == [
-        each for each in (said,) if each
-    ]
+    known = (ASKS_ON, BRINGS_BACK, NOBODY_ASKS, WHY)
+    assert [each for each in known if each in describe(state)] == ([said] if said else [])
+    looks = "looks after" in describe(state)
+    assert looks == (said is not None), "who looks after the token is said where it is down"
     assert facts(state)["asked_on"] == (said == ASKS_ON)
 
 

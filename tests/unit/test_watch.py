@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from carnet.errors import (
+    DaemonGoneError,
     DaemonSilentError,
     HelperAwayError,
     IKERefusedError,
@@ -169,7 +170,8 @@ class Leaving(FakeDriver):
 
 AWAY = HelperAwayError("carnet-helper does not answer.")
 DAEMON_SILENT = DaemonSilentError("The daemon does not answer.")
-DAEMON_GONE = IPsecError("There is no daemon.")
+FAILS = IPsecError("It fails.")
+DAEMON_GONE = DaemonGoneError("There is no daemon.")
 LOST_SIGHT = Ending("Target lost sight of this machine.")
 REVOKED = Ending("Its key pair was revoked.", over=True)
 
@@ -181,11 +183,16 @@ REVOKED = Ending("Its key pair was revoked.", over=True)
         ({}, False),
         ({"goes": True}, True),
         ({"knows": False}, True),
+        ({"knows": FAILS}, True),
         ({"knows": DAEMON_GONE}, True),
+        ({"goes": True, "knows": DAEMON_GONE}, True),
         ({"knows": DAEMON_SILENT}, False),
         ({"knows": AWAY}, False),
     ],
-    ids=["Target ended it", "goes", "started anew", "gone", "silent", "helper away"],
+    ids=[
+        *("Target ended it", "goes", "started anew", "fails", "gone", "goes and is gone"),
+        *("silent", "helper away"),
+    ],
 )
 def test_whose_daemon_it_was_is_said(monkeypatch, tmp_path, daemon, ours, signed):
     """What Target makes of a daemon here that is gone is no reason; that it is over, is one."""
@@ -198,6 +205,8 @@ def test_whose_daemon_it_was_is_said(monkeypatch, tmp_path, daemon, ours, signed
     if signed is LOST_SIGHT and not ours:
         said = LOST_SIGHT.sentence
     assert (OURS in ending.sentence) == (ours and said is None)
+    gone = daemon.get("knows") is DAEMON_GONE and said is None
+    assert ("the kernel may carry it on" in ending.sentence) == gone
     assert said in (None, ending.sentence)
     assert ending.untold == (signed is None)
 
