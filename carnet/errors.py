@@ -27,6 +27,12 @@ class DatabaseError(UsageError):
     """The database cannot be used, or failed whoever used it."""
 
 
+class DatabaseAwayError(DatabaseError):
+    """The database cannot be used just now: another has its lock, or its server is away."""
+
+    exit_status = 6  # as of whatever does not answer: to begin anew may help, and systemd does
+
+
 class NothingRevokedError(UsageError):
     """Of what was to be revoked nothing is known that can be, or was before."""
 

@@ -23,7 +23,7 @@ from carnet.database.place import FilePlace, Place, PostgresPlace, SchemaError
 from carnet.database.sql import BRIEF, READING
 from carnet.database.suspension import held_back
 from carnet.database.turns import turn
-from carnet.errors import CarnetError, DatabaseError
+from carnet.errors import CarnetError, DatabaseAwayError, DatabaseError
 
 
 @contextmanager
@@ -33,19 +33,19 @@ def opened_database(where: Path | Place, package: str, *, make: bool = True) -> 
     A file is made, with mode 0600, where there is none and `make` says so. `package` holds
     the Alembic migrations, in its subpackage `migrations`. Raises DatabaseError where it is
     not there or cannot be made, is no database, or does not keep what it says is kept, and
-    where it fails whoever uses it in here.
+    where it fails whoever uses it in here; DatabaseAwayError where it may not later.
     """
     place = FilePlace(where) if isinstance(where, Path) else where
     try:
         engine = _open(place, package, make=make)
     except (OSError, SchemaError, SQLAlchemyError) as error:
-        raise DatabaseError(_cannot(place, error)) from error
+        raise _cannot(place, error) from error
     try:
         yield engine
     except CarnetError:
         raise
     except SQLAlchemyError as error:
-        raise DatabaseError(_cannot(place, error)) from error
+        raise _cannot(place, error) from error
     finally:
         engine.dispose()
 
@@ -66,7 +66,17 @@ def _migrated(engine: Engine, package: str) -> Engine:
     return engine
 
 
-def _cannot(place: Place, error: Exception) -> str:
+def _cannot(place: Place, error: Exception) -> DatabaseError:
+    cause, said = getattr(error, "orig", None), _said(place, error)
+    away = isinstance(place, PostgresPlace) and postgresql.is_away(cause)
+    return DatabaseAwayError(said) if away or _is_busy(cause) else DatabaseError(said)
+
+
+def _is_busy(cause: BaseException | None) -> bool:
+    return sqlite.is_busy(cause) or postgresql.is_busy(cause)
+
+
+def _said(place: Place, error: Exception) -> str:
     if isinstance(error, SchemaError):
         return (
             f"The database {place} has a schema that this version of Carnet does not know "
@@ -79,8 +89,7 @@ def _cannot(place: Place, error: Exception) -> str:
             f"beside it: copy it and, where there is one, its -wal file into a directory of your "
             f"own, and name the copy as `database` in a copy of the configuration."
         )
-    cause = getattr(error, "orig", None)
-    if sqlite.is_busy(cause) or postgresql.is_busy(cause):
+    if _is_busy(getattr(error, "orig", None)):
         return (
             f"The database {place} is being written by another program, such as an import of many "
             f"pairs; wait until that is over, and try again."

@@ -24,6 +24,10 @@ _LOCK = int.from_bytes(b"carnet")
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's manual, appendix A."""
 
+_AWAY = ("08", "53300", "57P")
+"""What codes begin with of connections that fail or are ended, of too many, and of a server that
+begins or stops (the same appendix)."""
+
 _WRITERS = 2
 """Threads of a process with a connection to write by: all may not be theirs, or who reads would
 wait too. One writes, one is given the lock next by the server: each that waits there keeps others
@@ -124,6 +128,17 @@ def alone(engine: Engine, word: str) -> Iterator[Callable[[], bool]]:
 def is_busy(error: BaseException | None) -> bool:
     """Tell whether a statement failed because others held the lock for too long."""
     return getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Tell whether the server was not there, let nobody in, or went away meanwhile.
+
+    With a wrong password it lets nobody in either: libpq tells no code of a connection that fails.
+    """
+    from psycopg import OperationalError as Failure  # noqa: PLC0415  who uses SQLite has no need
+
+    code = getattr(error, "sqlstate", None)
+    return isinstance(error, Failure) and (code is None or code.startswith(_AWAY))
 
 
 def _on_connect(connection: Any, _: Any) -> None:

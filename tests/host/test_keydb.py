@@ -16,7 +16,7 @@ from sqlalchemy import event
 from carnet import audit
 from carnet.audit.chain import follow
 from carnet.database import postgresql, sqlite
-from carnet.errors import UsageError
+from carnet.errors import UnreachableError, UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
 from host_agent import schema
@@ -106,8 +106,10 @@ def test_whoever_has_waited_too_long_for_an_import_is_told_to_wait_for_its_end(
         with KeyDatabase.opened(place) as again:
             again.revoke("stolen", key_id=key_of(pair))
 
-    with database.engine.begin(), pytest.raises(UsageError, match=r"an import .* try again"):
+    said = r"an import .* try again"
+    with database.engine.begin(), pytest.raises(UsageError, match=said) as caught:
         use()
+    assert caught.value.exit_status == UnreachableError.exit_status, "systemd begins a service anew"
 
 
 def test_a_full_disk_is_no_reason_to_put_an_older_database_back(tmp_path):

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from carnet.database import postgresql
 from carnet.database.place import FilePlace, PostgresPlace
-from carnet.errors import TokenError, UsageError
+from carnet.errors import TokenError, UnreachableError, UsageError
 from carnet.interface import BATCHES, PAIRS, REVOCATIONS
 from carnet.service import serving
 from carnet.wire.documents import sign_document
@@ -256,6 +256,7 @@ def test_a_server_that_is_away_is_said_in_one_sentence(tmp_path):
     with pytest.raises(UsageError) as caught, KeyDatabase.opened(place):
         pass
     assert "start PostgreSQL, or correct `database`" in caught.value.sentence
+    assert caught.value.exit_status == UnreachableError.exit_status, "systemd begins a service anew"
     assert "\n" not in caught.value.sentence
     assert "geheim" not in caught.value.sentence
     assert "geheim" not in repr(place)
