@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from carnet.console import complain
 from carnet.entry import INTERRUPTED
-from carnet.errors import CarnetError, DaemonGoneError, IPsecError, UsageError
+from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
 from token_client.known import is_doomed, is_ended, is_gone, is_known, why_doomed
@@ -211,7 +211,9 @@ def work(
     while True:
         try:
             _work(driver, session, config, say)
-        except DaemonGoneError:
+        except IPsecError:
+            if not is_gone(driver):
+                raise
             if not _Work(driver, session, say).outlast_its_daemon(config):
                 return
         else:

@@ -62,7 +62,7 @@ def test_a_tunnel_that_cannot_be_ended_is_not_said_to_be(said, monkeypatch):
     monkeypatch.setattr(watch, "Watch", AtOnce)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     with pytest.raises(IPsecError, match=NOT_NOW):
-        supervising.work(None, a_session(), ClientConfig(), said.append)
+        supervising.work(DAEMON, a_session(), ClientConfig(), said.append)
     assert said == []
 
 
@@ -179,13 +179,16 @@ def test_a_token_that_was_pulled_ends_a_session_whose_daemon_is_gone(said, store
 
 
 class Daemonless(AtOnce):
-    """A watch that cannot begin while there is no daemon."""
+    """A watch that cannot begin while there is no daemon, and need not know that there is none."""
 
     def __init__(self, daemon, *_):
         self.daemon = daemon
 
     def run(self):
-        self.daemon.installed()
+        try:
+            self.daemon.installed()
+        except NothingLeftError as error:
+            raise IPsecError(error.sentence) from error
         return PULLED
 
 
@@ -211,7 +214,7 @@ def test_a_token_pulled_before_anybody_watches_ends_a_session_whose_daemon_is_go
 
 
 def test_who_finds_no_daemon_begins_anew_when_there_is_one(said, store, monkeypatch):
-    daemon, session, waited = Gone(monkeypatch, 1, heard=True), lasting(), []
+    daemon, session, waited = Gone(monkeypatch, 2, heard=True), lasting(), []
     store.keep(session)
     monkeypatch.setattr(Daemonless, "until_told", lambda *_, **__: waited.append(daemon.looks))
     monkeypatch.setattr(watch, "Watch", Daemonless)
