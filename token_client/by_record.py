@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from carnet.errors import IPsecError
-from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.driver import Driver, Forgetful, Lead, TunnelStatus
 from carnet.ipsec.drivers import Choice, driver_of, find_driver
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
@@ -55,6 +55,12 @@ class ByRecord:
     def down(self, name: str) -> None:
         """End a tunnel and remove all of it."""
         self._of(_record(name)).down(name)
+
+    def remind(self, name: str, lead: Lead) -> None:
+        """See Forgetful.remind()."""
+        driver = self._of(_record(name))
+        if isinstance(driver, Forgetful):
+            driver.remind(name, lead)
 
     def status(self) -> list[TunnelStatus]:
         """Report what stands by any of them."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from carnet import crash
 from carnet.errors import AwayError, IPsecError
 from carnet.ipsec import block
-from carnet.ipsec.driver import Capabilities
+from carnet.ipsec.driver import Capabilities, Forgetful, Lead
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client import name_servers
@@ -86,6 +86,7 @@ def end_session(
     """
     with sessions.leaving(name):
         sessions.doom(name, why)
+        remind(driver, sessions.find(name))
         try:
             heard = take_leave(driver, name)
         finally:
@@ -96,6 +97,14 @@ def end_session(
             crash.reach("client.disconnected")
             (let_go or release)(sessions, name, why)
     return heard
+
+
+def remind(driver: Ends, session: Session | None) -> None:
+    """Tell a driver what it knows by a file alone of a session that it is to end."""
+    if session is not None and isinstance(driver, Forgetful):
+        inner = frozenset(filter(None, [session.virtual_address]))
+        targets, networks = frozenset(session.target_addresses), frozenset(session.networks)
+        driver.remind(session.name, Lead(targets=targets, networks=networks, inner=inner))
 
 
 def take_down_those_with_its_address(

@@ -117,6 +117,14 @@ class Telling(Protocol):
 
 
 @runtime_checkable
+class Forgetful(Protocol):
+    """A driver that knows where a tunnel leads by a file alone, which may be damaged."""
+
+    def remind(self, name: str, lead: Lead) -> None:
+        """Have it know where a Client's tunnel leads, before it ends that."""
+
+
+@runtime_checkable
 class Shared(Protocol):
     """A driver whose daemon others of this machine give connections, too."""
 

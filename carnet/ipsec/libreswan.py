@@ -12,6 +12,7 @@ from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wa
 
 from carnet import crash
 from carnet.errors import DaemonGoneError, IKERefusedError, IPsecError
+from carnet.files import write_private
 from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
@@ -322,9 +323,18 @@ class Libreswan:
 
     def _head_of(self, name: str) -> conf.Head | None:
         try:
-            return conf.head_of(self._tools.connection(name).read_text())
+            return conf.head_of(self._tools.connection(name).read_text(errors="replace"))
         except OSError:
             return None
+
+    def remind(self, name: str, lead: Lead) -> None:
+        """Write the head of a Client's file anew where it is gone, or damaged."""
+        if self._head_of(name) is not None:
+            return
+        inner = next(iter(lead.inner), None)
+        head = conf.Head(Role.CLIENT, inner, tuple(lead.networks), tuple(lead.targets))
+        with suppress(OSError):
+            write_private(self._tools.connection(name), conf.head_line(head).encode())
 
 
 def _carried() -> tuple[Objective, ...]:

@@ -6,6 +6,7 @@ The connection is one section of ipsec.conf(5), as FreeS/WAN had it; PSK and PPK
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 
@@ -54,17 +55,19 @@ def head(spec: TunnelSpec) -> Head:
 
 
 def head_of(text: str) -> Head | None:
-    """Return what the head of a tunnel's file says; None if there is none."""
+    """Return what the head of a tunnel's file says; None if there is none, or it is damaged."""
     found = re.match(re.escape(_HEAD) + r"(\{.*\})\n", text)
     if found is None:
         return None
-    facts = json.loads(found.group(1))
-    return Head(
-        Role(facts["role"]),
-        facts["virtual_address"],
-        tuple(facts["networks"]),
-        tuple(facts.get("targets", ())),
-    )
+    with suppress(ValueError, LookupError, TypeError):
+        facts = json.loads(found.group(1))
+        return Head(
+            Role(facts["role"]),
+            facts["virtual_address"],
+            tuple(facts["networks"]),
+            tuple(facts.get("targets", ())),
+        )
+    return None
 
 
 def configuration(spec: TunnelSpec) -> str:
@@ -77,7 +80,12 @@ def configuration(spec: TunnelSpec) -> str:
     if spec.mode is Mode.TUNNEL:
         settings |= _inside(spec)
     lines = [f"    {key}={value}\n" for key, value in settings.items()]
-    return f"{_HEAD}{json.dumps(asdict(head(spec)))}\nconn {spec.name}\n{''.join(lines)}"
+    return f"{head_line(head(spec))}conn {spec.name}\n{''.join(lines)}"
+
+
+def head_line(head: Head) -> str:
+    """Return the first line of a tunnel's file."""
+    return f"{_HEAD}{json.dumps(asdict(head))}\n"
 
 
 def secrets(spec: TunnelSpec) -> str:

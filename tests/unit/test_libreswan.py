@@ -246,6 +246,10 @@ def test_psk_and_ppk_are_in_the_secrets_and_nowhere_else():
 def test_the_head_tells_who_comes_later_what_is_ours():
     assert head_of(configuration(CLIENT)) == head(CLIENT)
     assert head_of("conn carnet-7\n") is None
+    whole = configuration(CLIENT).splitlines()[0]
+    for length in range(whole.index('"targets"')):
+        assert head_of(f"{whole[:length]}\n") is None
+        assert head_of(f"{whole[: length // 2]}}}\n") is None
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ from carnet.ipsec.programs import Done
 from carnet.ipsec.spec import Role
 from lab.waiting import wait_until
 from tests.unit.iproute import stand_in
+from tests.unit.test_sessions import a_session
+from token_client import closing
+from token_client.sessions import SessionStore
 
 LISTED = (
     "src 192.0.2.1 dst 192.0.2.2\\\tproto esp spi 0x{spi:08x} reqid 16389 mode tunnel\\"
@@ -208,4 +211,28 @@ def test_a_target_s_tunnel_goes_out_of_the_kernel_without_a_daemon_too(left, mon
     left.has(*AT_GATEWAY)
     with pytest.raises(NothingLeftError, match="does not answer"):
         libreswan.Libreswan(tmp_path / "pluto.ctl").down("carnet-7")
+    assert (left.sas, left.policies) == ([], [])
+
+
+@pytest.mark.parametrize("left_of_it", [None, b"", b'# carnet {"role": "client", }\n', b"\xff{"])
+def test_of_a_damaged_file_the_session_s_record_takes_the_place(
+    left, monkeypatch, tmp_path, left_of_it
+):
+    removed = []
+    monkeypatch.setattr(inner_address, "remove", lambda *given: removed.append(given[0]))
+    (tmp_path / "carnet").mkdir()
+    if left_of_it is not None:
+        (tmp_path / "carnet" / "carnet-7.conf").write_bytes(left_of_it)
+    session = a_session(
+        name="carnet-7",
+        virtual_address=HEAD.virtual_address,
+        networks=HEAD.networks,
+        target_addresses=HEAD.targets,
+    )
+    records, driver = SessionStore(tmp_path), libreswan.Libreswan(tmp_path / "pluto.ctl")
+    records.keep(session)
+    left.has(*HERS)
+    with pytest.raises(NothingLeftError, match="does not answer"):
+        closing.end_session(driver, records, session.name)
+    assert removed == [HEAD.virtual_address]
     assert (left.sas, left.policies) == ([], [])
