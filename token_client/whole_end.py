@@ -33,6 +33,11 @@ def raise_unless_gone(error: IPsecError) -> None:
         raise error
 
 
+def _cause(error: BaseException) -> BaseException:
+    """Return what an end failed with, without what closing.release() says to a command of hers."""
+    return error.__cause__ if isinstance(error.__cause__, IPsecError) else error
+
+
 class WholeEnd:
     """The end of one session; `tell` is told once each why it is not whole yet."""
 
@@ -107,7 +112,7 @@ class WholeEnd:
         what = (
             waits_for(error)
             if isinstance(error, AwayError)
-            else f"could not be ended whole; it is tried again: {reason(error)}"
+            else f"could not be ended whole; it is tried again: {reason(_cause(error))}"
         )
         sentence = f"The tunnel to {self._session.target} is to end, and {what}."
         if sentence not in self._told:

@@ -72,6 +72,7 @@ class Negotiation:
                 while not reports.rekeyed(events.next(), name):
                     pass
             except OSError as error:
+                self._listed.sas(name)  # raises where it is the daemon here that is silent
                 raise IPsecError(
                     "Target does not rekey the tunnel for post-quantum protection;"
                     " connect again, and ask its operator if that does not help."

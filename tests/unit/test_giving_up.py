@@ -27,6 +27,7 @@ from token_client.ending import Ending
 from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
+RELEASE = closing.release
 NOT_NOW = "This machine cannot start nft now."
 DAEMON = SimpleNamespace(installed=frozenset)
 
@@ -393,6 +394,24 @@ def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch
     not_yet, done = said
     assert NOT_NOW.rstrip(".") in not_yet
     assert done == PULLED.sentence
+
+
+def test_what_the_agent_tries_again_is_not_said_to_be_left_to_her(said, store, monkeypatch):
+    """As where systemd-resolved stands still: to a command of hers it is."""
+    session, left = lasting(), [NOT_NOW]
+
+    def restore(_):
+        if left:
+            raise IPsecError(left.pop())
+
+    monkeypatch.setattr(closing, "release", RELEASE)
+    monkeypatch.setattr(closing.name_servers, "restore", restore)
+    monkeypatch.setattr(closing.block, "lift", lambda *_: None)
+    store.keep(session)
+    supervising._end(Gone(monkeypatch, heard=True), session, PULLED.sentence, said.append)
+    assert said[0] == (
+        f"The tunnel to work is to end, and could not be ended whole; it is tried again: {NOT_NOW}"
+    )
 
 
 def test_what_target_may_keep_of_a_session_that_ends_unseen_is_said(said, store, monkeypatch):

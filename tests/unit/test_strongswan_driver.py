@@ -266,3 +266,38 @@ def test_another_address_is_not_there_until_its_peer_takes_notice_of_the_end(mon
     with pytest.raises(IPsecError, match="another virtual address"):
         driver.up(example_spec(Objective.ESP, Mode.TUNNEL, (), ppk=False))
     assert done == ["ended at once", "down"]
+
+
+class SilentEvents:
+    """Of a daemon that tells of none in time."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def next(self):
+        raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("silent", "kind", "why"),
+    [(True, DaemonSilentError, "It is silent"), (False, IPsecError, "Target does not rekey")],
+    ids=["this machine's daemon", "Target"],
+)
+def test_who_does_not_rekey_for_the_post_quantum_key_is_said(monkeypatch, silent, kind, why):
+    def sas(_):
+        if silent:
+            raise DaemonSilentError("It is silent.")
+        return []
+
+    daemon = SimpleNamespace(rekey=lambda _: None)
+    monkeypatch.setattr(negotiation, "Events", SilentEvents)
+    monkeypatch.setattr(negotiation, "open_session", lambda *_: nullcontext(daemon))
+    negotiating = negotiation.Negotiation(Path("/nowhere"), SimpleNamespace(sas=sas), 20)
+    with pytest.raises(kind, match=why):
+        negotiating.rekey_ike("carnet-1")
