@@ -58,12 +58,19 @@ def restore(name: str) -> bool:
     Raises IPsecError.
     """
     try:
-        restored = inside().restore_servers(name)
+        restored = inside().restore_servers(name) or _restored_unrecorded(name)
     except (IPsecError, OSError) as error:
         raise _staying(error) from error
     if inside().whose_servers() == name:
         raise IPsecError(_STAY)
     return restored
+
+
+def _restored_unrecorded(name: str) -> bool:
+    """Take those away that a damaged record tells nothing of; the session's own knows them."""
+    session = SessionStore(memory_directory()).find(name)
+    servers = session.dns if session is not None else ()
+    return bool(servers) and inside().restore_unrecorded(servers)
 
 
 def _staying(error: IPsecError | OSError) -> IPsecError:

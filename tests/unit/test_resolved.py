@@ -4,12 +4,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from carnet.errors import IPsecError
 from carnet.ipsec import programs, surroundings
-from carnet.ipsec.inside import resolv_conf, resolved
+from carnet.ipsec.inside import Here, resolv_conf, resolved
 from carnet.ipsec.inside.resolved import Resolved
 from tests.unit.test_sessions import a_session
+from token_client import name_servers
+from token_client.sessions import SessionStore
 
 SERVERS = ("10.20.0.10",)
 HAD = {"dns": "192.0.2.53 192.0.2.54", "domain": "lan.example ~lan"}
@@ -68,6 +71,23 @@ def way(tmp_path):
 def used(machine, way):
     assert way.use(NAME, SERVERS) is None
     assert machine.has() == {"dns": "10.20.0.10", "domain": "~."}
+
+
+def test_where_the_record_is_damaged_the_session_s_own_tells_what_to_take_away(
+    machine, way, used, monkeypatch
+):
+    record = way.directory / "name-servers.json"
+    record.write_bytes(record.read_bytes()[:40])
+    session = a_session(dns=("10.20.0.11",))
+    SessionStore(way.directory).keep(session)
+    monkeypatch.setattr(name_servers, "memory_directory", lambda: way.directory)
+    monkeypatch.setattr(name_servers, "inside", lambda: Here(way.directory))
+    for servers, left in ((("10.20.0.11",), {"dns": "10.20.0.10", "domain": "~."}), (SERVERS, {})):
+        record.write_bytes(b"{")
+        SessionStore(way.directory).keep(replace(session, dns=servers))
+        assert name_servers.restore(NAME)
+        assert (machine.has(), record.exists()) == (left, False)
+    assert not name_servers.restore(NAME)
 
 
 @pytest.mark.parametrize("at", ["away", "hangs", "away-revert-2", "away-domain-4", "away-dns-4"])

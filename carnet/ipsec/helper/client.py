@@ -308,3 +308,7 @@ class HelperInside:
             return bool(self._link.ask(say.Restore(name=name), bool))
         except IPsecError:
             return False
+
+    def restore_unrecorded(self, servers: Sequence[str]) -> bool:  # noqa: ARG002
+        """Leave it to the helper, whose records nobody else writes to."""
+        return False

@@ -36,6 +36,9 @@ class Inside(Protocol):
         Raises IPsecError where nothing can be tried.
         """
 
+    def restore_unrecorded(self, servers: Sequence[str]) -> bool:
+        """Have these forgotten where a record is damaged; tell if one was. Raises IPsecError."""
+
 
 class NameServers(Protocol):
     """One way in which a machine looks names up."""
@@ -66,7 +69,8 @@ class Here:
     """This machine, for who may set it; `directory` is in memory, and None where there is none."""
 
     def __init__(self, directory: Path | None) -> None:
-        self._ways: tuple[NameServers, ...] = (Resolved(directory), ResolvConf(directory))
+        self._resolved = Resolved(directory)
+        self._ways: tuple[NameServers, ...] = (self._resolved, ResolvConf(directory))
 
     def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:  # noqa: ARG002  the helper's
         """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
@@ -95,3 +99,7 @@ class Here:
         """Put back what there was before that tunnel's; tell whether there was anything to."""
         restored = [each.restore(name) for each in reversed(self._ways)]
         return any(restored)
+
+    def restore_unrecorded(self, servers: Sequence[str]) -> bool:
+        """Have these forgotten where a record is damaged; tell if one was. Raises IPsecError."""
+        return self._resolved.restore_unrecorded(servers)

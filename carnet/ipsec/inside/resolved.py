@@ -144,6 +144,25 @@ class Resolved(msgspec.Struct, frozen=True):
                 restored = True
         return restored
 
+    def restore_unrecorded(self, servers: Sequence[str]) -> bool:
+        """Have a tunnel's servers forgotten where the record of what there was before is damaged.
+
+        The interface then has what systemd-networkd wants of it: what NetworkManager told it once
+        it tells again with the next connection. Returns whether there is such a record. Raises
+        IPsecError as restore() does.
+        """
+        damaged = [each for each in self._places() if _is_damaged(each)]
+        if damaged and servers:
+            links, told = _all_links(), _Link(_numbers(servers), (_EVERYTHING,))
+            if links is None:
+                raise IPsecError(f"{_SILENT}.")
+            for interface in (each for each, dns in links.items() if dns == told.dns):
+                if _is_there(interface) and _link(interface) == told:
+                    _resolvectl("revert", interface)
+        for directory in damaged:
+            (directory / _RECORD).unlink(missing_ok=True)
+        return bool(damaged)
+
     def follow(self, name: str) -> None:
         """Have that tunnel's servers on the interface that leads to them now.
 
@@ -175,6 +194,17 @@ def _record(directory: Path) -> _Record | None:
     with suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(read_guarded(directory / _RECORD), type=_Record)
     return None
+
+
+def _is_damaged(directory: Path) -> bool:
+    """Tell whether what is kept there is ours, and no record."""
+    try:
+        msgspec.json.decode(read_guarded(directory / _RECORD), type=_Record)
+    except msgspec.MsgspecError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _is_used(record: _Record) -> bool:
