@@ -35,13 +35,16 @@ echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
 echo ready
 exec cat
 """
-"""A private /run, nothing of the others' directories, and no IPv6 chatter.
+"""A private /run and /dev/shm, nothing of the others' directories, and no IPv6 chatter.
 
 With few programs: machines are made by the hundred, and in a slow kernel.
 """
 
 # The source is nothing that may be mounted there already, which mount(8) would leave as it is.
-_OWN_RUN = "machine /run tmpfs mode=0755,nosuid,nodev"
+_OWN = (
+    "machine /run tmpfs mode=0755,nosuid,nodev",
+    "machine /dev/shm tmpfs mode=1777,nosuid,nodev",
+)
 _HIDDEN = "machine {} tmpfs ro,mode=0700,size=4k"
 
 SYSTEM_TOKENS = Path("/var/lib/softhsm/tokens")
@@ -89,7 +92,7 @@ class Machine:
         self.directory = directory
         # isdir() takes what may not be looked into for what is not there: nobody sees that here.
         hidden = [*hidden, *filter(os.path.isdir, [SYSTEM_TOKENS])]
-        with _table([_OWN_RUN, *map(_hidden, hidden)]) as table:
+        with _table([*_OWN, *map(_hidden, hidden)]) as table:
             argv = ["sh", "-c", _KEEPER, "keeper", name, str(table.fileno()), str(os.geteuid())]
             self._keeper = subprocess.Popen(
                 [*_UNSHARE, *argv],
