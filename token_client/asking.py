@@ -16,6 +16,7 @@ from carnet.wire.session_key import EphemeralKey, SessionBinding, SessionSecrets
 from token_client.means import Means, Wish
 from token_client.pending import Pending
 from token_client.steps import OPENING
+from token_client.uptime import uptime
 
 
 class Asking:
@@ -37,8 +38,15 @@ class Asking:
         self.silence: step.NoAnswer | None = None
         self.kept = True
         """Whether the next run could send the same bytes again."""
+        self._taken_up = _moment()
         self.clock_behind = 0
         """Seconds, by the answer's date, which anybody on the way may have written."""
+
+    @property
+    def age(self) -> float:
+        """Return how many seconds ago the request was made, at most."""
+        before = self.resumed.age if self.resumed else 0
+        return before + _moment() - self._taken_up
 
     def resume(self, pending: Pending) -> bool:
         """Take up what an earlier run sent; False if it asked for something else."""
@@ -119,6 +127,11 @@ class Asking:
             objective_id=self.request.objective_id,
         )
         return self._ephemeral.open(grant.session_key, binding)
+
+
+def _moment() -> float:
+    now = uptime()
+    return time.monotonic() if now is None else now
 
 
 def _check_request(request: Request) -> None:

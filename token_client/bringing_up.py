@@ -12,9 +12,10 @@ from carnet.ipsec.spec import Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.tunnel import tunnel_name, tunnel_spec
 from carnet.wire.fault import WireError
-from carnet.wire.messages import Grant
+from carnet.wire.messages import Grant, TunnelingInfo
 from token_client import mtu, name_servers
 from token_client.asking import Asking
+from token_client.beside import refuse_grant
 from token_client.clock import lifetime_from
 from token_client.closing import numbers_of, release, take_down_those_with_its_address
 from token_client.granted import believable, refuse_another, refuse_what_is_here
@@ -62,6 +63,7 @@ class BringingUp:
                 stands = self._stands()
                 if not stands:
                     refuse_what_is_here(info, numbers_of(hosts))
+                self._refuse_beside_others(info)
                 self._spec = self._agreed(action.grant)
                 self.session = self._remember_session(action.grant, hosts, unseen=not stands)
                 self._means.heir.stand_by(self.session)
@@ -77,6 +79,12 @@ class BringingUp:
             return self._failed(error, action.grant)
         crash.reach("client.configured")
         return step.TunnelConfigured(action.grant)
+
+    def _refuse_beside_others(self, info: TunnelingInfo) -> None:
+        """Refuse what could not stand beside this machine's other tunnels. Raises IPsecError."""
+        target = self._asking.request.request_info.target
+        left = int(info.initiate_within - self._asking.age) if self._asking.kept else 0
+        refuse_grant(info, target, self._means.sessions.all(), again=left)
 
     def _agreed(self, grant: Grant) -> TunnelSpec:
         """Return the tunnel that was granted, with the secrets that the session key gives.

@@ -16,6 +16,7 @@ from carnet.pin import PinSource
 from token_client import connect as connecting
 from token_client import plugging, preflight, removal
 from token_client.alone import alone
+from token_client.beside import refuse_wish
 from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
@@ -140,6 +141,7 @@ def _attempt(
     """Connect with the next pair of the booklet; in a dry run show the plan, and None."""
     target = preflight.choose_target(booklet, order.target)
     wish = Wish(target, int(order.option), order.networks, order.lifetime)
+    refuse_wish(wish, SessionStore(memory_directory()).all())
     if order.dry_run:
         show_plan(preflight.plan(booklet, capabilities, wish, config), as_json=order.as_json)
         return None

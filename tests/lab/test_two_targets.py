@@ -1,0 +1,80 @@
+"""One traveller with tunnels to two Targets: beside each other, or one at a time."""
+
+import json
+
+import pytest
+
+from lab.http_client import request
+from lab.residue import machine_state
+from tests.lab.offices import FILE, FILE_URL, is_one_sentence
+from tests.lab.two_targets import EVERYTHING, LAB_FILE, LAB_NETWORK, LAB_URL, two_targets
+
+
+@pytest.fixture(scope="module")
+def office(lane):
+    with two_targets(lane, pairs=8) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def ended(office):
+    before = machine_state(office.client_charon)
+    yield
+    assert office.carnet("disconnect").returncode == 0
+    assert machine_state(office.client_charon) == before
+
+
+def connect(office, *options):
+    done = office.carnet("connect", *options)
+    assert done.returncode == 0, done.stderr
+
+
+def fetched(office, url):
+    return request(office.world.client, "GET", url).body
+
+
+def up(office):
+    listed = json.loads(office.carnet("status", "--json").stdout)
+    return {tunnel["target"]: tunnel["up"] for tunnel in listed}
+
+
+def is_refused(done, other):
+    said = f"run `carnet disconnect {other}`, then `carnet connect` again"
+    return done.returncode == 5 and is_one_sentence(done) and said in done.stderr
+
+
+def test_tunnels_to_different_networks_stand_beside_each_other(office):
+    connect(office, "work")
+    connect(office, "lab", "--network", LAB_NETWORK)
+    assert (fetched(office, FILE_URL), fetched(office, LAB_URL)) == (FILE, LAB_FILE)
+    assert up(office) == {"work": True, "lab": True}
+    assert office.carnet("disconnect", "work").returncode == 0
+    assert fetched(office, LAB_URL) == LAB_FILE
+    connect(office, "work")
+    assert office.carnet("disconnect", "lab").returncode == 0
+    assert fetched(office, FILE_URL) == FILE
+
+
+def test_what_would_take_the_others_packets_is_refused_and_its_answer_kept(office):
+    connect(office, "work")
+    before = office.valid_pairs()
+    for network in (EVERYTHING, "10.20.0.0/24", "198.51.100.0/29"):
+        assert is_refused(office.carnet("connect", "lab", "--network", network), "work")
+    assert office.valid_pairs() == before
+    # Only Target says that its networks are everything.
+    assert is_refused(office.carnet("connect", "lab"), "work")
+    assert office.valid_pairs() == before - 1
+    assert (fetched(office, FILE_URL), up(office)) == (FILE, {"work": True})
+    assert office.carnet("disconnect", "work").returncode == 0
+    connect(office, "lab")
+    assert office.valid_pairs() == before - 1
+    assert fetched(office, LAB_URL) == LAB_FILE
+
+
+def test_beside_a_full_tunnel_no_other_is_asked_for(office):
+    connect(office, "lab")
+    before = office.valid_pairs()
+    for options in ((), ("--network", "10.20.0.0/16")):
+        assert is_refused(office.carnet("connect", "work", *options), "lab")
+    assert office.valid_pairs() == before
+    assert up(office) == {"lab": True}

@@ -1,0 +1,95 @@
+"""Of tunnels to several Targets no two lead to the same addresses, and none to another's Target."""
+
+import pytest
+from msgspec.structs import replace
+
+from carnet.errors import IPsecError
+from carnet.objectives import Objective
+from tests.unit.examples import make_tunneling_info
+from tests.unit.test_sessions import a_session
+from token_client.beside import refuse_grant, refuse_wish
+from token_client.means import Wish
+
+WORK, LAB = ("198.51.100.2",), ("198.51.101.2",)
+ALL = ("0.0.0.0/0",)
+TEN = ("10.20.0.0/16",)
+SPLIT = a_session(target="work", networks=TEN, target_addresses=WORK)
+FULL = replace(SPLIT, networks=ALL)
+ALONE = replace(SPLIT, networks=())
+
+
+def granted(networks, addresses=LAB, **changes):
+    return make_tunneling_info(networks=networks, target_addresses=addresses, **changes)
+
+
+@pytest.mark.parametrize(
+    ("other", "info", "where"),
+    [
+        (SPLIT, granted(ALL), "10.20.0.0/16"),
+        (SPLIT, granted(TEN), "10.20.0.0/16"),
+        (SPLIT, granted(("10.20.30.0/24",)), "10.20.30.0/24"),
+        (SPLIT, granted(("10.0.0.0/8",)), "10.20.0.0/16"),
+        (SPLIT, granted(("198.51.100.0/24",)), "198.51.100.2/32"),
+        (SPLIT, granted(("10.30.0.0/16",), ("10.20.0.9",)), "10.20.0.9/32"),
+        (FULL, granted(TEN), "10.20.0.0/16"),
+        (FULL, granted(()), "198.51.101.2/32"),
+        (FULL, granted(("fd20::/64",)), "198.51.101.2/32"),
+        (ALONE, granted(ALL), "198.51.100.2/32"),
+        (ALONE, granted((), WORK), "198.51.100.2/32"),
+        (replace(SPLIT, doomed=""), granted(TEN), "10.20.0.0/16"),
+        (replace(SPLIT, down="gone", unseen=True), granted(TEN), "10.20.0.0/16"),
+    ],
+)
+def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
+    with pytest.raises(IPsecError) as refused:
+        refuse_grant(info, "lab", [other], again=90)
+    assert refused.value.sentence == (
+        f"A tunnel to lab cannot stand beside the one to work, since both would lead to {where};"
+        " run `carnet disconnect work`, then `carnet connect` again within 1m30s, which costs no"
+        " further key pair."
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "info"),
+    [
+        ([], granted(ALL)),
+        ([SPLIT], granted(("10.30.0.0/16",))),
+        ([SPLIT], granted(())),
+        ([SPLIT], granted(("fd20::/64",))),
+        ([ALONE], granted(TEN)),
+        ([replace(FULL, target="lab")], granted(TEN)),
+        ([replace(FULL, ended="It was ended.")], granted(TEN)),
+        ([replace(FULL, objective_id=int(Objective.NATIVE))], granted(TEN)),
+        ([FULL], granted(TEN, objective_id=int(Objective.NATIVE))),
+    ],
+)
+def test_what_leads_elsewhere_or_takes_its_place_is_let_through(others, info):
+    refuse_grant(info, "lab", others, again=0)
+
+
+def test_who_could_not_go_on_with_the_answer_hears_nothing_of_it():
+    with pytest.raises(IPsecError, match=r"then `carnet connect` again\.$"):
+        refuse_grant(granted(TEN), "lab", [SPLIT], again=0)
+
+
+@pytest.mark.parametrize(
+    ("other", "networks", "where"),
+    [
+        (SPLIT, ALL, "10.20.0.0/16"),
+        (SPLIT, TEN, "10.20.0.0/16"),
+        (SPLIT, ("198.51.100.0/24",), "198.51.100.2/32"),
+        (FULL, None, "0.0.0.0/0"),
+        (FULL, (), "0.0.0.0/0"),
+        (SPLIT, None, None),
+        (SPLIT, (), None),
+        (SPLIT, ("10.30.0.0/16",), None),
+    ],
+)
+def test_what_is_known_before_is_refused_before_a_pair_is_spent(other, networks, where):
+    wish = Wish("lab", int(Objective.ESP), networks, None)
+    if where is None:
+        refuse_wish(wish, [other])
+        return
+    with pytest.raises(IPsecError, match=f"lead to {where}; run `carnet disconnect work`"):
+        refuse_wish(wish, [other])

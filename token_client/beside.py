@@ -1,0 +1,96 @@
+"""Tunnels beside each other: none leads to where another leads, or goes.
+
+Routes and policies are the whole machine's, so what is meant for one of two tunnels to one network
+would go into the other's, and a tunnel that leads to another's Target would take what carries that.
+The block of a session that was lost knows an IPsec policy, and not whose it is. So of tunnels to
+several Targets no two may lead to the same addresses; a newer one to the same Target takes the
+place of the older.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import product
+
+from carnet.durations import format_duration
+from carnet.errors import IPsecError
+from carnet.objectives import Objective
+from carnet.wire.messages import TunnelingInfo
+from token_client.means import Wish
+from token_client.sessions import Session
+
+Net = IPv4Network | IPv6Network
+
+_BESIDE = (
+    "A tunnel to {} cannot stand beside the one to {}, since both would lead to {}; run `carnet"
+    " disconnect {}`, then `carnet connect` again{}."
+)
+_AGAIN = " within {}, which costs no further key pair"
+
+
+def refuse_wish(wish: Wish, sessions: Iterable[Session]) -> None:
+    """Refuse, before a key pair is spent, what could not stand beside the sessions there are.
+
+    Where Target is to say which networks there are, it is refused beside what leads everywhere.
+    Raises IPsecError.
+    """
+    if wish.objective_id == Objective.NATIVE:
+        return
+    for other in _others(sessions, wish.target):
+        common = _common(wish.networks or (), _kept(other))
+        everywhere = [each for each in _inside(other) if ip_network(each).prefixlen == 0]
+        if not wish.networks:
+            common = everywhere
+        if common:
+            raise IPsecError(_BESIDE.format(wish.target, other.target, common[0], other.target, ""))
+
+
+def refuse_grant(
+    info: TunnelingInfo, target: str, sessions: Iterable[Session], *, again: int
+) -> None:
+    """Refuse what Target granted, where it could not stand beside the sessions there are.
+
+    `again` is for how many seconds the same answer can be gone on with. Raises IPsecError.
+    """
+    if info.objective_id == Objective.NATIVE:
+        return
+    inside = info.networks or _alone(info.target_addresses)
+    for other in _others(sessions, target):
+        common = _common(inside, _kept(other)) or _common(
+            _alone(info.target_addresses), _inside(other)
+        )
+        if common:
+            how = _AGAIN.format(format_duration(again)) if again > 0 else ""
+            raise IPsecError(_BESIDE.format(target, other.target, common[0], other.target, how))
+
+
+def _others(sessions: Iterable[Session], target: str) -> list[Session]:
+    """Return those whose tunnel stands or may, to other Targets."""
+    return [
+        each
+        for each in sessions
+        if each.ended is None and each.target != target and each.objective_id != Objective.NATIVE
+    ]
+
+
+def _inside(session: Session) -> tuple[str, ...]:
+    """Return where a session's tunnel leads."""
+    return session.networks or _alone(session.target_addresses)
+
+
+def _kept(session: Session) -> tuple[str, ...]:
+    """Return what no other tunnel may lead to: that, and where its own packets go."""
+    return _inside(session) + _alone(session.target_addresses)
+
+
+def _alone(addresses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(ip_network(each)) for each in addresses)
+
+
+def _common(some: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return the smaller one of each two networks that have an address in common."""
+    pairs = product(map(ip_network, some), map(ip_network, others))
+    return [str(max(pair, key=lambda each: each.prefixlen)) for pair in pairs if _overlap(*pair)]
+
+
+def _overlap(one: Net, other: Net) -> bool:
+    return one.version == other.version and one.overlaps(other)
