@@ -22,6 +22,7 @@ from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means
 from token_client.nat import reachable_first
 from token_client.sessions import Known, Session
+from token_client.target_clock import Counted, counted
 from token_client.uptime import boot_id, uptime
 from token_client.whereabouts import found
 
@@ -41,7 +42,7 @@ class BringingUp:
         self._means = means
         self._asking = asking
         self._spec: TunnelSpec
-        self._clock_behind = 0
+        self._counted: Counted
         self.session: Session | None = None
         self.failure = ""
         self.is_up = False
@@ -95,7 +96,8 @@ class BringingUp:
         info, asked = grant.tunneling_info, request.request_info.lifetime
         opened = self._asking.open_session_key(grant)
         now = time.time()
-        self._clock_behind = believable(self._asking.clock_behind, info.expires, asked, now)
+        behind = believable(self._asking.clock_behind, info.expires, asked, now)
+        ends = self._counted = counted(self._asking, info.expires, now, behind)
         return tunnel_spec(
             Role.CLIENT,
             request.request_id,
@@ -105,7 +107,7 @@ class BringingUp:
                 force_udp=info.force_udp or self._means.life.force_udp,
             ),
             opened,
-            lifetime_from(now, info.expires, self._clock_behind, asked),
+            lifetime_from(now, ends.expires, ends.clock_behind, asked),
             allow_weak=self._means.allow_weak,
             dead_peer_seconds=self._means.life.dead_peer_seconds,
         )
@@ -123,11 +125,12 @@ class BringingUp:
             virtual_address=info.virtual_address,
             target_addresses=info.target_addresses,
             ppk=info.ppk_id is not None,
-            established_at=int(now) + self._clock_behind,
-            expires=info.expires,
+            established_at=int(now) + self._counted.clock_behind,
+            expires=self._counted.expires,
+            target_ahead=self._counted.target_ahead,
             dns=info.dns if self._means.life.dns else (),
             mtu=info.mtu,
-            clock_behind=self._clock_behind,
+            clock_behind=self._counted.clock_behind,
             boot=boot_id(),
             begun=begun,
             token_label=self._means.booklet.token.label,

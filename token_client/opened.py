@@ -54,8 +54,18 @@ def show(
     if session.clock_behind:
         off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
         tell(f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it.")
+    if session.target_ahead:
+        tell(_clock_of(session.target, session.target_ahead))
     if left is not None and left < config.few_pairs:
         tell("Few key pairs are left; ask the security officer for a new booklet in time.")
+
+
+def _clock_of(target: str, ahead: int) -> str:
+    apart = f"{format_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}"
+    return (
+        f"Target {target}'s clock is {apart} this machine's, so the session is counted here, for as"
+        f" long as you asked; have the one set that is wrong."
+    )
 
 
 def _where(session: "Session") -> str:

@@ -40,13 +40,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     established_at: int
     """Seconds since 1970, UTC, by the Host's clock."""
     expires: int
-    """Seconds since 1970, UTC."""
+    """Seconds since 1970, UTC: as Target says, or counted here where its clock is wrong."""
     dns: tuple[str, ...] = ()
     """Target's name servers, where they are to be used."""
     mtu: int | None = None
     """Bytes that a packet inside the tunnel may have, as Target says."""
     clock_behind: int = 0
     """Seconds by which this machine's clock was behind the Host's, as far as that is known."""
+    target_ahead: int = 0
+    """Seconds by which Target's clock was ahead of this machine's, where it was wrong."""
     boot: str | None = None
     """In which boot of this machine it began; None where nothing tells."""
     begun: float | None = None
