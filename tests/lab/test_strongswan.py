@@ -1,5 +1,6 @@
 """The strongSwan driver against real daemons: a client behind NAT, a gateway, a server."""
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from vici import Session
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonSilentError, IPsecError
 from carnet.ipsec import strongswan_leftovers, strongswan_negotiation
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.driver import Change, Lead, TunnelEvent
@@ -24,8 +25,11 @@ from carnet.objectives import Objective
 from lab.capture import Capture
 from lab.charon import VICI, Lane
 from lab.machine import Machine
-from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS
+from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from lab.waiting import TIME_LIMIT, wait_until
+from tests.unit.test_sessions import a_session
+from token_client import alone, known, late
+from token_client.sessions import SessionStore
 
 from .conftest import Ends, Gateway, started, two_ends
 from .test_connect import content
@@ -498,3 +502,60 @@ def test_two_travellers_at_once_with_suites_of_their_own(world, lane, client, ta
     assert target.driver.confirm(first.target).established
     assert target.driver.confirm(second.target).established
     other.charon.stop()
+
+
+@pytest.fixture
+def unseen(client, target, tmp_path, monkeypatch):
+    """A tunnel whose daemon fell silent as it came up: nobody has seen it stand, yet."""
+    for module in (alone, known, late):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(strongswan_negotiation, "ANSWER_TIME_LIMIT", 0.5)
+    ends = two_ends()
+    session = a_session(
+        name=ends.name, unseen=True, expires=int(time.time()) + 3600, networks=(WORK_NETWORK,)
+    )
+    SessionStore(tmp_path).keep(session)
+    install(client, target, ends)
+    target.charon.freeze()
+    try:
+        coming_up = in_background(outcome, partial(impatient(client).up, ends.client))
+        wait_until(lambda: client.driver._listed.sas(ends.name) != [], "its negotiation")
+        client.charon.freeze()
+        assert isinstance(coming_up(), DaemonSilentError)
+        yield session
+    finally:
+        target.charon.thaw()
+        client.charon.thaw()
+
+
+def impatient(gateway: Gateway) -> StrongSwan:
+    return StrongSwan(gateway.charon.vici, ike_time_limit=1)
+
+
+def outcome(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except IPsecError as error:
+        return error
+
+
+def look_later(client: Gateway, session: object) -> tuple[object, list[str]]:
+    """Return what an agent makes of it that begins while the daemon is silent, and says."""
+    said: list[str] = []
+    looked = in_background(late.seen, client.driver, session, said.append)
+    client.charon.thaw()
+    return looked(), said
+
+
+def test_a_tunnel_that_came_up_after_all_is_watched_over(client, target, unseen, work_file):
+    target.charon.thaw()
+    found, said = look_later(client, unseen)
+    assert (found.name, found.unseen) == (unseen.name, False)
+    assert "came up after all" in said[0]
+    assert fetch(client.machine, work_file) == PLAN
+
+
+def test_of_a_tunnel_that_did_not_come_up_nothing_is_left(client, unseen, monkeypatch):
+    monkeypatch.setattr(late, "LATE_SECONDS", 0)
+    assert look_later(client, unseen) == (None, [])
+    assert client.left() == []
