@@ -3,7 +3,8 @@
 Routes, policies and packet filters are the whole machine's. Where two tunnels led to one network
 the packets of one user would go into the other's, so no two users have tunnels to one network;
 and what a tunnel needs to come up, and to stay, is no other's to take. Many have the same
-Target and the same Hosts.
+Target and the same Hosts. But no two have an IKE identity in common: a daemon looks a key up by
+that alone, and takes the one that it was given last; whoever answers in Target's place is told it.
 """
 
 from collections.abc import Iterable
@@ -52,6 +53,13 @@ def leading(spec: Spec) -> Leading:
     )
 
 
+def identities(spec: Spec) -> frozenset[str]:
+    """Return for whom the daemon gets keys with that tunnel, PPKs too, in small letters."""
+    ends = (spec, spec.ah_half) if spec.ah_half else (spec,)
+    named = (each for end in ends for each in (end.local_identity, end.remote_identity, end.ppk_id))
+    return frozenset(each.lower() for each in named if each is not None)
+
+
 class Held(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a block holds back, and what of it leaves all the same."""
 
@@ -85,6 +93,8 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its block; where it could not be made as another, any of these may be what stands."""
     made_by: str | None = None
     """With which packet filter packets in clear are held back; None where they are not."""
+    identities: frozenset[str] = frozenset()
+    """For whom the daemon was given keys with what is installed."""
 
     @property
     def networks(self) -> frozenset[str]:
@@ -121,7 +131,11 @@ def holdings(lead: Lead) -> list[Holding]:
         virtual_address=None,
     )
     return [
-        Holding(0, msgspec.structs.replace(leading, virtual_address=each))
+        Holding(
+            0,
+            msgspec.structs.replace(leading, virtual_address=each),
+            identities=lead.identities,
+        )
         for each in lead.inner or (None,)
     ]
 

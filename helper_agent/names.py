@@ -44,8 +44,15 @@ class Names:
             with self.turn(name):
                 names = self._driver.installed()
                 installed, others = name in names, self._others(names)
-                taken = installed or name in self.blocks()
-                self._owners.claim(name, wanted, taken=taken, installed=installed, others=others)
+                names |= self.blocks()
+                self._owners.claim(
+                    name,
+                    wanted,
+                    taken=name in names,
+                    installed=installed,
+                    others=others,
+                    names=names,
+                )
                 yield
         except IPsecError:
             self.sweep()

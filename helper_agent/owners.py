@@ -9,10 +9,17 @@ import msgspec
 from carnet.counting import counted
 from carnet.errors import IPsecError
 from carnet.files import private_directory
+from carnet.ipsec.strongswan_parts import meets
 from helper_agent import records
 from helper_agent.claims import Held, Holding, Leading, collide, collides_further
 
 NOT_HERS = "There is no such tunnel of yours; connect again."
+
+_MEETS = "The name of that tunnel does not go with another's on this machine; connect again."
+_TAKEN = (
+    "Another tunnel of this machine has an IKE identity of this one, so that its key could be"
+    " taken for this one's; connect again, with the next key pair."
+)
 
 _DIRECTORY = "owners"
 
@@ -37,14 +44,17 @@ class Owners:
         taken: bool,
         installed: bool = False,
         others: Collection[Holding] = (),
+        names: Collection[str] = (),
     ) -> None:
         """Make a name, and the way to those networks, the caller's. Raises IPsecError.
 
         `taken` says that there is something of that name on this machine already: what has
         no owner here is nobody's whom we know, and so not the caller's either. `installed` says
         that the daemon has it: what leads elsewhere may stand then, and is to be ended first.
-        `others` are nobody's here: root's. What came after hers, and led there all the same, is
-        not held against her as far as hers went by then, and no further.
+        `names` are those of all that there is here, whoever has it: in the kernel none is to meet
+        another's. `others` are nobody's here: root's. What came after hers, and led there all the
+        same, is not held against her as far as hers went by then, and no further; what it is called
+        always is.
 
         What there was of the caller's stays hers: what is installed, unless that is new, and
         her block until settle() says that another stands in its place.
@@ -52,9 +62,15 @@ class Owners:
         with self._lock:
             before = self._read(name) or (None if taken else Holding(wanted.uid))
             leads = wanted.installed or (before.installed if before else None)
-            another = installed and before is not None and before.installed != leads
             if before is None or before.uid != wanted.uid:
                 raise IPsecError(NOT_HERS)
+            if meets(name, self.names() | frozenset(names)):
+                raise IPsecError(_MEETS)
+            called = wanted.identities or before.identities
+            another = installed and (before.installed, before.identities or called) != (
+                leads,
+                called,
+            )
             if another:
                 raise IPsecError("There is a tunnel of that name already; connect again.")
             merged = Holding(
@@ -62,6 +78,7 @@ class Owners:
                 leads,
                 tuple(dict.fromkeys(before.blocks + wanted.blocks)),
                 wanted.made_by or before.made_by,
+                called,
             )
             if len(merged.blocks) > _BLOCKS:
                 raise IPsecError(
@@ -69,6 +86,7 @@ class Owners:
                 )
             further = [each for each in others if collides_further(merged, before, each)]
             self._check(name, merged, further)
+            self._check_identities(name, merged, others)
             self._write(name, merged)
 
     def settle(self, name: str, held: Held) -> None:
@@ -120,8 +138,7 @@ class Owners:
             (self._directory / name).unlink(missing_ok=True)
 
     def _check(self, name: str, wanted: Holding, others: Collection[Holding]) -> None:
-        read = map(self._read, self.names() - {name})
-        held = [holding for holding in read if holding is not None]
+        held = self._all_but(name)
         if sum(holding.uid == wanted.uid for holding in held) >= self._most:
             raise IPsecError(
                 f"You have {counted(self._most, 'tunnel')} already; end one with `carnet "
@@ -139,6 +156,16 @@ class Owners:
                     "Another user of this machine has a tunnel that leads there; her packets"
                     " and yours would mix. Name other networks with --network, or wait."
                 )
+
+    def _check_identities(self, name: str, wanted: Holding, others: Collection[Holding]) -> None:
+        """Refuse one for which the daemon has somebody else's key, whoever was the first."""
+        theirs = [each for each in self._all_but(name) if each.uid != wanted.uid]
+        if any(wanted.identities & each.identities for each in (*theirs, *others)):
+            raise IPsecError(_TAKEN)
+
+    def _all_but(self, name: str) -> list[Holding]:
+        read = map(self._read, self.names() - {name})
+        return [holding for holding in read if holding is not None]
 
     def _write(self, name: str, holding: Holding) -> None:
         records.write(self._directory / name, holding)

@@ -106,6 +106,8 @@ class Lead(msgspec.Struct, frozen=True):
     """Those behind it; none where there is the peer alone."""
     inner: frozenset[str] = frozenset()
     """This machine's addresses inside."""
+    identities: frozenset[str] = frozenset()
+    """What its ends are called in IKE, and its PPK, in small letters, as no daemon minds."""
 
 
 @runtime_checkable

@@ -279,6 +279,7 @@ class Libreswan:
                 targets=frozenset(_addresses(live[name].remote_address if name in live else "")),
                 networks=frozenset(head.networks if head else ()),
                 inner=frozenset((inner,) if inner else ()),
+                identities=frozenset(each.lower() for each in (head.identities if head else ())),
             )
         return found
 

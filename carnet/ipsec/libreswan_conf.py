@@ -47,11 +47,19 @@ class Head:
     """Those of the other end, inside the tunnel."""
     targets: tuple[str, ...] = ()
     """The other end's addresses, as far as they are known."""
+    identities: tuple[str, ...] = ()
+    """Whom its keys are for."""
 
 
 def head(spec: TunnelSpec) -> Head:
     """Return the head of a tunnel's file."""
-    return Head(spec.role, spec.virtual_address, spec.remote_networks, spec.remote_addresses)
+    return Head(
+        spec.role,
+        spec.virtual_address,
+        spec.remote_networks,
+        spec.remote_addresses,
+        tuple(filter(None, (spec.local_identity, spec.remote_identity, spec.ppk_id))),
+    )
 
 
 def head_of(text: str) -> Head | None:
@@ -66,6 +74,7 @@ def head_of(text: str) -> Head | None:
             facts["virtual_address"],
             tuple(facts["networks"]),
             tuple(facts.get("targets", ())),
+            tuple(facts.get("identities", ())),
         )
     return None
 

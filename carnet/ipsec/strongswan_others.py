@@ -40,7 +40,11 @@ def _peers(connection: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _takes_our_names(identity: str) -> bool:
-    """Whether ours may be meant: a star stands for all before the rest, a regex for anything."""
+    """Whether ours may be meant: a star stands for all before the rest, a regex for anything.
+
+    charon takes small and capital letters for the same.
+    """
+    identity = identity.lower()
     rest = identity.removeprefix("*")
     starred = rest != identity and (_OUR_NAMES_END.endswith(rest) or rest.endswith(_OUR_NAMES_END))
     return starred or identity.startswith(("%any", "^"))

@@ -101,6 +101,15 @@ def reqids(name: str) -> tuple[int, int]:
     return esp, esp + 1
 
 
+def meets(name: str, others: Iterable[str]) -> bool:
+    """Tell whether a tunnel of that name would have the request ids of another of these.
+
+    Whoever is on this machine knows its boot id, and finds such a name within minutes.
+    """
+    ours = reqids(name)
+    return any(reqids(other) == ours for other in others if other != name)
+
+
 def is_of_client(reqid: int) -> bool:
     """Tell of a tunnel with one SA, by its request id, whether this is the Client's end."""
     return reqid % 2 == 0

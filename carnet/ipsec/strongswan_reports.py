@@ -191,7 +191,15 @@ def lead(connections: Mapping[str, Report], sas: Iterable[Report]) -> Lead:
         targets=frozenset(to for each in listed for to in each["remote_addrs"] if _is_net(to)),
         networks=frozenset(net for child in children for net in child["remote-ts"] if _is_net(net)),
         inner=frozenset(given).union(*map(own_address, listed)),
+        identities=frozenset(each for one in connections.values() for each in _identities(one)),
     )
+
+
+def _identities(connection: Report) -> set[str]:
+    """Return for whom the daemon looks keys up by a connection, as it is listed."""
+    ends = [end for key, end in connection.items() if key.startswith(("local-", "remote-"))]
+    named = {connection.get("ppk_id"), *(end.get("id") for end in ends)}
+    return {each.lower() for each in named - {None, _ANYWHERE}}
 
 
 def _is_net(text: str) -> bool:

@@ -9,7 +9,7 @@ from carnet.errors import IKERefusedError, IPsecError
 from carnet.ipsec.driver import Shared
 from carnet.ipsec.helper import messages as said
 from carnet.ipsec.spec import TunnelSpec
-from helper_agent.claims import Held, Holding, leading
+from helper_agent.claims import Held, Holding, identities, leading
 from helper_agent.guard import is_installed
 from helper_agent.limits import check_assigned, check_networks, check_others, check_spec
 from helper_agent.owners import NOT_HERS
@@ -42,7 +42,7 @@ def install(parts: Parts, uid: int, call: said.Install) -> object:
     parts.virtual.check(leads)
     if parts.owners.owns(uid, spec.name):
         parts.name_servers.restore(spec.name)  # which may be outside the new networks
-    with parts.names.claimed(spec.name, Holding(uid, leads)):
+    with parts.names.claimed(spec.name, Holding(uid, leads, identities=identities(call.spec))):
         parts.driver.install(spec)
     return None
 

@@ -82,6 +82,7 @@ def test_a_tunnel_carries_http_through_nat_and_lives_on_without_its_key(
             frozenset(ends.client.remote_addresses),
             frozenset(ends.client.remote_networks),
             frozenset({"10.99.0.7"}),
+            frozenset({ends.client.local_identity}),
         )
     }
     another = replace(ends.client, name=two_ends().name, remote_networks=("10.30.0.0/16",))

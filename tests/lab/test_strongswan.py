@@ -235,7 +235,8 @@ def test_down_leaves_nothing_and_may_be_repeated(client, target):
 def lead_of(spec) -> Lead:
     """Return where a tunnel leads, as its daemon has it."""
     inner = frozenset({spec.virtual_address})
-    return Lead(frozenset(spec.remote_addresses), frozenset(spec.remote_networks), inner)
+    called = frozenset(filter(None, (spec.local_identity, spec.remote_identity, spec.ppk_id)))
+    return Lead(frozenset(spec.remote_addresses), frozenset(spec.remote_networks), inner, called)
 
 
 @pytest.fixture

@@ -39,6 +39,13 @@ SPEC = replace(
 )
 
 
+def named(name, **changes):
+    """Return that tunnel by another name, with what goes with it."""
+    chance = name.removeprefix("carnet-")
+    ends = {"local_identity": f"c-{chance}.carnet", "remote_identity": f"t-{chance}.carnet"}
+    return replace(SPEC, **{"name": name, **ends, "ppk_id": f"p-{chance}.carnet"} | changes)
+
+
 AWAY = {"remote_networks": ("10.30.0.0/16",), "virtual_address": "10.98.0.2"}
 """Of a tunnel that has nothing to do with that one."""
 
@@ -111,6 +118,9 @@ class Daemon:
                 targets=frozenset(spec.remote_addresses),
                 networks=frozenset(spec.remote_networks),
                 inner=frozenset(filter(None, {spec.virtual_address})),
+                identities=frozenset(
+                    filter(None, {spec.local_identity, spec.remote_identity, spec.ppk_id})
+                ),
             )
             for name, spec in self.tunnels.items()
         }
@@ -161,7 +171,7 @@ class Daemon:
 
 def spec(**changes):
     """Return the message, changed behind the back of whoever makes it."""
-    made = say.to_message(SPEC)
+    made = say.to_message(named(changes["name"]) if "name" in changes else SPEC)
     return msgspec.structs.replace(made, **changes)
 
 

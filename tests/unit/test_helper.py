@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
+from itertools import count
 from queue import SimpleQueue
 from unittest.mock import MagicMock
 
@@ -24,6 +25,7 @@ from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.client import HelperDriver, HelperFilter
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_messages import shared_keys
+from carnet.ipsec.strongswan_parts import reqids
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent.claims import Held, Holding, leading
@@ -46,6 +48,7 @@ from tests.unit.helper_world import (
     THIRD,
     Daemon,
     block_of,
+    named,
     refused,
     spec,
     standing,
@@ -347,6 +350,96 @@ def test_while_another_connection_would_take_her_key_there_is_no_tunnel(service,
     for call in (say.May(networks=()), say.Install(spec=spec())):
         assert "connection office-vpn does not say" in refused(service, MALLORY, call)
     assert daemon.tunnels == {}
+
+
+HALF = say.Half(
+    local_identity="ah-c-" + "1d" * 16 + ".carnet",
+    remote_identity="ah-t-" + "1d" * 16 + ".carnet",
+    psk=bytes(32),
+    ppk=bytes(32),
+    ppk_id="ah-p-" + "1d" * 16 + ".carnet",
+)
+IDENTITIES = ("local_identity", "remote_identity", "ppk_id")
+
+
+def with_halves(identity, of, what):
+    """Return a tunnel of two parts elsewhere that has that identity there."""
+    whole, half = spec(name=OTHER, **AWAY), HALF
+    if of == "half":
+        half = msgspec.structs.replace(half, **{what: identity})
+    else:
+        whole = msgspec.structs.replace(whole, **{what: identity})
+    return msgspec.structs.replace(
+        whole, objective=Objective.AH_ESP, ah_proposals=("sha256",), ah_half=half
+    )
+
+
+@pytest.mark.parametrize("roots", [False, True], ids=["a member's", "root's"])
+@pytest.mark.parametrize("theirs", IDENTITIES)
+@pytest.mark.parametrize("of", ["whole", "half"])
+@pytest.mark.parametrize("hers", IDENTITIES)
+def test_no_key_of_hers_is_for_an_identity_of_another_s(service, daemon, roots, theirs, of, hers):
+    """Whoever answers in Target's place is told them, and could prove himself by her key."""
+    if roots:
+        daemon.tunnels[NAME] = SPEC
+    else:
+        service.obey(ALICE, say.Install(spec=spec()))
+    taken = with_halves(getattr(SPEC, theirs), of, hers)
+    assert "an IKE identity of this one" in refused(service, MALLORY, say.Install(spec=taken))
+    assert set(daemon.tunnels) == {NAME}
+    service.obey(MALLORY, say.Install(spec=with_halves(HALF.ppk_id, "half", "ppk_id")))
+
+
+def test_what_she_had_before_root_s_tunnel_has_its_identity_no_more(service, daemon):
+    """Loaded anew, her key would be the newer one."""
+    hers = spec(**AWAY)
+    service.obey(MALLORY, say.Install(spec=hers))
+    service.obey(MALLORY, say.Install(spec=hers))
+    daemon.tunnels[OTHER] = named(OTHER, remote_identity=hers.remote_identity)
+    assert "an IKE identity of this one" in refused(service, MALLORY, say.Install(spec=hers))
+
+
+def test_what_is_installed_is_not_called_otherwise_by_the_same_name(service, daemon):
+    service.obey(ALICE, say.Install(spec=spec()))
+    called = named(OTHER).remote_identity
+    again = spec(remote_identity=called)
+    assert "already" in refused(service, ALICE, say.Install(spec=again))
+    assert daemon.tunnels[NAME] == SPEC
+    daemon.tunnels.clear()
+    service.obey(ALICE, say.Install(spec=again))
+    theirs = spec(name=OTHER, **AWAY)
+    assert "an IKE identity" in refused(service, MALLORY, say.Install(spec=theirs))
+
+
+@pytest.fixture(scope="module")
+def meeting():
+    """Return two names that have one pair of request ids: to find some takes a second."""
+    seen: dict[tuple[int, int], str] = {}
+    for number in count():
+        name = f"carnet-{number:032x}"
+        if (met := seen.setdefault(reqids(name), name)) != name:
+            return met, name
+    raise AssertionError
+
+
+@pytest.mark.parametrize("has", ["a tunnel", "a block", "root's tunnel", "root's block"])
+def test_no_name_of_hers_meets_another_s_in_the_kernel(service, daemon, monkeypatch, meeting, has):
+    """By its end she would take out what the other has there."""
+    theirs, hers = meeting
+    {
+        "a tunnel": lambda: service.obey(ALICE, say.Install(spec=spec(name=theirs))),
+        "a block": lambda: service.obey(ALICE, say.Close(block=block_of(theirs))),
+        "root's tunnel": lambda: daemon.tunnels.update({theirs: named(theirs)}),
+        "root's block": lambda: daemon.blocks.update({theirs: None}),
+    }[has]()
+    for call in (
+        say.Install(spec=spec(name=hers, **AWAY)),
+        say.Close(block=block_of(hers, networks=("10.30.0.0/16",))),
+    ):
+        assert "does not go with another's" in refused(service, MALLORY, call)
+    service.obey(MALLORY, say.Down(name=hers))
+    assert daemon.ended == []
+    service.obey(MALLORY, say.Install(spec=spec(name=OTHER, **AWAY)))
 
 
 def test_the_operator_says_where_the_addresses_of_tunnels_are_from(daemon, tmp_path):
@@ -1383,7 +1476,7 @@ def test_an_address_that_is_root_s_by_now_stays(serve, daemon, here):
     service = serve()
     service.obey(ALICE, say.Install(spec=spec()))
     here[SPEC.virtual_address] = ["eth0"]
-    daemon.tunnels = {OTHER: replace(SPEC, name=OTHER)}
+    daemon.tunnels = {OTHER: named(OTHER)}
     ends(service)
     assert set(here) == {OWN_ADDRESS, SPEC.virtual_address}
 
@@ -1466,7 +1559,7 @@ def test_what_cannot_be_read_is_somebody_s(upgraded, daemon, written):
 )
 def test_what_root_s_tunnel_holds_is_no_user_s_to_take(service, daemon, changes):
     """Root's is not installed by the helper, which knows of it by the daemon."""
-    root = replace(SPEC, name=OTHER, remote_addresses=("172.16.7.7",))
+    root = named(OTHER, remote_addresses=("172.16.7.7",))
     daemon.tunnels[OTHER] = root
     assert "leads there" in refused(service, MALLORY, say.Install(spec=spec(**(AWAY | changes))))
     assert "leads there" in refused(service, MALLORY, say.May(networks=("10.20.0.0/24",)))
@@ -1476,7 +1569,7 @@ def test_what_root_s_tunnel_holds_is_no_user_s_to_take(service, daemon, changes)
 
 def test_what_a_user_had_before_root_is_hers_still(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
-    daemon.tunnels[OTHER] = replace(SPEC, name=OTHER)
+    daemon.tunnels[OTHER] = named(OTHER)
     service.obey(ALICE, say.Close(block=block_of()))
 
 
@@ -1485,9 +1578,7 @@ def test_root_s_tunnel_does_not_cut_her_connect_short(service, daemon, roots):
     """As long as it leads elsewhere than to her address inside."""
     hers = spec(remote_networks=("10.20.0.0/16",), virtual_address="192.168.50.2")
     service.obey(ALICE, say.Close(block=block_of()))
-    daemon.tunnels[OTHER] = replace(
-        SPEC, name=OTHER, remote_networks=roots, virtual_address="10.98.0.2"
-    )
+    daemon.tunnels[OTHER] = named(OTHER, remote_networks=roots, virtual_address="10.98.0.2")
     service.obey(ALICE, say.Install(spec=hers))
     service.obey(ALICE, say.Up(spec=hers))
     assert set(daemon.tunnels) == {NAME, OTHER}
@@ -1511,7 +1602,7 @@ FIRST = {
 def test_what_a_user_had_before_root_is_hers_and_no_more_than_that(service, daemon, first):
     """By the same name she goes no further."""
     service.obey(MALLORY, first)
-    daemon.tunnels[OTHER] = replace(SPEC, name=OTHER)
+    daemon.tunnels[OTHER] = named(OTHER)
     for further in (
         say.Close(block=block_of()),
         say.Close(block=block_of(networks=("10.20.3.3/32",))),

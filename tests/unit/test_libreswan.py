@@ -495,12 +495,13 @@ def test_where_tunnels_lead_is_told_of_what_is_live_and_what_is_left(
     tmp_path, monkeypatch, said, targets
 ):
     driver, written = Libreswan(tmp_path / "pluto.ctl"), tmp_path / "ipsec.conf"
-    written.write_text(configuration(CLIENT))
+    written.write_text(configuration(replace(CLIENT, remote_identity="Target-7")))
     monkeypatch.setattr(driver._tools, "whack", lambda *_: said)
     monkeypatch.setattr(driver._tools, "names", lambda: frozenset({"carnet-7"}))
     monkeypatch.setattr(driver._tools, "connection", lambda _: written)
     inner = frozenset({CLIENT.virtual_address})
-    led = Lead(frozenset(targets), frozenset(CLIENT.remote_networks), inner)
+    called = frozenset({"client-7", "target-7", "ppk-7"})
+    led = Lead(frozenset(targets), frozenset(CLIENT.remote_networks), inner, called)
     assert driver.leads() == {"carnet-7": led}
     written.write_text(configuration(replace(TARGET, local_addresses=("198.51.100.2",))))
     assert driver.leads()["carnet-7"].inner == frozenset()

@@ -115,6 +115,16 @@ def test_an_address_that_another_connection_of_the_daemon_has_is_told_of(monkeyp
     assert driver.leads()["office-vpn"] == Lead(inner=frozenset({"10.99.0.7"}))
 
 
+def test_whom_keys_are_for_is_told_of_what_is_loaded_as_no_daemon_minds_it(monkeypatch):
+    driver = StrongSwan(Path("/nowhere"))
+    listed = {"version": "IKEv2", "remote_addrs": ["198.51.100.2"], "ppk_id": "P-7.carnet"}
+    ends = {"local-1": {"id": "c-7.Carnet"}, "remote-1": {"id": "%any"}}
+    loaded = {"carnet-7/esp": listed, "carnet-7/ah": listed | ends}
+    monkeypatch.setattr(driver._listed, "sas", list)
+    monkeypatch.setattr(driver._listed, "connections", lambda: loaded)
+    assert driver.leads()["carnet-7"].identities == {"c-7.carnet", "p-7.carnet"}
+
+
 def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkeypatch):
     """As after a daemon that was killed: the next one knows the other tunnel alone."""
     lead, removed = Lead(inner=frozenset({"10.99.0.7"})), []

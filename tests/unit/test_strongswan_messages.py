@@ -663,7 +663,10 @@ def test_with_ikev1_the_status_is_told_whatever_its_peer_has_narrowed(selector):
     [
         ({"class": "pre-shared key"}, True),
         ({}, True),
-        *(({"id": name}, True) for name in ("%any", "*", "*.carnet", "*7.carnet", "*t", "^t-.*$")),
+        *(
+            ({"id": name}, True)
+            for name in ("%any", "*", "*.carnet", "*7.carnet", "*t", "^t-.*$", "*.CARNET", "%ANY")
+        ),
         *(({"id": name}, False) for name in ("vpn.example", "198.51.100.2", "*@a.example", "*.de")),
         ({"class": "public key"}, False),
     ],
