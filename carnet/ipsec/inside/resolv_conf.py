@@ -23,7 +23,7 @@ Address = IPv4Address | IPv6Address
 
 _HEAD = "# Of the tunnel {name}, by carnet; `carnet disconnect` takes it away. Under it: {under};\n"
 _NAMED = "name-servers-of-{}-"
-_LAID_OVER = re.compile(r".*/name-servers-of-(carnet-[0-9a-f]{32})-\w+(?://deleted)?")
+_LAID_OVER = re.compile(r".*/name-servers-of-([^/]+)-\w+(?://deleted)?")
 """The root of what is mounted, in proc_pid_mountinfo(5)."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _OURS = re.compile(r"# Of the tunnel (\S+), by carnet;(?:.* Under it:([^;\n]*);\n)?")
