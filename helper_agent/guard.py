@@ -3,7 +3,8 @@
 strongSwan negotiates anew by itself where Target redirects it (RFC 5685) or limits the time of
 its authentication (RFC 4478), and sets whatever address it is assigned then, for the whole
 machine. The user's own agent looks at that too; but she and Target may be in league. So what
-nobody can tell from another is ended as well, and nothing that they send keeps this from the next.
+nobody can tell from another is ended as well, and nothing that they send keeps this from the next:
+however much is told, one look is for all of it, and of SAs a tunnel has few.
 """
 
 import threading
@@ -21,6 +22,7 @@ from carnet.ipsec.agreed import is_between, leads_to
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.ipsec.patience import pauses, until_answered
 from helper_agent.claims import Leading
+from helper_agent.heard import Heard
 from helper_agent.owners import Owners
 from helper_agent.troubles import Troubles
 
@@ -28,6 +30,11 @@ log = structlog.get_logger()
 
 THREAD = "guard"
 """Of each of its threads."""
+
+MOST_SAS = 16
+"""Of one tunnel: AH and ESP have four, and each its successors where both ends rekey it at once."""
+
+_GONE = frozenset({Change.DOWN, Change.LOST, Change.ANOTHER})
 
 _HEARS_NOTHING = (
     "carnet-helper is not told of tunnels just now, so it brings none up; try again soon, and have"
@@ -121,9 +128,11 @@ class Guard:
 
     def _follow(self, events: Iterator[TunnelEvent]) -> None:
         """Do what each event asks for until there are no more: with the daemon, as a rule."""
+        heard = Heard()
+        listens = self._do("listen", partial(_begin, heard.listen, events))
         self._look_in_time()
         self._do("went", self._went)
-        told_all = self._do("hear", partial(self._hear, events))
+        told_all = listens and self._do("hear", partial(self._hear, heard))
         self._do("went", self._went)
         with self._lock:
             self._looking = None
@@ -143,66 +152,77 @@ class Guard:
                 self._pausing = False
             done = self._do("begin", self.begin_in_time)
 
-    def _hear(self, events: Iterator[TunnelEvent]) -> None:
-        for event in events:
+    def _hear(self, heard: Heard) -> None:
+        while told := heard.take():
             self._failing.over(part="hear")
             self._pauses = pauses()
-            went = event.change not in (Change.UP, Change.ANEW)
-            if went:
+            if any(changes & _GONE for changes in told.values()):
                 self._do("went", self._went)
-            self._look_in_time(event.name, went=went)  # what is left may be another, too
+            gone = frozenset(name for name, changes in told.items() if changes <= _GONE)
+            self._look_in_time(frozenset(told), gone)  # what is left may be another, too
 
-    def _do(self, part: str, what: Callable[[], None], **about: str) -> bool:
+    def _do(self, part: str, what: Callable[[], object]) -> bool:
         """Do that, and go on whatever comes of it; tell whether it was done."""
         try:
             what()
         except Exception as error:  # noqa: BLE001  told by the log
-            self._failing.tell(error, part=part, **about)
+            self._failing.tell(error, part=part)
             return False
-        self._failing.over(part=part, **about)
+        self._failing.over(part=part)
         return True
 
-    def _look_in_time(self, name: str | None = None, *, went: bool = False) -> None:
+    def _look_in_time(
+        self, names: frozenset[str] | None = None, gone: frozenset[str] = frozenset()
+    ) -> None:
         """Look now, or as soon as a daemon that is silent answers; nothing happens meanwhile."""
-        about = {"tunnel": name} if name else {}
-        self._do("look", partial(until_answered, partial(self._look, name, went=went)), **about)
+        self._do("look", partial(until_answered, partial(self._look, names, gone)))
 
     def _look_afterwards(self, name: str) -> None:
         """Look now; where that cannot be, raise IPsecError, and look as soon as it can."""
         try:
-            self._look(name)
+            self._look(frozenset({name}))
         except AwayError:
-            _begin(self._look_in_time, name)
+            _begin(self._look_in_time, frozenset({name}))
             raise
 
-    def _look(self, name: str | None = None, *, went: bool = False) -> None:
-        """End that tunnel, or any, that is not to stand; `went`: something of it has gone.
+    def _look(
+        self, names: frozenset[str] | None = None, gone: frozenset[str] = frozenset()
+    ) -> None:
+        """End those tunnels, or any, that are not to stand; of the `gone` something went, no more.
 
         Raises IPsecError.
         """
         with ExitStack() as ends:  # each, whatever comes of the others
-            for each in self._others(name, went=went):
-                if not self._at_work[each]:
-                    ends.callback(self._end, each)
+            for each in self._others(names, gone):
+                ends.callback(self._end, each)
 
-    def _others(self, name: str | None, *, went: bool) -> Collection[str]:
-        """Return the users' tunnels, or that one, if they are others than were installed.
+    def _others(self, names: frozenset[str] | None, gone: frozenset[str]) -> Collection[str]:
+        """Return the users' tunnels, or those, if they are others than were installed.
 
-        Those of which nobody can tell are among them, unless the daemon itself `went`, with all
-        of them. Raises AwayError.
+        Those of which nobody can tell are among them, unless the daemon itself went, with all
+        of the `gone`. Raises AwayError.
         """
         try:
-            standing = [live for live in self._driver.status() if name in (None, live.name)]
-            others = [live.name for live in standing if self._is_another(live)]
+            standing = [each for each in self._driver.status() if not names or each.name in names]
+            others = [live.name for live in standing if self._is_to_end(live)]
         except AwayError:
             raise
         except Exception as error:  # noqa: BLE001  told by the log
-            if went and isinstance(error, IPsecError):
-                return ()
-            self._comparing.tell(error)
-            return self._owners.names() & ({name} if name else self._owners.names())
+            unknown = self._owners.names() & (names or self._owners.names())
+            unknown -= gone if isinstance(error, IPsecError) else frozenset()
+            if unknown:
+                self._comparing.tell(error)
+            return [each for each in unknown if not self._at_work[each]]
         self._comparing.over()
         return others
+
+    def _is_to_end(self, live: TunnelStatus) -> bool:
+        """Tell whether it is another than was installed; not yet, of what a call brings up.
+
+        But no call lets one have ever more SAs, which all others would have to wait for.
+        """
+        is_left = self._at_work[live.name] and live.sas <= MOST_SAS
+        return not is_left and self._is_another(live)
 
     def _is_another(self, live: TunnelStatus) -> bool:
         """Tell whether it is another than was installed; so is what cannot be compared."""
@@ -232,8 +252,10 @@ class Guard:
 def is_installed(live: TunnelStatus, installed: Leading) -> bool:
     """Tell whether what stands leads where its user had it lead, and all of that.
 
-    Raises whatever comes of what cannot be compared.
+    So it does not by ever more SAs. Raises whatever comes of what cannot be compared.
     """
+    if live.sas > MOST_SAS:
+        return False
     between = is_between(live, installed.virtual_address, installed.targets)
     return between and leads_to(live, installed.networks)
 

@@ -38,6 +38,8 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     remote_address: str
     other_peers: tuple[str, ...] = ()
     """Further addresses to which an IKE_SA of it stands."""
+    sas: int = 0
+    """Of how many IKE_SAs and CHILD_SAs it consists, with those that go; 0 where not told."""
     virtual_address: str | None
     """The Client's address inside the tunnel; all of them, where the peer gave more than one."""
     ike_suite: str

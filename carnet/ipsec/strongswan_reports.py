@@ -144,7 +144,8 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
     inner = [live_child(ike_sa) or {} for ike_sa in sas.values()]
     role = _role(sas, peer)
     leads = next((live_children(sa) for name, sa in sas.items() if part_of(name) != AH_HALF), [])
-    peers = {each["remote-host"] for sa in sas.values() for each in all_live(sa)}
+    live = [each for sa in sas.values() for each in all_live(sa)]
+    peers = {each["remote-host"] for each in live}
     return TunnelStatus(
         name=name,
         role=role,
@@ -152,6 +153,7 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
         local_address=first["local-host"],
         remote_address=first["remote-host"],
         other_peers=tuple(sorted(peers - {first["remote-host"]})),
+        sas=sum(1 + len(each.get("child-sas", ())) for each in live),
         virtual_address=_virtual_address(sas, role),
         ike_suite="-".join(suite(first)),
         child_suite=", ".join(filter(None, map(_child_suite, reversed(inner)))),

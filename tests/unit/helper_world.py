@@ -60,6 +60,7 @@ def standing(spec, **differs):
             "virtual_address": spec.virtual_address,
             "remote_address": remote_address,
             "other_peers": (),
+            "sas": 2,
             "local_selectors": (f"{spec.virtual_address}/32",),
             "remote_selectors": spec.remote_networks,
         }

@@ -13,7 +13,8 @@ from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
 from helper_agent import guard as guards
 from helper_agent.claims import Holding, Leading
-from helper_agent.guard import Guard
+from helper_agent.guard import MOST_SAS, Guard
+from helper_agent.heard import Heard
 from helper_agent.owners import Owners
 from lab.waiting import wait_until
 
@@ -32,17 +33,22 @@ WAIT = 60
 
 def live(name=HERS, virtual_address="10.99.0.2", remote_address="198.51.100.2", **more):
     ends = {"local_selectors": ("10.99.0.2/32",), "remote_selectors": ("10.20.0.0/16",)}
-    facts = {"established": True, "other_peers": ()} | ends | more
+    facts = {"established": True, "other_peers": (), "sas": 2} | ends | more
     return SimpleNamespace(
         name=name, virtual_address=virtual_address, remote_address=remote_address, **facts
     )
 
 
 class Daemon:
-    """What stands, and what is told of it; then it goes."""
+    """What stands, and what is told of it; then it goes.
 
-    def __init__(self, *changes: Change) -> None:
+    It tells nothing before all that was told was looked at, unless it tells `all_at_once`.
+    """
+
+    def __init__(self, *changes: Change, all_at_once: bool = False) -> None:
         self.changes = changes
+        self.all_at_once = all_at_once
+        self.turns = threading.Semaphore(0)
         self.stands = [live()]
         self.begun, self.told = threading.Event(), threading.Event()
         self.went = threading.Event()
@@ -60,6 +66,7 @@ class Daemon:
         if self.not_begun:
             raise self.not_begun.pop(0)
         self.watches += 1
+        self.turns = threading.Semaphore(0)
         self.told.clear()
         return self._events()
 
@@ -68,8 +75,13 @@ class Daemon:
         if self.nonsense:
             raise self.nonsense.pop()
         for change in self.changes:
+            self._wait_for_its_turn()
             yield TunnelEvent(HERS, change)
+        self._wait_for_its_turn()
         self.told.set()
+
+    def _wait_for_its_turn(self):
+        assert self.all_at_once or self.turns.acquire(timeout=WAIT)
 
     def status(self):
         if self.troubles:
@@ -97,8 +109,14 @@ def owners(tmp_path):
 
 
 @pytest.fixture
-def guarding(owners):
+def guarding(owners, monkeypatch):
     def guard(daemon):
+        class InTurn(Heard):
+            def take(self):
+                daemon.turns.release()
+                return super().take()
+
+        monkeypatch.setattr(guards, "Heard", InTurn)
         made = Guard(daemon, owners, daemon.gone)
         made.begin_in_time()
         return made
@@ -127,6 +145,7 @@ OTHERS = {
     "ports of it": live(remote_selectors=("10.20.0.0/16[udp/1024-65535]",)),
     "what nobody has heard of": live(remote_selectors=("", "?", "10.20.0.0/16|/0[OPAQUE]")),
     "a peer that is no address": live(remote_address="%any"),
+    "ever more SAs": live(sas=MOST_SAS + 1),
     "what cannot be compared": live(remote_selectors=(None,)),
 }
 THE_SAME = {
@@ -134,6 +153,7 @@ THE_SAME = {
     "another of Target's addresses": live(remote_address="2001:0db8::2"),
     "two of Target's addresses": live(other_peers=("2001:db8::2",)),
     "not whole yet": live(virtual_address=None, established=False),
+    "as it is rekeyed": live(sas=MOST_SAS),
     "more networks": live(remote_selectors=("10.30.0.0/16", "10.20.0.0/16")),
     "networks untold": live(local_selectors=None, remote_selectors=None),
     "root's": live(name=ROOTS, virtual_address=GIVEN),
@@ -251,6 +271,7 @@ def test_what_fails_to_tell_is_asked_to_tell_anew(guarding):
     daemon = Daemon(Change.UP)
     daemon.nonsense = [ValueError("What is that?")]
     guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
     daemon.stands = [live(virtual_address=GIVEN)]
     with capture_logs():
         daemon.begun.set()
@@ -353,6 +374,32 @@ def test_with_a_daemon_that_is_gone_the_tunnels_are(guarding, silences):
     assert daemon.went.wait(WAIT)
     guard.begin()
     assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+def test_what_a_call_brings_up_has_no_ever_more_sas_meanwhile(guarding):
+    """Its Target makes some hundred in a second, and everybody has all of them listed."""
+    daemon = Daemon(Change.UP)
+    guard = guarding(daemon)
+    with guard.apart(HERS):
+        assert happens(daemon, live(sas=MOST_SAS + 1)) == [HERS]
+
+
+def test_all_that_is_told_during_a_look_is_listened_to_and_looked_at_by_one(guarding, owners):
+    daemon = Daemon(*[Change.ANEW, Change.UP, Change.LOST] * 100, all_at_once=True)
+    looks, goes_on = [], threading.Event()
+
+    def status():
+        looks.append(list(daemon.stands))
+        assert goes_on.wait(WAIT)
+        return looks[-1]
+
+    daemon.status = status
+    guard = guarding(daemon)
+    wait_until(lambda: looks, "the look at what stood")
+    happens(daemon, live(virtual_address=GIVEN))
+    goes_on.set()
+    wait_until(lambda: guard._looking is None, "the end of the watch")
+    assert (daemon.ended, len(looks)) == ([HERS], 2)
 
 
 def test_what_a_call_brings_up_is_looked_at_when_that_is_done(guarding):

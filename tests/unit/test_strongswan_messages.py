@@ -117,7 +117,8 @@ def test_what_a_peer_makes_besides_hides_nothing_of_what_stands():
     for both in ([elsewhere, IKE_SA], [IKE_SA, elsewhere], [elsewhere, CHILDLESS]):
         live = status("carnet-7", newest_parts(("carnet-7", each) for each in both))
         assert {live.remote_address, *live.other_peers} == {IKE_SA["remote-host"], "203.0.113.2"}
-    assert shortfalls(CLIENT, newest_parts([("carnet-7", IKE_SA)] * 2)) == []
+    both = newest_parts([("carnet-7", IKE_SA), ("carnet-7", dict(IKE_SA))])
+    assert (shortfalls(CLIENT, both), status("carnet-7", both).sas) == ([], 4)
 
 
 def test_who_has_the_virtual_address_is_the_client():
