@@ -30,6 +30,9 @@ CONNECTIONS_PER_USER = 8
 CONNECTIONS = 64
 CALL_SECONDS = 5.0
 """In which a call must have arrived."""
+_TAKEN_IN = struct.pack("ll", 5, 0)
+"""Seconds and microseconds in which a caller must take in what she is told of her tunnels: else
+the IPsec daemon would keep all that it has to tell of anybody's."""
 _CREDENTIALS = struct.Struct("3i")
 
 _decoder = msgspec.json.Decoder(said.AnyCall)
@@ -176,15 +179,26 @@ class Server:
             if isinstance(call, said.Watch):
                 self._watch(connection, uid)
                 return
-            answer = said.answer_of(self._service.obey(uid, call))
+            answer = said.answer_of(self._do(uid, call))
             log.info("done", uid=uid, **about)
         except IPsecError as error:
             log.info("refused", uid=uid, **about, reason=error.sentence)
             answer = said.failure_of(error)
         connection.sendall(answer)
 
+    def _do(self, uid: int, call: said.AnyCall) -> object:
+        """Return what comes of it. Raises IPsecError, also where this machine lets nothing be."""
+        try:
+            return self._service.obey(uid, call)
+        except OSError as error:  # not of her connection
+            raise IPsecError(
+                f"carnet-helper cannot do that ({error}); have the operator of this machine make"
+                " room there or look at the helper's log, and try again."
+            ) from error
+
     def _watch(self, connection: socket.socket, uid: int) -> None:
         """Tell the caller what happens to her tunnels until she or the daemon goes."""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TAKEN_IN)
         driver = self._make_driver()
         events = self._service.watch(uid, driver)
         try:

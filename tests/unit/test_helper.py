@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
-from itertools import count
+from itertools import count, repeat
 from queue import SimpleQueue
 from unittest.mock import MagicMock
 
@@ -28,6 +29,7 @@ from carnet.ipsec.strongswan_messages import shared_keys
 from carnet.ipsec.strongswan_parts import reqids
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
+from helper_agent import server as servers
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
 from helper_agent.owners import NOT_HERS, Owners
@@ -1133,6 +1135,18 @@ def test_the_end_of_what_the_helper_tells_is_not_the_end_of_a_tunnel(connect, tm
     assert next(events) == TunnelEvent(NAME, Change.DOWN)
     with pytest.raises(HelperAwayError, match="hangs up"):
         next(events)
+
+
+def test_who_does_not_take_in_what_she_is_told_is_told_no_more(connect, daemon, monkeypatch):
+    """The daemon keeps for as long all that it has to tell, of anybody's tunnels."""
+    ask(connect, WELL)
+    closed = threading.Event()
+    monkeypatch.setattr(servers, "_TAKEN_IN", struct.pack("ll", 0, 1000))
+    monkeypatch.setattr(daemon, "watch", lambda: repeat(TunnelEvent(NAME, Change.DOWN)))
+    monkeypatch.setattr(daemon, "close", closed.set)
+    with connect() as connection:
+        connection.sendall(msgspec.json.encode(say.Watch()))
+        assert closed.wait(60)
 
 
 def test_a_watch_that_was_closed_just_ends(connect, daemon, tmp_path, monkeypatch):

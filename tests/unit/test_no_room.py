@@ -8,10 +8,16 @@ import pytest
 
 from carnet.errors import IPsecError
 from carnet.files import rewrite_private, write_private
+from carnet.ipsec.helper.client import HelperDriver
 from carnet.ipsec.inside.resolved import Resolved
+from helper_agent.config import HelperConfig
+from helper_agent.owners import Owners
+from helper_agent.service import Service
 from tests.token.full import small_disk
 from tests.unit import test_giving_up, test_resolved
+from tests.unit.helper_world import AROUND, SPEC
 from tests.unit.test_giving_up import NOT_NOW, PULLED, Gone, lasting
+from tests.unit.test_helper import serving
 from tests.unit.test_resolved import HAD, NAME, SERVERS
 from token_client import closing, mtu, name_servers, supervising
 from token_client.sessions import SessionStore
@@ -46,6 +52,16 @@ def test_servers_of_which_nothing_could_be_written_down_are_not_used(small, mach
     small.fill()
     assert os.strerror(errno.ENOSPC) in way.use(NAME, SERVERS)
     assert (machine.has(), way.whose()) == (HAD, None)
+
+
+def test_who_asks_the_helper_is_told_what_is_full(small, daemon, tmp_path):
+    owners, path = Owners(small.filler.parent, 2), tmp_path / "socket"
+    service = Service(HelperConfig(), daemon, owners, frozenset, daemon, lambda _: AROUND)
+    with serving(service, daemon, path):
+        small.fill()
+        with pytest.raises(IPsecError, match=f"No space left.*owners/{SPEC.name}.*make room"):
+            HelperDriver(path).install(SPEC)
+    assert (daemon.tunnels, owners.names()) == ({}, frozenset())
 
 
 def test_a_record_says_what_became_of_its_session(small):
