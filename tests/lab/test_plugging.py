@@ -28,10 +28,10 @@ def close():
     raise BrokenPipeError
 def have_no_process():
     from types import SimpleNamespace
-    from token_client import background
+    from token_client import background, heir
     def start(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
-    background.subprocess = SimpleNamespace(Popen=start, DEVNULL=None)
+    heir.subprocess = background.subprocess = SimpleNamespace(Popen=start, DEVNULL=None, PIPE=None)
 def fail_to_list():
     from carnet.errors import TokenError
     from token_client.booklet import Booklet
@@ -565,7 +565,7 @@ def test_an_output_that_takes_nothing_leaves_no_tunnel_unwatched(office):
 
 @pytest.mark.usefixtures("nothing_pending")
 def test_an_agent_that_cannot_be_started_leaves_no_tunnel(office):
-    done = connect_and(office, "client.burned", "have_no_process", "")
+    done = connect_and(office, "client.prepared", "have_no_process", "")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "The tunnel that stood was ended, and its key pair opens no other.",
