@@ -100,13 +100,14 @@ def is_into_tunnel(route: _Route) -> bool:
     return route.get("protocol") in OURS or route.get("table") == CHARON_TABLE
 
 
-def sweep(keep: Callable[[], Collection[str]]) -> None:
+def sweep(keep: Callable[[], Collection[str]], interface: str | None = None) -> None:
     """Take away the virtual addresses of ours, with their routes, but those of keep().
 
-    That is asked once they are listed: what is set meanwhile stays.
+    That is asked once they are listed: what is set meanwhile stays. So does what is not at
+    `interface`, if one is named.
     """
-    installed = _installed()
-    kept = keep()
+    installed = [each for each in _installed() if interface in (None, each.get("dev"))]
+    kept = keep() if installed else ()
     _remove(route for route in installed if route["prefsrc"] not in kept)
 
 

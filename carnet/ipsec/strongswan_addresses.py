@@ -1,5 +1,6 @@
 """The virtual address where IKE assigns none and it is set from here: a Client's with IKEv1."""
 
+import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -59,6 +60,12 @@ class OwnAddresses:
         others = self._tunnels.leads_of_others(name) if own else ()
         at = {set_here: (_OWN_INTERFACE,)}
         return [each for each in own if not inner_address.remove(each, others, at.get(each, ()))]
+
+    def take_forsaken(self) -> None:
+        """Take away those of which the daemon has no tunnel: it was killed, and started anew."""
+        if shutil.which("ip") is None:
+            return  # then nobody has set any
+        inner_address.sweep(lambda: own_addresses(self._listed.connections()), _OWN_INTERFACE)
 
     def sweep(self, keep: Keep) -> None:
         """Take away those of every tunnel that is not to be kept."""

@@ -101,6 +101,7 @@ class Removing:
         """Take out what the daemon has left there, of which it had these connections."""
         if not loaded:
             leftovers.remove(name, self._pairs, lambda: self._tunnels.leads_of_others(name))
+            self._addresses.take_forsaken()
         if name not in loaded:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.

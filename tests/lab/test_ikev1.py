@@ -104,14 +104,19 @@ def end(gateway, name) -> None:
         gateway.driver.down(name)
 
 
-def test_what_a_client_has_set_herself_is_swept_after_her_daemon_was_killed(client, target):
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "swept"])
+def test_what_a_client_has_set_herself_goes_after_her_daemon_was_killed(client, target, ended):
     ends = ends_of()
     connect(client, target, ends)
     client.charon.kill()
     assert addresses_inside(client) == ["10.99.0.7"]
     client.charon.start()
+    anew = StrongSwan(client.charon.vici)  # as a command that did not set it
     with client.machine.network():
-        client.driver.sweep(frozenset)
+        if ended:
+            anew.down(ends.name)
+        else:
+            anew.sweep(frozenset)
     assert addresses_inside(client) == []
 
 
