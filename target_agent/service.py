@@ -27,6 +27,7 @@ from target_agent.link_key import load_link_key
 from target_agent.observed import observed
 from target_agent.reloading import Reloading
 from target_agent.server import Server
+from target_agent.unnamed import warn_of_unnamed
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
         agent = Agent(config, driver, engine, make_gate(config))
         heads = head_keeper(config, engine)
         await agent.start()
+        await asyncio.to_thread(warn_of_unnamed, driver, config.tunnels.addresses)
         agent.background.start("signed accounts", heads.run)
         try:
             server, seen = Server(agent, key), observed(agent, engine)

@@ -31,7 +31,8 @@ key = "link.key"
 authority = "officer.crt"
 
 [tunnels]
-# The public addresses at which travellers' IKE finds this machine (UDP 500 and 4500).
+# The public addresses at which travellers' IKE finds this machine (UDP 500 and 4500), all of
+# them: strongSwan tells them all, and a tunnel that moves to one not named here is ended.
 addresses = {addresses}
 # The networks behind it; only these can be granted.
 networks = {networks}

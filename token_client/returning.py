@@ -8,15 +8,21 @@ those of the daemon's connection, which the daemon insists on.
 
 import time
 
+from msgspec.structs import replace
+
 from carnet.errors import IKERefusedError
-from carnet.ipsec.agreed import is_between, leads_to
+from carnet.ipsec.agreed import elsewhere, is_between, leads_to
 from carnet.ipsec.driver import Driver, TunnelStatus
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
 ANOTHER = (
-    "The tunnel to {} came up anew as another than was agreed, so it was ended; ask its operator"
-    " before you run `carnet connect` for a new one, with the next key pair."
+    "The tunnel to {} became another than was agreed, so it was ended; ask its operator before you"
+    " run `carnet connect` for a new one, with the next key pair."
+)
+_ELSEWHERE = (
+    "The tunnel to {} went to {}, another than was agreed for Target, so it was ended; have its"
+    " operator name that address, then run `carnet connect` for a new one, with the next key pair."
 )
 
 
@@ -40,13 +46,21 @@ def bring_back(driver: Driver, session: Session) -> None:
 
 
 def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:
-    """End a tunnel that came up as another than was agreed.
+    """End a tunnel that is another than was agreed: it came up so, or moved to other addresses.
 
     Raises IKERefusedError once it is ended; IPsecError.
     """
     if not _is_as_agreed(session, live):
         driver.down(session.name)
-        raise IKERefusedError(ANOTHER.format(session.target))
+        raise IKERefusedError(_what_it_is(session, live))
+
+
+def _what_it_is(session: Session, live: TunnelStatus) -> str:
+    """Return the sentence for what is not as agreed."""
+    where = elsewhere(live, session.target_addresses)
+    if where and _is_as_agreed(replace(session, target_addresses=()), live):
+        return _ELSEWHERE.format(session.target, where[0])
+    return ANOTHER.format(session.target)
 
 
 def _is_as_agreed(session: Session, live: TunnelStatus) -> bool:

@@ -16,10 +16,14 @@ def is_between(live: TunnelStatus, virtual_address: str | None, targets: Iterabl
     One that is not whole yet may have none inside.
     """
     lacks = live.virtual_address is None and not live.established
-    agreed = frozenset(targets)
-    return (lacks or live.virtual_address == virtual_address) and (
-        not agreed or _are_among([live.remote_address, *live.other_peers], agreed, ip_address)
-    )
+    at_its_address = lacks or live.virtual_address == virtual_address
+    return at_its_address and not elsewhere(live, targets)
+
+
+def elsewhere(live: TunnelStatus, targets: Iterable[str]) -> list[str]:
+    """Return to which other addresses than these a tunnel leads; none, if there are no these."""
+    agreed, peers = frozenset(targets), [live.remote_address, *live.other_peers]
+    return [each for each in peers if agreed and not _are_among([each], agreed, ip_address)]
 
 
 def leads_to(live: TunnelStatus, networks: Iterable[str]) -> bool:

@@ -8,7 +8,7 @@ from socket import AF_INET, SOCK_DGRAM, create_connection, socket
 
 import pytest
 
-from lab.network import HOST_ADDRESS
+from lab.network import HOST_ADDRESS, ROUTER_TO_CLIENT
 from lab.ordinary import ALICE, give
 from lab.pluto import Pluto
 from lab.residue import machine_state
@@ -200,6 +200,47 @@ def test_what_no_daemon_can_end_goes_out_of_the_kernel_without_one(office):
     assert [line for line in in_kernel(client).splitlines() if line not in before] == []
     office.client_charon.start()
     office.target("tunnels", "end", facts["name"].removeprefix("carnet-"))
+
+
+@contextmanager
+def without_ipv4(client):
+    """Take the Client's address, as a network does that she leaves."""
+    own = BY_VERSION[4].client
+    client.run(["ip", "address", "del", f"{own}/24", "dev", "eth0"])
+    try:
+        yield
+    finally:
+        client.run(["ip", "address", "add", f"{own}/24", "dev", "eth0"])
+        client.run(["ip", "route", "replace", "default", "via", ROUTER_TO_CLIENT])
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
+def test_she_moves_to_an_address_of_target_s_that_is_named(office, named):
+    """strongSwan tells her both, and takes the other one as she has no IPv4 for a moment."""
+    client, (v4, v6) = office.world.client, (BY_VERSION[version].target for version in (4, 6))
+    office.be_found_at(4)
+    both = f'addresses = ["{v4}", "{v6}"]'
+    if named:
+        office.reconfigure(f'addresses = ["{v4}"]', both)
+    else:
+        office.target_agent.wait_for_line(f'"{v6}".*"event": "addresses-not-named"')
+    options = ("--objective", "esp", "--network", BY_VERSION[4].network)
+    extra = office.configure_client("agent = false\n")
+    facts, pairs = office.connect(*options, extra=extra), office.valid_pairs()
+    try:
+        with without_ipv4(client):
+            wait_until(lambda: v6 in office.carnet("status").stdout, "the move")
+            resumed = office.carnet("resume", extra=extra)
+            if named:
+                assert resumed.returncode == 0, resumed.stderr
+                assert fetch(client, BY_VERSION[4].server)
+            else:
+                assert f"went to {v6}, another than was agreed for Target" in resumed.stderr
+    finally:
+        office.end(facts)
+        if named:
+            office.reconfigure(both, f'addresses = ["{v4}"]')
+    assert office.valid_pairs() == pairs
 
 
 def set_forward(seconds):

@@ -331,3 +331,20 @@ def open_process(pid):
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("differs", "said"),
+    [
+        ({"remote_address": "2001:db8::2"}, "went to 2001:db8::2, another than was agreed for"),
+        ({"other_peers": ("203.0.113.7",)}, "went to 203.0.113.7, another than was agreed for"),
+        ({"remote_address": "203.0.113.7", "ppk": False}, "became another than was agreed, so"),
+        ({"virtual_address": "10.30.0.9"}, "became another than was agreed, so"),
+    ],
+)
+def test_a_tunnel_that_went_elsewhere_is_said_to_have_done_so(differs, said):
+    session = a_session(target_addresses=("198.51.100.2",))
+    down = []
+    with pytest.raises(IKERefusedError, match=said):
+        returning.end_another(SimpleNamespace(down=down.append), session, replace(LIVE, **differs))
+    assert down == [session.name]
