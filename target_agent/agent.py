@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from carnet.background import RESTART_SECONDS, Background
 from carnet.database import readers
 from carnet.exchange.machine import Event
-from carnet.exchange.target import CameUp, Over, State, WentSilent
+from carnet.exchange.target import Over, State
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
 from carnet.wire.control import TunnelEnded, TunnelRequest
 from target_agent.addresses import AddressPools
@@ -27,6 +27,7 @@ from target_agent.evidence import claimed_request_id
 from target_agent.exchange import Exchange
 from target_agent.gate import Gate
 from target_agent.gate_watch import keep_gate
+from target_agent.happenings import TOLD, event_of, merged
 from target_agent.members import Members
 from target_agent.obeying import Obeying
 from target_agent.orders import Orders
@@ -92,6 +93,7 @@ class Agent:
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._happened: dict[bytes, tuple[Change, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._end_told = asyncio.Condition()
         self._stopping = False
@@ -205,16 +207,25 @@ class Agent:
     async def end(
         self, request_id: bytes, reason: str, *, host: str | None = None, user_id: str | None = None
     ) -> Ending:
-        """End a tunnel, if it is of that Host and of that user."""
-        async with self._alone(request_id):
-            exchange = self._live.get(request_id)
-            if exchange is None or not (
-                host in (None, exchange.host) and user_id in (None, exchange.user_id)
-            ):
-                return Ending.NOT_LIVE
-            await self._feed(exchange, Over(reason))
-            waiting = Ending.WAITING if exchange.end_is_written else Ending.UNWRITTEN
-            return _CAME_OF.get(exchange.state, waiting)
+        """End a tunnel, if it is of that Host and of that user.
+
+        What has happened to it meanwhile is waited for no more.
+        """
+
+        def meant() -> Exchange | None:
+            found = self._live.get(request_id)
+            of_them = found and host in (None, found.host) and user_id in (None, found.user_id)
+            return found if of_them else None
+
+        before = meant()
+        with before.about_to_end() if before else contextlib.nullcontext():
+            async with self._alone(request_id):
+                exchange = meant()
+                if exchange is None:
+                    return Ending.NOT_LIVE
+                await self._feed(exchange, Over(reason))
+        waiting = Ending.WAITING if exchange.end_is_written else Ending.UNWRITTEN
+        return _CAME_OF.get(exchange.state, waiting)
 
     async def end_all_of(self, user_id: str, reason: str) -> dict[bytes, Ending]:
         """End all tunnels of a user, those that are being answered just now included."""
@@ -300,23 +311,24 @@ class Agent:
         self._watched.clear()
 
     def happened(self, event: TunnelEvent) -> None:
-        """Feed what happened to a tunnel."""
+        """Feed what happened to a tunnel, as soon as what is done with it just now is done."""
         request_id = request_id_of(event.name)
-        if request_id is None:
+        if request_id is None or event.change not in TOLD:
             return
-        if event.change is Change.LOST:
-            self._spawn(self._lost(request_id))
-        elif event.change in (Change.UP, Change.DOWN):
-            up = event.change is Change.UP
-            self._spawn(self.feed_live(request_id, CameUp() if up else Over("peer-closed")))
+        waiting = self._happened.get(request_id, ())
+        self._happened[request_id] = merged(waiting, event.change)
+        if not waiting:
+            self._spawn(self._feed_what_happened(request_id))
 
-    async def _lost(self, request_id: bytes) -> None:
-        """Wait for a Client that is silent, where she may come back; else end the tunnel."""
-        async with self._lock(request_id):
-            exchange = self._live.get(request_id)
-            if exchange is not None:
-                away = exchange.may_come_back
-                await self._feed(exchange, WentSilent() if away else Over("peer-lost"))
+    async def _feed_what_happened(self, request_id: bytes) -> None:
+        """Feed it, unless somebody waits to end the tunnel, or this stops."""
+        async with self._alone(request_id):
+            for change in self._happened.pop(request_id):
+                exchange = self._live.get(request_id)
+                if exchange is None or exchange.is_about_to_end or self._stopping:
+                    return
+                event = event_of(change, may_come_back=exchange.may_come_back)
+                await self._feed(exchange, event)
 
     async def _watch(self) -> None:
         try:

@@ -1,6 +1,8 @@
 """One request and then its tunnel: one run of the Target's table."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from carnet.exchange.machine import Action, Event, run_async
 from carnet.exchange.target import Arrived, State, machine
@@ -36,6 +38,7 @@ class Exchange:
         self._machine = machine()
         self._answering: Answering | None = None
         self._tunnel: LiveTunnel | None = None
+        self._enders = 0
         self.request_id = request_id
         self.user_id = user_id
         self.host = host
@@ -65,6 +68,20 @@ class Exchange:
         """Give up what failed, in a way that nobody expected, before it was recorded."""
         if self._answering is not None:
             self._answering.abandon()
+
+    @contextmanager
+    def about_to_end(self) -> Iterator[None]:
+        """Have nothing else be fed to it that waits for its turn now, so that its end is next."""
+        self._enders += 1
+        try:
+            yield
+        finally:
+            self._enders -= 1
+
+    @property
+    def is_about_to_end(self) -> bool:
+        """Whether somebody waits for the turn to end it."""
+        return self._enders > 0
 
     async def take_up(self, record: TunnelRecord) -> None:
         """Go on with a live tunnel after a restart, from its record."""

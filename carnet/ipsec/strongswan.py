@@ -23,7 +23,7 @@ from carnet.ipsec.strongswan_limits import (
 )
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_negotiation import Negotiation
-from carnet.ipsec.strongswan_parts import Part, parts
+from carnet.ipsec.strongswan_parts import Part, connection_names, parts
 from carnet.ipsec.strongswan_removing import Removing
 from carnet.ipsec.strongswan_resuming import Resuming
 from carnet.ipsec.strongswan_shortfalls import shortfalls
@@ -35,6 +35,9 @@ from carnet.ipsec.whole import all_or_nothing
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
+
+MOST_AT_ONCE = 3
+"""IKE_SAs of one connection: two while it is rekeyed, and one that its peer has left behind."""
 
 _WENT_DOWN = "The tunnel went down again as it came up; connect again."
 _USERSPACE_ESP = "kernel-libipsec"
@@ -178,6 +181,7 @@ class StrongSwan:
         nothing is downgraded.
         """
         with all_or_nothing(self.down, spec.name):
+            self._refuse_many(spec)
             live = self._listed.agreed_parts(spec)
             if not any(reports.is_up(part, sa) for part, sa in live.items()):
                 raise IKESilentError(_WENT_DOWN)
@@ -189,6 +193,19 @@ class StrongSwan:
                 )
             self._tying.tie(spec, live)
             return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
+
+    def _refuse_many(self, spec: TunnelSpec) -> None:
+        """See that its Client does not negotiate again and again beside what stands.
+
+        Each of her IKE_SAs takes the daemon's memory, and time to end. One that has come anew
+        says so, and what stood before goes with that (INITIAL_CONTACT, RFC 7296 section 2.4).
+        """
+        count = reports.standing_at_once(self._listed.sas(*connection_names(spec.name)))
+        if count > MOST_AT_ONCE:
+            raise IPsecError(
+                f"The tunnel has {count} IKE_SAs at once, where {MOST_AT_ONCE} are the most that it"
+                " may have, so it was ended; ask its user what negotiates there."
+            )
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""

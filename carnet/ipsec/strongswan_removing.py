@@ -1,7 +1,9 @@
 """Taking a tunnel out of strongSwan's daemon and the kernel: its secrets alone, or all of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import structlog
 from tenacity import retry_if_exception_type
 from vici import Session
 from vici.exception import CommandException
@@ -14,12 +16,14 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.driver import Keep
 from carnet.ipsec.forsaken import ended
 from carnet.ipsec.strongswan_addresses import OwnAddresses
-from carnet.ipsec.strongswan_listing import Listing, settling
+from carnet.ipsec.strongswan_listing import Listing, own_addresses, settling
 from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import connection_names, is_half, tunnel_of
 from carnet.ipsec.strongswan_tunnels import Tunnels
 from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.vici_link import open_session, text
+
+log = structlog.get_logger()
 
 
 class Removing:
@@ -40,6 +44,8 @@ class Removing:
         self._negotiation = negotiation
         self._tying = tying
         self._addresses = addresses
+        self._kept_pools: set[str] = set()
+        """Which the daemon did not unload, though nothing had an address of them."""
 
     def forget_secrets(self, name: str) -> None:
         """Take its pre-shared keys out of the daemon; see Driver.forget_secrets().
@@ -56,6 +62,7 @@ class Removing:
     def down(self, name: str) -> None:
         """End it and remove all of it; see Driver.down()."""
         try:
+            loaded = self._shut(name)
             self._end(name)
         except DaemonGoneError as error:
             raise ended(error, clean=leftovers.take_out(name)) from error
@@ -65,12 +72,26 @@ class Removing:
             raise
         crash.reach("ipsec.terminated")
         give_up_shared = self._addresses.give_up(name)
-        loaded = self._unload_connections(name)
+        loaded += self._unload_connections(name)
         give_up_shared()
         # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
         self._end(name)
-        self._unload_secrets(name)
+        self._forget_counted(loaded)
+        self._unload_pool(name)
         self._take_out_of_kernel(name, loaded)
+
+    def _shut(self, name: str) -> list[str]:
+        """Have no IKE_SA come up any more; return which connections were unloaded for that.
+
+        One that lives is ended afterwards: a peer who hears no end could negotiate anew until
+        then, as fast as she is ended. A connection that alone tells which address inside its
+        Client has set stays until that is gone; nobody can come by it.
+        """
+        own = own_addresses(self._listed.connections(name))
+        loaded = [] if own else self._unload_connections(name)
+        with open_session(self._socket) as session:
+            _unload_keys(session, name)
+        return loaded
 
     def _end(self, name: str) -> None:
         """End the IKE_SAs of a tunnel, as far as they are listed."""
@@ -83,19 +104,40 @@ class Removing:
             loaded = [c for c in text(session.get_conns())["conns"] if tunnel_of(c) == name]
             for connection in loaded:
                 _unload_connection(session, connection)
-                counters.forget(session, connection)
                 crash.reach("ipsec.connection-unloaded")
         return loaded
 
-    def _unload_secrets(self, name: str) -> None:
-        """Unload its virtual addresses, as soon as they are leased no more, and its keys."""
+    def _forget_counted(self, connections: list[str]) -> None:
+        """Once they have no IKE_SA any more: what that does is counted."""
         with open_session(self._socket) as session:
-            if name in session.get_pools({"name": name}):
-                settling(retry_if_exception_type(CommandException))(
-                    session.unload_pool, {"name": name}
-                )
-                crash.reach("ipsec.pool-unloaded")
-            _unload_keys(session, name)
+            for connection in connections:
+                counters.forget(session, connection)
+
+    def _unload_pool(self, name: str) -> None:
+        """Unload its virtual address, as soon as it is leased no more.
+
+        Where the daemon keeps it without an IKE_SA, its accounts are wrong: strongSwan 5.9.8
+        never takes back all leases of an address that several IKE_SAs had. By a pool alone
+        nobody comes, and other tunnels have pools of their own for the same address: so the
+        tunnel has ended.
+        """
+        with open_session(self._socket) as session:
+            if name not in session.get_pools({"name": name}):
+                return
+            try:
+                self._patience(name)(session.unload_pool, {"name": name})
+            except CommandException as error:
+                if name not in self._kept_pools:
+                    log.warning("pool-not-unloaded", tunnel=name, reason=str(error))
+                self._kept_pools.add(name)
+                return
+        self._kept_pools.discard(name)
+        crash.reach("ipsec.pool-unloaded")
+
+    def _patience(self, name: str) -> Callable[..., object]:
+        """Return what asks until the daemon has settled; once only where that was in vain."""
+        refused = retry_if_exception_type(CommandException)
+        return _once if name in self._kept_pools else settling(refused)
 
     def _take_out_of_kernel(self, name: str, loaded: list[str]) -> None:
         """Take out what the daemon has left there, of which it had these connections."""
@@ -135,6 +177,10 @@ def _unload_connection(session: Session, connection: str) -> None:
     except CommandException:
         if connection in text(session.get_conns())["conns"]:
             raise
+
+
+def _once(order: Callable[..., object], *about: object) -> object:
+    return order(*about)
 
 
 def _unload_keys(session: Session, name: str) -> None:

@@ -1,5 +1,6 @@
 """What strongSwan reports over VICI, read and judged: pure functions, no daemon."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
@@ -113,6 +114,11 @@ def all_live(ike_sa: Report) -> list[Report]:
 def live_children(ike_sa: Report) -> list[Report]:
     """Return the CHILD_SAs of all_live(): any may be left alone, and carry packets then."""
     return [child for each in all_live(ike_sa) for child in _live_children(each)]
+
+
+def standing_at_once(sas: Iterable[tuple[str, Report]]) -> int:
+    """Return how many IKE_SAs live, of the connection that has most."""
+    return max(Counter(name for name, ike_sa in sas if is_live(ike_sa)).values(), default=0)
 
 
 def tells_its_role(sas: Mapping[str, Report]) -> bool:

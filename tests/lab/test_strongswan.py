@@ -232,6 +232,61 @@ def test_down_leaves_nothing_and_may_be_repeated(client, target):
     assert client.driver.leads() == {}
 
 
+def negotiate_again(client: Gateway, ends: Ends, times: int) -> None:
+    """Negotiate so often beside the tunnel that stands, and do not say that it is anew."""
+    ((name, connection),) = messages.connections(ends.client)[0].items()
+    for number in range(times):
+        further = connection | {
+            "unique": "never",
+            "rekey_time": f"{9000 + number}s",
+            "children": {f"further-{number}": connection["children"][name]},
+        }
+        order = {"ike": f"further-{number}", "child": f"further-{number}", "timeout": "9000"}
+        with client.session() as session:
+            session.load_conn({f"further-{number}": further})
+            list(session.initiate(order))
+
+
+@pytest.fixture
+def further(client, target):
+    """Return both ends of a tunnel with so many IKE_SAs that strongSwan 5.9.8 miscounts leases."""
+    ends = two_ends()
+    connect(client, target, ends)
+    negotiate_again(client, ends, 4)
+    yield ends
+    with client.session() as session:
+        for number in range(4):
+            session.unload_conn({"name": f"further-{number}"})
+    # What it has miscounted goes with it alone.
+    target.charon.kill()
+    target.charon.start()
+
+
+def test_a_tunnel_of_many_ike_sas_ends_whole_though_its_pool_may_stay(target, further, monkeypatch):
+    """No new one can come up from before the first is ended."""
+    terminate, loaded = Session.terminate, []
+
+    def looked_before(session, order):
+        with target.session() as another:
+            loaded.extend(text(another.get_conns())["conns"])
+            loaded.extend(text(another.get_shared())["keys"])
+        yield from terminate(session, order)
+
+    monkeypatch.setattr(Session, "terminate", looked_before)
+    target.driver.down(further.name)
+    assert loaded == []
+    for _ in range(2):
+        with target.session() as session:
+            assert target.left() == list(session.get_pools())
+        target.driver.sweep(frozenset)
+
+
+def test_a_client_who_negotiates_again_and_again_loses_the_tunnel(target, further):
+    with pytest.raises(IPsecError, match="has 5 IKE_SAs at once"):
+        target.driver.confirm(further.target)
+    assert target.driver.status() == []
+
+
 def lead_of(spec) -> Lead:
     """Return where a tunnel leads, as its daemon has it."""
     inner = frozenset({spec.virtual_address})

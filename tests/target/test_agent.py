@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 
 import pytest
 from prometheus_client import generate_latest
@@ -23,6 +24,7 @@ from carnet.wire.session_key import SessionBinding
 from lab.waiting import wait_until
 from target_agent import alarm, comparing, daemon_threads, live, reach
 from target_agent.agent import Ending
+from target_agent.happenings import merged
 from target_agent.observed import observed
 from target_agent.records import Asking, Records
 from target_agent.schema import audit
@@ -473,6 +475,49 @@ def test_a_daemon_that_is_watched_again_keeps_who_is_away(with_agent, driver, as
         return agent.records.find(answering.request_id).state
 
     assert with_agent(body, config=changed(config, resume_within=60)) == "established"
+
+
+UP, DOWN, LOST = Change.UP, Change.DOWN, Change.LOST
+
+
+@pytest.mark.parametrize(
+    ("happens", "waits"),
+    [
+        ([UP, UP, UP], (UP,)),
+        ([LOST, UP, LOST, UP], (LOST, UP)),
+        ([UP, LOST, UP, LOST], (UP, LOST)),
+        ([UP, DOWN, UP, LOST, DOWN], (UP, DOWN)),
+    ],
+)
+def test_of_what_happens_again_and_again_the_outcome_waits(happens, waits):
+    assert reduce(merged, happens, ()) == waits
+
+
+def test_an_end_overtakes_whatever_its_client_negotiates(with_agent, driver, ask, config):
+    """However often that is, and however long it takes to look at what came up."""
+    looking, go_on, confirm = threading.Event(), threading.Event(), driver.confirm
+
+    def slowly(spec):
+        looking.set()
+        assert go_on.wait(20)
+        return confirm(spec)
+
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.confirm, driver.calls = slowly, []
+        driver.comes_up(name_of(answering))
+        assert await asyncio.to_thread(looking.wait, 20)
+        for _ in range(100):
+            driver.comes_up(name_of(answering))
+        await until(driver.watches[-1].empty, "all of it to be heard of")
+        assert agent.events <= 2
+        ending = asyncio.create_task(agent.end(answering.request_id, "revoked"))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await ending is Ending.DONE
+
+    with_agent(body, config=changed(config, resume_within=60))
+    assert driver.calls.count("confirm") == 1
 
 
 def test_a_tunnel_that_is_less_than_agreed_is_ended(with_agent, driver, ask):
