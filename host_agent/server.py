@@ -24,8 +24,9 @@ from carnet.exchange import host as step
 from carnet.exchange.machine import run_async
 from carnet.wire.envelope import parse_envelope
 from carnet.wire.fault import WireError
-from host_agent import endings, in_time
+from host_agent import in_time
 from host_agent.door import answer_to, is_address_question, read_body, the_one_answer
+from host_agent.endings import Endings
 from host_agent.exchange import Exchange, Parts, take_up
 from host_agent.keydb import ANSWER_KEPT, RequestRecord
 from host_agent.leases import RENEW_SECONDS
@@ -48,6 +49,7 @@ class HostService:
         self._tasks: set[asyncio.Task[None]] = set()
         self.background = background or Background(parts.metrics.count_failure)
         self.sweep = Sweep(parts, self.settle)
+        self._endings = Endings()
         self._running = 0
 
     def server(self) -> web.Server:
@@ -101,7 +103,9 @@ class HostService:
             return answer_to(Busy(seconds))
         try:
             async with asyncio.timeout(in_time.ANSWER_SECONDS):
-                outcome = await endings.ending_of(self.parts.database, self.parts.link, request_id)
+                outcome = await self._endings.ending_of(
+                    self.parts.database, self.parts.link, request_id
+                )
         except TimeoutError:
             log.warning("answer-late", request_id=request_id.hex())
             outcome = Later(step.NOT_READY)
@@ -147,6 +151,7 @@ class HostService:
     async def stop(self) -> None:
         """End what runs beside the requests; what is durable is taken up at the next start."""
         await self.background.stop()
+        await self._endings.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -138,8 +138,17 @@ class TargetLink:
                 answer = await read_at_most(response.content, MAX_CONTROL)
                 return response.status, answer, response.headers
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            reason = str(error) or "no answer in time"
-            raise TargetSilentError("target-unreachable", reason) from error
+            raise TargetSilentError("target-unreachable", _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why there is no answer; of a connection that fails the library says what is in it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate does not hold ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        why = error.os_error.strerror or str(error.os_error)
+        return f"no connection to {error.host}:{error.port} ({why})"
+    return str(error) or "no answer in time"
 
 
 def _decode_answer(body: bytes) -> TunnelAnswer:

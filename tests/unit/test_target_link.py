@@ -3,12 +3,14 @@
 import asyncio
 import ssl
 
+import pytest
 from structlog.testing import capture_logs
 
-from host_agent import revoked_tunnels
+from host_agent import endings, revoked_tunnels
 from host_agent.config import TargetSection
+from host_agent.outcome import Later
 from host_agent.revoked_tunnels import end_all_revoked
-from host_agent.target_link import TargetLink
+from host_agent.target_link import TargetLink, TargetSilentError
 
 TARGETS = 150
 """More than the connections that an aiohttp client has at once, unless told otherwise."""
@@ -141,3 +143,72 @@ def test_what_failed_is_asked_for_after_pauses_that_grow_to_a_bound():
         failed.wait(100)
         pauses.append(failed.again_at - 100)
     assert pauses == [0.5, 1, 2, 4, 5, 5]
+
+
+class Known:
+    """The Key Database's part: all Request IDs are of tunnels of one Target."""
+
+    def targets_of(self, _):
+        return ("work",)
+
+
+async def ask_for_endings(request_ids):
+    """Ask for each, at a Target that keeps them; then for the end of a revoked one.
+
+    Returns what was asked before that was, and what each came to when they were let go.
+    """
+    asked, full, go_on = [], asyncio.Event(), asyncio.Event()
+
+    async def serve(reader, writer):
+        line = (await reader.readuntil(b"\r\n\r\n")).splitlines()[0]
+        asked.append(line)
+        if len(asked) == min(endings.AT_ONCE, len(set(request_ids))):
+            full.set()
+        if not line.startswith(b"DELETE"):
+            await go_on.wait()
+        writer.write(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    link = TargetLink({"work": TargetSection(url=url)}, ssl.create_default_context())
+    questions = endings.Endings()
+    waiting = [asyncio.create_task(questions.ending_of(Known(), link, r)) for r in request_ids]
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await full.wait()
+            assert await link.end("work", b"revoked")
+            before = list(asked)
+            go_on.set()
+            return before, await asyncio.gather(*waiting), len(asked)
+    finally:
+        await questions.stop()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await link.close()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("request_ids", "at_once", "in_all"),
+    [([b"1"] * 100, 1, 1), ([bytes([n]) for n in range(50)], endings.AT_ONCE, 50)],
+)
+def test_questions_for_endings_leave_the_way_to_target_to_revocations(request_ids, at_once, in_all):
+    before, outcomes, asked = asyncio.run(ask_for_endings(request_ids))
+    assert [line.split()[0] for line in before] == [b"GET"] * at_once + [b"DELETE"]
+    assert outcomes == [Later(endings.STILL_LIVE)] * len(request_ids)
+    assert asked == in_all + 1
+
+
+def test_why_target_cannot_be_reached_is_said_in_plain_words():
+    async def ask():
+        target = TargetSection(url="https://127.0.0.1:1")  # where nobody listens
+        link = TargetLink({"work": target}, ssl.create_default_context())
+        try:
+            await link.end("work", b"1")
+        finally:
+            await link.close()
+
+    with pytest.raises(TargetSilentError) as raised:
+        asyncio.run(ask())
+    assert "no connection to 127.0.0.1:1 (Connect call failed" in str(raised.value)
+    assert "SSLContext" not in str(raised.value)
