@@ -226,14 +226,14 @@ class Operator:
         restart += f" (systemctl restart {units})" if units else ""
         if written.failure is not None:
             return (
-                f"The IKE daemon does not answer, and the order cannot be written down"
+                f"The IKE daemon does not answer, or refuses, and the order cannot be written down"
                 f" ({written.failure}), so {count} of the tunnels may live on: {restart}, see that"
                 f" the disk of the database has room, and run this again."
             )
         service = ", and start carnet-target after it" if alone else ""
         return (
-            f"The IKE daemon does not answer; {count} of the tunnels will end as soon as it does:"
-            f" {restart}{service}."
+            f"The IKE daemon does not answer, or refuses; {count} of the tunnels will end as soon"
+            f" as it does what it is asked: {restart}{service}."
         )
 
     def _units(self, names: tuple[str, ...], live: list[TunnelRecord]) -> str:

@@ -280,8 +280,9 @@ def test_what_could_not_be_ended_without_the_service_ends_as_it_starts(
     driver.name = daemon
     said = refused(run, "users", "remove", ALICE).sentence
     assert said == (
-        "alice@office is no member any more, but the IKE daemon does not answer; 1 of the tunnels"
-        " will end as soon as it does: start it, or restart it if it runs (systemctl restart"
+        "alice@office is no member any more, but the IKE daemon does not answer, or refuses; 1 of"
+        " the tunnels will end as soon as it does what it is asked: start it, or restart it if it"
+        " runs (systemctl restart"
         f" {unit}), and start carnet-target after it."
     )
     assert json.loads(run("users", "list", "--json")) == []
