@@ -13,6 +13,7 @@ from carnet.ipsec.inside import mtu
 from carnet.ipsec.iproute import Way, way_to
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.xfrm import Policy
 from lab.capture import Capture
 from lab.network import CLIENT_ADDRESS, CLIENT_NETWORK, TARGET_ADDRESS
 from lab.waiting import wait_until
@@ -205,6 +206,20 @@ def test_so_it_is_with_ipv6(client, at_home_with_ipv6, ends_first, stays):
     assert routes_of(client, 6) == before
 
 
+def leading(source, destination, peer):
+    """Return the outgoing policy that leads packets to a peer, as the kernel lists it."""
+    return Policy(
+        source=source,
+        destination=destination,
+        direction="out",
+        priority=bundle.PRIORITY,
+        mark=None,
+        peer=peer,
+        reqid=1,
+        mode="transport",
+    )
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_what_ties_ah_and_esp_together_leaves_other_routes_in_their_place(
     client, monkeypatch, role
@@ -227,7 +242,7 @@ def test_what_ties_ah_and_esp_together_leaves_other_routes_in_their_place(
         bundle.install(tie)
         bundle.install(tie)
         assert f"proto {bundle.ROUTE_PROTOCOL[role]}" in first_to(client, CLIENT_NETWORK)
-        for line in bundle._route_deletions(bundle._Policy("out", *here, TARGET_ADDRESS, 1)):
+        for line in bundle._route_deletions(leading(*here, TARGET_ADDRESS)):
             client.machine.run(["ip", *line.split()])
         assert routes_of(client) == before
         inner_address.remove("10.99.0.7", at=["lo"])
@@ -255,7 +270,7 @@ def test_what_ties_ah_and_esp_leaves_nothing_in_ipv6_where_the_address_went_firs
         bundle.install(tie)
         assert f"{peer} dev" in routes_of(client, 6)
         inner_address.remove("fd99::7", at=["lo"])
-        for line in bundle._route_deletions(bundle._Policy("out", *here, peer, 1)):
+        for line in bundle._route_deletions(leading(*here, peer)):
             client.machine.run(["ip", *line.split()])
     assert routes_of(client, 6) == before
 
