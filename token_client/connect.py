@@ -183,6 +183,10 @@ def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
     exchange = Exchange(means, wish, pair)
     state = exchange.resume(pending)
     if state is None:
+        means.steps.note(
+            "what was kept of an earlier request, for another tunnel than this, was dropped: its"
+            " key pair may be spent, and is taken after all others"
+        )
         means.store.set_aside(pending.key_id)
         means.store.drop()
         return None

@@ -12,7 +12,7 @@ from tests.lab.two_targets import EVERYTHING, LAB_FILE, LAB_NETWORK, LAB_URL, tw
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with two_targets(lane, pairs=8) as made:
+    with two_targets(lane, pairs=11) as made:
         yield made
 
 
@@ -69,6 +69,14 @@ def test_what_would_take_the_others_packets_is_refused_and_its_answer_kept(offic
     connect(office, "lab")
     assert office.valid_pairs() == before - 1
     assert fetched(office, LAB_URL) == LAB_FILE
+
+
+def test_who_asks_for_another_tunnel_meanwhile_hears_that_the_answer_was_dropped(office):
+    connect(office, "work")
+    assert is_refused(office.carnet("connect", "lab"), "work")
+    done = office.carnet("connect", "work")
+    assert done.returncode == 0, done.stderr
+    assert "of an earlier request, for another tunnel than this, was dropped" in done.stdout
 
 
 def test_beside_a_full_tunnel_no_other_is_asked_for(office):
