@@ -34,7 +34,7 @@ class Names:
     def check(self, wanted: Holding) -> None:
         """Refuse what claimed() would refuse to a new name. Raises IPsecError."""
         self.sweep()
-        self._owners.check(wanted, self._others(self._driver.installed()))
+        self._owners.check(wanted, self._others(wanted.uid, self._driver.installed()))
 
     @contextmanager
     def claimed(self, name: str, wanted: Holding) -> Iterator[None]:
@@ -43,7 +43,7 @@ class Names:
         try:
             with self.turn(name):
                 names = self._driver.installed()
-                installed, others = name in names, self._others(names)
+                installed, others = name in names, self._others(wanted.uid, names)
                 names |= self.blocks()
                 self._owners.claim(
                     name,
@@ -115,10 +115,15 @@ class Names:
         """Return the names of all that is left. Raises IPsecError."""
         return self._driver.installed() | self.blocks() | {self._inside.whose_servers()}
 
-    def _others(self, installed: frozenset[str]) -> list[Holding]:
-        """Return what tunnels hold that root made past the helper. Raises IPsecError."""
-        past = installed - self._owners.names()
-        if not past or not isinstance(self._driver, Telling):
+    def _others(self, uid: int, installed: frozenset[str]) -> list[Holding]:
+        """Return what tunnels hold that root made past the helper, and what others' are called.
+
+        A former helper did not write that down of its users'. Raises IPsecError.
+        """
+        others = frozenset(each for each in installed if not self._owners.owns(uid, each))
+        if not others or not isinstance(self._driver, Telling):
             return []
-        leads = self._driver.leads()
-        return [each for name in past & leads.keys() for each in holdings(leads[name])]
+        leads, owned = self._driver.leads(), self._owners.names()
+        found = [each for name in leads.keys() & others - owned for each in holdings(leads[name])]
+        named = [leads[name].identities for name in leads.keys() & others & owned]
+        return found + [Holding(0, identities=each) for each in named]

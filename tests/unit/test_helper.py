@@ -1546,6 +1546,15 @@ def test_what_a_former_helper_wrote_of_her_tunnel_still_leads_there(upgraded):
     refused(service, MALLORY, say.Install(spec=spec(name=OTHER)))
 
 
+def test_what_a_former_helper_had_installed_is_called_as_the_daemon_says(upgraded, daemon):
+    hers = msgspec.to_builtins(leading(spec()))
+    service, _ = upgraded(json.dumps(FORMER | {"installed": hers}).encode())
+    daemon.tunnels[NAME] = SPEC
+    theirs = spec(name=OTHER, remote_identity=SPEC.remote_identity, **AWAY)
+    assert "an IKE identity" in refused(service, MALLORY, say.Install(spec=theirs))
+    service.obey(ALICE, say.Install(spec=theirs))
+
+
 @pytest.mark.parametrize(
     "written", [b"", b"{}", b"\xff", json.dumps(FORMER | {"more": 1}).encode()]
 )
