@@ -36,6 +36,8 @@ class Gateway:
                 addresses=("198.51.100.2",),
                 networks=("10.20.0.0/16",),
                 virtual_addresses="10.64.0.0/16",
+                # Nobody initiates; on a busy machine a thousand requests take long.
+                initiate_within=HOUR,
             ),
             strongswan=StrongSwanSection(socket=Path("/nowhere/charon.vici")),
         )
