@@ -33,9 +33,9 @@ _WITH_DAEMON = (
     " started anew; run `carnet connect` for a new one."
 )
 _WITHOUT_DAEMON = (
-    "The tunnel to {} is left with this machine's own IKE daemon gone: the kernel may carry it on"
-    " until the session ends; start the daemon (systemctl start strongswan, or ipsec), and run"
-    " `carnet connect` for a new one."
+    "The tunnel to {} went out of sight with this machine's own IKE daemon, which is gone: the"
+    " kernel may carry it on until the session ends; start the daemon (systemctl start strongswan,"
+    " or ipsec), and run `carnet connect` for a new one."
 )
 
 Happening = Callable[[], Ending | None]
