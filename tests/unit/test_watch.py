@@ -887,6 +887,13 @@ def test_a_session_that_ends_soon_is_announced_once():
     assert told[0].startswith("The tunnel to work ends in 3m")
 
 
+@pytest.mark.parametrize(("seconds_left", "announced"), [(300, True), (301, False)])
+def test_an_end_is_announced_from_five_minutes_before_on(seconds_left: int, announced: bool):
+    now = 1_000_000
+    session = replace(SESSION, expires=now + seconds_left)
+    assert session.ends_soon(now) is announced
+
+
 def test_a_session_whose_time_is_over_ends():
     ending, _ = watched(-60)
     assert ending.over
