@@ -8,9 +8,12 @@ from carnet.tunnel import tunnel_name
 from lab.errors import LabError
 from lab.waiting import wait_until
 from tests.crashes.looks import daemon, look
+from tests.observers import metrics
 
 PATIENCE = 60
 LAST_LINES = 30
+POOL = 254
+"""Addresses in the lab's virtual network."""
 LONG_TERM = {"carnet transport", "carnet accounts"}
 
 
@@ -28,6 +31,7 @@ def all_agree(office, died, *, spent, since):
         _every_pair_has_its_record(office, now)
         _the_tokens_hold_what_is_valid(office, now)
         _the_daemons_hold_what_is_live(office, now)
+        _the_addresses_are_had_by_what_is_live(office, now)
         _the_accounts_say_the_same(now)
 
 
@@ -113,6 +117,22 @@ def _the_daemons_hold_what_is_live(office, now):
 def _carries(charon, live):
     has = daemon(charon)
     return has.sas == Counter(dict.fromkeys(live, 1)) and has.connections == live
+
+
+def _the_addresses_are_had_by_what_is_live(office, now):
+    """Each by one tunnel, in the records and at both daemons; all others of the pool are free."""
+    had = {
+        tunnel_name(bytes.fromhex(each)): [row["virtual_address"]] for each, row in now.live.items()
+    }
+    for charon in (office.target_charon, office.client_charon):
+        assert daemon(charon).addresses == had
+    wait_until(partial(_are_taken, office, len(had)), "all other addresses to be free", PATIENCE)
+
+
+def _are_taken(office, count):
+    seen = metrics(office.world.target.directory / "var" / "observers.sock")
+    taken, free = (seen["carnet_target_virtual_addresses", "4", s] for s in ("taken", "free"))
+    return (taken, taken + free) == (count, POOL)
 
 
 def _the_accounts_say_the_same(now):

@@ -141,15 +141,21 @@ class Daemon:
     connections: set
     pools: set
     secrets: set
+    addresses: dict
+    """The virtual ones of each SA."""
 
 
 def daemon(charon) -> Daemon:
     with open_session(charon.vici) as session:
-        sas = Counter(name for sa in session.list_sas() for name in text(sa) if is_ours(name))
+        listed = [named for sa in session.list_sas() for named in text(sa).items()]
         connections = {name for each in session.list_conns() for name in text(each)}
         pools = set(text(session.get_pools()))
         keys = text(session.get_shared())["keys"]
+    sas = [(name, sa) for name, sa in listed if is_ours(name)]
     return Daemon(
-        sas, set(filter(is_ours, connections)), set(filter(is_ours, pools)),
+        Counter(name for name, _ in sas),
+        set(filter(is_ours, connections)),
+        set(filter(is_ours, pools)),
         {tunnel_of(key) for key in keys if is_ours(key)},
-    )  # fmt: skip
+        {name: [*sa.get("local-vips", ()), *sa.get("remote-vips", ())] for name, sa in sas},
+    )
