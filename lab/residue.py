@@ -2,8 +2,10 @@
 
 import re
 
+from carnet.ipsec.libreswan_tools import Tools
 from carnet.ipsec.vici_link import open_session, text
 from lab.charon import Charon
+from lab.pluto import Pluto
 
 _SCRIPT = """\
 echo '== IPsec, addresses and interfaces'
@@ -42,15 +44,27 @@ _VOLATILE = (
 charon's device; and tables without rules, which are there once somebody has looked for some."""
 
 
-def machine_state(charon: Charon) -> list[str]:
-    """Return all of a machine's network configuration, and what its charon knows, in lines."""
-    found = charon.machine.run(["sh", "-c", f"exec 2>&1\n{_SCRIPT}"]).stdout
+_OF_A_TUNNEL = re.compile(r'^\d+ (#\d+: )?".*', re.MULTILINE)
+"""A line of what Libreswan's daemon says of a connection, or of a state of one."""
+
+
+def machine_state(daemon: Charon | Pluto) -> list[str]:
+    """Return all of a machine's network configuration, and what its IKE daemon knows, in lines."""
+    found = daemon.machine.run(["sh", "-c", f"exec 2>&1\n{_SCRIPT}"]).stdout
     for pattern, replacement in _VOLATILE:
         found = pattern.sub(replacement, found)
-    return (found + _daemon_state(charon)).splitlines()
+    known = _known_to_pluto(daemon) if isinstance(daemon, Pluto) else _known_to_charon(daemon)
+    return (found + known).splitlines()
 
 
-def _daemon_state(charon: Charon) -> str:
+def _known_to_pluto(pluto: Pluto) -> str:
+    tools = Tools(pluto.socket)
+    tunnels = [each[0] for each in _OF_A_TUNNEL.finditer(tools.whack("--status"))]
+    files = sorted(tools.directory.iterdir()) if tools.directory.exists() else []
+    return f"== pluto\n{tunnels}\n{tools.whack('--listpsks')}\n{files}\n"
+
+
+def _known_to_charon(charon: Charon) -> str:
     with open_session(charon.vici) as session:
         connections = [text(each) for each in session.list_conns()]
         sas = [text(each) for each in session.list_sas()]

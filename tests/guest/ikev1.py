@@ -8,6 +8,7 @@ from carnet.ipsec.vici_link import open_session, text
 from lab.office import pipes
 from lab.waiting import wait_until
 from tests.guest.addresses import BY_VERSION
+from tests.guest.objectives import states
 from tests.guest.offices import OpenOffice
 from tests.guest.traffic import fetch
 from tests.lab.offices import is_one_sentence
@@ -57,11 +58,14 @@ def test_ikev1_is_not_served_unless_the_operator_says_so(office):
     ids=["esp-tunnel", "ah-transport"],
 )
 def test_a_client_with_ikev1_alone_gets_it(allowing, objective, where, expected):
+    before = states(allowing)
     facts = carried(allowing, objective, where, expected)
     assert ike_versions(allowing.target_charon) == ["1"]
     with open_session(allowing.target_charon.vici) as session:
         assert session.get_shared()["keys"] == []
+    assert all(now != then for now, then in zip(states(allowing), before, strict=True))
     allowing.end(facts)
+    assert states(allowing) == before
 
 
 def carried(office, objective, where, expected):

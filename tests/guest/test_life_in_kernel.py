@@ -60,14 +60,20 @@ def download(machine, address):
             return len(answer.read())
 
 
-def test_udp_encapsulation_is_forced_where_the_traveller_says_so(office):
-    v4 = BY_VERSION[4]
-    extra = office.configure_client("agent = false\nforce_udp = true\n")
+@pytest.mark.parametrize("by", ["traveller", "target"])
+def test_udp_encapsulation_is_forced_where_either_end_says_so(office, by):
+    v4, extra = BY_VERSION[4], None
+    if by == "target":
+        office.reconfigure("force_udp = false", "force_udp = true")
+    else:
+        extra = office.configure_client("agent = false\nforce_udp = true\n")
     with office.watched() as seen:
         facts = office.connect("--objective", "esp", "--network", v4.network, extra=extra)
         assert fetch(office.world.client, v4.server)
     assert seen.kinds(v4.client, v4.target) == {"ESP-in-UDP"}
     office.end(facts)
+    if by == "target":
+        office.reconfigure("force_udp = true", "force_udp = false")
 
 
 def be_reached_through_target_alone(world, address):
