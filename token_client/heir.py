@@ -49,7 +49,7 @@ class Heir:
         """Have it begin now; as background.start()."""
         if self._name != session.name or not self._is_there():
             return background.start(session, self._config)
-        self._let_go(b"")
+        self.take_over()
         return True
 
     def begin_if_it_can(self, session: Session) -> bool:
@@ -58,6 +58,10 @@ class Heir:
         if there:
             return self.begin(session)
         return background.leave_to_agent(session, self._config)
+
+    def take_over(self) -> None:
+        """Have it begin now, if one waits: something is left to see to."""
+        self._let_go(b"")
 
     def dismiss(self) -> None:
         """Have none begin, if one waits: nothing is left to watch over."""

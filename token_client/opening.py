@@ -21,7 +21,7 @@ from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
 from token_client.heir import Heir
-from token_client.known import is_known
+from token_client.known import is_known, is_recorded
 from token_client.means import Wish
 from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
@@ -210,7 +210,10 @@ def _stay(
     tell: Tell,
     standing: _Standing,
 ) -> None:
-    """Show the tunnel, and watch over it and the token until Ctrl-C, which ends it."""
+    """Show the tunnel, and watch over it and the token until Ctrl-C, which ends it.
+
+    Whatever of its session is left then is for the agent to go on with.
+    """
     from token_client.foreground import stay  # noqa: PLC0415  likewise
 
     def begin() -> None:
@@ -221,6 +224,9 @@ def _stay(
     standing.stayed_with = True
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            stay(driver, session, config, tell, begin)
+            stay(driver, session, config, tell, begin, standing.heir.begin_if_it_can)
     finally:
-        standing.heir.dismiss()
+        if is_recorded(session):
+            standing.heir.take_over()
+        else:
+            standing.heir.dismiss()

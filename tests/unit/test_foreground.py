@@ -15,12 +15,14 @@ from carnet.errors import (
 )
 from carnet.ipsec import patience
 from tests.unit.test_sessions import a_session
-from token_client import background, closing, foreground, known, went
+from token_client import background, closing, foreground, known, opening, went
 from token_client.config import ClientConfig
 from token_client.ending import Ending
+from token_client.heir import Heir
 from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out.", pulled=True)
+DOOMED = Ending("The tunnel to work was ended by another command.")
 WITH_DAEMON = Ending("The tunnel to work went down with this machine's own IKE daemon.")
 GONE = NothingLeftError("There is no daemon.")
 
@@ -84,7 +86,12 @@ def stay(monkeypatch, tmp_path, outcome, daemon=None, tell=str, **configured):
     until, config = int(time.time()) + 3600, ClientConfig(**configured)
     store, session = SessionStore(tmp_path), a_session(expires=until, block="nft")
     store.keep(session)
-    foreground.stay(daemon or Gone(), session, config, tell, lambda: None)
+    leave = Heir(config).begin_if_it_can
+    foreground.stay(daemon or Gone(), session, config, tell, lambda: None, leave)
+
+
+def never(_):
+    raise AssertionError("nothing is left to an agent")
 
 
 def left(directory):
@@ -129,6 +136,60 @@ def test_who_wants_no_agent_is_told_what_is_left(tmp_path, started, monkeypatch)
     (sentence,) = told
     assert "held back until `carnet disconnect`" in sentence
     assert (started, left(tmp_path)) == ([], ["carnet-00"])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (PULLED, "Token t was pulled out."),
+        (DOOMED, ""),
+        (KeyboardInterrupt(), ""),
+        (
+            TokenError("The module crashed."),
+            "What watched over the tunnel to work failed (The module crashed), so it was ended.",
+        ),
+    ],
+    ids=["token", "another command", "Ctrl-C", "module"],
+)
+def test_an_end_that_fails_is_the_agent_s_to_go_on_with(
+    tmp_path, started, monkeypatch, outcome, why
+):
+    """And its record says why it is to end."""
+
+    def refuse(*_):
+        raise IPsecError("The packet filter refuses.")
+
+    store = SessionStore(tmp_path)
+    monkeypatch.setattr(closing, "release", refuse)
+    store.keep(a_session())
+    if outcome is DOOMED:
+        store.doom("carnet-00", None)
+        monkeypatch.setattr(SessionStore, "keep", lambda *_: None)
+    with pytest.raises(IPsecError, match="packet filter refuses"):
+        stay(monkeypatch, tmp_path, outcome, Silent(0))
+    assert started == left(tmp_path) == ["carnet-00"]
+    assert [each.doomed for each in store.all()] == [why]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_agent_in_waiting_begins_where_anything_of_the_session_is_left(
+    tmp_path, started, monkeypatch, ended
+):
+    class Waiting(Heir):
+        def _let_go(self, word):
+            words.append(word)
+
+    def stay(*_):
+        if ended:
+            store.drop("carnet-00")
+        raise KeyboardInterrupt
+
+    store, words = SessionStore(tmp_path), []
+    store.keep(a_session())
+    monkeypatch.setattr(foreground, "stay", stay)
+    standing = opening._Standing(Waiting(ClientConfig()))
+    opening._stay(Gone(), a_session(), ClientConfig(), str, str, standing)
+    assert words == [b"\n" if ended else b""]
 
 
 class Had:
@@ -185,5 +246,5 @@ def test_what_another_command_has_ended_is_not_called_lost(
     session = a_session(expires=int(time.time()) + 3600)
     store.keep(session)
     with pytest.raises(IPsecError, match="ended by another command"):
-        foreground.stay(daemon, session, ClientConfig(), told.append, lambda: None)
+        foreground.stay(daemon, session, ClientConfig(), told.append, lambda: None, never)
     assert (daemon.times, left(tmp_path), started) == (0, [], [])
