@@ -84,15 +84,15 @@ class ByRecord:
         return {name: error for name, error in failed.items() if error is not None}
 
     def _answers(self, ask: Callable[[Driver], Found]) -> list[Found]:
-        """Return what those say that answer. Raises IPsecError if none does that has to."""
-        answers, failed, asked = list[Found](), dict[int, IPsecError](), self._all()
-        for driver, needed in asked:
+        """Return what those say that answer. Raises IPsecError if none does, and one has to."""
+        answers, failed = list[Found](), dict[int, IPsecError]()
+        for driver, needed in self._all():
             try:
                 answers.append(ask(driver))
             except IPsecError as error:
                 if needed:
                     failed[id(driver)] = error
-        if failed and len(failed) == sum(needed for _, needed in asked):
+        if failed and not answers:
             raise next(iter(failed.values()))
         self._failed |= failed
         return answers
@@ -101,12 +101,14 @@ class ByRecord:
         """Return the drivers, each with whether what it does not answer has to be known.
 
         Of sessions that are ended it has not: what is left of them may wait for a daemon that
-        nobody starts again.
+        nobody starts again. Nor of what no record tells of, while there are others.
         """
+        usual = self._of(None)
         sessions = SessionStore(memory_directory()).all()
         meant = [self._of(each) for each in sessions if each.ended is None]
         found = {id(self._of(each)): (self._of(each), False) for each in sessions}
-        found |= {id(driver): (driver, True) for driver in meant or [self._of(None)]}
+        found.setdefault(id(usual), (usual, False))
+        found |= {id(driver): (driver, True) for driver in meant or [usual]}
         return list(found.values())
 
     def _of(self, session: Session | None) -> Driver:

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.errors import DaemonGoneError
-from carnet.ipsec import drivers
+from carnet.ipsec import drivers, inside
 from carnet.ipsec.drivers import Choice, DriverName, driver_of
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import by_record, status
+from token_client import by_record, closing, ending_by_hand, status
 from token_client.by_record import ByRecord
 from token_client.describing import describe, facts
 from token_client.sessions import SessionStore
@@ -82,12 +82,37 @@ def test_each_tunnel_is_ended_by_the_one_that_has_it(daemons, store):
 
 
 def test_a_tunnel_whose_daemon_is_gone_is_not_said_to_be_none(daemons, store):
-    """Though another answers, which has none of that name."""
+    """Nor does it hide what another has of which no record tells."""
+    store.keep(a_session(driver=LIBRESWAN))
+    ends = ByRecord(Choice())
+    assert (ends.status(), ends.installed()) == ([STRONGSWAN], {STRONGSWAN})
+    assert str(ends.troubles()["carnet-00"]) == "libreswan is gone."
+
+
+def test_where_no_daemon_answers_that_is_said(daemons, store):
+    """By the one that has what is recorded, whichever else is installed."""
+    daemons[STRONGSWAN]._answers = False
     store.keep(a_session(driver=LIBRESWAN))
     ends = ByRecord(Choice())
     for ask in (ends.status, ends.resumable, ends.installed):
         with pytest.raises(DaemonGoneError, match=LIBRESWAN):
             ask()
+
+
+def test_what_no_record_tells_of_is_shown_and_ended_beside_any_record(daemons, store, monkeypatch):
+    store.keep(a_session(driver=LIBRESWAN, expires=LATER))
+    for module in (status, ending_by_hand):
+        monkeypatch.setattr(module, "memory_directory", lambda: store._directory)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset())
+    monkeypatch.setattr(closing, "release", SessionStore.drop)
+    monkeypatch.setattr(inside, "_inside", inside.Here(None))
+    live = SimpleNamespace(name="carnet-01", established=True, role=Role.CLIENT)
+    daemons[STRONGSWAN].status = lambda: [live]
+    daemons[STRONGSWAN].resumable = frozenset
+    ended = ending_by_hand.end(ByRecord(Choice()), None, str)
+    assert ([each.name for each in ended.states], len(ended.failures)) == (["carnet-01"], 1)
+    assert daemons[STRONGSWAN].ended == ["carnet-01"]
+    assert [each.name for each in store.all()] == ["carnet-00"]
 
 
 def test_what_was_ended_without_its_daemon_hides_no_tunnel_of_another(daemons, store):
