@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from carnet.errors import UsageError
 from carnet.files import rewrite_private, write_private
 from carnet.token.identity import Identity
+from token_client.locks import give_back, taken
 from token_client.memory import RECORD
 from token_client.uptime import seconds_since
 
@@ -21,6 +23,9 @@ LEAVING_SECONDS = 15.0
 RELEASED = "You released it by hand; it ends whole as soon as the IPsec daemon answers."
 SOON_SECONDS = 300
 """Before its end a session's end is announced."""
+_LOOKS = 10
+"""So often a record is looked at that is not whole, and then it is damaged."""
+_LOOK_SECONDS = 0.01
 
 
 Known = tuple[tuple[str, str], ...]
@@ -209,17 +214,22 @@ class SessionStore:
 
     def keep_unseen(self, name: str) -> Session | None:
         """Have a record say that nobody has seen its tunnel stand; return it, if there is one."""
-        session = self.find(name)
-        if session is None:
-            return None
-        self._change(session, unseen=True)
-        return replace(session, unseen=True)
+        with self.leaving(name):
+            session = self.find(name)
+            if session is None:
+                return None
+            self._change(session, unseen=True)
+            return replace(session, unseen=True)
 
     def keep_seen(self, name: str) -> None:
-        """Have a record say no more that nobody has seen its tunnel stand."""
-        session = self.find(name)
-        if session is not None:
-            self._change(session, unseen=False)
+        """Have a record say no more that nobody has seen its tunnel stand.
+
+        Whoever is just ending it is let go first: its record does not come back.
+        """
+        with self.leaving(name):
+            session = self.find(name)
+            if session is not None:
+                self._change(session, unseen=False)
 
     def _change(self, session: Session, **facts: Any) -> bool:
         """Have a record say something else; tell whether it does.
@@ -255,18 +265,14 @@ class SessionStore:
         if self._directory is None:
             yield
             return
-        from filelock import FileLock  # noqa: PLC0415  only where a tunnel ends or was lost
-
-        path = self._directory / f"{at}-{name}.lock"
-        lock = FileLock(path, mode=0o600)
+        path, lock = self._directory / f"{at}-{name}.lock", None
+        with suppress(OSError):  # not to be made
+            lock = taken(path, LEAVING_SECONDS)
         try:
-            with suppress(OSError):  # not to be made, or not to be had in time
-                lock.acquire(timeout=LEAVING_SECONDS)
             yield
         finally:
-            if lock.is_locked:  # else it is another's, to whom others come
-                path.unlink(missing_ok=True)
-            lock.release()
+            if lock is not None:  # else it is another's, to whom others come
+                give_back(path, lock)
 
     def wait_for_leave(self, name: str) -> None:
         """Return when nobody is just ending that tunnel."""
@@ -295,12 +301,15 @@ class SessionStore:
 
 
 def _read(path: Path) -> Session | None:
-    """Return a record; None if another process drops it meanwhile, or it is none of ours."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Session)
-    except msgspec.MsgspecError:
+    """Return a record; None if another process drops it meanwhile, or it is none of ours.
+
+    Where it is just written anew in its own place half of it may be seen: see rewrite_private().
+    """
+    with suppress(OSError):
+        for _ in range(_LOOKS):
+            with suppress(msgspec.MsgspecError):
+                return msgspec.json.decode(path.read_bytes(), type=Session)
+            sleep(_LOOK_SECONDS)
         # Nothing can be made of it, now or later.
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass
+        path.unlink()
     return None

@@ -18,7 +18,7 @@ from carnet.errors import DaemonSilentError, IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import background, config, mtu, returning, watched
+from token_client import background, config, locks, mtu, returning, watched
 from token_client.commands import resume
 from token_client.config import ClientConfig
 from token_client.describing import describe, facts
@@ -254,7 +254,7 @@ def test_who_only_looks_keeps_nobody_from_watching(tmp_path, monkeypatch):
     looks = (tmp_path / "agent-carnet-00.lock").open("w")
     fcntl.flock(looks, fcntl.LOCK_SH)
     pauses = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: looks.close())
-    monkeypatch.setattr(watched, "time", pauses)
+    monkeypatch.setattr(locks, "time", pauses)
     with watched.watching("carnet-00") as alone:
         assert alone
 

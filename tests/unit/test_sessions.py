@@ -49,6 +49,23 @@ def test_what_is_no_record_is_removed(store, tmp_path):
     assert not (tmp_path / "session-x.json").exists()
 
 
+def test_a_record_of_which_half_is_written_is_read_when_it_is_whole(store, tmp_path, monkeypatch):
+    """On a file system that is full it is written in its own place."""
+    path = tmp_path / "session-carnet-00.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    monkeypatch.setattr(sessions, "sleep", lambda _: path.write_bytes(whole))
+    assert store.all() == [a_session()]
+
+
+@pytest.mark.parametrize("keep", [SessionStore.keep_seen, SessionStore.keep_unseen])
+def test_what_is_ended_just_then_does_not_come_back(store, tmp_path, monkeypatch, keep):
+    """Whoever is about it is let go first."""
+    monkeypatch.setattr(sessions, "taken", lambda *_: store.drop("carnet-00"))
+    keep(store, "carnet-00")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp_path):
     other = {"token_serial": "4567", "established_at": 1_000_001}
     store.keep(a_session(name="carnet-01", pairs_left=7, **other))
