@@ -25,14 +25,14 @@ from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 from carnet.errors import CarnetError, IPsecError, UnreachableError
 from carnet.files import private_directory, private_file
 from carnet.ipsec.driver import Driver
-from carnet.ipsec.drivers import made_with, unit_of
+from carnet.ipsec.drivers import made_with, makers, unit_of
 from carnet.objectives import Objective
 from carnet.portions import batched
 from carnet.tunnel import tunnel_name
 from carnet.worker import begun, together
 from target_agent.config import TargetConfig
 from target_agent.daemon_threads import AT_ONCE
-from target_agent.downing import down
+from target_agent.downing import down, end_by_name
 from target_agent.gate import make_gate
 from target_agent.orders import Orders
 from target_agent.records import Records, TunnelRecord
@@ -115,7 +115,7 @@ class Operator:
         with sole_hold(self.config.lock) as alone:
             if alone:
                 written = self._write_down(order, alone=True)
-                done = self._end_here(written, order)
+                done = self._end_here(written, order) if written.live else self._end_unknown(order)
             else:
                 written, done = self._end_there(order)
         if done.waiting:
@@ -206,6 +206,16 @@ class Operator:
                 ended.append(name)
         return Ended(ended=tuple(ended), waiting=tuple(waiting), unrecorded=tuple(unrecorded))
 
+    def _end_unknown(self, order: Order) -> Ended:
+        """End the tunnel of a Request ID of which no record says that it lives: one may be lost.
+
+        Raises IPsecError where that may be so still.
+        """
+        name = order.request_id
+        if name is None or not end_by_name(self.config, self.driver, name):
+            return Ended(ended=())
+        return Ended(ended=(name,))
+
     def _shut_gate(self, live: list[TunnelRecord]) -> None:
         """Shut the gate if one of these is let through by it; the service, once it runs, opens it.
 
@@ -215,10 +225,9 @@ class Operator:
         if gate is not None and any(record.objective_id == Objective.NATIVE for record in live):
             gate.shut()
 
-    def _at_daemon(self, record: TunnelRecord) -> tuple[Driver, str]:
-        """Return the driver that it was made with, and its name there."""
-        driver = made_with(record.driver, self.driver, self.config.drivers)
-        return driver, tunnel_name(record.request_id)
+    def _down(self, record: TunnelRecord) -> None:
+        drivers = makers(record.driver, self.driver, self.config.drivers)
+        down(drivers, tunnel_name(record.request_id))
 
     def _waiting(self, names: tuple[str, ...], written: "_Written", *, alone: bool) -> str:
         count, units = len(names), self._units(names, written.live)
@@ -239,7 +248,9 @@ class Operator:
     def _units(self, names: tuple[str, ...], live: list[TunnelRecord]) -> str:
         """Return what systemd starts the daemons of some tunnels as, where that is known."""
         recorded = [each for each in live if each.request_id.hex() in names]
-        drivers = [self._at_daemon(each)[0] for each in recorded] or [self.driver]
+        choice = self.config.drivers
+        drivers = [made_with(each.driver, self.driver, choice) for each in recorded]
+        drivers = drivers or [self.driver]
         return " ".join(sorted({unit for each in drivers if (unit := unit_of(each))}))
 
     def _gone(self, doomed: list[TunnelRecord]) -> "Iterator[Future[None]]":
@@ -248,7 +259,7 @@ class Operator:
         Or for the daemon; where one of an earlier portion has, the others ask it briefly.
         """
         for some in batched(doomed, AT_ONCE):
-            yield from together(partial(down, *self._at_daemon(each)) for each in some)
+            yield from together(partial(self._down, each) for each in some)
 
 
 @dataclass(frozen=True)

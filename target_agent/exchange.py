@@ -95,8 +95,8 @@ class Exchange:
             self.request_id,
             answer.tunneling_info,
             record.answered_at,
-            record.end_reason,
             record.driver,
+            record.end_reason,
         )
         waiting = AwaitIKE() if self.state is State.PREPARED else AwaitExpiry()
         await self._tunnel.perform(waiting)
@@ -142,7 +142,6 @@ class Exchange:
             grant = self._answering.grant if self._answering else None
             if grant is None:
                 raise TypeError("a live tunnel rests on a grant")
-            self._tunnel = LiveTunnel(
-                self._parts, self.request_id, grant.tunneling_info, time.time()
-            )
+            info, made_with = grant.tunneling_info, self._parts.driver.name
+            self._tunnel = LiveTunnel(self._parts, self.request_id, info, time.time(), made_with)
         return self._tunnel

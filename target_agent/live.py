@@ -15,7 +15,7 @@ from carnet.errors import IKESilentError, IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
-from carnet.ipsec.drivers import made_with
+from carnet.ipsec.drivers import makers
 from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
 from carnet.trouble import Trouble
@@ -46,7 +46,7 @@ class LiveTunnel:
     """A tunnel that was granted, as far as Target remembers it: without its secrets.
 
     `prepared_at` is in seconds since 1970. From an earlier run, as far as they are known:
-    `end_reason` is why it is to end, `driver` the name of the one that it was made with.
+    `driver` is the name of the one that it was made with, `end_reason` why it is to end.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class LiveTunnel:
         request_id: bytes,
         info: TunnelingInfo,
         prepared_at: float,
+        driver: str | None,
         end_reason: str | None = None,
-        driver: str | None = None,
     ) -> None:
         self._parts = parts
-        self._driver = made_with(driver, parts.driver, parts.config.drivers)
+        self._driver = driver
         self._request_id = request_id
         self._name = tunnel_name(request_id)
         self._info = info
@@ -206,7 +206,8 @@ class LiveTunnel:
     def _take_out(self) -> None:
         if self._parts.gate is not None:
             self._parts.gate.close(self._name)
-        down(self._driver, self._name)
+        parts = self._parts
+        down(makers(self._driver, parts.driver, parts.config.drivers), self._name)
 
     async def record_ended(self, action: do.RecordEnded) -> Event:
         """Write down that it ended; only then is its address free again."""

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from carnet.errors import CarnetError, DatabaseError, IPsecError, UnreachableError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.drivers import unit_of
-from carnet.tunnel import tunnel_name
 from target_agent.config import TargetConfig
 from target_agent.control import Order, end_by_service, sole_hold
-from target_agent.downing import down
+from target_agent.downing import end_by_name
 from target_agent.gate import make_gate
 
 
@@ -41,7 +40,7 @@ def _end(config: TargetConfig, driver: Driver, order: Order) -> str:
             gate = make_gate(config)
             if gate is not None:
                 gate.shut()
-            down(driver, tunnel_name(bytes.fromhex(order.request_id)))
+            end_by_name(config, driver, order.request_id)
     except (IPsecError, UnreachableError) as error:
         said = error.sentence.rstrip(".")
         return f"nor can the tunnels be ended ({said}): to end all, {_stop(driver)}"

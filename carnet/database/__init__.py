@@ -104,7 +104,10 @@ def reason_of(error: Exception) -> str:
 
 
 def migrate(engine: Engine, package: str) -> None:
-    """Bring the schema to its newest revision; raises SchemaError if it is none of ours."""
+    """Bring the schema to its newest revision.
+
+    Raises SchemaError if it is none of ours, SQLAlchemyError where the file is damaged.
+    """
     newest: str = import_module(f"{package}.migrations").NEWEST
     if _revision(engine) != newest:
         # Alembic takes as long to load as all the rest of a command.
@@ -116,10 +119,15 @@ def migrate(engine: Engine, package: str) -> None:
 def _revision(engine: Engine) -> str | None:
     try:
         with for_reading(engine).begin() as connection:
-            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-            return found
-    except SQLAlchemyError:
+            found = connection.scalars(text("SELECT version_num FROM alembic_version")).first()
+    except SQLAlchemyError as error:
+        if sqlite.is_damage(getattr(error, "orig", None)):
+            raise  # no new one, whose tables are yet to be made
         return None
+    if found is None:
+        # It is made with its row; of a file that was cut short SQLite may read nothing there.
+        raise SQLAlchemyError("it does not say any more which version made it")
+    return str(found)
 
 
 @contextmanager

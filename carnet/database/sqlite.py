@@ -18,7 +18,7 @@ from carnet.database.place import FilePlace
 from carnet.database.sql import READING, SQLITE_CLOCK
 from carnet.database.sqlite_file import SqliteFile
 from carnet.database.turns import LOCK_SECONDS, TURNS
-from carnet.errors import UsageError
+from carnet.errors import DatabaseError as UnusableError
 from carnet.files import private_directory, private_file
 
 _OWN = 0o600
@@ -52,7 +52,8 @@ def opening(place: FilePlace) -> AbstractContextManager[object]:
 def open_engine(place: FilePlace, *, make: bool = True) -> Engine:
     """Open the file, made with mode 0600 where there is none and `make` says so.
 
-    Raises OSError, and UsageError if others may read it, it lost its content, or it is gone.
+    Raises OSError, and carnet.errors.DatabaseError if others may read it, it lost its content, or
+    it is gone.
     """
     path = _true(place)
     if path.exists():
@@ -115,10 +116,15 @@ def damage(engine: Engine) -> str | None:
         with engine.connect() as connection:
             found: str = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorcode", 0) & _PRIMARY not in _DAMAGED:
+        if not is_damage(error.orig):
             raise
         found = str(error.orig)
     return None if found == _WHOLE else " ".join(found.split())
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Tell whether a statement failed because the file is damaged, or no database."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGED
 
 
 def is_busy(error: BaseException | None) -> bool:
@@ -163,9 +169,9 @@ def _checkpoint(cursor: Any) -> bool:
 def _check(path: Path) -> None:
     """Refuse what cannot be this agent's database, before a new one is made in its place."""
     if path.stat().st_mode & _OTHERS:
-        raise UsageError(f"Others can read the database {path}; run `chmod 600 {path}`.")
+        raise UnusableError(f"Others can read the database {path}; run `chmod 600 {path}`.")
     if path.stat().st_size <= _NOTHING:
-        raise UsageError(
+        raise UnusableError(
             f"The database {path} is empty: restore it from a backup, or, if it never held "
             f"anything, remove the file."
         )
@@ -175,12 +181,12 @@ def _check_new(path: Path, *, make: bool) -> None:
     """Refuse to make a database where there was one, or where none is meant to be made."""
     log = Path(f"{path}-wal")
     if log.exists():
-        raise UsageError(
+        raise UnusableError(
             f"The database {path} is gone, and its log {log} is there: put it back, or, if it is "
             f"to be made anew or restored from a backup, stop what uses it and remove {log} first."
         )
     if not make:
-        raise UsageError(
+        raise UnusableError(
             f"There is no database {path}: put it back if it was moved away, or correct its place "
             f"in the configuration."
         )

@@ -138,8 +138,14 @@ def settled_driver(choice: Choice) -> Driver:
 def meant_unit(choice: Choice) -> str | None:
     """Return what systemd starts the daemon as that a service is to drive.
 
-    strongSwan's where none is installed yet; None where nothing tells which is meant, or of it.
+    strongSwan's where none is installed yet; None where nothing tells which is meant. Raises
+    UsageError where it is one that nothing of ours drives.
     """
+    if choice.named and IMPLEMENTATIONS[choice.named].unit is None:
+        raise UsageError(
+            f"What {choice.named} would be told is shown, and no service drives it; set `driver`"
+            " under `[ipsec]` in the configuration to strongswan or libreswan, and run this again."
+        )
     installed = [name for name, row in IMPLEMENTATIONS.items() if _is_installed(row)]
     meant = [choice.named] if choice.named else installed or [next(iter(IMPLEMENTATIONS))]
     return IMPLEMENTATIONS[meant[0]].unit if len(meant) == 1 else None
@@ -163,6 +169,21 @@ def made_with(name: str | None, driver: Driver, choice: Choice) -> Driver:
     if name == driver.name or name not in tuple(DriverName):
         return driver
     return open_driver(DriverName(name), choice)
+
+
+def makers(name: str | None, driver: Driver, choice: Choice) -> tuple[Driver, ...]:
+    """Return the drivers one of which made a tunnel: made_with(), where its record names it.
+
+    Where none does, as in an older record, or where there is no record, it is each that may have.
+    """
+    if name is not None:
+        return (made_with(name, driver, choice),)
+    others = [each for each, row in IMPLEMENTATIONS.items() if row.unit and each != driver.name]
+    return (driver, *(open_driver(each, choice) for each in others if _may_be_here(each, choice)))
+
+
+def _may_be_here(name: DriverName, choice: Choice) -> bool:
+    return _is_installed(IMPLEMENTATIONS[name]) or open_driver(name, choice).answers()
 
 
 def _open_helper(path: Path) -> Driver:

@@ -11,11 +11,13 @@ import stat
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from carnet import observers
@@ -29,6 +31,7 @@ from carnet.errors import (
     UnreachableError,
     UsageError,
 )
+from carnet.ipsec.drivers import IMPLEMENTATIONS, DriverName
 from carnet.ipsec.libreswan import Libreswan
 from carnet.tunnel import tunnel_name
 from carnet.units import render
@@ -77,7 +80,7 @@ def run(path, driver, monkeypatch):
 
 
 @pytest.fixture
-def target(run, path, tmp_path):
+def target(run, path, tmp_path, monkeypatch):
     """Return the configuration of a Target that was set up by its own command."""
     run("init", "--address", "203.0.113.2")
     text = path.read_text().replace("/var/lib/carnet-target", "data")
@@ -87,7 +90,15 @@ def target(run, path, tmp_path):
         .replace('# driver = "strongswan" or "libreswan"', 'driver = "strongswan"')
         .replace('# socket = "/run/charon.vici"', f'socket = "{tmp_path}/charon.vici"')
     )
+    for name in IMPLEMENTATIONS:
+        install(monkeypatch, name, "/nowhere")
     return load(path)
+
+
+def install(monkeypatch, name, *programs):
+    """Have the daemon of an implementation be there, and nowhere else."""
+    row = structs.replace(IMPLEMENTATIONS[name], programs=programs)
+    monkeypatch.setitem(IMPLEMENTATIONS, name, row)
 
 
 def refused(run, *arguments):
@@ -381,6 +392,48 @@ def test_a_service_with_another_driver_ends_what_stands_by_the_one_that_made_it(
     assert (ended.request_id, asked) == (answered, [tunnel_name(answered)])
 
 
+@pytest.mark.parametrize("is_served", [True, False])
+@pytest.mark.parametrize("at_fault", [None, "strongswan", "libreswan"])
+def test_a_tunnel_whose_record_names_no_driver_is_ended_at_every_daemon(
+    answered, run, target, driver, is_served, at_fault, monkeypatch
+):
+    """As one that an older version has written; it ended where none may have it any more."""
+    driver.name, asked, ours = "strongswan", [], driver.down
+    install(monkeypatch, DriverName.LIBRESWAN, "/")
+
+    def down(which, name):
+        asked.append((which, name))
+        if which == at_fault:
+            raise TunnelLeftError("There is no daemon.")
+        raise NothingLeftError("There is no daemon.")
+
+    driver.down = lambda name: (ours(name), down("strongswan", name))
+    monkeypatch.setattr(Libreswan, "down", lambda _, name: down("libreswan", name))
+    with opened_database(target.database, "target_agent") as engine, transaction(engine) as writing:
+        writing.execute(schema.tunnels.update().values(driver=None))
+    ending = partial(run if at_fault is None else partial(refused, run), "tunnels", "end")
+
+    async def main():
+        async with served(target, driver, is_there=is_served):
+            await asyncio.to_thread(ending, answered.hex())
+
+    asyncio.run(main())
+    assert {*asked} == {(each, tunnel_name(answered)) for each in ("strongswan", "libreswan")}
+    (record,) = json.loads(run("tunnels", "list", "--all", "--json"))[:1]
+    assert record["state"] == ("prepared" if at_fault else "ended")
+
+
+def test_a_tunnel_that_stands_is_ended_though_no_record_says_that_it_lives(
+    answered, run, target, driver
+):
+    """As where the database's log was cut, or an older file put in its place."""
+    with opened_database(target.database, "target_agent") as engine:
+        Records(engine).end(answered, "restart")
+    assert answered.hex() in run("tunnels", "end", answered.hex())
+    assert driver.specs == {}
+    assert "No such tunnel" in refused(run, "tunnels", "end", answered.hex()).sentence
+
+
 @pytest.mark.parametrize("by", ["request_id", "user_id"])
 def test_a_tunnel_is_ended_through_the_service(answered, target, driver, by):
     order = Order("ended-by-operator", **{by: {"request_id": answered.hex(), "user_id": ALICE}[by]})
@@ -517,6 +570,30 @@ def test_a_tunnel_is_ended_though_the_database_is_damaged(
     assert said.startswith(f"Cannot use the database {target.database}: ")
     assert how in said
     assert (driver.specs == {}) is ("nothing else tells" not in how)
+
+
+def _gone(database):
+    Path(f"{database}-wal").write_bytes(database.read_bytes())
+    database.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda database: os.truncate(database, 0), "is empty: restore it"),
+        (lambda database: database.chmod(0o644), "run `chmod 600 "),
+        (_gone, "is gone, and its log"),
+    ],
+    ids=["empty", "readable", "gone"],
+)
+def test_a_tunnel_is_ended_though_the_database_is_not_opened(
+    answered, run, target, driver, harm, said
+):
+    harm(target.database)
+    sentence = refused(run, "tunnels", "end", answered.hex()).sentence
+    assert said in sentence
+    assert _BY_ITS_NAME in sentence
+    assert driver.specs == {}
 
 
 def test_an_order_that_the_service_dies_of_stands(answered, run, target, driver):

@@ -1,7 +1,10 @@
 """The embedded database, as far as neither agent's tables matter."""
 
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib import import_module, resources
 
 import pytest
@@ -11,7 +14,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
 from carnet.database import opened_database
-from carnet.errors import UsageError
+from carnet.errors import DatabaseError, UsageError
 from host_agent.schema import cursors
 
 
@@ -48,6 +51,21 @@ def test_alembic_is_not_loaded_for_a_schema_that_is_the_newest(tmp_path):
         [sys.executable, "-c", opening], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_file_that_is_cut_short_in_use_is_not_taken_for_a_new_one(tmp_path):
+    place = tmp_path / "carnet.sqlite"
+    with opened_database(place, "target_agent"):
+        pass
+    with closing(sqlite3.connect(place)) as used:
+        used.execute("UPDATE alembic_version SET version_num = version_num")
+        used.commit()
+        os.truncate(place, 5000)
+        with (
+            pytest.raises(DatabaseError, match="does not say any more which version made it"),
+            opened_database(place, "target_agent"),
+        ):
+            pass
 
 
 def test_a_schema_of_a_later_version_is_refused(tmp_path):

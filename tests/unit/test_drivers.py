@@ -110,6 +110,8 @@ def test_systemd_starts_the_daemon_that_a_service_is_to_drive(installed):
     installed(*SEVERAL)
     assert meant_unit(Choice()) is None
     assert meant_unit(Choice(DriverName.LIBRESWAN)) == "ipsec"
+    with pytest.raises(UsageError, match="to strongswan or libreswan"):
+        meant_unit(Choice(DriverName.RACOON))
 
 
 def test_one_that_is_silent_is_not_absent(monkeypatch, tmp_path):
