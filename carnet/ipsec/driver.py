@@ -68,7 +68,10 @@ class Change(StrEnum):
     UP = "up"
     """Whole: its last part came up."""
     ANEW = "anew"
-    """An IKE_SA of it came up, and perhaps no more: what stands now may be another than before."""
+    """What stands now may be another than before.
+
+    An IKE_SA of it came up, and perhaps no more; or an IPsec SA was rekeyed, or an end moved.
+    """
     ANOTHER = "another"
     """It was ended by whoever tells of it, since it came up as another than was agreed."""
     DOWN = "down"

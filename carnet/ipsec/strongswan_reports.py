@@ -282,6 +282,16 @@ def event(message: Report) -> TunnelEvent | None:
     return None
 
 
+def renewed(message: Report) -> TunnelEvent | None:
+    """Return that a tunnel of ours may be another, by a child-rekey or ike-update event; or None.
+
+    Either end may narrow a CHILD_SA as it is rekeyed (RFC 7296 section 2.9.2), and by MOBIKE the
+    peer may be at another address (RFC 4555).
+    """
+    names = (name for name, sa in message.items() if isinstance(sa, Mapping) and is_ours(name))
+    return next((TunnelEvent(tunnel_of(name), Change.ANEW) for name in names), None)
+
+
 def rekeyed(message: Report, name: str) -> bool:
     """Whether an ike-rekey event is about that tunnel."""
     return name in message

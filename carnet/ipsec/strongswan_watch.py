@@ -8,6 +8,17 @@ from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import TunnelEvent
 from carnet.ipsec.vici_link import Events
 
+_READ = {
+    "child-updown": reports.event,
+    "ike-updown": reports.event,
+    "child-rekey": reports.renewed,
+    "ike-update": reports.renewed,
+}
+"""How the daemon's events are read, by type.
+
+An IKE_SA that is rekeyed is no event: it takes over addresses and CHILD_SAs as they are.
+"""
+
 
 class Watches:
     """All who are told of it, by the daemon's VICI socket; they may end from any thread."""
@@ -19,7 +30,7 @@ class Watches:
 
     def begin(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on; see Driver.watch()."""
-        events = Events(self._socket, ["child-updown", "ike-updown"])
+        events = Events(self._socket, list(_READ))
         with self._lock:
             self._watching.add(events)
         return self._tunnel_events(events)
@@ -27,7 +38,8 @@ class Watches:
     def _tunnel_events(self, events: Events) -> Iterator[TunnelEvent]:
         try:
             while True:
-                event = reports.event(events.next())
+                kind, message = events.next_of()
+                event = _READ[kind](message)
                 if event is not None:
                     yield event
         except OSError:

@@ -142,12 +142,16 @@ class Events:
             raise SessionException(f"no events {kind}")
 
     def next(self) -> dict[str, Any]:
-        """Return the next event's message.
+        """Return the next event's message; raises OSError as next_of() does."""
+        return self.next_of()[1]
+
+    def next_of(self) -> tuple[str, dict[str, Any]]:
+        """Return the next event's type and its message.
 
         Raises OSError when the daemon goes away, stop() is called or the time is up.
         """
         packet = Packet.parse(self._transport.receive())
-        return text(Message.deserialize(packet.payload))
+        return packet.event_type.decode(), text(Message.deserialize(packet.payload))
 
     def stop(self) -> None:
         """Wake whoever waits in next(), from another thread."""

@@ -380,13 +380,18 @@ def test_sweep_removes_ours_and_keeps_the_rest(client, target):
         session.unload_conn({"name": "foreign"})
 
 
-def test_watch_tells_up_and_down_and_no_rekeying(client, target):
+def test_watch_tells_up_and_down_and_of_rekeyings_those_of_child_sas(client, target):
+    """Whichever end begins one, the other may narrow what is led into the tunnel."""
     ends = two_ends(ppk=True)
     events = target.driver.watch()
     connect(client, target, ends)
     # Its IKE_SA and, with the CHILD_SA, all of it.
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.ANEW)
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.UP)
+    for end in (client, target):
+        with end.session() as session:
+            session.rekey({"ike": ends.name, "child": ends.name})
+        assert in_background(next, events)() == TunnelEvent(ends.name, Change.ANEW)
     client.driver.down(ends.name)
     assert in_background(next, events)() == TunnelEvent(ends.name, Change.DOWN)
     target.driver.close()

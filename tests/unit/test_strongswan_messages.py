@@ -20,7 +20,13 @@ from carnet.ipsec.strongswan_log import acknowledged, not_up
 from carnet.ipsec.strongswan_messages import connections, pool, render, shared_keys
 from carnet.ipsec.strongswan_others import taking_our_keys
 from carnet.ipsec.strongswan_parts import is_of_client, parts, reqids, tunnel_of
-from carnet.ipsec.strongswan_reports import event, is_handing_over, newest_parts, status
+from carnet.ipsec.strongswan_reports import (
+    event,
+    is_handing_over,
+    newest_parts,
+    renewed,
+    status,
+)
 from carnet.ipsec.strongswan_shortfalls import shortfalls
 from carnet.objectives import Objective
 from tests.unit.tunnels import CLIENT, PPK, PSK, TARGET
@@ -580,6 +586,14 @@ def test_a_tunnel_is_up_with_its_last_part_and_down_with_any():
         assert event({f"carnet-7/{half}": IKE_SA | DELETED}) == down
     assert event({"up": "yes", "carnet-7/native": CHILDLESS}) == up
     assert event({"carnet-7/native": CHILDLESS | DELETED}) == down
+
+
+def test_what_is_rekeyed_or_moved_may_be_another():
+    anew = TunnelEvent("carnet-7", Change.ANEW)
+    for part in ("carnet-7", "carnet-7/esp", "carnet-7/ah", "carnet-7/native"):
+        assert renewed({part: IKE_SA}) == anew
+    assert renewed({"local-host": "192.0.2.1", "carnet-7": CHILDLESS}) == anew
+    assert renewed({"site-to-site": IKE_SA}) is None
 
 
 _INIT = (
