@@ -8,6 +8,7 @@ sign of ours than its mark.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
@@ -79,8 +80,9 @@ def take_out(name: str) -> bool:
 
     So, too, of every tunnel between two hosts: all have lost their IKE_SA with it.
     """
-    remove(name, lambda: ())
     doomed = reqids(name)
+    _remove_begun(doomed)
+    remove(name, lambda: ())
     # Last, so that nothing of it leaves in clear while an SA of it is left.
     with suppress(IPsecError):  # if it keeps some, that is seen below
         bundle.remove(doomed[0], lambda: ())
@@ -97,6 +99,22 @@ def remove_sas(name: str) -> None:
     doomed = reqids(name)
     listed = xfrm.sas(xfrm.list_sas().stdout.splitlines())
     xfrm.delete_sas(sa for sa in listed if int(sa["reqid"]) in doomed)
+
+
+def _remove_begun(reqids: Collection[int]) -> None:
+    """Take out the SAs that nobody ends the negotiation of, between the same hosts as those.
+
+    They have no request id yet, and no key.
+    """
+    if shutil.which("ip") is None:
+        return
+    listed = xfrm.sas(xfrm.list_sas().stdout.splitlines())
+    hosts = {_between(sa) for sa in listed if int(sa["reqid"]) in reqids}
+    xfrm.delete_sas(sa for sa in listed if sa["reqid"] == "0" and _between(sa) in hosts)
+
+
+def _between(sa: re.Match[str]) -> tuple[str, str]:
+    return sa["src"], sa["dst"]
 
 
 def remove_listed(ike_sas: Iterable[Mapping[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Taking a tunnel out of strongSwan's daemon and the kernel: its secrets alone, or all of it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -65,7 +66,10 @@ class Removing:
             loaded = self._shut(name)
             self._end(name)
         except DaemonGoneError as error:
-            raise ended(error, clean=leftovers.take_out(name)) from error
+            clean = leftovers.take_out(name)
+            with suppress(IPsecError):  # it is for all tunnels, and goes with another's end, too
+                self._tying.unblock_halves()
+            raise ended(error, clean=clean) from error
         except IPsecError:
             # One that never answers again takes nothing out of the kernel any more.
             leftovers.remove(name)

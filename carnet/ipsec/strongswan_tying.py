@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from carnet.errors import DaemonGoneError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Keep
@@ -60,13 +61,22 @@ class Tying:
             yield
 
     def unblock_halves(self) -> None:
-        """Take that block away if no tunnel is left that has halves."""
+        """Take that block away if no tunnel is left that has halves.
+
+        With a daemon that is gone all have lost theirs, but for what is in the kernel.
+        """
         with self._alone:
+            if not self._has_halves():
+                bundles.unblock_halves()
+
+    def _has_halves(self) -> bool:
+        try:
             with open_session(self._socket) as session:
                 names = text(session.get_conns())["conns"]
             names += [name for name, _ in self._listed.settled_sas()]
-            if not any(is_ours(name) and is_half(name) for name in names):
-                bundles.unblock_halves()
+        except DaemonGoneError:
+            return False
+        return any(is_ours(name) and is_half(name) for name in names)
 
     def tie(self, spec: TunnelSpec, live: Mapping[str, Report]) -> None:
         """Tie the halves of a tunnel together, if it has any; `live` are its parts.

@@ -17,7 +17,7 @@ from carnet.errors import (
     NothingLeftError,
     TunnelLeftError,
 )
-from carnet.ipsec import inner_address
+from carnet.ipsec import bundle, inner_address
 from carnet.ipsec import strongswan_addresses as addresses
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_negotiation as negotiation
@@ -216,6 +216,50 @@ def test_without_a_daemon_what_tied_ah_and_esp_together_goes_or_is_said_to_be_le
     with pytest.raises(TunnelLeftError if keeps else NothingLeftError, match="does not answer"):
         StrongSwan(tmp_path / "charon.vici").down("carnet-1")
     assert keeps or policies == others
+
+
+def _half(name, source, destination, spi):
+    """Return an SA of a half at Target, as `ip` lists it."""
+    return (
+        f"src {source} dst {destination} \\\tproto esp spi 0x{spi} reqid {reqids(name)[0]}"
+        " mode tunnel\\\treplay-window 32 \\\toutput-mark 0x40000000/0x40000000\\"
+    )
+
+
+def _begun(source, destination, spi):
+    return f"src {source} dst {destination} \\\tproto esp spi 0x{spi} reqid 0 mode tunnel\\"
+
+
+def test_without_a_daemon_the_block_of_halves_goes_with_the_last_and_what_was_begun_with_each(
+    monkeypatch, tmp_path
+):
+    sas = [
+        _half("carnet-1", "192.0.2.1", "192.0.2.2", "c1"),
+        _begun("192.0.2.1", "192.0.2.2", "c2"),
+        _half("carnet-2", "192.0.2.3", "192.0.2.2", "c3"),
+        _begun("192.0.2.3", "192.0.2.2", "c4"),
+    ]
+    block = [f"{each} action block" for each in bundle._BLOCK]
+    blocked = "mark 0x40000000/0x40000000"
+
+    def ip(*words, said=""):
+        for line in said.splitlines():
+            sas[:] = [each for each in sas if f"spi {line.split()[-1]} " not in each]
+            block[:] = [
+                each for each in block if not each.startswith(line[len("xfrm policy delete ") :])
+            ]
+        listed = {"policy": [f"{each} {blocked}" for each in block], "nokeys": sas}
+        of = "nokeys" if words[-1:] == ("nokeys",) else "policy" if "policy" in words else None
+        return SimpleNamespace(stdout="\n".join(listed.get(of, ())), returncode=0)
+
+    stand_in(monkeypatch, ip)
+    driver, before = StrongSwan(tmp_path / "charon.vici"), list(block)
+    with pytest.raises(NothingLeftError):
+        driver.down("carnet-1")
+    assert (len(sas), block) == (2, before)
+    with pytest.raises(NothingLeftError):
+        driver.down("carnet-2")
+    assert (sas, block) == ([], [])
 
 
 def test_a_daemon_that_lives_without_its_socket_has_what_it_had(monkeypatch, tmp_path):
