@@ -54,11 +54,12 @@ class BringingUp:
 
         What this machine knows of its tunnels is written down first, and who is to watch over
         this one waits already. A tunnel that an earlier run brought up, and did not live to say
-        so, is taken over.
+        so, is taken over, unless it is to end.
         """
         info = action.grant.tunneling_info
         try:
             with self._means.steps.part(9):
+                self._refuse_what_is_to_end()
                 refuse_another(info, self._asking.request)
                 hosts = found(self._means.hosts, self._means.known)
                 stands = self._stands()
@@ -80,6 +81,15 @@ class BringingUp:
             return self._failed(error, action.grant)
         crash.reach("client.configured")
         return step.TunnelConfigured(action.grant)
+
+    def _refuse_what_is_to_end(self) -> None:
+        """Leave a session that is to end to whoever goes on with that. Raises IKERefusedError."""
+        record = self._means.sessions.find(self._name)
+        if record is not None and record.is_yet_to_end:
+            raise IKERefusedError(
+                f"The tunnel to {record.target} that this request led to is to end, and does not"
+                f" come back; run `carnet connect` again for a new one."
+            )
 
     def _refuse_beside_others(self, info: TunnelingInfo) -> None:
         """Refuse what could not stand beside this machine's other tunnels. Raises IPsecError."""

@@ -62,7 +62,8 @@ def _describe_recorded(state: TunnelState, session: Session) -> str:
     if state.trouble is not None:
         return f"\n  not known whether it stands: {state.trouble}"
     if live is None:
-        return f"\n  {_describe_down(state, session)}{_describe_agent(state)}"
+        agent = _describe_late(state) if state.is_unseen else _describe_agent(state)
+        return f"\n  {_describe_down(state, session)}{agent}"
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
     remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
     return _describe_live(live, _describe_time(session)) + remarks
@@ -107,6 +108,16 @@ def _describe_watch(state: TunnelState, session: Session) -> str:
     return (
         f"\n  nobody watches over it and its token: `carnet resume {session.target}` starts what"
         f" does, unless client.toml has `agent = false`"
+    )
+
+
+def _describe_late(state: TunnelState) -> str:
+    """Say who looks for a tunnel that nobody has seen come up."""
+    if not state.watched:
+        return ""
+    return (
+        "\n  the agent of this machine watches over it where it comes up after all, and looks"
+        " after the token"
     )
 
 
@@ -155,14 +166,19 @@ def _describe_pairs(session: Session) -> str:
 
 def _describe_down(state: TunnelState, session: Session) -> str:
     target = session.target
-    closed = "down, and closed: nothing leaves for it in clear" if state.closed else "down"
+    down = "not up yet" if state.is_unseen else "down"
+    closed = f"{down}, and closed: nothing leaves for it in clear" if state.closed else down
     what = f"its time is over; {closed}" if state.is_over else closed
-    back = (
-        f"`carnet resume {target}` brings it back with the same key pair"
-        if state.resumable
-        else "`carnet connect` opens a new tunnel with the next key pair"
-    )
-    return f"{what}; {back}, `carnet disconnect {target}` ends the session"
+    return f"{what}; {_describe_way_up(state)}, `carnet disconnect {target}` ends the session"
+
+
+def _describe_way_up(state: TunnelState) -> str:
+    """Say by which command there is a tunnel again."""
+    if state.is_unseen:
+        return "`carnet connect` goes on with it, or opens a new tunnel where that cannot be"
+    if state.resumable:
+        return f"`carnet resume {state.label}` brings it back with the same key pair"
+    return "`carnet connect` opens a new tunnel with the next key pair"
 
 
 def _describe_live(live: TunnelStatus, left: str) -> str:

@@ -102,6 +102,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is meant to: nobody has ended it, or begun to."""
         return self.ended is None and self.doomed is None
 
+    @property
+    def is_yet_to_end(self) -> bool:
+        """Whether somebody has begun to end it, and whoever goes on with that is not done."""
+        return self.released or (self.ended is None and self.doomed is not None)
+
     def seconds_left(self, now: float) -> int:
         """Return how long it still lives, when it is `now` by this machine's clock."""
         return max(0, self.expires - int(self._never_set(now)) - self.clock_behind)

@@ -55,6 +55,12 @@ class TunnelState(msgspec.Struct, frozen=True):
         return self.session is not None and begun and not self.watched
 
     @property
+    def is_unseen(self) -> bool:
+        """Whether it is yet to come up, as far as anybody knows, or never did."""
+        unseen = self.session is not None and self.session.lives and self.session.unseen
+        return unseen and self.live is None
+
+    @property
     def is_untold(self) -> bool:
         """Whether it went down for good, and its record does not say why."""
         return self._is_down_for_good and self.why_down is None
@@ -68,7 +74,7 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def _is_down_for_good(self) -> bool:
         ended = self.session is None or not self.session.lives or self.is_over
-        return self.live is None and not self.comes_back and not ended
+        return self.live is None and not (self.comes_back or ended or self.is_unseen)
 
     @property
     def is_asked_on(self) -> bool:

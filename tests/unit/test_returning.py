@@ -203,6 +203,7 @@ def test_of_what_nobody_watches_over_it_is_said(seen, stood, session, said):
 ASKS_ON = "the agent of this machine asks the Host why it went down until Target has said so"
 BRINGS_BACK = "the agent of this machine brings it back as soon as Target answers"
 WHY = "The tunnel to work has ended: Target was started anew."
+MAY_COME_UP = "the agent of this machine watches over it where it comes up after all"
 NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
 
 
@@ -219,19 +220,24 @@ NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
         (None, False, True, a_session(expires=LATER, down=WHY, untold=True), ASKS_ON),
         (None, False, True, a_session(expires=LATER, down=WHY), WHY),
         (None, False, False, a_session(expires=LATER, down=WHY), WHY),
+        (None, False, True, a_session(expires=LATER, unseen=True), MAY_COME_UP),
+        (None, True, True, a_session(expires=LATER, unseen=True), MAY_COME_UP),
+        (None, False, False, a_session(expires=LATER, unseen=True), None),
     ],
     ids=[
         *("untold", "lost", "untold, nobody", "lost, nobody", "over", "ended", "stands"),
-        *("not told then", "told", "told, nobody"),
+        *("not told then", "told", "told, nobody", "unseen", "unseen, to come", "unseen, nobody"),
     ],
 )
 def test_what_the_agent_does_for_what_is_down_is_said(live, comes_back, seen, session, said):
     state = TunnelState("carnet-00", session, live, True, comes_back, seen)
-    known = (ASKS_ON, BRINGS_BACK, NOBODY_ASKS, WHY)
+    known = (ASKS_ON, BRINGS_BACK, NOBODY_ASKS, WHY, MAY_COME_UP)
     assert [each for each in known if each in describe(state)] == ([said] if said else [])
     looks = "looks after" in describe(state)
     assert looks == (said is not None), "who looks after the token is said where it is down"
     assert facts(state)["asked_on"] == (said == ASKS_ON)
+    unseen = "not up yet, and closed: nothing leaves for it in clear; `carnet connect` goes on"
+    assert (unseen in describe(state)) == session.unseen
 
 
 def test_who_watches_is_seen_and_kept_from_nothing_by_that(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from carnet.exchange.machine import Machine, run
 from carnet.ipsec import block
 from carnet.tunnel import tunnel_name
 from tests.unit.test_sessions import a_session
+from token_client.bringing_up import BringingUp
 from token_client.exchange import Exchange
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
@@ -101,3 +102,21 @@ def test_another_reason_why_it_may_stand_is_told(fail):
 
 def test_nothing_is_left_of_what_a_daemon_had_that_is_gone(fail):
     assert fail(GONE, GONE) == ((False, False), "")
+
+
+@pytest.mark.parametrize(
+    "stays", [{"doomed": "Its token was pulled out."}, {"released": True}], ids=str
+)
+def test_what_is_to_end_is_not_gone_on_with(tmp_path, stays):
+    """Another pair opens another tunnel, and who has begun to end this one goes on with that."""
+    store, ending = SessionStore(tmp_path), a_session(name=NAME, **stays)
+    store.keep(ending)
+    means = SimpleNamespace(sessions=store, steps=Steps(quiet=True))
+    asking = SimpleNamespace(
+        request=SimpleNamespace(request_id=REQUEST_ID), resumed=SimpleNamespace(age=1)
+    )
+    grant = SimpleNamespace(tunneling_info=SimpleNamespace(initiate_within=60))
+    outcome = BringingUp(means, asking).configure(step.ConfigureTunnel(grant))
+    assert isinstance(outcome, step.TunnelHopeless)
+    assert "is to end, and does not come back" in outcome.reason
+    assert store.all() == [ending]
