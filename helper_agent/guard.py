@@ -8,6 +8,7 @@ however much is told, one look is for all of it, and of SAs a tunnel has few.
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,9 @@ THREAD = "guard"
 MOST_SAS = 16
 """Of one tunnel: AH and ESP have four, and each its successors where both ends rekey it at once."""
 
+LATE_SECONDS = 180.0
+"""For one step of a look. At a daemon that is silent it is over much sooner, and tried again."""
+
 _GONE = frozenset({Change.DOWN, Change.LOST, Change.ANOTHER})
 
 _HEARS_NOTHING = (
@@ -45,8 +49,15 @@ _HEARS_NOTHING = (
 class Guard:
     """Looks at each tunnel as something of it comes or goes. Safe to use from several threads."""
 
-    def __init__(self, driver: Driver, owners: Owners, went: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        owners: Owners,
+        went: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Call `went` whenever a tunnel may have gone."""
+        self._clock = clock
         self._driver = driver
         self._owners = owners
         self._went = went
@@ -62,12 +73,29 @@ class Guard:
         self._at_work: Counter[str] = Counter()
         """What a call brings up, and looks at by itself."""
         self._ended: set[str] = set()
+        self._steps: dict[object, float] = {}
+        """When each of those that are under way began."""
 
     @property
     def failed(self) -> bool:
         """Whether it is to follow what happens, and does not; told without waiting for anybody."""
         thread = self._looking
-        return self._pausing or (thread is not None and not thread.is_alive())
+        is_dead = thread is not None and not thread.is_alive()
+        return self._pausing or is_dead or self._hangs()
+
+    def _hangs(self) -> bool:
+        now = self._clock()
+        return any(now - since > LATE_SECONDS for since in list(self._steps.values()))
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """Have it known if what is done in here is never done."""
+        step = object()
+        self._steps[step] = self._clock()
+        try:
+            yield
+        finally:
+            del self._steps[step]
 
     def begin(self) -> None:
         """Look at what stands, and from now on at what comes up, unless that is done already.
@@ -131,9 +159,9 @@ class Guard:
         heard = Heard()
         listens = self._do("listen", partial(_begin, heard.listen, events))
         self._look_in_time()
-        self._do("went", self._went)
+        self._do("went", self._take_away)
         told_all = listens and self._do("hear", partial(self._hear, heard))
-        self._do("went", self._went)
+        self._do("went", self._take_away)
         with self._lock:
             self._looking = None
         if not told_all:  # it may be there still
@@ -157,9 +185,13 @@ class Guard:
             self._failing.over(part="hear")
             self._pauses = pauses()
             if any(changes & _GONE for changes in told.values()):
-                self._do("went", self._went)
+                self._do("went", self._take_away)
             gone = frozenset(name for name, changes in told.items() if changes <= _GONE)
             self._look_in_time(frozenset(told), gone)  # what is left may be another, too
+
+    def _take_away(self) -> None:
+        with self._step():
+            self._went()
 
     def _do(self, part: str, what: Callable[[], object]) -> bool:
         """Do that, and go on whatever comes of it; tell whether it was done."""
@@ -192,8 +224,10 @@ class Guard:
 
         Raises IPsecError.
         """
+        with self._step():
+            others = self._others(names, gone)
         with ExitStack() as ends:  # each, whatever comes of the others
-            for each in self._others(names, gone):
+            for each in others:
                 ends.callback(self._end, each)
 
     def _others(self, names: frozenset[str] | None, gone: frozenset[str]) -> Collection[str]:
@@ -241,7 +275,8 @@ class Guard:
         with self._lock:
             self._ended = self._ended & self._owners.names() | {name}
         try:
-            self._driver.down(name)
+            with self._step():
+                self._driver.down(name)
         except Exception as error:
             self._ending.tell(error, tunnel=name)
             raise

@@ -13,7 +13,7 @@ from carnet.ipsec.spec import Mode
 from carnet.objectives import Objective
 from helper_agent import guard as guards
 from helper_agent.claims import Holding, Leading
-from helper_agent.guard import MOST_SAS, Guard
+from helper_agent.guard import LATE_SECONDS, MOST_SAS, Guard
 from helper_agent.heard import Heard
 from helper_agent.owners import Owners
 from lab.waiting import wait_until
@@ -335,6 +335,32 @@ def test_a_thread_that_died_is_known(guarding):
 SILENT = DaemonSilentError("It does not answer.")
 
 
+@pytest.mark.parametrize("hanging", ["status", "down", "gone"])
+def test_what_never_ends_is_known_until_it_does(guarding, hanging):
+    daemon, now = Daemon(Change.DOWN), [0.0]
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    started, goes_on, does = threading.Event(), threading.Event(), getattr(daemon, hanging)
+
+    def hang(*about):
+        started.set()
+        assert goes_on.wait(WAIT)
+        return does(*about)
+
+    guard._clock = lambda: now[0]
+    setattr(*{"gone": (guard, "_went")}.get(hanging, (daemon, hanging)), hang)
+    daemon.stands = [live(virtual_address=GIVEN)]
+    daemon.begun.set()
+    assert started.wait(WAIT)
+    now[0] += LATE_SECONDS
+    assert not guard.failed
+    now[0] += 1
+    assert guard.failed
+    goes_on.set()
+    wait_until(lambda: not guard.failed, "the end of what hung")
+    assert happens(daemon) == [HERS]
+
+
 @pytest.fixture
 def soon(monkeypatch):
     monkeypatch.setattr(patience, "_FIRST_SECONDS", 0)
@@ -346,6 +372,26 @@ def test_a_daemon_that_is_silent_as_it_begins_is_guarded_once_it_answers(guardin
     daemon.not_begun = [SILENT] * 3
     guarding(daemon)
     assert happens(daemon, live(virtual_address=GIVEN)) == [HERS]
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_daemon_that_stays_silent_is_no_guard_that_hangs(guarding):
+    daemon, now, failed = Daemon(), [0.0], []
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    guard._clock = lambda: now[0]
+
+    def silent():
+        now[0] += LATE_SECONDS
+        failed.append(guard.failed)
+        if len(failed) < 4:
+            raise SILENT
+        return []
+
+    daemon.status = silent
+    guard._look_in_time()
+    assert failed == [False] * 4
+    happens(daemon)
 
 
 @pytest.mark.usefixtures("soon")
