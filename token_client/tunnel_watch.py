@@ -6,6 +6,7 @@ Nor does either hold up the comparing of what stands with what was agreed.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import NoReturn
 from carnet.errors import AwayError, HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
 from carnet.ipsec.patience import until_answered
-from token_client import mtu, name_servers
+from token_client import mtu, name_servers, unheard
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant, is_gone
@@ -82,6 +83,8 @@ class TunnelWatch:
         self._follower = threading.Thread(target=self._follow, args=(changes,), daemon=True)
         self._follower.start()
         threading.Thread(target=self._work, daemon=True).start()
+        looking = (self._live, self._ask_whether_it_ended, time.monotonic, self._stopped)
+        threading.Thread(target=unheard.look_on, args=looking, daemon=True).start()
 
     def stop(self) -> None:
         """Let it be; what is under way comes to its end by itself, and nothing follows from it."""
@@ -275,6 +278,28 @@ class TunnelWatch:
             return self._ask_first()
         self._leave_nothing()
         return replace(ending, meant=bool(meant))
+
+    def _ask_whether_it_ended(self) -> bool:
+        """Ask Host why the tunnel is silent; return whether Target has ended it."""
+
+        def is_wanted() -> bool:
+            return not (self.is_down or self._stopped.is_set())
+
+        told = why_ended(self._session, is_wanted, once=True) if is_wanted() else None
+        if told is not None:
+            self._happened.put(partial(self._was_ended_there, told))
+        return told is not None
+
+    def _was_ended_there(self, told: Ending) -> Ending | None:
+        """Take Target's word that it has ended the tunnel, of which this end did not hear."""
+        self._wait_for_leave()
+        if self.is_down:
+            return None  # the daemon has told so meanwhile
+        self.is_down = True
+        meant = self.meant = Meant(self._driver, self._session)
+        with suppress(IPsecError):
+            self._driver.down(self._session.name)
+        return replace(told, meant=bool(meant))
 
     def _went_down(self, *, with_daemon: bool = False) -> Ending:
         """Return why the tunnel is down, having seen to it that the daemon brings none back.

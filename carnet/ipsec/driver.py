@@ -58,6 +58,8 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     Where several of its IPsec SAs stand, what they have in common: any may be left alone.
     """
     remote_selectors: tuple[str, ...] | None = None
+    unanswered: bool = False
+    """Whether the peer has yet to answer something in IKE; False where that is not told."""
     rekeys: int | None = None
     """How often the SAs that carry packets got new keys; None where the daemon does not count."""
 

@@ -161,6 +161,7 @@ def status(name: str, sas: Mapping[str, Report], peer: Sequence[str] = ()) -> Tu
         other_peers=tuple(sorted(peers - {first["remote-host"]})),
         sas=sum(1 + len(each.get("child-sas", ())) for each in live),
         virtual_address=_virtual_address(sas, role),
+        unanswered=any("tasks-active" in each for each in live),
         ike_suite="-".join(suite(first)),
         child_suite=", ".join(filter(None, map(_child_suite, reversed(inner)))),
         encapsulated=any(child.get("encap") == "yes" for child in inner),

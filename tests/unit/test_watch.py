@@ -63,6 +63,9 @@ LIVE = SimpleNamespace(
     other_peers=(),
     local_selectors=("10.99.0.2/32",),
     remote_selectors=("10.20.0.0/16",),
+    bytes_in=0,
+    bytes_out=0,
+    unanswered=False,
 )
 """As it was agreed."""
 HERE, GONE, UNSEEN = Presence.HERE, Presence.GONE, Presence.UNSEEN
