@@ -398,6 +398,30 @@ def test_watch_tells_up_and_down_and_of_rekeyings_those_of_child_sas(client, tar
     assert in_background(list, events)() == []
 
 
+def test_an_ike_sa_that_target_begins_besides_hides_nothing_of_what_stands(client, target):
+    """It has no CHILD_SA, and the Client's daemon takes it for the tunnel's."""
+    ends, narrower = two_ends(), ("10.20.0.0/24",)
+    install(client, target, Ends(ends.client, replace(ends.target, local_networks=narrower)))
+    with client.session() as session:
+        list(session.initiate({"ike": ends.name, "child": ends.name}))
+    sa = ike_sa(target, ends.name)
+    (connection,) = messages.connections(ends.target)[0].values()
+    at = {"remote_addrs": [sa["remote-host"]], "remote_port": sa["remote-port"], "local_port": 4500}
+    dropped = ("children", "pools")
+    besides = {key: value for key, value in connection.items() if key not in dropped} | at
+    with target.session() as session:
+        session.load_conn({"besides": besides})
+        list(session.initiate({"ike": "besides"}))
+        session.unload_conn({"name": "besides"})
+    assert not ike_sa(client, ends.name)["child-sas"]
+    (status,) = client.driver.status()
+    assert (status.established, status.remote_selectors) == (True, narrower)
+    with pytest.raises(IPsecError, match="its networks are others"):
+        client.driver.confirm(ends.client)
+    assert client.left() == []
+    target.driver.down(ends.name)
+
+
 def test_watch_is_ended_by_close_from_another_thread(target):
     watching = in_background(list, target.driver.watch())
     target.driver.close()
