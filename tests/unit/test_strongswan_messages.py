@@ -525,6 +525,12 @@ def test_a_rekeyed_sa_without_its_successor_is_no_end(sas, handing_over):
     assert is_handing_over(sas) is handing_over
 
 
+def test_status_says_whether_the_peer_has_yet_to_answer():
+    asking = IKE_SA | {"tasks-active": ["IKE_DPD"]}
+    found = [status("carnet-7", {"carnet-7": each}) for each in (IKE_SA, asking)]
+    assert [each.unanswered for each in found] == [False, True]
+
+
 def test_status_reads_the_child_that_carries_packets_now():
     old = CHILD_SA | {"state": "DELETED", "encr-alg": "NULL", "bytes-in": "1", "bytes-out": "2"}
     ike_sa = IKE_SA | {"child-sas": {"carnet-7-0": old, "carnet-7-1": CHILD_SA}}
