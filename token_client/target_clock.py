@@ -8,6 +8,9 @@ from token_client.asking import Asking
 
 _SKEW = 60
 """Seconds by which a clock may be off without a word."""
+_LEAST_SKEW = 5
+_SMALL_PART = 10
+"""By such a part of a session, too, its clock may be off: a minute may be all of a short one."""
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -26,16 +29,18 @@ def counted(asking: Asking, expires: int, now: float, clock_behind: int) -> Coun
     Target grants the lifetime that is asked for, or none, so its clock is known then: by it the
     session began after the request was made, and before `now`. Where that is so neither by this
     machine's clock nor by the Host's, what was asked for is counted here, by this machine's
-    alone; that is from when it was asked for on. Raises IPsecError where no lifetime was asked for,
-    and all of it would be over.
+    alone; that is from when it was asked for on. Where it is so by this machine's, the Host's says
+    nothing: that one is wrong, or its date was forged. Raises IPsecError where no lifetime was
+    asked for, and all of it would be over.
     """
     lifetime, clocks = asking.request.request_info.lifetime, (now, now + clock_behind)
     if lifetime is None:
         _refuse_what_is_over(asking.request.request_info.target, expires, min(clocks))
         return Counted(expires, clock_behind)
-    off, by_host = (_off(expires - lifetime, clock, asking.age) for clock in clocks)
+    skew = min(_SKEW, max(_LEAST_SKEW, lifetime // _SMALL_PART))
+    off, by_host = (_off(expires - lifetime, clock, asking.age, skew) for clock in clocks)
     if not off or not by_host:
-        return Counted(expires, clock_behind)
+        return Counted(expires, clock_behind if off else 0)
     return Counted(int(now) - int(asking.age) + lifetime, 0, off)
 
 
@@ -48,7 +53,7 @@ def _refuse_what_is_over(target: str, expires: int, now: float) -> None:
         )
 
 
-def _off(begun: int, now: float, age: float) -> int:
-    """Return by how much more than a little a session began after now, or before it was due."""
+def _off(begun: int, now: float, age: float, skew: int) -> int:
+    """Return by how much more than `skew` a session began after now, or before it was due."""
     ahead, behind = begun - now, now - age - begun
-    return int(ahead if ahead > _SKEW else -behind if behind > _SKEW else 0)
+    return int(ahead if ahead > skew else -behind if behind > skew else 0)

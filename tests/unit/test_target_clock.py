@@ -35,11 +35,26 @@ def test_what_was_asked_for_is_counted_here_where_targets_clock_is_wrong(off):
         (-600, 0, 600.0),  # an answer that an earlier run was given
         (DAY, DAY, 0.1),  # this machine's clock is wrong
         (-DAY, -DAY, 0.1),
-        (0, HOUR, 0.1),  # a forged date
     ],
 )
 def test_a_clock_of_targets_that_agrees_with_one_is_believed(off, behind, age):
     assert ends(off, behind, age=age) == Counted(int(NOW) + off + ASKED, behind)
+
+
+@pytest.mark.parametrize("behind", [HOUR, -HOUR, 61])
+@pytest.mark.parametrize("off", [0, 50, -50])
+def test_where_targets_clock_agrees_with_this_one_the_hosts_says_nothing(off, behind):
+    """It is the Host's that is wrong, or its date was forged."""
+    assert ends(off, behind) == Counted(int(NOW) + off + ASKED, 0)
+
+
+@pytest.mark.parametrize("off", [59, -59, 8, -9])
+def test_of_a_short_session_less_is_a_clock_that_is_wrong(off):
+    """Else one of a minute would be a second long, without a word."""
+    found = ends(off, asked=60, granted=60)
+    assert (found.expires, found.clock_behind) == (int(NOW) - 1 + 60, 0)
+    assert abs(found.target_ahead - off) < 3
+    assert ends(-5, asked=60, granted=60) == Counted(int(NOW) - 5 + 60, 0)
 
 
 def test_an_answer_of_an_earlier_run_is_counted_from_then():
