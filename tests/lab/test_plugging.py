@@ -68,7 +68,7 @@ main()
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with office_at_work(lane, pairs=40) as made:
+    with office_at_work(lane, pairs=44) as made:
         yield made
 
 
