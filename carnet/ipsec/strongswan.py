@@ -39,6 +39,10 @@ IKE_TIME_LIMIT = 20.0
 MOST_AT_ONCE = 3
 """IKE_SAs of one connection: two while it is rekeyed, and one that its peer has left behind."""
 
+MOST_CHILDREN = 16
+"""CHILD_SAs of a tunnel: AH and ESP have two, with a few that were rekeyed. Of about a thousand
+the daemon lists nothing any more, nor of the IKE_SA that has them."""
+
 _WENT_DOWN = "The tunnel went down again as it came up; connect again."
 _USERSPACE_ESP = "kernel-libipsec"
 _RESOLVE = "resolve"
@@ -184,7 +188,7 @@ class StrongSwan:
             self._refuse_many(spec)
             live = self._listed.agreed_parts(spec)
             if not any(reports.is_up(part, sa) for part, sa in live.items()):
-                raise IKESilentError(_WENT_DOWN)
+                raise self._why_none_is_up(spec.name)
             found = shortfalls(spec, live)
             if found:
                 raise IPsecError(
@@ -194,18 +198,30 @@ class StrongSwan:
             self._tying.tie(spec, live)
             return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
+    def _why_none_is_up(self, name: str) -> IPsecError:
+        if self._negotiation.ends_unlisted(*connection_names(name)):
+            return IPsecError(
+                "The tunnel has more CHILD_SAs than the strongSwan daemon can list, so it was"
+                " ended; ask its user what negotiates there."
+            )
+        return IKESilentError(_WENT_DOWN)
+
     def _refuse_many(self, spec: TunnelSpec) -> None:
         """See that its Client does not negotiate again and again beside what stands.
 
-        Each of her IKE_SAs takes the daemon's memory, and time to end. One that has come anew
+        Each of her SAs takes the daemon's memory, and time to end. One that has come anew
         says so, and what stood before goes with that (INITIAL_CONTACT, RFC 7296 section 2.4).
         """
-        count = reports.standing_at_once(self._listed.sas(*connection_names(spec.name)))
-        if count > MOST_AT_ONCE:
-            raise IPsecError(
-                f"The tunnel has {count} IKE_SAs at once, where {MOST_AT_ONCE} are the most that it"
-                " may have, so it was ended; ask its user what negotiates there."
-            )
+        sas = self._listed.sas(*connection_names(spec.name))
+        for count, most, what in (
+            (reports.standing_at_once(sas), MOST_AT_ONCE, "IKE_SAs"),
+            (reports.children_at_once(sas), MOST_CHILDREN, "CHILD_SAs"),
+        ):
+            if count > most:
+                raise IPsecError(
+                    f"The tunnel has {count} {what} at once, where {most} are the most that it may"
+                    " have, so it was ended; ask its user what negotiates there."
+                )
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
+from vici import Session
 from vici.exception import CommandException
 
 from carnet.errors import IPsecError
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_reports as reports
-from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_listing import Listing, settling
 from carnet.ipsec.strongswan_log import acknowledged, not_up
 from carnet.ipsec.strongswan_parts import tunnel_of
 from carnet.ipsec.vici_link import ANSWER_TIME_LIMIT, Events, open_session, text
@@ -24,6 +25,8 @@ _LOOKS = wait_exponential(multiplier=0.005, max=0.5)
 """Between the looks whether it has: soon at first, and each costs the daemon little."""
 _AT_ONCE = "-1"
 """The time limit of who does not wait for what comes of it."""
+_NONE_FOUND = "no matching SAs to terminate found"
+"""What the daemon says of a name by which it has no IKE_SA."""
 
 
 class Negotiation:
@@ -84,12 +87,14 @@ class Negotiation:
         What can tell the peer at once is not waited for: nothing passes here any more from then
         on, whatever the peer hears. A lost packet would be sent again after the time limit only.
         Of what cannot yet, the SAs go out of the kernel, as far as they are there; it is waited
-        for, and holds none of the daemon's threads meanwhile, which are few.
+        for, and holds none of the daemon's threads meanwhile, which are few. What is not listed
+        is ended, too: see end_at_once().
         """
-        self._order_end(self._free_to_tell(parts), force="yes")
-        occupied = self._listed.sas(*parts) if parts else []
-        parts = tuple(dict.fromkeys(part for part, _ in occupied))
-        self._order_end(parts)
+        free = self._free_to_tell(parts)
+        self._order_end(free, force="yes")
+        occupied = self._sas([part for part in parts if part not in free])
+        busy = tuple(dict.fromkeys(part for part, _ in occupied))
+        self._order_end(busy)
         leftovers.remove_listed(sa for _, sa in occupied)
         waiting = Retrying(
             retry=retry_if_result(bool),
@@ -97,35 +102,41 @@ class Negotiation:
             wait=_LOOKS,
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        left = waiting(self._left, parts)
-        self._order_end(left, force="yes")
-        if left and self._left(left):
+        waiting(self._left, busy)
+        self.end_at_once(*parts)
+
+    def end_at_once(self, *parts: str) -> None:
+        """End the IKE_SAs of connections, but wait for no peer, and see that they are gone.
+
+        It is ordered by name until the daemon finds none: it does not list an IKE_SA with so many
+        CHILD_SAs that the message would be too long, and that one carries packets all the same.
+        """
+        found = retry_if_result(bool)
+        left = settling(found)(self._order_end, parts, force="yes")
+        if left:
             raise _cannot_be_ended(left[0])
 
-    def end_at_once(self, part: str) -> None:
-        """End the IKE_SAs of a connection as terminate() does, but wait for no peer.
+    def ends_unlisted(self, *parts: str) -> bool:
+        """Order the end of what is not listed of these connections; tell whether there was any."""
+        return not self._sas(parts) and bool(self._order_end(parts, force="yes"))
 
-        What it has assigned may be set, and is to be so no longer.
-        """
-        self._order_end([part], force="yes")
-        self.terminate(part)
-
-    def _order_end(self, parts: Iterable[str], **how: str) -> None:
+    def _order_end(self, parts: Iterable[str], **how: str) -> list[str]:
+        """Return of which of these connections the daemon found IKE_SAs."""
         with open_session(self._socket) as session:
-            for part in parts:
-                with suppress(CommandException):  # it may have ended by itself
-                    for _ in session.terminate({"ike": part, "timeout": _AT_ONCE} | how):
-                        pass
+            return [part for part in parts if _found(session, {"ike": part} | how)]
 
     def _free_to_tell(self, parts: Sequence[str]) -> list[str]:
         """Return which of these connections have no IKE_SA whose peer has yet to answer."""
-        listed = self._listed.sas(*parts) if parts else []
+        listed = self._sas(parts)
         occupied = {part for part, sa in listed if not reports.can_tell_its_end(sa)}
         return [part for part in parts if part not in occupied]
 
     def _left(self, parts: Sequence[str]) -> list[str]:
         """Return which of these connections have IKE_SAs."""
-        return list(dict.fromkeys(part for part, _ in self._listed.sas(*parts))) if parts else []
+        return list(dict.fromkeys(part for part, _ in self._sas(parts)))
+
+    def _sas(self, parts: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+        return self._listed.sas(*parts) if parts else []
 
     def terminate(self, part: str) -> bool:
         """End the IKE_SAs of a connection, half-open ones too, and see that they are gone.
@@ -133,17 +144,24 @@ class Negotiation:
         Returns whether a peer has acknowledged that.
         """
         order = {"ike": part, "force": "yes", "timeout": str(int(DELETE_TIME_LIMIT * 1000))}
-        if not self._listed.sas(part):
-            return False
         log: list[str] = []
         with open_session(self._socket) as session:
             try:
                 log.extend(text(line)["msg"] for line in session.terminate(order))
-            except CommandException as error:
+            except CommandException:
                 # It may have ended by itself, or ended without the peer's consent.
-                if self._listed.sas(part):
-                    raise _cannot_be_ended(part) from error
+                self.end_at_once(part)
         return acknowledged(log)
+
+
+def _found(session: Session, order: dict[str, str]) -> bool:
+    """Order an end; tell whether the daemon found what to end, though it may have failed."""
+    try:
+        for _ in session.terminate({"timeout": _AT_ONCE} | order):
+            pass
+    except CommandException as error:
+        return _NONE_FOUND not in str(error)
+    return True
 
 
 def _cannot_be_ended(part: str) -> IPsecError:

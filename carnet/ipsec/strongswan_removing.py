@@ -98,9 +98,8 @@ class Removing:
         return loaded
 
     def _end(self, name: str) -> None:
-        """End the IKE_SAs of a tunnel, as far as they are listed."""
-        listed = self._listed.sas(*connection_names(name))
-        self._negotiation.end(*dict.fromkeys(each for each, _ in listed))
+        """End the IKE_SAs of a tunnel, listed or not."""
+        self._negotiation.end(*connection_names(name))
 
     def _unload_connections(self, name: str) -> list[str]:
         """Unload all of the tunnel; return which there were."""
@@ -120,10 +119,11 @@ class Removing:
     def _unload_pool(self, name: str) -> None:
         """Unload its virtual address, as soon as it is leased no more.
 
-        Where the daemon keeps it without an IKE_SA, its accounts are wrong: strongSwan 5.9.8
-        never takes back all leases of an address that several IKE_SAs had. By a pool alone
-        nobody comes, and other tunnels have pools of their own for the same address: so the
-        tunnel has ended.
+        No IKE_SA has it any more that the daemon finds by name: one that it does not list would
+        have kept the tunnel from ending. Where it is kept all the same, the daemon's accounts are
+        wrong: strongSwan 5.9.8 never takes back all leases of an address that several IKE_SAs had.
+        By a pool alone nobody comes, and other tunnels have pools of their own for the same
+        address: so the tunnel has ended.
         """
         with open_session(self._socket) as session:
             if name not in session.get_pools({"name": name}):

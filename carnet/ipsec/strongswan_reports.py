@@ -121,6 +121,11 @@ def standing_at_once(sas: Iterable[tuple[str, Report]]) -> int:
     return max(Counter(name for name, ike_sa in sas if is_live(ike_sa)).values(), default=0)
 
 
+def children_at_once(sas: Iterable[tuple[str, Report]]) -> int:
+    """Return how many CHILD_SAs the daemon has of these, those included that are going."""
+    return sum(len(ike_sa.get("child-sas", ())) for _, ike_sa in sas)
+
+
 def tells_its_role(sas: Mapping[str, Report]) -> bool:
     """Whether the IKE_SAs of a tunnel say by themselves which end of it this machine is."""
     return bool(_all_virtual_addresses(sas))

@@ -13,13 +13,13 @@ from urllib.request import urlopen
 import pytest
 from vici import Session
 
-from carnet.errors import DaemonSilentError, IPsecError
-from carnet.ipsec import strongswan_leftovers, strongswan_negotiation
+from carnet.errors import DaemonSilentError, IKESilentError, IPsecError
+from carnet.ipsec import strongswan_leftovers, strongswan_listing, strongswan_negotiation
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
-from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.strongswan import MOST_CHILDREN, StrongSwan
 from carnet.ipsec.vici_link import Events, text
 from carnet.objectives import Objective
 from lab.capture import Capture
@@ -285,6 +285,50 @@ def test_a_client_who_negotiates_again_and_again_loses_the_tunnel(target, furthe
     with pytest.raises(IPsecError, match="has 5 IKE_SAs at once"):
         target.driver.confirm(further.target)
     assert target.driver.status() == []
+
+
+@pytest.fixture
+def crowded(client, target):
+    """Return both ends of a tunnel of one IKE_SA, and of ever more CHILD_SAs alike."""
+    ends = two_ends()
+    connect(client, target, ends)
+    ((name, connection),) = messages.connections(ends.client)[0].items()
+    child = connection["children"][name]
+    further = {
+        f"further-{number}": child | {"mark_in": str(number), "if_id_in": str(number)}
+        for number in range(1, MOST_CHILDREN + 1)
+    }
+    with client.session() as session:
+        session.load_conn({name: connection | {"children": {name: child} | further}})
+        for each in further:
+            list(session.initiate({"ike": name, "child": each, "timeout": "9000"}))
+    yield ends
+    for gateway in (client, target):
+        gateway.driver.down(ends.name)
+
+
+def test_a_client_who_makes_child_sas_again_and_again_loses_the_tunnel(target, crowded):
+    """Of about a thousand charon would list nothing any more."""
+    with pytest.raises(IPsecError, match=f"has {MOST_CHILDREN + 1} CHILD_SAs at once"):
+        target.driver.confirm(crowded.target)
+    assert target.driver.status() == []
+
+
+def test_a_tunnel_that_the_daemon_does_not_list_ends_all_the_same(target, crowded, monkeypatch):
+    """And what is found to stand so has not been closed by its peer."""
+    monkeypatch.setattr(target.driver._listed, "sas", lambda *_: [])
+    monkeypatch.setattr(strongswan_listing, "SETTLE_TIME_LIMIT", 0.1)
+    with pytest.raises(IPsecError, match="more CHILD_SAs than") as caught:
+        target.driver.confirm(crowded.target)
+    assert not isinstance(caught.value, IKESilentError)
+    assert target.left() == []
+
+
+def test_down_ends_what_the_daemon_does_not_list(target, crowded, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(target.driver._listed, "sas", lambda *_: [])
+        target.driver.down(crowded.name)
+    assert target.left() == []
 
 
 def lead_of(spec) -> Lead:

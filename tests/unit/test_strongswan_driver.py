@@ -20,6 +20,7 @@ from carnet.errors import (
 from carnet.ipsec import bundle, inner_address
 from carnet.ipsec import strongswan_addresses as addresses
 from carnet.ipsec import strongswan_leftovers as leftovers
+from carnet.ipsec import strongswan_listing as listing
 from carnet.ipsec import strongswan_negotiation as negotiation
 from carnet.ipsec import strongswan_removing as removing
 from carnet.ipsec.driver import Lead
@@ -302,12 +303,53 @@ def test_what_does_not_come_up_is_ended_at_once_whatever_its_peer_says(monkeypat
     def initiate(_):
         raise CommandException("It is refused.")
 
-    daemon = SimpleNamespace(initiate=initiate, terminate=lambda it: orders.append(it) or [])
+    daemon = SimpleNamespace(initiate=initiate, terminate=_ends_after(1, orders))
     monkeypatch.setattr(negotiation, "open_session", lambda *_: nullcontext(daemon))
     nothing = SimpleNamespace(sas=lambda *_: [])
     with pytest.raises(IPsecError):
         negotiation.Negotiation(Path("/nowhere"), nothing, 20).start("carnet-1", has_child=True)
-    assert orders == [{"ike": "carnet-1", "timeout": "-1", "force": "yes"}]
+    assert orders == [{"ike": "carnet-1", "timeout": "-1", "force": "yes"}] * 2
+
+
+def _ends_after(times, orders):
+    """Return what ends an IKE_SA when it is ordered so often, and finds none from then on."""
+
+    def terminate(order):
+        orders.append(order)
+        if sum(each["ike"] == order["ike"] for each in orders) > times:
+            raise CommandException("Command failed: no matching SAs to terminate found")
+        return []
+
+    return terminate
+
+
+@pytest.mark.parametrize("unlisted", ["", "/ah"])
+def test_what_is_not_listed_is_ended_until_the_daemon_finds_none(monkeypatch, unlisted):
+    """One IKE_SA with a thousand CHILD_SAs is too long for a message of VICI."""
+    orders, found = [], "carnet-1" + unlisted
+    ends, gone = _ends_after(3, orders), _ends_after(0, [])
+    daemon = SimpleNamespace(terminate=lambda it: (ends if it["ike"] == found else gone)(it))
+    monkeypatch.setattr(negotiation, "open_session", lambda *_: nullcontext(daemon))
+    nothing = SimpleNamespace(sas=lambda *_: [])
+    negotiation.Negotiation(Path("/nowhere"), nothing, 20).end("carnet-1", "carnet-1/ah")
+    assert len(orders) == 4
+
+
+def test_what_the_daemon_finds_again_and_again_has_not_ended_and_keeps_its_address(monkeypatch):
+    """By whichever connection; it goes out of the kernel at least."""
+    driver, removed = StrongSwan(Path("/nowhere")), MagicMock()
+    daemon = SimpleNamespace(
+        get_conns=lambda: {"conns": []}, unload_shared=lambda _: None, terminate=lambda _: [],
+    )  # fmt: skip
+    monkeypatch.setattr(driver._listed, "sas", lambda *_: [])
+    monkeypatch.setattr(driver._listed, "connections", lambda *_: {})
+    for module in (negotiation, removing):
+        monkeypatch.setattr(module, "open_session", lambda *_: nullcontext(daemon))
+    monkeypatch.setattr(listing, "SETTLE_TIME_LIMIT", 0)
+    monkeypatch.setattr(removing, "leftovers", removed)
+    with pytest.raises(IPsecError, match="carnet-1 cannot be ended"):
+        driver.down("carnet-1")
+    removed.remove.assert_called_once_with("carnet-1")
 
 
 def test_another_address_is_not_there_until_its_peer_takes_notice_of_the_end(monkeypatch):
