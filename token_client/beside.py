@@ -4,7 +4,8 @@ Routes and policies are the whole machine's, so what is meant for one of two tun
 would go into the other's, and a tunnel that leads to another's Target would take what carries that.
 The block of a session that was lost knows an IPsec policy, and not whose it is. So of tunnels to
 several Targets no two may lead to the same addresses; a newer one to the same Target takes the
-place of the older.
+place of the older. A session without IPsec leads nothing anywhere, but a tunnel would take its
+packets: it stands beside no tunnel to its addresses, and beside any other without IPsec.
 """
 
 from collections.abc import Iterable
@@ -21,8 +22,9 @@ from token_client.sessions import Session
 Net = IPv4Network | IPv6Network
 
 _BESIDE = (
-    "A tunnel to {} cannot stand beside the one to {}, since both would lead to {}; run `carnet"
-    " disconnect {}`, then `carnet connect` again{}."
+    "A tunnel to {target} cannot stand beside the one to {other}, since both would send packets to"
+    " {common}; run `carnet disconnect {other}`, then `carnet connect {target}` again with the same"
+    " options{again}."
 )
 _AGAIN = " within {}, which costs no further key pair"
 
@@ -33,15 +35,12 @@ def refuse_wish(wish: Wish, sessions: Iterable[Session]) -> None:
     Where Target is to say which networks there are, it is refused beside what leads everywhere.
     Raises IPsecError.
     """
-    if wish.objective_id == Objective.NATIVE:
-        return
-    for other in _others(sessions, wish.target):
-        common = _common(wish.networks or (), _kept(other))
-        everywhere = [each for each in _inside(other) if ip_network(each).prefixlen == 0]
+    for other in _others(sessions, wish.target, wish.objective_id):
+        needed = wish.networks or ()
+        common = _common(needed, _inside(other) if _is_native(wish.objective_id) else _kept(other))
         if not wish.networks:
-            common = everywhere
-        if common:
-            raise IPsecError(_BESIDE.format(wish.target, other.target, common[0], other.target, ""))
+            common = [each for each in _inside(other) if ip_network(each).prefixlen == 0]
+        _refuse(common, wish.target, other, "")
 
 
 def refuse_grant(
@@ -51,25 +50,37 @@ def refuse_grant(
 
     `again` is for how many seconds the same answer can be gone on with. Raises IPsecError.
     """
-    if info.objective_id == Objective.NATIVE:
-        return
-    inside = info.networks or _alone(info.target_addresses)
-    for other in _others(sessions, target):
-        common = _common(inside, _kept(other)) or _common(
-            _alone(info.target_addresses), _inside(other)
+    how = _AGAIN.format(format_duration(again)) if again > 0 else ""
+    outside = _alone(info.target_addresses)
+    inside = info.networks or outside
+    for other in _others(sessions, target, info.objective_id):
+        common = [] if _is_native(info.objective_id) else _common(inside, _kept(other))
+        if not _is_native(other.objective_id):
+            common += _common((*inside, *outside), _inside(other))
+        _refuse(common, target, other, how)
+
+
+def _refuse(common: list[str], target: str, other: Session, again: str) -> None:
+    if common:
+        raise IPsecError(
+            _BESIDE.format(target=target, other=other.target, common=common[0], again=again)
         )
-        if common:
-            how = _AGAIN.format(format_duration(again)) if again > 0 else ""
-            raise IPsecError(_BESIDE.format(target, other.target, common[0], other.target, how))
 
 
-def _others(sessions: Iterable[Session], target: str) -> list[Session]:
-    """Return those whose tunnel stands or may, to other Targets."""
+def _others(sessions: Iterable[Session], target: str, objective_id: int) -> list[Session]:
+    """Return those whose tunnel stands or may, to other Targets; of two at least one is IPsec's."""
     return [
         each
         for each in sessions
-        if each.ended is None and each.target != target and each.objective_id != Objective.NATIVE
+        if each.ended is None
+        and each.target != target
+        and not (_is_native(objective_id) and _is_native(each.objective_id))
     ]
+
+
+def _is_native(objective_id: int) -> bool:
+    """Tell whether its packets go by the machine's routes, and take nobody's: others take them."""
+    return objective_id == Objective.NATIVE
 
 
 def _inside(session: Session) -> tuple[str, ...]:

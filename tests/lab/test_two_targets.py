@@ -39,7 +39,10 @@ def up(office):
 
 
 def is_refused(done, other):
-    said = f"run `carnet disconnect {other}`, then `carnet connect` again"
+    anew = {"work": "lab", "lab": "work"}[other]
+    said = (
+        f"run `carnet disconnect {other}`, then `carnet connect {anew}` again with the same options"
+    )
     return done.returncode == 5 and is_one_sentence(done) and said in done.stderr
 
 

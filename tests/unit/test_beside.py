@@ -16,6 +16,8 @@ TEN = ("10.20.0.0/16",)
 SPLIT = a_session(target="work", networks=TEN, target_addresses=WORK)
 FULL = replace(SPLIT, networks=ALL)
 ALONE = replace(SPLIT, networks=())
+BY_NONE = {"objective_id": int(Objective.NATIVE)}
+NATIVE = replace(SPLIT, **BY_NONE)
 
 
 def granted(networks, addresses=LAB, **changes):
@@ -36,6 +38,10 @@ def granted(networks, addresses=LAB, **changes):
         (FULL, granted(("fd20::/64",)), "198.51.101.2/32"),
         (ALONE, granted(ALL), "198.51.100.2/32"),
         (ALONE, granted((), WORK), "198.51.100.2/32"),
+        (NATIVE, granted(ALL), "10.20.0.0/16"),
+        (NATIVE, granted(("198.51.100.0/24",)), "198.51.100.2/32"),
+        (FULL, granted(TEN, **BY_NONE), "10.20.0.0/16"),
+        (SPLIT, granted(("10.30.0.0/16",), ("10.20.0.9",), **BY_NONE), "10.20.0.9/32"),
         (replace(SPLIT, doomed=""), granted(TEN), "10.20.0.0/16"),
         (replace(SPLIT, down="gone", unseen=True), granted(TEN), "10.20.0.0/16"),
     ],
@@ -44,9 +50,9 @@ def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
     with pytest.raises(IPsecError) as refused:
         refuse_grant(info, "lab", [other], again=90)
     assert refused.value.sentence == (
-        f"A tunnel to lab cannot stand beside the one to work, since both would lead to {where};"
-        " run `carnet disconnect work`, then `carnet connect` again within 1m30s, which costs no"
-        " further key pair."
+        f"A tunnel to lab cannot stand beside the one to work, since both would send packets to"
+        f" {where}; run `carnet disconnect work`, then `carnet connect lab` again with the same"
+        " options within 1m30s, which costs no further key pair."
     )
 
 
@@ -60,8 +66,10 @@ def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
         ([ALONE], granted(TEN)),
         ([replace(FULL, target="lab")], granted(TEN)),
         ([replace(FULL, ended="It was ended.")], granted(TEN)),
-        ([replace(FULL, objective_id=int(Objective.NATIVE))], granted(TEN)),
-        ([FULL], granted(TEN, objective_id=int(Objective.NATIVE))),
+        ([NATIVE], granted(("10.30.0.0/16",))),
+        ([replace(NATIVE, networks=ALL)], granted(ALL, **BY_NONE)),
+        ([SPLIT], granted(("10.30.0.0/16",), **BY_NONE)),
+        ([SPLIT], granted(("198.51.100.0/24",), **BY_NONE)),
     ],
 )
 def test_what_leads_elsewhere_or_takes_its_place_is_let_through(others, info):
@@ -69,7 +77,8 @@ def test_what_leads_elsewhere_or_takes_its_place_is_let_through(others, info):
 
 
 def test_who_could_not_go_on_with_the_answer_hears_nothing_of_it():
-    with pytest.raises(IPsecError, match=r"then `carnet connect` again\.$"):
+    said = r"then `carnet connect lab` again with the same options\.$"
+    with pytest.raises(IPsecError, match=said):
         refuse_grant(granted(TEN), "lab", [SPLIT], again=0)
 
 
@@ -81,6 +90,7 @@ def test_who_could_not_go_on_with_the_answer_hears_nothing_of_it():
         (SPLIT, ("198.51.100.0/24",), "198.51.100.2/32"),
         (FULL, None, "0.0.0.0/0"),
         (FULL, (), "0.0.0.0/0"),
+        (NATIVE, ALL, "10.20.0.0/16"),
         (SPLIT, None, None),
         (SPLIT, (), None),
         (SPLIT, ("10.30.0.0/16",), None),
@@ -91,5 +101,5 @@ def test_what_is_known_before_is_refused_before_a_pair_is_spent(other, networks,
     if where is None:
         refuse_wish(wish, [other])
         return
-    with pytest.raises(IPsecError, match=f"lead to {where}; run `carnet disconnect work`"):
+    with pytest.raises(IPsecError, match=f"packets to {where}; run `carnet disconnect work`"):
         refuse_wish(wish, [other])
