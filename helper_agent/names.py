@@ -12,7 +12,7 @@ from carnet.errors import IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Driver, Telling
 from carnet.ipsec.inside import Inside
-from helper_agent.claims import Holding, holdings
+from helper_agent.claims import Held, Holding, holdings
 from helper_agent.inner import Inner
 from helper_agent.owners import Owners
 
@@ -116,14 +116,28 @@ class Names:
         return self._driver.installed() | self.blocks() | {self._inside.whose_servers()}
 
     def _others(self, uid: int, installed: frozenset[str]) -> list[Holding]:
-        """Return what tunnels hold that root made past the helper, and what others' are called.
+        """Return what root's tunnels and blocks hold, and what others' tunnels are called.
+
+        Root made its own past the helper. Of a session that was lost its block alone is left.
 
         A former helper did not write that down of its users'. Raises IPsecError.
         """
+        owned = self._owners.names()
+        made_by = map(self._owners.block, owned)
+        closed = [
+            Holding(0, blocks=(Held(each.networks, each.targets, each.hosts),))
+            for name, each in block.held_back(made_by).items()
+            if name not in owned
+        ]
+        return closed + self._tunnels_of_others(uid, installed, owned)
+
+    def _tunnels_of_others(
+        self, uid: int, installed: frozenset[str], owned: frozenset[str]
+    ) -> list[Holding]:
         others = frozenset(each for each in installed if not self._owners.owns(uid, each))
         if not others or not isinstance(self._driver, Telling):
             return []
-        leads, owned = self._driver.leads(), self._owners.names()
+        leads = self._driver.leads()
         found = [each for name in leads.keys() & others - owned for each in holdings(leads[name])]
         named = [leads[name].identities for name in leads.keys() & others & owned]
         return found + [Holding(0, identities=each) for each in named]

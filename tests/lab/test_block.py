@@ -7,6 +7,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from carnet.ipsec.block import Closed, HeldBack
+from carnet.ipsec.block.iptables import Iptables
+from carnet.ipsec.block.nft import Nft
 from lab.capture import Capture
 from lab.http_client import request
 from lab.network import CLIENT_ADDRESS, SERVER_ADDRESS
@@ -185,6 +188,7 @@ def test_where_no_program_can_be_started_nothing_is_said_to_be_gone_that_stays(o
 TWICE = """
 from subprocess import check_output
 from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.block.iptables import Iptables
 from carnet.ipsec.block.nft import Nft
 
 for network in ("10.8.0.0/16", "10.9.0.0/16"):
@@ -262,3 +266,26 @@ def test_foreground_that_is_ended_lifts_the_block(office):
     with clear_packets(office) as found:
         try_in_clear(office)
     assert found[0] > 0
+
+
+@pytest.mark.parametrize("made", [Nft(), Iptables()], ids=["nftables", "iptables"])
+def test_the_kernel_tells_what_each_block_holds_back(office, made):
+    """Networks of which nftables makes one, too: another's tunnel is not to lead there."""
+    name = f"carnet-{'0d' * 16}"
+    closed = Closed(
+        name=name,
+        networks=("10.0.0.0/16", "10.1.0.0/17", "10.3.0.1/32", "fd20::/64"),
+        targets=("198.51.100.2", "fd51::2"),
+        hosts=(("203.0.113.2", 8443), ("fd52::2", 8443)),
+        userspace=False,
+    )
+    with office.world.client.network():
+        made.close(closed)
+        try:
+            assert made.held_back()[name] == HeldBack(
+                networks=frozenset(closed.networks),
+                targets=frozenset(closed.targets),
+                hosts=frozenset(closed.hosts),
+            )
+        finally:
+            made.lift(name)

@@ -151,6 +151,17 @@ class Daemon:
     def names(self):
         return frozenset(self.blocks)
 
+    def held_back(self):
+        return {
+            name: block.HeldBack(
+                networks=frozenset(closed.networks),
+                targets=frozenset(closed.targets),
+                hosts=frozenset(closed.hosts),
+            )
+            for name, closed in self.blocks.items()
+            if closed is not None
+        }
+
     def fit(self, name, address, mtu, peers):
         self.fitted.append((name, address, mtu, peers))
 

@@ -152,7 +152,8 @@ def untold(monkeypatch, tmp_path):
 def test_a_filter_that_does_not_tell_is_not_taken_for_one_that_holds_nothing_back(untold, version):
     untold[version].write_text("mangle\nfilter\n")
     made = iptables.Iptables()
-    for ask in (nft.Nft().names, made.names, lambda: made.lift(NAME)):
+    asked = [ask for each in (nft.Nft(), made) for ask in (each.names, each.held_back)]
+    for ask in (*asked, lambda: made.lift(NAME)):
         with pytest.raises(IPsecError, match="does not tell"):
             ask()
     network = {4: "10.20.0.0/16", 6: "fd20::/64"}[version]

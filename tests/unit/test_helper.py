@@ -413,6 +413,22 @@ def test_what_is_installed_is_not_called_otherwise_by_the_same_name(service, dae
     assert "an IKE identity" in refused(service, MALLORY, say.Install(spec=theirs))
 
 
+def test_no_tunnel_of_hers_takes_what_a_lost_one_of_root_s_holds_back(service, daemon):
+    """Root's block lets through what has an IPsec policy: it would be hers."""
+    lost = block.Closed(
+        name=OTHER,
+        networks=SPEC.remote_networks,
+        targets=("198.51.101.2",),
+        hosts=(),
+        userspace=False,
+    )
+    daemon.blocks[OTHER] = lost
+    for call in (say.Install(spec=spec()), say.Close(block=block_of(networks=("10.20.0.0/24",)))):
+        assert "Another user" in refused(service, ALICE, call)
+    assert daemon.tunnels == {}
+    service.obey(ALICE, say.Install(spec=spec(**AWAY)))
+
+
 @pytest.fixture(scope="module")
 def meeting():
     """Return two names that have one pair of request ids: to find some takes a second."""

@@ -13,11 +13,20 @@ from contextlib import suppress
 import msgspec
 
 from carnet.errors import IPsecError
-from carnet.ipsec.block.closed import Closed, PacketFilter
+from carnet.ipsec.block.closed import Closed, HeldBack, PacketFilter
 from carnet.ipsec.block.iptables import Iptables
 from carnet.ipsec.block.nft import Nft
 
-__all__ = ["Closed", "close", "filter_name", "find_filter", "lift", "names"]
+__all__ = [
+    "Closed",
+    "HeldBack",
+    "close",
+    "filter_name",
+    "find_filter",
+    "held_back",
+    "lift",
+    "names",
+]
 
 
 class _PacketFilters(msgspec.Struct):
@@ -92,8 +101,23 @@ def names(made_by: Iterable[str | None] = ()) -> frozenset[str]:
 
     `made_by` are packet filters by which some may be, besides the one that works now.
     """
+    return frozenset[str]().union(*(each.names() for each in _asked(made_by)))
+
+
+def held_back(made_by: Iterable[str | None] = ()) -> dict[str, HeldBack]:
+    """Return what the blocks of this machine hold back, by tunnel; see names().
+
+    Whoever has no privileges is told of none. Raises IPsecError.
+    """
+    found: dict[str, HeldBack] = {}
+    for each in _asked(made_by):
+        found |= each.held_back()
+    return found
+
+
+def _asked(made_by: Iterable[str | None]) -> list[PacketFilter]:
     asked = dict.fromkeys([_working(), *map(_named, made_by)])
-    return frozenset[str]().union(*(each.names() for each in asked if each is not None))
+    return [each for each in asked if each is not None]
 
 
 def _answers(found: PacketFilter) -> bool:

@@ -30,6 +30,17 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether ESP is the IKE daemon's own, behind a tun device, and not the kernel's."""
 
 
+class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel has of a block: what it holds back, and what leaves all the same."""
+
+    networks: frozenset[str]
+    """In CIDR notation, a single address too."""
+    targets: frozenset[str] = frozenset()
+    """Addresses to which IKE, ESP and AH leave."""
+    hosts: frozenset[tuple[str, int]] = frozenset()
+    """Addresses and TCP ports."""
+
+
 class PacketFilter(Protocol):
     """One packet filter of this machine. What it keeps outlives whoever told it."""
 
@@ -52,6 +63,12 @@ class PacketFilter(Protocol):
 
     def names(self) -> frozenset[str]:
         """Return the tunnels that have a block here. Raises IPsecError where it does not tell."""
+
+    def held_back(self) -> dict[str, HeldBack]:
+        """Return what the blocks here hold back, by tunnel, but for those that it cannot know of.
+
+        Raises IPsecError where it does not tell.
+        """
 
 
 def version_of(network: str) -> int:

@@ -6,10 +6,11 @@ In the older form of iptables, since the newer is nftables; for kernels that hav
 import hashlib
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 from carnet.errors import IPsecError
-from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
+from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, HeldBack, of_version
 from carnet.ipsec.block.run import answers, tell
 
 _PROGRAMS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
@@ -26,6 +27,13 @@ _PREFIX = "CARNET-BLOCK-"
 _LEADING = re.compile(
     rf'^-A (?P<hook>\w+) .*--comment "?(?P<name>[\w-]+)"? -j {_PREFIX}', re.MULTILINE
 )
+
+_RULE = re.compile(
+    rf"^-A (?P<chain>{_PREFIX}\w+) -d (?P<where>\S+)"
+    r"(?P<what> -p esp| -p tcp .*--dport (?P<port>\d+)|) -j (?:RETURN|DROP)$",
+    re.MULTILINE,
+)
+"""What a session's chain has of a network that is closed, of a Target, and of a Host."""
 
 _TUNNELLED = {False: "-m policy --dir out --pol ipsec", True: "-o ipsec+"}
 """See carnet.ipsec.block.nft."""
@@ -65,6 +73,24 @@ class Iptables:
         """Return the tunnels that have a chain. Raises IPsecError."""
         listed = map(_rules_of, _PROGRAMS)
         return frozenset(found["name"] for text in listed for found in _LEADING.finditer(text))
+
+    def held_back(self) -> dict[str, HeldBack]:
+        """Return what the sessions' chains hold back. Raises IPsecError."""
+        text = "\n".join(map(_rules_of, _PROGRAMS))
+        return {
+            name: _held_back(_chain_name(name), text)
+            for name in {found["name"] for found in _LEADING.finditer(text)}
+        }
+
+
+def _held_back(chain: str, rules: str) -> HeldBack:
+    of_it = [found for found in _RULE.finditer(rules) if found["chain"] == chain]
+    alone = [(str(ip_network(found["where"])[0]), found) for found in of_it if found["what"]]
+    return HeldBack(
+        networks=frozenset(found["where"] for found in of_it if not found["what"]),
+        targets=frozenset(address for address, found in alone if not found["port"]),
+        hosts=frozenset((address, int(found["port"])) for address, found in alone if found["port"]),
+    )
 
 
 def _take_out(version: int, name: str) -> None:

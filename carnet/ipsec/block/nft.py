@@ -6,10 +6,13 @@ In IPv6 a packet filter takes for the protocol what comes after AH, so AH is loo
 """
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_network, summarize_address_range
+from typing import Any
 
 from carnet.errors import IPsecError
-from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, of_version
+from carnet.ipsec.block.closed import DHCP_PORTS, IKE_PORTS, Closed, HeldBack, of_version
 from carnet.ipsec.block.run import answers, tell
 from carnet.ipsec.spec import NAME_PREFIX
 
@@ -90,11 +93,49 @@ class Nft:
         """Return the tunnels that have a table. Raises IPsecError."""
         listed = _listed()
         if listed is None:
-            raise IPsecError(
-                "nft does not tell what it holds back; see what `nft list tables` says, and try "
-                "again."
-            )
+            raise _untold("tables")
         return listed
+
+    def held_back(self) -> dict[str, HeldBack]:
+        """Return what the sessions' tables hold back. Raises IPsecError."""
+        text = answers(["nft", "-j", "list", "sets", "inet"])
+        if text is None:
+            raise _untold("sets")
+        return _held_back(text)
+
+
+def _untold(what: str) -> IPsecError:
+    return IPsecError(
+        f"nft does not tell what it holds back; see what `nft list {what}` says, and try again."
+    )
+
+
+def _held_back(text: str) -> dict[str, HeldBack]:
+    """Read the sets of all tables, of both IP versions."""
+    elements: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for each in json.loads(text or "{}").get("nftables", ()):
+        found = each.get("set", {})
+        if found.get("table", "").startswith(_PREFIX):
+            elements[_tunnel(found["table"])][found["name"][:-1]] += found.get("elem", ())
+    return {
+        name: HeldBack(
+            networks=frozenset(net for each in sets["closed"] for net in _networks(each)),
+            targets=frozenset(sets["target"]),
+            hosts=frozenset((host, port) for host, port in (e["concat"] for e in sets["hosts"])),
+        )
+        for name, sets in elements.items()
+    }
+
+
+def _networks(element: Any) -> Iterator[str]:
+    """Return what one element of a set with intervals is: an address, a network, or several."""
+    if isinstance(element, str):
+        yield str(ip_network(element))
+    elif "prefix" in element:
+        yield f"{element['prefix']['addr']}/{element['prefix']['len']}"
+    else:
+        first, last = map(ip_address, element["range"])
+        yield from map(str, summarize_address_range(first, last))
 
 
 def _listed() -> frozenset[str] | None:

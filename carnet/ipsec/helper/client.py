@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from carnet.errors import HelperAwayError, IPsecError
-from carnet.ipsec.block.closed import Closed
+from carnet.ipsec.block.closed import Closed, HeldBack
 from carnet.ipsec.driver import Capabilities, Keep, TunnelEvent, TunnelStatus
 from carnet.ipsec.helper import messages as say
 from carnet.ipsec.helper.place import DEFAULT_SOCKET
@@ -259,6 +259,10 @@ class HelperFilter:
     def names(self) -> frozenset[str]:
         """Return the caller's tunnels that have a block here. Raises IPsecError."""
         return frozenset(self._link.ask(say.Names(), list[str]))
+
+    def held_back(self) -> dict[str, HeldBack]:
+        """Return nothing: the helper itself looks at what another's holds back."""
+        return {}
 
 
 class HelperInside:
