@@ -81,7 +81,10 @@ def lines(done: Revoked, pairs: int, tunnels: int) -> Iterator[str]:
         )
         return
     revoked, live = counted(len(done.key_ids), "key pair"), counted(done.tunnels, "live tunnel")
-    yield f"{revoked} revoked, {live} will be ended."
+    if done.tunnels and not done.key_ids:
+        yield f"{live} will be ended; no key pair is left to revoke, a tunnel's is used already."
+    else:
+        yield f"{revoked} revoked, {live} will be ended."
     if done.importing:
         early = counted(done.importing, "key pair")
         yield f"An import is under way; {early} of it will never be valid."

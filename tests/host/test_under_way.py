@@ -17,7 +17,7 @@ from host_agent import arrival, officer_interface, schema
 from host_agent.importing import _check_pairs_stand, record_batch
 from host_agent.keydb import Reason, Revocation
 from host_agent.revoked_meanwhile import check_not_revoked, revoked_of_it, under_way
-from host_agent.revoking import Revoked, revoke
+from host_agent.revoking import Revoked, lines, revoke
 from lab.waiting import wait_until
 from tests.host.batches import Officer, host_config, opened, split_batch, write
 from tests.host.test_accounts import lift
@@ -179,6 +179,15 @@ def test_revocations_that_wait_for_a_batch_keep_no_request_waiting(
         await asyncio.gather(*waiting)
 
     asyncio.run(revoked())
+
+
+def test_the_pair_of_a_tunnel_is_said_to_be_used_and_not_that_none_is_revoked():
+    assert list(lines(Revoked([b"key"], 0, 1), 0, 0)) == [
+        "1 key pair revoked, 1 live tunnel will be ended."
+    ]
+    assert list(lines(Revoked([], 0, 1), 0, 0)) == [
+        "1 live tunnel will be ended; no key pair is left to revoke, a tunnel's is used already."
+    ]
 
 
 def test_an_import_that_is_over_in_between_is_told_of():
