@@ -90,9 +90,9 @@ class Negotiation:
         for, and holds none of the daemon's threads meanwhile, which are few. What is not listed
         is ended, too: see end_at_once().
         """
-        free = self._free_to_tell(parts)
+        free, not_free = self._who_can_tell(parts)
         self._order_end(free, force="yes")
-        occupied = self._sas([part for part in parts if part not in free])
+        occupied = self._sas(not_free)
         busy = tuple(dict.fromkeys(part for part, _ in occupied))
         self._order_end(busy)
         leftovers.remove_listed(sa for _, sa in occupied)
@@ -125,11 +125,12 @@ class Negotiation:
         with open_session(self._socket) as session:
             return [part for part in parts if _found(session, {"ike": part} | how)]
 
-    def _free_to_tell(self, parts: Sequence[str]) -> list[str]:
-        """Return which of these connections have no IKE_SA whose peer has yet to answer."""
+    def _who_can_tell(self, parts: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return which of these connections have IKE_SAs: whose peer has answered all; others."""
         listed = self._sas(parts)
-        occupied = {part for part, sa in listed if not reports.can_tell_its_end(sa)}
-        return [part for part in parts if part not in occupied]
+        occupied = dict.fromkeys(part for part, sa in listed if not reports.can_tell_its_end(sa))
+        free = dict.fromkeys(part for part, _ in listed if part not in occupied)
+        return list(free), list(occupied)
 
     def _left(self, parts: Sequence[str]) -> list[str]:
         """Return which of these connections have IKE_SAs."""

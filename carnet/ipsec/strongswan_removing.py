@@ -64,7 +64,8 @@ class Removing:
         """End it and remove all of it; see Driver.down()."""
         try:
             loaded = self._shut(name)
-            self._end(name)
+            # Listed or not: see Negotiation.end_at_once().
+            self._negotiation.end(*connection_names(name))
         except DaemonGoneError as error:
             clean = leftovers.take_out(name)
             with suppress(IPsecError):  # it is for all tunnels, and goes with another's end, too
@@ -78,8 +79,8 @@ class Removing:
         give_up_shared = self._addresses.give_up(name)
         loaded += self._unload_connections(name)
         give_up_shared()
-        # A listing may have missed it as its peer rekeyed: see Listing.agreed_parts().
-        self._end(name)
+        # It may have been missed as its peer rekeyed: see Listing.agreed_parts().
+        self._negotiation.end_at_once(*connection_names(name))
         self._forget_counted(loaded)
         self._unload_pool(name)
         self._take_out_of_kernel(name, loaded)
@@ -96,10 +97,6 @@ class Removing:
         with open_session(self._socket) as session:
             _unload_keys(session, name)
         return loaded
-
-    def _end(self, name: str) -> None:
-        """End the IKE_SAs of a tunnel, listed or not."""
-        self._negotiation.end(*connection_names(name))
 
     def _unload_connections(self, name: str) -> list[str]:
         """Unload all of the tunnel; return which there were."""

@@ -54,6 +54,7 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
     monkeypatch.setattr(driver._listed, "connections", lambda *_: {})
     monkeypatch.setattr(driver._negotiation, "start", _starts())
     monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
+    monkeypatch.setattr(driver._negotiation, "end_at_once", lambda *_: 0)
     monkeypatch.setattr(driver._tying, "untie", id)
     monkeypatch.setattr(driver._tying, "unblock_halves", lambda: None)
     monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(gone))
@@ -98,6 +99,7 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
         lambda *names: {each: loaded[each] for each in names or loaded},
     )
     monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
+    monkeypatch.setattr(driver._negotiation, "end_at_once", lambda *_: 0)
     monkeypatch.setattr(driver._tying, "untie", lambda _: None)
     monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(daemon))
     monkeypatch.setattr(removing, "counters", MagicMock())
