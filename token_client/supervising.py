@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from threading import Event
 from typing import NoReturn
 
 from carnet.console import complain
@@ -208,32 +209,17 @@ def work(
         tell(sentence)
         announce(sentence)
 
+    at_work = _Work(driver, session, say)
     while True:
         try:
-            _work(driver, session, config, say)
+            at_work.go_on(config)
         except IPsecError:
             if not is_gone(driver):
                 raise
-            if not _Work(driver, session, say).outlast_its_daemon(config):
+            if not at_work.outlast_its_daemon(config):
                 return
         else:
             return
-
-
-def _work(
-    driver: Driver, session: Session, config: ClientConfig, say: Callable[[str], None]
-) -> None:
-    """Do what work() does, as long as there is a daemon. Raises IPsecError, TokenError."""
-    if is_ended(session):
-        _end(driver, session, "", say)
-    elif _went_on_with_its_end(driver, session, say):
-        pass
-    elif session.unseen:
-        stands = _Work(driver, session, say).wait_for_it(config)
-        if stands is not None:
-            _work(driver, stands, config, say)
-    else:
-        _Work(driver, session, say).watch(config)
 
 
 class _Work:
@@ -243,8 +229,21 @@ class _Work:
         self._driver = driver
         self._session = session
         self._say = say
+        self._announced = Event()
 
-    def wait_for_it(self, config: ClientConfig) -> Session | None:
+    def go_on(self, config: ClientConfig) -> None:
+        """Do what work() does, as long as there is a daemon. Raises IPsecError, TokenError."""
+        if is_ended(self._session):
+            _end(self._driver, self._session, "", self._say)
+        elif _went_on_with_its_end(self._driver, self._session, self._say):
+            pass
+        elif not self._session.unseen:
+            self._watch_on(config)
+        elif (stands := self._wait_for_it(config)) is not None:
+            self._session = stands
+            self.go_on(config)
+
+    def _wait_for_it(self, config: ClientConfig) -> Session | None:
         """Return the session once its tunnel is seen to stand; None where nothing is left of it.
 
         The token is looked after meanwhile, however long the daemon is silent: it counts also
@@ -286,9 +285,10 @@ class _Work:
         return Watch(
             *(self._driver, self._session, eye, config, self._say),
             lambda ending: self._follow(ending, lambda ask: ask()),
+            self._announced,
         )
 
-    def watch(self, config: ClientConfig) -> None:
+    def _watch_on(self, config: ClientConfig) -> None:
         """Watch until nothing is left to do. Raises IPsecError, TokenError."""
         from token_client.went import why_down  # noqa: PLC0415 - the worker's alone
 

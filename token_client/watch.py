@@ -58,11 +58,13 @@ class Watch:
         config: ClientConfig,
         tell: Callable[[str], None],
         give_up: Callable[[Ending], int] = lambda _: say_so(),
+        announced: threading.Event | None = None,
     ) -> None:
         """Watch over a session; `give_up` does what is done when run() returns.
 
         Where the PC/SC service stands still and run() cannot return: on another thread, and
-        the process ends with the exit status that it returns.
+        the process ends with the exit status that it returns. `announced` is set once the
+        session's end has been announced, by whichever watch.
         """
         self._give_up = give_up
         self._ending: Ending | None = None
@@ -71,7 +73,7 @@ class Watch:
         self._lookout = lookout
         self._config = config
         self._tell = tell
-        self._announced = False
+        self._announced = announced or threading.Event()
         self._news: SimpleQueue[Ending | Exception | None] = SimpleQueue()
         """What became of the tunnel, or a hint that something happened to the token."""
         self._gone = False
@@ -102,7 +104,7 @@ class Watch:
 
         `ask` asks until somebody says so, or she has ended the session, which is None; it has a
         thread of its own. A token that is pulled meanwhile may be the end, too. `is_down` is
-        whether the tunnel is known to be down.
+        whether the tunnel is known to be down: else the session's end is announced.
         """
         told: list[Ending | None] = []
 
@@ -118,6 +120,8 @@ class Watch:
         threading.Thread(target=asking, name="asking on", daemon=True).start()
         with self._looking():
             while not told:
+                if not is_down:
+                    self._announce_its_end()
                 ending = self._next() or self.look()
                 if ending is not None:
                     return ending
@@ -157,16 +161,19 @@ class Watch:
 
     def _look_at_the_clock(self) -> Ending | None:
         """Announce the end of the session once; see to it, where Target did not."""
-        now, target = time.time(), self._session.target
-        if self._session.is_over(now):
+        if self._session.is_over(time.time()):
             return time_is_over(self._session)
-        if self._session.ends_soon(now) and not self._announced:
-            self._announced = True
+        self._announce_its_end()
+        return None
+
+    def _announce_its_end(self) -> None:
+        now, target = time.time(), self._session.target
+        if self._session.ends_soon(now) and not self._announced.is_set():
+            self._announced.set()
             left = format_duration(self._session.seconds_left(now))
             self._tell(
                 f"The tunnel to {target} ends in {left}; run `carnet connect` for a new one."
             )
-        return None
 
     def _look_at_the_record(self) -> Ending | None:
         """See whether a command has begun to end it that could not go on with that."""

@@ -890,6 +890,19 @@ def test_a_session_that_ends_soon_is_announced_once():
     assert told[0].startswith("The tunnel to work ends in 3m")
 
 
+@pytest.mark.parametrize(("is_down", "announced"), [(False, 1), (True, 0)])
+def test_the_end_of_what_the_kernel_may_carry_on_is_announced_once(is_down, announced):
+    """Whichever watch does, for there is another once there is a daemon again."""
+    driver, told, once = FakeDriver(), [], threading.Event()
+    session = replace(SESSION, expires=int(time.time()) + 200)
+    for _ in range(2):
+        looked = threading.Event()
+        eye = SimpleNamespace(look=lambda looked=looked: looked.set() or HERE)
+        watch_it = Watch(driver, session, eye, ClientConfig(), told.append, announced=once)
+        watch_it.until_told(looked.wait, is_down=is_down)
+    assert len(told) == announced
+
+
 @pytest.mark.parametrize(("seconds_left", "announced"), [(300, True), (301, False)])
 def test_an_end_is_announced_from_five_minutes_before_on(seconds_left: int, announced: bool):
     now = 1_000_000
