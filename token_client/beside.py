@@ -26,25 +26,42 @@ _BESIDE = (
     " {common}; run `carnet disconnect {other}`, then `carnet connect {target}` again with the same"
     " options{again}."
 )
+_UNRECORDED = (
+    "A tunnel to {target} cannot stand beside another of this machine, since both would send"
+    " packets to {common} and no record of yours tells of that one; have whoever opened it end it,"
+    " or run `carnet disconnect`, then `carnet connect {target}` again with the same"
+    " options{again}."
+)
 _AGAIN = " within {}, which costs no further key pair"
 
 
-def refuse_wish(wish: Wish, sessions: Iterable[Session]) -> None:
+def refuse_wish(
+    wish: Wish, sessions: Iterable[Session], unrecorded: Iterable[frozenset[str]] = ()
+) -> None:
     """Refuse, before a key pair is spent, what could not stand beside the sessions there are.
 
     Where Target is to say which networks there are, it is refused beside what leads everywhere.
+    `unrecorded` is where others lead that no record tells of, see token_client.unrecorded.
     Raises IPsecError.
     """
     for other in _others(sessions, wish.target, wish.objective_id):
         needed = wish.networks or ()
         common = _common(needed, _inside(other) if _is_native(wish.objective_id) else _kept(other))
         if not wish.networks:
-            common = [each for each in _inside(other) if ip_network(each).prefixlen == 0]
+            common = _everywhere(_inside(other))
         _refuse(common, wish.target, other, "")
+    for inside in unrecorded:
+        common = _common(wish.networks, inside) if wish.networks else _everywhere(inside)
+        _refuse(common, wish.target, None, "")
 
 
 def refuse_grant(
-    info: TunnelingInfo, target: str, sessions: Iterable[Session], *, again: int
+    info: TunnelingInfo,
+    target: str,
+    sessions: Iterable[Session],
+    unrecorded: Iterable[frozenset[str]] = (),
+    *,
+    again: int,
 ) -> None:
     """Refuse what Target granted, where it could not stand beside the sessions there are.
 
@@ -58,13 +75,18 @@ def refuse_grant(
         if not _is_native(other.objective_id):
             common += _common((*inside, *outside), _inside(other))
         _refuse(common, target, other, how)
+    for led in unrecorded:
+        _refuse(_common((*inside, *outside), led), target, None, how)
 
 
-def _refuse(common: list[str], target: str, other: Session, again: str) -> None:
-    if common:
-        raise IPsecError(
-            _BESIDE.format(target=target, other=other.target, common=common[0], again=again)
-        )
+def _refuse(common: list[str], target: str, other: Session | None, again: str) -> None:
+    """Refuse beside that session, or what no record tells of, if they have anything in common."""
+    if not common:
+        return
+    said = {"target": target, "common": common[0], "again": again}
+    if other is None:
+        raise IPsecError(_UNRECORDED.format(**said))
+    raise IPsecError(_BESIDE.format(other=other.target, **said))
 
 
 def _others(sessions: Iterable[Session], target: str, objective_id: int) -> list[Session]:
@@ -81,6 +103,10 @@ def _others(sessions: Iterable[Session], target: str, objective_id: int) -> list
 def _is_native(objective_id: int) -> bool:
     """Tell whether its packets go by the machine's routes, and take nobody's: others take them."""
     return objective_id == Objective.NATIVE
+
+
+def _everywhere(networks: Iterable[str]) -> list[str]:
+    return [each for each in networks if ip_network(each).prefixlen == 0]
 
 
 def _inside(session: Session) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from token_client.means import Means
 from token_client.nat import reachable_first
 from token_client.sessions import Known, Session
 from token_client.target_clock import Counted, counted
+from token_client.unrecorded import unrecorded
 from token_client.uptime import boot_id, uptime
 from token_client.whereabouts import found
 
@@ -95,7 +96,9 @@ class BringingUp:
         """Refuse what could not stand beside this machine's other tunnels. Raises IPsecError."""
         target = self._asking.request.request_info.target
         left = int(info.initiate_within - self._asking.age) if self._asking.kept else 0
-        refuse_grant(info, target, self._means.sessions.all(), again=left)
+        sessions = self._means.sessions
+        others = unrecorded(self._means.driver, sessions, but=(self._name,))
+        refuse_grant(info, target, sessions.all(), others, again=left)
 
     def _agreed(self, grant: Grant) -> TunnelSpec:
         """Return the tunnel that was granted, with the secrets that the session key gives.

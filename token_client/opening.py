@@ -27,6 +27,7 @@ from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
+from token_client.unrecorded import unrecorded
 
 if TYPE_CHECKING:
     from carnet.ipsec.driver import Capabilities, Driver
@@ -141,7 +142,8 @@ def _attempt(
     """Connect with the next pair of the booklet; in a dry run show the plan, and None."""
     target = preflight.choose_target(booklet, order.target)
     wish = Wish(target, int(order.option), order.networks, order.lifetime)
-    refuse_wish(wish, SessionStore(memory_directory()).all())
+    store = SessionStore(memory_directory())
+    refuse_wish(wish, store.all(), unrecorded(means, store))
     if order.dry_run:
         show_plan(preflight.plan(booklet, capabilities, wish, config), as_json=order.as_json)
         return None

@@ -139,6 +139,11 @@ class SessionStore:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
+    @property
+    def records(self) -> bool:
+        """Whether anything can be remembered here."""
+        return self._directory is not None
+
     def keep(self, session: Session) -> None:
         """Remember a tunnel."""
         if self._directory is not None:

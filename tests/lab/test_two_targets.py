@@ -12,7 +12,7 @@ from tests.lab.two_targets import EVERYTHING, LAB_FILE, LAB_NETWORK, LAB_URL, tw
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with two_targets(lane, pairs=11) as made:
+    with two_targets(lane, pairs=13) as made:
         yield made
 
 
@@ -89,3 +89,15 @@ def test_beside_a_full_tunnel_no_other_is_asked_for(office):
         assert is_refused(office.carnet("connect", "work", *options), "lab")
     assert office.valid_pairs() == before
     assert up(office) == {"lab": True}
+
+
+def test_beside_a_tunnel_that_no_record_tells_of_none_takes_its_packets(office):
+    connect(office, "work")
+    before = office.valid_pairs()
+    (record,) = office.world.client.path("/run/carnet-client").glob("session-*.json")
+    record.write_bytes(b"{")
+    for options, spent in ((("--network", "10.20.0.0/24"), 0), ((), 1)):
+        done = office.carnet("connect", "lab", *options)
+        assert (done.returncode, office.valid_pairs()) == (5, before - spent)
+        assert "no record of yours tells of that one" in done.stderr
+    assert fetched(office, FILE_URL) == FILE

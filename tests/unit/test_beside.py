@@ -4,11 +4,15 @@ import pytest
 from msgspec.structs import replace
 
 from carnet.errors import IPsecError
+from carnet.ipsec import block
+from carnet.ipsec.driver import Lead
 from carnet.objectives import Objective
 from tests.unit.examples import make_tunneling_info
 from tests.unit.test_sessions import a_session
 from token_client.beside import refuse_grant, refuse_wish
 from token_client.means import Wish
+from token_client.sessions import SessionStore
+from token_client.unrecorded import unrecorded
 
 WORK, LAB = ("198.51.100.2",), ("198.51.101.2",)
 ALL = ("0.0.0.0/0",)
@@ -103,3 +107,60 @@ def test_what_is_known_before_is_refused_before_a_pair_is_spent(other, networks,
         return
     with pytest.raises(IPsecError, match=f"packets to {where}; run `carnet disconnect work`"):
         refuse_wish(wish, [other])
+
+
+class Machine:
+    """Stands for a daemon that tells of tunnels, and for the packet filter."""
+
+    name = "packets"
+
+    def leads(self):
+        return {
+            "carnet-0a": Lead(networks=frozenset(TEN), targets=frozenset(WORK)),
+            "carnet-0b": Lead(targets=frozenset(("198.51.102.2",))),
+            "another-vpn": Lead(inner=frozenset(("10.99.0.9",))),
+        }
+
+    def works(self):
+        return True
+
+    def held_back(self):
+        return {
+            name: block.HeldBack(networks=frozenset(ALL)) for name in ("carnet-0a", "carnet-0c")
+        }
+
+
+@pytest.mark.parametrize(
+    ("recorded", "networks", "where"),
+    [
+        (("carnet-0c",), TEN, "10.20.0.0/16"),
+        (("carnet-0c",), ("198.51.102.0/24",), "198.51.102.2/32"),
+        (("carnet-0a", "carnet-0b"), ("10.30.0.0/16",), "10.30.0.0/16"),
+        (("carnet-0c",), ("10.30.0.0/16",), None),
+    ],
+)
+def test_what_no_record_tells_of_is_not_led_elsewhere(
+    tmp_path, monkeypatch, recorded, networks, where
+):
+    """Another user's tunnel, or what her lost one holds back; or one whose record is damaged."""
+    machine, store = Machine(), SessionStore(tmp_path)
+    monkeypatch.setattr(block, "_here", block._PacketFilters((machine,)))
+    for name in recorded:
+        store.keep(replace(SPLIT, name=name, ended="It was ended."))
+    others = unrecorded(machine, store, but=("carnet-0a",) if where is None else ())
+    wish = Wish("lab", int(Objective.ESP), networks, None)
+    refusals = (
+        lambda: refuse_wish(wish, store.all(), others),
+        lambda: refuse_grant(granted(networks), "lab", store.all(), others, again=0),
+    )
+    for refuse in refusals:
+        if where is None:
+            refuse()
+            continue
+        with pytest.raises(IPsecError, match=f"packets to {where} and no record"):
+            refuse()
+
+
+def test_where_nothing_is_recorded_nothing_is_missed(tmp_path):
+    assert unrecorded(Machine(), SessionStore(None)) == []
+    assert unrecorded(object(), SessionStore(tmp_path)) == []

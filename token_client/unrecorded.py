@@ -1,0 +1,39 @@
+"""Where tunnels lead, and blocks hold packets back, of which no record of this user tells.
+
+They are other users', or one's own of which the record is damaged. Only whoever has the daemon
+and the packet filter itself is told of them; for others `carnet-helper` looks.
+"""
+
+from collections.abc import Collection
+
+from carnet.ipsec import block
+from carnet.ipsec.driver import Telling
+from carnet.ipsec.spec import NAME_PREFIX
+from token_client.sessions import Session, SessionStore
+
+Inside = frozenset[str]
+
+
+def unrecorded(driver: object, store: SessionStore, but: Collection[str] = ()) -> list[Inside]:
+    """Return the networks of each, but for those of these names.
+
+    None where nothing is recorded at all, for want of a file system in memory. Raises IPsecError.
+    """
+    if not store.records or not isinstance(driver, Telling):
+        return []
+    sessions = store.all()
+    known = {each.name for each in sessions} | set(but)
+    return _tunnels(driver, known) + _blocks(sessions, known)
+
+
+def _tunnels(driver: Telling, known: Collection[str]) -> list[Inside]:
+    return [
+        lead.networks or lead.targets
+        for name, lead in driver.leads().items()
+        if name.startswith(NAME_PREFIX) and name not in known
+    ]
+
+
+def _blocks(sessions: Collection[Session], known: Collection[str]) -> list[Inside]:
+    held_back = block.held_back(each.block for each in sessions)
+    return [each.networks for name, each in held_back.items() if name not in known]
