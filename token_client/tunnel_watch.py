@@ -313,6 +313,8 @@ class TunnelWatch:
         self._leave_nothing()
         told = self._told(meant)
         ours = ours and bool(meant)
+        if ours:
+            self._take_out_of_kernel()
         if told is None or (ours and not told.over):
             told = Ending(self._why(ours=ours), untold=told is None)
         return replace(told, meant=bool(meant))
@@ -338,6 +340,16 @@ class TunnelWatch:
             name = self._session.name
             if not self._stopped.is_set() and name in self._driver.resumable():
                 self._driver.down(name)
+
+    def _take_out_of_kernel(self) -> None:
+        """Take out what a daemon that went has left there, once there is one, without the tunnel.
+
+        None could negotiate it anew, nor hear that Target ends it.
+        """
+        with suppress(IPsecError):
+            is_left_alone = self._stopped.is_set() or self._standing() is not None
+            if not (is_left_alone or is_gone(self._driver)):
+                self._driver.down(self._session.name)
 
     def _told(self, meant: Meant) -> Ending | None:
         """Return what Target has signed of the session's end; None where it says nothing.

@@ -214,6 +214,30 @@ def test_whose_daemon_it_was_is_said(monkeypatch, tmp_path, daemon, ours, signed
     assert ending.untold == (signed is None)
 
 
+@pytest.mark.parametrize(
+    ("daemon", "taken_out"),
+    [
+        ({"goes": True}, True),
+        ({"goes": True, "knows": False}, True),
+        ({"knows": False}, True),
+        ({"goes": True, "knows": DAEMON_GONE}, False),
+        ({"knows": True}, False),
+    ],
+    ids=["its file is left", "goes", "started anew", "still gone", "Target ended it"],
+)
+def test_what_the_kernel_has_of_a_tunnel_goes_where_a_new_daemon_has_none(
+    monkeypatch, tmp_path, daemon, taken_out
+):
+    """While there is none the kernel may carry it on."""
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: None)
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    SessionStore(tmp_path).keep(SESSION)
+    driver, ended = Leaving(**daemon), []
+    driver.loaded, driver.down = set(), ended.append
+    Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
+    assert ended == ([SESSION.name] if taken_out else [])
+
+
 def test_what_she_has_ended_herself_is_not_said_to_be_the_daemon_s_doing(monkeypatch, tmp_path):
     monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
     store, driver = SessionStore(tmp_path), Leaving(knows=False)
