@@ -58,5 +58,21 @@ def _show(ended: list[TunnelState], *, as_json: bool) -> None:
     if as_json:
         console.print_json([state.name for state in ended])
     else:
-        names = ", ".join(state.label for state in ended)
-        click.echo(f"Ended the tunnel to {names}." if ended else "There was no tunnel to end.")
+        click.echo(told(ended))
+
+
+def told(ended: list[TunnelState]) -> str:
+    """Return what was ended, and of which sessions but a record was left that they had."""
+    had = [
+        state
+        for state in ended
+        if state.session is not None and state.session.ended and state.live is None
+    ]
+    tunnels = ", ".join(state.label for state in ended if state not in had)
+    sessions = ", ".join(state.label for state in had)
+    sentences = [f"Ended the tunnel to {tunnels}."] if tunnels else []
+    if sessions:
+        sentences.append(
+            f"The session to {sessions} had ended already; nothing is kept of it here."
+        )
+    return " ".join(sentences) or "There was no tunnel to end."
