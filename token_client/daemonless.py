@@ -6,11 +6,13 @@ same, and end what the kernel still has.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
+from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending, time_is_over
-from token_client.known import is_doomed, is_gone, is_known
+from token_client.known import is_doomed, is_gone, is_known, is_meant
 from token_client.sessions import Session
 
 _PAUSE_SECONDS = 1.0
@@ -43,3 +45,18 @@ def until_there_is_one(
             return None
         if waited >= _SAY_SECONDS and not told:
             tell(_AWAY.format(session.target))
+
+
+def take_out_of_kernel(driver: Driver, session: Session) -> None:
+    """Take out what a daemon left in the kernel once there is one again, without the tunnel.
+
+    Whoever ends the session meanwhile takes it out.
+    """
+    pause = _PAUSE_SECONDS
+    while is_meant(session) and is_gone(driver):
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+    with suppress(IPsecError):
+        stands = any(one.name == session.name and one.established for one in driver.status())
+        if is_meant(session) and not stands:
+            driver.down(session.name)

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 from typing import NoReturn
 
 from carnet.console import complain
@@ -316,7 +316,15 @@ class _Work:
             return
         self._say(ending.sentence)
         keep_down(self._driver, self._session, ending)
+        if is_gone(self._driver):
+            self._take_out_later()
         self._see_to_what_is_left(ending, wait)
+
+    def _take_out_later(self) -> None:
+        from token_client.daemonless import take_out_of_kernel  # noqa: PLC0415 - likewise
+
+        asked = (self._driver, self._session)
+        Thread(target=take_out_of_kernel, args=asked, daemon=True).start()
 
     def _see_to_what_is_left(self, ending: "Ending", wait: "Wait") -> None:
         """Have what is held back go with the session's time, and with its token."""

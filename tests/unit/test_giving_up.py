@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import time
 from types import SimpleNamespace
 
@@ -96,6 +97,32 @@ def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, wh
     assert ended == [PULLED.sentence]
     assert said == [why.sentence]
     assert Down.asked == [asked]
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_what_the_kernel_carried_on_goes_once_there_is_a_daemon_again(
+    said, store, monkeypatch, stands
+):
+    daemon, session, asked = Gone(monkeypatch, 7), lasting(), threading.Event()
+    store.keep(session)
+
+    def status():
+        asked.set()
+        return [SimpleNamespace(name=session.name, established=stands)]
+
+    class OutOfSight(Down):
+        went = UNTOLD
+
+        def until_told(self, _):
+            for each in threading.enumerate():
+                if "take_out" in each.name:
+                    each.join(10)
+
+    daemon.status = status
+    monkeypatch.setattr(watch, "Watch", OutOfSight)
+    monkeypatch.setattr(watch, "lookout", lambda *_: None)
+    supervising.work(daemon, session, ClientConfig(), str)
+    assert (asked.is_set(), daemon.ended) == (True, [] if stands else [session.name])
 
 
 def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):
