@@ -18,6 +18,7 @@ from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client.means import Wish
 from token_client.sessions import Session
+from token_client.unrecorded import Unrecorded
 
 Net = IPv4Network | IPv6Network
 
@@ -36,7 +37,7 @@ _AGAIN = " within {}, which costs no further key pair"
 
 
 def refuse_wish(
-    wish: Wish, sessions: Iterable[Session], unrecorded: Iterable[frozenset[str]] = ()
+    wish: Wish, sessions: Iterable[Session], unrecorded: Iterable[Unrecorded] = ()
 ) -> None:
     """Refuse, before a key pair is spent, what could not stand beside the sessions there are.
 
@@ -50,8 +51,8 @@ def refuse_wish(
         if not wish.networks:
             common = _everywhere(_inside(other))
         _refuse(common, wish.target, other, "")
-    for inside in unrecorded:
-        common = _common(wish.networks, inside) if wish.networks else _everywhere(inside)
+    for led in unrecorded:
+        common = _taken(wish.networks, (), led) if wish.networks else _everywhere(led.inside)
         _refuse(common, wish.target, None, "")
 
 
@@ -59,7 +60,7 @@ def refuse_grant(
     info: TunnelingInfo,
     target: str,
     sessions: Iterable[Session],
-    unrecorded: Iterable[frozenset[str]] = (),
+    unrecorded: Iterable[Unrecorded] = (),
     *,
     again: int,
 ) -> None:
@@ -76,7 +77,7 @@ def refuse_grant(
             common += _common((*inside, *outside), _inside(other))
         _refuse(common, target, other, how)
     for led in unrecorded:
-        _refuse(_common((*inside, *outside), led), target, None, how)
+        _refuse(_taken(inside, outside, led), target, None, how)
 
 
 def _refuse(common: list[str], target: str, other: Session | None, again: str) -> None:
@@ -103,6 +104,10 @@ def _others(sessions: Iterable[Session], target: str, objective_id: int) -> list
 def _is_native(objective_id: int) -> bool:
     """Tell whether its packets go by the machine's routes, and take nobody's: others take them."""
     return objective_id == Objective.NATIVE
+
+
+def _taken(inside: Iterable[str], outside: Iterable[str], led: Unrecorded) -> list[str]:
+    return _common(inside, led.inside | led.targets) + _common(outside, led.inside)
 
 
 def _everywhere(networks: Iterable[str]) -> list[str]:
