@@ -20,6 +20,7 @@ from token_client.beside import refuse_wish
 from token_client.bringing_up import CUT_OFF
 from token_client.clock import slowness
 from token_client.closing import end_session
+from token_client.faults import reason
 from token_client.heir import Heir
 from token_client.known import is_known, is_recorded
 from token_client.means import Wish
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]
 
 _STANDS = "the tunnel stands already, and `carnet disconnect` ends it"
+_NOT_ENDED = (
+    "the tunnel that stood could not be ended whole ({}); its key pair opens no other, and `carnet"
+    " disconnect {}` tries it again"
+)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +111,7 @@ def _cared_for(driver: "Driver", heir: Heir, tell: Tell) -> Iterator[_Standing]:
     """Let no interrupt and no error leave a tunnel that stands unwatched, or unmentioned.
 
     Raises KeyboardInterrupt with the half sentence that says what became of it; an error is
-    raised as it was, when that was told.
+    raised as it was, when that was told. An end that fails takes the place of neither.
     """
     standing = _Standing(heir)
     try:
@@ -116,15 +121,22 @@ def _cared_for(driver: "Driver", heir: Heir, tell: Tell) -> Iterator[_Standing]:
             raise
         if standing.watched:
             raise KeyboardInterrupt(_STANDS) from None
-        end_session(driver, SessionStore(memory_directory()), standing.session.name)
-        raise KeyboardInterrupt(CUT_OFF) from None
+        raise KeyboardInterrupt(_ended_here(driver, standing.session)) from None
     except Exception:
         if standing.session is None or standing.stayed_with:
             raise
-        if not standing.watched:
-            end_session(driver, SessionStore(memory_directory()), standing.session.name)
-        tell(_sentence(_STANDS if standing.watched else CUT_OFF))
+        became = _STANDS if standing.watched else _ended_here(driver, standing.session)
+        tell(_sentence(became))
         raise
+
+
+def _ended_here(driver: "Driver", session: "Session") -> str:
+    """End a tunnel that nobody watches over; return the half sentence on what became of it."""
+    try:
+        end_session(driver, SessionStore(memory_directory()), session.name)
+    except Exception as error:  # noqa: BLE001  what it was ended for is raised
+        return _NOT_ENDED.format(reason(error), session.target)
+    return CUT_OFF
 
 
 def _sentence(half: str) -> str:
