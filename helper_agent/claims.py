@@ -119,6 +119,24 @@ class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Addresses and ports of its Hosts, as its block has them."""
         return frozenset[tuple[str, int]]().union(*(each.hosts for each in self.blocks))
 
+    def joined(self, wanted: "Holding") -> "Holding":
+        """Return what becomes of it where that is wanted too: what there was of it stays."""
+        return Holding(
+            uid=wanted.uid,
+            installed=wanted.installed or self.installed,
+            blocks=tuple(dict.fromkeys(self.blocks + wanted.blocks)),
+            made_by=wanted.made_by or self.made_by,
+            identities=wanted.identities or self.identities,
+        )
+
+    def is_another_than(self, before: "Holding") -> bool:
+        """Tell whether its tunnel leads elsewhere than it did before, or is called otherwise.
+
+        What it was called a former helper did not write down.
+        """
+        called = before.identities or self.identities
+        return (self.installed, self.identities) != (before.installed, called)
+
 
 def holdings(lead: Lead) -> list[Holding]:
     """Return what a tunnel holds that root made past the helper; of its block nothing is known."""

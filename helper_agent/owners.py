@@ -15,6 +15,8 @@ from helper_agent.claims import Held, Holding, Leading, collide, collides_furthe
 
 NOT_HERS = "There is no such tunnel of yours; connect again."
 
+_ANOTHER = "There is a tunnel of that name already; connect again."
+_UNMADE = "The block of that tunnel cannot be made; end it with `carnet disconnect`."
 _MEETS = "The name of that tunnel does not go with another's on this machine; connect again."
 _TAKEN = (
     "Another tunnel of this machine has an IKE identity of this one, so that its key could be"
@@ -61,29 +63,15 @@ class Owners:
         """
         with self._lock:
             before = self._read(name) or (None if taken else Holding(wanted.uid))
-            leads = wanted.installed or (before.installed if before else None)
             if before is None or before.uid != wanted.uid:
                 raise IPsecError(NOT_HERS)
             if meets(name, self.names() | frozenset(names)):
                 raise IPsecError(_MEETS)
-            called = wanted.identities or before.identities
-            another = installed and (before.installed, before.identities or called) != (
-                leads,
-                called,
-            )
-            if another:
-                raise IPsecError("There is a tunnel of that name already; connect again.")
-            merged = Holding(
-                wanted.uid,
-                leads,
-                tuple(dict.fromkeys(before.blocks + wanted.blocks)),
-                wanted.made_by or before.made_by,
-                called,
-            )
+            merged = before.joined(wanted)
+            if installed and merged.is_another_than(before):
+                raise IPsecError(_ANOTHER)
             if len(merged.blocks) > _BLOCKS:
-                raise IPsecError(
-                    "The block of that tunnel cannot be made; end it with `carnet disconnect`."
-                )
+                raise IPsecError(_UNMADE)
             further = [each for each in others if collides_further(merged, before, each)]
             self._check(name, merged, further)
             self._check_identities(name, merged, others)
