@@ -41,9 +41,9 @@ class Burning:
         """Destroy those that the token held when it was unlocked.
 
         Host names every pair that was ever spent, and to look for one takes as long as all
-        the rest.
+        the rest. One that opens the answer of another Target stays until that is settled.
         """
-        listed = self._keys.listed()
+        listed = self._keys.listed() - self._store.elsewhere().keys()
         for key_id in key_ids:
             if key_id in listed:
                 self.burn(key_id)

@@ -3,9 +3,11 @@
 from collections.abc import Set as AbstractSet
 
 from carnet.counting import counted
-from carnet.errors import CarnetError, UnreachableError
+from carnet.durations import format_duration
+from carnet.errors import CarnetError, NoKeyPairLeftError, UnreachableError
 from carnet.token.onetime import OneTimePair
 from token_client.means import Means
+from token_client.pending import Elsewhere
 
 _WHO_SAID_NO = "or something on this network answers in the Host's place"
 
@@ -19,11 +21,13 @@ def usable(means: Means) -> list[OneTimePair]:
 def next_pair(means: Means, tried: AbstractSet[bytes]) -> OneTimePair | None:
     """Return the next pair in order of use; those set aside come last, each in its turn.
 
-    Else those that the Host does not know would keep a good one behind them for ever. None
+    Else those that the Host does not know would keep a good one behind them for ever. One under
+    which another Target was asked is not for this one: its answer may still be gone on with. None
     where all were tried.
     """
+    taken = tried | means.store.elsewhere().keys()
     turns = {key_id: turn for turn, key_id in enumerate(means.store.aside(), 1)}
-    untried = [pair for pair in usable(means) if pair.key_id not in tried]
+    untried = [pair for pair in usable(means) if pair.key_id not in taken]
     return min(untried, key=lambda pair: turns.get(pair.key_id, 0), default=None)
 
 
@@ -33,10 +37,12 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
     The Host answers so to whoever it cannot authenticate, and has no key left to sign for a
     pair that is spent; who else answers so, nobody can tell.
     """
-    label, never = means.booklet.token.label, refused | {*means.store.aside()}
+    label, elsewhere = means.booklet.token.label, means.store.elsewhere()
+    never = refused | elsewhere.keys() | {*means.store.aside()}
     left = sum(pair.key_id not in never for pair in usable(means))
     if not refused:
-        return means.booklet.empty()
+        kept = [elsewhere[pair.key_id] for pair in usable(means) if pair.key_id in elsewhere]
+        return _kept_elsewhere(label, kept) if kept else means.booklet.empty()
     if not left:
         return UnreachableError(
             f"Each key pair that is left on token {label} got an unsealed no: all are spent or "
@@ -51,4 +57,14 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
         f"{counted(len(refused), 'key pair')} got an unsealed no and {aside} "
         f"spent, revoked or unknown at the Host, {_WHO_SAID_NO}; run `carnet connect` again, from "
         f"another network if you can, for the {left} that were not tried yet."
+    )
+
+
+def _kept_elsewhere(label: str, kept: list[Elsewhere]) -> CarnetError:
+    """Say that whatever pair is left is that of a request to another Target."""
+    first = min(kept, key=lambda each: each.seconds)
+    return NoKeyPairLeftError(
+        f"Each key pair that is left on token {label} is that of a request to another Target which"
+        f" is kept; run `carnet connect {first.target}` with the options that it had, which goes on"
+        f" with it, or this command again in {format_duration(first.seconds)}."
     )

@@ -82,7 +82,7 @@ def connect(
         others=ByRecord(config.drivers, driver),
         make_info=_info_maker(capabilities, nat),
         sender=HostSender(hosts, config.patience, partial(_tell_of_silence, steps), known),
-        store=PendingStore(directory, booklet.token, booklet.vault),
+        store=PendingStore(directory, booklet.token, booklet.vault, wish.target),
         sessions=SessionStore(directory),
         steps=steps,
         life=_life_of(config),
@@ -184,8 +184,8 @@ def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
     state = exchange.resume(pending)
     if state is None:
         means.steps.note(
-            "what was kept of an earlier request, for another tunnel than this, was dropped: its"
-            " key pair may be spent, and is taken after all others"
+            f"what was kept of an earlier request, for another tunnel to {wish.target} than this,"
+            " was dropped: its key pair may be spent, and is taken after all others"
         )
         means.store.set_aside(pending.key_id)
         means.store.drop()

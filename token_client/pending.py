@@ -1,16 +1,20 @@
 """The pending request: what the next `carnet connect` needs to send the same bytes again.
 
 Kept in memory only, sealed to a key of the token: whoever finds it needs the token and
-its PIN to open it. Where the token has no such key nothing is kept. With it is kept which
-pairs were set aside.
+its PIN to open it. Where the token has no such key nothing is kept. There is one of a token
+for each Target, and while it is of use its pair is neither taken for another request nor
+destroyed: without the pair nothing opens the answer. With it is kept which pairs were set aside.
 """
 
+import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from carnet.errors import TokenAwayError, TokenError
 from carnet.files import write_private
@@ -44,13 +48,30 @@ class _Inside(Message, frozen=True, kw_only=True):
     request: bytes
     evidence: bytes
     ephemeral_secret: bytes
-    kept_at: int
-    """Seconds since boot."""
 
 
 class _Outside(Message, frozen=True, kw_only=True):
     key_id: KeyId
+    target: str
+    kept_at: int
+    """Seconds since boot."""
     sealed: bytes
+
+    @property
+    def is_of_use(self) -> bool:
+        return 0 <= self.age < KEPT_SECONDS
+
+    @property
+    def age(self) -> int:
+        return _now() - self.kept_at
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """A request of the same token's for another Target, which can still be gone on with."""
+
+    target: str
+    seconds: int
+    """For how long still."""
 
 
 class _Aside(Message, frozen=True, kw_only=True):
@@ -58,11 +79,16 @@ class _Aside(Message, frozen=True, kw_only=True):
 
 
 class PendingStore:
-    """What is kept of one token's exchanges, in one directory in memory, if there is one."""
+    """What is kept of one token's exchanges, in one directory in memory, if there is one.
 
-    def __init__(self, directory: Path | None, token: Identity, vault: Vault) -> None:
+    The request is the one for this Target.
+    """
+
+    def __init__(self, directory: Path | None, token: Identity, vault: Vault, target: str) -> None:
         self._vault = vault
-        self._pending = _path(directory, "pending", token)
+        self._target = target
+        every = _path(directory, "pending", token)
+        self._pending = every and every.with_name(f"{every.name}-{_mark(target)}")
         self._aside = _path(directory, "aside", token)
         self._spent = _path(directory, "spent", token)
         self.unreadable: frozenset[bytes] | None = None
@@ -76,13 +102,12 @@ class PendingStore:
             request=pending.sealed,
             evidence=pending.evidence,
             ephemeral_secret=pending.ephemeral.secret,
-            kept_at=_now(),
         )
-        sealed = self._vault.seal(pending.key_id, cbor.pack(inside), _info(pending.key_id))
+        outside = _Outside(key_id=pending.key_id, target=self._target, kept_at=_now(), sealed=b"")
+        sealed = self._vault.seal(outside.key_id, cbor.pack(inside), _info(outside))
         if sealed is None:
             return False
-        outside = _Outside(key_id=pending.key_id, sealed=sealed)
-        write_private(self._pending, cbor.pack(outside))
+        write_private(self._pending, cbor.pack(replace(outside, sealed=sealed)))
         return True
 
     def find(self) -> Pending | None:
@@ -94,7 +119,7 @@ class PendingStore:
             return None
         pairs: frozenset[bytes] = frozenset()
         try:
-            outside = cbor.unpack(self._pending.read_bytes(), _Outside, _MAX_PENDING)
+            outside = _read(self._pending)
             pairs = frozenset({outside.key_id})
             inside = self._open(outside)
             ephemeral = EphemeralKey(inside.ephemeral_secret)
@@ -105,17 +130,40 @@ class PendingStore:
             self.unreadable = pairs
             self.drop()
             return None
-        age = _now() - inside.kept_at
-        if not 0 <= age < KEPT_SECONDS:
-            self.set_aside(outside.key_id)
-            self.drop()
+        if not outside.is_of_use:
+            self._let_go(self._pending, outside)
             return None
-        return Pending(outside.key_id, inside.request, ephemeral, inside.evidence, age)
+        return Pending(outside.key_id, inside.request, ephemeral, inside.evidence, outside.age)
 
     def _open(self, outside: _Outside) -> _Inside:
         """Open on the token what was kept; WireError or TokenError where it cannot be."""
-        inside = self._vault.open(outside.key_id, outside.sealed, _info(outside.key_id))
+        inside = self._vault.open(outside.key_id, outside.sealed, _info(outside))
         return cbor.unpack(inside, _Inside, _MAX_PENDING)
+
+    def elsewhere(self) -> dict[bytes, Elsewhere]:
+        """Return what is kept for other Targets, by the pair; what is too old is let go."""
+        found = {}
+        for path, outside in self._others():
+            if outside.is_of_use:
+                left = KEPT_SECONDS - outside.age
+                found[outside.key_id] = Elsewhere(outside.target, left)
+            else:
+                self._let_go(path, outside)
+        return found
+
+    def _others(self) -> Iterator[tuple[Path, _Outside]]:
+        if self._pending is None:
+            return
+        of_this_token = self._pending.name.rpartition("-")[0]
+        for path in sorted(self._pending.parent.glob(f"{of_this_token}-*")):
+            if path != self._pending:
+                with suppress(OSError, WireError):  # whoever asks that Target is told
+                    yield path, _read(path)
+
+    def _let_go(self, path: Path, outside: _Outside) -> None:
+        """Forget what is too old to use; its pair may be spent."""
+        self.set_aside(outside.key_id)
+        path.unlink(missing_ok=True)
 
     def drop(self) -> None:
         """Forget the request."""
@@ -156,6 +204,15 @@ def _path(directory: Path | None, what: str, token: Identity) -> Path | None:
     return directory / f"{what}-{token.mark}" if directory else None
 
 
+def _mark(target: str) -> str:
+    """Return what the name of a file has in it that is for a Target, whatever that is called."""
+    return hashlib.sha256(target.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> _Outside:
+    return cbor.unpack(path.read_bytes(), _Outside, _MAX_PENDING)
+
+
 def _read_names(path: Path | None) -> tuple[bytes, ...]:
     if path is None or not path.exists():
         return ()
@@ -170,8 +227,9 @@ def _write_names(path: Path | None, key_ids: Iterable[bytes]) -> None:
         write_private(path, cbor.pack(_Aside(key_ids=tuple(key_ids))))
 
 
-def _info(key_id: bytes) -> bytes:
-    return cbor.encode(["carnet", 1, "pending", key_id])
+def _info(outside: _Outside) -> bytes:
+    its = outside.key_id, outside.target, outside.kept_at
+    return cbor.encode(["carnet", 1, "pending", *its])
 
 
 def _now() -> int:

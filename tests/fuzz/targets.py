@@ -173,7 +173,7 @@ class NoKeys:
 def pending_file(data):
     with tempfile.TemporaryDirectory(dir=_PLACE) as name:
         vault = PairVault(NoKeys(), lambda _: P256)
-        store = pending.PendingStore(Path(name), Identity("1", "alice"), vault)
+        store = pending.PendingStore(Path(name), Identity("1", "alice"), vault, "work")
         store._pending.write_bytes(data)
         store._aside.write_bytes(data)
         store.aside()

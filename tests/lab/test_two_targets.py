@@ -12,7 +12,7 @@ from tests.lab.two_targets import EVERYTHING, LAB_FILE, LAB_NETWORK, LAB_URL, tw
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with two_targets(lane, pairs=13) as made:
+    with two_targets(lane, pairs=16) as made:
         yield made
 
 
@@ -74,12 +74,27 @@ def test_what_would_take_the_others_packets_is_refused_and_its_answer_kept(offic
     assert fetched(office, LAB_URL) == LAB_FILE
 
 
-def test_who_asks_for_another_tunnel_meanwhile_hears_that_the_answer_was_dropped(office):
+def test_the_answer_that_is_kept_is_not_lost_by_a_tunnel_to_another_target(office):
+    """Nor is its pair taken for that, or destroyed as Host then says that it is spent."""
+    connect(office, "work")
+    before = office.valid_pairs()
+    assert is_refused(office.carnet("connect", "lab"), "work")
+    connect(office, "work")
+    assert office.valid_pairs() == before - 2
+    assert office.carnet("disconnect", "work").returncode == 0
+    connect(office, "lab")
+    assert office.valid_pairs() == before - 2
+    assert fetched(office, LAB_URL) == LAB_FILE
+
+
+def test_who_asks_otherwise_for_a_tunnel_to_the_same_target_hears_that_the_answer_was_dropped(
+    office,
+):
     connect(office, "work")
     assert is_refused(office.carnet("connect", "lab"), "work")
-    done = office.carnet("connect", "work")
-    assert done.returncode == 0, done.stderr
-    assert "of an earlier request, for another tunnel than this, was dropped" in done.stdout
+    done = office.carnet("connect", "lab", "--lifetime", "1h")
+    assert is_refused(done, "work")
+    assert "of an earlier request, for another tunnel to lab than this, was dropped" in done.stdout
 
 
 def test_beside_a_full_tunnel_no_other_is_asked_for(office):

@@ -40,7 +40,7 @@ def suite_of(pair: OneTimePair) -> AnySuite:
 
 
 def kept(session: TokenSession, directory: Path, pair: OneTimePair, request: bytes) -> PendingStore:
-    store = PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of))
+    store = PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of), "work")
     assert store.keep(Pending(pair.key_id, request, EPHEMERAL))
     return store
 
@@ -48,7 +48,7 @@ def kept(session: TokenSession, directory: Path, pair: OneTimePair, request: byt
 def found_again(
     session: TokenSession, directory: Path, suite_of: SuiteOf = suite_of
 ) -> Pending | None:
-    return PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of)).find()
+    return PendingStore(directory, ALICE, PairVault(OneTimeKeys(session), suite_of), "work").find()
 
 
 @pytest.mark.parametrize("size", [1, 8192])
@@ -78,9 +78,11 @@ def test_what_cannot_be_read_is_known_by_its_pair(
     kept(session, tmp_path, pair, b"request")
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
-    for data, pairs in ((whole[:-9], set()), (whole[:-9] + bytes(9), {pair.key_id})):
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes(9) + whole[middle + 9 :]
+    for data, pairs in ((whole[:-9], set()), (changed, {pair.key_id})):
         file.write_bytes(data)
-        store = PendingStore(tmp_path, ALICE, PairVault(OneTimeKeys(session), suite_of))
+        store = PendingStore(tmp_path, ALICE, PairVault(OneTimeKeys(session), suite_of), "work")
         assert (store.find(), store.unreadable) == (None, pairs)
 
 
@@ -94,6 +96,7 @@ def test_without_its_pair_it_is_dropped(
 
 
 def test_changed_it_is_dropped(session: TokenSession, pair: OneTimePair, tmp_path: Path) -> None:
+    """As when it was kept, which is the last of it."""
     kept(session, tmp_path, pair, b"request")
     (file,) = tmp_path.iterdir()
     data = file.read_bytes()
@@ -122,7 +125,7 @@ def test_a_pair_of_an_unknown_suite_drops_it(
 
 def split_store(session: TokenSession, directory: Path) -> PendingStore:
     vault = TokenVault(OneTimeKeys(session), find_pending_key(session))
-    return PendingStore(directory, ALICE, vault)
+    return PendingStore(directory, ALICE, vault, "work")
 
 
 def signing_pair(session: TokenSession) -> Pending:
@@ -164,5 +167,5 @@ def test_a_token_that_is_pulled_meanwhile_costs_no_request(
 ) -> None:
     kept(session, tmp_path, pair, b"request")
     with pytest.raises(TokenAwayError):
-        PendingStore(tmp_path, ALICE, PulledVault()).find()  # type: ignore[arg-type]
+        PendingStore(tmp_path, ALICE, PulledVault(), "work").find()  # type: ignore[arg-type]
     assert found_again(session, tmp_path) is not None

@@ -7,8 +7,10 @@ import pytest
 from carnet.errors import TokenError
 from carnet.exchange import client as step
 from carnet.token.identity import Identity
+from carnet.wire.session_key import EphemeralKey
+from tests.unit.test_next_pair import ClearVault
 from token_client.exchange import Exchange
-from token_client.pending import PendingStore
+from token_client.pending import Pending, PendingStore
 
 OWN, STALE, OTHER, LONG_GONE = (bytes([number]) * 16 for number in range(4))
 
@@ -38,7 +40,7 @@ def exchange_with(tmp_path):
         means = SimpleNamespace(
             booklet=booklet,
             steps=steps,
-            store=PendingStore(tmp_path, Identity("1", "alice"), None),
+            store=PendingStore(tmp_path, Identity("1", "alice"), None, "work"),
             notes=notes,
         )
         return Exchange(means, None, SimpleNamespace(key_id=OWN)), means
@@ -75,3 +77,15 @@ def test_what_the_token_does_not_hold_is_not_looked_for(exchange_with):
     exchange, means = exchange_with(StubbornKeys())
     exchange.settle_others(step.SettleOthers((LONG_GONE, STALE)))
     assert means.booklet.keys.destroyed == [STALE]
+
+
+def test_what_opens_another_target_s_answer_is_not_destroyed(exchange_with, tmp_path):
+    """Host says of that pair, too, that it is spent: the answer was the last of it."""
+    exchange, means = exchange_with(StubbornKeys())
+    other = PendingStore(tmp_path, Identity("1", "alice"), ClearVault(), "lab")
+    other.keep(Pending(OTHER, b"request", EphemeralKey(bytes(96))))
+    exchange.settle_others(step.SettleOthers((STALE, OTHER)))
+    assert means.booklet.keys.destroyed == [STALE]
+    other.drop()
+    exchange.settle_others(step.SettleOthers((OTHER,)))
+    assert means.booklet.keys.destroyed == [STALE, OTHER]

@@ -5,18 +5,29 @@ from types import SimpleNamespace
 import pytest
 
 from carnet.token.identity import Identity
-from token_client import choosing, connect
+from carnet.wire.session_key import EphemeralKey
+from token_client import choosing, connect, pending
 from token_client.booklet import Booklet
-from token_client.pending import PendingStore, spent_here
+from token_client.pending import KEPT_SECONDS, Pending, PendingStore, spent_here
 
 ALICE = Identity("00", "alice")
 KEY_IDS = [bytes([number]) * 16 for number in range(5)]
 
 
+class ClearVault:
+    """What is kept, as it is: a token would open it."""
+
+    def seal(self, _, plaintext, __):
+        return plaintext
+
+    def open(self, _, sealed, __):
+        return sealed
+
+
 def means_of(directory, key_ids):
     pairs = [SimpleNamespace(key_id=key_id, not_after=None) for key_id in key_ids]
     booklet = Booklet(ALICE, None, SimpleNamespace(pairs=lambda: pairs), b"", None)
-    return SimpleNamespace(store=PendingStore(directory, ALICE, None), booklet=booklet)
+    return SimpleNamespace(store=PendingStore(directory, ALICE, None, "work"), booklet=booklet)
 
 
 def tried_in_one_run(means):
@@ -29,7 +40,7 @@ def tried_in_one_run(means):
 
 
 def test_what_is_kept_of_a_token_is_not_anothers_of_the_same_serial_number(tmp_path):
-    PendingStore(tmp_path, ALICE, None).remember_spent(KEY_IDS[0])
+    PendingStore(tmp_path, ALICE, None, "work").remember_spent(KEY_IDS[0])
     assert spent_here(tmp_path, ALICE) == {KEY_IDS[0]}
     assert spent_here(tmp_path, ALICE._replace(label="bob")) == set()
 
@@ -67,3 +78,39 @@ def test_an_empty_booklet_is_called_that(tmp_path):
     empty = choosing.no_pair(means_of(tmp_path, ()), set())
     assert empty.exit_status == 7
     assert "No usable key pair is left on token alice" in empty.sentence
+
+
+@pytest.fixture
+def asked_elsewhere(tmp_path, monkeypatch):
+    """Another Target was asked with the first pair; it returns how to let time pass."""
+    store = PendingStore(tmp_path, ALICE, ClearVault(), "lab")
+    store.keep(Pending(KEY_IDS[0], b"request", EphemeralKey(bytes(96))))
+    since = pending._now()
+    return lambda seconds: monkeypatch.setattr(pending, "_now", lambda: since + seconds)
+
+
+def test_a_pair_with_which_another_target_was_asked_is_not_taken(tmp_path, asked_elsewhere):
+    means = means_of(tmp_path, KEY_IDS[:2])
+    assert choosing.next_pair(means, set()).key_id == KEY_IDS[1]
+    assert choosing.next_pair(means, {KEY_IDS[1]}) is None
+    asked_elsewhere(KEPT_SECONDS)
+    assert choosing.next_pair(means, set()).key_id == KEY_IDS[1]
+    assert choosing.next_pair(means, {KEY_IDS[1]}).key_id == KEY_IDS[0]
+
+
+def test_where_no_other_pair_is_left_it_is_said_what_goes_on_with_it(tmp_path, asked_elsewhere):
+    asked_elsewhere(60)
+    error = choosing.no_pair(means_of(tmp_path, KEY_IDS[:1]), set())
+    assert error.exit_status == 7
+    assert "`carnet connect lab` with the options that it had" in error.sentence
+    assert error.sentence.endswith("or this command again in 9m.")
+
+
+def test_each_target_has_what_is_kept_for_it(tmp_path, asked_elsewhere):
+    stores = [PendingStore(tmp_path, ALICE, ClearVault(), each) for each in ("work", "lab")]
+    stores[0].keep(Pending(KEY_IDS[1], b"another", EphemeralKey(bytes(96))))
+    assert [store.find().key_id for store in stores] == [KEY_IDS[1], KEY_IDS[0]]
+    stores[0].drop()
+    assert [store.find() is None for store in stores] == [True, False]
+    asked_elsewhere(KEPT_SECONDS)
+    assert (stores[1].find(), stores[1].aside()) == (None, (KEY_IDS[0],))
