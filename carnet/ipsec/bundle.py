@@ -94,8 +94,14 @@ def install(bundle: Bundle) -> None:
     _batch(dict.fromkeys(lines))
 
 
-def remove(esp_reqid: int, others: Callable[[], Iterable[Bundle]]) -> None:
+def remove(
+    esp_reqid: int,
+    others: Callable[[], Iterable[Bundle]],
+    is_kept: Callable[[Policy], bool] = lambda _: False,
+) -> None:
     """Take the policies and routes of one bundle out of the kernel; none is no error.
+
+    Those of another bundle with the same request id, if there is one, are to be kept.
 
     The kernel has one policy for each pair of networks, in transport mode for each pair of
     hosts. So where one of others() is for the same, it takes them over: at no time is there
@@ -103,14 +109,14 @@ def remove(esp_reqid: int, others: Callable[[], Iterable[Bundle]]) -> None:
 
     Raises IPsecError if the kernel keeps some.
     """
-    doomed = _of(esp_reqid)
+    doomed = [policy for policy in _of(esp_reqid) if not is_kept(policy)]
     if not doomed:
         return
     given_up = {(policy.source, policy.destination) for policy in doomed}
     for other in others():
         if given_up.intersection(other.outgoing):
             install(other)
-    _remove(_of(esp_reqid))
+    _remove([policy for policy in _of(esp_reqid) if not is_kept(policy)])
 
 
 def sweep(keep: Callable[[], Collection[int]], others: Callable[[], Iterable[Bundle]]) -> bool:

@@ -25,6 +25,7 @@ from carnet.ipsec.inner_address import CHARON_TABLE
 from carnet.ipsec.iproute import force, ip
 from carnet.ipsec.spec import Role
 from carnet.ipsec.strongswan_parts import is_of_client, reqids
+from carnet.ipsec.strongswan_theirs import NOTHING, Theirs, kernel_sas
 from carnet.ipsec.xfrm import Policy
 
 Pairs = Callable[[], Collection[tuple[str, str]]]
@@ -32,6 +33,9 @@ Pairs = Callable[[], Collection[tuple[str, str]]]
 
 Others = Callable[[], Collection[Lead]]
 """Asks the daemon where all its other tunnels lead."""
+
+Kept = Callable[[], Theirs]
+"""Asks the daemon what it has of all other tunnels: no request id makes that anybody's leftover."""
 
 _NOBODYS_MARK = "0/0x80000000"
 """That of carnet.ipsec.strongswan_messages, as `ip` shows it."""
@@ -50,23 +54,31 @@ class _Route(msgspec.Struct, frozen=True):
         return policy.direction == "out" and self.destination == policy.destination and within
 
 
-def remove(name: str, standing: Pairs | None = None, others: Others = lambda: ()) -> None:
+def remove(
+    name: str,
+    standing: Pairs | None = None,
+    others: Others = lambda: (),
+    theirs: Kept = lambda: NOTHING,
+) -> None:
     """Take out what is left of a tunnel of which the daemon has no connection.
 
     So, too, whatever is left between two hosts without an IKE_SA, if `standing` can be asked:
-    whose that was, nothing tells. An address that one of `others` has by now stays.
+    whose that was, nothing tells. An address that one of `others` has by now stays, and so does
+    what is `theirs` by the daemon, whatever its request id.
     """
     if shutil.which("ip") is None:
         return  # then nobody has made any
     policies, doomed = xfrm.policies(xfrm.list_policies().stdout.splitlines()), reqids(name)
-    ours = [each for each in policies if each.reqid in doomed]
+    found = [each for each in policies if each.reqid in doomed]
+    kept = theirs() if found else NOTHING
+    ours = [each for each in found if not kept.has_policy(each)]
     routes = _routes() if ours else []
     addresses = {each for policy in ours for each in _addresses(policy, routes)}
     lines = [line for policy in ours for line in _deletions(policy, routes)]
     lines += [line for policy in _forsaken(policies, standing) for line in _by_mark(policy)]
     led = inner_address.led_from(addresses)
     _run(lines)
-    remove_sas(name)
+    remove_sas(name, theirs)
     leads = others() if addresses else ()
     for address in addresses:
         is_shared = any(address in each.inner for each in leads)
@@ -94,11 +106,13 @@ def take_out(name: str) -> bool:
     )
 
 
-def remove_sas(name: str) -> None:
-    """Take out the SAs of a tunnel whose request ids are made of its name."""
+def remove_sas(name: str, theirs: Kept = lambda: NOTHING) -> None:
+    """Take out the SAs of a tunnel whose request ids are made of its name, but for `theirs`."""
     doomed = reqids(name)
     listed = xfrm.sas(xfrm.list_sas().stdout.splitlines())
-    xfrm.delete_sas(sa for sa in listed if int(sa["reqid"]) in doomed)
+    found = [sa for sa in listed if int(sa["reqid"]) in doomed]
+    kept = theirs() if found else NOTHING
+    xfrm.delete_sas(sa for sa in found if not kept.has_sa(sa))
 
 
 def _remove_begun(reqids: Collection[int]) -> None:
@@ -120,15 +134,8 @@ def _between(sa: re.Match[str]) -> tuple[str, str]:
 def remove_listed(ike_sas: Iterable[Mapping[str, Any]]) -> None:
     """Take out the SAs of IKE_SAs that the daemon lists, before it does itself."""
     lines = [
-        f"xfrm state delete src {sa[source]} dst {sa[destination]}"
-        f" proto {child['protocol'].lower()} spi 0x{child[spi]}"
-        for sa in ike_sas
-        for child in sa.get("child-sas", {}).values()
-        for source, destination, spi in (
-            ("local-host", "remote-host", "spi-out"),
-            ("remote-host", "local-host", "spi-in"),
-        )
-        if spi in child
+        f"xfrm state delete src {source} dst {destination} proto {protocol} spi 0x{spi}"
+        for source, destination, protocol, spi in kernel_sas(ike_sas)
     ]
     if lines and shutil.which("ip") is not None:
         force(lines)

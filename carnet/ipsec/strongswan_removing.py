@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,12 +15,15 @@ from carnet.errors import DaemonGoneError, IPsecError
 from carnet.ipsec import strongswan_counters as counters
 from carnet.ipsec import strongswan_leftovers as leftovers
 from carnet.ipsec import strongswan_messages as messages
+from carnet.ipsec import strongswan_theirs as theirs
 from carnet.ipsec.driver import Keep
 from carnet.ipsec.forsaken import ended
 from carnet.ipsec.strongswan_addresses import OwnAddresses
 from carnet.ipsec.strongswan_listing import Listing, own_addresses, settling
 from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import connection_names, is_half, tunnel_of
+from carnet.ipsec.strongswan_reports import Report
+from carnet.ipsec.strongswan_theirs import Theirs
 from carnet.ipsec.strongswan_tunnels import Tunnels
 from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.vici_link import open_session, text
@@ -142,23 +146,31 @@ class Removing:
 
     def _take_out_of_kernel(self, name: str, loaded: list[str]) -> None:
         """Take out what the daemon has left there, of which it had these connections."""
+        kept = partial(self._theirs, name)
         if not loaded:
-            leftovers.remove(name, self._pairs, lambda: self._tunnels.leads_of_others(name))
+            others = partial(self._tunnels.leads_of_others, name)
+            leftovers.remove(name, self._pairs, others, kept)
             self._addresses.take_forsaken()
         if name not in loaded:
             # Last, so that nothing of it leaves in clear while an SA of it is left. What is one
             # connection, of that name, has no policies of ours.
-            self._tying.untie(name)
+            self._tying.untie(name, kept)
         if not loaded or any(map(is_half, loaded)):
             # The daemon says that it has ended them a moment before they are out of the kernel.
-            leftovers.remove_sas(name)
+            leftovers.remove_sas(name, kept)
             self._tying.unblock_halves()
 
     def _pairs(self) -> set[tuple[str, str]]:
         """Return between which addresses there are IKE_SAs: this machine's, and the peer's."""
-        # One listing may miss one that is rekeyed: see Listing.agreed_parts().
-        listed = [*self._listed.sas(), *self._listed.sas()]
-        return {(sa["local-host"], sa["remote-host"]) for _, sa in listed}
+        return {(sa["local-host"], sa["remote-host"]) for _, sa in self._listed_twice()}
+
+    def _theirs(self, name: str) -> Theirs:
+        """Return what of the kernel is of the daemon's other tunnels."""
+        return theirs.of(sa for part, sa in self._listed_twice() if tunnel_of(part) != name)
+
+    def _listed_twice(self) -> list[tuple[str, Report]]:
+        """Return all IKE_SAs: one listing may miss one that is rekeyed (Listing.agreed_parts())."""
+        return [*self._listed.sas(), *self._listed.sas()]
 
     def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""

@@ -7,7 +7,7 @@ whose, the daemon's reports tell.
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from carnet.ipsec.strongswan_parts import (
     tunnel_of,
 )
 from carnet.ipsec.strongswan_reports import Report, is_live, is_up, live_child, newest_parts
+from carnet.ipsec.strongswan_theirs import NOTHING, Theirs
 from carnet.ipsec.vici_link import open_session, text
 from carnet.objectives import Objective
 
@@ -87,14 +88,16 @@ class Tying:
             with self._alone:
                 bundles.install(agreed(spec, live))
 
-    def untie(self, name: str) -> None:
+    def untie(self, name: str, kept: Callable[[], Theirs] = lambda: NOTHING) -> None:
         """Take out a tunnel's policies; where another is for the same, it takes them over.
 
+        What is `kept` by other tunnels of the daemon stays, whatever its request id.
         Raises IPsecError if the kernel keeps some.
         """
         with self._alone:
             others = partial(self._between_hosts, lambda other: other != name)
-            bundles.remove(reqids(name)[0], others)
+            asked = cache(kept)
+            bundles.remove(reqids(name)[0], others, lambda policy: asked().has_policy(policy))
 
     def sweep(self, keep: Keep) -> None:
         """Take out the policies of every tunnel that is not to be kept; raises IPsecError."""

@@ -55,7 +55,7 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
     monkeypatch.setattr(driver._negotiation, "start", _starts())
     monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
     monkeypatch.setattr(driver._negotiation, "end_at_once", lambda *_: 0)
-    monkeypatch.setattr(driver._tying, "untie", id)
+    monkeypatch.setattr(driver._tying, "untie", lambda *_: None)
     monkeypatch.setattr(driver._tying, "unblock_halves", lambda: None)
     monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(gone))
     monkeypatch.setattr(removing, "leftovers", MagicMock())
@@ -100,7 +100,7 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(monkeypatch, both):
     )
     monkeypatch.setattr(driver._negotiation, "end", lambda *_: 0)
     monkeypatch.setattr(driver._negotiation, "end_at_once", lambda *_: 0)
-    monkeypatch.setattr(driver._tying, "untie", lambda _: None)
+    monkeypatch.setattr(driver._tying, "untie", lambda *_: None)
     monkeypatch.setattr(removing, "open_session", lambda *_: nullcontext(daemon))
     monkeypatch.setattr(removing, "counters", MagicMock())
     monkeypatch.setattr(removing, "leftovers", MagicMock())
@@ -144,6 +144,64 @@ def test_what_was_left_of_a_tunnel_has_no_address_that_another_has_by_now(monkey
     monkeypatch.setattr(inner_address, "led_from", lambda _: {"10.99.0.7": ["eth1"]})
     leftovers.remove("carnet-1")
     assert [given[-1] for given in removed] == [(), ["eth0"], ["eth1"]]
+
+
+_HERS, _ANOTHERS = ("192.0.2.2", "10.99.0.7/32", 0xC1), ("192.0.2.9", "10.99.0.8/32", 0xC2)
+"""Of each tunnel its Target, its address inside, and the SPI with which it sends."""
+
+
+def _in_kernel(reqid, priority, more=""):
+    """Return both tunnels' policies and SAs by one request id, as `ip` lists them."""
+    policies = [
+        f"src {inner} dst 10.20.0.0/16 \\\tdir out priority {priority} \\\ttmpl src 192.0.2.1"
+        f" dst {there}\\\t\tproto esp reqid {reqid} mode tunnel\\{more}"
+        for there, inner, _ in (_HERS, _ANOTHERS)
+    ]
+    sas = [
+        f"src 192.0.2.1 dst {there}\\\tproto esp spi {spi:#010x} reqid {reqid} mode tunnel"
+        for there, _, spi in (_HERS, _ANOTHERS)
+    ]
+    return {"policy": policies, "state": sas}
+
+
+@pytest.mark.parametrize("priority", [371327, bundle.PRIORITY], ids=["charon's", "ours"])
+@pytest.mark.parametrize("known", [False, True])
+def test_no_request_id_takes_out_what_the_daemon_has_of_another(monkeypatch, priority, known):
+    """As of a name that somebody has sought for that."""
+    there, inner, spi = _ANOTHERS
+    child = {"protocol": "ESP", "spi-out": f"{spi:08x}", "reqid": str(reqids("carnet-1")[0])}
+    child |= {"local-ts": [inner], "remote-ts": ["10.20.0.0/16", "10.0.0.1..10.0.0.2"]}
+    ends = {"local-host": "192.0.2.1", "remote-host": there, "uniqueid": "7"}
+    live = [("carnet-2", ends | {"child-sas": {"one": child, "begun": {}}})] if known else []
+    kernel = _in_kernel(reqids("carnet-1")[0], priority)
+
+    def ip(*words, said=""):
+        for line in [*said.splitlines(), " ".join(words)]:
+            for listed in kernel.values():
+                listed[:] = [each for each in listed if not _is_deleted(each, line)]
+        (table,) = kernel.keys() & {*words} or {None}
+        return SimpleNamespace(stdout="\n".join(kernel.get(table, ())), returncode=0)
+
+    stand_in(monkeypatch, ip)
+    monkeypatch.setattr(inner_address, "led_from", lambda _: {})
+    monkeypatch.setattr(inner_address, "remove", lambda *_: True)
+    driver = StrongSwan(Path("/nowhere"))
+    for look in ("sas", "settled_sas"):
+        monkeypatch.setattr(driver._listed, look, lambda *_: live)
+    monkeypatch.setattr(driver._listed, "connections", lambda *_: {})
+    monkeypatch.setattr(driver._tying, "unblock_halves", lambda: None)
+    monkeypatch.setattr(driver._addresses, "take_forsaken", lambda: None)
+    driver._removing._take_out_of_kernel("carnet-1", [])
+    left = _in_kernel(reqids("carnet-1")[0], priority)
+    assert kernel == {table: lines[1:] if known else [] for table, lines in left.items()}
+
+
+def _is_deleted(line, order):
+    """Tell whether that order takes out an SA or a policy, by its ends."""
+    words = order.split()
+    if words[:1] != ["xfrm"] or words[2] != "delete":
+        return False
+    return line.replace("\\", " ").split()[:4] == words[3:7]
 
 
 _BETWEEN_HOSTS = (
