@@ -17,6 +17,15 @@ from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 from token_client.watched import is_watched
 
+_ASKS = (
+    "and asks the Host until Target has said why this one went down, which `carnet status` tells"
+    " then, or its time is over."
+)
+_KNOWS = (
+    "and looks after the token until the time of this one is over; why it went down `carnet status`"
+    " tells."
+)
+
 
 def start(session: Session, config: ClientConfig) -> bool:
     """Start the agent for a tunnel and return at once; False if it has nowhere to look.
@@ -66,17 +75,21 @@ def finish_what_was_ended(session: Session, config: ClientConfig) -> str:
 
 
 def ask_on(session: Session, config: ClientConfig, refused: IKERefusedError) -> IKERefusedError:
-    """Have Host asked on why a tunnel went that never comes back, where nobody does any more.
+    """Have an agent see to a session whose tunnel never comes back, where none does any more.
 
-    Returns what to raise: that it does not come back, and what was done. Raises CarnetError if
-    the agent cannot be started.
+    It asks Host why the tunnel went, unless somebody has said so by then, and looks after token
+    and time. Returns what to raise: that the tunnel does not come back, and what was done. Raises
+    CarnetError if the agent cannot be started.
     """
-    asked = is_watched(memory_directory(), session.name) or session.is_over(time.time())
-    if asked or not config.agent or not start(session, config):
+    from token_client.went import why_down  # noqa: PLC0415 - seldom needed here
+
+    seen_to = is_watched(memory_directory(), session.name) or session.is_over(time.time())
+    if seen_to or not config.agent or not start(session, config):
         return refused
+    went = why_down(session)
+    does = _ASKS if went is None or went.untold else _KNOWS
     return IKERefusedError(
-        f"{refused.sentence.rstrip('.')}; the agent of this machine was started again, and asks the"
-        f" Host until Target has said why this one went down, which `carnet status` tells then."
+        f"{refused.sentence.rstrip('.')}; the agent of this machine was started, {does}"
     )
 
 

@@ -18,7 +18,7 @@ from carnet.errors import DaemonSilentError, IKERefusedError
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from tests.unit.test_sessions import a_session
-from token_client import background, config, locks, mtu, returning, watched
+from token_client import background, config, locks, mtu, returning, watched, went
 from token_client.commands import resume
 from token_client.config import ClientConfig
 from token_client.describing import describe, facts
@@ -107,25 +107,35 @@ def test_what_is_over_keeps_no_other_from_coming_back(tmp_path, monkeypatch, end
     assert back == brought
 
 
+ASKS = "asks the Host until Target has said why"
+KNOWS = "looks after the token until the time of this one is over"
+
+
 @pytest.mark.parametrize(
-    ("watched_over", "expires", "agent", "asked"),
+    ("watched_over", "expires", "agent", "untold", "does"),
     [
-        (False, LATER, True, True),
-        (True, LATER, True, False),
-        (False, 1, True, False),
-        (False, LATER, False, False),
+        (False, LATER, True, None, ASKS),
+        (False, LATER, True, True, ASKS),
+        (False, LATER, True, False, KNOWS),
+        (True, LATER, True, None, None),
+        (False, 1, True, None, None),
+        (False, LATER, False, None, None),
     ],
-    ids=["killed", "asks on", "over", "none wanted"],
+    ids=["killed", "killed as it asked", "killed as it knew", "asks on", "over", "none wanted"],
 )
-def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
-    tmp_path, monkeypatch, watched_over, expires, agent, asked
+def test_what_does_not_come_back_and_nobody_sees_to_is_seen_to_again(
+    tmp_path, monkeypatch, watched_over, expires, agent, untold, does
 ):
+    """Host is asked about it only where nobody has said why it went."""
+
     def never(name):
         raise IKERefusedError("Run `carnet connect` for a new one.")
 
     started = []
     SessionStore(tmp_path).keep(a_session(expires=expires))
-    for module in (background, resume, returning, watched):
+    if untold is not None:
+        SessionStore(tmp_path).keep_down("carnet-00", "It went.", untold=untold)
+    for module in (background, resume, returning, watched, went):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
     monkeypatch.setattr(resume, "driver", lambda *_: SimpleNamespace(resume=never))
@@ -133,9 +143,11 @@ def test_what_does_not_come_back_and_nobody_asks_about_is_asked_about_again(
     by = watched.watching("carnet-00") if watched_over else nullcontext()
     with by, pytest.raises(IKERefusedError) as refused:
         resume.resume.callback(tunnel=None, as_json=False)
-    assert started == [background.command_of("carnet-00")] * asked
+    assert started == [background.command_of("carnet-00")] * (does is not None)
     assert "run `carnet connect` for a new one" in refused.value.sentence.lower()
-    assert ("asks the Host until Target has said why" in refused.value.sentence) == asked
+    assert [each for each in (ASKS, KNOWS) if each in refused.value.sentence] == [does] * len(
+        started
+    )
 
 
 def test_of_a_session_that_was_released_no_more_is_said_than_that(tmp_path, monkeypatch, capsys):
