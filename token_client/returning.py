@@ -13,12 +13,18 @@ from msgspec.structs import replace
 from carnet.errors import IKERefusedError
 from carnet.ipsec.agreed import elsewhere, is_between, leads_to
 from carnet.ipsec.driver import Driver, TunnelStatus
+from carnet.ipsec.spec import Role
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 
 ANOTHER = (
     "The tunnel to {} became another than was agreed, so it was ended; ask its operator before you"
     " run `carnet connect` for a new one, with the next key pair."
+)
+_UNKNOWN = (
+    "What this machine's IPsec driver keeps of the tunnel to {} cannot be read any more, so that"
+    " nobody can tell whether it is as was agreed, and it was ended; run `carnet connect` for a new"
+    " one, with the next key pair."
 )
 _ELSEWHERE = (
     "The tunnel to {} went to {}, another than was agreed for Target, so it was ended; have its"
@@ -56,7 +62,10 @@ def end_another(driver: Driver, session: Session, live: TunnelStatus) -> None:
 
 
 def _what_it_is(session: Session, live: TunnelStatus) -> str:
-    """Return the sentence for what is not as agreed."""
+    """Return the sentence for what is not as agreed, or cannot be compared."""
+    lacks = live.virtual_address is None and session.virtual_address is not None
+    if lacks and live.role is not Role.CLIENT:
+        return _UNKNOWN.format(session.target)
     where = elsewhere(live, session.target_addresses)
     if where and _is_as_agreed(replace(session, target_addresses=()), live):
         return _ELSEWHERE.format(session.target, where[0])

@@ -201,14 +201,18 @@ _READERS = (
 
 
 def status(tunnel: Tunnel, head: Head | None, now: float, *, encapsulated: bool) -> TunnelStatus:
-    """Return a tunnel's status; `now` is in seconds since 1970."""
+    """Return a tunnel's status; `now` is in seconds since 1970.
+
+    Without its head, as where its file was damaged, the daemon tells which end this is.
+    """
+    role, virtual_address = (head.role, head.virtual_address) if head else _inside(tunnel)
     return TunnelStatus(
         name=tunnel.name,
-        role=head.role if head else Role.TARGET,
+        role=role,
         established=tunnel.established,
         local_address=tunnel.local_address,
         remote_address=tunnel.remote_address,
-        virtual_address=head.virtual_address if head else None,
+        virtual_address=virtual_address,
         ike_suite="-".join(tunnel.ike_suite),
         child_suite=f"{tunnel.protocol} {'-'.join(tunnel.child_suite)}".strip(),
         encapsulated=encapsulated,
@@ -219,6 +223,25 @@ def status(tunnel: Tunnel, head: Head | None, now: float, *, encapsulated: bool)
         local_selectors=_told(tunnel.selectors[0]),
         remote_selectors=_told(tunnel.selectors[1]),
     )
+
+
+def _inside(tunnel: Tunnel) -> tuple[Role, str | None]:
+    """Return which end this is, and the Client's address inside, as what is led there tells.
+
+    A Client leads from her address alone; where both ends do, nothing tells whose it is.
+    """
+    here, there = map(_lone_address, tunnel.selectors)
+    if here and not there:
+        return Role.CLIENT, here
+    return Role.TARGET, None if here else there
+
+
+def _lone_address(selector: str | None) -> str | None:
+    """Return the address where a selector is of one."""
+    with suppress(ValueError):
+        network = ip_network(selector or "")
+        return str(network[0]) if network.num_addresses == 1 else None
+    return None
 
 
 def _told(selector: str | None) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from carnet.ipsec.libreswan_conf import (
     secrets,
 )
 from carnet.ipsec.libreswan_reports import (
+    Tunnel,
     ike_versions_of,
     not_up,
     open_main_mode,
@@ -294,6 +295,23 @@ def test_a_tunnel_is_read_from_what_whack_says():
     assert shown.child_suite == "ESP aes256gcm16"
     assert (shown.bytes_in, shown.bytes_out, shown.established_seconds) == (84, 168, 10)
     assert version_of(RECORDED) == "4.10"
+
+
+def test_a_damaged_file_makes_no_other_tunnel_of_what_the_daemon_has():
+    """Else it would be ended, and the peer be said to have changed it."""
+    recorded = RECORDED.replace(": 0.0.0.0/0===", ": 10.99.0.7/32===")
+    shown = status(tunnels(recorded)["carnet-7"], None, 0, encapsulated=False)
+    assert (shown.role, shown.virtual_address) == (Role.CLIENT, "10.99.0.7")
+    assert is_installed(shown, AGREED)
+    for here, there, told in (
+        ("10.20.0.0/16", "10.99.0.7/32", (Role.TARGET, "10.99.0.7")),
+        ("10.99.0.7/32", "10.20.0.1/32", (Role.TARGET, None)),
+        (None, None, (Role.TARGET, None)),
+        ("fd99::7/128", "?", (Role.CLIENT, "fd99::7")),
+    ):
+        tunnel = Tunnel("carnet-7", selectors=(here, there))
+        found = status(tunnel, None, 0, encapsulated=False)
+        assert (found.role, found.virtual_address) == told
 
 
 def test_ipv6_is_read_too():

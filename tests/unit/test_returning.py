@@ -358,6 +358,7 @@ def open_process(pid):
         ({"other_peers": ("203.0.113.7",)}, "went to 203.0.113.7, another than was agreed for"),
         ({"remote_address": "203.0.113.7", "ppk": False}, "became another than was agreed, so"),
         ({"virtual_address": "10.30.0.9"}, "became another than was agreed, so"),
+        ({"virtual_address": None, "role": Role.TARGET}, "cannot be read any more, so that nobody"),
     ],
 )
 def test_a_tunnel_that_went_elsewhere_is_said_to_have_done_so(differs, said):
