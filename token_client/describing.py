@@ -17,6 +17,11 @@ NO_RETURN = (
     "it does not come back if Target is silent for long: `carnet connect` then takes a key pair"
 )
 
+_CARRIED = (
+    "not known to the IKE daemon, which was started anew, while the kernel carries it on until its"
+    " keys are due to be renewed"
+)
+
 
 def facts(state: TunnelState) -> dict[str, Any]:
     """Return a tunnel's facts, for scripts."""
@@ -29,6 +34,7 @@ def facts(state: TunnelState) -> dict[str, Any]:
         "up": None if state.trouble else state.live is not None,
         "trouble": state.trouble,
         "closed": state.closed,
+        "carried": state.carried,
         "resumable": state.resumable,
         "comes_back": state.comes_back,
         "watched": state.watched,
@@ -166,7 +172,7 @@ def _describe_pairs(session: Session) -> str:
 
 def _describe_down(state: TunnelState, session: Session) -> str:
     target = session.target
-    down = "not up yet" if state.is_unseen else "down"
+    down = "not up yet" if state.is_unseen else _CARRIED if state.carried else "down"
     closed = f"{down}, and closed: nothing leaves for it in clear" if state.closed else down
     what = f"its time is over; {closed}" if state.is_over else closed
     return f"{what}; {_describe_way_up(state)}, `carnet disconnect {target}` ends the session"

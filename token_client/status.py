@@ -5,15 +5,16 @@ system in memory to keep one in, or it was damaged. Such a tunnel is shown and e
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from carnet.errors import IPsecError
+from carnet.errors import DaemonGoneError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
 from token_client.by_record import ByRecord, Ends
+from token_client.carried import carried, what_is_carried
 from token_client.memory import memory_directory
 from token_client.sessions import Session, SessionStore
 from token_client.watched import is_watched
@@ -36,6 +37,8 @@ class TunnelState(msgspec.Struct, frozen=True):
     """Whether a process of hers watches over it and its token."""
     trouble: str | None = None
     """Why its daemon does not say whether it stands; None where it does."""
+    carried: bool = False
+    """Whether the kernel carries it on, though its daemon, started anew, knows nothing of it."""
 
     @property
     def resumable(self) -> bool:
@@ -107,6 +110,7 @@ def tunnels(driver: Ends) -> list[TunnelState]:
     # A record may have come or gone while the daemon was asked.
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
+    carried_on = _carried_on(sessions, live, coming_back)
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(each.name, each) for each in sessions]
     return [
@@ -118,9 +122,25 @@ def tunnels(driver: Ends) -> list[TunnelState]:
             name in coming_back,
             is_watched(directory, name),
             troubles.get(name),
+            name in carried_on,
         )
         for name, session in [*recorded, *unknown]
     ]
+
+
+def _carried_on(
+    sessions: Iterable[Session],
+    live: Mapping[str, TunnelStatus],
+    coming_back: Collection[str],
+) -> Collection[str]:
+    """Return which tunnels of no daemon's the kernel carries on, as far as it tells."""
+    used = {each.remote_address for each in live.values()}
+    gone = [
+        each
+        for each in sessions
+        if each.name not in {*live, *coming_back} and used.isdisjoint(each.target_addresses)
+    ]
+    return carried(gone) or ()
 
 
 def _live(driver: Ends, sessions: list[Session]) -> dict[str, TunnelStatus]:
@@ -129,21 +149,22 @@ def _live(driver: Ends, sessions: list[Session]) -> dict[str, TunnelStatus]:
         return {status.name: status for status in driver.status() if status.established}
     except IPsecError as error:
         closed = block.names(session.block for session in sessions)
-        if not closed:
-            raise
         raise IPsecError(_with_what_is_held(error, sessions, closed)) from error
 
 
 def _with_what_is_held(
     error: IPsecError, sessions: Iterable[Session], closed: frozenset[str]
 ) -> str:
-    """Return an error's sentence, with what is held back for these sessions meanwhile."""
-    shut = [session for session in sessions if session.name in closed]
+    """Return an error's sentence, with what goes on, and is held back, for these meanwhile."""
+    sessions = list(sessions)
+    on = what_is_carried(sessions) if isinstance(error, DaemonGoneError) else None
+    said = error.sentence if on is None else f"{error.sentence.rstrip('.')}; {on}."
     if not closed:
-        return error.sentence
+        return said
+    shut = [session for session in sessions if session.name in closed]
     held = {network for session in shut for network in session.networks}
     return (
-        f"{error.sentence.rstrip('.')}; meanwhile nothing leaves in clear for"
+        f"{said.rstrip('.')}; meanwhile nothing leaves in clear for"
         f" {', '.join(sorted(held)) or 'Target'}, and `carnet disconnect --release` lifts that."
     )
 

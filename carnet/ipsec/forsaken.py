@@ -29,7 +29,7 @@ def is_clean(in_sas: Finds, in_policies: Finds) -> bool:
     Without IPsec in it, as beside a daemon with an ESP of its own, there is nothing to find.
     Raises IPsecError.
     """
-    if not _kernel_has_ipsec():
+    if not kernel_has_ipsec():
         return True
     if shutil.which("ip") is None:
         return False
@@ -39,7 +39,8 @@ def is_clean(in_sas: Finds, in_policies: Finds) -> bool:
     return not (in_sas(sas.stdout.splitlines()) or in_policies(policies.stdout.splitlines()))
 
 
-def _kernel_has_ipsec() -> bool:
+def kernel_has_ipsec() -> bool:
+    """Tell whether the kernel has IPsec; True where it cannot be asked."""
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_XFRM).close()
     except OSError as error:

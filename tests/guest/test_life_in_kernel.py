@@ -205,6 +205,7 @@ def test_what_no_daemon_can_end_goes_out_of_the_kernel_without_one(office):
     facts = office.connect("--objective", "esp", "--transport")
     office.client_charon.kill()
     assert fetch(client, goal)
+    assert "the kernel carries the tunnel to work on without it" in office.carnet("status").stderr
     assert office.carnet("disconnect", "--release").returncode == 0
     assert [line for line in in_kernel(client).splitlines() if line not in before] == []
     office.client_charon.start()

@@ -106,7 +106,9 @@ def test_what_no_record_tells_of_is_shown_and_ended_beside_any_record(daemons, s
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(inside, "_inside", inside.Here(None))
-    live = SimpleNamespace(name="carnet-01", established=True, role=Role.CLIENT)
+    live = SimpleNamespace(
+        name="carnet-01", established=True, role=Role.CLIENT, remote_address="198.51.100.2"
+    )
     daemons[STRONGSWAN].status = lambda: [live]
     daemons[STRONGSWAN].resumable = frozenset
     ended = ending_by_hand.end(ByRecord(Choice()), None, str)
@@ -129,9 +131,12 @@ def test_a_daemon_that_is_gone_hides_no_tunnel_of_another(daemons, store, monkey
     store.keep(a_session(name="carnet-01", driver=STRONGSWAN, expires=LATER))
     monkeypatch.setattr(status, "memory_directory", lambda: store._directory)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset({"carnet-00"}))
-    live = SimpleNamespace(name="carnet-01", established=True, role=Role.CLIENT)
+    live = SimpleNamespace(
+        name="carnet-01", established=True, role=Role.CLIENT, remote_address="198.51.100.2"
+    )
     daemons[STRONGSWAN].status = lambda: [live]
     daemons[STRONGSWAN].resumable = frozenset
+    monkeypatch.setattr(status, "what_is_carried", lambda _: None)
     by_name = {state.name: state for state in status.tunnels(ByRecord(Choice()))}
     gone, stands = by_name["carnet-00"], by_name["carnet-01"]
     assert gone.trouble.startswith("libreswan is gone; meanwhile nothing leaves in clear for")

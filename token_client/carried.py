@@ -1,0 +1,57 @@
+"""Tunnels that the kernel carries on without an IKE daemon that knows of them.
+
+One that was killed leaves its SAs there. They serve until their keys are due to be renewed, for
+which it takes that daemon.
+"""
+
+import shutil
+from collections.abc import Collection, Iterable
+
+from carnet.ipsec import xfrm
+from carnet.ipsec.forsaken import kernel_has_ipsec
+from carnet.objectives import Objective
+from token_client.sessions import Session
+
+_UNTIL = "until its keys are due to be renewed"
+_NEW = "once the daemon is started again, `carnet connect` opens a new one"
+
+
+def carried(sessions: Collection[Session]) -> frozenset[str] | None:
+    """Return the names of those that live and to whose Targets the kernel has SAs.
+
+    By the addresses alone, so that another tunnel to the same Target counts; None where the
+    kernel does not tell, which it does to root.
+    """
+    lives = [each for each in sessions if _may_have_sas(each)]
+    if not lives:
+        return frozenset()
+    if shutil.which("ip") is None:
+        return None
+    if not kernel_has_ipsec():
+        return frozenset()
+    listed = xfrm.list_sas()
+    if listed.returncode:
+        return None
+    keyed = [sa for sa in xfrm.sas(listed.stdout.splitlines()) if sa["reqid"] != "0"]
+    ends = {address for sa in keyed for address in (sa["src"], sa["dst"])}
+    return frozenset(each.name for each in lives if not ends.isdisjoint(each.target_addresses))
+
+
+def what_is_carried(sessions: Iterable[Session]) -> str | None:
+    """Return, as half a sentence, what goes on of these while their daemon is gone, and what to do.
+
+    None where nothing does.
+    """
+    lives = [each for each in sessions if _may_have_sas(each)]
+    names = carried(lives)
+    if names is None:
+        return f"the kernel may carry each tunnel on without it {_UNTIL}; {_NEW}"
+    targets = sorted({each.target for each in lives if each.name in names})
+    if not targets:
+        return None
+    which = f"{'tunnel' if len(targets) == 1 else 'tunnels'} to {' and '.join(targets)}"
+    return f"the kernel carries the {which} on without it {_UNTIL}; {_NEW}"
+
+
+def _may_have_sas(session: Session) -> bool:
+    return session.lives and session.objective_id != Objective.NATIVE
