@@ -18,6 +18,7 @@ from token_client import plugging, preflight, removal
 from token_client.alone import alone
 from token_client.beside import refuse_wish
 from token_client.bringing_up import CUT_OFF
+from token_client.by_record import ByRecord
 from token_client.clock import slowness
 from token_client.closing import end_session
 from token_client.faults import reason
@@ -26,6 +27,7 @@ from token_client.known import is_known, is_recorded
 from token_client.means import Wish
 from token_client.memory import memory_directory
 from token_client.opened import show, show_plan
+from token_client.overdue import end_what_is_over
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
 from token_client.unrecorded import unrecorded
@@ -155,13 +157,15 @@ def _attempt(
     target = preflight.choose_target(booklet, order.target)
     wish = Wish(target, int(order.option), order.networks, order.lifetime)
     store = SessionStore(memory_directory())
+    if not order.dry_run:
+        end_what_is_over(ByRecord(config.drivers, means), store, _say)
     refuse_wish(wish, store.all(), unrecorded(means, store))
     if order.dry_run:
         show_plan(preflight.plan(booklet, capabilities, wish, config), as_json=order.as_json)
         return None
     slow = slowness(booklet.cover, time.time())
     if slow is not None:
-        click.echo(slow, err=True)
+        _say(slow)
     nat = preflight.check_nat(booklet, wish, config)
     if not order.as_json:
         user_id = booklet.cover.user_id
@@ -178,6 +182,10 @@ def _attempt(
         nat=nat,
         allow_weak=order.allow_weak,
     )
+
+
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 def _leave(

@@ -12,7 +12,7 @@ from tests.lab.two_targets import EVERYTHING, LAB_FILE, LAB_NETWORK, LAB_URL, tw
 
 @pytest.fixture(scope="module")
 def office(lane):
-    with two_targets(lane, pairs=16) as made:
+    with two_targets(lane, pairs=17) as made:
         yield made
 
 
@@ -104,6 +104,18 @@ def test_beside_a_full_tunnel_no_other_is_asked_for(office):
         assert is_refused(office.carnet("connect", "work", *options), "lab")
     assert office.valid_pairs() == before
     assert up(office) == {"lab": True}
+
+
+def test_what_is_over_and_nobody_has_ended_is_not_in_the_way(office):
+    connect(office, "work")
+    (path,) = office.world.client.path("/run/carnet-client").glob("session-*.json")
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"expires": record["established_at"] - 60}))
+    done = office.carnet("connect", "lab")
+    assert done.returncode == 0, done.stderr
+    assert "What was left of the session to work was ended: its time is over." in done.stderr
+    assert fetched(office, LAB_URL) == LAB_FILE
+    assert up(office) == {"work": False, "lab": True}
 
 
 def test_beside_a_tunnel_that_no_record_tells_of_none_takes_its_packets(office):
