@@ -11,10 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
 from carnet.database import reason_of
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import AwayError, IKESilentError, IPsecError
 from carnet.exchange import target as step
 from carnet.exchange import target_actions as do
 from carnet.exchange.machine import Action, Event
+from carnet.ipsec.driver import Limiting
 from carnet.ipsec.drivers import makers
 from carnet.ipsec.spec import SECRET_LENGTH, Role, TunnelSpec, comes_back
 from carnet.objectives import Objective
@@ -113,6 +114,29 @@ class LiveTunnel:
         self.is_away = False
         crash.reach("target.confirmed")
         return step.TunnelConfirmed()
+
+    async def limit(self, _: do.LimitTunnel) -> Event | None:
+        """End it if it has too many SAs, whatever it lacks as yet.
+
+        Where the daemon is silent that waits for the next of them, or for the tunnel to be whole.
+        """
+        driver = self._parts.driver
+        if not isinstance(driver, Limiting):
+            return None
+        try:
+            await self._parts.ask(driver.refuse_many, self._name)
+        except AwayError:
+            return None
+        except IPsecError as error:
+            self._log.warning("not-confirmed", reason=error.sentence)
+            return step.Over("not-confirmed")
+        return None
+
+    async def check(self, _: do.CheckTunnel) -> Event | None:
+        """Compare it as confirm() does; one that comes back is to be whole when it is up."""
+        if self.is_away:
+            return await self.limit(do.LimitTunnel())
+        return await self.confirm(do.ConfirmTunnel())
 
     async def let_through(self, address: str) -> None:
         """Open the gate for a session without IPsec, at the address that IKE has proved.
@@ -255,6 +279,8 @@ Performer = Callable[[LiveTunnel, Any], Awaitable[Event | None]]
 PERFORMERS: dict[type[Action], Performer] = {
     do.AwaitIKE: LiveTunnel.await_ike,
     do.ConfirmTunnel: LiveTunnel.confirm,
+    do.LimitTunnel: LiveTunnel.limit,
+    do.CheckTunnel: LiveTunnel.check,
     do.ForgetSecrets: LiveTunnel.forget_secrets,
     do.RecordEstablished: LiveTunnel.record_established,
     do.AwaitExpiry: LiveTunnel.await_expiry,

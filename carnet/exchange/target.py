@@ -14,9 +14,11 @@ from carnet.exchange.target_actions import (
     AwaitExpiry,
     AwaitIKE,
     AwaitReturn,
+    CheckTunnel,
     ConfirmTunnel,
     ForgetSecrets,
     InstallTunnel,
+    LimitTunnel,
     LookUp,
     Record,
     RecordEnded,
@@ -129,6 +131,10 @@ class CameUp(Event, frozen=True):
     """The SA is up."""
 
 
+class CameAnew(Event, frozen=True):
+    """Something of it came up, was rekeyed or moved, and it may be another than before."""
+
+
 class WentSilent(Event, frozen=True):
     """The Client does not answer any more, and may come back: her session lives on."""
 
@@ -209,6 +215,7 @@ TABLE: Table[State] = {
         lambda e: (Withdraw(), AskAgainLater(e.reason)),
     ),
     # step 10
+    (_S.PREPARED, CameAnew): (_S.PREPARED, lambda _: (LimitTunnel(),)),
     (_S.PREPARED, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
     (_S.CONFIRMING, TunnelConfirmed): (_S.FORGETTING, lambda _: (ForgetSecrets(),)),
     (_S.FORGETTING, SecretsForgotten): (_S.ESTABLISHING, lambda _: (RecordEstablished(),)),
@@ -216,6 +223,7 @@ TABLE: Table[State] = {
     # away, and back
     (_S.ESTABLISHED, WentSilent): (_S.ESTABLISHED, lambda _: (AwaitReturn(),)),
     (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, lambda _: (ConfirmTunnel(),)),
+    (_S.ESTABLISHED, CameAnew): (_S.ESTABLISHED, lambda _: (CheckTunnel(),)),
     (_S.ESTABLISHED, TunnelConfirmed): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
     # the tunnel's end
     (_S.PREPARED, Over): (_S.ENDING, _removal),
@@ -228,10 +236,12 @@ TABLE: Table[State] = {
     (_S.ENDING, NotRemoved): (_S.ENDING, lambda e: (RecordEnding(e.reason),)),
     (_S.ENDING, Over): (_S.ENDING, _removal),
     (_S.ENDING, CameUp): (_S.ENDING, nothing),
+    (_S.ENDING, CameAnew): (_S.ENDING, nothing),
     (_S.CLOSING, EndRecorded): (_S.ENDED, nothing),
     (_S.CLOSING, NotRecorded): (_S.CLOSING, nothing),
     (_S.CLOSING, Over): (_S.CLOSING, lambda e: (RecordEnded(e.reason),)),
     (_S.CLOSING, CameUp): (_S.CLOSING, nothing),
+    (_S.CLOSING, CameAnew): (_S.CLOSING, nothing),
 }
 
 

@@ -118,6 +118,14 @@ class Lead(msgspec.Struct, frozen=True):
 
 
 @runtime_checkable
+class Limiting(Protocol):
+    """A driver whose daemon lets a peer make as many SAs as it likes."""
+
+    def refuse_many(self, name: str) -> None:
+        """See that a tunnel has no more SAs than it may, whole or not. Raises IPsecError."""
+
+
+@runtime_checkable
 class Telling(Protocol):
     """A driver that can tell where all tunnels lead, whoever has installed them."""
 

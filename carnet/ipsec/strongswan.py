@@ -185,7 +185,7 @@ class StrongSwan:
         nothing is downgraded.
         """
         with all_or_nothing(self.down, spec.name):
-            self._refuse_many(spec)
+            self.refuse_many(spec.name)
             live = self._listed.agreed_parts(spec)
             if not any(reports.is_up(part, sa) for part, sa in live.items()):
                 raise self._why_none_is_up(spec.name)
@@ -206,13 +206,14 @@ class StrongSwan:
             )
         return IKESilentError(_WENT_DOWN)
 
-    def _refuse_many(self, spec: TunnelSpec) -> None:
-        """See that its Client does not negotiate again and again beside what stands.
+    def refuse_many(self, name: str) -> None:
+        """See that a tunnel's Client does not negotiate again and again beside what stands.
 
         Each of her SAs takes the daemon's memory, and time to end. One that has come anew
         says so, and what stood before goes with that (INITIAL_CONTACT, RFC 7296 section 2.4).
+        Raises IPsecError.
         """
-        sas = self._listed.sas(*connection_names(spec.name))
+        sas = self._listed.sas(*connection_names(name))
         for count, most, what in (
             (reports.standing_at_once(sas), MOST_AT_ONCE, "IKE_SAs"),
             (reports.children_at_once(sas), MOST_CHILDREN, "CHILD_SAs"),

@@ -159,6 +159,11 @@ class Exchanges(RuleBasedStateMachine):
     def hear_of_tunnel(self, number, stands):
         self.world.hear_of_tunnel(pick(number, sorted(self.world.target.daemon.up)), stands=stands)
 
+    @precondition(lambda self: self.world.target.live)
+    @rule(number=PICKS)
+    def hear_of_change(self, number):
+        self.world.hear_of_change(pick(number, sorted(self.world.target.live)))
+
     @rule(member=st.booleans())
     def change_membership(self, member):
         self.world.target.member = member

@@ -1,6 +1,6 @@
 """Client, Host and Target with everything between them."""
 
-from carnet.exchange.target import CameUp, Over
+from carnet.exchange.target import CameAnew, CameUp, Over
 from carnet.wire.envelope import Envelope
 from tests.exchange.client import IKE, Client
 from tests.exchange.host import LEASE, Host
@@ -65,6 +65,10 @@ class World:
         if not stands:
             self.target.daemon.up.discard(request_id)
         self.target.feed_later(request_id, CameUp() if stands else Over("peer-closed"))
+
+    def hear_of_change(self, request_id: bytes) -> None:
+        """Have Target hear that a tunnel may be another than before, or is about to come up."""
+        self.target.feed_later(request_id, CameAnew())
 
     def pass_time(self, seconds: int) -> None:
         """Put the clock on."""

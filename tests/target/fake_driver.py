@@ -28,6 +28,7 @@ class FakeDriver:
         self.secrets = set()
         self.up_names = set()
         self.less_than_agreed = set()
+        self.too_many = set()
         self.swept = []
         self.refusals_to_remove = []
         self.watches = []
@@ -77,6 +78,11 @@ class FakeDriver:
             self._drop(spec.name)
             raise IPsecError("The tunnel is less than was agreed.")
         return self._status(spec.name)
+
+    def refuse_many(self, name):
+        self._answer("refuse_many")
+        if name in self.too_many:
+            raise IPsecError("The tunnel has too many SAs.")
 
     def forget_secrets(self, name):
         self._answer("forget_secrets")
@@ -157,6 +163,10 @@ class FakeDriver:
         """The Client's IKE came."""
         self.up_names.add(name)
         self.tell(name, Change.UP)
+
+    def changes(self, name):
+        """Its Client has begun something with it, or rekeyed or moved it."""
+        self.tell(name, Change.ANEW)
 
     def goes_down(self, name):
         """The peer closed the tunnel."""

@@ -477,7 +477,7 @@ def test_a_daemon_that_is_watched_again_keeps_who_is_away(with_agent, driver, as
     assert with_agent(body, config=changed(config, resume_within=60)) == "established"
 
 
-UP, DOWN, LOST = Change.UP, Change.DOWN, Change.LOST
+UP, ANEW, DOWN, LOST = Change.UP, Change.ANEW, Change.DOWN, Change.LOST
 
 
 @pytest.mark.parametrize(
@@ -487,6 +487,10 @@ UP, DOWN, LOST = Change.UP, Change.DOWN, Change.LOST
         ([LOST, UP, LOST, UP], (LOST, UP)),
         ([UP, LOST, UP, LOST], (UP, LOST)),
         ([UP, DOWN, UP, LOST, DOWN], (UP, DOWN)),
+        ([ANEW, ANEW], (ANEW,)),
+        ([ANEW, UP, ANEW], (UP,)),
+        ([ANEW, LOST, ANEW, UP], (LOST, UP)),
+        ([ANEW, DOWN, ANEW], (DOWN,)),
     ],
 )
 def test_of_what_happens_again_and_again_the_outcome_waits(happens, waits):
@@ -518,6 +522,53 @@ def test_an_end_overtakes_whatever_its_client_negotiates(with_agent, driver, ask
 
     with_agent(body, config=changed(config, resume_within=60))
     assert driver.calls.count("confirm") == 1
+
+
+def test_a_tunnel_that_is_rekeyed_to_less_is_ended(with_agent, driver, ask, config):
+    """As long as it is what was agreed, it is looked at alone, and nothing else is asked."""
+
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.calls.clear()
+        driver.changes(name_of(answering))
+        await until(lambda: agent.events == 0 and driver.calls, "a look")
+        assert driver.calls == ["confirm"]
+        assert answering.request_id in agent._live
+        driver.less_than_agreed.add(name_of(answering))
+        driver.changes(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
+
+
+async def unused(agent, driver, statement):
+    """Have a tunnel of which nothing stands yet."""
+    return await agent.answer(statement, "office")
+
+
+async def silent(agent, driver, statement):
+    """Have one that stood, and whose Client may come back."""
+    answering = await standing(agent, driver, statement)
+    driver.falls_silent(name_of(answering))
+    await until(lambda: agent._live[answering.request_id].is_away, "her silence to be seen")
+    return answering
+
+
+@pytest.mark.parametrize("before", [unused, silent])
+def test_what_comes_up_piece_by_piece_may_lack_something_and_not_be_too_much(
+    with_agent, driver, ask, config, before
+):
+    async def body(agent):
+        answering = await before(agent, driver, ask())
+        driver.calls.clear()
+        driver.changes(name_of(answering))
+        await until(lambda: agent.events == 0 and driver.calls, "a look")
+        assert driver.calls == ["refuse_many"]
+        driver.too_many.add(name_of(answering))
+        driver.changes(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
 
 
 def test_a_tunnel_that_is_less_than_agreed_is_ended(with_agent, driver, ask):
