@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from carnet.ipsec.driver import Driver
 from carnet.reloading import check_certificate, differing, renew_certificate
 from target_agent.agent import Agent
 from target_agent.config import TargetConfig
 from target_agent.link_key import load_link_key
 from target_agent.server import Server
+from target_agent.unnamed import warn_of_unnamed
 
 _TAKEN_OVER = {"suites", "tunnels", "link"}
 _POOLS = ("virtual_addresses", "virtual_addresses_v6")
@@ -26,12 +28,14 @@ class Reloading:
         config: TargetConfig,
         load: Callable[[], TargetConfig],
         agent: Agent,
+        driver: Driver,
         server: Server,
         context: ssl.SSLContext,
     ) -> None:
         self._config = config
         self._authority = config.link.authority.read_bytes()
-        self._load, self._agent, self._server, self._context = load, agent, server, context
+        self._load, self._agent, self._driver = load, agent, driver
+        self._server, self._context = server, context
 
     def take_over(self) -> list[str]:
         """Read it again; return what needs a start anew.
@@ -48,6 +52,7 @@ class Reloading:
         self._agent.renew(taken)
         renew_certificate(self._context, new.link, "target", old.name)
         self._server.key, self._config = key, taken
+        warn_of_unnamed(self._driver, taken.tunnels.addresses)
         return self._needs_start(old, new)
 
     def _needs_start(self, old: TargetConfig, new: TargetConfig) -> list[str]:

@@ -70,7 +70,7 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
         agent.background.start("signed accounts", heads.run)
         try:
             server, seen = Server(agent, key), observed(agent, engine)
-            care = Care(seen.failed, Reloading(config, load, agent, server, link).take_over)
+            care = Care(seen.failed, Reloading(config, load, agent, driver, server, link).take_over)
             async with (
                 control_socket(agent, config.control_socket),
                 observable(seen, config.observers),

@@ -1,7 +1,9 @@
 """A Target reads its configuration again while it serves."""
 
 import asyncio
+import json
 import ssl
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ from aiohttp import web
 from carnet.errors import IPsecError, UsageError
 from carnet.link import LinkSection, server_context
 from carnet.service import serving
+from target_agent import unnamed
 from target_agent.config import GateSection
 from target_agent.firewall import Guarded
 from target_agent.gate import Gate
@@ -46,7 +49,7 @@ def reloaded(config, driver, engine, members, authority):
             context = server_context(config.link)
             async with asyncio.timeout(30), running(config, driver, engine, gate) as agent:
                 server = Server(agent, load_link_key(config.link))
-                reloading = Reloading(config, load, agent, server, context)
+                reloading = Reloading(config, load, agent, driver, server, context)
                 runner = web.AppRunner(server.application(), access_log=None)
                 async with serving(runner, DOOR, "127.0.0.1", 0, context) as port:
                     return await body(agent, port, reloading.take_over)
@@ -91,6 +94,22 @@ def test_requests_are_answered_by_the_new_terms_and_pools_wait(config, reloaded,
 
     info = reloaded(lambda: new, body)
     assert (info.initiate_within, info.virtual_address) == (77, "10.99.0.1")
+
+
+def test_an_address_that_came_meanwhile_and_is_not_named_is_told(
+    config, reloaded, driver, monkeypatch
+):
+    listed, log = [{"addr_info": [{"local": "192.0.2.9"}, {"local": "2001:db8::9"}]}], Mock()
+    monkeypatch.setattr(unnamed, "ip", lambda *_: Mock(stdout=json.dumps(listed)))
+    monkeypatch.setattr(unnamed, "log", log)
+    driver.name = "strongswan"
+
+    async def body(agent, port, take_over):
+        return take_over()
+
+    assert reloaded(lambda: changed(config, addresses=("192.0.2.9",)), body) == []
+    (told,) = log.warning.call_args_list
+    assert told.kwargs["addresses"] == ("2001:db8::9",)
 
 
 def test_a_certificate_that_cannot_be_used_changes_nothing(config, authority, reloaded):
