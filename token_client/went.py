@@ -12,14 +12,17 @@ from token_client.sessions import Session, SessionStore
 
 
 def keep_down(driver: Driver, session: Session, ending: Ending) -> None:
-    """Remember why a tunnel went, if the daemon has nothing of it any more."""
+    """Remember why a tunnel went, once the daemon has nothing of it any more.
+
+    What it cannot negotiate anew it may have still: a connection without secrets, or a file.
+    """
     try:
-        gone = session.name not in driver.installed()
+        if session.name in driver.installed():
+            driver.down(session.name)
     except IPsecError:
         return
-    if gone:
-        store = SessionStore(memory_directory())
-        store.keep_down(session.name, ending.sentence, untold=ending.untold)
+    store = SessionStore(memory_directory())
+    store.keep_down(session.name, ending.sentence, untold=ending.untold)
 
 
 def why_down(session: Session) -> Ending | None:

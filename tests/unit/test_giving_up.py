@@ -405,6 +405,21 @@ def test_what_was_told_of_a_tunnel_that_went_is_not_told_another_way(said, store
     assert (asked, said) == ([told_later.told_later], [])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_daemon_cannot_bring_back_and_has_keeps_nobody_from_knowing_why(
+    said, store, monkeypatch, fails
+):
+    """A connection without secrets, as of IKEv1, or a file, as of Libreswan."""
+    daemon, session = Gone(monkeypatch), lasting()
+    daemon.installed = lambda: {session.name}
+    if fails:
+        daemon.down = refuse
+    store.keep(session)
+    went.keep_down(daemon, session, TOLD)
+    assert daemon.ended == ([] if fails else [session.name])
+    assert store.find(session.name).down == (None if fails else TOLD.sentence)
+
+
 def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch):
     daemon, session, left = Gone(monkeypatch, heard=True), lasting(), [NOT_NOW] * 9
     store.keep(session)
