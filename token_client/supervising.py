@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from token_client.ending import Ending
     from token_client.watch import Watch
 
-    Wait = Callable[[Callable[[], Ending | None]], Ending | None]
+    Wait = Callable[..., Ending | None]
+    """As Watch.until_told()."""
 
 _AS_SHE_WANTED = "The tunnel to {} is ended now, as you wanted; nothing is held back for it."
 _FAILED = "What watches over the tunnel to {} failed ({}), and begins anew."
@@ -271,7 +272,7 @@ class _Work:
 
         watch = self._watch(config)
         ask = partial(until_there_is_one, self._driver, self._session, self._say)
-        ending = watch.until_told(ask, is_down=False)
+        ending = watch.until_told(ask, is_down=lambda: False)
         if ending is not None:
             self._follow(ending, watch.until_told)
             return False
@@ -284,7 +285,7 @@ class _Work:
         # Where the token cannot be looked at it is waited all the same.
         return Watch(
             *(self._driver, self._session, eye, config, self._say),
-            lambda ending: self._follow(ending, lambda ask: ask()),
+            lambda ending: self._follow(ending, lambda ask, **_: ask()),
             self._announced,
         )
 
@@ -317,14 +318,21 @@ class _Work:
         self._say(ending.sentence)
         keep_down(self._driver, self._session, ending)
         if is_gone(self._driver):
-            self._take_out_later()
+            wait = partial(wait, is_down=self._take_out_later().is_set)
         self._see_to_what_is_left(ending, wait)
 
-    def _take_out_later(self) -> None:
+    def _take_out_later(self) -> Event:
+        """Have it taken out of the kernel once there is a daemon; return what is set then."""
         from token_client.daemonless import take_out_of_kernel  # noqa: PLC0415 - likewise
 
-        asked = (self._driver, self._session)
-        Thread(target=take_out_of_kernel, args=asked, daemon=True).start()
+        out = Event()
+
+        def take_out() -> None:
+            take_out_of_kernel(self._driver, self._session)
+            out.set()
+
+        Thread(target=take_out, daemon=True).start()
+        return out
 
     def _see_to_what_is_left(self, ending: "Ending", wait: "Wait") -> None:
         """Have what is held back go with the session's time, and with its token."""

@@ -98,12 +98,12 @@ class Watch:
             tunnel.stop()
 
     def until_told(
-        self, ask: Callable[[], Ending | None], *, is_down: bool = True
+        self, ask: Callable[[], Ending | None], *, is_down: Callable[[], bool] = lambda: True
     ) -> Ending | None:
         """Look after the token on, while it is asked why the tunnel went; return what is told.
 
         `ask` asks until somebody says so, or she has ended the session, which is None; it has a
-        thread of its own. A token that is pulled meanwhile may be the end, too. `is_down` is
+        thread of its own. A token that is pulled meanwhile may be the end, too. `is_down` tells
         whether the tunnel is known to be down: else the session's end is announced.
         """
         told: list[Ending | None] = []
@@ -116,11 +116,11 @@ class Watch:
             except Exception as error:  # noqa: BLE001  raised by whoever hears of it
                 self._news.put(error)
 
-        self._ending, self._is_down = None, lambda: is_down
+        self._ending, self._is_down = None, is_down
         threading.Thread(target=asking, name="asking on", daemon=True).start()
         with self._looking():
             while not told:
-                if not is_down:
+                if not is_down():
                     self._announce_its_end()
                 ending = self._next() or self.look()
                 if ending is not None:

@@ -103,26 +103,33 @@ def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, wh
 def test_what_the_kernel_carried_on_goes_once_there_is_a_daemon_again(
     said, store, monkeypatch, stands
 ):
+    """Until then its end is announced, for it may carry on."""
     daemon, session, asked = Gone(monkeypatch, 7), lasting(), threading.Event()
+    goes_on, known_down = threading.Event(), []
     store.keep(session)
 
     def status():
+        goes_on.wait(10)
         asked.set()
         return [SimpleNamespace(name=session.name, established=stands)]
 
     class OutOfSight(Down):
         went = UNTOLD
 
-        def until_told(self, _):
+        def until_told(self, _, *, is_down):
+            known_down.append(is_down())
+            goes_on.set()
             for each in threading.enumerate():
                 if "take_out" in each.name:
                     each.join(10)
+            known_down.append(is_down())
 
     daemon.status = status
     monkeypatch.setattr(watch, "Watch", OutOfSight)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(daemon, session, ClientConfig(), str)
     assert (asked.is_set(), daemon.ended) == (True, [] if stands else [session.name])
+    assert known_down == [False, True]
 
 
 def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):
@@ -228,7 +235,7 @@ def test_a_token_pulled_before_anybody_watches_ends_a_session_whose_daemon_is_go
     store.keep(session)
 
     def until_told(_, ask, *, is_down):
-        asked.append((ask.func, is_down))
+        asked.append((ask.func, is_down()))
         return PULLED
 
     monkeypatch.setattr(Daemonless, "until_told", until_told)

@@ -923,7 +923,7 @@ def test_the_end_of_what_the_kernel_may_carry_on_is_announced_once(is_down, anno
         looked = threading.Event()
         eye = SimpleNamespace(look=lambda looked=looked: looked.set() or HERE)
         watch_it = Watch(driver, session, eye, ClientConfig(), told.append, announced=once)
-        watch_it.until_told(looked.wait, is_down=is_down)
+        watch_it.until_told(looked.wait, is_down=lambda: is_down)
     assert len(told) == announced
 
 
