@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,6 +25,7 @@ from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tool
 from carnet.ipsec.libreswan_watch import Watch, listener
 from carnet.ipsec.main_mode import Turn
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
+from carnet.ipsec.too_many import refuse_more
 from carnet.ipsec.whole import all_or_nothing
 from carnet.objectives import Objective
 
@@ -135,6 +136,7 @@ class Libreswan:
         """
         with all_or_nothing(self.down, spec.name):
             tunnel = self._tunnels().get(spec.name, reports.Tunnel(spec.name))
+            refuse_more(len(tunnel.ike_sas), len(tunnel.child_sas))
             in_udp = self._is_in_udp(tunnel)
             found = reports.shortfalls(spec, tunnel, encapsulated=in_udp)
             if found:
@@ -286,17 +288,17 @@ class Libreswan:
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
-        Of an IPsec SA that takes another's place, as in a rekeying, it is told that something
-        came up anew. Returns when the daemon goes away or close() is called.
+        Of an SA that takes another's place, as in a rekeying, or comes besides, it is told that
+        something came up anew. Returns when the daemon goes away or close() is called.
         """
         watch = Watch(self._socket, self._standing)
         with self._lock:
             self._watching.add(watch)
         return self._events(watch)
 
-    def _standing(self) -> dict[str, int]:
+    def _standing(self) -> dict[str, Hashable]:
         found = self._tunnels("--showstates")
-        return {name: each.child_sa for name, each in found.items() if each.established}
+        return {name: each.newest for name, each in found.items() if each.established}
 
     def _events(self, watch: Watch) -> Iterator[TunnelEvent]:
         try:

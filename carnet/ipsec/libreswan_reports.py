@@ -76,6 +76,13 @@ class Tunnel:
     """Seconds since 1970; 0: not known."""
     ike_sas: frozenset[int] = field(default=frozenset(), compare=False)
     """All that stand."""
+    child_sas: frozenset[int] = field(default=frozenset(), compare=False)
+    """All that stand, whichever IKE SA they belong to."""
+
+    @property
+    def newest(self) -> tuple[int, int]:
+        """The numbers of its newest IPsec SA and IKE SA: others, once one came or went."""
+        return self.child_sa, max(self.ike_sas, default=0)
 
     @property
     def established(self) -> bool:
@@ -126,7 +133,10 @@ def _read_state(tunnel: Tunnel, match: "re.Match[str]") -> Tunnel:
     number, what = int(match["number"]), match["what"]
     if what in _IKE_STATES:
         return replace(tunnel, ike_sas=tunnel.ike_sas | {number})
-    if what not in _CHILD_STATES or number < tunnel.child_sa:
+    if what not in _CHILD_STATES:
+        return tunnel
+    tunnel = replace(tunnel, child_sas=tunnel.child_sas | {number})
+    if number < tunnel.child_sa:
         return tunnel
     owner = _IKE_SA.search(match["rest"])
     ike_sa = int(owner.group(1)) if owner else 0

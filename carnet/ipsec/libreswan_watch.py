@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 
 from carnet.errors import IPsecError
@@ -34,12 +34,12 @@ which the tunnel stands: then only its policies change.
 class Watch:
     """Tells of tunnels that come up and go, from the moment this is made.
 
-    `standing` returns the newest IPsec SA of those that stand now, by name, or raises
+    `standing` returns by name of those that stand now which SAs are their newest, or raises
     IPsecError, as this does if the daemon is not there. With each SA a peer may have led
-    less into the tunnel than with the one before.
+    less into the tunnel than with the one before, or have more of them than it may.
     """
 
-    def __init__(self, control: Path, standing: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, control: Path, standing: Callable[[], Mapping[str, Hashable]]) -> None:
         self._standing = standing
         with contextlib.ExitStack() as stack:
             self._netlink = stack.enter_context(_kernel_changes())
@@ -86,7 +86,7 @@ class Watch:
         return bool(ready)
 
 
-def changes(seen: Mapping[str, int], now: Mapping[str, int]) -> Iterator[TunnelEvent]:
+def changes(seen: Mapping[str, Hashable], now: Mapping[str, Hashable]) -> Iterator[TunnelEvent]:
     """Yield what happened to tunnels by what stood before and stands now."""
     for name in sorted(seen.keys() - now.keys()):
         yield TunnelEvent(name, Change.DOWN)

@@ -30,18 +30,12 @@ from carnet.ipsec.strongswan_shortfalls import shortfalls
 from carnet.ipsec.strongswan_tunnels import Tunnels
 from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.strongswan_watch import Watches
+from carnet.ipsec.too_many import refuse_more
 from carnet.ipsec.vici_link import accepts, find_socket, open_session, text
 from carnet.ipsec.whole import all_or_nothing
 
 IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
-
-MOST_AT_ONCE = 3
-"""IKE_SAs of one connection: two while it is rekeyed, and one that its peer has left behind."""
-
-MOST_CHILDREN = 16
-"""CHILD_SAs of a tunnel: AH and ESP have two, with a few that were rekeyed. Of about a thousand
-the daemon lists nothing any more, nor of the IKE_SA that has them."""
 
 _WENT_DOWN = "The tunnel went down again as it came up; connect again."
 _USERSPACE_ESP = "kernel-libipsec"
@@ -209,20 +203,11 @@ class StrongSwan:
     def refuse_many(self, name: str) -> None:
         """See that a tunnel's Client does not negotiate again and again beside what stands.
 
-        Each of her SAs takes the daemon's memory, and time to end. One that has come anew
-        says so, and what stood before goes with that (INITIAL_CONTACT, RFC 7296 section 2.4).
-        Raises IPsecError.
+        One that has come anew says so, and what stood before goes with that (INITIAL_CONTACT,
+        RFC 7296 section 2.4). Raises IPsecError.
         """
         sas = self._listed.sas(*connection_names(name))
-        for count, most, what in (
-            (reports.standing_at_once(sas), MOST_AT_ONCE, "IKE_SAs"),
-            (reports.children_at_once(sas), MOST_CHILDREN, "CHILD_SAs"),
-        ):
-            if count > most:
-                raise IPsecError(
-                    f"The tunnel has {count} {what} at once, where {most} are the most that it may"
-                    " have, so it was ended; ask its user what negotiates there."
-                )
+        refuse_more(reports.standing_at_once(sas), reports.children_at_once(sas))
 
     def forget_secrets(self, name: str) -> None:
         """Take the pre-shared keys out of the daemon; the SA lives on (step 10)."""

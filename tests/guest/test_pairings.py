@@ -8,6 +8,9 @@ import pytest
 from carnet.errors import IKERefusedError, IPsecError, NothingLeftError
 from carnet.ipsec.drivers import Choice, DriverName, find_driver
 from carnet.ipsec.spec import Mode, Role
+from carnet.ipsec.strongswan_messages import connections
+from carnet.ipsec.too_many import MOST_AT_ONCE
+from carnet.ipsec.vici_link import open_session
 from carnet.objectives import Objective
 from lab.capture import Capture
 from lab.charon import VICI
@@ -74,6 +77,32 @@ def test_what_was_agreed_comes_up_and_goes(world, seats, capture, pairing, recor
     assert (theirs.local_address, theirs.remote_address) == (addresses.target, addresses.client)
     end(world, here, there, ends)
     record_property("pairings", pairing.row)
+
+
+@pytest.fixture
+def mixed(seats):
+    """strongSwan at the Client, and Libreswan at Target."""
+    yield seats[0].take("strongswan"), seats[1].take("libreswan")
+    seats[0].leave()
+
+
+def test_who_negotiates_again_and_again_with_libreswan_loses_the_tunnel(world, seats, mixed):
+    """pluto itself lets her have as many SAs as she likes."""
+    ends = fresh()
+    connect(world, mixed, ends)
+    ((name, connection),) = connections(ends.client)[0].items()
+    with open_session(seats[0].daemon.vici) as session:
+        for number in range(MOST_AT_ONCE):
+            child = {f"further-{number}": connection["children"][name]}
+            # Another than those that are there, to the daemon here.
+            further = {"unique": "never", "rekey_time": f"{9000 + number}s", "children": child}
+            session.load_conn({f"further-{number}": connection | further})
+            list(session.initiate({"ike": f"further-{number}", "child": f"further-{number}"}))
+    with world.target.network():
+        with pytest.raises(IPsecError, match=f"has {MOST_AT_ONCE + 1} IKE_SAs at once"):
+            mixed[1].confirm(ends.target)
+        assert (mixed[1].status(), mixed[1].installed()) == ([], frozenset())
+    assert keyed(world.target) == 0
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
-from carnet.ipsec.strongswan import MOST_CHILDREN, StrongSwan
+from carnet.ipsec.strongswan import StrongSwan
+from carnet.ipsec.too_many import MOST_CHILDREN
 from carnet.ipsec.vici_link import Events, text
 from carnet.objectives import Objective
 from lab.capture import Capture

@@ -297,6 +297,21 @@ def test_a_tunnel_is_read_from_what_whack_says():
     assert version_of(RECORDED) == "4.10"
 
 
+def test_all_sas_of_a_tunnel_are_counted_and_a_further_one_is_seen():
+    """A peer may negotiate again and again, with IPsec SAs or without."""
+    (tunnel,) = tunnels(RECORDED).values()
+    further = RECORDED + "".join(
+        line.replace("#9", "#11").replace("#8", "#10") + "\n"
+        for line in RECORDED.splitlines()
+        if line.startswith("000 #")
+    )
+    (more,) = tunnels(further).values()
+    assert (len(more.ike_sas), len(more.child_sas)) == (2, 2)
+    (alone,) = tunnels(RECORDED + further.splitlines()[-1].replace("#11", "#12")).values()
+    assert (len(alone.ike_sas), len(alone.child_sas)) == (2, 1)
+    assert len({each.newest for each in (tunnel, more, alone)}) == 3
+
+
 def test_a_damaged_file_makes_no_other_tunnel_of_what_the_daemon_has():
     """Else it would be ended, and the peer be said to have changed it."""
     recorded = RECORDED.replace(": 0.0.0.0/0===", ": 10.99.0.7/32===")
