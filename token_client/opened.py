@@ -1,6 +1,6 @@
 """What `carnet connect` shows: the tunnel that stands, or in a dry run the plan for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,14 +35,24 @@ def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
 def show(
     connected: "Connected", config: "ClientConfig", tell: Callable[[str], None], *, as_json: bool
 ) -> None:
-    """Show a tunnel that stands, and how many key pairs are left."""
-    session = connected.session
+    """Show a tunnel that stands, and how many key pairs are left; `tell` what is to be seen to."""
     if as_json:
-        facts = {name: getattr(session, name) for name in session.__struct_fields__}
-        steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
-        console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
-        return
-    left = connected.pairs_left
+        _show_facts(connected)
+    else:
+        _show_in_words(connected)
+    for sentence in _to_be_seen_to(connected, config):
+        tell(sentence)
+
+
+def _show_facts(connected: "Connected") -> None:
+    session = connected.session
+    facts = {name: getattr(session, name) for name in session.__struct_fields__}
+    steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
+    console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
+
+
+def _show_in_words(connected: "Connected") -> None:
+    session, left = connected.session, connected.pairs_left
     click.echo(
         f"Connected to {session.target}: {_where(session)}, "
         f"{format_duration(connected.seconds)} long."
@@ -51,13 +61,18 @@ def show(
         click.echo("How many key pairs are left the token did not tell; `carnet tokens` asks it.")
     else:
         click.echo(f"{counted(left, 'key pair')} left on the token.")
+
+
+def _to_be_seen_to(connected: "Connected", config: "ClientConfig") -> Iterator[str]:
+    session, left = connected.session, connected.pairs_left
     if session.clock_behind:
         off = f"{'behind' if session.clock_behind > 0 else 'ahead of'} the Host's"
-        tell(f"This machine's clock is {format_duration(abs(session.clock_behind))} {off}; set it.")
+        apart = format_duration(abs(session.clock_behind))
+        yield f"This machine's clock is {apart} {off}; set it."
     if session.target_ahead:
-        tell(_clock_of(session.target, session.target_ahead))
+        yield _clock_of(session.target, session.target_ahead)
     if left is not None and left < config.few_pairs:
-        tell("Few key pairs are left; ask the security officer for a new booklet in time.")
+        yield "Few key pairs are left; ask the security officer for a new booklet in time."
 
 
 def _clock_of(target: str, ahead: int) -> str:

@@ -32,6 +32,7 @@ class Steps(msgspec.Struct):
     """Shows each step when it is over, and none that failed."""
 
     quiet: bool = False
+    """Whether standard output is for the result alone."""
     milliseconds: dict[int, float] = msgspec.field(default_factory=dict)
     _told: dict[int, float] = msgspec.field(default_factory=dict)
     """What the last answer says of steps 2 to 7; shown once it has proved to be the Host's."""
@@ -83,8 +84,10 @@ class Steps(msgspec.Struct):
         self._delivery = max(0.0, elapsed * 1000 - sum(steps.values()))
 
     def note(self, sentence: str) -> None:
-        """Tell of something on the way."""
-        if not self.quiet:
+        """Tell of something on the way: where no steps are shown, beside the result."""
+        if self.quiet:
+            click.echo(sentence, err=True)
+        else:
             click.echo(f"      {sentence}")
 
     def _show(self, number: int, words: Mapping[int, str] = _WORDS) -> None:

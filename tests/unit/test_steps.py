@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.unit.test_sessions import a_session
+from token_client.config import ClientConfig
+from token_client.connect import Connected
+from token_client.opened import show
 from token_client.steps import OPENING, Steps
 
 TIMING = "step2;dur=1.5, step3;dur=2, step4;dur=3, step5;dur=4, target;dur=20, step7;dur=5"
@@ -78,3 +82,23 @@ def test_a_timing_line_is_read_as_far_as_it_is_one(capsys):
         steps.answered("step2;dur=x, step9;dur=1, \x1b[2J, step3;dur=2", 0.1)
     steps.opened(granted=True)
     assert shown(capsys) == [3, 8]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_note_is_told_also_where_the_result_alone_is_shown(capsys, quiet):
+    Steps(quiet=quiet).note("an older tunnel is left")
+    said = capsys.readouterr()
+    kept_clear, told = (said.out, said.err) if quiet else (said.err, said.out)
+    assert (kept_clear, told.strip()) == ("", "an older tunnel is left")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_to_be_seen_to_is_told_in_either_form(capsys, as_json):
+    told = []
+    connected = Connected(a_session(clock_behind=60, target_ahead=-90), 3, {})
+    show(connected, ClientConfig(few_pairs=5), told.append, as_json=as_json)
+    behind, ahead, few = told
+    assert behind == "This machine's clock is 1m behind the Host's; set it."
+    assert ahead.startswith("Target work's clock is 1m30s behind this machine's")
+    assert few.startswith("Few key pairs are left")
+    assert capsys.readouterr().out.startswith("{" if as_json else "Connected to work")
