@@ -57,9 +57,11 @@ def test_an_end_that_waits_for_the_daemon_is_not_forgotten(office, standing, sin
     # It is there and silent: a tunnel of one that is gone, and of which the kernel has nothing, is
     # over at once.
     office.target_charon.freeze()
-    office.host("revoke", "--key", tunnel["key_id"].hex(), "--reason", "a test")
-    died = office.target_dies()
-    office.target_charon.thaw()
+    try:
+        office.host("revoke", "--key", tunnel["key_id"].hex(), "--reason", "a test")
+        died = office.target_dies()
+    finally:
+        office.target_charon.thaw()
     wait_until(lambda: not look(office).live, "the end to be recorded", 60)
     office.connect()
     all_agree(office, died, spent=ONE, since=since)
