@@ -15,19 +15,15 @@ TOLD = (Change.UP, Change.ANEW, Change.DOWN, Change.LOST)
 def merged(waiting: tuple[Change, ...], change: Change) -> tuple[Change, ...]:
     """Return what waits once this happens too, in its order.
 
-    What its peer closed has ended. One that comes back is as it was before it was lost, and
-    likewise the other way about. That it may be another waits alone: with whatever else happens it
-    is looked at, too, or there is nothing to look at.
+    What its peer closed has ended. What came up and was lost leaves nothing to look at, and one
+    that came back is still to be told that it was lost: not every tunnel may come back. That it
+    may be another waits alone, for with whatever else happens it is looked at, or there is none.
     """
-    if change is Change.ANEW:
-        return waiting or (change,)
-    if waiting == (Change.ANEW,):
-        return (change,)
-    if Change.DOWN in waiting or waiting[-1:] == (change,):
+    if Change.DOWN in waiting or (change is Change.ANEW and waiting):
         return waiting
-    if waiting[-2:-1] == (change,):
-        return waiting[:-1]
-    return (*waiting, change)
+    if change is Change.UP and Change.LOST in waiting:
+        return (Change.LOST, Change.UP)
+    return (change,)
 
 
 def event_of(change: Change, *, may_come_back: bool) -> Event:

@@ -485,8 +485,8 @@ UP, ANEW, DOWN, LOST = Change.UP, Change.ANEW, Change.DOWN, Change.LOST
     [
         ([UP, UP, UP], (UP,)),
         ([LOST, UP, LOST, UP], (LOST, UP)),
-        ([UP, LOST, UP, LOST], (UP, LOST)),
-        ([UP, DOWN, UP, LOST, DOWN], (UP, DOWN)),
+        ([UP, LOST, UP, LOST], (LOST,)),
+        ([UP, DOWN, UP, LOST, DOWN], (DOWN,)),
         ([ANEW, ANEW], (ANEW,)),
         ([ANEW, UP, ANEW], (UP,)),
         ([ANEW, LOST, ANEW, UP], (LOST, UP)),
@@ -495,6 +495,33 @@ UP, ANEW, DOWN, LOST = Change.UP, Change.ANEW, Change.DOWN, Change.LOST
 )
 def test_of_what_happens_again_and_again_the_outcome_waits(happens, waits):
     assert reduce(merged, happens, ()) == waits
+
+
+def test_a_client_who_is_lost_again_as_she_is_looked_at_may_come_back(
+    with_agent, driver, ask, config
+):
+    """What came up and is gone is not looked at: that would be taken for her end of it."""
+    looking, go_on, confirm = threading.Event(), threading.Event(), driver.confirm
+
+    def slowly(spec):
+        status = confirm(spec)
+        looking.set()
+        assert go_on.wait(20)
+        return status
+
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.confirm = slowly
+        driver.comes_up(name_of(answering))
+        assert await asyncio.to_thread(looking.wait, 20)
+        driver.comes_up(name_of(answering))
+        driver.falls_silent(name_of(answering))
+        await until(driver.watches[-1].empty, "both to be heard of")
+        go_on.set()
+        await until(lambda: agent.events == 0, "both to be fed")
+        return agent._live[answering.request_id].is_away
+
+    assert with_agent(body, config=changed(config, resume_within=60))
 
 
 def test_an_end_overtakes_whatever_its_client_negotiates(with_agent, driver, ask, config):
