@@ -10,7 +10,12 @@ from tests.unit.test_watch import LIVE, SESSION, Always, FakeDriver
 from token_client import tunnel_watch, unheard
 from token_client.config import ClientConfig
 from token_client.ending import Ending
-from token_client.unheard import LONGEST_SILENT_SECONDS, SILENT_SECONDS, Silence
+from token_client.unheard import (
+    LONGEST_SILENT_SECONDS,
+    QUIET_SECONDS,
+    SILENT_SECONDS,
+    Silence,
+)
 from token_client.watch import Watch
 
 ENDED = Ending("Target's operator ended it.", over=True)
@@ -55,6 +60,16 @@ def test_what_gets_no_answer_is_asked_for_soon_and_then_seldom(look):
     assert times[0] <= SILENT_SECONDS + 1
     assert gaps == sorted(gaps)
     assert gaps[-1] == LONGEST_SILENT_SECONDS
+
+
+def test_while_nothing_is_on_its_way_it_is_looked_ever_more_seldom():
+    silence, pauses = Silence(), []
+    quiet, sent, received = live(7, 7), live(7, 8), live(8, 8)
+    unanswered = live(8, 8, unanswered=True)
+    for now, look in enumerate([quiet] * 4 + [sent, received, received, unanswered]):
+        silence.is_suspect(look, now)
+        pauses.append(silence.pause)
+    assert pauses == [2, 4, QUIET_SECONDS, QUIET_SECONDS, 2, 2, 4, 2]
 
 
 class Silent(FakeDriver):
