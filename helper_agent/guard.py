@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from time import sleep
 
@@ -25,12 +25,10 @@ from carnet.ipsec.patience import pauses, until_answered
 from helper_agent.claims import Leading
 from helper_agent.heard import Heard
 from helper_agent.owners import Owners
+from helper_agent.side_by_side import begin, each_of
 from helper_agent.troubles import Troubles
 
 log = structlog.get_logger()
-
-THREAD = "guard"
-"""Of each of its threads."""
 
 MOST_SAS = 16
 """Of one tunnel: AH and ESP have four, and each its successors where both ends rekey it at once."""
@@ -72,6 +70,9 @@ class Guard:
         self._ending = Troubles(log, "not-ended", "ended-after-all")
         self._at_work: Counter[str] = Counter()
         """What a call brings up, and looks at by itself."""
+        self._left_to_end: Counter[str] = Counter()
+        """What a call ends."""
+        self._heard = Heard()
         self._ended: set[str] = set()
         self._steps: dict[object, float] = {}
         """When each of those that are under way began."""
@@ -107,7 +108,7 @@ class Guard:
             if self._pausing:
                 raise IPsecError(_HEARS_NOTHING)
             if self._looking is None:
-                self._looking = _begin(self._follow, self._driver.watch())
+                self._looking = begin(self._follow, self._driver.watch())
 
     def begin_in_time(self) -> None:
         """Do the same, now or as soon as a daemon that is silent answers; raises nothing.
@@ -117,7 +118,7 @@ class Guard:
         try:
             self.begin()
         except AwayError:
-            _begin(self._begin_late)
+            begin(self._begin_late)
         except IPsecError:
             self._went()
 
@@ -149,6 +150,24 @@ class Guard:
                 self._at_work -= Counter({name: 1})
             self._look_afterwards(name)
 
+    @contextmanager
+    def ended(self, name: str) -> Iterator[None]:
+        """Leave that tunnel to the call that ends it in here; look at it if that fails.
+
+        What is told of it meanwhile asks for no look, and no list of all tunnels: none is left.
+        """
+        with self._lock:
+            self._left_to_end[name] += 1
+        is_ended = False
+        try:
+            yield
+            is_ended = True
+        finally:
+            with self._lock:
+                self._left_to_end -= Counter({name: 1})
+            if not is_ended:
+                self._heard.tell(TunnelEvent(name, Change.DOWN))
+
     def said(self, event: TunnelEvent) -> TunnelEvent:
         """Return an event as its user is to hear it: that we have ended the tunnel, if so."""
         ended = event.change in (Change.DOWN, Change.LOST) and event.name in self._ended
@@ -156,8 +175,8 @@ class Guard:
 
     def _follow(self, events: Iterator[TunnelEvent]) -> None:
         """Do what each event asks for until there are no more: with the daemon, as a rule."""
-        heard = Heard()
-        listens = self._do("listen", partial(_begin, heard.listen, events))
+        self._heard = heard = Heard()
+        listens = self._do("listen", partial(begin, heard.listen, events))
         self._look_in_time()
         self._do("went", self._take_away)
         told_all = listens and self._do("hear", partial(self._hear, heard))
@@ -186,8 +205,15 @@ class Guard:
             self._pauses = pauses()
             if any(changes & _GONE for changes in told.values()):
                 self._do("went", self._take_away)
-            gone = frozenset(name for name, changes in told.items() if changes <= _GONE)
-            self._look_in_time(frozenset(told), gone)  # what is left may be another, too
+            names = told.keys() & self._to_look_at()
+            gone = frozenset(name for name in names if told[name] <= _GONE)
+            if names:
+                self._look_in_time(frozenset(names), gone)  # what is left may be another, too
+
+    def _to_look_at(self) -> frozenset[str]:
+        """Return what is somebody's, and that no call ends just now."""
+        with self._lock:
+            return self._owners.names() - self._left_to_end.keys()
 
     def _take_away(self) -> None:
         with self._step():
@@ -214,7 +240,7 @@ class Guard:
         try:
             self._look(frozenset({name}))
         except AwayError:
-            _begin(self._look_in_time, frozenset({name}))
+            begin(self._look_in_time, frozenset({name}))
             raise
 
     def _look(
@@ -226,9 +252,7 @@ class Guard:
         """
         with self._step():
             others = self._others(names, gone)
-        with ExitStack() as ends:  # each, whatever comes of the others
-            for each in others:
-                ends.callback(self._end, each)
+        each_of(others, self._end)
 
     def _others(self, names: frozenset[str] | None, gone: frozenset[str]) -> Collection[str]:
         """Return the users' tunnels, or those, if they are others than were installed.
@@ -293,10 +317,3 @@ def is_installed(live: TunnelStatus, installed: Leading) -> bool:
         return False
     between = is_between(live, installed.virtual_address, installed.targets)
     return between and leads_to(live, installed.networks)
-
-
-def _begin(what: Callable[..., None], *about: object) -> threading.Thread:
-    """Do that on a thread of its own."""
-    thread = threading.Thread(target=what, args=about, daemon=True, name=THREAD)
-    thread.start()
-    return thread

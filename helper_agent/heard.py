@@ -26,15 +26,19 @@ class Heard:
         """Take in what is told until there is no more."""
         try:
             for event in events:
-                with self._changed:
-                    self._told.setdefault(event.name, set()).add(event.change)
-                    self._changed.notify_all()
+                self.tell(event)
         except Exception as error:  # noqa: BLE001  take() raises it
             self._trouble = error
         finally:
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
+
+    def tell(self, event: TunnelEvent) -> None:
+        """Have it taken, too; safe to call from any thread."""
+        with self._changed:
+            self._told.setdefault(event.name, set()).add(event.change)
+            self._changed.notify_all()
 
     def take(self) -> Told:
         """Return what was told since, once there is anything; nothing: no more will be.

@@ -113,8 +113,9 @@ def down(parts: Parts, uid: int, call: said.Down) -> object:
     """
     if parts.owners.owns(uid, call.name):
         try:
-            parts.negotiating.cut_short(call.name)
-            parts.driver.down(call.name)
+            with parts.guard.ended(call.name):
+                parts.negotiating.cut_short(call.name)
+                parts.driver.down(call.name)
         finally:
             parts.name_servers.restore(call.name)
             parts.inner.clear_in_time()

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from carnet.ipsec import block
-from helper_agent import guard
+from helper_agent import side_by_side
 from tests.unit.helper_world import Daemon
 
 _JOIN_SECONDS = 30.0
@@ -23,6 +23,6 @@ def daemon(monkeypatch):
         filters.setattr(block, "_here", block._PacketFilters((made,)))
         yield made
         for each in threading.enumerate():
-            if each.name == guard.THREAD:
+            if each.name == side_by_side.THREAD:
                 each.join(_JOIN_SECONDS)
                 assert not each.is_alive(), "the guard does not end"

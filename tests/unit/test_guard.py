@@ -16,6 +16,7 @@ from helper_agent.claims import Holding, Leading
 from helper_agent.guard import LATE_SECONDS, MOST_SAS, Guard
 from helper_agent.heard import Heard
 from helper_agent.owners import Owners
+from helper_agent.side_by_side import AT_ONCE
 from lab.waiting import wait_until
 
 HERS, ROOTS = "carnet-" + "0a" * 16, "carnet-" + "0b" * 16
@@ -446,6 +447,59 @@ def test_all_that_is_told_during_a_look_is_listened_to_and_looked_at_by_one(guar
     goes_on.set()
     wait_until(lambda: guard._looking is None, "the end of the watch")
     assert (daemon.ended, len(looks)) == ([HERS], 2)
+
+
+def test_what_a_call_ends_is_listed_only_where_that_fails(guarding):
+    """Nor is anything for what is nobody's by then."""
+    daemon, looks = Daemon(Change.DOWN), []
+    guard = guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    status = daemon.status
+    daemon.status = lambda: looks.append(daemon) or status()
+
+    def hears(name):
+        daemon.went.clear()
+        guard._heard.tell(TunnelEvent(name, Change.LOST))
+        assert daemon.went.wait(WAIT)  # what was told before was looked at
+
+    daemon.stands = [live(virtual_address=GIVEN)]
+
+    def fails():
+        for name in (ROOTS, HERS, ROOTS):
+            hears(name)
+        assert (daemon.ended, looks) == ([], [])
+        raise SILENT
+
+    with pytest.raises(DaemonSilentError), guard.ended(HERS):
+        fails()
+    wait_until(lambda: daemon.ended == [HERS], "the end of what a call could not end")
+    with guard.ended(HERS):
+        happens(daemon)
+    assert not guard._left_to_end
+
+
+def test_a_slow_end_delays_few_others(guarding, owners):
+    """A daemon waits for a peer that does not answer."""
+    more = [f"carnet-{number:032x}" for number in range(3 * AT_ONCE)]
+    owners._most = len(more) + 1
+    for name in more:
+        owners.claim(name, Holding(1001, INSTALLED), taken=False)
+    daemon, all_there, under_way, most = Daemon(), threading.Barrier(AT_ONCE), [], []
+
+    def slow(name):
+        under_way.append(name)
+        all_there.wait(WAIT)
+        most.append(len(under_way))
+        all_there.wait(WAIT)
+        under_way.remove(name)
+        daemon.ended.append(name)
+
+    daemon.down = slow
+    daemon.stands = [live(name=name, virtual_address=GIVEN) for name in more]
+    guarding(daemon)
+    assert daemon.went.wait(WAIT)  # what stood was looked at
+    assert sorted(happens(daemon)) == more
+    assert set(most) == {AT_ONCE}
 
 
 def test_what_a_call_brings_up_is_looked_at_when_that_is_done(guarding):

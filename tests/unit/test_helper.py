@@ -109,6 +109,19 @@ def test_nobody_ends_or_touches_another_s_tunnel(service, daemon):
     )
 
 
+def test_what_she_ends_is_left_to_that(service, daemon, monkeypatch):
+    left, down = [], daemon.down
+    service.obey(ALICE, say.Install(spec=say.to_message(SPEC)))
+
+    def note(name):
+        left.append(service.parts.guard._to_look_at())
+        down(name)
+
+    monkeypatch.setattr(daemon, "down", note)
+    service.obey(ALICE, say.Down(name=NAME))
+    assert left == [frozenset()]
+
+
 def test_nobody_sees_another_s_tunnel(service):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Close(block=block_of()))
