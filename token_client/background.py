@@ -14,7 +14,8 @@ from carnet.ipsec.driver import Driver
 from token_client.closing import end_session
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 from token_client.watched import is_watched
 
 _ASKS = (
@@ -67,7 +68,7 @@ def leave_to_agent(session: Session, config: ClientConfig) -> bool:
 def finish_what_was_ended(session: Session, config: ClientConfig) -> str:
     """Have an agent end what is left of a session that she ended; return what to say of it."""
     ends = "the agent of this machine" if leave_to_agent(session, config) else "`carnet disconnect`"
-    how = "released by hand" if session.released else "ended"
+    how = "released by hand" if session.stage.is_released else "ended"
     return (
         f"The session to {session.target} was {how} and does not come back; {ends} ends"
         f" what is left of it."

@@ -17,7 +17,7 @@ from carnet.errors import IPsecError
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client.means import Wish
-from token_client.sessions import Session
+from token_client.record import Session
 from token_client.unrecorded import Unrecorded
 
 Net = IPv4Network | IPv6Network
@@ -95,7 +95,7 @@ def _others(sessions: Iterable[Session], target: str, objective_id: int) -> list
     return [
         each
         for each in sessions
-        if each.ended is None
+        if not each.stage.is_ended
         and each.target != target
         and not (_is_native(objective_id) and _is_native(each.objective_id))
     ]

@@ -21,7 +21,8 @@ from token_client.closing import numbers_of, release, take_down_those_with_its_a
 from token_client.granted import believable, refuse_another, refuse_what_is_here
 from token_client.means import Means
 from token_client.nat import reachable_first
-from token_client.sessions import Known, Session
+from token_client.record import Known, Session
+from token_client.session_states import LeftUnseen, Seen, Stage, State
 from token_client.target_clock import Counted, counted
 from token_client.unrecorded import unrecorded
 from token_client.uptime import boot_id, uptime
@@ -34,6 +35,10 @@ CUT_SHORT = (
     " pair is lost"
 )
 """The same, before this end knew that it stood: at Target it may have."""
+_TO_END = (
+    "The tunnel to {} that this request led to is to end, and does not come back; run `carnet"
+    " connect` again for a new one."
+)
 
 
 class BringingUp:
@@ -68,7 +73,7 @@ class BringingUp:
                     refuse_what_is_here(info, numbers_of(hosts))
                 self._refuse_beside_others(info)
                 self._spec = self._agreed(action.grant)
-                self.session = self._remember_session(action.grant, hosts, unseen=not stands)
+                self.session = self._remember_session(action.grant, hosts, stands=stands)
                 self._means.heir.stand_by(self.session)
                 crash.reach("client.session-kept")
                 if not stands:
@@ -86,11 +91,8 @@ class BringingUp:
     def _refuse_what_is_to_end(self) -> None:
         """Leave a session that is to end to whoever goes on with that. Raises IKERefusedError."""
         record = self._means.sessions.find(self._name)
-        if record is not None and record.is_yet_to_end:
-            raise IKERefusedError(
-                f"The tunnel to {record.target} that this request led to is to end, and does not"
-                f" come back; run `carnet connect` again for a new one."
-            )
+        if record is not None and record.stage.is_yet_to_end:
+            raise IKERefusedError(_TO_END.format(record.target))
 
     def _refuse_beside_others(self, info: TunnelingInfo) -> None:
         """Refuse what could not stand beside this machine's other tunnels. Raises IPsecError."""
@@ -125,7 +127,7 @@ class BringingUp:
             dead_peer_seconds=self._means.life.dead_peer_seconds,
         )
 
-    def _remember_session(self, grant: Grant, hosts: Known, *, unseen: bool) -> Session:
+    def _remember_session(self, grant: Grant, hosts: Known, *, stands: bool) -> Session:
         info = grant.tunneling_info
         now, up = time.time(), uptime()
         begun = None if up is None else up - now % 1  # as established_at has whole seconds
@@ -154,9 +156,10 @@ class BringingUp:
             officer_key=self._means.booklet.officer_key.hex(),
             driver=self._means.driver.name,
             block=self._means.closing.made_by(Objective(info.objective_id)),
-            unseen=unseen,
+            stage=Stage(State.STANDING if stands else State.UNSEEN),
         )
-        self._means.sessions.keep(session)
+        if not self._means.sessions.keep(session):  # that was decided since it was looked at
+            raise IKERefusedError(_TO_END.format(session.target))
         return session
 
     def _stands(self) -> bool:
@@ -189,8 +192,8 @@ class BringingUp:
 
     def _remember_that_it_stands(self) -> None:
         if self.session is not None:
-            self.session = replace(self.session, unseen=False)
-            self._means.sessions.keep_seen(self._name)
+            self.session = self.session.after(Seen())
+            self._means.sessions.change(self._name, Seen())
 
     def _fit_packets(self) -> None:
         try:
@@ -245,7 +248,7 @@ class BringingUp:
 
     def _leave(self, error: AwayError) -> None:
         """Leave to an agent what may come up as soon as there is an answer, and say so."""
-        session = self._means.sessions.keep_unseen(self._name)
+        session = self._means.sessions.change(self._name, LeftUnseen())
         left = session is not None and self._means.heir.begin_if_it_can(session)
         note = "the tunnel may stand, and `carnet disconnect` ends it then"
         why = "" if self._will_be_told(error) else f" ({error.sentence.rstrip('.')})"

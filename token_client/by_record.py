@@ -11,7 +11,8 @@ from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver, Forgetful, Lead, TunnelStatus
 from carnet.ipsec.drivers import Choice, driver_of, find_driver
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 
 Found = TypeVar("Found")
 
@@ -105,7 +106,7 @@ class ByRecord:
         """
         usual = self._of(None)
         sessions = SessionStore(memory_directory()).all()
-        meant = [self._of(each) for each in sessions if each.ended is None]
+        meant = [self._of(each) for each in sessions if not each.stage.is_ended]
         found = {id(self._of(each)): (self._of(each), False) for each in sessions}
         found.setdefault(id(usual), (usual, False))
         found |= {id(driver): (driver, True) for driver in meant or [usual]}

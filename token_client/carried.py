@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from carnet.ipsec import xfrm
 from carnet.ipsec.forsaken import kernel_has_ipsec
 from carnet.objectives import Objective
-from token_client.sessions import Session
+from token_client.record import Session
 
 _UNTIL = "until its keys are due to be renewed"
 _NEW = "once the daemon is started again, `carnet connect` opens a new one"

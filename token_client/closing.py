@@ -13,7 +13,9 @@ from carnet.wire.messages import TunnelingInfo
 from token_client import name_servers
 from token_client.by_record import Ends
 from token_client.leaving import take_leave
-from token_client.sessions import Known, Session, SessionStore
+from token_client.record import Known, Session
+from token_client.session_states import EndBegun
+from token_client.sessions import SessionStore
 from token_client.whereabouts import numbers
 
 _PORTS = {"http": 80, "https": 443}
@@ -85,8 +87,7 @@ def end_session(
     comes after what failed is left.
     """
     with sessions.leaving(name):
-        sessions.doom(name, why)
-        remind(driver, sessions.find(name))
+        remind(driver, sessions.change(name, EndBegun(why)))
         try:
             heard = take_leave(driver, name)
         finally:

@@ -17,8 +17,9 @@ from carnet.errors import (
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending
 from token_client.memory import memory_directory
+from token_client.record import Session
 from token_client.returning import bring_back
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import SessionStore
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0

@@ -31,7 +31,8 @@ from token_client.means import Life, Means, Wish
 from token_client.memory import memory_directory
 from token_client.pending import PendingStore
 from token_client.preflight import closing_for
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 from token_client.steps import Steps
 from token_client.whereabouts import known_here
 from token_client.whole_end import raise_unless_gone

@@ -12,8 +12,8 @@ from dataclasses import replace
 from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending, time_is_over
-from token_client.known import is_doomed, is_gone, is_known, is_meant
-from token_client.sessions import Session
+from token_client.known import is_gone, is_known, is_meant, is_to_end
+from token_client.record import Session
 
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -41,7 +41,7 @@ def until_there_is_one(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         if session.is_over(time.time()):
             return replace(time_is_over(session), meant=True)
-        if not is_known(driver, session) or is_doomed(session) or not is_gone(driver):
+        if not is_known(driver, session) or is_to_end(session) or not is_gone(driver):
             return None
         if waited >= _SAY_SECONDS and not told:
             tell(_AWAY.format(session.target))

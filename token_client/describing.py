@@ -10,7 +10,8 @@ from carnet.durations import format_duration
 from carnet.ipsec.driver import TunnelStatus
 from carnet.objectives import Objective
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import FACTS, Session
+from token_client.sessions import SessionStore
 from token_client.status import TunnelState
 
 NO_RETURN = (
@@ -26,7 +27,7 @@ _CARRIED = (
 def facts(state: TunnelState) -> dict[str, Any]:
     """Return a tunnel's facts, for scripts."""
     session = state.session
-    remembered = {name: getattr(session, name, None) for name in Session.__struct_fields__}
+    remembered = session.facts if session else dict.fromkeys(FACTS)
     return {
         **remembered,
         "name": state.name,
@@ -61,10 +62,10 @@ def _describe_unrecorded(state: TunnelState) -> str:
 
 def _describe_recorded(state: TunnelState, session: Session) -> str:
     live = state.live
-    if session.ended:
-        return f"\n  ended: {session.ended}{_describe_released(state, session)}"
-    if session.doomed is not None:
-        return f"\n  {_describe_doomed(state, session)}"
+    if session.stage.is_ended:
+        return f"\n  ended: {session.stage.why}{_describe_released(state, session)}"
+    if session.stage.is_to_end:
+        return f"\n  {_describe_end(state, session)}"
     if state.trouble is not None:
         return f"\n  not known whether it stands: {state.trouble}"
     if live is None:
@@ -78,7 +79,8 @@ def _describe_recorded(state: TunnelState, session: Session) -> str:
 def describe_ended() -> list[str]:
     """Return why sessions ended, as their records tell, also where no daemon can be asked."""
     records = SessionStore(memory_directory()).all()
-    return [f"{_head(each)}\n  ended: {each.ended}" for each in records if each.ended]
+    ended = [each for each in records if each.stage.is_ended]
+    return [f"{_head(each)}\n  ended: {each.stage.why}" for each in ended]
 
 
 def _head(session: Session) -> str:
@@ -88,7 +90,7 @@ def _head(session: Session) -> str:
 
 
 def _describe_released(state: TunnelState, session: Session) -> str:
-    if state.watched or not session.released:
+    if state.watched or not session.stage.is_released:
         return ""
     return (
         f"\n  nobody sees to that: `carnet disconnect {session.target}` does, or what"
@@ -96,14 +98,14 @@ def _describe_released(state: TunnelState, session: Session) -> str:
     )
 
 
-def _describe_doomed(state: TunnelState, session: Session) -> str:
+def _describe_end(state: TunnelState, session: Session) -> str:
     """Say what keeps on of a session that somebody has begun to end."""
     goes_on = state.live is not None or state.trouble is not None
     stays = "its tunnel may go on" if goes_on else "its tunnel is down"
     held = ", and what is meant for it is held back" if state.closed else ""
     who = "the agent of this machine goes on with it, and " if state.watched else ""
     return (
-        f"to end: {session.doomed or 'you have ended it, and that was not possible whole.'}\n"
+        f"to end: {session.stage.why or 'you have ended it, and that was not possible whole.'}\n"
         f"  {stays}{held}; {who}`carnet disconnect {session.target}` tries it again"
     )
 

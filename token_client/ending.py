@@ -23,7 +23,7 @@ from carnet.ipsec.spec import NAME_PREFIX
 from carnet.wire import documents
 from carnet.wire.fault import WireError
 from token_client.host import connected
-from token_client.sessions import Session
+from token_client.record import Session
 
 PATIENCE_SECONDS = 6.0
 """For how long a reason is asked for where nobody has one; the tunnel is down meanwhile."""

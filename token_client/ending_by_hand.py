@@ -11,7 +11,9 @@ from token_client import closing, name_servers
 from token_client.by_record import Ends
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
-from token_client.sessions import RELEASED, Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import BY_HAND, Released
+from token_client.sessions import SessionStore
 from token_client.status import TunnelState, tunnels
 
 _MAY_GO_ON = "The tunnel to {} may go on until there is an answer; {} ends it then."
@@ -102,8 +104,9 @@ def release_by_hand(
     for name, label in doomed.items():
         left, staying = list[IPsecError](), list[IPsecError]()
         let_go = partial(closing.release, not_restored=staying.append)
-        heard = closing.end_session(driver, store, name, left.append, RELEASED, let_go)
-        agent = (left or staying) and store.keep_released(name) and leave_to_agent(recorded[name])
+        heard = closing.end_session(driver, store, name, left.append, BY_HAND, let_go)
+        known = store.change(name, Released(BY_HAND)) if left or staying else None
+        agent = known is not None and known.stage.is_released and leave_to_agent(known)
         if not agent:
             store.drop(name)
         may_go_on = any(isinstance(each, AwayError) for each in left)

@@ -14,7 +14,7 @@ from token_client.bringing_up import BringingUp
 from token_client.burning import Burning
 from token_client.means import Means, Wish
 from token_client.pending import Pending
-from token_client.sessions import Session
+from token_client.record import Session
 
 
 class Exchange:

@@ -16,7 +16,8 @@ from token_client.known import is_meant, is_recorded
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 from token_client.watch import Watch, lookout
 from token_client.watched import watching
 from token_client.went import keep_down

@@ -12,7 +12,7 @@ from contextlib import suppress
 from token_client import background
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
-from token_client.sessions import Session
+from token_client.record import Session
 
 _UNTIL_GONE = "read -r _ || exec {} </dev/null"
 """A line is read only where nobody is to begin."""

@@ -27,7 +27,7 @@ from carnet.exchange.client import AnswerArrived, NoAnswer, UnsealedNo
 from carnet.exchange.machine import Event
 from carnet.wire.messages import MAX_RESPONSE
 from token_client import whereabouts
-from token_client.sessions import Known
+from token_client.record import Known
 
 ATTEMPT_SECONDS = 20
 """Host itself asks Target for up to 5, and the last time may take 10."""

@@ -8,13 +8,14 @@ drops the record, so one that the daemon still has was not ended by her.
 from carnet.errors import DaemonGoneError, IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 
 
 def is_recorded(session: Session) -> bool:
     """Tell whether there is a record of the session, and that does not say that it was ended."""
     record = _record(session)
-    return record is not None and record.ended is None
+    return record is not None and not record.stage.is_ended
 
 
 def is_meant(session: Session) -> bool:
@@ -23,21 +24,32 @@ def is_meant(session: Session) -> bool:
     return record is not None and record.lives
 
 
-def is_doomed(session: Session) -> bool:
+def lives_no_more(session: Session) -> bool:
+    """Tell whether its record says that it was ended, or that somebody has begun to."""
+    record = _record(session)
+    return record is not None and not record.lives
+
+
+def is_to_end(session: Session) -> bool:
     """Tell whether somebody has begun to end it, and could not bring that to its end.
 
     Whoever is just about it is waited for.
     """
-    if why_doomed(session) is None:
+    if not _is_to_end(session):
         return False
     SessionStore(memory_directory()).wait_for_leave(session.name)
-    return why_doomed(session) is not None
+    return _is_to_end(session)
 
 
-def why_doomed(session: Session) -> str | None:
-    """Return why it is to end, as Session.doomed has it."""
+def _is_to_end(session: Session) -> bool:
     record = _record(session)
-    return record.doomed if record is not None and record.ended is None else None
+    return record is not None and record.stage.is_to_end
+
+
+def why_it_is(session: Session) -> str | None:
+    """Return why a session is to end; None: by her own command."""
+    record = _record(session)
+    return record.stage.why if record is not None and record.stage.is_to_end else None
 
 
 def _record(session: Session) -> Session | None:
@@ -47,7 +59,7 @@ def _record(session: Session) -> Session | None:
 def is_ended(session: Session) -> bool:
     """Tell whether its record says that it was ended, and why."""
     record = _record(session)
-    return record is not None and record.ended is not None
+    return record is not None and record.stage.is_ended
 
 
 def is_known(driver: Driver, session: Session) -> bool:

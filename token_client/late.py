@@ -6,16 +6,17 @@ is watched over like any other, and of what does not nothing is left.
 
 from collections.abc import Callable
 
-from msgspec.structs import replace
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.patience import until_answered
 from token_client.alone import alone
 from token_client.closing import release
-from token_client.known import is_ended, is_known, why_doomed
+from token_client.known import is_known, lives_no_more
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import Seen
+from token_client.sessions import SessionStore
 
 LATE_SECONDS = 5.0
 """For which a daemon that answers again may take to end what it had begun."""
@@ -50,20 +51,19 @@ def _awaited(driver: Driver, session: Session) -> bool:
 
 def _look(driver: Driver, session: Session, tell: Callable[[str], None]) -> Session | None:
     """Look once, while nobody else brings it up. Raises IPsecError."""
-    if is_ended(session) or why_doomed(session) is not None or not is_known(driver, session):
+    if lives_no_more(session) or not is_known(driver, session):
         return None  # she was faster, or her token was pulled
     store = SessionStore(memory_directory())
     record = store.find(session.name)
-    if record is not None and not record.unseen:
+    if record is not None and not record.stage.is_unseen:
         return record  # `carnet connect` has gone on with its request meanwhile
     if not _stands(driver, session):
         driver.down(session.name)
         release(store, session.name)
         return None
     tell(f"The tunnel to {session.target} came up after all; `carnet disconnect` ends it.")
-    stands = replace(record or session, unseen=False)
-    store.keep_seen(session.name)
-    return stands
+    store.change(session.name, Seen())
+    return (record or session).after(Seen())
 
 
 def _stands(driver: Driver, session: Session) -> bool:

@@ -7,7 +7,7 @@ from carnet.ipsec.spec import comes_back
 from carnet.moments import format_moment
 from carnet.objectives import Objective
 from token_client.by_record import Ends
-from token_client.sessions import Session
+from token_client.record import Session
 
 
 def take_leave(driver: Ends, name: str) -> bool | None:
@@ -28,7 +28,7 @@ def may_be_kept(session: Session, heard: bool | None, *, ask: bool = True) -> st
     for. Where Target did not answer a moment ago, it is asked but once.
     """
     waits = comes_back(Objective(session.objective_id), _IKE) and session.seconds_left(time.time())
-    if heard or (session.ended and not session.unheard) or not waits:
+    if heard or (session.stage.is_ended and not session.stage.is_unheard) or not waits:
         return None
     if ask and _is_known_to_have_ended(session, once=heard is False):
         return None

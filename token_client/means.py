@@ -12,7 +12,8 @@ from token_client.closing import Closing
 from token_client.heir import Heir
 from token_client.host import HostSender
 from token_client.pending import PendingStore
-from token_client.sessions import Known, Session, SessionStore
+from token_client.record import Known, Session
+from token_client.sessions import SessionStore
 from token_client.steps import Steps
 
 

@@ -14,7 +14,7 @@ from carnet.ipsec.inside import inside
 from carnet.ipsec.inside.route_changes import RouteChanges
 from token_client import name_servers
 from token_client.faults import Faults
-from token_client.sessions import Session
+from token_client.record import Session
 
 _FAILS = "What goes with the routes of the tunnel to {} cannot be set ({}); it is tried again."
 

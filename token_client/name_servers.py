@@ -9,7 +9,8 @@ from carnet.ipsec.inside import inside
 from token_client.by_record import Ends
 from token_client.faults import reason
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 
 _STAY = "The tunnel's name servers cannot be taken away now"
 

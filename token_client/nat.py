@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from token_client.host import connected
-from token_client.sessions import Known
+from token_client.record import Known
 
 _SECONDS = 5
 """For one Host, from the first packet to the last byte."""

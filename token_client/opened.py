@@ -12,7 +12,7 @@ from carnet.durations import format_duration
 if TYPE_CHECKING:
     from token_client.config import ClientConfig
     from token_client.connect import Connected
-    from token_client.sessions import Session
+    from token_client.record import Session
 
 
 def show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -45,8 +45,7 @@ def show(
 
 
 def _show_facts(connected: "Connected") -> None:
-    session = connected.session
-    facts = {name: getattr(session, name) for name in session.__struct_fields__}
+    facts = connected.session.facts
     steps = {str(number): round(ms, 1) for number, ms in connected.milliseconds.items()}
     console.print_json({**facts, "pairs_left": connected.pairs_left, "steps_ms": steps})
 

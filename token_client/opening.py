@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from token_client.booklet import Booklet
     from token_client.config import ClientConfig
     from token_client.connect import Connected
-    from token_client.sessions import Session
+    from token_client.record import Session
 
 Tell = Callable[[str], None]
 

@@ -15,7 +15,8 @@ from carnet.ipsec.agreed import elsewhere, is_between, leads_to
 from carnet.ipsec.driver import Driver, TunnelStatus
 from carnet.ipsec.spec import Role
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 
 ANOTHER = (
     "The tunnel to {} became another than was agreed, so it was ended; ask its operator before you"

@@ -16,7 +16,9 @@ from carnet.ipsec.spec import Role
 from token_client.by_record import ByRecord, Ends
 from token_client.carried import carried, what_is_carried
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import State
+from token_client.sessions import SessionStore
 from token_client.watched import is_watched
 
 _BEGINNING_SECONDS = 10
@@ -60,7 +62,7 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def is_unseen(self) -> bool:
         """Whether it is yet to come up, as far as anybody knows, or never did."""
-        unseen = self.session is not None and self.session.lives and self.session.unseen
+        unseen = self.session is not None and self.session.stage.is_unseen
         return unseen and self.live is None
 
     @property
@@ -71,8 +73,8 @@ class TunnelState(msgspec.Struct, frozen=True):
     @property
     def why_down(self) -> str | None:
         """Why it went down for good, where its record says so: its session lives still."""
-        told = self.session is not None and not self.session.untold
-        return self.session.down if self.session and told and self._is_down_for_good else None
+        told = self.session is not None and self.session.stage.state is State.GONE
+        return self.session.stage.why if self.session and told and self._is_down_for_good else None
 
     @property
     def _is_down_for_good(self) -> bool:

@@ -22,9 +22,9 @@ from carnet.entry import INTERRUPTED
 from carnet.errors import CarnetError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from token_client.config import ClientConfig, OnRemoval
-from token_client.known import is_doomed, is_ended, is_gone, is_known, why_doomed
+from token_client.known import is_ended, is_gone, is_known, is_to_end, why_it_is
 from token_client.memory import memory_directory
-from token_client.sessions import Session
+from token_client.record import Session
 from token_client.watched import watching
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ def _was_away(driver: Driver, session: Session) -> bool:
 
 
 def _is_to_end(session: Session) -> bool:
-    return session.is_over(time.time()) or is_doomed(session)
+    return session.is_over(time.time()) or is_to_end(session)
 
 
 def _say_it_is_away(session: Session) -> None:
@@ -238,7 +238,7 @@ class _Work:
             _end(self._driver, self._session, "", self._say)
         elif _went_on_with_its_end(self._driver, self._session, self._say):
             pass
-        elif not self._session.unseen:
+        elif not self._session.stage.is_unseen:
             self._watch_on(config)
         elif (stands := self._wait_for_it(config)) is not None:
             self._session = stands
@@ -371,10 +371,9 @@ def _end_in_time(driver: Driver, session: Session) -> None:
 
 def _went_on_with_its_end(driver: Driver, session: Session, say: Callable[[str], None]) -> bool:
     """Carry out an end that somebody has begun, and could not bring to its own; tell if one was."""
-    if not is_doomed(session):
+    if not is_to_end(session):
         return False
-    why = why_doomed(session)
-    _end(driver, session, why or None, say)
+    _end(driver, session, why_it_is(session), say)
     return True
 
 

@@ -13,7 +13,7 @@ from carnet.errors import IPsecError
 from carnet.ipsec import block
 from token_client.ending import Ending, time_is_over, why_ended
 from token_client.known import is_ended, is_meant, is_recorded
-from token_client.sessions import Session
+from token_client.record import Session
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0

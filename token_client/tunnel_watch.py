@@ -22,8 +22,9 @@ from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant, is_gone
 from token_client.memory import memory_directory
+from token_client.record import Session
 from token_client.returning import ANOTHER, end_another
-from token_client.sessions import Session, SessionStore
+from token_client.sessions import SessionStore
 
 _UNTOLD = (
     "The tunnel to {} went down, and Target does not say why; ask its operator, or run"

@@ -11,7 +11,8 @@ import msgspec
 from carnet.ipsec import block
 from carnet.ipsec.driver import Telling
 from carnet.ipsec.spec import NAME_PREFIX
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.sessions import SessionStore
 
 
 class Unrecorded(msgspec.Struct, frozen=True):

@@ -24,9 +24,9 @@ from softhsm.places import cannot_have
 from token_client import mtu
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending, time_is_over
-from token_client.known import is_doomed
+from token_client.known import is_to_end
+from token_client.record import Session
 from token_client.removal import lock_screen
-from token_client.sessions import Session
 from token_client.tunnel_watch import TunnelWatch
 
 _SOFTHSM = "libsofthsm"
@@ -177,7 +177,7 @@ class Watch:
 
     def _look_at_the_record(self) -> Ending | None:
         """See whether a command has begun to end it that could not go on with that."""
-        if is_doomed(self._session):
+        if is_to_end(self._session):
             return Ending(f"The tunnel to {self._session.target} was ended by another command.")
         return None
 

@@ -8,7 +8,9 @@ from carnet.errors import IPsecError
 from carnet.ipsec.driver import Driver
 from token_client.ending import Ending
 from token_client.memory import memory_directory
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import Went, WentUntold
+from token_client.sessions import SessionStore
 
 
 def keep_down(driver: Driver, session: Session, ending: Ending) -> None:
@@ -21,13 +23,13 @@ def keep_down(driver: Driver, session: Session, ending: Ending) -> None:
             driver.down(session.name)
     except IPsecError:
         return
-    store = SessionStore(memory_directory())
-    store.keep_down(session.name, ending.sentence, untold=ending.untold)
+    went = WentUntold if ending.untold else Went
+    SessionStore(memory_directory()).change(session.name, went(ending.sentence))
 
 
 def why_down(session: Session) -> Ending | None:
     """Return why its tunnel went for good, as it was told then; None where it did not."""
     record = SessionStore(memory_directory()).find(session.name)
-    if record is None or record.down is None:
+    if record is None or not record.stage.is_gone:
         return None
-    return Ending(record.down, meant=True, untold=record.untold)
+    return Ending(record.stage.why or "", meant=True, untold=record.stage.is_untold)

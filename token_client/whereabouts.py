@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from carnet.worker import within
 from token_client.memory import memory_directory
-from token_client.sessions import Known, SessionStore
+from token_client.record import Known
+from token_client.sessions import SessionStore
 
 LOOK_UP_SECONDS = 2.0
 """For which a name is looked up where its addresses are known."""

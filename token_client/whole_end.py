@@ -19,7 +19,9 @@ from token_client.known import is_known
 from token_client.leaving import may_be_kept, take_leave
 from token_client.memory import memory_directory
 from token_client.patience import waits_for
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import LeftUnheard
+from token_client.sessions import SessionStore
 
 Done = TypeVar("Done")
 
@@ -63,7 +65,8 @@ class WholeEnd:
         """Return what to say where Target may keep it, which its record says besides, then."""
         kept = may_be_kept(self._session, self._heard)
         if kept is not None and why is not None:
-            SessionStore(memory_directory()).keep_unheard(self._session.name, f"{why} {kept}")
+            unheard = LeftUnheard(f"{why} {kept}")
+            SessionStore(memory_directory()).change(self._session.name, unheard)
         return kept
 
     def clean_up(self) -> None:
@@ -72,7 +75,7 @@ class WholeEnd:
             self._until_done(self._take_out, quietly=True)
         sessions, name = SessionStore(memory_directory()), self._session.name
         record = sessions.find(name)
-        if record is not None and record.released:
+        if record is not None and record.stage.is_released:
             sessions.drop(name)
 
     def _take_out(self) -> None:

@@ -15,17 +15,18 @@ import click
 from carnet.exchange import client, host, target
 from carnet.exchange.machine import Actions, Machine, Table
 from host_agent import hsm_states
+from token_client import session_states
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "diagrams.md"
 
 _PREAMBLE = """\
 # The state machines
 
-Drawn from the tables in `carnet/exchange/` and `host_agent/hsm_states.py` by
-`make diagrams`; `make check` fails when this page is not what they say. An arrow is one
-row: *event / actions, in their order*. A state with a thick border is **durable**: whoever
-restarts finds it written down, and goes on from there. What the steps are is in
-[PROTOCOL.md](PROTOCOL.md).
+Drawn from the tables in `carnet/exchange/`, `host_agent/hsm_states.py` and
+`token_client/session_states.py` by `make diagrams`; `make check` fails when this page is not
+what they say. An arrow is one row: *event / actions, in their order*. A state with a thick
+border is **durable**: whoever restarts finds it written down, and goes on from there. What the
+steps are is in [PROTOCOL.md](PROTOCOL.md).
 """
 
 
@@ -78,6 +79,16 @@ PARTIES = (
         hsm_states.TABLE,
         frozenset(),
         hsm_states.machine(),
+    ),
+    Party(
+        "A session of the Client's",
+        "One for each tunnel that `carnet connect` was granted; all of it is in its record, and so "
+        "durable in memory. Whoever ends a session whole drops the record in any state. A change "
+        "without an arrow does nothing: who comes late is not believed.",
+        session_states.State,
+        session_states.TABLE,
+        frozenset(session_states.State),
+        session_states.machine(),
     ),
 )
 

@@ -35,7 +35,7 @@ from host_agent.config import HostConfig
 from host_agent.config import render as render_host
 from target_agent.config import TargetConfig
 from tests.hostile import decoders
-from token_client import pending, sessions
+from token_client import pending, record, sessions
 from token_client.config import ClientConfig
 from token_client.host import _seconds
 from token_client.sessions import SessionStore
@@ -190,6 +190,9 @@ def session_file(data):
             found = store.all()
         if not found and path.exists():
             raise AssertionError("what cannot be read is kept")
+        for each in found:
+            if record.decode(record.encode(each)).stage != each.stage:
+                raise AssertionError("another state when written again")
 
 
 def configuration(type_):

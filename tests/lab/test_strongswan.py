@@ -30,6 +30,7 @@ from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
 from lab.waiting import TIME_LIMIT, wait_until
 from tests.unit.test_sessions import a_session
 from token_client import alone, known, late
+from token_client.session_states import Stage, State
 from token_client.sessions import SessionStore
 
 from .conftest import Ends, Gateway, started, two_ends
@@ -644,7 +645,10 @@ def unseen(client, target, tmp_path, monkeypatch):
     monkeypatch.setattr(strongswan_negotiation, "ANSWER_TIME_LIMIT", 0.5)
     ends = two_ends()
     session = a_session(
-        name=ends.name, unseen=True, expires=int(time.time()) + 3600, networks=(WORK_NETWORK,)
+        State.UNSEEN,
+        name=ends.name,
+        expires=int(time.time()) + 3600,
+        networks=(WORK_NETWORK,),
     )
     SessionStore(tmp_path).keep(session)
     install(client, target, ends)
@@ -682,7 +686,7 @@ def look_later(client: Gateway, session: object) -> tuple[object, list[str]]:
 def test_a_tunnel_that_came_up_after_all_is_watched_over(client, target, unseen, work_file):
     target.charon.thaw()
     found, said = look_later(client, unseen)
-    assert (found.name, found.unseen) == (unseen.name, False)
+    assert (found.name, found.stage) == (unseen.name, Stage())
     assert "came up after all" in said[0]
     assert fetch(client.machine, work_file) == PLAN
 

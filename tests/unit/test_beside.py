@@ -11,6 +11,7 @@ from tests.unit.examples import make_tunneling_info
 from tests.unit.test_sessions import a_session
 from token_client.beside import refuse_grant, refuse_wish
 from token_client.means import Wish
+from token_client.session_states import Stage, State
 from token_client.sessions import SessionStore
 from token_client.unrecorded import unrecorded
 
@@ -21,6 +22,7 @@ SPLIT = a_session(target="work", networks=TEN, target_addresses=WORK)
 FULL = replace(SPLIT, networks=ALL)
 ALONE = replace(SPLIT, networks=())
 BY_NONE = {"objective_id": int(Objective.NATIVE)}
+ENDED = Stage(State.ENDED, "It was ended.")
 NATIVE = replace(SPLIT, **BY_NONE)
 
 
@@ -46,8 +48,8 @@ def granted(networks, addresses=LAB, **changes):
         (NATIVE, granted(("198.51.100.0/24",)), "198.51.100.2/32"),
         (FULL, granted(TEN, **BY_NONE), "10.20.0.0/16"),
         (SPLIT, granted(("10.30.0.0/16",), ("10.20.0.9",), **BY_NONE), "10.20.0.9/32"),
-        (replace(SPLIT, doomed=""), granted(TEN), "10.20.0.0/16"),
-        (replace(SPLIT, down="gone", unseen=True), granted(TEN), "10.20.0.0/16"),
+        (replace(SPLIT, stage=Stage(State.TO_END)), granted(TEN), "10.20.0.0/16"),
+        (replace(SPLIT, stage=Stage(State.UNSEEN)), granted(TEN), "10.20.0.0/16"),
     ],
 )
 def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
@@ -69,7 +71,7 @@ def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
         ([SPLIT], granted(("fd20::/64",))),
         ([ALONE], granted(TEN)),
         ([replace(FULL, target="lab")], granted(TEN)),
-        ([replace(FULL, ended="It was ended.")], granted(TEN)),
+        ([replace(FULL, stage=ENDED)], granted(TEN)),
         ([NATIVE], granted(("10.30.0.0/16",))),
         ([replace(NATIVE, networks=ALL)], granted(ALL, **BY_NONE)),
         ([SPLIT], granted(("10.30.0.0/16",), **BY_NONE)),
@@ -147,7 +149,7 @@ def test_what_no_record_tells_of_is_not_led_elsewhere(
     machine, store = Machine(), SessionStore(tmp_path)
     monkeypatch.setattr(block, "_here", block._PacketFilters((machine,)))
     for name in recorded:
-        store.keep(replace(SPLIT, name=name, ended="It was ended."))
+        store.keep(replace(SPLIT, name=name, stage=ENDED))
     others = unrecorded(machine, store, but=("carnet-0a",) if where is None else ())
     wish = Wish("lab", int(Objective.ESP), networks, None)
     refusals = (

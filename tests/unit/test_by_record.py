@@ -13,6 +13,7 @@ from tests.unit.test_sessions import a_session
 from token_client import by_record, closing, ending_by_hand, status
 from token_client.by_record import ByRecord
 from token_client.describing import describe, facts
+from token_client.session_states import State
 from token_client.sessions import SessionStore
 
 LATER = int(time.time()) + 3600
@@ -118,7 +119,7 @@ def test_what_no_record_tells_of_is_shown_and_ended_beside_any_record(daemons, s
 
 
 def test_what_was_ended_without_its_daemon_hides_no_tunnel_of_another(daemons, store):
-    store.keep(a_session(driver=LIBRESWAN, ended="Its token was pulled out."))
+    store.keep(a_session(State.ENDED, "Its token was pulled out.", driver=LIBRESWAN))
     assert ByRecord(Choice()).status() == [STRONGSWAN]
     store.keep(a_session(name="carnet-01", driver=STRONGSWAN))
     assert ByRecord(Choice()).status() == [STRONGSWAN]

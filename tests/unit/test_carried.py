@@ -13,6 +13,7 @@ from tests.unit.test_sessions import a_session
 from token_client import carried, status
 from token_client.carried import what_is_carried
 from token_client.describing import describe, facts
+from token_client.session_states import State
 from token_client.sessions import SessionStore
 
 TARGET = "198.51.100.2"
@@ -48,7 +49,7 @@ def session(tmp_path, monkeypatch):
 
 def test_it_is_told_by_the_sas_to_target(kernel):
     ours = a_session(target_addresses=(TARGET,))
-    ended = a_session(target_addresses=(TARGET,), ended="Its token was pulled out.")
+    ended = a_session(State.ENDED, "Its token was pulled out.", target_addresses=(TARGET,))
     kernel(SA.format(TARGET, 7))
     assert what_is_carried([ours]) == (
         "the kernel carries the tunnel to work on without it until its keys are due to be renewed;"

@@ -4,16 +4,17 @@ import pytest
 
 from tests.unit.test_sessions import a_session
 from token_client.commands.disconnect import told
+from token_client.session_states import State
 from token_client.status import TunnelState
 
 
-def state(target, ended=None):
-    session = a_session(name=f"carnet-{target}", target=target, ended=ended)
+def state(target, *stage):
+    session = a_session(*stage, name=f"carnet-{target}", target=target)
     return TunnelState(session.name, session, None, False, False, False)
 
 
 NO_RECORD = TunnelState("carnet-1", None, None, True, False, False)
-LIVED, HAD_ENDED = state("work"), state("lab", ended="Its time was over.")
+LIVED, HAD_ENDED = state("work"), state("lab", State.ENDED, "Its time was over.")
 HAD = "The session to lab had ended already; nothing is kept of it here."
 
 

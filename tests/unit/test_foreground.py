@@ -19,6 +19,7 @@ from token_client import background, closing, foreground, known, opening, went
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.heir import Heir
+from token_client.session_states import BY_HAND, EndBegun, Released, Stage, State
 from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out.", pulled=True)
@@ -142,8 +143,8 @@ def test_who_wants_no_agent_is_told_what_is_left(tmp_path, started, monkeypatch)
     ("outcome", "why"),
     [
         (PULLED, "Token t was pulled out."),
-        (DOOMED, ""),
-        (KeyboardInterrupt(), ""),
+        (DOOMED, None),
+        (KeyboardInterrupt(), None),
         (
             TokenError("The module crashed."),
             "What watched over the tunnel to work failed (The module crashed), so it was ended.",
@@ -163,12 +164,12 @@ def test_an_end_that_fails_is_the_agent_s_to_go_on_with(
     monkeypatch.setattr(closing, "release", refuse)
     store.keep(a_session())
     if outcome is DOOMED:
-        store.doom("carnet-00", None)
+        store.change("carnet-00", EndBegun())
         monkeypatch.setattr(SessionStore, "keep", lambda *_: None)
     with pytest.raises(IPsecError, match="packet filter refuses"):
         stay(monkeypatch, tmp_path, outcome, Silent(0))
     assert started == left(tmp_path) == ["carnet-00"]
-    assert [each.doomed for each in store.all()] == [why]
+    assert [each.stage for each in store.all()] == [Stage(State.TO_END, why)]
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -238,7 +239,7 @@ def test_what_another_command_has_ended_is_not_called_lost(
             pass
 
         def run(self):
-            store.keep_released("carnet-00") if released else store.drop("carnet-00")
+            store.change("carnet-00", Released(BY_HAND)) if released else store.drop("carnet-00")
             return Ending("Target lost sight of this machine.")
 
     monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.001)

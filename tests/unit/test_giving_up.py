@@ -25,6 +25,7 @@ from token_client import (
 )
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
+from token_client.session_states import BY_HAND, EndBegun, Released, Stage, State
 from token_client.sessions import SessionStore
 
 PULLED = Ending("Token t was pulled out, so the tunnel to work was ended.", pulled=True)
@@ -197,7 +198,7 @@ def test_where_the_daemon_is_gone_as_its_time_is_over_a_session_ends_all_the_sam
     assert (daemon.looks, daemon.ended) == (0, [session.name])
     assert daemon.pauses == sorted(daemon.pauses)
     (record,), (sentence,) = store.all(), said
-    assert record.ended == sentence
+    assert record.stage.why == sentence
     assert "its time is over" in sentence
 
 
@@ -209,7 +210,7 @@ def test_a_token_that_was_pulled_ends_a_session_whose_daemon_is_gone(said, store
     supervising.work(daemon, session, ClientConfig(), str)
     (record,), (pulled, kept) = store.all(), said
     assert pulled == PULLED.sentence
-    assert record.ended == f"{pulled} {kept}"
+    assert record.stage.why == f"{pulled} {kept}"
     assert daemon.ended == [session.name]
 
 
@@ -244,7 +245,7 @@ def test_a_token_pulled_before_anybody_watches_ends_a_session_whose_daemon_is_go
     supervising.work(daemon, session, ClientConfig(), str)
     assert asked == [(daemonless.until_there_is_one, False)]
     (record,), (pulled, _) = store.all(), said
-    assert record.ended.startswith(PULLED.sentence)
+    assert record.stage.why.startswith(PULLED.sentence)
     assert (pulled, daemon.ended) == (PULLED.sentence, [session.name])
 
 
@@ -255,21 +256,25 @@ def test_who_finds_no_daemon_begins_anew_when_there_is_one(said, store, monkeypa
     monkeypatch.setattr(watch, "Watch", Daemonless)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(daemon, session, ClientConfig(), str)
-    assert (waited, store.all()[0].ended) == ([0], PULLED.sentence)
+    assert (waited, store.all()[0].stage.why) == ([0], PULLED.sentence)
 
 
 @pytest.mark.parametrize(
-    ("left", "doomed", "over"),
-    [(3600, None, False), (3600, "", False), (-60, None, True)],
+    ("left", "state", "over"),
+    [
+        (3600, State.STANDING, False),
+        (3600, State.TO_END, False),
+        (-60, State.STANDING, True),
+    ],
     ids=["the daemon is back", "she ends it", "its time is over"],
 )
-def test_without_a_daemon_its_time_is_looked_after(store, monkeypatch, left, doomed, over):
+def test_without_a_daemon_its_time_is_looked_after(store, monkeypatch, left, state, over):
     daemon, pauses, said = Gone(monkeypatch, 7 if left > 0 else 10**6), [], []
-    session = a_session(expires=int(time.time()) + left, doomed=doomed)
+    session = a_session(state, expires=int(time.time()) + left)
     store.keep(session)
     ending = daemonless.until_there_is_one(daemon, session, said.append, pauses.append)
     assert (ending is not None and ending.over) == over
-    assert len(pauses) == (8 if left > 0 and doomed is None else 1)
+    assert len(pauses) == (8 if left > 0 and state is State.STANDING else 1)
     assert pauses == sorted(pauses)
     assert len(said) == (1 if len(pauses) > 1 else 0)
 
@@ -309,7 +314,7 @@ def test_a_daemon_that_fails_is_not_taken_for_none(said, store, monkeypatch, err
 
     def down(*name):
         if errors:
-            assert store.all()[0].ended is None
+            assert not store.all()[0].stage.is_ended
             raise errors.pop()
         daemon.ended += name
 
@@ -317,7 +322,7 @@ def test_a_daemon_that_fails_is_not_taken_for_none(said, store, monkeypatch, err
     daemon.take_leave = lambda _: True
     store.keep(session)
     supervising._end(daemon, session, PULLED.sentence, said.append)
-    assert (daemon.ended, store.all()[0].ended) == ([session.name], PULLED.sentence)
+    assert (daemon.ended, store.all()[0].stage.why) == ([session.name], PULLED.sentence)
 
 
 def test_who_is_started_anew_after_an_end_only_cleans_up(said, store, monkeypatch):
@@ -332,12 +337,12 @@ def test_of_a_tunnel_that_was_ended_by_hand_nothing_is_said_as_it_goes(said, sto
     session = lasting()
     store.keep(session)
 
-    class Released(AtOnce):
+    class ByHand(AtOnce):
         def run(self):
-            store.keep_released(session.name)
+            store.change(session.name, Released(BY_HAND))
             return TOLD
 
-    monkeypatch.setattr(watch, "Watch", Released)
+    monkeypatch.setattr(watch, "Watch", ByHand)
     monkeypatch.setattr(watch, "lookout", lambda *_: None)
     supervising.work(Gone(monkeypatch), session, ClientConfig(), said.append)
     assert said == []
@@ -388,7 +393,7 @@ def test_where_the_daemon_is_gone_an_end_that_was_begun_is_gone_on_with(said, st
     """Who watches waits no more for a daemon."""
     daemon, session = Gone(monkeypatch, 10**6), lasting()
     store.keep(session)
-    store.doom(session.name, None)
+    store.change(session.name, EndBegun())
     assert supervising._was_away(daemon, session)
     assert daemon.pauses == []
 
@@ -424,7 +429,8 @@ def test_what_a_daemon_cannot_bring_back_and_has_keeps_nobody_from_knowing_why(
     store.keep(session)
     went.keep_down(daemon, session, TOLD)
     assert daemon.ended == ([] if fails else [session.name])
-    assert store.find(session.name).down == (None if fails else TOLD.sentence)
+    left = Stage() if fails else Stage(State.GONE, TOLD.sentence)
+    assert store.find(session.name).stage == left
 
 
 def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch):
@@ -438,7 +444,7 @@ def test_what_cannot_be_ended_now_is_tried_until_it_can(said, store, monkeypatch
 
     monkeypatch.setattr(closing, "release", release)
     supervising._end(daemon, session, PULLED.sentence, said.append)
-    assert store.all()[0].ended == PULLED.sentence
+    assert store.all()[0].stage.why == PULLED.sentence
     assert daemon.pauses == sorted(daemon.pauses)
     not_yet, done = said
     assert NOT_NOW.rstrip(".") in not_yet
@@ -471,7 +477,7 @@ def test_what_target_may_keep_of_a_session_that_ends_unseen_is_said(said, store,
     (record,), (pulled, kept) = store.all(), said
     assert pulled == PULLED.sentence
     assert "Target work has not confirmed" in kept
-    assert record.ended == f"{pulled} {kept}"
+    assert record.stage.why == f"{pulled} {kept}"
     assert leaving.may_be_kept(record, heard=None) == kept
 
 

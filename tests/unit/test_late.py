@@ -13,6 +13,7 @@ from tests.unit.test_sessions import a_session
 from token_client import alone, announce, known, late, supervising, watch
 from token_client.config import ClientConfig
 from token_client.ending import Ending
+from token_client.session_states import State
 from token_client.sessions import SessionStore
 
 PULLED = Ending("Token alice was pulled out.", pulled=True)
@@ -46,7 +47,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setattr(late, "LATE_SECONDS", 0)
     monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.001)
     made = SessionStore(tmp_path)
-    made.keep(a_session(unseen=True, expires=int(time.time()) + 3600))
+    made.keep(a_session(State.UNSEEN, expires=int(time.time()) + 3600))
     return made
 
 
@@ -75,7 +76,7 @@ def test_what_came_up_after_all_is_watched_over(store, monkeypatch):
     monkeypatch.setattr(supervising, "_end", lambda *asked: ended.append(asked[2]))
     supervising.work(Daemon(stands=True), store.all()[0], ClientConfig(), str)
     assert watched[1:] == store.all()
-    assert not watched[1].unseen
+    assert not watched[1].stage.is_unseen
     assert ended == [PULLED.sentence]
     assert said == ["The tunnel to work came up after all; `carnet disconnect` ends it."]
 

@@ -23,6 +23,7 @@ from token_client import (
 )
 from token_client.config import ClientConfig
 from token_client.ending import Ending
+from token_client.session_states import BY_HAND, Released, State
 from token_client.sessions import SessionStore
 
 LATER = 4_102_444_800
@@ -36,18 +37,19 @@ ESP, BUNDLE = Objective.ESP, Objective.AH_ESP
 @pytest.mark.parametrize(
     ("heard", "objective", "ended", "signed", "said"),
     [
-        (True, ESP, None, None, None),
-        (False, ESP, None, None, KEPT),
-        (False, BUNDLE, None, None, None),
-        (False, ESP, "Token alice was pulled out.", None, None),
-        (None, ESP, None, None, KEPT),
-        (None, ESP, None, Ending("Target was started anew."), None),
-        (False, ESP, None, Ending("Target was started anew."), None),
+        (True, ESP, (), None, None),
+        (False, ESP, (), None, KEPT),
+        (False, BUNDLE, (), None, None),
+        (False, ESP, (State.ENDED, "Token alice was pulled out."), None, None),
+        (False, ESP, (State.UNHEARD, "Token alice was pulled out."), None, KEPT),
+        (None, ESP, (), None, KEPT),
+        (None, ESP, (), Ending("Target was started anew."), None),
+        (False, ESP, (), Ending("Target was started anew."), None),
     ],
 )
 def test_what_target_may_keep_is_said(monkeypatch, heard, objective, ended, signed, said):
     monkeypatch.setattr(ending, "why_ended", lambda _, once: signed)
-    session = a_session(objective_id=int(objective), ended=ended, expires=LATER)
+    session = a_session(*ended, objective_id=int(objective), expires=LATER)
     assert leaving.may_be_kept(session, heard) == said
 
 
@@ -123,7 +125,7 @@ def test_what_she_releases_while_the_daemon_is_silent_is_ended_by_an_agent(
     ending_by_hand.release_by_hand(Silent(), None, told.append, leave_to_agent)
     assert told == [AWAY, MAY_GO_ON[agent], KEPT]
     assert asked == [session.name]
-    assert [each.released for each in store.all()] == [True] * agent
+    assert [each.stage.is_released for each in store.all()] == [True] * agent
     assert not known.is_recorded(session)
     daemon = Daemon()
     if agent:
@@ -154,7 +156,7 @@ def released(tmp_path, monkeypatch):
     monkeypatch.setattr(status.block, "names", lambda _: frozenset())
     store = SessionStore(tmp_path)
     store.keep(a_session(expires=LATER))
-    store.keep_released("carnet-00")
+    store.change("carnet-00", Released(BY_HAND))
     return store
 
 
@@ -184,7 +186,7 @@ def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
 
 
 def test_where_no_daemon_is_the_records_still_tell_why_sessions_ended(released):
-    released.keep(a_session(name="carnet-01", ended="Its key pair was revoked."))
+    released.keep(a_session(State.ENDED, "Its key pair was revoked.", name="carnet-01"))
     released.keep(a_session(name="carnet-02"))
     first, second = sorted(text.partition("ended: ")[2] for text in describing.describe_ended())
     assert first == "Its key pair was revoked."

@@ -20,6 +20,7 @@ from tests.unit.test_giving_up import NOT_NOW, PULLED, Gone, lasting
 from tests.unit.test_helper import serving
 from tests.unit.test_resolved import HAD, NAME, SERVERS
 from token_client import closing, mtu, name_servers, supervising
+from token_client.session_states import EndBegun, LeftUnseen, Stage, State
 from token_client.sessions import SessionStore
 
 NO_ROOM = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/x")
@@ -70,12 +71,12 @@ def test_a_record_says_what_became_of_its_session(small):
     small.fill()
     with pytest.raises(OSError, match="No space"):
         write_private(small.filler.with_name("another"), b"{}")
-    records.keep_unseen(session.name)
-    assert records.find(session.name).unseen
-    records.doom(session.name, PULLED.sentence)
-    assert records.find(session.name).doomed == PULLED.sentence
+    records.change(session.name, LeftUnseen())
+    assert records.find(session.name).stage.is_unseen
+    records.change(session.name, EndBegun(PULLED.sentence))
+    assert records.find(session.name).stage == Stage(State.TO_END, PULLED.sentence)
     records.drop(session.name, PULLED.sentence)
-    assert records.find(session.name).ended == PULLED.sentence
+    assert records.find(session.name).stage == Stage(State.ENDED, PULLED.sentence)
 
 
 def test_what_has_no_place_in_a_file_changes_nothing_of_it(small):
@@ -102,7 +103,7 @@ def test_an_end_that_fails_unforeseen_is_said_and_tried_until_it_can_be(said, st
     supervising._end(daemon, session, PULLED.sentence, said.append)
     not_yet, done = said
     assert "/run/x: No space left on device" in not_yet
-    assert (done, store.all()[0].ended) == (PULLED.sentence, PULLED.sentence)
+    assert (done, store.all()[0].stage.why) == (PULLED.sentence, PULLED.sentence)
 
 
 def test_who_supervises_begins_anew_whatever_fails(said, monkeypatch):

@@ -6,6 +6,7 @@ from carnet.errors import DaemonSilentError
 from tests.unit.test_sessions import a_session
 from token_client import closing
 from token_client.overdue import end_what_is_over
+from token_client.session_states import State
 from token_client.sessions import SessionStore
 
 LATER = 4_102_444_800
@@ -32,7 +33,7 @@ def store(tmp_path, monkeypatch):
     made = SessionStore(tmp_path)
     made.keep(a_session(name="over", target="lab"))
     made.keep(a_session(name="lives", expires=LATER))
-    made.keep(a_session(name="ended", ended="Its token was pulled out."))
+    made.keep(a_session(State.ENDED, "Its token was pulled out.", name="ended"))
     return made
 
 
@@ -41,7 +42,7 @@ def test_only_what_is_over_and_was_not_ended_is(store):
     end_what_is_over(daemon, store, told.append)
     assert daemon.ended == ["over"]
     assert told == ["What was left of the session to lab was ended: its time is over."]
-    assert "its time is over" in store.find("over").ended
+    assert "its time is over" in store.find("over").stage.why
 
 
 def test_what_cannot_be_ended_is_told_and_left(store):
@@ -52,4 +53,4 @@ def test_what_cannot_be_ended_is_told_and_left(store):
         "The session to lab, whose time is over, could not be ended whole (The daemon does not"
         " answer); `carnet disconnect lab` tries it again."
     )
-    assert store.find("over").ended is None
+    assert not store.find("over").stage.is_ended

@@ -22,6 +22,7 @@ from token_client import background, config, locks, mtu, returning, watched, wen
 from token_client.commands import resume
 from token_client.config import ClientConfig
 from token_client.describing import describe, facts
+from token_client.session_states import BY_HAND, Released, State
 from token_client.sessions import SessionStore
 from token_client.status import TunnelState
 
@@ -132,9 +133,8 @@ def test_what_does_not_come_back_and_nobody_sees_to_is_seen_to_again(
         raise IKERefusedError("Run `carnet connect` for a new one.")
 
     started = []
-    SessionStore(tmp_path).keep(a_session(expires=expires))
-    if untold is not None:
-        SessionStore(tmp_path).keep_down("carnet-00", "It went.", untold=untold)
+    state = {None: State.STANDING, True: State.UNTOLD, False: State.GONE}[untold]
+    SessionStore(tmp_path).keep(a_session(state, "It went.", expires=expires))
     for module in (background, resume, returning, watched, went):
         monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=agent))
@@ -153,7 +153,7 @@ def test_what_does_not_come_back_and_nobody_sees_to_is_seen_to_again(
 def test_of_a_session_that_was_released_no_more_is_said_than_that(tmp_path, monkeypatch, capsys):
     store = SessionStore(tmp_path)
     store.keep(a_session(expires=LATER))
-    store.keep_released("carnet-00")
+    store.change("carnet-00", Released(BY_HAND))
     monkeypatch.setattr(resume, "memory_directory", lambda: tmp_path)
     monkeypatch.setattr(config, "load", lambda: ClientConfig(agent=False))
     resume.resume.callback(tunnel=None, as_json=False)
@@ -227,14 +227,14 @@ NOBODY_ASKS = "nor asks why it went down: `carnet resume work` starts what does"
         (None, False, False, a_session(expires=LATER), NOBODY_ASKS),
         (None, True, False, a_session(expires=LATER), None),
         (None, False, True, a_session(expires=1), None),
-        (None, False, True, a_session(expires=LATER, ended="Its time is over."), None),
+        (None, False, True, a_session(State.ENDED, "Its time is over.", expires=LATER), None),
         (LIVE, False, True, a_session(expires=LATER), None),
-        (None, False, True, a_session(expires=LATER, down=WHY, untold=True), ASKS_ON),
-        (None, False, True, a_session(expires=LATER, down=WHY), WHY),
-        (None, False, False, a_session(expires=LATER, down=WHY), WHY),
-        (None, False, True, a_session(expires=LATER, unseen=True), MAY_COME_UP),
-        (None, True, True, a_session(expires=LATER, unseen=True), MAY_COME_UP),
-        (None, False, False, a_session(expires=LATER, unseen=True), None),
+        (None, False, True, a_session(State.UNTOLD, WHY, expires=LATER), ASKS_ON),
+        (None, False, True, a_session(State.GONE, WHY, expires=LATER), WHY),
+        (None, False, False, a_session(State.GONE, WHY, expires=LATER), WHY),
+        (None, False, True, a_session(State.UNSEEN, expires=LATER), MAY_COME_UP),
+        (None, True, True, a_session(State.UNSEEN, expires=LATER), MAY_COME_UP),
+        (None, False, False, a_session(State.UNSEEN, expires=LATER), None),
     ],
     ids=[
         *("untold", "lost", "untold, nobody", "lost, nobody", "over", "ended", "stands"),
@@ -249,7 +249,7 @@ def test_what_the_agent_does_for_what_is_down_is_said(live, comes_back, seen, se
     assert looks == (said is not None), "who looks after the token is said where it is down"
     assert facts(state)["asked_on"] == (said == ASKS_ON)
     unseen = "not up yet, and closed: nothing leaves for it in clear; `carnet connect` goes on"
-    assert (unseen in describe(state)) == session.unseen
+    assert (unseen in describe(state)) == session.stage.is_unseen
 
 
 def test_who_watches_is_seen_and_kept_from_nothing_by_that(tmp_path, monkeypatch):

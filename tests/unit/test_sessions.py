@@ -5,11 +5,23 @@ import threading
 import pytest
 
 from token_client import sessions
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import (
+    BY_HAND,
+    EndBegun,
+    LeftUnheard,
+    LeftUnseen,
+    Released,
+    Seen,
+    Stage,
+    State,
+    Went,
+)
+from token_client.sessions import SessionStore
 from token_client.uptime import boot_id, uptime
 
 
-def a_session(**changes):
+def a_session(state=State.STANDING, why=None, **changes):
     facts = {
         "name": "carnet-00",
         "target": "work",
@@ -23,7 +35,7 @@ def a_session(**changes):
         "token_label": "alice",
         "token_serial": "0123",
     }
-    return Session(**{**facts, **changes})
+    return Session(**{**facts, "stage": Stage(state, why), **changes})
 
 
 @pytest.fixture
@@ -43,8 +55,9 @@ def test_a_directory_in_the_place_of_a_record_is_none(store, tmp_path):
     assert store.all() == [a_session()]
 
 
-def test_what_is_no_record_is_removed(store, tmp_path):
-    (tmp_path / "session-x.json").write_bytes(b"{")
+@pytest.mark.parametrize("damaged", [b"{", b"[]", b'{"name": 1}', b'{"name": "carnet\x92"}'])
+def test_what_is_no_record_is_removed(store, tmp_path, damaged):
+    (tmp_path / "session-x.json").write_bytes(damaged)
     assert store.all() == [a_session()]
     assert not (tmp_path / "session-x.json").exists()
 
@@ -58,12 +71,114 @@ def test_a_record_of_which_half_is_written_is_read_when_it_is_whole(store, tmp_p
     assert store.all() == [a_session()]
 
 
-@pytest.mark.parametrize("keep", [SessionStore.keep_seen, SessionStore.keep_unseen])
-def test_what_is_ended_just_then_does_not_come_back(store, tmp_path, monkeypatch, keep):
-    """Whoever is about it is let go first."""
-    monkeypatch.setattr(sessions, "taken", lambda *_: store.drop("carnet-00"))
-    keep(store, "carnet-00")
+WHY = "Token alice was pulled out."
+STANDING, TO_END, ENDED = Stage(), Stage(State.TO_END, WHY), Stage(State.ENDED, WHY)
+RELEASED = Stage(State.RELEASED, BY_HAND)
+
+
+@pytest.fixture
+def one_after_the_other(store, monkeypatch):
+    """Returns what runs one change, and another while that one writes."""
+    writing, go_on = threading.Event(), threading.Event()
+    rewrite, take = sessions.rewrite_private, sessions.taken
+
+    def slowly(path, data):
+        writing.set()
+        assert go_on.wait(20)
+        rewrite(path, data)
+
+    def asked(*lock):
+        if writing.is_set():
+            go_on.set()
+        return take(*lock)
+
+    def run(first, second):
+        other = threading.Thread(target=first, args=(store,))
+        other.start()
+        assert writing.wait(20)
+        try:
+            second(store)
+        finally:
+            go_on.set()
+            other.join(20)
+
+    monkeypatch.setattr(sessions, "rewrite_private", slowly)
+    monkeypatch.setattr(sessions, "taken", asked)
+    return run
+
+
+def changed(change):
+    return lambda store: store.change("carnet-00", change)
+
+
+def dropped(*why):
+    return lambda store: store.drop("carnet-00", *why)
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "second", "left"),
+    [
+        (Stage(State.UNSEEN), changed(Seen()), dropped(), []),
+        (STANDING, changed(LeftUnseen()), dropped(), []),
+        (STANDING, changed(Went(WHY)), changed(EndBegun(WHY)), [TO_END]),
+        (STANDING, changed(EndBegun(WHY)), changed(Went(BY_HAND)), [TO_END]),
+        (STANDING, changed(EndBegun(WHY)), changed(EndBegun()), [TO_END]),
+        (TO_END, dropped(WHY), changed(Released(BY_HAND)), [RELEASED]),
+        (TO_END, changed(Released(BY_HAND)), dropped(WHY), [RELEASED]),
+        (ENDED, changed(Released(BY_HAND)), changed(LeftUnheard(WHY)), [RELEASED]),
+        (ENDED, changed(LeftUnheard(WHY)), dropped(), []),
+        (STANDING, changed(EndBegun(WHY)), lambda store: store.keep(a_session()), [TO_END]),
+    ],
+)
+def test_of_two_at_once_neither_undoes_what_the_other_does(
+    store, tmp_path, one_after_the_other, before, first, second, left
+):
+    store.keep(a_session(stage=before))
+    one_after_the_other(first, second)
+    assert [each.stage for each in store.all()] == left
+    assert len(list(tmp_path.iterdir())) == len(left)
+
+
+@pytest.mark.parametrize("change", [Seen(), Released(BY_HAND), LeftUnheard(WHY), EndBegun(WHY)])
+def test_no_change_brings_a_record_back(store, tmp_path, change):
+    store.drop("carnet-00")
+    assert store.change("carnet-00", change) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_no_row_is_not_written(store, monkeypatch):
+    store.drop("carnet-00", WHY)
+    monkeypatch.setattr(sessions, "rewrite_private", None)
+    assert store.change("carnet-00", Seen()).stage == ENDED
+    store.drop("carnet-00", "Its time is over.")
+    assert [each.stage for each in store.all()] == [ENDED], "the first reason stays"
+
+
+@pytest.mark.parametrize(
+    ("stage", "begins"),
+    [(TO_END, False), (RELEASED, False), (ENDED, True), (Stage(State.GONE, WHY), True)],
+)
+def test_what_is_yet_to_end_does_not_begin_anew(store, stage, begins):
+    store.keep(a_session(stage=stage))
+    assert store.keep(a_session(State.UNSEEN)) == begins
+    assert [each.stage for each in store.all()] == [Stage(State.UNSEEN) if begins else stage]
+
+
+def test_where_nothing_is_remembered_all_goes_on():
+    nowhere = SessionStore(None)
+    assert nowhere.keep(a_session())
+    assert nowhere.change("carnet-00", EndBegun(WHY)) is None
+    nowhere.drop("carnet-00", WHY)
+
+
+@pytest.mark.parametrize("why", [None, WHY])
+def test_a_record_that_cannot_say_that_its_session_ended_is_none(store, monkeypatch, why):
+    def full(*_):
+        raise OSError
+
+    monkeypatch.setattr(sessions, "rewrite_private", full)
+    store.drop("carnet-00", why)
+    assert store.all() == []
 
 
 def test_the_pairs_left_are_those_last_seen_on_the_sessions_own_token(store, tmp_path):
@@ -99,7 +214,7 @@ def test_a_record_that_says_why_its_tunnel_ended_is_there_all_the_while(store, m
     assert kept == [True]
     monkeypatch.undo()
     store.drop("carnet-00", "Token alice was pulled out.")
-    assert [each.ended for each in store.all()] == ["Token alice was pulled out."]
+    assert [each.stage.why for each in store.all()] == ["Token alice was pulled out."]
 
 
 def test_one_that_is_gone_is_not_brought_back_to_say_why(store):

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError
+from carnet.errors import DaemonSilentError, HelperAwayError, IKERefusedError, IPsecError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Machine, run
 from carnet.ipsec import block
 from carnet.tunnel import tunnel_name
+from tests.unit.examples import make_tunneling_info
 from tests.unit.test_sessions import a_session
 from token_client.bringing_up import BringingUp
 from token_client.exchange import Exchange
+from token_client.session_states import BY_HAND, State
 from token_client.sessions import SessionStore
 from token_client.steps import Steps
 
@@ -71,7 +73,7 @@ def fail(tmp_path, monkeypatch, capsys):
         assert (state, exchange.failure) == (step.State.FAILED, first.sentence)
         found = store.find(NAME)
         assert agents == ([found] if found else [])
-        assert found is None or found.unseen
+        assert found is None or found.stage.is_unseen
         return (found is not None, NAME in packets.blocks), capsys.readouterr().out
 
     return failing
@@ -105,11 +107,11 @@ def test_nothing_is_left_of_what_a_daemon_had_that_is_gone(fail):
 
 
 @pytest.mark.parametrize(
-    "stays", [{"doomed": "Its token was pulled out."}, {"released": True}], ids=str
+    "stays", [(State.TO_END, "Its token was pulled out."), (State.RELEASED, BY_HAND)], ids=str
 )
 def test_what_is_to_end_is_not_gone_on_with(tmp_path, stays):
     """Another pair opens another tunnel, and who has begun to end this one goes on with that."""
-    store, ending = SessionStore(tmp_path), a_session(name=NAME, **stays)
+    store, ending = SessionStore(tmp_path), a_session(*stays, name=NAME)
     store.keep(ending)
     means = SimpleNamespace(sessions=store, steps=Steps(quiet=True))
     asking = SimpleNamespace(
@@ -119,4 +121,28 @@ def test_what_is_to_end_is_not_gone_on_with(tmp_path, stays):
     outcome = BringingUp(means, asking).configure(step.ConfigureTunnel(grant))
     assert isinstance(outcome, step.TunnelHopeless)
     assert "is to end, and does not come back" in outcome.reason
+    assert store.all() == [ending]
+
+
+def test_what_somebody_has_just_begun_to_end_is_not_gone_on_with_either(tmp_path):
+    """It was looked at before that."""
+    store, ending = SessionStore(tmp_path), a_session(State.TO_END, name=NAME)
+    store.keep(ending)
+    means = SimpleNamespace(
+        sessions=store,
+        life=SimpleNamespace(dns=False),
+        booklet=SimpleNamespace(token=ending.token, officer_key=b""),
+        module=None,
+        hosts=(),
+        driver=SimpleNamespace(name="strongswan"),
+        closing=SimpleNamespace(made_by=lambda _: None),
+    )
+    request = SimpleNamespace(
+        request_id=REQUEST_ID, user_id="alice@office", request_info=SimpleNamespace(target="work")
+    )
+    bringing_up = BringingUp(means, SimpleNamespace(request=request))
+    bringing_up._counted = SimpleNamespace(clock_behind=0, expires=1, target_ahead=0)
+    grant = SimpleNamespace(tunneling_info=make_tunneling_info())
+    with pytest.raises(IKERefusedError, match="is to end, and does not come back"):
+        bringing_up._remember_session(grant, (), stands=False)
     assert store.all() == [ending]

@@ -36,7 +36,9 @@ from token_client import (
 from token_client.coming_back import ComingBack
 from token_client.config import ClientConfig, OnRemoval
 from token_client.ending import Ending
-from token_client.sessions import Session, SessionStore
+from token_client.record import Session
+from token_client.session_states import EndBegun
+from token_client.sessions import SessionStore
 from token_client.uptime import boot_id, uptime
 from token_client.watch import Watch, lookout
 
@@ -254,7 +256,7 @@ def test_an_end_that_her_command_has_begun_is_seen_while_the_daemon_tells_nothin
     monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
     store, driver = SessionStore(tmp_path), FakeDriver()
     store.keep(SESSION)
-    store.doom(SESSION.name, None)
+    store.change(SESSION.name, EndBegun())
     looks = SimpleNamespace(look=lambda: HERE)
     ending = Watch(driver, SESSION, looks, ClientConfig(), str).run()
     assert ending.sentence == "The tunnel to work was ended by another command."
@@ -812,7 +814,7 @@ def test_what_is_to_end_ends_when_who_is_away_is_back(monkeypatch, tmp_path, awa
     daemon = SimpleNamespace(down=down, take_leave=down)
     supervising._end(daemon, SESSION, "Token alice was pulled out.", str)
     (record,) = store.all()
-    assert record.ended.startswith("Token alice was pulled out.")
+    assert record.stage.why.startswith("Token alice was pulled out.")
     assert outcomes == []
     assert len(said) == 1
     assert why in said[0]

@@ -66,7 +66,7 @@ def told(ended: list[TunnelState]) -> str:
     had = [
         state
         for state in ended
-        if state.session is not None and state.session.ended and state.live is None
+        if state.session is not None and state.session.stage.is_ended and state.live is None
     ]
     tunnels = ", ".join(state.label for state in ended if state not in had)
     sessions = ", ".join(state.label for state in had)

@@ -6,7 +6,7 @@ from carnet.ipsec.drivers import driver_of
 from token_client.by_record import ByRecord
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
-from token_client.sessions import Session
+from token_client.record import Session
 
 
 def driver(config: ClientConfig, session: Session | None = None) -> Driver:

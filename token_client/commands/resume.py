@@ -23,7 +23,7 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     config = configuration.load()
     chosen = SessionStore(memory_directory()).choose(tunnel)
     for session in chosen:
-        if session.released or session.doomed is not None:
+        if not session.lives:
             tell(background.finish_what_was_ended(session, config))
     known = [s for s in chosen if s.lives]
     told = len(known) < len(chosen)
