@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that the IKE daemon refused; one that is away is waited for besides."""
+LOOK_AGAIN_SECONDS = 1.0
+"""After a look at which the IKE daemon was silent."""
 
 RESTART = "restart"
 DAEMON_RESTARTED = "ike-daemon-restarted"
@@ -109,34 +111,32 @@ class LiveTunnel:
             # As one does who comes back to take leave.
             return step.Over("peer-closed")
         except IPsecError as error:
-            self._log.warning("not-confirmed", reason=error.sentence)
-            return step.Over("not-confirmed")
+            return self._not_confirmed(error)
         self.is_away = False
         crash.reach("target.confirmed")
         return step.TunnelConfirmed()
 
-    async def limit(self, _: do.LimitTunnel) -> Event | None:
-        """End it if it has too many SAs, whatever it lacks as yet.
+    async def check(self, action: do.CheckTunnel) -> Event | None:
+        """End it if it has too many SAs; compare it as confirm() does, unless it is coming up.
 
-        Where the daemon is silent that waits for the next of them, or for the tunnel to be whole.
+        A daemon that is silent is asked again: nothing says yet that the tunnel is another.
         """
         driver = self._parts.driver
-        if not isinstance(driver, Limiting):
-            return None
         try:
-            await self._parts.ask(driver.refuse_many, self._name)
+            if isinstance(driver, Limiting):
+                await self._parts.ask(driver.refuse_many, self._name)
         except AwayError:
+            self._parts.later(LOOK_AGAIN_SECONDS, self._request_id, step.CameAnew())
             return None
         except IPsecError as error:
-            self._log.warning("not-confirmed", reason=error.sentence)
-            return step.Over("not-confirmed")
-        return None
-
-    async def check(self, _: do.CheckTunnel) -> Event | None:
-        """Compare it as confirm() does; one that comes back is to be whole when it is up."""
-        if self.is_away:
-            return await self.limit(do.LimitTunnel())
+            return self._not_confirmed(error)
+        if self.is_away or not action.whole:
+            return None
         return await self.confirm(do.ConfirmTunnel())
+
+    def _not_confirmed(self, error: IPsecError) -> Event:
+        self._log.warning("not-confirmed", reason=error.sentence)
+        return step.Over("not-confirmed")
 
     async def let_through(self, address: str) -> None:
         """Open the gate for a session without IPsec, at the address that IKE has proved.
@@ -279,7 +279,6 @@ Performer = Callable[[LiveTunnel, Any], Awaitable[Event | None]]
 PERFORMERS: dict[type[Action], Performer] = {
     do.AwaitIKE: LiveTunnel.await_ike,
     do.ConfirmTunnel: LiveTunnel.confirm,
-    do.LimitTunnel: LiveTunnel.limit,
     do.CheckTunnel: LiveTunnel.check,
     do.ForgetSecrets: LiveTunnel.forget_secrets,
     do.RecordEstablished: LiveTunnel.record_established,

@@ -18,7 +18,6 @@ from carnet.exchange.target_actions import (
     ConfirmTunnel,
     ForgetSecrets,
     InstallTunnel,
-    LimitTunnel,
     LookUp,
     Record,
     RecordEnded,
@@ -215,7 +214,7 @@ TABLE: Table[State] = {
         lambda e: (Withdraw(), AskAgainLater(e.reason)),
     ),
     # step 10
-    (_S.PREPARED, CameAnew): (_S.PREPARED, lambda _: (LimitTunnel(),)),
+    (_S.PREPARED, CameAnew): (_S.PREPARED, lambda _: (CheckTunnel(whole=False),)),
     (_S.PREPARED, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
     (_S.CONFIRMING, TunnelConfirmed): (_S.FORGETTING, lambda _: (ForgetSecrets(),)),
     (_S.FORGETTING, SecretsForgotten): (_S.ESTABLISHING, lambda _: (RecordEstablished(),)),
@@ -223,7 +222,7 @@ TABLE: Table[State] = {
     # away, and back
     (_S.ESTABLISHED, WentSilent): (_S.ESTABLISHED, lambda _: (AwaitReturn(),)),
     (_S.ESTABLISHED, CameUp): (_S.ESTABLISHED, lambda _: (ConfirmTunnel(),)),
-    (_S.ESTABLISHED, CameAnew): (_S.ESTABLISHED, lambda _: (CheckTunnel(),)),
+    (_S.ESTABLISHED, CameAnew): (_S.ESTABLISHED, lambda _: (CheckTunnel(whole=True),)),
     (_S.ESTABLISHED, TunnelConfirmed): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
     # the tunnel's end
     (_S.PREPARED, Over): (_S.ENDING, _removal),

@@ -67,12 +67,10 @@ class ConfirmTunnel(Action, frozen=True):
     """Compare what came up with what was agreed: nothing is downgraded."""
 
 
-class LimitTunnel(Action, frozen=True):
-    """See that it has no more SAs than it may, though it is not whole yet."""
-
-
 class CheckTunnel(Action, frozen=True):
-    """Compare it again: what stands may be another than before."""
+    """See that it has no more SAs than it may and, once it stood whole, compare it again."""
+
+    whole: bool
 
 
 class ForgetSecrets(Action, frozen=True):

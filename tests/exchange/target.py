@@ -276,8 +276,9 @@ class TargetExchange:
             return step.Over("not-confirmed")
         return step.TunnelConfirmed()
 
-    def limit(self, _: do.LimitTunnel) -> Event | None:
-        return step.Over("not-confirmed") if self._target.fails("confirm") else None
+    def check(self, action: do.CheckTunnel) -> Event | None:
+        found = self.confirm(do.ConfirmTunnel())
+        return found if action.whole or isinstance(found, step.Over) else None
 
     def forget_secrets(self, _: do.ForgetSecrets) -> Event:
         if self._target.fails("forget"):
@@ -339,8 +340,7 @@ _PERFORMERS: dict[type[Action], Callable[[TargetExchange, Any], Event | None]] =
     do.AskAgainLater: TargetExchange.ask_again_later,
     do.AwaitIKE: TargetExchange.await_ike,
     do.ConfirmTunnel: TargetExchange.confirm,
-    do.CheckTunnel: TargetExchange.confirm,
-    do.LimitTunnel: TargetExchange.limit,
+    do.CheckTunnel: TargetExchange.check,
     do.ForgetSecrets: TargetExchange.forget_secrets,
     do.RecordEstablished: TargetExchange.record_established,
     do.AwaitExpiry: TargetExchange.await_expiry,

@@ -559,13 +559,34 @@ def test_a_tunnel_that_is_rekeyed_to_less_is_ended(with_agent, driver, ask, conf
         driver.calls.clear()
         driver.changes(name_of(answering))
         await until(lambda: agent.events == 0 and driver.calls, "a look")
-        assert driver.calls == ["confirm"]
+        assert driver.calls == ["refuse_many", "confirm"]
         assert answering.request_id in agent._live
         driver.less_than_agreed.add(name_of(answering))
         driver.changes(name_of(answering))
         return await end_of(agent)
 
     assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
+
+
+def test_a_daemon_that_is_silent_as_a_tunnel_is_rekeyed_ends_none(
+    with_agent, driver, ask, config, monkeypatch
+):
+    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
+    refuse_many, silences = driver.refuse_many, [DaemonSilentError("It is silent.")] * 2
+
+    def silent_at_first(name):
+        if silences:
+            raise silences.pop()
+        refuse_many(name)
+
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.refuse_many, driver.calls = silent_at_first, []
+        driver.changes(name_of(answering))
+        await until(lambda: driver.calls == ["refuse_many", "confirm"], "the daemon to answer")
+        return agent.records.find(answering.request_id).state
+
+    assert with_agent(body, config=changed(config, resume_within=60)) == "established"
 
 
 async def unused(agent, driver, statement):

@@ -199,11 +199,12 @@ def test_a_client_that_comes_back_is_compared_and_her_session_lasts_no_longer():
 
 
 def test_a_tunnel_that_may_be_another_is_looked_at_as_far_as_it_stands():
-    script = target_script(CheckTunnel=[target.TunnelConfirmed()])
+    script = target_script(CheckTunnel=[None, target.TunnelConfirmed()])
     anew = target.CameAnew()
     assert run_target(script, anew, target.CameUp(), anew) is target.State.ESTABLISHED
-    assert script.done[-8:-5] == ["AwaitIKE", "LimitTunnel", "ConfirmTunnel"]
+    assert script.done[-8:-5] == ["AwaitIKE", "CheckTunnel", "ConfirmTunnel"]
     assert script.done[-2:] == ["CheckTunnel", "AwaitExpiry"]
+    assert [each.whole for each in script.actions if hasattr(each, "whole")] == [False, True]
 
 
 def test_the_target_gives_the_recorded_answer_and_does_nothing_else():
@@ -245,14 +246,14 @@ def test_a_grant_that_cannot_be_recorded_is_withdrawn_before_host_may_ask_again(
     ("asked", "event"),
     [
         ("ConfirmTunnel", target.Over("why")),
-        ("LimitTunnel", target.Over("why")),
+        ("CheckTunnel", target.Over("why")),
         ("ForgetSecrets", target.Over("why")),
         ("RecordEstablished", target.NotRecorded("why")),
     ],
 )
 def test_a_tunnel_that_is_not_as_agreed_or_cannot_be_recorded_is_ended(asked, event):
     script = target_script(**{asked: [event]})
-    told = target.CameAnew() if asked == "LimitTunnel" else target.CameUp()
+    told = target.CameAnew() if asked == "CheckTunnel" else target.CameUp()
     assert run_target(script, told) is target.State.ENDED
     assert script.actions[-2:] == [target.RemoveTunnel("why"), target.RecordEnded("why")]
 
