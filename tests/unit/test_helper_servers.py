@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 import carnet.service
 from carnet.errors import DaemonSilentError, IPsecError
 from carnet.ipsec.helper import messages as say
+from carnet.supervision import Manager
 from helper_agent.cli import cli
 from helper_agent.config import HelperConfig
 from helper_agent.name_servers import Servers
@@ -21,6 +22,7 @@ from helper_agent.owners import Owners
 from helper_agent.server import Server
 from helper_agent.service import Service
 from lab.waiting import wait_until
+from tests.notified import manager
 from tests.unit.helper_world import (
     ALICE,
     AROUND,
@@ -373,15 +375,53 @@ def test_what_root_has_set_is_left_alone(service, daemon):
     assert daemon.servers == (OTHER, SERVERS)
 
 
-def test_the_helper_begins_to_look_before_it_serves(tmp_path, monkeypatch):
-    looks, config = threading.Event(), tmp_path / "helper.toml"
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run the helper's command, but for what tests have no business with."""
+    config = tmp_path / "helper.toml"
     config.write_text(
         f'directory = "{tmp_path}/run"\nsocket = "{tmp_path}/socket"\ngroup = "{os.getgid()}"\n'
     )
     config.chmod(0o600)
     monkeypatch.setattr(carnet.service, "start_log", lambda: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return lambda: CliRunner().invoke(cli, ["--config", str(config), "serve"])
+
+
+def test_the_helper_begins_to_look_before_it_serves(run, monkeypatch):
+    looks = threading.Event()
     monkeypatch.setattr(Service, "look_on", lambda *_: looks.set())
     monkeypatch.setattr(Server, "serve", lambda *_: looks.wait(60))
-    done = CliRunner().invoke(cli, ["--config", str(config), "serve"])
+    done = run()
     assert (done.exit_code, looks.is_set()) == (0, True), done.output
+
+
+def test_the_service_manager_hears_of_the_helper_only_while_all_of_it_works(
+    run, monkeypatch, tmp_path
+):
+    """Three times in each period; what does not work is one of the parts that it is made of."""
+    looks, made = threading.Event(), []
+
+    def look_on(service, *_):
+        made.append(service)
+        looks.set()
+
+    def serve(server, alive, every):
+        assert looks.wait(60)
+        alive()
+        made[0].parts.guard._pausing = True
+        alive()
+        made[0].parts.guard._pausing = False
+        alive()
+        assert every == pytest.approx(0.1)
+
+    monkeypatch.setattr(Service, "look_on", look_on)
+    monkeypatch.setattr(Server, "serve", serve)
+    with manager(tmp_path) as heard, capture_logs() as logged:
+        for name, value in {**heard.environment, "WATCHDOG_USEC": "300000"}.items():
+            monkeypatch.setenv(name, value)
+        done = run()
+        assert done.exit_code == 0, done.exception
+        Manager(dict(heard.environment)).stopping()
+        assert heard.until("STOPPING=1") == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+    assert [each["failed"] for each in logged if "failed" in each] == [["guard"]]
