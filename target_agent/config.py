@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from carnet.canonical import check_addresses, check_networks
 from carnet.config import (
     LocalAddress,
     Section,
@@ -24,8 +25,6 @@ from carnet.wire.fields import (
     Network,
     Seconds,
     Token,
-    check_addresses,
-    check_networks,
 )
 from carnet.wire.suites import ALL_SUITES, SuiteName
 from target_agent.firewall import FirewallName

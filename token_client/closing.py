@@ -1,7 +1,7 @@
 """Which packets are held back while a session is meant to live, and when they no more are."""
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from carnet import crash
@@ -162,7 +162,7 @@ def _restored(name: str, not_restored: Callable[[IPsecError], None]) -> bool:
 
 def numbers_of(hosts: Known) -> frozenset[str]:
     """Return the addresses of Hosts, as numbers."""
-    return frozenset(_without_scope(number) for _, number in hosts)
+    return frozenset(_canonical(number) for _, number in hosts)
 
 
 def _numbers(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -176,15 +176,17 @@ def _places(urls: Iterable[str], found: Known) -> Iterable[tuple[str, int]]:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme, 0)
         its = (number for name, number in found if name == parts.hostname)
-        yield from ((_without_scope(number), port) for number in its)
+        yield from ((_canonical(number), port) for number in its)
 
 
 def _look_up(name: str) -> list[str]:
     try:
-        return list(map(_without_scope, numbers(name)))
+        return list(map(_canonical, numbers(name)))
     except OSError:
         return []
 
 
-def _without_scope(number: str) -> str:
-    return number.partition("%")[0]
+def _canonical(number: str) -> str:
+    """Return an address without its zone, and one that stands for IPv4 as that."""
+    address = ip_address(number.partition("%")[0])
+    return str(getattr(address, "ipv4_mapped", None) or address)

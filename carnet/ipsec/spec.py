@@ -3,8 +3,9 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
+from carnet.canonical import check_addresses, check_networks
 from carnet.errors import IPsecError
 from carnet.ipsec.strongswan_algorithms import faults
 from carnet.objectives import Objective
@@ -119,7 +120,7 @@ class TunnelSpec:
             (_matches(_NAME, self.name), "name"),
             (_matches(_IDENTITY, self.local_identity, self.remote_identity), "IKE identities"),
             (self.local_identity != self.remote_identity, "IKE identities"),
-            (_matches(_ADDRESS, *self.local_addresses, *self.remote_addresses), "addresses"),
+            (_all_addresses(self.local_addresses + self.remote_addresses), "addresses"),
             (_matches(_PROPOSAL, *self.ike_proposals), "IKE proposals"),
             (_matches(_PROPOSAL, *self.esp_proposals, *self.ah_proposals), "IPsec proposals"),
             (not wrong, f"proposal ({', '.join(wrong)})"),
@@ -142,7 +143,6 @@ class TunnelSpec:
 _NAME = re.compile(re.escape(NAME_PREFIX) + r"[0-9A-Za-z-]{1,64}")
 _IDENTITY = re.compile(r"[0-9A-Za-z][0-9A-Za-z.@_+-]{0,254}")
 """No wildcard, no prefix that changes its type: an identity names one peer."""
-_ADDRESS = re.compile(r"[0-9A-Za-z][0-9A-Za-z.:-]{0,254}|::[0-9A-Fa-f:.]*")
 _PROPOSAL = re.compile(r"[0-9a-z_]+(-[0-9a-z_]+)*")
 
 
@@ -150,29 +150,37 @@ def _matches(pattern: re.Pattern[str], *values: str) -> bool:
     return all(pattern.fullmatch(value) for value in values)
 
 
-def _all_networks(networks: tuple[str, ...]) -> bool:
+def _all_addresses(addresses: tuple[str, ...]) -> bool:
     try:
-        # A zone (RFC 4007 section 11) may be any text, and daemons are told it as it is.
-        return all("%" not in network and ip_network(network) for network in networks)
+        check_addresses(addresses)
     except ValueError:
         return False
+    return True
+
+
+def _all_networks(networks: tuple[str, ...]) -> bool:
+    """Whether each is one in canonical form: daemons are told it as it is written."""
+    try:
+        check_networks(networks)
+    except ValueError:
+        return False
+    return True
 
 
 def _virtual_address_fits(mode: Mode, address: str | None) -> bool:
     if address is None or mode is Mode.TRANSPORT:
         return address is None and mode is Mode.TRANSPORT
-    try:
-        return "%" not in address and bool(ip_address(address))
-    except ValueError:
-        return False
+    return _all_addresses((address,))
 
 
 def _one_ip_version(spec: TunnelSpec) -> bool:
     """Whether all that is inside the tunnel is of one IP version, as far as it can be read."""
     if spec.virtual_address is None:
         return True
-    inside = (*spec.local_networks, *spec.remote_networks, spec.virtual_address)
-    return not _all_networks(inside) or len({ip_network(each).version for each in inside}) == 1
+    networks, address = spec.local_networks + spec.remote_networks, spec.virtual_address
+    if not _all_networks(networks) or not _all_addresses((address,)):
+        return True
+    return len({ip_network(each).version for each in (*networks, address)}) == 1
 
 
 def _ppk_fits(ppk: bytes | None, ppk_id: str | None) -> bool:

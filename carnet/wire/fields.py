@@ -1,6 +1,5 @@
 """The fields that messages are made of, and their bounds."""
 
-import ipaddress
 import re
 from typing import Annotated
 
@@ -52,20 +51,6 @@ Network = Annotated[str, Meta(max_length=49)]
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all messages have in common: no field optional, none unknown."""
-
-
-def check_addresses(addresses: tuple[str, ...]) -> None:
-    """Raise ValueError unless each is an IP address in its canonical form."""
-    for address in addresses:
-        if str(ipaddress.ip_address(address)) != address or "%" in address:
-            raise ValueError(f"{address!r} is not in canonical form")
-
-
-def check_networks(networks: tuple[str, ...]) -> None:
-    """Raise ValueError unless each is a network in its canonical CIDR form."""
-    for network in networks:
-        if str(ipaddress.ip_network(network)) != network or "%" in network:
-            raise ValueError(f"{network!r} is not in canonical form")
 
 
 def printable(text: str) -> str:

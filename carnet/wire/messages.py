@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from carnet.canonical import check_addresses, check_networks
 from carnet.wire.fields import (
     Address,
     IkeVersion,
@@ -26,8 +27,6 @@ from carnet.wire.fields import (
     Time,
     Token,
     UserId,
-    check_addresses,
-    check_networks,
 )
 from carnet.wire.session_key import EPHEMERAL_KEY_LENGTH, SEALED_SESSION_KEY_LENGTH
 

@@ -11,12 +11,13 @@ import click
 import msgspec
 from sqlalchemy import Engine
 
+from carnet.canonical import check_addresses, check_networks
 from carnet.database import opened_database
 from carnet.durations import parse_duration
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.drivers import Choice, find_driver, meant_unit
 from carnet.objectives import parse_objective
-from carnet.wire.fields import Name, Seconds, UserId, check_addresses, check_networks
+from carnet.wire.fields import Name, Seconds, UserId
 from target_agent.config import TargetConfig, load
 from target_agent.control import Operator
 from target_agent.orders import Orders

@@ -1,7 +1,9 @@
 """What an ordinary user's command may ask of carnet-helper, and what comes back: JSON.
 
-Each field has its type and its bounds, and what is not listed is refused. What a tunnel is
-besides (this end is the Client's, any local address, no suites for benchmarks) cannot be said.
+Each field has its type and its bounds, and what is not listed is refused. An address or a network
+is in its canonical form, so that whatever is told of it reads it as it was checked: whoever decodes
+a message looks at that. What a tunnel is besides (this end is the Client's, any local address, no
+suites for benchmarks) cannot be said.
 """
 
 from dataclasses import fields
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from carnet.canonical import check_addresses, check_networks
 from carnet.errors import (
     DaemonGoneError,
     DaemonSilentError,
@@ -30,7 +33,7 @@ MAX_ANSWER = 128 * 1024
 
 Name = Annotated[str, Meta(pattern=r"\Acarnet-[0-9a-f]{32}\Z")]
 """Of a tunnel; made of its Request ID."""
-Word = Annotated[str, Meta(max_length=80)]
+Word = Annotated[str, Meta(max_length=80, pattern=r"\A[0-9a-z_-]+\Z")]
 Identity = Annotated[str, Meta(pattern=r"\A(ah-)?[ctp]-[0-9a-f]{16,64}\.carnet\Z")]
 """Of one session of Carnet's: a key that a user loads must fit no other connection here."""
 Address = Annotated[str, Meta(max_length=45, pattern=r"\A[0-9A-Fa-f.:]+\Z")]
@@ -87,6 +90,11 @@ class Spec(_Strict, frozen=True, kw_only=True):
     dead_peer_seconds: Annotated[int, Meta(ge=1, le=3600)]
     ah_half: Half | None
 
+    def __post_init__(self) -> None:
+        check_networks(self.remote_networks)
+        inside = (self.virtual_address,) if self.virtual_address is not None else ()
+        check_addresses(self.remote_addresses + inside)
+
     def __repr__(self) -> str:
         """Leave the secrets out."""
         return f"Spec({self.name!r})"
@@ -130,6 +138,10 @@ class Block(_Strict, frozen=True, kw_only=True):
     targets: Addresses
     hosts: Places
 
+    def __post_init__(self) -> None:
+        check_networks(self.networks)
+        check_addresses((*self.targets, *(address for address, _ in self.hosts)))
+
 
 def to_block(closed: Closed) -> Block:
     """Return a block as it is sent."""
@@ -148,6 +160,9 @@ class May(Call, frozen=True, kw_only=True):
     """Bounded.check_limits()."""
 
     networks: Networks
+
+    def __post_init__(self) -> None:
+        check_networks(self.networks)
 
 
 class Install(Call, frozen=True, kw_only=True):
@@ -244,6 +259,9 @@ class Servers(Call, frozen=True, kw_only=True):
 
     name: Name
     servers: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=8)]
+
+    def __post_init__(self) -> None:
+        check_addresses(self.servers)
 
 
 class Follow(Call, frozen=True, kw_only=True):
