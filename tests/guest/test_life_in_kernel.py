@@ -212,6 +212,27 @@ def test_what_no_daemon_can_end_goes_out_of_the_kernel_without_one(office):
     office.target("tunnels", "end", facts["name"].removeprefix("carnet-"))
 
 
+def test_what_a_killed_daemon_left_goes_as_the_agent_finds_another(office):
+    """Nothing that she does: the new one knows nothing of the tunnel, and could not end it."""
+    client = office.world.client
+    office.be_found_at(4)
+    before = in_kernel(client).splitlines()
+    options = ("--objective", "esp", "--network", BY_VERSION[4].network)
+    facts = office.connect(*options, extra=office.configure_client("agent = true\n"))
+    wait_until(lambda: agents(office), "the agent")
+    office.client_charon.kill()
+    assert [line for line in in_kernel(client).splitlines() if line not in before]
+    office.client_charon.start()
+
+    def is_gone():
+        listed = client.run(["sh", "-c", "ip xfrm state; ip xfrm policy"]).stdout
+        return facts["virtual_address"] not in listed and "proto esp" not in listed
+
+    wait_until(is_gone, "the agent to take out what was left")
+    assert office.carnet("disconnect").returncode == 0
+    office.target("tunnels", "end", facts["name"].removeprefix("carnet-"))
+
+
 @contextmanager
 def without_ipv4(client):
     """Take the Client's address, as a network does that she leaves."""
