@@ -472,7 +472,7 @@ def test_what_a_call_ends_is_listed_only_where_that_fails(guarding):
 
     with pytest.raises(DaemonSilentError), guard.ended(HERS):
         fails()
-    wait_until(lambda: daemon.ended == [HERS], "the end of what a call could not end")
+    wait_until(lambda: daemon.ended == [HERS], "the end of what a call could not end", WAIT / 4)
     with guard.ended(HERS):
         happens(daemon)
     assert not guard._left_to_end
