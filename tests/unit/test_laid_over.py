@@ -104,6 +104,39 @@ def test_what_somebody_has_written_into_it_is_taken_away_all_the_same(before, ov
     assert (before.read_text(), over.whose()) == (own, None)
 
 
+@contextmanager
+def mounted(directory, text):
+    """A file that is deleted, of any name, mounted over what programs read: as before it had one.
+
+    However it ends, the mount goes.
+    """
+    with tempfile.NamedTemporaryFile("w", dir=directory) as file:
+        file.write(text)
+        file.flush()
+        assert resolv_conf.run("mount", "--bind", file.name, str(resolv_conf.RESOLV_CONF)) is None
+    try:
+        yield
+    finally:
+        resolv_conf.run("umount", "--lazy", str(resolv_conf.RESOLV_CONF))
+
+
+def test_what_a_version_before_has_laid_over_is_restored(before, over, tmp_path):
+    own = before.read_text()
+    with mounted(tmp_path, resolv_conf.contents(NAME, [THE_TUNNEL_S])):
+        assert over.whose() == NAME
+        assert name_servers() == numbers(*THE_MACHINE_S)
+        assert not over.restore(OTHER)
+        assert over.restore(NAME)
+        assert (before.read_text(), over.whose()) == (own, None)
+
+
+@pytest.mark.parametrize("text", ["nameserver 172.20.0.1\n", "", "# Of the tunnel x, by dhcp;"])
+def test_what_another_has_mounted_stays(before, over, tmp_path, text):
+    with mounted(tmp_path, text):
+        assert (over.whose(), over.restore(NAME), over.restore("x")) == (None, False, False)
+        assert before.read_text() == text
+
+
 def test_what_was_laid_over_is_found_where_programs_are_led_elsewhere_by_now(
     before, over, monkeypatch
 ):

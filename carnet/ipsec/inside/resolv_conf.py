@@ -3,8 +3,9 @@
 A file in memory is mounted over /etc/resolv.conf (mount(8), --bind) and has no name any
 more. What was there is never written to: taking the mount away restores it exactly, after
 a crash as well, and a machine that is started anew has no trace of it. The kernel remembers the
-name that it had, by which it is known whatever somebody writes into it. Its first line says
-which name servers lie under it: those are the machine's own, as long as it is there.
+name that it had, by which it is known whatever somebody writes into it. One that has none of
+these, by a version before, is known by its first line. That says also which name servers lie
+under it: those are the machine's own, as long as it is there.
 """
 
 import os
@@ -81,10 +82,17 @@ def _laid_over() -> Iterator[tuple[str, str]]:
     except OSError:
         return
     for line in reversed(lines):
-        device, root, at = line.split(" ", 5)[2:5]
-        found = _LAID_OVER.fullmatch(root)
-        if found and _is_on_top(device, _unescaped(at)):
-            yield found[1], _unescaped(at)
+        device, root, path = line.split(" ", 5)[2:5]
+        at = _unescaped(path)
+        if _is_on_top(device, at):
+            found = _LAID_OVER.fullmatch(root) or _by_its_first_line(at)
+            if found:
+                yield found[1], at
+
+
+def _by_its_first_line(at: str) -> re.Match[str] | None:
+    """Return what a mount of another name says of itself, where programs read name servers."""
+    return _ours(*_read()) if Path(at) == RESOLV_CONF.resolve() else None
 
 
 def _is_on_top(device: str, at: str) -> bool:
@@ -111,17 +119,27 @@ def contents(name: str, servers: Sequence[str]) -> str:
 
 def machine_s_servers() -> list[Address]:
     """Return the machine's own name servers: what lies under a tunnel's, where these are used."""
-    try:
-        with RESOLV_CONF.open(errors="replace") as file:
-            text, status = file.read(), os.fstat(file.fileno())
-    except OSError:
-        return []
-    # What we mount has no name any more; whoever else writes that file leaves it one.
-    mounted = status.st_nlink == 0 and status.st_uid in {0, os.geteuid()}
-    found = _OURS.match(text) if mounted else None
+    text, status = _read()
+    found = _ours(text, status)
     if found is None or found[2] is None:
         return list(servers_in(text))
     return list(addresses(found[2].split()))
+
+
+def _read() -> tuple[str, os.stat_result | None]:
+    """Return what programs read, and of which file it is; None where it cannot be read."""
+    try:
+        with RESOLV_CONF.open(errors="replace") as file:
+            return file.read(), os.fstat(file.fileno())
+    except OSError:
+        return "", None
+
+
+def _ours(text: str, status: os.stat_result | None) -> re.Match[str] | None:
+    """Return the first line of what we mounted; None if it is another's."""
+    # What we mount has no name any more; whoever else writes that file leaves it one.
+    its = status is not None and status.st_nlink == 0 and status.st_uid in {0, os.geteuid()}
+    return _OURS.match(text) if its else None
 
 
 def servers_in(text: str) -> Iterator[Address]:
