@@ -47,16 +47,25 @@ def until_there_is_one(
             tell(_AWAY.format(session.target))
 
 
-def take_out_of_kernel(driver: Driver, session: Session) -> None:
-    """Take out what a daemon left in the kernel once there is one again, without the tunnel.
+def take_out_of_kernel(driver: Driver, session: Session) -> bool:
+    """Take out what a daemon left in the kernel once one answers, without the tunnel.
 
-    Whoever ends the session meanwhile takes it out.
+    Returns whether it is out: not where the tunnel stands again, or the session has ended or is
+    to end, since whoever ends it takes it out.
     """
     pause = _PAUSE_SECONDS
-    while is_meant(session) and is_gone(driver):
+    while is_meant(session):
+        with suppress(IPsecError):
+            return _is_out(driver, session)
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-    with suppress(IPsecError):
-        stands = any(one.name == session.name and one.established for one in driver.status())
-        if is_meant(session) and not stands:
-            driver.down(session.name)
+    return False
+
+
+def _is_out(driver: Driver, session: Session) -> bool:
+    """Take it out; tell whether it is, or stands. Raises IPsecError where no daemon tells that."""
+    stands = any(one.name == session.name and one.established for one in driver.status())
+    if is_meant(session) and not stands:
+        driver.down(session.name)
+        return True
+    return False

@@ -68,6 +68,8 @@ class Ending:
     """Whether the session was meant to live as its tunnel went: she had not ended it."""
     untold: bool = False
     """Whether Target has yet to say why."""
+    left: bool = False
+    """Whether the kernel may carry it on, by what this machine's own daemon has left there."""
 
 
 def time_is_over(session: Session) -> Ending:

@@ -231,6 +231,8 @@ class _Work:
         self._session = session
         self._say = say
         self._announced = Event()
+        self._went: Ending | None = None
+        """Why the tunnel went for good, as it was told last."""
 
     def go_on(self, config: ClientConfig) -> None:
         """Do what work() does, as long as there is a daemon. Raises IPsecError, TokenError."""
@@ -316,19 +318,24 @@ class _Work:
             _end(self._driver, self._session, ending.sentence, self._say)
             return
         self._say(ending.sentence)
-        keep_down(self._driver, self._session, ending)
-        if is_gone(self._driver):
+        self._went = ending
+        if ending.left or not keep_down(self._driver, self._session, ending):
             wait = partial(wait, is_down=self._take_out_later().is_set)
         self._see_to_what_is_left(ending, wait)
 
     def _take_out_later(self) -> Event:
-        """Have it taken out of the kernel once there is a daemon; return what is set then."""
+        """Have it taken out of the kernel once a daemon answers; return what is set then.
+
+        Why it went is remembered by then at the latest, as it is told by then.
+        """
         from token_client.daemonless import take_out_of_kernel  # noqa: PLC0415 - likewise
+        from token_client.went import keep_down  # noqa: PLC0415 - likewise
 
         out = Event()
 
         def take_out() -> None:
-            take_out_of_kernel(self._driver, self._session)
+            if take_out_of_kernel(self._driver, self._session) and self._went is not None:
+                keep_down(self._driver, self._session, self._went)
             out.set()
 
         Thread(target=take_out, daemon=True).start()

@@ -314,11 +314,10 @@ class TunnelWatch:
         self._leave_nothing()
         told = self._told(meant)
         ours = ours and bool(meant)
-        if ours:
-            self._take_out_of_kernel()
+        left = ours and not self._is_out_of_kernel()
         if told is None or (ours and not told.over):
             told = Ending(self._why(ours=ours), untold=told is None)
-        return replace(told, meant=bool(meant))
+        return replace(told, meant=bool(meant), left=left)
 
     def _why(self, *, ours: bool) -> str:
         """Return why it went, as far as it is known here; `ours` is whether by the daemon."""
@@ -342,15 +341,19 @@ class TunnelWatch:
             if not self._stopped.is_set() and name in self._driver.resumable():
                 self._driver.down(name)
 
-    def _take_out_of_kernel(self) -> None:
-        """Take out what a daemon that went has left there, once there is one, without the tunnel.
+    def _is_out_of_kernel(self) -> bool:
+        """Take out what a daemon that went has left there, if one answers without the tunnel.
 
-        None could negotiate it anew, nor hear that Target ends it.
+        None could negotiate it anew, nor hear that Target ends it. Tells whether nothing is left
+        to take out; one that does not answer, or fails, is not waited for in here.
         """
         with suppress(IPsecError):
-            is_left_alone = self._stopped.is_set() or self._standing() is not None
-            if not (is_left_alone or is_gone(self._driver)):
+            if self._stopped.is_set() or self._standing() is not None:
+                return True
+            if not is_gone(self._driver):
                 self._driver.down(self._session.name)
+                return True
+        return False
 
     def _told(self, meant: Meant) -> Ending | None:
         """Return what Target has signed of the session's end; None where it says nothing.

@@ -13,18 +13,20 @@ from token_client.session_states import Went, WentUntold
 from token_client.sessions import SessionStore
 
 
-def keep_down(driver: Driver, session: Session, ending: Ending) -> None:
+def keep_down(driver: Driver, session: Session, ending: Ending) -> bool:
     """Remember why a tunnel went, once the daemon has nothing of it any more.
 
     What it cannot negotiate anew it may have still: a connection without secrets, or a file.
+    Tells whether the daemon has nothing of it.
     """
     try:
         if session.name in driver.installed():
             driver.down(session.name)
     except IPsecError:
-        return
+        return False
     went = WentUntold if ending.untold else Went
     SessionStore(memory_directory()).change(session.name, went(ending.sentence))
+    return True
 
 
 def why_down(session: Session) -> Ending | None:

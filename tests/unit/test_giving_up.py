@@ -8,7 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from carnet.errors import DaemonSilentError, IPsecError, NothingLeftError, TunnelLeftError
+from carnet.errors import (
+    DaemonSilentError,
+    HelperAwayError,
+    IPsecError,
+    NothingLeftError,
+    TunnelLeftError,
+)
 from tests.unit.test_sessions import a_session
 from token_client import (
     announce,
@@ -101,16 +107,23 @@ def test_a_token_pulled_while_it_is_down_ends_what_is_left(said, monkeypatch, wh
 
 
 @pytest.mark.parametrize("stands", [False, True])
+@pytest.mark.parametrize(
+    "first", [DaemonSilentError("It stands still."), HelperAwayError("It is started anew.")]
+)
 def test_what_the_kernel_carried_on_goes_once_there_is_a_daemon_again(
-    said, store, monkeypatch, stands
+    said, store, monkeypatch, stands, first
 ):
-    """Until then its end is announced, for it may carry on."""
+    """Until then its end is announced, for it may carry on; why it went is remembered."""
     daemon, session, asked = Gone(monkeypatch, 7), lasting(), threading.Event()
     goes_on, known_down = threading.Event(), []
+    silences = [first, DaemonSilentError("It does not answer."), IPsecError(NOT_NOW)]
     store.keep(session)
 
     def status():
         goes_on.wait(10)
+        daemon.installed()
+        if silences:
+            raise silences.pop(0)
         asked.set()
         return [SimpleNamespace(name=session.name, established=stands)]
 
@@ -131,6 +144,7 @@ def test_what_the_kernel_carried_on_goes_once_there_is_a_daemon_again(
     supervising.work(daemon, session, ClientConfig(), str)
     assert (asked.is_set(), daemon.ended) == (True, [] if stands else [session.name])
     assert known_down == [False, True]
+    assert store.all()[0].stage.state is (State.STANDING if stands else State.UNTOLD)
 
 
 def test_where_no_watcher_can_be_started_the_tunnel_is_ended(said, monkeypatch):

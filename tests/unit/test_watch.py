@@ -236,8 +236,23 @@ def test_what_the_kernel_has_of_a_tunnel_goes_where_a_new_daemon_has_none(
     SessionStore(tmp_path).keep(SESSION)
     driver, ended = Leaving(**daemon), []
     driver.loaded, driver.down = set(), ended.append
-    Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
+    ending = Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run()
     assert ended == ([SESSION.name] if taken_out else [])
+    assert ending.left == (daemon.get("knows") is DAEMON_GONE)
+
+
+@pytest.mark.parametrize("away", [AWAY, DAEMON_SILENT, FAILS], ids=["helper", "daemon", "fails"])
+def test_what_nobody_takes_out_of_the_kernel_now_is_left(monkeypatch, tmp_path, away):
+    monkeypatch.setattr(tunnel_watch, "why_ended", lambda *_: None)
+    monkeypatch.setattr(known, "memory_directory", lambda: tmp_path)
+    SessionStore(tmp_path).keep(SESSION)
+    driver = Leaving(goes=True)
+
+    def down(_):
+        raise away
+
+    driver.loaded, driver.down = set(), down
+    assert Watch(driver, SESSION, Script(driver, HERE), ClientConfig(), str).run().left
 
 
 def test_what_she_has_ended_herself_is_not_said_to_be_the_daemon_s_doing(monkeypatch, tmp_path):
