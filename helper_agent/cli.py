@@ -38,6 +38,7 @@ def serve(path: Path) -> None:
     from carnet.supervision import Manager
     from helper_agent import config as configuration
     from helper_agent.addresses import own_addresses
+    from helper_agent.members import members_of
     from helper_agent.owners import Owners
     from helper_agent.server import Server, listen
     from helper_agent.service import Service
@@ -52,7 +53,7 @@ def serve(path: Path) -> None:
     service.begin()
     looking = (threading.Event(),)
     threading.Thread(target=service.look_on, args=looking, daemon=True).start()
-    server = Server(listening, service, lambda: find_driver(choice))
+    server = Server(listening, service, lambda: find_driver(choice), members_of(settings.group))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     structlog.get_logger().info("ready", socket=str(settings.socket))

@@ -1,8 +1,9 @@
-"""Places for what waits for a peer, which are few: each holds one of the IPsec daemon's threads.
+"""Places for what all users want at once: so many for each, and so many for all.
 
-strongSwan's charon has sixteen for all that it does, of which userspace ESP leaves seven idle, and
-while a peer is silent each negotiation that somebody waits for holds one. Were all held, nobody's
-tunnel could be ended.
+What waits for a peer has few: each holds one of the IPsec daemon's threads. strongSwan's charon
+has sixteen for all that it does, of which userspace ESP leaves seven idle, and while a peer is
+silent each negotiation that somebody waits for holds one. Were all held, nobody's tunnel could be
+ended.
 """
 
 import threading
@@ -12,12 +13,20 @@ from contextlib import contextmanager
 
 from carnet.errors import IPsecError
 
+_FULL = "Too many tunnels are being negotiated on this machine; try again soon."
+
 
 class Places:
     """So many for each user and so many for all; for several threads."""
 
-    def __init__(self, per_user: int, for_all: int, seconds: float) -> None:
-        """Have a place waited for so long; 0: not at all."""
+    def __init__(
+        self, per_user: int, for_all: int | None, seconds: float = 0, full: str = _FULL
+    ) -> None:
+        """Have a place waited for so long; 0: not at all. Where there is none, say `full`.
+
+        `for_all` is None where only each user's are counted.
+        """
+        self._full = full
         self._per_user = per_user
         self._for_all = for_all
         self._seconds = seconds
@@ -27,18 +36,27 @@ class Places:
     @contextmanager
     def taken(self, uid: int) -> Iterator[None]:
         """Take one of hers. Raises IPsecError if there is none in time."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._is_free(uid), self._seconds):
-                raise IPsecError(
-                    "Too many tunnels are being negotiated on this machine; try again soon."
-                )
-            self._taken[uid] += 1
+        if not self.take(uid):
+            raise IPsecError(self._full)
         try:
             yield
         finally:
-            with self._changed:
-                self._taken[uid] -= 1
-                self._changed.notify_all()
+            self.give(uid)
+
+    def take(self, uid: int) -> bool:
+        """Take one of hers until give(); tell whether there is one in time."""
+        with self._changed:
+            free = self._changed.wait_for(lambda: self._is_free(uid), self._seconds)
+            if free:
+                self._taken[uid] += 1
+            return free
+
+    def give(self, uid: int) -> None:
+        """Give one of hers back."""
+        with self._changed:
+            self._taken -= Counter({uid: 1})
+            self._changed.notify_all()
 
     def _is_free(self, uid: int) -> bool:
-        return self._taken[uid] < self._per_user and self._taken.total() < self._for_all
+        is_full = self._for_all is not None and self._taken.total() >= self._for_all
+        return self._taken[uid] < self._per_user and not is_full

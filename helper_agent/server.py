@@ -1,18 +1,17 @@
 """The helper's socket: who calls is what the kernel says (SO_PEERCRED), and how often is limited.
 
 One call a connection, one thread a connection; both are few for each user, so that none
-keeps the others out.
+keeps the others out. What ends something, or only asks, has no place among the calls of all, which
+several users in league may hold: each user can always end what is hers.
 """
 
-import grp
 import os
 import socket
 import struct
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,18 +21,37 @@ from carnet.errors import IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.helper import messages as said
 from carnet.trouble import Trouble
+from helper_agent.members import number_of
+from helper_agent.places import Places
 from helper_agent.service import Service
 
 log = structlog.get_logger()
 
 CONNECTIONS_PER_USER = 8
-CONNECTIONS = 64
+"""Of which it is not known yet what they are for, or that end something or ask."""
+CALLS_PER_USER = 8
+CALLS = 64
+"""Of all users together, watches too, but for what ends something or asks."""
+_NO_MEMBER = -1
+"""Instead of the user id of whoever is no member: all of them have places as one user has."""
 CALL_SECONDS = 5.0
 """In which a call must have arrived."""
 _TAKEN_IN = struct.pack("ll", 5, 0)
 """Seconds and microseconds in which a caller must take in what she is told of her tunnels: else
 the IPsec daemon would keep all that it has to tell of anybody's."""
 _CREDENTIALS = struct.Struct("3i")
+
+_UNCOUNTED = (
+    said.Down, said.Lift, said.Restore, said.Forget, said.Leave,
+    said.Capabilities, said.Resumes, said.Resumable, said.Status, said.Installed, said.Works,
+    said.Names, said.Whose,
+)  # fmt: skip
+"""What ends something, or only asks."""
+_FULL = "Too much is asked of carnet-helper just now; try again soon."
+_UNKNOWN_USER = (
+    "Your user id is no member of carnet-helper's group in this machine's user database; have the"
+    " operator of this machine add you to it, and log in anew."
+)
 
 _decoder = msgspec.json.Decoder(said.AnyCall)
 
@@ -58,11 +76,11 @@ def listen(path: Path, group: str) -> socket.socket:
             listening.bind(str(path))
         finally:
             os.umask(before)
-        number = _number_of(group)
+        number = number_of(group)
         if path.stat().st_gid != number:
             os.chown(path, -1, number)
         path.chmod(0o660)
-        listening.listen(CONNECTIONS)
+        listening.listen(CALLS)
     except (OSError, KeyError) as error:
         listening.close()
         raise UsageError(
@@ -72,21 +90,23 @@ def listen(path: Path, group: str) -> socket.socket:
     return listening
 
 
-def _number_of(group: str) -> int:
-    return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-
-
 class Server:
     """Serves until the listening socket is closed."""
 
     def __init__(
-        self, listening: socket.socket, service: Service, make_driver: Callable[[], Driver]
+        self,
+        listening: socket.socket,
+        service: Service,
+        make_driver: Callable[[], Driver],
+        is_member: Callable[[int], bool],
     ) -> None:
+        """Have only members, by their user ids, make anything; anybody ends what is hers."""
         self._listening = listening
         self._service = service
         self._make_driver = make_driver
-        self._open: Counter[int] = Counter()
-        self._lock = threading.Lock()
+        self._is_member = is_member
+        self._connections = Places(CONNECTIONS_PER_USER, None)
+        self._calls = Places(CALLS_PER_USER, CALLS, full=_FULL)
         self._stopped = False
         self._crowded = Trouble(log, "call-not-served", "calls-served-again")
 
@@ -118,21 +138,23 @@ class Server:
                     f"The helper can take no more calls ({error.strerror}); start it anew."
                 ) from error
             uid = _caller(connection)
-            if not self._take_place(uid):
+            counted = uid if self._is_member(uid) else _NO_MEMBER
+            if not self._connections.take(counted):
                 log.warning("too-many-connections", uid=uid)
                 connection.close()
                 continue
-            self._begin(connection, uid)
+            self._begin(connection, uid, counted)
 
-    def _begin(self, connection: socket.socket, uid: int) -> None:
+    def _begin(self, connection: socket.socket, uid: int, counted: int) -> None:
         """Serve it by a thread of its own, if the system lets the helper have one more."""
-        thread = threading.Thread(target=self._serve_one, args=(connection, uid), daemon=True)
+        about = (connection, uid, counted)
+        thread = threading.Thread(target=self._serve_one, args=about, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
             self._crowded.tell(str(error))
             connection.close()
-            self._give_place(uid)
+            self._connections.give(counted)
         else:
             self._crowded.over()
 
@@ -143,31 +165,29 @@ class Server:
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
-    def _take_place(self, uid: int) -> bool:
-        with self._lock:
-            if self._open[uid] >= CONNECTIONS_PER_USER or self._open.total() >= CONNECTIONS:
-                return False
-            self._open[uid] += 1
-            return True
-
-    def _give_place(self, uid: int) -> None:
-        with self._lock:
-            self._open[uid] -= 1
-
-    def _serve_one(self, connection: socket.socket, uid: int) -> None:
+    def _serve_one(self, connection: socket.socket, uid: int, counted: int) -> None:
         about: dict[str, str] = {}
         try:
-            with connection:
-                self._obey(connection, uid, about)
+            with ExitStack() as place, connection:
+                place.callback(self._connections.give, counted)
+                self._obey(connection, uid, counted, about, place)
         except OSError as error:
             log.info("caller-gone", uid=uid, **about, reason=str(error))
         except Exception:
             log.exception("call-failed", uid=uid, **about)
-        finally:
-            self._give_place(uid)
 
-    def _obey(self, connection: socket.socket, uid: int, about: dict[str, str]) -> None:
-        """Do what is asked; what is logged of the call is `about` from then on."""
+    def _obey(
+        self,
+        connection: socket.socket,
+        uid: int,
+        counted: int,
+        about: dict[str, str],
+        place: ExitStack,
+    ) -> None:
+        """Do what is asked; what is logged of the call is `about` from then on.
+
+        The `place` of the connection is given back for one among the calls, where it needs that.
+        """
         connection.settimeout(CALL_SECONDS)
         try:
             call = _decoder.decode(_receive(connection))
@@ -176,15 +196,29 @@ class Server:
             return
         about |= _about(call)
         try:
-            if isinstance(call, said.Watch):
-                self._watch(connection, uid)
-                return
-            answer = said.answer_of(self._do(uid, call))
+            with self._counted(call, counted, place):
+                if isinstance(call, said.Watch):
+                    self._watch(connection, uid)
+                    return
+                answer = said.answer_of(self._do(uid, call))
             log.info("done", uid=uid, **about)
         except IPsecError as error:
             log.info("refused", uid=uid, **about, reason=error.sentence)
             answer = said.failure_of(error)
         connection.sendall(answer)
+
+    def _counted(
+        self, call: said.AnyCall, counted: int, place: ExitStack
+    ) -> AbstractContextManager[object]:
+        """Return the place that a call has. Raises IPsecError where it may have none."""
+        if isinstance(call, _UNCOUNTED):
+            return nullcontext()
+        if counted == _NO_MEMBER:
+            raise IPsecError(_UNKNOWN_USER)
+        taken = ExitStack()
+        taken.enter_context(self._calls.taken(counted))
+        place.close()
+        return taken
 
     def _do(self, uid: int, call: said.AnyCall) -> object:
         """Return what comes of it. Raises IPsecError, also where this machine lets nothing be."""

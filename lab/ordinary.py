@@ -24,13 +24,26 @@ def as_user(uid: int, *, member: bool = True) -> list[str]:
 
 
 def admit(machine: Machine, *uids: int) -> None:
-    """Let users run programs on a machine, and give each a directory in memory."""
+    """Let users whom the machine knows run programs, and give each a directory in memory."""
+    machine.run(["sh", "-ec", _KNOWING, "sh", *map(str, uids)])
     for uid in uids:
         home = f"/run/user/{uid}"
         machine.run(["install", "-d", "-m", "0700", "-o", str(uid), "-g", str(uid), home])
     for closed, paths in _behind_closed(_NEEDED).items():
         machine.run(["sh", "-ec", _OPENING, "sh", str(closed), *map(str, paths)])
 
+
+_KNOWING = f"""
+for file in passwd group; do
+    cp /etc/$file /run/$file; chmod 644 /run/$file; mount --bind /run/$file /etc/$file
+done
+for uid; do
+    echo "user$uid:x:$uid:$uid::/:/bin/sh" >>/etc/passwd
+    members="$members${{members:+,}}user$uid"
+done
+echo "callers:x:{GROUP}:$members" >>/etc/group
+"""
+"""Have the users in the group that may call carnet-helper, for this machine alone."""
 
 _NEEDED = (Path(sys.base_prefix), Path(sys.prefix), _CHECKOUT)
 

@@ -1,8 +1,10 @@
 """carnet-helper: what an ordinary user must not get out of it, attack by attack."""
 
 import errno
+import grp
 import json
 import os
+import pwd
 import socket
 import struct
 import threading
@@ -32,9 +34,10 @@ from carnet.objectives import Objective
 from helper_agent import server as servers
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
+from helper_agent.members import members_of
 from helper_agent.owners import NOT_HERS, Owners
 from helper_agent.places import Places
-from helper_agent.server import CONNECTIONS_PER_USER, Server, listen
+from helper_agent.server import CALLS, CALLS_PER_USER, CONNECTIONS_PER_USER, Server, listen
 from helper_agent.service import LATE_SECONDS, Service
 from lab.waiting import wait_until
 from tests.unit.helper_world import (
@@ -951,12 +954,12 @@ def test_name_servers_are_left_alone_unless_the_operator_wants_them(daemon, tmp_
 
 
 @contextmanager
-def serving(service, daemon, path, *alive):
+def serving(service, daemon, path, *alive, members=lambda _: True):
     """Serve there; `alive` is told every so often what has failed."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(path))
     listening.listen()
-    server = Server(listening, service, lambda: daemon)
+    server = Server(listening, service, lambda: daemon, members)
     tell, *every = alive or (lambda _: None,)
     calls = lambda: tell(server.failed), *every
     thread = threading.Thread(target=server.serve, args=calls, name="server")
@@ -985,7 +988,7 @@ def test_a_helper_that_can_take_no_call_ends_as_a_failure(service, daemon, tmp_p
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(str(tmp_path / "socket"))
         listening.listen()
-        server = Server(listening, service, lambda: daemon)
+        server = Server(listening, service, lambda: daemon, lambda _: True)
         listening.shutdown(socket.SHUT_RDWR)
         with pytest.raises(IPsecError, match="no more calls"):
             server.serve()
@@ -1211,7 +1214,7 @@ def test_the_end_of_what_the_helper_tells_is_not_the_end_of_a_tunnel(connect, tm
     ask(connect, WELL)
     events = HelperDriver(tmp_path / "socket").watch()
     assert next(events) == TunnelEvent(NAME, Change.DOWN)
-    with pytest.raises(HelperAwayError, match="hangs up"):
+    with pytest.raises(HelperAwayError, match="has hung up"):
         next(events)
 
 
@@ -1458,6 +1461,89 @@ def test_one_user_has_few_connections(connect):
     for each in kept:
         each.close()
     assert told == b""
+
+
+def kept_watches(made, monkeypatch, uids):
+    """Return connections by which these users hold all places among the calls."""
+    kept = []
+    for uid in uids:
+        monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
+        for _ in range(CALLS_PER_USER):
+            kept.append(made())
+            kept[-1].sendall(b'{"call":"watch"}')
+            assert json.loads(kept[-1].recv(say.MAX_ANSWER))["error"] is None
+    return kept
+
+
+def test_while_members_hold_all_places_everybody_ends_what_is_hers(connect, daemon, monkeypatch):
+    ask(connect, WELL)
+    events = SimpleQueue()
+    monkeypatch.setattr(daemon, "watch", lambda: iter(events.get, None))
+    mine = servers._caller
+    kept = kept_watches(connect, monkeypatch, range(2000, 2000 + CALLS // CALLS_PER_USER))
+    for uid in (0, 2000):
+        monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
+        assert "try again soon" in json.loads(ask(connect, WELL))["sentence"]
+        assert json.loads(ask(connect, b'{"call":"installed"}'))["error"] is None
+    monkeypatch.setattr(servers, "_caller", mine)
+    down = msgspec.json.encode(say.Down(name=NAME))
+    assert json.loads(ask(connect, down))["error"] is None
+    assert daemon.tunnels == {}
+    for _ in kept:
+        events.put(None)
+    for each in kept:
+        assert each.recv(1) == b""
+        each.close()
+
+
+def test_user_ids_that_nobody_has_count_as_one_and_make_nothing(
+    service, daemon, tmp_path, monkeypatch
+):
+    """As who has subordinate ones: each is another user to the kernel."""
+    uids = count(200_000)
+    monkeypatch.setattr(servers, "_caller", lambda _: next(uids))
+    with serving(service, daemon, tmp_path / "socket", members=lambda uid: uid < ALICE) as made:
+        for call in (WELL, b'{"call":"watch"}', b'{"call":"may","networks":[]}'):
+            assert "no member" in json.loads(ask(made, call))["sentence"]
+        assert json.loads(ask(made, b'{"call":"status"}'))["error"] is None
+        kept = [made() for _ in range(CONNECTIONS_PER_USER)]
+        told = b""
+        with made() as surplus, suppress(OSError):
+            surplus.sendall(b'{"call":"status"}')
+            told = surplus.recv(say.MAX_ANSWER)
+        monkeypatch.setattr(servers, "_caller", lambda _: 0)
+        assert json.loads(ask(made, WELL))["error"] is None
+        for each in kept:
+            each.close()
+    assert (told, set(daemon.tunnels)) == (b"", {NAME})
+
+
+def test_a_member_is_whom_the_databases_name_so():
+    root = pwd.getpwuid(0)
+    unknown = next(uid for uid in count(200_000) if not known(uid))
+    one = next(each for each in pwd.getpwall() if each.pw_uid and each.pw_gid != root.pw_gid)
+    is_member = members_of(str(one.pw_gid))
+    assert [is_member(uid) for uid in (0, one.pw_uid, unknown)] == [True, True, False]
+    elsewhere = members_of(str(next(gid for gid in count(200_000) if not has_group(gid))))
+    assert [elsewhere(uid) for uid in (0, one.pw_uid, unknown)] == [True, False, False]
+    assert not members_of("no-such-group-here")(one.pw_uid)
+
+
+def known(uid):
+    return any(each.pw_uid == uid for each in pwd.getpwall())
+
+
+def has_group(gid):
+    return any(each.gr_gid == gid for each in grp.getgrall())
+
+
+def test_who_is_hung_up_on_is_told_what_that_may_mean(connect, tmp_path):
+    kept = [connect() for _ in range(CONNECTIONS_PER_USER)]
+    with pytest.raises(HelperAwayError, match="does at once") as caught:
+        HelperDriver(tmp_path / "socket").installed()
+    for each in kept:
+        each.close()
+    assert "systemctl" in caught.value.sentence
 
 
 def test_no_secret_is_shown(service):

@@ -29,6 +29,11 @@ _ASKING = (
 )  # fmt: skip
 _CONNECT_SECONDS = 5.0
 
+_HUNG_UP = (
+    "carnet-helper has hung up: it does as much for you as it does at once, or has just ended; try"
+    " again soon, and start it (systemctl start carnet-helper) if that does not help."
+)
+
 
 class _Link:
     """Calls, each over a connection of its own."""
@@ -78,7 +83,7 @@ class _Link:
         except OSError as error:
             raise self._silent(error) from error
         if not data:
-            raise self._silent(ConnectionResetError("it hangs up"))
+            raise HelperAwayError(_HUNG_UP)
         return say.result_of(data, type_)
 
     def _silent(self, error: OSError) -> HelperAwayError:
@@ -87,6 +92,8 @@ class _Link:
                 f"You may not use {self._path}; have the operator of this machine add you to its "
                 f"group, and log in anew."
             )
+        if isinstance(error, ConnectionResetError | BrokenPipeError):
+            return HelperAwayError(_HUNG_UP)
         return HelperAwayError(
             f"carnet-helper does not answer at {self._path} ({error.strerror or error}); start it "
             f"(systemctl start carnet-helper), or run this as root."
