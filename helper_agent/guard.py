@@ -101,14 +101,17 @@ class Guard:
     def begin(self) -> None:
         """Look at what stands, and from now on at what comes up, unless that is done already.
 
-        It ends with the IPsec daemon, and all tunnels with that. Raises IPsecError, also where
+        It ends with the IPsec daemon, and all tunnels with that: what comes up in another is to be
+        heard of, though who followed the last may not be done yet. Raises IPsecError, also where
         it has just failed: what nobody would look at is not to come up.
         """
         with self._lock:
             if self._pausing:
                 raise IPsecError(_HEARS_NOTHING)
-            if self._looking is None:
-                self._looking = begin(self._follow, self._driver.watch())
+            if self._looking is None or self._heard.is_over:
+                heard = Heard()
+                self._looking = begin(self._follow, self._driver.watch(), heard)
+                self._heard = heard
 
     def begin_in_time(self) -> None:
         """Do the same, now or as soon as a daemon that is silent answers; raises nothing.
@@ -173,16 +176,16 @@ class Guard:
         ended = event.change in (Change.DOWN, Change.LOST) and event.name in self._ended
         return replace(event, change=Change.ANOTHER) if ended else event
 
-    def _follow(self, events: Iterator[TunnelEvent]) -> None:
+    def _follow(self, events: Iterator[TunnelEvent], heard: Heard) -> None:
         """Do what each event asks for until there are no more: with the daemon, as a rule."""
-        self._heard = heard = Heard()
         listens = self._do("listen", partial(begin, heard.listen, events))
         self._look_in_time()
         self._do("went", self._take_away)
         told_all = listens and self._do("hear", partial(self._hear, heard))
         self._do("went", self._take_away)
         with self._lock:
-            self._looking = None
+            if self._heard is heard:
+                self._looking = None
         if not told_all:  # it may be there still
             self._begin_anew()
 

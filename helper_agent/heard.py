@@ -22,6 +22,11 @@ class Heard:
         self._is_over = False
         self._trouble: Exception | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no more will be told by whom it listened to."""
+        return self._is_over
+
     def listen(self, events: Iterable[TunnelEvent]) -> None:
         """Take in what is told until there is no more."""
         try:

@@ -523,3 +523,28 @@ def test_after_the_daemon_went_it_begins_again(guarding):
 
     wait_until(ended, "a look after the daemon went")
     assert daemon.ended == [HERS]
+
+
+def test_it_begins_again_while_what_went_with_the_daemon_is_taken_away(owners):
+    """What a call brings up by then nobody would hear of else, once that is done."""
+    daemon, goes, goes_on = Daemon(all_at_once=True), threading.Event(), threading.Event()
+
+    def gone():
+        if daemon.told.is_set():
+            goes.set()
+            assert goes_on.wait(WAIT)
+
+    guard = Guard(daemon, owners, gone)
+    guard.begin()
+    first = guard._looking
+    happens(daemon, live())
+    assert goes.wait(WAIT)
+    daemon.begun.clear()
+    wait_until(lambda: guard._heard.is_over, "the end of what is told")
+    guard.begin()
+    goes_on.set()
+    first.join(WAIT)
+    assert (daemon.watches, guard._looking is not None) == (2, True)
+    guard.begin()
+    assert daemon.watches == 2
+    happens(daemon)

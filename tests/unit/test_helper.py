@@ -34,6 +34,7 @@ from carnet.objectives import Objective
 from helper_agent import server as servers
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
+from helper_agent.heard import Heard
 from helper_agent.members import members_of
 from helper_agent.owners import NOT_HERS, Owners
 from helper_agent.places import Places
@@ -1597,7 +1598,7 @@ def ends(service):
 
 
 def hears_of_it(service):
-    service.parts.guard._follow(iter(()))
+    service.parts.guard._follow(iter(()), Heard())
 
 
 def begins_anew(service):
