@@ -43,6 +43,7 @@ _DOERS: dict[type[said.Call], Callable[[Parts, int, Any], object]] = {
     said.Down: tunnels.down,
     said.Status: listed.status,
     said.Installed: listed.installed,
+    said.Remembered: listed.remembered,
     said.Works: listed.works,
     said.Close: blocks.close,
     said.Lift: blocks.lift,

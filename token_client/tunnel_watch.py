@@ -328,7 +328,7 @@ class TunnelWatch:
     def _is_forgotten(self) -> bool:
         """Tell whether the IKE daemon of this machine is gone, or was started anew meanwhile."""
         try:
-            return self._session.name not in self._driver.installed()
+            return self._session.name not in self._driver.remembered()
         except AwayError:
             return False
         except IPsecError:

@@ -219,7 +219,16 @@ class Driver(Protocol):
         """Report the live tunnels of ours."""
 
     def installed(self) -> frozenset[str]:
-        """Return the names of all that is ours in the daemon, live or waiting."""
+        """Return the names of all that is ours in the daemon, live or waiting.
+
+        Also of what is to be ended still, though the daemon was started anew and has none of it.
+        """
+
+    def remembered(self) -> frozenset[str]:
+        """Return of which tunnels of ours the daemon itself has something, live or waiting.
+
+        Of what was another's, which went, it has nothing, whatever that has left.
+        """
 
     def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed.

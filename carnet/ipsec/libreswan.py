@@ -254,7 +254,11 @@ class Libreswan:
 
     def installed(self) -> frozenset[str]:
         """Return the names of all that is ours in the daemon, whole or in pieces."""
-        return frozenset(self._tunnels()) | self._tools.names()
+        return self.remembered() | self._tools.names()
+
+    def remembered(self) -> frozenset[str]:
+        """Return of which tunnels of ours the daemon has a connection: files outlive it."""
+        return frozenset(self._tunnels())
 
     def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of ours is not to be kept; return the names removed."""

@@ -57,6 +57,10 @@ class RenderingDriver:
         """Raise IPsecError."""
         self._refuse()
 
+    def remembered(self) -> frozenset[str]:
+        """Raise IPsecError."""
+        self._refuse()
+
     def sweep(self, keep: Keep) -> list[str]:
         """Raise IPsecError."""
         self._refuse()

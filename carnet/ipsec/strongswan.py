@@ -251,6 +251,10 @@ class StrongSwan:
         """Return the names of all that is ours in the daemon, whole or in pieces."""
         return self._tunnels.installed()
 
+    def remembered(self) -> frozenset[str]:
+        """Return the same: all of it goes with the daemon, but for what the kernel has."""
+        return self._tunnels.installed()
+
     def leads(self) -> dict[str, Lead]:
         """Return by name where the tunnels of ours lead, live or loaded.
 

@@ -30,6 +30,11 @@ def installed(parts: Parts, uid: int, _: said.Installed) -> object:
     return [each for each in parts.driver.installed() if parts.owners.owns(uid, each)]
 
 
+def remembered(parts: Parts, uid: int, _: said.Remembered) -> object:
+    """Name what is hers and the daemon itself has something of."""
+    return [each for each in parts.driver.remembered() if parts.owners.owns(uid, each)]
+
+
 def works(_: Parts, __: int, ___: said.Works) -> object:
     """Tell whether there is a packet filter."""
     return block.is_possible()

@@ -104,6 +104,8 @@ class FakeDriver:
         self._answer("installed")
         return frozenset(self.specs)
 
+    remembered = installed
+
     def status(self):
         self._answer("status")
         return [self._status(name) for name in sorted(self.up_names)]

@@ -111,7 +111,7 @@ class Daemon:
     def installed(self):
         return frozenset(self.tunnels)
 
-    resumable = installed
+    resumable = remembered = installed
 
     def leads(self):
         return {

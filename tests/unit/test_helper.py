@@ -129,7 +129,9 @@ def test_what_she_ends_is_left_to_that(service, daemon, monkeypatch):
 def test_nobody_sees_another_s_tunnel(service):
     service.obey(ALICE, say.Install(spec=spec()))
     service.obey(ALICE, say.Close(block=block_of()))
-    for call in (say.Status(), say.Installed(), say.Names(), say.Resumable()):
+    for call in (
+        say.Status(), say.Installed(), say.Remembered(), say.Names(), say.Resumable(),
+    ):  # fmt: skip
         assert service.obey(MALLORY, call) == []
         assert len(service.obey(ALICE, call)) == 1
 
@@ -1206,9 +1208,10 @@ def test_secrets_are_kept_only_where_the_daemon_s_driver_can_resume(
     assert HelperDriver(tmp_path / "socket").resumes is resumes
 
 
-def test_who_calls_is_what_the_kernel_says(connect, service):
+def test_who_calls_is_what_the_kernel_says(connect, service, tmp_path):
     ask(connect, WELL)
     assert service.obey(os.getuid(), say.Installed()) == [NAME]
+    assert HelperDriver(tmp_path / "socket").remembered() == {NAME}
 
 
 def test_the_end_of_what_the_helper_tells_is_not_the_end_of_a_tunnel(connect, tmp_path):

@@ -540,6 +540,16 @@ def test_where_tunnels_lead_is_told_of_what_is_live_and_what_is_left(
     assert driver.leads()["carnet-7"].inner == frozenset()
 
 
+@pytest.mark.parametrize(("said", "known"), [(RECORDED, {"carnet-7"}), ("", set())])
+def test_of_what_a_file_is_left_of_a_daemon_started_anew_knows_nothing(
+    tmp_path, monkeypatch, said, known
+):
+    driver = Libreswan(tmp_path / "pluto.ctl")
+    monkeypatch.setattr(driver._tools, "whack", lambda *_: said)
+    monkeypatch.setattr(driver._tools, "names", lambda: {"carnet-7"})
+    assert (driver.installed(), driver.remembered()) == ({"carnet-7"}, known)
+
+
 def test_an_address_goes_with_the_last_tunnel_that_has_it(tmp_path, monkeypatch):
     driver, gone = Libreswan(tmp_path / "pluto.ctl"), []
 

@@ -25,7 +25,7 @@ _ASKING_SECONDS = 12.0
 """For one that waits for no peer: a little longer than the helper for its IPsec daemon."""
 _ASKING = (
     say.Capabilities, say.May, say.Resumes, say.Resumable, say.Status, say.Installed,
-    say.Works, say.Names, say.Whose,
+    say.Remembered, say.Works, say.Names, say.Whose,
 )  # fmt: skip
 _CONNECT_SECONDS = 5.0
 
@@ -177,6 +177,10 @@ class HelperDriver:
     def installed(self) -> frozenset[str]:
         """Return the names of all that is the caller's."""
         return frozenset(self._link.ask(say.Installed(), list[str]))
+
+    def remembered(self) -> frozenset[str]:
+        """Return of which tunnels of the caller's the helper's daemon itself has something."""
+        return frozenset(self._link.ask(say.Remembered(), list[str]))
 
     def sweep(self, keep: Keep) -> list[str]:
         """Remove whatever of the caller's is not to be kept."""

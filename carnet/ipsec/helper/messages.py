@@ -223,6 +223,10 @@ class Installed(Call, frozen=True, kw_only=True):
     """Driver.installed(), of the caller's own."""
 
 
+class Remembered(Call, frozen=True, kw_only=True):
+    """Driver.remembered(), of the caller's own."""
+
+
 class Watch(Call, frozen=True, kw_only=True):
     """Driver.watch(), of the caller's own: an empty answer, then one for each event."""
 
@@ -282,8 +286,8 @@ class Restore(Call, frozen=True, kw_only=True):
 
 AnyCall = (
     Capabilities | May | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Leave
-    | Down | Status | Installed | Watch | Works | Close | Lift | Names | Fit | Servers | Follow
-    | Whose | Restore
+    | Down | Status | Installed | Remembered | Watch | Works | Close | Lift | Names | Fit | Servers
+    | Follow | Whose | Restore
 )  # fmt: skip
 
 
