@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from carnet.database import readers
+from carnet.database import readers, reason_of
+from carnet.trouble import Trouble
 from target_agent.orders import Orders, WrittenOrder
 from target_agent.records import Records
 
@@ -32,13 +34,29 @@ class Obeying:
         self._records = records
         self._end = end
         self._end_all_of = end_all_of
+        self._unread = Trouble(log, "orders-unknown", "orders-known")
 
     async def keep(self) -> None:
-        """Look at once, and again and again."""
+        """Look at once, and again and again; what the database keeps from it comes later."""
         while True:
-            for order in await readers.ask(self._orders.unheard):
-                await self._obey(order)
+            try:
+                await self._look()
+            except SQLAlchemyError as error:
+                self._unread.tell(reason_of(error))
+            else:
+                self._unread.over()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        """Obey each, also where another cannot be struck out: that one is found again."""
+        failed: SQLAlchemyError | None = None
+        for order in await readers.ask(self._orders.unheard):
+            try:
+                await self._obey(order)
+            except SQLAlchemyError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _obey(self, order: WrittenOrder) -> None:
         if order.user_id is not None:

@@ -12,6 +12,7 @@ from carnet import background
 from carnet.errors import IPsecError
 from lab.waiting import wait_until
 from target_agent import agent as target
+from target_agent import obeying, orders
 from target_agent.agent import Ending
 from target_agent.records import Records
 from tests.observers import samples
@@ -129,6 +130,54 @@ def test_a_record_that_is_not_written_is_said_once_and_that_it_is_too(
         ("recorded-again", None),
     ]
     assert not any("exc_info" in each for each in said)
+
+
+def test_a_database_that_is_gone_is_no_fault_of_the_service_and_keeps_no_tunnel_up(
+    with_agent, config, ask, driver, logs, monkeypatch
+):
+    """Else the service manager would kill who alone ends sessions at their time."""
+    monkeypatch.setattr(obeying, "LOOK_SECONDS", 0.01)
+    away = config.database.with_suffix(".away")
+
+    def said():
+        return [each["event"] for each in logs if each["event"].startswith("orders-")]
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        config.database.rename(away)
+        try:
+            await asyncio.to_thread(wait_until, said, "a look for orders")
+            assert await agent.end(answering.request_id, "expired") is Ending.UNRECORDED
+            assert driver.specs == {}
+            assert agent.background.failed == []
+        finally:
+            away.rename(config.database)
+        assert (await end_of(agent)).reason == "expired"
+        await asyncio.to_thread(wait_until, lambda: len(said()) > 1, "the orders to be read")
+        assert failures(agent, logs) == {}
+
+    with_agent(body)
+    assert said() == ["orders-unknown", "orders-known"]
+
+
+def test_an_order_that_cannot_be_struck_out_keeps_no_other_from_being_obeyed(
+    with_agent, ask, driver, monkeypatch
+):
+    monkeypatch.setattr(obeying, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(orders, "HEARD_SECONDS", 0)
+
+    def fail(*_):
+        raise OperationalError("obeyed", None, Exception("disk full"))
+
+    monkeypatch.setattr(orders.Orders, "obeyed", fail)
+
+    async def body(agent):
+        answered = [await agent.answer(ask(), "office") for _ in range(2)]
+        for each in answered:
+            agent._parts.orders.write(each.request_id, None, "ended-by-operator")
+        await asyncio.to_thread(wait_until, lambda: driver.specs == {}, "both to end")
+
+    with_agent(body)
 
 
 def test_a_daemon_that_lets_no_tunnel_go_is_said_once_for_each_reason(
