@@ -25,8 +25,8 @@ def fit(session: Session) -> None:
     In transport mode there is no route of its own, and nothing is done. Raises IPsecError.
     """
     if session.mtu is not None and session.virtual_address is not None:
-        peers = session.target_addresses
-        inside().fit(session.name, session.virtual_address, session.mtu, peers)
+        leads = session.target_addresses, session.networks
+        inside().fit(session.name, session.virtual_address, session.mtu, *leads)
 
 
 @contextmanager

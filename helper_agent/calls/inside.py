@@ -2,16 +2,23 @@
 
 from carnet.errors import IPsecError
 from carnet.ipsec.helper import messages as said
+from helper_agent.guard import is_installed
 from helper_agent.owners import NOT_HERS
 from helper_agent.parts import Parts
 
 
 def fit(parts: Parts, uid: int, call: said.Fit) -> object:
-    """Have packets for what is hers as short as she says."""
-    found = next((each for each in parts.driver.status() if each.name == call.name), None)
-    address = found.virtual_address if found else None
-    if parts.owners.owns(uid, call.name) and found and address is not None:
-        parts.inside.fit(call.name, address, call.mtu, {found.remote_address})
+    """Have packets for what is hers as short as she says, where it stands as it was installed.
+
+    The routes are found by the address inside, which her Target may assign her as it likes.
+    """
+    leads = parts.owners.installed(uid, call.name)
+    if leads is None or leads.virtual_address is None:
+        return None
+    for live in parts.driver.status():
+        if live.name == call.name and is_installed(live, leads):
+            peers = {live.remote_address}
+            parts.inside.fit(call.name, leads.virtual_address, call.mtu, peers, leads.networks)
     return None
 
 

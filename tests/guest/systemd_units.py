@@ -223,7 +223,7 @@ def test_a_tunnel_comes_up_through_the_helper_as_its_unit_confines_it(office, he
     closing.close(Closed(name=spec.name, **facts, userspace=False))
     driver.install(spec)
     assert driver.up(spec).ppk
-    inside.fit(spec.name, spec.virtual_address, 1300, spec.remote_addresses)
+    inside.fit(spec.name, spec.virtual_address, 1300, spec.remote_addresses, spec.remote_networks)
     assert "mtu 1300" in machine.run(["ip", "route", "show", "table", "220"]).stdout
     assert "mount" in inside.use_servers(spec.name, ["10.30.0.1"])
     assert (driver.installed(), closing.names()) == ({spec.name}, {spec.name})

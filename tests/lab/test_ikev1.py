@@ -290,7 +290,7 @@ def test_what_carries_a_tunnel_is_not_led_into_it_where_target_is_in_the_network
         inner_address.install("10.99.0.7", networks, "lo", there)
         assert way("from", CLIENT_ADDRESS) == (gateway, interface, None)
         assert way() == (gateway, interface, "10.99.0.7")
-        mtu.fit("10.99.0.7", 1300, {TARGET_ADDRESS})
+        mtu.fit("10.99.0.7", 1300, {TARGET_ADDRESS}, networks)
         shortened = [line for line in routes_of(client).splitlines() if line.endswith("mtu 1300 ")]
         assert len(shortened) == 1
         inner_address.remove("10.99.0.7")

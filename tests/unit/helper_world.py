@@ -162,8 +162,8 @@ class Daemon:
             if closed is not None
         }
 
-    def fit(self, name, address, mtu, peers):
-        self.fitted.append((name, address, mtu, peers))
+    def fit(self, name, address, mtu, peers, networks):
+        self.fitted.append((name, address, mtu, peers, networks))
 
     def use_servers(self, name, servers):
         self.servers = (name, servers)

@@ -823,7 +823,19 @@ def test_nobody_shortens_another_s_packets(service, daemon):
     service.obey(MALLORY, say.Fit(name=NAME, mtu=576))
     assert daemon.fitted == []
     service.obey(ALICE, say.Fit(name=NAME, mtu=1300))
-    assert daemon.fitted == [(NAME, SPEC.virtual_address, 1300, set(SPEC.remote_addresses))]
+    peers, networks = set(SPEC.remote_addresses), frozenset(SPEC.remote_networks)
+    assert daemon.fitted == [(NAME, SPEC.virtual_address, 1300, peers, networks)]
+
+
+@pytest.mark.parametrize("address", [OWN_ADDRESS, f"{SPEC.virtual_address}, {OWN_ADDRESS}", None])
+def test_no_routes_of_an_address_that_target_alone_says_are_changed(
+    service, daemon, monkeypatch, address
+):
+    """Until it is ended for that it stands, with an address of the machine's or another user's."""
+    service.obey(MALLORY, say.Install(spec=spec()))
+    monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, virtual_address=address)])
+    service.obey(MALLORY, say.Fit(name=NAME, mtu=576))
+    assert daemon.fitted == []
 
 
 def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):

@@ -11,16 +11,17 @@ ADDRESS, PEER, HOST = "10.99.0.7", "198.51.100.2", "10.20.0.9"
 
 
 @pytest.mark.parametrize(
-    ("networks", "changed"),
+    ("routes", "networks", "changed"),
     [
-        (("10.20.0.0/16", HOST), {"10.20.0.0/16", HOST}),
-        (("default", HOST, PEER), {"default", HOST}),
-        ((PEER,), {PEER}),
+        (("10.20.0.0/16", HOST), ("10.20.0.0/16",), {"10.20.0.0/16", HOST}),
+        (("default", HOST, PEER), ("0.0.0.0/0",), {"default", HOST}),
+        ((PEER,), (), {PEER}),
+        (("10.20.0.0/16", "10.30.0.0/16", "10.0.0.0/8"), ("10.20.0.0/16",), {"10.20.0.0/16"}),
     ],
-    ids=["a host in a network", "and Target in another", "Target alone"],
+    ids=["a host in a network", "and Target in another", "Target alone", "and another tunnel's"],
 )
 def test_a_host_that_is_granted_has_the_mtu_and_what_carries_the_tunnel_has_not(
-    monkeypatch, networks, changed
+    monkeypatch, routes, networks, changed
 ):
     told = []
 
@@ -28,9 +29,9 @@ def test_a_host_that_is_granted_has_the_mtu_and_what_carries_the_tunnel_has_not(
         if "change" in words:
             told.append(words[words.index("change") + 1])
         route = {"dev": "lo", "prefsrc": ADDRESS, "protocol": "204"}
-        listed = [{"mtu": 1500}] if "link" in words else [{"dst": d, **route} for d in networks]
+        listed = [{"mtu": 1500}] if "link" in words else [{"dst": d, **route} for d in routes]
         return CompletedProcess(words, 0, json.dumps(listed), "")
 
     monkeypatch.setattr(mtu, "ip", ip)
-    mtu.fit(ADDRESS, 1300, {PEER})
+    mtu.fit(ADDRESS, 1300, {PEER}, networks)
     assert set(told) == changed

@@ -282,8 +282,15 @@ class HelperInside:
     def __init__(self, path: Path = DEFAULT_SOCKET) -> None:
         self._link = _Link(path)
 
-    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:  # noqa: ARG002
-        """Let nothing longer into the tunnel; the helper knows its addresses. Raises IPsecError."""
+    def fit(
+        self,
+        name: str,
+        address: str,  # noqa: ARG002
+        mtu: int,
+        peers: Collection[str],  # noqa: ARG002
+        networks: Collection[str],  # noqa: ARG002
+    ) -> None:
+        """Let nothing longer in; the helper knows where the tunnel leads. Raises IPsecError."""
         self._link.ask(say.Fit(name=name, mtu=mtu))
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:

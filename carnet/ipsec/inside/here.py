@@ -12,10 +12,12 @@ from carnet.ipsec.inside.resolved import Resolved
 class Inside(Protocol):
     """One way to set them."""
 
-    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:
+    def fit(
+        self, name: str, address: str, mtu: int, peers: Collection[str], networks: Collection[str]
+    ) -> None:
         """Let nothing longer into the tunnel of this virtual address. Raises IPsecError.
 
-        Target is at one of `peers`.
+        Target is at one of `peers`, and leads to these networks; none: to itself.
         """
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
@@ -72,9 +74,16 @@ class Here:
         self._resolved = Resolved(directory)
         self._ways: tuple[NameServers, ...] = (self._resolved, ResolvConf(directory))
 
-    def fit(self, name: str, address: str, mtu: int, peers: Collection[str]) -> None:  # noqa: ARG002  the helper's
+    def fit(
+        self,
+        name: str,  # noqa: ARG002  the helper's
+        address: str,
+        mtu: int,
+        peers: Collection[str],
+        networks: Collection[str],
+    ) -> None:
         """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
-        fit(address, mtu, peers)
+        fit(address, mtu, peers, networks)
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:
         """Have names looked up at a tunnel's servers; return why that cannot be had, if so."""

@@ -23,6 +23,8 @@ _Network = IPv4Network | IPv6Network
 
 _UNICAST = ("unicast", "1")
 _MAIN = "254"
+_KERNEL = "2"
+"""The protocol of what leads to an interface's own network (RTPROT_KERNEL)."""
 
 
 class _Route(msgspec.Struct, frozen=True):
@@ -49,8 +51,11 @@ _WORDS = (
 )
 
 
-def fit(address: str, mtu: int, peers: Collection[str]) -> None:
+def fit(address: str, mtu: int, peers: Collection[str], networks: Collection[str]) -> None:
     """Let nothing longer than `mtu` bytes into the tunnel of this virtual address.
+
+    It leads to these networks, or to `peers` alone where there are none. What leads elsewhere is
+    another tunnel's, to which a Target has assigned the same address, or somebody else's.
 
     What carries the tunnel is longer than what is inside: a route that keeps the way to one of
     `peers`, at which Target is, is left as it is (carnet.ipsec.routes).
@@ -59,12 +64,15 @@ def fit(address: str, mtu: int, peers: Collection[str]) -> None:
     have it are left alone. Raises IPsecError if the kernel refuses.
     """
     wanted = max(mtu, LEAST[ip_address(address).version])
-    for route in _routes_from(address, {ip_network(each) for each in peers}):
+    led = {ip_network(each) for each in networks or peers}
+    for route in _routes_from(address, {ip_network(each) for each in peers}, led):
         if route.mtu is None or route.mtu > wanted:
             _tell(route.line(min(wanted, _mtu_of(route.facts["dev"]))))
 
 
-def _routes_from(address: str, peers: Collection[_Network]) -> list[_Route]:
+def _routes_from(
+    address: str, peers: Collection[_Network], led: Collection[_Network]
+) -> list[_Route]:
     version = ip_address(address).version
     listed = ip("-json", "-N", f"-{version}", "route", "show", "table", "all")
     found = [
@@ -72,7 +80,9 @@ def _routes_from(address: str, peers: Collection[_Network]) -> list[_Route]:
         for each in json.loads(listed.stdout or "[]")
         if each.get("prefsrc") == address
         and each.get("type", "unicast") in _UNICAST
+        and each.get("protocol") != _KERNEL
         and "dev" in each
+        and any(_is_within(_network(each), network) for network in led)
     ]
     return [_Route(version, each) for each in found if not _keeps_a_way(each, found, peers)]
 
@@ -92,6 +102,10 @@ def _keeps_a_way(
 def _network(route: dict[str, Any]) -> _Network:
     default = "::/0" if ":" in route["prefsrc"] else "0.0.0.0/0"
     return ip_network(route["dst"].replace("default", default))
+
+
+def _is_within(network: _Network, other: _Network) -> bool:
+    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
 
 
 def _mtu_of(interface: str) -> int:
