@@ -121,6 +121,10 @@ class NothingLeftError(DaemonGoneError):
     """There is none, nor anything in the kernel by which a tunnel could carry packets on."""
 
 
+class TakenError(IPsecError):
+    """Another user of this machine has what a tunnel would lead to, for as long as she has it."""
+
+
 class UnreachableError(CarnetError):
     """The other side does not answer; the request may be sent again."""
 

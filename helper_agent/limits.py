@@ -12,7 +12,6 @@ from carnet.errors import IPsecError
 from carnet.ipsec.assigned import refuse_assigned
 from carnet.ipsec.driver import Capabilities
 from carnet.ipsec.helper.messages import Block, Spec
-from carnet.ipsec.spec import Mode
 from carnet.ipsec.surroundings import Surroundings
 from helper_agent.claims import Leading
 from helper_agent.config import HelperConfig
@@ -35,8 +34,7 @@ def check_spec(spec: Spec, config: HelperConfig) -> None:
     _check_targets(spec.remote_addresses, config)
     if spec.ike_version == 1:
         _check_ikev1(spec.remote_addresses, config)
-    alone = hosts(spec.remote_addresses) if spec.mode is Mode.TRANSPORT else []
-    _check_networks(spec.remote_networks, alone, config)
+    _check_networks(spec.remote_networks, [], config)  # in transport mode there are none, as a rule
 
 
 def check_virtual(

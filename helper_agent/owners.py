@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from carnet.counting import counted
-from carnet.errors import IPsecError
+from carnet.errors import IPsecError, TakenError
 from carnet.files import private_directory
 from carnet.ipsec.strongswan_parts import meets
 from helper_agent import records
@@ -140,7 +140,7 @@ class Owners:
             )
         for holding in (*(each for each in held if each.uid != wanted.uid), *others):
             if collide(holding, wanted):
-                raise IPsecError(
+                raise TakenError(
                     "Another user of this machine has a tunnel that leads there; her packets"
                     " and yours would mix. Name other networks with --network, or wait."
                 )

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import product
 
 from carnet.durations import format_duration
-from carnet.errors import IPsecError
+from carnet.errors import IPsecError, TakenError
 from carnet.objectives import Objective
 from carnet.wire.messages import TunnelingInfo
 from token_client.means import Wish
@@ -78,6 +78,18 @@ def refuse_grant(
         _refuse(common, target, other, how)
     for led in unrecorded:
         _refuse(_taken(inside, outside, led), target, None, how)
+
+
+def goes_on(refused: TakenError, target: str, again: int) -> IPsecError:
+    """Return what carnet-helper refused once a key pair was spent, with what to do about that.
+
+    `again` is for how many seconds the same answer can be gone on with.
+    """
+    if again <= 0:
+        return refused
+    how = _AGAIN.format(format_duration(again))
+    what = f"`carnet connect {target}` again with the same options{how}"
+    return TakenError(f"{refused.sentence.rstrip('.')}; then run {what}.")
 
 
 def _refuse(common: list[str], target: str, other: Session | None, again: str) -> None:

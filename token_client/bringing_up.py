@@ -5,7 +5,7 @@ import time
 from msgspec.structs import replace
 
 from carnet import crash, interruption
-from carnet.errors import AwayError, IKERefusedError, IPsecError
+from carnet.errors import AwayError, IKERefusedError, IPsecError, TakenError
 from carnet.exchange import client as step
 from carnet.exchange.machine import Event
 from carnet.ipsec.spec import Role, TunnelSpec, comes_back
@@ -15,7 +15,7 @@ from carnet.wire.fault import WireError
 from carnet.wire.messages import Grant, TunnelingInfo
 from token_client import mtu, name_servers
 from token_client.asking import Asking
-from token_client.beside import refuse_grant
+from token_client.beside import goes_on, refuse_grant
 from token_client.clock import lifetime_from
 from token_client.closing import numbers_of, release, take_down_those_with_its_address
 from token_client.granted import believable, refuse_another, refuse_what_is_here
@@ -83,6 +83,9 @@ class BringingUp:
                 self._means.closing.close(self._name, info, hosts)
                 if not stands:
                     self._means.driver.install(self._spec)
+        except TakenError as error:
+            target = self._asking.request.request_info.target
+            return self._failed(goes_on(error, target, self._again(info)), action.grant)
         except (WireError, IPsecError) as error:
             return self._failed(error, action.grant)
         crash.reach("client.configured")
@@ -97,10 +100,13 @@ class BringingUp:
     def _refuse_beside_others(self, info: TunnelingInfo) -> None:
         """Refuse what could not stand beside this machine's other tunnels. Raises IPsecError."""
         target = self._asking.request.request_info.target
-        left = int(info.initiate_within - self._asking.age) if self._asking.kept else 0
         sessions = self._means.sessions
         others = unrecorded(self._means.driver, sessions, but=(self._name,))
-        refuse_grant(info, target, sessions.all(), others, again=left)
+        refuse_grant(info, target, sessions.all(), others, again=self._again(info))
+
+    def _again(self, info: TunnelingInfo) -> int:
+        """Return for how many seconds the same answer can be gone on with."""
+        return int(info.initiate_within - self._asking.age) if self._asking.kept else 0
 
     def _agreed(self, grant: Grant) -> TunnelSpec:
         """Return the tunnel that was granted, with the secrets that the session key gives.

@@ -3,13 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from carnet.errors import IPsecError
+from carnet.errors import IPsecError, TakenError
 from carnet.ipsec import block
 from carnet.ipsec.driver import Lead
 from carnet.objectives import Objective
 from tests.unit.examples import make_tunneling_info
 from tests.unit.test_sessions import a_session
-from token_client.beside import refuse_grant, refuse_wish
+from token_client.beside import goes_on, refuse_grant, refuse_wish
 from token_client.means import Wish
 from token_client.session_states import Stage, State
 from token_client.sessions import SessionStore
@@ -80,6 +80,15 @@ def test_what_leads_to_the_same_addresses_is_refused(other, info, where):
 )
 def test_what_leads_elsewhere_or_takes_its_place_is_let_through(others, info):
     refuse_grant(info, "lab", others, again=0)
+
+
+def test_where_another_user_s_tunnel_leads_there_she_hears_what_going_on_costs():
+    refused = TakenError("Another user has a tunnel that leads there. Name others, or wait.")
+    assert goes_on(refused, "lab", 90).sentence == (
+        "Another user has a tunnel that leads there. Name others, or wait; then run `carnet connect"
+        " lab` again with the same options within 1m30s, which costs no further key pair."
+    )
+    assert goes_on(refused, "lab", 0) is refused
 
 
 def test_who_could_not_go_on_with_the_answer_hears_nothing_of_it():

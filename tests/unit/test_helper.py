@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, UsageError
+from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError, TakenError, UsageError
 from carnet.ipsec import block, inner_address, patience, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
@@ -257,6 +257,16 @@ def test_no_packets_of_one_user_go_into_another_s_tunnel(service, network):
     service.obey(ALICE, say.Install(spec=theirs))
 
 
+def test_that_another_has_it_is_told_from_other_refusals(service):
+    """She may go on with the same key pair once that one has ended."""
+    service.obey(ALICE, say.Close(block=block_of()))
+    for call in (say.Close(block=block_of(OTHER)), say.Install(spec=spec(name=OTHER))):
+        with pytest.raises(TakenError) as caught:
+            service.obey(MALLORY, call)
+        with pytest.raises(TakenError):
+            say.result_of(say.failure_of(caught.value), None)
+
+
 def test_a_user_has_few_tunnels(service):
     for number in range(2):
         name = f"carnet-{number:032x}"
@@ -278,6 +288,12 @@ def test_a_user_has_few_tunnels(service):
         {"remote_addresses": ("0.0.0.0",)},  # noqa: S104
         {"esp_proposals": ("aes256gcm16, dns = x",)},
         {"mode": Mode.TRANSPORT, "virtual_address": None, "remote_networks": ("8.8.8.8/32",)},
+        {
+            "mode": Mode.TRANSPORT,
+            "virtual_address": None,
+            "remote_addresses": ("198.51.100.2", "8.8.8.8"),
+            "remote_networks": ("8.8.8.8/32",),
+        },
     ],
     ids=str,
 )

@@ -21,6 +21,7 @@ from carnet.errors import (
     IKEUnprovenError,
     IPsecError,
     NothingLeftError,
+    TakenError,
     TunnelLeftError,
 )
 from carnet.ipsec.block.closed import Closed
@@ -309,6 +310,7 @@ _ERRORS: dict[str, type[IPsecError]] = {
     each.__name__: each
     for each in (
         *(IPsecError, DaemonSilentError, DaemonGoneError, NothingLeftError, TunnelLeftError),
+        TakenError,
         *(IKESilentError, IKEUnprovenError, IKERefusedError),
     )
 }
