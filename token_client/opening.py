@@ -234,9 +234,10 @@ def _stay(
 ) -> None:
     """Show the tunnel, and watch over it and the token until Ctrl-C, which ends it.
 
-    Whatever of its session is left then is for the agent to go on with.
+    Ctrl-Z does not stop that. Whatever of its session is left is for the agent to go on with.
     """
     from token_client.foreground import stay  # noqa: PLC0415  likewise
+    from token_client.unstopped import unstopped  # noqa: PLC0415  likewise
 
     def begin() -> None:
         shown()
@@ -245,7 +246,7 @@ def _stay(
 
     standing.stayed_with = True
     try:
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), unstopped(tell):
             stay(driver, session, config, tell, begin, standing.heir.begin_if_it_can)
     finally:
         if is_recorded(session):

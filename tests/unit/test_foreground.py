@@ -1,5 +1,9 @@
 """What becomes of a session with which `carnet connect --foreground` stayed."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -249,3 +253,43 @@ def test_what_another_command_has_ended_is_not_called_lost(
     with pytest.raises(IPsecError, match="ended by another command"):
         foreground.stay(daemon, session, ClientConfig(), told.append, lambda: None, never)
     assert (daemon.times, left(tmp_path), started) == (0, [], [])
+
+
+STAYS = """
+import signal, threading
+from functools import partial
+from types import SimpleNamespace
+from token_client import foreground, opening
+
+def stay(*_):
+    signal.raise_signal(signal.SIGTTOU)
+    signal.raise_signal(signal.SIGTSTP)
+    for each in threading.enumerate():
+        if each.name == "not stopped":
+            each.join()
+
+foreground.stay, opening.is_recorded, say = stay, lambda _: False, partial(print, flush=True)
+heir = SimpleNamespace(begin_if_it_can=None, dismiss=lambda: say("ended"))
+opening._stay(None, None, None, None, say, SimpleNamespace(heir=heir))
+signal.raise_signal(signal.SIGTSTP)
+"""
+"""What a command does with which Ctrl-Z is pressed, and that writes in the background."""
+
+
+def test_ctrl_z_leaves_no_tunnel_unwatched(tmp_path):
+    """Nobody else would see that its token is pulled; afterwards it stops as any command does."""
+    said = tmp_path / "said"
+    with said.open("w") as output:
+        command = subprocess.Popen(
+            [sys.executable, "-c", STAYS], stdout=output, text=True, process_group=0
+        )
+    try:
+        assert os.WIFSTOPPED(os.waitpid(command.pid, os.WUNTRACED)[1])
+        sentence, ended = said.read_text().splitlines()
+        assert "is not stopped: Ctrl-C ends the tunnel" in sentence
+        assert ended == "ended"
+        command.send_signal(signal.SIGCONT)
+        assert command.wait() == 0
+    finally:
+        command.kill()
+        command.wait()
