@@ -35,3 +35,16 @@ def test_a_host_that_is_granted_has_the_mtu_and_what_carries_the_tunnel_has_not(
     monkeypatch.setattr(mtu, "ip", ip)
     mtu.fit(ADDRESS, 1300, {PEER}, networks)
     assert set(told) == changed
+
+
+@pytest.mark.parametrize(
+    ("version", "facts", "kept"),
+    [
+        (4, {"dst": "10.20.0.0/16"}, "scope global"),
+        (4, {"dst": "10.20.0.0/16", "scope": "253"}, "scope 253"),
+        (6, {"dst": "fd20::/64"}, ""),
+    ],
+)
+def test_a_route_keeps_its_scope_by_which_whoever_made_it_takes_it_away(version, facts, kept):
+    line = mtu._Route(version, facts | {"dev": "ipsec0", "table": "220"}).line(1300)
+    assert ("scope" in line, kept in line) == (kept != "", True)

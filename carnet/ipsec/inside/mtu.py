@@ -23,6 +23,7 @@ _Network = IPv4Network | IPv6Network
 
 _UNICAST = ("unicast", "1")
 _MAIN = "254"
+_IPV4 = 4
 _KERNEL = "2"
 """The protocol of what leads to an interface's own network (RTPROT_KERNEL)."""
 
@@ -41,6 +42,10 @@ class _Route(msgspec.Struct, frozen=True):
         """Return what has `ip` set an MTU, and leave all else as it is."""
         words = [f"-{self.version} route change {self.facts['dst']}"]
         words += [f"{word} {self.facts[key]}" for word, key in _WORDS if key in self.facts]
+        # The scope that is not listed, as charon's routes have it: `ip` would take that of a link
+        # for one without a gateway, and charon could not take the route away any more.
+        if self.version == _IPV4 and "scope" not in self.facts:
+            words.append("scope global")
         words += [str(flag) for flag in self.facts.get("flags", ()) if flag == "onlink"]
         return " ".join([*words, f"table {self.facts.get('table', _MAIN)} mtu {mtu}"])
 
