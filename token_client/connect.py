@@ -177,8 +177,8 @@ def _exchange(means: Means, wish: Wish) -> tuple[Exchange, State]:
 
 def _resume(means: Means, wish: Wish) -> tuple[Exchange, State] | None:
     pending = means.store.find()
+    _tell_what_was_dropped(means)
     if pending is None:
-        _tell_what_was_dropped(means)
         return None
     pair = next(p for p in means.booklet.keys.pairs() if p.key_id == pending.key_id)
     exchange = Exchange(means, wish, pair)
@@ -200,8 +200,9 @@ def _tell_what_was_dropped(means: Means) -> None:
     on_token = {pair.key_id for pair in means.booklet.keys.pairs()} if dropped else set()
     if dropped is not None and (not dropped or dropped & on_token):
         means.steps.note(
-            "what was kept of an earlier request is damaged and was dropped: its key pair may be "
-            "spent, which the Host's next answer says; `carnet tokens` shows how many are left"
+            "what was kept of an earlier request is damaged, or by an older version, and was"
+            " dropped: its key pair may be spent, which the Host's next answer says; `carnet"
+            " tokens` shows how many are left"
         )
 
 

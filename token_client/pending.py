@@ -66,6 +66,13 @@ class _Outside(Message, frozen=True, kw_only=True):
         return _now() - self.kept_at
 
 
+class _Former(Message, frozen=True, kw_only=True):
+    """What a version before kept, of one request for whichever Target."""
+
+    key_id: KeyId
+    sealed: bytes
+
+
 class Elsewhere(msgspec.Struct, frozen=True):
     """A request of the same token's for another Target, which can still be gone on with."""
 
@@ -87,7 +94,7 @@ class PendingStore:
     def __init__(self, directory: Path | None, token: Identity, vault: Vault, target: str) -> None:
         self._vault = vault
         self._target = target
-        every = _path(directory, "pending", token)
+        self._former = every = _path(directory, "pending", token)
         self._pending = every and every.with_name(f"{every.name}-{_mark(target)}")
         self._aside = _path(directory, "aside", token)
         self._spent = _path(directory, "spent", token)
@@ -115,6 +122,7 @@ class PendingStore:
 
         Raises TokenAwayError: what only the token opens stays for the next run.
         """
+        self._drop_former()
         if self._pending is None or not self._pending.exists():
             return None
         pairs: frozenset[bytes] = frozenset()
@@ -134,6 +142,17 @@ class PendingStore:
             self._let_go(self._pending, outside)
             return None
         return Pending(outside.key_id, inside.request, ephemeral, inside.evidence, outside.age)
+
+    def _drop_former(self) -> None:
+        """Drop what a version before kept: this one cannot say for which Target that was."""
+        if self._former is None or not self._former.exists():
+            return
+        self.unreadable = frozenset()
+        with suppress(WireError):
+            key_id = cbor.unpack(self._former.read_bytes(), _Former, _MAX_PENDING).key_id
+            self.unreadable = frozenset({key_id})
+            self.set_aside(key_id)
+        self._former.unlink()
 
     def _open(self, outside: _Outside) -> _Inside:
         """Open on the token what was kept; WireError or TokenError where it cannot be."""

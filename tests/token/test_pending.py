@@ -13,6 +13,7 @@ from carnet.token.rsa_type import OAEP_HASHES
 from carnet.token.session import TokenSession
 from carnet.token.signing import find_pending_key, make_pending_key
 from carnet.token.transport import agree_transport
+from carnet.wire import cbor
 from carnet.wire.fault import WireError
 from carnet.wire.session_key import EphemeralKey
 from carnet.wire.suites import AnySuite, suite_of_key
@@ -84,6 +85,27 @@ def test_what_cannot_be_read_is_known_by_its_pair(
         file.write_bytes(data)
         store = PendingStore(tmp_path, ALICE, PairVault(OneTimeKeys(session), suite_of), "work")
         assert (store.find(), store.unreadable) == (None, pairs)
+
+
+def test_what_a_version_before_kept_is_dropped_and_known_by_its_pair(
+    session: TokenSession, pair: OneTimePair, tmp_path: Path
+) -> None:
+    """It had no Target in its name, and would stay; what is kept by this one stays."""
+    kept(session, tmp_path, pair, b"request")
+    (file,) = tmp_path.iterdir()
+    former = file.with_name(file.name.rpartition("-")[0])
+    of_another = bytes(16)
+    for data, pairs in (
+        (cbor.encode({"key_id": of_another, "sealed": b"sealed"}), {of_another}),
+        (b"?", set()),
+    ):
+        former.write_bytes(data)
+        store = PendingStore(tmp_path, ALICE, PairVault(OneTimeKeys(session), suite_of), "work")
+        found = store.find()
+        assert found is not None
+        assert (found.key_id, store.unreadable) == (pair.key_id, pairs)
+        assert not former.exists()
+        assert store.aside() == (of_another,)
 
 
 def test_without_its_pair_it_is_dropped(
