@@ -5,10 +5,14 @@ For captures on all interfaces (tcpdump -i any, LINKTYPE_LINUX_SLL2).
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from lab.errors import LabError
+
+FRAGMENTATION_SUPPORTED = bytes.fromhex("0008 0000 402e")
+"""A notify payload of IKE_SA_INIT, from its length on: no SPI, IKEV2_FRAGMENTATION_SUPPORTED
+(RFC 7296 section 3.10, RFC 7383 section 2.3)."""
 
 _RECORD = struct.Struct("<IIII")
 _SLL2 = 20
@@ -26,6 +30,8 @@ class Packet:
     source: str
     destination: str
     layers: tuple[str, ...]
+    payload: bytes = field(default=b"", repr=False)
+    """What follows the outer IP header."""
 
     @property
     def kind(self) -> str:
@@ -58,7 +64,7 @@ def read_packets(records: bytes) -> Iterator[Packet]:
 
 def _packet(octets: bytes) -> Packet:
     source, destination, protocol, payload = _ip(octets)
-    return Packet(source, destination, tuple(_layers(protocol, payload)))
+    return Packet(source, destination, tuple(_layers(protocol, payload)), payload)
 
 
 def _ip(octets: bytes) -> tuple[str, str, int, bytes]:

@@ -66,6 +66,8 @@ def test_what_was_agreed_comes_up_and_goes(world, seats, capture, pairing, recor
         assert [each.name for each in there.status()] == [ends.name]
     addresses = BY_VERSION[pairing.version]
     assert seen.kinds(addresses.client, addresses.target) == {pairing.expected}
+    if pairing.ike == 2:
+        assert seen.dividing() == {addresses.client, addresses.target}
     assert (ours.role, theirs.role) == (Role.CLIENT, Role.TARGET)
     for status in (ours, theirs):
         assert status.established

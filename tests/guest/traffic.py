@@ -8,7 +8,7 @@ from socket import SO_LINGER, SOL_SOCKET, create_connection
 
 from lab.capture import Capture
 from lab.machine import Machine
-from lab.packets import Packet, read_packets
+from lab.packets import FRAGMENTATION_SUPPORTED, Packet, read_packets
 from lab.serving import served
 from tests.lab.offices import FILE
 
@@ -23,6 +23,11 @@ class Watched:
     def kinds(self, one: str, other: str) -> set[str]:
         """What passed between two addresses, beside IKE."""
         return {p.kind for p in self.packets if p.is_between(one, other)} - {"IKE"}
+
+    def dividing(self) -> set[str]:
+        """Whose IKE has said that it divides messages which are too long (RFC 7383)."""
+        ike = (p for p in self.packets if p.layers == ("IKE",))
+        return {p.source for p in ike if FRAGMENTATION_SUPPORTED in p.payload}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from lab.capture import Capture
 from lab.charon import VICI, Lane
 from lab.machine import Machine
 from lab.network import CLIENT_ADDRESS, TARGET_ADDRESS, WORK_NETWORK
+from lab.packets import FRAGMENTATION_SUPPORTED
 from lab.waiting import TIME_LIMIT, wait_until
 from tests.unit.test_sessions import a_session
 from token_client import alone, known, late
@@ -91,7 +92,9 @@ def test_a_tunnel_through_nat_carries_http_and_nothing_passes_in_clear(
     packets = capture.between(CLIENT_ADDRESS, TARGET_ADDRESS)
     assert packets["other"] == 0
     assert packets["ESP in UDP 4500"] + packets["ESP"] >= 8
+    # Each end's, as it passed before and behind NAT.
     assert packets["IKE on UDP 500"] == 2
+    assert capture.path.read_bytes().count(FRAGMENTATION_SUPPORTED) == 4
     assert PLAN.strip().encode() not in capture.path.read_bytes()
 
 
