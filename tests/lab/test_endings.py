@@ -2,13 +2,17 @@
 
 import json
 import signal
+import time
+from contextlib import nullcontext
 
 import pytest
 
+from carnet.ipsec.vici_link import open_session
 from lab.http_client import request
 from lab.network import HOST_ADDRESS, SERVER_ADDRESS
 from lab.office import HOST_PORT, USER
 from lab.residue import machine_state
+from lab.urgent import urgent
 from lab.waiting import wait_until
 from tests.lab.offices import office_at_work
 from tests.lab.test_plugging import agents, signal_inside, watchers, watching
@@ -52,25 +56,27 @@ def ended_at_target(office, request_id):
     office.target_agent.wait_for_line(f'"{request_id}".*"event": "ended"', WAIT)
 
 
-def revoke_at_host(office, request_id):
-    (key,) = (t["key_id"] for t in office.tunnels() if t["request_id"] == request_id)
-    office.host("revoke", "--key", key, "--reason", "a test")
+def at_target(office, request_id):
+    return next(each for each in office.tunnels() if each["request_id"] == request_id)
+
+
+def revoke_at_host(office, tunnel):
+    office.host("revoke", "--key", tunnel["key_id"], "--reason", "a test")
 
 
 def pull_the_token(office, request_id):
     office.pull_out(office.world.client)
 
 
-def end_at_target(office, request_id):
-    office.target("tunnels", "end", request_id)
+def end_at_target(office, tunnel):
+    office.target("tunnels", "end", tunnel["request_id"])
 
 
-def remove_user(office, request_id):
+def remove_user(office, tunnel):
     office.target("users", "remove", USER)
-    office.admit()
 
 
-def wait_for_expiry(office, request_id):
+def wait_for_expiry(office, tunnel):
     """Nothing to do."""
 
 
@@ -150,7 +156,7 @@ def test_a_session_whose_record_was_lost_ends_as_any(office, happens, way, lifet
     request_id = json.loads(done.stdout)["name"].removeprefix("carnet-")
     watchers(office)
     happens(next(office.world.client.path("/run/carnet-client").glob("session-*.json")))
-    way(office, request_id)
+    way(office, at_target(office, request_id))
     wait_until(lambda: agents(office) == [], "the end of her agent", WAIT)
     ended_at_target(office, request_id)
     assert ENDED.format(why) in office.heard()
@@ -163,7 +169,7 @@ def test_who_stays_in_the_foreground_is_told_why(office):
     process = office.start_connect("--foreground")
     process.wait_for_line("until Ctrl-C")
     assert record(office)["watched"]
-    revoke_at_host(office, established(office))
+    revoke_at_host(office, at_target(office, established(office)))
     assert process.wait() == 5
     assert ENDED.format(REVOKED) in process.output()
     assert states(office) == before
@@ -222,17 +228,45 @@ def test_the_host_tells_strangers_nothing_of_endings(office):
         assert (answer.status, answer.body) == (403, b"")
 
 
+DOWN_WITHIN = 2.0
+"""Seconds, at both ends, and she is told why; for who is served first whatever the load."""
+
+
+def is_down_at_both_ends(office):
+    for charon in (office.client_charon, office.target_charon):
+        with open_session(charon.vici) as session:
+            if list(session.list_sas()):
+                return False
+    return True
+
+
+def is_written_down(office):
+    """Tell whether her record says why, which is once all is gone at her end; without a command."""
+    records = office.world.client.path("/run/carnet-client").glob("session-*.json")
+    return any(json.loads(each.read_bytes())["ended"] for each in records)
+
+
 @pytest.mark.parametrize(("way", "lifetime", "why"), WAYS, ids=lambda x: getattr(x, "__name__", ""))
 def test_nothing_is_left_and_she_is_told_why(office, way, lifetime, why):
+    """What somebody ends is down and told in time, from the beginning of the command."""
     before = states(office)
     assert office.carnet("connect", "--lifetime", lifetime).returncode == 0
     request_id = established(office)
     assert states(office)[1] != before[1] or lifetime != "8h"
-    way(office, request_id)
-    wait_until(lambda: has_said_why(office), "her agent to say why", WAIT)
+    tunnel = at_target(office, request_id)
+    watching(office)
+    with nullcontext() if way is wait_for_expiry else urgent() as is_served_first:
+        began = time.monotonic()
+        way(office, tunnel)
+        wait_until(lambda: is_down_at_both_ends(office), "the end at both ends", WAIT)
+        ended_at_target(office, request_id)
+        wait_until(lambda: is_written_down(office), "her agent to say why", WAIT)
+        taken = time.monotonic() - began
+    assert taken <= DOWN_WITHIN or not is_served_first
+    if way is remove_user:
+        office.admit()
     assert record(office)["ended"] == ENDED.format(why)
     assert f"  ended: {ENDED.format(why)}\n" in office.carnet("status").stdout
-    ended_at_target(office, request_id)
     assert states(office) == before
 
 
