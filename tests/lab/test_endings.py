@@ -175,8 +175,15 @@ def test_who_stays_in_the_foreground_is_told_why(office):
     assert states(office) == before
 
 
-def test_the_end_of_a_session_is_announced(office):
-    assert office.carnet("connect", "--lifetime", "5m", extra=office.hear()).returncode == 0
+def test_the_end_of_a_session_is_announced_five_minutes_before(office):
+    heard = office.hear()
+    assert office.carnet("connect", "--lifetime", "10m", extra=heard).returncode == 0
+    watching(office)
+    assert "it ends soon" not in office.carnet("status").stdout
+    end(office)
+    wait_until(lambda: agents(office) == [], "the end of her agent", WAIT)
+    assert office.heard() == ""
+    assert office.carnet("connect", "--lifetime", "5m", extra=heard).returncode == 0
     wait_until(office.heard, "the announcement", WAIT)
     assert "The tunnel to work ends in " in office.heard()
     assert "left: it ends soon" in office.carnet("status").stdout
