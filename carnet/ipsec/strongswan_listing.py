@@ -12,6 +12,7 @@ from tenacity import (
     stop_after_delay,
     wait_fixed,
 )
+from tenacity.wait import wait_base
 
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.spec import TunnelSpec
@@ -22,6 +23,8 @@ from carnet.ipsec.vici_link import open_session, text
 SETTLE_TIME_LIMIT = 2.0
 """Seconds for what the daemon does within milliseconds, yet not in one step: a rekeyed
 IKE_SA handing over to its successor, the lease of an ended one coming back."""
+_LOOKS = wait_fixed(0.02)
+"""Between two looks whether it has."""
 
 
 class Listing:
@@ -94,12 +97,12 @@ def _wanted(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"ike": name} for name in names] or [{}]
 
 
-def settling(condition: retry_base) -> Retrying:
+def settling(condition: retry_base, pauses: wait_base = _LOOKS) -> Retrying:
     """Look or try again as long as the daemon has not settled; then take it as it is."""
     return Retrying(
         retry=condition,
         stop=stop_after_delay(SETTLE_TIME_LIMIT),
-        wait=wait_fixed(0.02),
+        wait=pauses,
         retry_error_callback=_as_it_is,
     )
 

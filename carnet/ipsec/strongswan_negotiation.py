@@ -22,7 +22,8 @@ DELETE_TIME_LIMIT = 2.0
 OCCUPIED_TIME_LIMIT = 1.0
 """Seconds for what it has yet to answer before it can be told."""
 _LOOKS = wait_exponential(multiplier=0.005, max=0.5)
-"""Between the looks whether it has: soon at first, and each costs the daemon little."""
+"""Between the looks whether it has, and the orders to end: soon at first, and then more seldom,
+for an order costs the daemon as much as there are IKE_SAs."""
 _AT_ONCE = "-1"
 """The time limit of who does not wait for what comes of it."""
 _NONE_FOUND = "no matching SAs to terminate found"
@@ -112,7 +113,7 @@ class Negotiation:
         CHILD_SAs that the message would be too long, and that one carries packets all the same.
         """
         found = retry_if_result(bool)
-        left = settling(found)(self._order_end, parts, force="yes")
+        left = settling(found, _LOOKS)(self._order_end, parts, force="yes")
         if left:
             raise _cannot_be_ended(left[0])
 

@@ -1,6 +1,7 @@
 """What the strongSwan driver makes of a daemon that does what is seldom seen of a real one."""
 
 import socket
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -393,6 +394,18 @@ def test_what_is_not_listed_is_ended_until_the_daemon_finds_none(monkeypatch, un
     nothing = SimpleNamespace(sas=lambda *_: [])
     negotiation.Negotiation(Path("/nowhere"), nothing, 20).end("carnet-1", "carnet-1/ah")
     assert len(orders) == 4
+
+
+def test_what_the_daemon_finds_again_and_again_is_ordered_ever_more_seldom(monkeypatch):
+    """Each order has it go through all IKE_SAs, of which there may be thousands."""
+    pauses, sleep = [], time.sleep
+    daemon = SimpleNamespace(terminate=lambda _: [])
+    monkeypatch.setattr(negotiation, "open_session", lambda *_: nullcontext(daemon))
+    monkeypatch.setattr(listing, "SETTLE_TIME_LIMIT", 0.3)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pauses.append(seconds) or sleep(seconds))
+    with pytest.raises(IPsecError, match="cannot be ended"):
+        negotiation.Negotiation(Path("/nowhere"), None, 20).end_at_once("carnet-1")
+    assert pauses == sorted(set(pauses)) != []
 
 
 def test_what_the_daemon_finds_again_and_again_has_not_ended_and_keeps_its_address(monkeypatch):
