@@ -269,8 +269,8 @@ class StrongSwan:
     def watch(self) -> Iterator[TunnelEvent]:
         """Yield what happens to tunnels of ours from this call on.
 
-        That an IKE_SA is rekeyed is no event. Returns when the daemon goes away or close() is
-        called.
+        That an IKE_SA is rekeyed is an event only where that is done again and again. Returns
+        when the daemon goes away or close() is called.
         """
         return self._watches.begin()
 

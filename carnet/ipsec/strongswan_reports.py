@@ -24,8 +24,9 @@ Report = Mapping[str, Any]
 _ANYWHERE = "%any"
 _BESIDES = "besides"
 _ESTABLISHED = "ESTABLISHED"
+_REKEYED = "REKEYED"
 _LIVE_IKE = (_ESTABLISHED, "REKEYING")
-_HANDING_OVER = {"REKEYED", "REKEYING"}
+_HANDING_OVER = {_REKEYED, "REKEYING"}
 _BEING_DELETED = "DELETING"
 _LIVE_CHILD = ("INSTALLED", "REKEYING")
 
@@ -117,8 +118,13 @@ def live_children(ike_sa: Report) -> list[Report]:
 
 
 def standing_at_once(sas: Iterable[tuple[str, Report]]) -> int:
-    """Return how many IKE_SAs live, of the connection that has most."""
-    return max(Counter(name for name, ike_sa in sas if is_live(ike_sa)).values(), default=0)
+    """Return how many IKE_SAs live, of the connection that has most.
+
+    One that was rekeyed counts until its peer has deleted it: the daemon keeps it as long.
+    """
+    kept = (*_LIVE_IKE, _REKEYED)
+    found = Counter(name for name, ike_sa in sas if ike_sa.get("state") in kept)
+    return max(found.values(), default=0)
 
 
 def children_at_once(sas: Iterable[tuple[str, Report]]) -> int:
@@ -289,7 +295,7 @@ def event(message: Report) -> TunnelEvent | None:
 
 
 def renewed(message: Report) -> TunnelEvent | None:
-    """Return that a tunnel of ours may be another, by a child-rekey or ike-update event; or None.
+    """Return that a tunnel of ours may be another, by an event of a rekeying or move; or None.
 
     Either end may narrow a CHILD_SA as it is rekeyed (RFC 7296 section 2.9.2), and by MOBIKE the
     peer may be at another address (RFC 4555).

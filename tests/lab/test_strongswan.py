@@ -20,7 +20,7 @@ from carnet.ipsec.driver import Change, Lead, TunnelEvent
 from carnet.ipsec.example import example_spec
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
-from carnet.ipsec.too_many import MOST_CHILDREN
+from carnet.ipsec.too_many import MOST_AT_ONCE, MOST_CHILDREN
 from carnet.ipsec.vici_link import Events, text
 from carnet.objectives import Objective
 from lab.capture import Capture
@@ -292,6 +292,34 @@ def test_a_client_who_negotiates_again_and_again_loses_the_tunnel(target, furthe
     with pytest.raises(IPsecError, match="has 5 IKE_SAs at once"):
         target.driver.confirm(further.target)
     assert target.driver.status() == []
+
+
+@pytest.fixture
+def _deletes_nothing(client):
+    """Have none of the Client's INFORMATIONAL exchanges (RFC 7296 section 3.1) leave."""
+    nft = partial(client.machine.run, ["nft", "-f", "-"])
+    nft(
+        stdin="add table ip mute; add chain ip mute out { type filter hook output priority 0; };"
+        " add rule ip mute out udp dport 4500 @th,64,32 0 @th,240,8 37 drop"
+    )
+    yield
+    nft(stdin="delete table ip mute")
+
+
+@pytest.mark.usefixtures("_deletes_nothing")
+def test_a_client_who_rekeys_and_deletes_nothing_is_told_of_and_loses_the_tunnel(client, target):
+    """For good the daemon keeps each IKE_SA that was rekeyed and not deleted."""
+    ends = two_ends(virtual_address="10.99.0.9")
+    connect(client, target, ends)
+    events = target.driver.watch()
+    for _ in range(MOST_AT_ONCE):
+        client.driver._negotiation.rekey_ike(ends.name)
+    assert in_background(next, events)() == TunnelEvent(ends.name, Change.ANEW)
+    with pytest.raises(IPsecError, match=f"has {MOST_AT_ONCE + 1} IKE_SAs at once"):
+        target.driver.refuse_many(ends.name)
+    target.driver.close()
+    for gateway in (target, client):
+        gateway.driver.down(ends.name)
 
 
 @pytest.fixture

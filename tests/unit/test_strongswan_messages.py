@@ -28,6 +28,7 @@ from carnet.ipsec.strongswan_reports import (
     status,
 )
 from carnet.ipsec.strongswan_shortfalls import shortfalls
+from carnet.ipsec.strongswan_watch import Rekeyings
 from carnet.objectives import Objective
 from tests.unit.tunnels import CLIENT, PPK, PSK, TARGET
 
@@ -606,6 +607,16 @@ def test_what_is_rekeyed_or_moved_may_be_another():
         assert renewed({part: IKE_SA}) == anew
     assert renewed({"local-host": "192.0.2.1", "carnet-7": CHILDLESS}) == anew
     assert renewed({"site-to-site": IKE_SA}) is None
+
+
+def test_of_ike_sas_that_are_rekeyed_one_of_three_is_told_of_each_tunnel():
+    """An honest one is rekeyed as it comes up, and hours later."""
+    rekeyings = Rekeyings()
+    one, other = (TunnelEvent(name, Change.ANEW) for name in ("carnet-7", "carnet-8"))
+    told = [rekeyings.is_told(each) for each in (one, one, other, one, one, one, other)]
+    assert told == [False, False, False, True, False, False, False]
+    rekeyings.forget(one)
+    assert not rekeyings.is_told(one)
 
 
 _INIT = (
