@@ -100,6 +100,7 @@ def test_she_has_the_tunnel_s_name_servers_and_mtu(office):
     assert name_servers(office) == OURS
     routes = office.world.client.run(["ip", "route", "show", "table", "220"]).stdout
     assert routes.rstrip().endswith(f"mtu {MTU}")
+    assert "scope" not in routes  # charon takes away no route that has another than it set
     name = established(office)
     for call in ({"call": "restore", "name": f"carnet-{name}"}, {"call": "whose"}):
         assert send(office, call)["result"] in (False, None)
