@@ -12,7 +12,7 @@ from token_client.by_record import Ends
 from token_client.leaving import may_be_kept
 from token_client.memory import memory_directory
 from token_client.record import Session
-from token_client.session_states import BY_HAND, Released
+from token_client.session_states import BY_HAND, EndBegun, Released
 from token_client.sessions import SessionStore
 from token_client.status import TunnelState, tunnels
 
@@ -32,14 +32,17 @@ def end(driver: Ends, named: str | None, tell: Callable[[str], None]) -> Ended:
     """End the tunnels of that name or Target, all where none is named.
 
     What Target may still keep is told. Raises UsageError if a name fits none, IPsecError where
-    no daemon answers.
+    no daemon answers: that those on record are to end is in their records then.
     """
-    states = tunnels(driver)
+    store = SessionStore(memory_directory())
+    try:
+        states = tunnels(driver)
+    except IPsecError as error:
+        raise _noted(store, named, error) from error
     doomed = [state for state in states if named in {None, state.name, state.label}]
     if named is not None and not doomed:
         known = ", ".join(sorted({state.label for state in states})) or "none"
         raise UsageError(f"There is no tunnel {named!r}; `carnet status` shows: {known}.")
-    store = SessionStore(memory_directory())
     failures = list[IPsecError]()
     ended = [state for state in doomed if _is_ended(driver, store, state, tell, failures.append)]
     stay = name_servers.restore_those_of_none(driver, store) if named is None else None
@@ -57,7 +60,7 @@ def _is_ended(
 ) -> bool:
     """End one; tell whether it is."""
     if state.trouble is not None:
-        failed(IPsecError(state.trouble))
+        failed(_noted(store, state.name, IPsecError(state.trouble)))
         return False
     try:
         heard = closing.end_session(driver, store, state.name)
@@ -69,6 +72,26 @@ def _is_ended(
         return False
     _tell_what_is_kept(state.session, heard, tell)
     return True
+
+
+def _noted(store: SessionStore, named: str | None, error: IPsecError) -> IPsecError:
+    """Have it in the records that sessions are to end whose daemon does not answer.
+
+    Returns the error, which says that of them, and how that goes on.
+    """
+    noted = [
+        session
+        for each in store.all()
+        if named in {None, each.name, each.target}
+        and (session := store.change(each.name, EndBegun())) is not None
+        and session.stage.is_to_end
+    ]
+    if not noted:
+        return error
+    targets = " and ".join(sorted({session.target for session in noted}))
+    what = "the session" if len(noted) == 1 else "each session"
+    by = f"by {_AGENT} or another {_BY_HAND}"
+    return IPsecError(f"{error.sentence.rstrip('.')}; {what} to {targets} is to end, {by}.")
 
 
 def _tell_what_is_kept(

@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -210,13 +211,25 @@ def test_a_block_takes_the_place_of_an_older_one_whole(office):
 def test_release_lifts_it_also_without_a_daemon(office):
     connect(office)
     with charon_killed(office), clear_packets(office) as found:
-        assert office.carnet("disconnect").returncode == 5
         done = office.carnet("disconnect", "--release", "work")
         assert done.stdout.startswith("Released work: packets leave")
         try_in_clear(office)
     assert found[0] > 0
     assert all(left["released"] and not left["closed"] for left in status(office))
     wait_until(lambda: status(office) == [], "its agent to clean up", 30)
+
+
+def test_what_she_ends_without_a_daemon_is_gone_on_with_by_the_agent(office):
+    connect(office)
+    with charon_killed(office), clear_packets(office) as found:
+        done = office.carnet("disconnect")
+        assert (done.returncode, is_one_sentence(done)) == (5, True)
+        assert "is to end, by the agent of this machine" in done.stderr
+        tables = partial(office.world.client.run, ["nft", "list", "tables"])
+        wait_until(lambda: "carnet_block" not in tables().stdout, "its block to go", 30)
+        try_in_clear(office)
+    assert found[0] > 0
+    wait_until(lambda: status(office) == [], "its record to go")
 
 
 def test_a_tunnel_that_target_lets_fall_leaves_the_machine_closed(office):

@@ -115,7 +115,9 @@ def test_what_no_record_tells_of_is_shown_and_ended_beside_any_record(daemons, s
     ended = ending_by_hand.end(ByRecord(Choice()), None, str)
     assert ([each.name for each in ended.states], len(ended.failures)) == (["carnet-01"], 1)
     assert daemons[STRONGSWAN].ended == ["carnet-01"]
-    assert [each.name for each in store.all()] == ["carnet-00"]
+    (left,) = store.all()
+    assert (left.name, left.stage.state) == ("carnet-00", State.TO_END)
+    assert "the session to work is to end" in ended.failures[0].sentence
 
 
 def test_what_was_ended_without_its_daemon_hides_no_tunnel_of_another(daemons, store):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from carnet.errors import DaemonSilentError
+from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError
 from carnet.ipsec import inside
 from carnet.objectives import Objective
 from tests.unit.test_sessions import a_session
@@ -251,6 +251,32 @@ def test_what_cannot_be_ended_keeps_no_other_from_ending(released, monkeypatch):
     assert [state.name for state in ended.states] == ["carnet-01"]
     assert [error.sentence for error in ended.failures] == [AWAY]
     assert [each.name for each in released.all()] == ["carnet-00"]
+
+
+@pytest.mark.parametrize("named", ["work", None], ids=str)
+def test_that_a_session_is_to_end_is_written_down_though_no_daemon_answers(
+    tmp_path, monkeypatch, named
+):
+    """Whoever watches over it goes on with that, and nothing of another is ended."""
+
+    def silent():
+        raise HelperAwayError(AWAY)
+
+    for module in (ending_by_hand, status):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset())
+    store, sessions = SessionStore(tmp_path), (a_session(), a_session(name="carnet-01", target="o"))
+    for each in sessions:
+        store.keep(each)
+    with pytest.raises(IPsecError) as raised:
+        ending_by_hand.end(SimpleNamespace(status=silent), named, str)
+    said = raised.value.sentence
+    assert said.startswith(AWAY.rstrip("."))
+    assert ("each session to o and work is to end" in said) == (named is None)
+    assert "by the agent of this machine or another `carnet disconnect`" in said
+    states = {each.name: each.stage.state for each in store.all()}
+    other = State.TO_END if named is None else State.STANDING
+    assert states == {"carnet-00": State.TO_END, "carnet-01": other}
 
 
 class Impatient(Daemon):
