@@ -76,11 +76,30 @@ def _describe_recorded(state: TunnelState, session: Session) -> str:
     return _describe_live(live, _describe_time(session)) + remarks
 
 
-def describe_ended() -> list[str]:
-    """Return why sessions ended, as their records tell, also where no daemon can be asked."""
+def describe_recorded() -> list[str]:
+    """Return the sessions of which records alone tell, where no daemon can be asked.
+
+    Why each has ended, or is to end, or what is left of it where it is meant to live.
+    """
     records = SessionStore(memory_directory()).all()
-    ended = [each for each in records if each.stage.is_ended]
-    return [f"{_head(each)}\n  ended: {each.stage.why}" for each in ended]
+    return [f"{_head(each)}\n  {_describe_unasked(each)}" for each in records]
+
+
+def _describe_unasked(session: Session) -> str:
+    if session.stage.is_ended:
+        return f"ended: {session.stage.why}"
+    if session.stage.is_to_end:
+        return f"to end: {_why_it_is_to_end(session)}"
+    if session.stage.is_gone:
+        return f"down: {session.stage.why}"
+    if session.is_over(time.time()):
+        return "not known whether it stands; its time is over"
+    left = format_duration(session.seconds_left(time.time()))
+    return f"not known whether it stands, {left} left"
+
+
+def _why_it_is_to_end(session: Session) -> str:
+    return session.stage.why or "you have ended it, and that was not possible whole."
 
 
 def _head(session: Session) -> str:
@@ -105,7 +124,7 @@ def _describe_end(state: TunnelState, session: Session) -> str:
     held = ", and what is meant for it is held back" if state.closed else ""
     who = "the agent of this machine goes on with it, and " if state.watched else ""
     return (
-        f"to end: {session.stage.why or 'you have ended it, and that was not possible whole.'}\n"
+        f"to end: {_why_it_is_to_end(session)}\n"
         f"  {stays}{held}; {who}`carnet disconnect {session.target}` tries it again"
     )
 

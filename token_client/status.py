@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from carnet.errors import DaemonGoneError, IPsecError
+from carnet.errors import DaemonGoneError, HelperAwayError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import TunnelStatus
 from carnet.ipsec.spec import Role
@@ -21,6 +21,7 @@ from token_client.session_states import State
 from token_client.sessions import SessionStore
 from token_client.watched import is_watched
 
+_LIFTED = ", and `carnet disconnect --release` lifts that"
 _BEGINNING_SECONDS = 10
 """Within which whoever is to watch over a new tunnel has begun."""
 
@@ -150,8 +151,17 @@ def _live(driver: Ends, sessions: list[Session]) -> dict[str, TunnelStatus]:
     try:
         return {status.name: status for status in driver.status() if status.established}
     except IPsecError as error:
-        closed = block.names(session.block for session in sessions)
+        closed = _closed_meanwhile(sessions)
         raise IPsecError(_with_what_is_held(error, sessions, closed)) from error
+
+
+def _closed_meanwhile(sessions: list[Session]) -> frozenset[str]:
+    """Return for which tunnels packets are held back; as records have it, if nobody else tells."""
+    try:
+        return block.names(session.block for session in sessions)
+    except IPsecError:
+        held = [each for each in sessions if each.block and not each.stage.is_ended]
+        return frozenset(each.name for each in held)
 
 
 def _with_what_is_held(
@@ -165,9 +175,11 @@ def _with_what_is_held(
         return said
     shut = [session for session in sessions if session.name in closed]
     held = {network for session in shut for network in session.networks}
+    # Without the helper the block stays, and she has nothing else to lift it by.
+    lifted = "" if isinstance(error, HelperAwayError) else _LIFTED
     return (
         f"{said.rstrip('.')}; meanwhile nothing leaves in clear for"
-        f" {', '.join(sorted(held)) or 'Target'}, and `carnet disconnect --release` lifts that."
+        f" {', '.join(sorted(held)) or 'Target'}{lifted}."
     )
 
 

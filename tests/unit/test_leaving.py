@@ -1,5 +1,6 @@
 """What is said of a session that is over here, and that Target may still keep."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -185,12 +186,50 @@ def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
     assert started == ["carnet-00"]
 
 
-def test_where_no_daemon_is_the_records_still_tell_why_sessions_ended(released):
-    released.keep(a_session(State.ENDED, "Its key pair was revoked.", name="carnet-01"))
-    released.keep(a_session(name="carnet-02"))
-    first, second = sorted(text.partition("ended: ")[2] for text in describing.describe_ended())
-    assert first == "Its key pair was revoked."
-    assert second.startswith("You released it by hand")
+HOUR = int(time.time()) + 3600
+
+
+@pytest.mark.parametrize(
+    ("stage", "expires", "said"),
+    [
+        ((State.ENDED, "Its key pair was revoked."), HOUR, "ended: Its key pair was revoked."),
+        ((State.RELEASED, BY_HAND), HOUR, "ended: You released it by hand"),
+        ((State.TO_END, "Token alice was pulled out."), HOUR, "to end: Token alice was pulled"),
+        ((State.TO_END,), HOUR, "to end: you have ended it, and that was not possible whole."),
+        ((State.GONE, "Target was started anew."), HOUR, "down: Target was started anew."),
+        ((), HOUR, "not known whether it stands, "),
+        ((), 1, "not known whether it stands; its time is over"),
+    ],
+    ids=str,
+)
+def test_where_no_daemon_is_the_records_still_tell_of_sessions(
+    tmp_path, monkeypatch, stage, expires, said
+):
+    monkeypatch.setattr(describing, "memory_directory", lambda: tmp_path)
+    SessionStore(tmp_path).keep(a_session(*stage, expires=expires))
+    (text,) = describing.describe_recorded()
+    assert text.startswith("work  ")
+    assert text.partition("\n  ")[2].startswith(said)
+
+
+def test_where_the_helper_is_gone_her_records_tell_what_is_held_back(tmp_path, monkeypatch):
+    """Nothing else that she may ask does, nor can she lift it then."""
+
+    def away(*_):
+        raise HelperAwayError("carnet-helper does not answer.")
+
+    monkeypatch.setattr(status, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(status.block, "names", away)
+    store, block = SessionStore(tmp_path), "carnet-helper"
+    store.keep(a_session(networks=("10.20.0.0/16",), block=block))
+    store.keep(a_session(name="carnet-01", networks=("10.30.0.0/16",)))
+    over = (State.ENDED, "Its key pair was revoked.")
+    store.keep(a_session(*over, name="carnet-02", networks=("10.40.0.0/16",), block=block))
+    with pytest.raises(IPsecError) as raised:
+        status.tunnels(SimpleNamespace(status=away))
+    assert raised.value.sentence == (
+        "carnet-helper does not answer; meanwhile nothing leaves in clear for 10.20.0.0/16."
+    )
 
 
 def test_leave_is_taken_while_the_tunnel_can_still_be_negotiated(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from carnet.errors import IPsecError
 from token_client import config as configuration
 from token_client.commands.drivers import drivers
 from token_client.commands.shared import json_option
-from token_client.describing import describe, describe_ended, facts
+from token_client.describing import describe, describe_recorded, facts
 from token_client.status import tunnels
 
 
@@ -30,7 +30,7 @@ def status(stay: bool, as_json: bool) -> None:
     try:
         states = tunnels(driver)
     except IPsecError:
-        for text in () if as_json else describe_ended():
+        for text in () if as_json else describe_recorded():
             click.echo(text)
         raise
     if as_json:
