@@ -40,6 +40,12 @@ class HostMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_token_error: Callable[[str], None] = lambda kind: token_errors.labels(kind).inc()
+        refused = Counter(
+            "carnet_host_database_errors",
+            "Statements and connections that the Key Database failed.",
+            registry=registry,
+        )
+        self.count_database_error: Callable[[], None] = refused.inc
         failures = Counter(
             "carnet_host_background_failures",
             "How often work beside the requests failed unexpectedly, and was begun anew.",

@@ -39,6 +39,11 @@ class TargetMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_gate_gone: Callable[[], None] = gone.inc
+        refused = Counter(
+            "carnet_target_database_errors", "Statements and connections that the database failed.",
+            registry=registry,
+        )  # fmt: skip
+        self.count_database_error: Callable[[], None] = refused.inc
         failures = Counter(
             "carnet_target_background_failures",
             "How often work beside the requests failed unexpectedly, and was begun anew.",

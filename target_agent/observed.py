@@ -5,16 +5,18 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from carnet.database import check_writable
+from carnet.database.health import DatabaseHealth
 from carnet.observers import Observed
 from carnet.readiness import Check, Readiness
 from target_agent.agent import Agent
+from target_agent.schema import metadata
 
 
 def observed(agent: Agent, engine: Engine) -> Observed:
-    """Return what it shows; ready: its database takes a write, and its IKE daemon answers."""
+    """Return what it shows; ready: its database serves, and its IKE daemon answers."""
+    health = DatabaseHealth(engine, metadata, agent.metrics.count_database_error)
     checks: dict[str, Check] = {
-        "database": partial(asyncio.to_thread, check_writable, engine),
+        "database": partial(asyncio.to_thread, health.look),
         "ike-daemon": agent.check_daemon,
     }
 

@@ -24,6 +24,9 @@ _LOCK = int.from_bytes(b"carnet")
 _LOCK_NOT_AVAILABLE = "55P03"
 """PostgreSQL's manual, appendix A."""
 
+_DAMAGED = ("XX001", "XX002")
+"""Of a table or an index (the same appendix)."""
+
 _AWAY = ("08", "53300", "57P")
 """What codes begin with of connections that fail or are ended, of too many, and of a server that
 begins or stops (the same appendix)."""
@@ -128,6 +131,11 @@ def alone(engine: Engine, word: str) -> Iterator[Callable[[], bool]]:
 def is_busy(error: BaseException | None) -> bool:
     """Tell whether a statement failed because others held the lock for too long."""
     return getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Tell whether a statement failed because a page of the server's is damaged."""
+    return getattr(error, "sqlstate", None) in _DAMAGED
 
 
 def is_away(error: BaseException | None) -> bool:

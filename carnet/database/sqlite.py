@@ -114,6 +114,8 @@ def damage(engine: Engine) -> str | None:
     """
     try:
         with engine.connect() as connection:
+            # Else it looks at what it remembers of them.
+            connection.exec_driver_sql("PRAGMA shrink_memory")
             found: str = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     except DatabaseError as error:
         if not is_damage(error.orig):
