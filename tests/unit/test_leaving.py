@@ -1,6 +1,5 @@
 """What is said of a session that is over here, and that Target may still keep."""
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -186,18 +185,15 @@ def test_who_ends_what_was_released_is_started_again(released, monkeypatch):
     assert started == ["carnet-00"]
 
 
-HOUR = int(time.time()) + 3600
-
-
 @pytest.mark.parametrize(
     ("stage", "expires", "said"),
     [
-        ((State.ENDED, "Its key pair was revoked."), HOUR, "ended: Its key pair was revoked."),
-        ((State.RELEASED, BY_HAND), HOUR, "ended: You released it by hand"),
-        ((State.TO_END, "Token alice was pulled out."), HOUR, "to end: Token alice was pulled"),
-        ((State.TO_END,), HOUR, "to end: you have ended it, and that was not possible whole."),
-        ((State.GONE, "Target was started anew."), HOUR, "down: Target was started anew."),
-        ((), HOUR, "not known whether it stands, "),
+        ((State.ENDED, "Its key pair was revoked."), LATER, "ended: Its key pair was revoked."),
+        ((State.RELEASED, BY_HAND), LATER, "ended: You released it by hand"),
+        ((State.TO_END, "Token alice was pulled out."), LATER, "to end: Token alice was pulled"),
+        ((State.TO_END,), LATER, "to end: you have ended it, and that was not possible whole."),
+        ((State.GONE, "Target was started anew."), LATER, "down: Target was started anew."),
+        ((), LATER, "not known whether it stands, "),
         ((), 1, "not known whether it stands; its time is over"),
     ],
     ids=str,
