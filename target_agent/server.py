@@ -85,7 +85,10 @@ class Server:
         number = request.query.get("after", "")
         if not (_NUMBER.fullmatch(number) and int(number) < _MAX_NUMBER):
             return web.Response(status=HTTPStatus.BAD_REQUEST)
-        tunnels = await self._agent.ended(host, int(number), POLL_SECONDS)
+        try:
+            tunnels = await self._agent.ended(host, int(number), POLL_SECONDS)
+        except SQLAlchemyError as error:
+            return _database_failed(error, host)
         body = cbor.pack(EndedTunnels(tunnels=tunnels))
         return web.Response(body=body, content_type="application/cbor")
 
@@ -138,10 +141,12 @@ def _later() -> web.Response:
     return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers=headers)
 
 
-def _database_failed(error: SQLAlchemyError, host: str, request_id: bytes) -> web.Response:
-    """Name the request in the log, and have Host ask again."""
-    named = log.bind(host=host, request_id=request_id.hex())
-    named.warning("database-failed", reason=reason_of(error))
+def _database_failed(
+    error: SQLAlchemyError, host: str, request_id: bytes | None = None
+) -> web.Response:
+    """Name the request in the log, where it is about one, and have Host ask again."""
+    named = {} if request_id is None else {"request_id": request_id.hex()}
+    log.bind(host=host, **named).warning("database-failed", reason=reason_of(error))
     return _later()
 
 

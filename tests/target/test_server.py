@@ -302,13 +302,13 @@ def test_a_request_that_the_database_fails_is_named_in_the_log_and_asked_again(
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE tunnels RENAME TO elsewhere")
         ending = fetch(session.get(f"{url}/v1/tunnels/{request_id}/ending", ssl=office))
-        return [await post(session, url, office, cbor.pack(statement)), await ending]
+        ended = fetch(session.get(f"{url}/v1/ended?after=0", ssl=office))
+        return [await post(session, url, office, cbor.pack(statement)), await ending, await ended]
 
     with capture_logs() as logs:
         answers = served(body)
-    assert [(status, "Retry-After" in headers) for status, _, headers in answers] == [
-        (503, True),
-        (503, True),
-    ]
+    told = [(status, "Retry-After" in headers) for status, _, headers in answers]
+    assert told == [(503, True)] * 3
     failed = [each for each in logs if each["event"] in ("database-failed", "request-failed")]
-    assert [each.get("request_id") for each in failed] == [request_id] * 2
+    assert [each.get("request_id") for each in failed] == [request_id, request_id, None]
+    assert not any("exc_info" in each for each in failed)
