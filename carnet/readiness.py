@@ -37,7 +37,14 @@ class Readiness:
             return self._found
 
     async def _check(self, part: str) -> str | None:
-        """Look at one part; one that is silent is asked again only after it has answered."""
+        """Look at one part; what an earlier look was told late does not tell how it is now."""
+        asked_before = part in self._under_way
+        found = await self._ask(part)
+        is_old = asked_before and part not in self._under_way
+        return await self._ask(part) if found is not None and is_old else found
+
+    async def _ask(self, part: str) -> str | None:
+        """Ask one part; one that is silent is asked again only after it has answered."""
         task = self._under_way.get(part)
         if task is None:
             task = self._under_way[part] = asyncio.ensure_future(self._checks[part]())
