@@ -17,9 +17,12 @@ Work = Callable[[], Coroutine[None, None, None]]
 class Background:
     """Work that is begun anew whenever it fails; what it had made durable it finds again."""
 
-    def __init__(self, count: Callable[[str], None]) -> None:
-        """`count` is told the name of what failed, each time."""
+    def __init__(
+        self, count: Callable[[str], None], expect: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`count` is told the name of what failed, each time; `expect` of what begins."""
         self._count = count
+        self._expect = expect
         self._waiting: set[str] = set()
         self._named: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -38,6 +41,7 @@ class Background:
         """
         if self._stopping:
             return
+        self._expect(name)
         if name in self._named:
             self._named[name].cancel()
         task = self._named[name] = asyncio.create_task(self.keep(name, work))
@@ -54,6 +58,7 @@ class Background:
 
     async def keep(self, name: str, work: Work) -> None:
         """Do the work for ever; ends only when it is cancelled, whatever the work makes of that."""
+        self._expect(name)
         task = asyncio.current_task()
         while task is None or not task.cancelling():
             try:

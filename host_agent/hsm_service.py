@@ -55,6 +55,9 @@ _KINDS: dict[type[TokenError], str] = {
     HsmSilentError: "silent",
     HsmLostError: "lost",
 }
+_FAILED, _PIN_REFUSED = "failed", "pin-refused"
+ERROR_KINDS = (*_KINDS.values(), _FAILED, _PIN_REFUSED)
+"""What `on_error` may be called with."""
 
 
 class HsmService:
@@ -150,7 +153,7 @@ class HsmService:
         try:
             serial = await self._log_in()
         except PinRefusedError as error:
-            self.on_error("pin-refused")
+            self.on_error(_PIN_REFUSED)
             self._handle(states.PinRefused(error.sentence))
         except CarnetError as error:
             self._handle(states.StillAway(error.sentence))
@@ -188,7 +191,7 @@ class HsmService:
                 self.require()
                 return await self._timed(work, seconds or OPERATION_SECONDS)
         except TokenError as error:
-            self.on_error(_KINDS.get(type(error), "failed"))
+            self.on_error(_KINDS.get(type(error), _FAILED))
             raise
         finally:
             self.waiting -= 1

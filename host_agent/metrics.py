@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from carnet.database.readers import ask
 from carnet.metrics import Gauges, histogram
 from host_agent.hsm import Hsm
+from host_agent.hsm_service import ERROR_KINDS
 from host_agent.hsm_states import State
 from host_agent.keydb import KeyDatabase
 
@@ -40,6 +41,8 @@ class HostMetrics:
             registry=registry,
         )  # fmt: skip
         self.count_token_error: Callable[[str], None] = lambda kind: token_errors.labels(kind).inc()
+        for kind in ERROR_KINDS:
+            token_errors.labels(kind)
         refused = Counter(
             "carnet_host_database_errors",
             "Statements and connections that the Key Database failed.",
@@ -53,6 +56,8 @@ class HostMetrics:
             registry=registry,
         )
         self.count_failure: Callable[[str], None] = lambda task: failures.labels(task).inc()
+        self.expect_failures: Callable[[str], None] = lambda task: failures.labels(task).inc(0)
+        """Show that none of that work failed yet."""
         steps = histogram(
             registry, "carnet_host_step_seconds", "How long a step of a request took.", "step"
         )

@@ -47,7 +47,9 @@ class HostService:
     def __init__(self, parts: Parts, background: Background | None = None) -> None:
         self.parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
-        self.background = background or Background(parts.metrics.count_failure)
+        self.background = background or Background(
+            parts.metrics.count_failure, parts.metrics.expect_failures
+        )
         self.sweep = Sweep(parts, self.settle)
         self._endings = Endings()
         self._running = 0

@@ -68,7 +68,7 @@ async def _serve(
 ) -> None:
     witness = Witness(database)
     metrics = HostMetrics()
-    background = Background(metrics.count_failure)
+    background = Background(metrics.count_failure, metrics.expect_failures)
     check = partial(check_hsm, database, witness, config.name)
     async with open_hsm(config.token, pin, check, background) as hsm:
         marks = Marks(hsm, witness, config.name)

@@ -103,7 +103,8 @@ class Agent:
         )
         self._obeying = Obeying(self._parts.orders, self.records, self.end, self.end_all_of)
         self.metrics = self._parts.metrics
-        self.background = Background(self.metrics.count_failure)
+        self.background = Background(self.metrics.count_failure, self.metrics.expect_failures)
+        self.metrics.expect_failures(_TUNNELS)
         self.metrics.show_agent(self)
         if gate is not None:
             gate.count_gone = self.metrics.count_gate_gone

@@ -2,16 +2,21 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter
 
+from carnet.exchange.target import State
 from carnet.metrics import Gauges, Sample, histogram
+from carnet.objectives import Objective
 
 if TYPE_CHECKING:
     from target_agent.agent import Agent
 
 STEPS = ("step4", "step5", "step6")
+LASTING = (State.PREPARED, State.ESTABLISHED, State.ENDING)
+"""States in which a live tunnel may stay: how many there are is shown also where there is none."""
 
 
 class TargetMetrics:
@@ -51,6 +56,8 @@ class TargetMetrics:
             registry=registry,
         )
         self.count_failure: Callable[[str], None] = lambda task: failures.labels(task).inc()
+        self.expect_failures: Callable[[str], None] = lambda task: failures.labels(task).inc(0)
+        """Show that none of that work failed yet."""
 
     def show_agent(self, agent: "Agent") -> None:
         """Show what is read only when somebody asks."""
@@ -75,4 +82,5 @@ def _addresses(agent: "Agent") -> Iterator[Sample]:
 
 
 def _tally(tunnels: Iterable[tuple[str, ...]]) -> Iterator[Sample]:
-    yield from Tally(tunnels).items()
+    none = dict.fromkeys(product([each.label for each in Objective], LASTING), 0)
+    yield from (none | Tally(tunnels)).items()

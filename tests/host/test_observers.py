@@ -159,6 +159,9 @@ def test_it_is_ready_while_the_hsm_is_there_and_again_when_it_is_back(host, sock
     tokens = host.directory / "softhsm" / "tokens"
     away = tokens.with_name("away")
     assert observers.ready(socket_path) == (True, {"database": "ok", "token": "ok"})
+    seen = observers.metrics(socket_path)
+    assert seen["carnet_host_token_errors_total", "lost"] == 0
+    assert seen["carnet_host_background_failures_total", "sweep"] == 0
     tokens.rename(away)
     tokens.mkdir()
     try:

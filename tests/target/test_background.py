@@ -52,7 +52,9 @@ def logs():
 def failures(agent, logs):
     """What was counted of failures, which must be what was logged, too."""
     shown = samples(generate_latest(agent.metrics.registry).decode())
-    counted = {key[1]: n for key, n in shown.items() if key[0].endswith("failures_total")}
+    each = {key[1]: n for key, n in shown.items() if key[0].endswith("failures_total")}
+    assert {"ike-watcher", "ike-daemon comparison", "orders", "tunnels"} <= each.keys()
+    counted = {task: n for task, n in each.items() if n}
     logged = [each["task"] for each in logs if each["event"] == "task-failed"]
     assert counted == {task: logged.count(task) for task in logged}
     return counted

@@ -21,6 +21,23 @@ def test_whatever_is_logged_while_a_request_is_answered_names_it(with_agent, ask
     assert with_agent(body) == named
 
 
+def test_what_there_is_none_of_yet_is_shown_as_nothing(with_agent):
+    """An alarm on a series that is not there never rings."""
+
+    async def body(agent):
+        return samples(generate_latest(agent.metrics.registry).decode())
+
+    seen = with_agent(body)
+    for name in (
+        ("carnet_target_tunnels", "esp", "established"),
+        ("carnet_target_tunnels", "native", "ending"),
+        ("carnet_target_background_failures_total", "orders"),
+        ("carnet_target_background_failures_total", "tunnels"),
+        ("carnet_target_database_errors_total",),
+    ):
+        assert seen[name] == 0
+
+
 def test_each_outcome_is_counted_and_addresses_come_back(with_agent, ask, driver):
     async def body(agent):
         statement = ask(request_id=bytes(16))
