@@ -210,6 +210,8 @@ class Libreswan:
         with suppress(IPsecError):
             if head and address and not is_shared:
                 leftovers.remove_policies(head)
+            if head and head.role is Role.CLIENT:
+                leftovers.sweep_reserved(head, said)
             leftovers.sweep(listener(self._socket), said)
 
     def _take_out(self, name: str, head: conf.Head | None) -> bool:

@@ -28,6 +28,8 @@ that tie AH and ESP together (carnet.ipsec.strongswan_parts)."""
 
 _ADDED = re.compile(r"\sadd (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s")
 """When, of an SA, where statistics are listed."""
+_KEYED = re.compile(r"\s(?:auth|auth-trunc|enc|aead|comp) ")
+"""An algorithm of an SA, its key left out."""
 _KNOWN = re.compile(r"\b(?:esp|ah)[.:]([0-9a-f]+)@")
 
 
@@ -48,6 +50,21 @@ def sweep(daemon: int, said: str) -> None:
         if int(sa["spi"], 16) not in known
         and (added := _ADDED.search(sa.string))
         and datetime.fromisoformat(added[1]).timestamp() < started
+    )
+
+
+def sweep_reserved(head: Head, said: str) -> None:
+    """Remove the SAs without keys that the daemon had reserved for a Client's tunnel that is over.
+
+    With IKEv1 it begins anew by itself what Target ends, and of a negotiation that ends before
+    there are keys it leaves the SA. `said` is its status: where that names the tunnel's peer,
+    another tunnel may be the one that is being negotiated.
+    """
+    peers = {each for each in _shown(head.targets) if each.partition("/")[0] not in said}
+    xfrm.delete_sas(
+        sa
+        for sa in _sas(xfrm.list_sas().stdout.splitlines())
+        if not (_KEYED.search(sa.string) or peers.isdisjoint(_ends(sa)))
     )
 
 

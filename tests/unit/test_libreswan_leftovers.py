@@ -12,6 +12,7 @@ import pytest
 
 from carnet.errors import NothingLeftError, TunnelLeftError
 from carnet.ipsec import inner_address, libreswan
+from carnet.ipsec import libreswan_conf as conf
 from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec.libreswan_conf import Head
 from carnet.ipsec.libreswan_tools import Tools
@@ -93,6 +94,52 @@ def test_of_a_daemon_whose_beginning_is_not_known_nothing_goes(kernel):
     kernel.has(0)
     leftovers.sweep(0, "")
     assert kernel.removed == ""
+
+
+@pytest.fixture
+def reserved(monkeypatch, tmp_path):
+    """A Client's tunnel, and what its daemon, asked to end it, has left in the kernel (`ip`)."""
+    removed = []
+    sas = [
+        (
+            "src 192.0.2.2 dst 192.0.2.1\\\tproto ah spi 0xea003b0b reqid 16392 mode transport\\"
+            "\treplay-window 0 \\\tsel src 192.0.2.2/32 dst 192.0.2.1/32 \\"
+        ),
+        (
+            "src 192.0.2.3 dst 192.0.2.1\\\tproto ah spi 0xea003b0c reqid 16396 mode transport\\"
+            "\treplay-window 0 \\\tsel src 192.0.2.3/32 dst 192.0.2.1/32 \\"
+        ),
+        (
+            "src 192.0.2.2 dst 192.0.2.1\\\tproto ah spi 0xea003b0d reqid 16400 mode transport\\"
+            "\treplay-window 128 \\\tauth-trunc hmac(sha256) 0x (0 bits) 128\\"
+        ),
+        (
+            "src 192.0.2.2 dst 192.0.2.1\\\tproto ah spi 0xea003b0e reqid 7 mode transport\\"
+            "\treplay-window 0 \\\tsel src 192.0.2.2/32 dst 192.0.2.1/32 \\"
+        ),
+    ]
+
+    def run(*arguments, said=""):
+        removed.extend(line.split(" spi ")[1] for line in said.splitlines())
+        return Done(arguments, 0, "\n".join(sas) if "state" in arguments else "")
+
+    stand_in(monkeypatch, run)
+    monkeypatch.setattr(libreswan, "listener", lambda _: 0)
+    (tmp_path / "carnet").mkdir()
+    (tmp_path / "carnet" / "carnet-7.conf").write_text(conf.head_line(HOSTS))
+    return removed
+
+
+@pytest.mark.parametrize(
+    ("knows", "gone"), [("", ["0xea003b0b"]), ('000 "other": 192.0.2.1...192.0.2.2', [])]
+)
+def test_what_is_reserved_for_a_tunnel_that_is_over_goes_with_it(
+    reserved, monkeypatch, tmp_path, knows, gone
+):
+    """Unless the daemon has another with that peer, for which it may be."""
+    monkeypatch.setattr(Tools, "whack", lambda *_: knows)
+    libreswan.Libreswan(tmp_path / "pluto.ctl").down("carnet-7")
+    assert reserved == gone
 
 
 HEAD = Head(Role.CLIENT, "10.99.0.7", ("10.20.0.0/16",), ("192.0.2.2",))
