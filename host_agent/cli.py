@@ -227,11 +227,11 @@ def revoke(
     The service asks Target to end the tunnels within seconds, and destroys the private
     keys within a minute.
     """
-    from host_agent import revoking
+    from host_agent import attendance, revoking
     from host_agent.keydb import Revocation
 
-    values = _named(key, user, token_serial)
-    with open_database(configuration.load(path)) as database, readable():
+    values, config = _named(key, user, token_serial), configuration.load(path)
+    with open_database(config) as database, readable():
         done = revoking.revoke(database, Revocation(reason), **values)
         before = revoking.revoked_before(database, done, **values)
     if as_json:
@@ -239,6 +239,8 @@ def revoke(
         console.print_json(facts)
     else:
         click.echo("\n".join(revoking.lines(done, *before)))
+    if done.tunnels and not attendance.is_served(config):
+        console.complain(attendance.unattended(config))
 
 
 def _named(key: str | None, user: str | None, token_serial: str | None) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +17,7 @@ from carnet.database.place import FilePlace
 from carnet.errors import CarnetError, UsageError
 from carnet.wire.control import TunnelEnded
 from carnet.wire.keys import key_id_of
-from host_agent import schema
+from host_agent import attendance, schema
 from host_agent.cli import cli
 from tests.commands import run
 from tests.host.conftest import CONFIGURATION, new_pair, sealed_request
@@ -146,6 +148,24 @@ def test_what_was_revoked_is_said_to_be_and_is_no_mistake(
     for unknown in (("--user", "bob@office"), ("--key", bytes(16).hex())):
         with pytest.raises(UsageError, match="No valid key pair and no live tunnel"):
             again(*unknown)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_who_revokes_a_tunnel_is_told_where_nobody_is_there_to_end_it(
+    carnet_host, database, pair, monkeypatch, served
+):
+    envelope, signed = sealed_request(pair)
+    database.spend(envelope, signed)
+    database.store_response(envelope.key_id, "granted", b"answer")
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        address, port = door.getsockname()
+        if not served:
+            door.close()
+        is_served, at = attendance.is_served, SimpleNamespace(listen=address, port=port)
+        monkeypatch.setattr(attendance, "is_served", lambda _: is_served(at))
+        said = carnet_host("revoke", "--user", "alice@office", "--reason", "stolen")
+    assert "1 live tunnel will be ended" in said
+    assert ("live on until it is started (systemctl start carnet-host)" in said) is not served
 
 
 @pytest.mark.parametrize("key", ["", "  ", "no key"])
