@@ -102,14 +102,22 @@ class LiveTunnel:
         last = min(self._prepared_at + self._info.initiate_within, self._info.expires)
         self._over_at(last, "unused")
 
-    async def confirm(self, _: do.ConfirmTunnel) -> Event:
-        """Compare what came up with what was agreed; without IPsec, open the gate then."""
+    async def confirm(self, _: do.ConfirmTunnel) -> Event | None:
+        """Compare what came up with what was agreed; without IPsec, open the gate then.
+
+        A daemon that is silent is asked again: nothing says yet that the tunnel is another. For
+        one that was never confirmed that ends when nobody is waited for any more.
+        """
         try:
             status = await self._parts.ask(self._parts.driver.confirm, self._spec())
             await self.let_through(status.remote_address)
         except IKESilentError:
             # As one does who comes back to take leave.
             return step.Over("peer-closed")
+        except AwayError:
+            self.is_away = False  # she has come back, if she was
+            self._look_again()
+            return None
         except IPsecError as error:
             return self._not_confirmed(error)
         self.is_away = False
@@ -117,22 +125,22 @@ class LiveTunnel:
         return step.TunnelConfirmed()
 
     async def check(self, action: do.CheckTunnel) -> Event | None:
-        """End it if it has too many SAs; compare it as confirm() does, unless it is coming up.
-
-        A daemon that is silent is asked again: nothing says yet that the tunnel is another.
-        """
+        """End it if it has too many SAs; compare it as confirm() does, unless it is coming up."""
         driver = self._parts.driver
         try:
             if isinstance(driver, Limiting):
                 await self._parts.ask(driver.refuse_many, self._name)
         except AwayError:
-            self._parts.later(LOOK_AGAIN_SECONDS, self._request_id, step.CameAnew())
+            self._look_again()
             return None
         except IPsecError as error:
             return self._not_confirmed(error)
         if self.is_away or not action.whole:
             return None
         return await self.confirm(do.ConfirmTunnel())
+
+    def _look_again(self) -> None:
+        self._parts.later(LOOK_AGAIN_SECONDS, self._request_id, step.CameAnew())
 
     def _not_confirmed(self, error: IPsecError) -> Event:
         self._log.warning("not-confirmed", reason=error.sentence)
@@ -155,14 +163,17 @@ class LiveTunnel:
         if self._parts.gate is not None:
             await self._parts.ask(self._parts.gate.close, self._name)
 
-    async def forget_secrets(self, _: do.ForgetSecrets) -> Event:
-        """Step 10: the pre-shared keys leave the IKE daemon.
+    async def forget_secrets(self, _: do.ForgetSecrets) -> Event | None:
+        """Step 10: the pre-shared keys leave the IKE daemon, once it answers.
 
         Where the Client may come back, that is with the end of her session.
         """
         try:
             if not self.may_come_back:
                 await self._parts.ask(self._parts.driver.forget_secrets, self._name)
+        except AwayError:
+            self._look_again()
+            return None
         except IPsecError as error:
             self._log.warning("secrets-not-forgotten", reason=error.sentence)
             return step.Over("secrets-not-forgotten")

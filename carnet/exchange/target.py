@@ -217,6 +217,11 @@ TABLE: Table[State] = {
     (_S.PREPARED, CameAnew): (_S.PREPARED, lambda _: (CheckTunnel(whole=False),)),
     (_S.PREPARED, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
     (_S.CONFIRMING, TunnelConfirmed): (_S.FORGETTING, lambda _: (ForgetSecrets(),)),
+    # the IKE daemon was silent, and what came up is looked at again
+    (_S.CONFIRMING, CameAnew): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
+    (_S.CONFIRMING, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
+    (_S.FORGETTING, CameAnew): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
+    (_S.FORGETTING, CameUp): (_S.CONFIRMING, lambda _: (ConfirmTunnel(),)),
     (_S.FORGETTING, SecretsForgotten): (_S.ESTABLISHING, lambda _: (RecordEstablished(),)),
     (_S.ESTABLISHING, EstablishedRecorded): (_S.ESTABLISHED, lambda _: (AwaitExpiry(),)),
     # away, and back

@@ -11,7 +11,7 @@ from pathlib import Path
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from carnet import crash
-from carnet.errors import DaemonGoneError, IKERefusedError, IPsecError
+from carnet.errors import AwayError, DaemonGoneError, IKERefusedError, IPsecError
 from carnet.files import write_private
 from carnet.ipsec import inner_address
 from carnet.ipsec import libreswan_conf as conf
@@ -107,7 +107,7 @@ class Libreswan:
             crash.reach("ipsec.initiated")
             if spec.ppk is not None:
                 self._rekey_ike(tunnel)
-        return self.confirm(spec)
+            return self._compared(spec)
 
     def _rekey_ike(self, tunnel: reports.Tunnel) -> None:
         """Rekey, and return when the tunnel is its successor's; whack would wait for longer."""
@@ -133,23 +133,28 @@ class Libreswan:
         """Compare the live tunnel with what was agreed, and lead the packets to it.
 
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded.
+        Nothing is removed where the daemon is silent, which AwayError says.
         """
-        with all_or_nothing(self.down, spec.name):
-            tunnel = self._tunnels().get(spec.name, reports.Tunnel(spec.name))
-            refuse_more(len(tunnel.ike_sas), len(tunnel.child_sas))
-            in_udp = self._is_in_udp(tunnel)
-            found = reports.shortfalls(spec, tunnel, encapsulated=in_udp)
-            if found:
-                raise IPsecError(
-                    f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
-                    " downgraded, so it was ended; ask the operator of Target."
-                )
-            head = conf.head(spec)
-            if spec.role is Role.CLIENT and spec.virtual_address is not None:
-                way = way_to(tunnel.local_address, tunnel.remote_address)
-                self._tools.note_interface(spec.name, way.interface)
-                inner_address.install(spec.virtual_address, head.networks, way.interface, way)
-            return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
+        with all_or_nothing(self.down, spec.name, but=(AwayError,)):
+            return self._compared(spec)
+
+    def _compared(self, spec: TunnelSpec) -> TunnelStatus:
+        """Do what confirm() does, and remove nothing."""
+        tunnel = self._tunnels().get(spec.name, reports.Tunnel(spec.name))
+        refuse_more(len(tunnel.ike_sas), len(tunnel.child_sas))
+        in_udp = self._is_in_udp(tunnel)
+        found = reports.shortfalls(spec, tunnel, encapsulated=in_udp)
+        if found:
+            raise IPsecError(
+                f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
+                " downgraded, so it was ended; ask the operator of Target."
+            )
+        head = conf.head(spec)
+        if spec.role is Role.CLIENT and spec.virtual_address is not None:
+            way = way_to(tunnel.local_address, tunnel.remote_address)
+            self._tools.note_interface(spec.name, way.interface)
+            inner_address.install(spec.virtual_address, head.networks, way.interface, way)
+        return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
 
     def _is_in_udp(self, tunnel: reports.Tunnel) -> bool:
         """Ask the kernel, without its keys; where it does not say, it is taken to be so."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from vici import Session
 
 from carnet import crash
-from carnet.errors import IKESilentError, IPsecError
+from carnet.errors import AwayError, IKESilentError, IPsecError
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_others as others
 from carnet.ipsec import strongswan_reports as reports
@@ -145,7 +145,7 @@ class StrongSwan:
                 self._refuse_another_address(spec, part)
                 if part.ppk is not None:
                     self._negotiation.rekey_ike(part.name)
-        return self.confirm(spec)
+            return self._compared(spec)
 
     def _set_its_address(self, spec: TunnelSpec) -> None:
         """Set the address inside once the peer has proved itself: it is the whole machine's.
@@ -176,21 +176,25 @@ class StrongSwan:
         """Compare the live tunnel with what was agreed, and tie AH and ESP together.
 
         Raises IPsecError if it is less, IKESilentError if it is gone, and removes all of it:
-        nothing is downgraded.
+        nothing is downgraded. Nothing is removed where the daemon is silent, which AwayError says.
         """
-        with all_or_nothing(self.down, spec.name):
-            self.refuse_many(spec.name)
-            live = self._listed.agreed_parts(spec)
-            if not any(reports.is_up(part, sa) for part, sa in live.items()):
-                raise self._why_none_is_up(spec.name)
-            found = shortfalls(spec, live)
-            if found:
-                raise IPsecError(
-                    f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
-                    " downgraded, so it was ended; ask the operator of Target."
-                )
-            self._tying.tie(spec, live)
-            return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
+        with all_or_nothing(self.down, spec.name, but=(AwayError,)):
+            return self._compared(spec)
+
+    def _compared(self, spec: TunnelSpec) -> TunnelStatus:
+        """Do what confirm() does, and remove nothing."""
+        self.refuse_many(spec.name)
+        live = self._listed.agreed_parts(spec)
+        if not any(reports.is_up(part, sa) for part, sa in live.items()):
+            raise self._why_none_is_up(spec.name)
+        found = shortfalls(spec, live)
+        if found:
+            raise IPsecError(
+                f"The tunnel is less than was agreed ({', '.join(found)}) and nothing is"
+                " downgraded, so it was ended; ask the operator of Target."
+            )
+        self._tying.tie(spec, live)
+        return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
     def _why_none_is_up(self, name: str) -> IPsecError:
         if self._negotiation.ends_unlisted(*connection_names(name)):

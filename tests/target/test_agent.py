@@ -14,6 +14,7 @@ from carnet.audit import read
 from carnet.audit.chain import ChangedError, follow
 from carnet.database import transaction
 from carnet.errors import DaemonSilentError, IPsecError
+from carnet.exchange.target import State
 from carnet.ipsec.driver import Change
 from carnet.tunnel import tunnel_name
 from carnet.wire import cbor
@@ -568,25 +569,84 @@ def test_a_tunnel_that_is_rekeyed_to_less_is_ended(with_agent, driver, ask, conf
     assert with_agent(body, config=changed(config, resume_within=60)).reason == "not-confirmed"
 
 
-def test_a_daemon_that_is_silent_as_a_tunnel_is_rekeyed_ends_none(
-    with_agent, driver, ask, config, monkeypatch
-):
-    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
-    refuse_many, silences = driver.refuse_many, [DaemonSilentError("It is silent.")] * 2
+def silent_at_first(driver, call, times=2):
+    """Have the daemon be silent when it is asked that for the next times."""
+    answers, silences = getattr(driver, call), [DaemonSilentError("It is silent.")] * times
 
-    def silent_at_first(name):
+    def ask(about):
         if silences:
             raise silences.pop()
-        refuse_many(name)
+        return answers(about)
+
+    setattr(driver, call, ask)
+
+
+@pytest.mark.parametrize(
+    ("call", "answered"),
+    [
+        ("refuse_many", ["refuse_many", "confirm"]),
+        ("confirm", ["refuse_many"] * 3 + ["confirm"]),
+    ],
+)
+def test_a_daemon_that_is_silent_as_a_tunnel_is_rekeyed_ends_none(
+    with_agent, driver, ask, config, monkeypatch, call, answered
+):
+    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
 
     async def body(agent):
         answering = await standing(agent, driver, ask())
-        driver.refuse_many, driver.calls = silent_at_first, []
+        silent_at_first(driver, call)
+        driver.calls = []
         driver.changes(name_of(answering))
-        await until(lambda: driver.calls == ["refuse_many", "confirm"], "the daemon to answer")
+        await until(lambda: driver.calls == answered, "the daemon to answer")
         return agent.records.find(answering.request_id).state
 
     assert with_agent(body, config=changed(config, resume_within=60)) == "established"
+
+
+def test_a_daemon_that_is_silent_as_a_client_comes_back_ends_none(
+    with_agent, driver, ask, config, monkeypatch
+):
+    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
+
+    async def body(agent):
+        answering = await standing(agent, driver, ask())
+        driver.falls_silent(name_of(answering))
+        await until(lambda: agent._live[answering.request_id].is_away, "her silence to be seen")
+        silent_at_first(driver, "confirm")
+        driver.calls = []
+        driver.comes_up(name_of(answering))
+        await until(lambda: "confirm" in driver.calls, "the daemon to answer")
+        return agent._live[answering.request_id]
+
+    exchange = with_agent(body, config=changed(config, resume_within=60))
+    assert (exchange.state, exchange.is_away) == (State.ESTABLISHED, False)
+
+
+@pytest.mark.parametrize("call", ["confirm", "forget_secrets"])
+def test_a_daemon_that_is_silent_as_a_tunnel_comes_up_is_asked_again(
+    with_agent, driver, ask, monkeypatch, call
+):
+    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
+    silent_at_first(driver, call)
+    answering = with_agent(lambda agent: established(agent, driver, ask()))
+    assert driver.secrets == set()
+    assert name_of(answering) in driver.up_names
+
+
+def test_a_tunnel_that_no_daemon_confirms_in_time_is_ended(
+    with_agent, driver, ask, config, monkeypatch
+):
+    monkeypatch.setattr(live, "LOOK_AGAIN_SECONDS", 0.01)
+    silent_at_first(driver, "confirm", 10_000)
+
+    async def body(agent):
+        answering = await agent.answer(ask(), "office")
+        driver.comes_up(name_of(answering))
+        return await end_of(agent)
+
+    assert with_agent(body, config=changed(config, initiate_within=1)).reason == "unused"
+    assert driver.specs == {}
 
 
 async def unused(agent, driver, statement):

@@ -207,6 +207,16 @@ def test_a_tunnel_that_may_be_another_is_looked_at_as_far_as_it_stands():
     assert [each.whole for each in script.actions if hasattr(each, "whole")] == [False, True]
 
 
+@pytest.mark.parametrize("asked", ["ConfirmTunnel", "ForgetSecrets"])
+@pytest.mark.parametrize("told", [target.CameUp(), target.CameAnew()])
+def test_a_tunnel_of_which_the_daemon_told_nothing_is_compared_again(asked, told):
+    script = target_script(ConfirmTunnel=[target.TunnelConfirmed()] * 2)
+    script.answers[asked].insert(0, None)
+    assert run_target(script, target.CameUp(), told) is target.State.ESTABLISHED
+    tail = ["ConfirmTunnel", "ForgetSecrets", "RecordEstablished", "AwaitExpiry"]
+    assert script.done[-5:] == [asked, *tail]
+
+
 def test_the_target_gives_the_recorded_answer_and_does_nothing_else():
     script = target_script(LookUp=[target.AnswerKnown(GRANT)])
     assert run_target(script) is target.State.REPLIED

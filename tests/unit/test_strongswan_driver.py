@@ -26,6 +26,7 @@ from carnet.ipsec import strongswan_negotiation as negotiation
 from carnet.ipsec import strongswan_removing as removing
 from carnet.ipsec.driver import Lead
 from carnet.ipsec.example import example_spec
+from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
 from carnet.ipsec.strongswan_parts import reqids
@@ -68,6 +69,22 @@ def test_an_address_goes_with_a_connection_that_another_took_out_as_it_was_set(m
         driver.up(spec)
     driver.down(spec.name)
     assert removed == [(spec.virtual_address, [], ("lo",))]
+
+
+@pytest.mark.parametrize("driver", [StrongSwan, Libreswan])
+def test_a_tunnel_stays_that_a_silent_daemon_tells_nothing_of(tmp_path, monkeypatch, driver):
+    """Whether it is what was agreed is not known; one that cannot come up is taken down."""
+
+    def silent(*_, **__):
+        raise DaemonSilentError("It is silent.")
+
+    daemon, ended = driver(tmp_path / "socket"), []
+    monkeypatch.setattr(daemon, "down", ended.append)
+    monkeypatch.setattr(daemon, "_compared", silent)
+    spec = example_spec(Objective.ESP, Mode.TUNNEL, ())
+    with pytest.raises(DaemonSilentError):
+        daemon.confirm(spec)
+    assert ended == []
 
 
 @pytest.mark.parametrize("both", [False, True])
