@@ -93,7 +93,7 @@ class Agent:
         self._open_records = open_records
         self._live: dict[bytes, Exchange] = {}
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
-        self._happened: dict[bytes, tuple[Change, ...]] = {}
+        self._happened: dict[bytes, Change] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._end_told = asyncio.Condition()
         self._stopping = False
@@ -316,20 +316,20 @@ class Agent:
         request_id = request_id_of(event.name)
         if request_id is None or event.change not in TOLD:
             return
-        waiting = self._happened.get(request_id, ())
+        waiting = self._happened.get(request_id)
         self._happened[request_id] = merged(waiting, event.change)
-        if not waiting:
+        if waiting is None:
             self._spawn(self._feed_what_happened(request_id))
 
     async def _feed_what_happened(self, request_id: bytes) -> None:
         """Feed it, unless somebody waits to end the tunnel, or this stops."""
         async with self._alone(request_id):
-            for change in self._happened.pop(request_id):
-                exchange = self._live.get(request_id)
-                if exchange is None or exchange.is_about_to_end or self._stopping:
-                    return
-                event = event_of(change, may_come_back=exchange.may_come_back)
-                await self._feed(exchange, event)
+            change = self._happened.pop(request_id)
+            exchange = self._live.get(request_id)
+            if exchange is None or exchange.is_about_to_end or self._stopping:
+                return
+            event = event_of(change, may_come_back=exchange.may_come_back)
+            await self._feed(exchange, event)
 
     async def _watch(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """What happened to a tunnel at the IKE daemon, and has not been fed to it yet.
 
 A Client may negotiate faster than Target can look at what comes of it. So of what comes again
-and again only the outcome waits, and no more of it than there are kinds.
+and again only the outcome waits.
 """
 
 from carnet.exchange.machine import Event
@@ -12,18 +12,17 @@ TOLD = (Change.UP, Change.ANEW, Change.DOWN, Change.LOST)
 """What a tunnel is told of."""
 
 
-def merged(waiting: tuple[Change, ...], change: Change) -> tuple[Change, ...]:
-    """Return what waits once this happens too, in its order.
+def merged(waiting: Change | None, change: Change) -> Change:
+    """Return what waits once this happens too; None: nothing waited.
 
-    What its peer closed has ended. What came up and was lost leaves nothing to look at, and one
-    that came back is still to be told that it was lost: not every tunnel may come back. That it
-    may be another waits alone, for with whatever else happens it is looked at, or there is none.
+    What its peer closed has ended. What came up and was lost leaves nothing to look at, and of
+    what was lost and came up again only what stands now counts: in the place of one whom Target
+    never saw she may have come anew. That it may be another waits alone, for with whatever else
+    happens it is looked at, or there is none.
     """
-    if Change.DOWN in waiting or (change is Change.ANEW and waiting):
+    if waiting is Change.DOWN or (waiting is not None and change is Change.ANEW):
         return waiting
-    if change is Change.UP and Change.LOST in waiting:
-        return (Change.LOST, Change.UP)
-    return (change,)
+    return change
 
 
 def event_of(change: Change, *, may_come_back: bool) -> Event:
