@@ -5,6 +5,7 @@ import asyncio
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from carnet.database import reason_of
 from carnet.database.readers import ask
 from carnet.exchange.host import NOT_READY
 from host_agent.keydb import KeyDatabase
@@ -55,7 +56,8 @@ class Endings:
                 if signed is not None:
                     return Answered(signed, "")
         except SQLAlchemyError as error:
-            log.warning("database-failed", reason=str(error))
+            named = log.bind(request_id=request_id.hex())
+            named.warning("database-failed", reason=reason_of(error))
             return Later(NOT_READY)
         except TargetSilentError as error:
             return Later(error.code)

@@ -18,6 +18,7 @@ from structlog.contextvars import bind_contextvars
 
 from carnet.answers import FixedAnswer
 from carnet.background import Background
+from carnet.database import reason_of
 from carnet.database.readers import ask
 from carnet.errors import CarnetError, TokenError
 from carnet.exchange import host as step
@@ -130,7 +131,7 @@ class HostService:
                 await self.parts.leases.renew()
                 await self._take_up(await ask(self.parts.database.abandoned))
             except SQLAlchemyError as error:
-                log.warning("leases-not-kept", reason=str(error))
+                log.warning("leases-not-kept", reason=reason_of(error))
 
     async def _take_up(self, requests: list[RequestRecord]) -> None:
         """Take each up, but refuse none by a clock that has leapt: nothing undoes that."""
@@ -168,7 +169,7 @@ class HostService:
             finally:
                 await exchange.release()
         except (CarnetError, SQLAlchemyError) as error:
-            log.warning(_name_of(error), key_id=envelope.key_id.hex(), reason=str(error))
+            log.warning(_name_of(error), key_id=envelope.key_id.hex(), reason=reason_of(error))
             exchange.fail(step.NOT_READY)
         except Exception:
             log.exception("exchange-failed", key_id=envelope.key_id.hex(), state=machine.state)

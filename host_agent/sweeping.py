@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from carnet import crash
+from carnet.database import reason_of
 from carnet.database.readers import ask
 from carnet.errors import TokenError
 from host_agent.exchange import Parts, destroy_key
@@ -57,7 +58,7 @@ class Sweep:
             try:
                 await part()
             except SQLAlchemyError as error:
-                log.warning("sweep-failed", reason=str(error))
+                log.warning("sweep-failed", reason=reason_of(error))
 
     async def end_by_clock(self) -> None:
         """Expire pairs and forget old answers, unless the clock has just leapt.

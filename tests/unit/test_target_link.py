@@ -4,6 +4,7 @@ import asyncio
 import ssl
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from host_agent import endings, revoked_tunnels
@@ -212,3 +213,18 @@ def test_why_target_cannot_be_reached_is_said_in_plain_words():
         asyncio.run(ask())
     assert "no connection to 127.0.0.1:1 (Connect call failed" in str(raised.value)
     assert "SSLContext" not in str(raised.value)
+
+
+class Broken:
+    """A Key Database that fails."""
+
+    def targets_of(self, _):
+        raise OperationalError("SELECT target", None, Exception("the disk is full\nCONTEXT: more"))
+
+
+def test_a_question_for_an_ending_that_the_database_fails_is_named_in_one_line():
+    with capture_logs() as logs:
+        asyncio.run(endings.Endings().ending_of(Broken(), None, b"\x17"))
+    (line,) = logs
+    assert (line["event"], line["request_id"]) == ("database-failed", "17")
+    assert line["reason"] == "the disk is full"
