@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from carnet.database.place import PostgresPlace
@@ -26,6 +27,9 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 _DAMAGED = ("XX001", "XX002")
 """Of a table or an index (the same appendix)."""
+
+_READ_ONLY = "25006"
+"""Of a write in a transaction that may only read (the same appendix)."""
 
 _AWAY = ("08", "53300", "57P")
 """What codes begin with of connections that fail or are ended, of too many, and of a server that
@@ -92,6 +96,7 @@ def open_engine(place: PostgresPlace) -> Engine:
     )
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "handle_error", _on_error)
     return engine
 
 
@@ -158,6 +163,12 @@ def _on_connect(connection: Any, _: Any) -> None:
         raise _refused("this server is a standby and takes no changes")
     if fsync != "on":
         raise _refused("this server runs with fsync=off and would forget spent key pairs")
+
+
+def _on_error(context: ExceptionContext) -> None:
+    """Have all connections made anew where one may only read: each keeps what it began with."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _refused(reason: str) -> OperationalError:

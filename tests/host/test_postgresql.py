@@ -135,6 +135,20 @@ def test_a_spend_whose_connection_breaks_spends_nothing(server, place):
         assert database.spend(*sealed_request(key))
 
 
+def test_a_server_that_took_no_changes_for_a_while_takes_them_again(server, place):
+    """A connection keeps the setting with which it began, until it is made anew."""
+    name, pairs = place.url.database, [new_pair(SoftwareKey())]
+    with KeyDatabase.opened(place) as database:
+        server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        database._engine.dispose()
+        with database._engine.connect(), database._engine.connect():
+            pass
+        with pytest.raises(DBAPIError, match="read-only"):
+            database.add_pairs(pairs)
+        server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        database.add_pairs(pairs)
+
+
 def test_who_stands_still_in_a_brief_transaction_soon_keeps_nobody_waiting(
     server, place, monkeypatch
 ):
