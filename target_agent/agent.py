@@ -302,9 +302,12 @@ class Agent:
         self._comparing.daemon_silent()
 
     def daemon_gone(self) -> None:
-        """Say so; what was prepared is lost."""
+        """Say so; what was prepared is lost, and what was not fed yet is found by comparing."""
         log.warning("ike-daemon-gone")
         self._is_away()
+        self._happened.clear()
+        for exchange in self._live.values():
+            exchange.daemon_gone()
         self._comparing.daemon_gone()
 
     def _is_away(self) -> None:
@@ -324,9 +327,9 @@ class Agent:
     async def _feed_what_happened(self, request_id: bytes) -> None:
         """Feed it, unless somebody waits to end the tunnel, or this stops."""
         async with self._alone(request_id):
-            change = self._happened.pop(request_id)
+            change = self._happened.pop(request_id, None)
             exchange = self._live.get(request_id)
-            if exchange is None or exchange.is_about_to_end or self._stopping:
+            if exchange is None or exchange.is_about_to_end or self._stopping or change is None:
                 return
             event = event_of(change, may_come_back=exchange.may_come_back)
             await self._feed(exchange, event)

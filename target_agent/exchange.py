@@ -128,6 +128,11 @@ class Exchange:
         stands = self.state is State.ESTABLISHED
         return stands and self._tunnel is not None and self._tunnel.may_come_back
 
+    def daemon_gone(self) -> None:
+        """Hear that the IKE daemon went, which matters to what is to be taken out of it."""
+        if self.state is State.ENDING and self._tunnel is not None:
+            self._tunnel.daemon_gone()
+
     async def feed(self, event: Event) -> None:
         """Feed an event, and carry out all that follows from it."""
         await run_async(self._machine, event, self._perform)

@@ -7,6 +7,7 @@ and again only the outcome waits.
 from carnet.exchange.machine import Event
 from carnet.exchange.target import CameAnew, CameUp, Over, WentSilent
 from carnet.ipsec.driver import Change
+from target_agent.live import PEER_CLOSED
 
 TOLD = (Change.UP, Change.ANEW, Change.DOWN, Change.LOST)
 """What a tunnel is told of."""
@@ -32,5 +33,5 @@ def event_of(change: Change, *, may_come_back: bool) -> Event:
     if change is Change.ANEW:
         return CameAnew()
     if change is Change.DOWN:
-        return Over("peer-closed")
+        return Over(PEER_CLOSED)
     return WentSilent() if may_come_back else Over("peer-lost")

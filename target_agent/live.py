@@ -36,6 +36,7 @@ LOOK_AGAIN_SECONDS = 1.0
 
 RESTART = "restart"
 DAEMON_RESTARTED = "ike-daemon-restarted"
+PEER_CLOSED = "peer-closed"
 _FOUND_GONE = frozenset({RESTART, DAEMON_RESTARTED})
 """Why it ended, where nobody saw that: somebody may have meant it to end before."""
 _MEANT = frozenset({"revoked", "ended-by-operator", "user-removed", "expired"})
@@ -113,7 +114,7 @@ class LiveTunnel:
             await self.let_through(status.remote_address)
         except IKESilentError:
             # As one does who comes back to take leave.
-            return step.Over("peer-closed")
+            return step.Over(PEER_CLOSED)
         except AwayError:
             self.is_away = False  # she has come back, if she was
             self._look_again()
@@ -228,10 +229,19 @@ class LiveTunnel:
             self._end_reason = reason
         return self._end_reason
 
+    def daemon_gone(self) -> None:
+        """Hear that the IKE daemon went before the tunnel was taken out of it.
+
+        One that is stopped ends all its tunnels, and tells of that as if the peers had.
+        """
+        if self._end_reason == PEER_CLOSED:
+            self._end_reason = DAEMON_RESTARTED
+
     async def record_ending(self, action: do.RecordEnding) -> None:
         """Write down that it is to end; what fails is written with the next try to remove it."""
+        reason = self._settle(action.reason)
         try:
-            await asyncio.to_thread(self._parts.records.doom, self._request_id, action.reason)
+            await asyncio.to_thread(self._parts.records.doom, self._request_id, reason)
             crash.reach("target.doomed")
             self._end_is_written = True
             self._unrecorded.over()

@@ -888,6 +888,26 @@ def test_a_daemon_that_restarts_loses_its_tunnels_and_takes_new_ones(with_agent,
     assert name_of(with_agent(body)) in driver.specs
 
 
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_tunnel_that_the_daemon_ends_as_it_stops_was_not_closed_by_its_peer(
+    with_agent, driver, ask, fed
+):
+    """It tells of that as of what a peer closes, and nothing can be taken out of it any more."""
+
+    async def body(agent):
+        answering = await established(agent, driver, ask())
+        driver.running = False
+        driver.goes_down(name_of(answering))
+        if fed:
+            find = agent.records.find
+            await until(lambda: find(answering.request_id).end_reason, "what is to end")
+        driver.crashes()
+        driver.starts()
+        return await end_of(agent)
+
+    assert with_agent(body).reason == "ike-daemon-restarted"
+
+
 def test_a_tunnel_that_the_daemon_loses_as_it_is_recorded_ends(
     with_agent, driver, ask, monkeypatch
 ):
