@@ -49,6 +49,7 @@ _DOERS: dict[type[said.Call], Callable[[Parts, int, Any], object]] = {
     said.Lift: blocks.lift,
     said.Names: listed.names,
     said.Fit: inside.fit,
+    said.LeadAgain: inside.lead_again,
     said.Servers: inside.servers,
     said.Follow: inside.follow,
     said.Whose: listed.whose,

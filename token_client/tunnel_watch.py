@@ -193,6 +193,7 @@ class TunnelWatch:
         with suppress(IPsecError), self._asked_anew():
             ending = self._ask()
             if ending is None:
+                mtu.lead(self._driver, self._session)
                 mtu.fit(self._session)
             return ending
         return None

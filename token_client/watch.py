@@ -90,7 +90,7 @@ class Watch:
         self._is_down = lambda: tunnel.is_down
         tunnel.start()
         try:
-            with mtu.kept(self._session, self._tell), self._looking():
+            with mtu.kept(self._driver, self._session, self._tell), self._looking():
                 ending = self._ending = self._loop()
             # Host may still be asked why the tunnel went; by now nothing else tells of it.
             return replace(ending, meant=ending.meant or bool(tunnel.meant))

@@ -94,6 +94,24 @@ def install(bundle: Bundle) -> None:
     _batch(dict.fromkeys(lines))
 
 
+def lead_again(esp_reqid: int, local_address: str, remote_address: str) -> None:
+    """Set the Client's routes of a bundle which are gone: a link that goes takes them along.
+
+    Raises NoWayError where nothing leads to the peer, IPsecError if the kernel refuses.
+    """
+    led = [each for each in _of(esp_reqid) if each.direction == "out" and each.mode == Mode.TUNNEL]
+    if not led:
+        return
+    way, protocol = way_to(local_address, remote_address), ROUTE_PROTOCOL[Role.CLIENT]
+    lines: dict[str, None] = {}
+    for policy in led:
+        source = policy.source.partition("/")[0]
+        into = routes.into_tunnel(policy.destination, way.interface, source, protocol, way)
+        lines |= dict.fromkeys(into)
+    if lines:
+        _batch(lines)
+
+
 def remove(
     esp_reqid: int,
     others: Callable[[], Iterable[Bundle]],

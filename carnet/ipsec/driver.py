@@ -149,6 +149,17 @@ class Shared(Protocol):
         """Return which of those take who has a key of ours for their peer. Raises IPsecError."""
 
 
+@runtime_checkable
+class Routing(Protocol):
+    """A driver that sets routes into tunnels by itself, as no daemon does for it."""
+
+    def lead_again(self, name: str) -> None:
+        """Set a Client's routes into a tunnel that stands which are gone, as with a link that went.
+
+        Without a way to the peer nothing is set. Raises IPsecError.
+        """
+
+
 class Driver(Protocol):
     """One IPsec implementation on this machine.
 

@@ -7,7 +7,7 @@ without a gateway: without the tunnel's policies, they lead nowhere.
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from carnet.errors import IPsecError
@@ -40,16 +40,33 @@ def install(
     address = ip_address(virtual_address)
     nodad = " nodad" if address.version == 6 else ""  # noqa: PLR2004
     lines = [f"address replace {address}/{address.max_prefixlen} dev {interface}{nodad}"]
-    for network in dict.fromkeys(networks):
-        lines += routes.into_tunnel(network, interface, str(address), PROTOCOL, way)
-    # Of several networks that Target is in, each would have its way kept.
-    lines = list(dict.fromkeys(lines))
+    lines += _missing(address, networks, interface, way)
     done = ip("-batch", "-", said="".join(f"{line}\n" for line in lines))
     if done.returncode:
         why = " ".join(done.stderr.split()) or "no reason"
         raise IPsecError(
             f"The kernel does not take the address inside the tunnel ({why}); connect again."
         )
+
+
+def lead_again(
+    virtual_address: str, networks: Iterable[str], interface: str, way: Way | None = None
+) -> None:
+    """Do the same where any of the routes is gone; else nothing is told the kernel."""
+    led = tuple(networks)
+    if _missing(ip_address(virtual_address), led, interface, way):
+        install(virtual_address, led, interface, way)
+
+
+def _missing(
+    address: IPv4Address | IPv6Address, networks: Iterable[str], interface: str, way: Way | None
+) -> list[str]:
+    """Return the lines that set those of the routes which are not there."""
+    lines: list[str] = []
+    for network in dict.fromkeys(networks):
+        lines += routes.into_tunnel(network, interface, str(address), PROTOCOL, way)
+    # Of several networks that Target is in, each would have its way kept.
+    return list(dict.fromkeys(lines))
 
 
 def remove(address: str, others: Iterable[Lead] = (), at: Iterable[str] = ()) -> bool:

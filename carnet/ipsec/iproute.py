@@ -30,6 +30,10 @@ def force(lines: Iterable[str]) -> None:
         ip("-force", "-batch", "-", said=said)
 
 
+class NoWayError(IPsecError):
+    """No packets leave for a peer just now."""
+
+
 class Way(msgspec.Struct, frozen=True):
     """How packets leave for a peer: what carries the tunnel to it, once that stands."""
 
@@ -40,7 +44,7 @@ class Way(msgspec.Struct, frozen=True):
 
 
 def way_to(local_address: str, remote_address: str) -> Way:
-    """Return how packets leave for the peer; raises IPsecError where they do not."""
+    """Return how packets leave for the peer; raises NoWayError where they do not."""
     done = ip("-json", "route", "get", remote_address, "from", local_address)
     try:
         (found,) = json.loads(done.stdout)
@@ -48,7 +52,7 @@ def way_to(local_address: str, remote_address: str) -> Way:
         gateway = f"{via['family']} {via['host']}" if via else found.get("gateway")
         return Way(remote_address, str(found["dev"]), gateway)
     except (ValueError, LookupError) as error:
-        raise IPsecError(
+        raise NoWayError(
             f"There is no way from {local_address} to {remote_address} any more;"
             " check the network, and connect again."
         ) from error

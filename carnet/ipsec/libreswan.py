@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +19,7 @@ from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.forsaken import ended
-from carnet.ipsec.iproute import way_to
+from carnet.ipsec.iproute import NoWayError, way_to
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
 from carnet.ipsec.libreswan_watch import Watch, listener
@@ -150,11 +150,23 @@ class Libreswan:
                 " downgraded, so it was ended; ask the operator of Target."
             )
         head = conf.head(spec)
-        if spec.role is Role.CLIENT and spec.virtual_address is not None:
-            way = way_to(tunnel.local_address, tunnel.remote_address)
-            self._tools.note_interface(spec.name, way.interface)
-            inner_address.install(spec.virtual_address, head.networks, way.interface, way)
+        self._lead(tunnel, head, inner_address.install)
         return reports.status(tunnel, head, time.time(), encapsulated=in_udp)
+
+    def _lead(self, tunnel: reports.Tunnel, head: conf.Head, install: Callable[..., None]) -> None:
+        """Have packets led into a Client's tunnel, where it has an address inside."""
+        if head.role is Role.CLIENT and head.virtual_address is not None:
+            way = way_to(tunnel.local_address, tunnel.remote_address)
+            self._tools.note_interface(tunnel.name, way.interface)
+            install(head.virtual_address, head.networks, way.interface, way)
+
+    def lead_again(self, name: str) -> None:
+        """Set the routes that are gone, which are all ours to set, and the address if it is."""
+        tunnel, head = self._tunnels().get(name), self._head_of(name)
+        if tunnel is not None and tunnel.established and head is not None:
+            # Without a way there is nothing to lead; whoever hears of one comes again.
+            with suppress(NoWayError):
+                self._lead(tunnel, head, inner_address.lead_again)
 
     def _is_in_udp(self, tunnel: reports.Tunnel) -> bool:
         """Ask the kernel, without its keys; where it does not say, it is taken to be so."""

@@ -196,6 +196,10 @@ class StrongSwan:
         self._tying.tie(spec, live)
         return reports.status(spec.name, live, self._listed.peers(spec.name).get(spec.name, ()))
 
+    def lead_again(self, name: str) -> None:
+        """Set the routes of AH and ESP that are gone: all others are the daemon's own."""
+        self._tying.lead_again(name, self._listed.parts_of(name))
+
     def _why_none_is_up(self, name: str) -> IPsecError:
         if self._negotiation.ends_unlisted(*connection_names(name)):
             return IPsecError(

@@ -6,7 +6,7 @@ whose, the daemon's reports tell.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,6 +16,7 @@ from carnet.errors import DaemonGoneError
 from carnet.ipsec import bundle as bundles
 from carnet.ipsec.bundle import Bundle
 from carnet.ipsec.driver import Keep
+from carnet.ipsec.iproute import NoWayError
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_parts import (
@@ -87,6 +88,18 @@ class Tying:
         if spec.objective is Objective.AH_ESP:
             with self._alone:
                 bundles.install(agreed(spec, live))
+
+    def lead_again(self, name: str, live: Mapping[str, Report]) -> None:
+        """Set the routes of a Client's tunnel that are gone, if it has halves; `live` as in tie().
+
+        Raises IPsecError.
+        """
+        ike_sa = live.get(name + AH_HALF)
+        if ike_sa is None:
+            return
+        # Without a way there is nothing to lead; whoever hears of one comes again.
+        with self._alone, suppress(NoWayError):
+            bundles.lead_again(reqids(name)[0], ike_sa["local-host"], ike_sa["remote-host"])
 
     def untie(self, name: str, kept: Callable[[], Theirs] = lambda: NOTHING) -> None:
         """Take out a tunnel's policies; where another is for the same, it takes them over.

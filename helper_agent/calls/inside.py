@@ -1,6 +1,7 @@
 """What this machine is told of the inside of a tunnel: how long packets are, and name servers."""
 
 from carnet.errors import IPsecError
+from carnet.ipsec.driver import Routing
 from carnet.ipsec.helper import messages as said
 from helper_agent.guard import is_installed
 from helper_agent.owners import NOT_HERS
@@ -19,6 +20,16 @@ def fit(parts: Parts, uid: int, call: said.Fit) -> object:
         if live.name == call.name and is_installed(live, leads):
             peers = {live.remote_address}
             parts.inside.fit(call.name, leads.virtual_address, call.mtu, peers, leads.networks)
+    return None
+
+
+def lead_again(parts: Parts, uid: int, call: said.LeadAgain) -> object:
+    """Set the routes into what is hers that are gone, where it stands as it was installed."""
+    leads = parts.owners.installed(uid, call.name)
+    if leads is None or not isinstance(parts.driver, Routing):
+        return None
+    if any(each.name == call.name and is_installed(each, leads) for each in parts.driver.status()):
+        parts.driver.lead_again(call.name)
     return None
 
 

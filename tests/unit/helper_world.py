@@ -134,6 +134,9 @@ class Daemon:
         self.ended.append(f"another negotiation of {name}")
         return standing(self.tunnels[name], virtual_address=self.gives, **self.narrowed)
 
+    def lead_again(self, name):
+        self.ended.append(f"routes of {name}")
+
     def watch(self):
         return iter([TunnelEvent(name, Change.DOWN) for name in (NAME, OTHER)])
 

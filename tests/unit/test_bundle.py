@@ -9,6 +9,7 @@ import pytest
 from carnet.ipsec import bundle, strongswan_tying
 from carnet.ipsec.spec import Mode, Role
 from carnet.ipsec.strongswan_listing import Listing
+from carnet.ipsec.strongswan_parts import AH_HALF
 from carnet.ipsec.strongswan_tying import Tying
 from tests.unit.iproute import stand_in
 
@@ -139,3 +140,38 @@ def test_a_sweep_looks_after_the_block_where_there_is_one(
     monkeypatch.setattr(strongswan_tying, "reqids", lambda _: (NEW, NEW + 1))
     tying.sweep(lambda: frozenset({"kept"}))
     assert len(asked) == lifted
+
+
+WAY = '[{"dev": "eth0", "gateway": "192.0.2.254"}]'
+INTO = "10.20.0.0/16 dev eth0 src 10.99.0.7 proto 202"
+THERE = '[{"dst": "10.20.0.0/16", "dev": "eth0", "prefsrc": "10.99.0.7", "protocol": "202"}]'
+
+
+class Led(Kernel):
+    """With routes, and a way to the peer or none."""
+
+    def ip(self, *arguments, said=""):
+        answer = self.listed.get(arguments[-3] if "get" in arguments else arguments[-1])
+        if said or answer is None:
+            return super().ip(*arguments, said=said)
+        return CompletedProcess(arguments, int(not answer), answer, "")
+
+
+@pytest.mark.parametrize(
+    ("there", "way", "told"),
+    [("[]", WAY, [f"route prepend {INTO}"]), (THERE, WAY, []), ("[]", "", [])],
+    ids=["gone", "there", "no way"],
+)
+def test_a_route_that_went_with_its_link_is_set_again(kernel_with, monkeypatch, there, way, told):
+    policy = (
+        f"src 10.99.0.7/32 dst 10.20.0.0/16 \\\tdir out priority {bundle.PRIORITY} \\"
+        f"\ttmpl src 192.0.2.1 dst 192.0.2.2\\\t\tproto esp reqid {NEW} mode tunnel\n"
+    )
+    kernel = kernel_with(Led, policy=policy, **{"10.20.0.0/16": there, "192.0.2.2": way})
+    monkeypatch.setattr(strongswan_tying, "reqids", lambda _: (NEW, NEW + 1))
+    tying = Tying(Path("/nowhere"), Listing(Path("/nowhere")))
+    half = {"local-host": "192.0.2.1", "remote-host": "192.0.2.2"}
+    tying.lead_again("carnet-7", {"carnet-7": half})
+    assert kernel.told == []
+    tying.lead_again("carnet-7", {f"carnet-7{AH_HALF}": half})
+    assert kernel.told == told

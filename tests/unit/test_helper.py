@@ -854,6 +854,19 @@ def test_no_routes_of_an_address_that_target_alone_says_are_changed(
     assert daemon.fitted == []
 
 
+def test_nobody_has_routes_set_again_but_into_her_own_tunnel_as_it_was_installed(
+    service, daemon, monkeypatch
+):
+    service.obey(ALICE, say.Install(spec=spec()))
+    service.obey(MALLORY, say.LeadAgain(name=NAME))
+    assert daemon.ended == []
+    service.obey(ALICE, say.LeadAgain(name=NAME))
+    assert daemon.ended == [f"routes of {NAME}"]
+    monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, virtual_address=OWN_ADDRESS)])
+    service.obey(ALICE, say.LeadAgain(name=NAME))
+    assert daemon.ended == [f"routes of {NAME}"]
+
+
 def test_nobody_takes_or_restores_another_s_name_servers(service, daemon):
     service.obey(ALICE, say.Install(spec=spec()))
     refused(service, MALLORY, say.Servers(name=NAME, servers=SERVERS))

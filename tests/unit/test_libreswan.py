@@ -46,6 +46,7 @@ from carnet.objectives import Objective
 from helper_agent.claims import Leading
 from helper_agent.guard import is_installed
 from target_agent.proposals import PROFILES, Profile
+from tests.unit.iproute import stand_in
 from tests.unit.tunnels import CLIENT, TARGET
 
 PSK, PPK = "0x" + CLIENT.psk.hex(), "0x" + CLIENT.ppk.hex()
@@ -572,6 +573,32 @@ def test_an_address_goes_with_the_last_tunnel_that_has_it(tmp_path, monkeypatch)
     driver.down(ends)
     assert gone == [False, False, True]
     assert list(driver._tools.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", [["route"], []], ids=["gone", "there"])
+def test_routes_that_went_with_their_link_are_set_again(tmp_path, monkeypatch, missing):
+    driver, told = Libreswan(tmp_path / "pluto.ctl"), []
+
+    def ip(*arguments, said=""):
+        told.extend(said.splitlines())
+        way = '[{"dev": "wlan0", "gateway": "192.168.77.1"}]'
+        return subprocess.CompletedProcess(arguments, 0, way, "")
+
+    stand_in(monkeypatch, ip)
+    monkeypatch.setattr(inner_address.routes, "into_tunnel", lambda *_: missing)
+    monkeypatch.setattr(driver._tools, "whack", lambda *_: RECORDED)
+    driver._tools.directory.mkdir()
+    driver._tools.connection("carnet-7").write_text(configuration(CLIENT))
+    driver.lead_again("carnet-7")
+    assert told == (["address replace 10.99.0.7/32 dev wlan0", "route"] if missing else [])
+    assert driver._tools.interfaces("carnet-7") == ["wlan0"]
+    told.clear()
+    driver._tools.connection("carnet-7").write_text(
+        configuration(replace(TARGET, local_addresses=("198.51.100.2",)))
+    )
+    driver.lead_again("carnet-7")
+    driver.lead_again("carnet-8")
+    assert told == []
 
 
 def test_secrets_go_nowhere_but_into_memory(tmp_path):

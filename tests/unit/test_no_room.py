@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.unit.test_giving_up import NOT_NOW, PULLED, Gone, lasting
 from tests.unit.test_helper import serving
 from tests.unit.test_resolved import HAD, NAME, SERVERS
 from token_client import closing, mtu, name_servers, supervising
-from token_client.session_states import EndBegun, LeftUnseen, Stage, State
+from token_client.session_states import BY_HAND, EndBegun, LeftUnseen, Released, Stage, State
 from token_client.sessions import SessionStore
 
 NO_ROOM = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run/x")
@@ -145,7 +146,21 @@ def test_what_goes_with_the_routes_is_looked_at_again_whatever_fails(monkeypatch
 
     monkeypatch.setattr(mtu, "RouteChanges", Changes)
     monkeypatch.setattr(name_servers, "follow", follow)
-    with mtu.kept(lasting(), said.append):
+    with mtu.kept(None, lasting(), said.append):
         pass
     assert looks == [4, 3, 2, 1, 0]
     assert [len(said), NOT_NOW.rstrip(".") in said[2]] == [3, True]
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_routes_that_are_gone_are_set_again_whenever_routes_change(tmp_path, monkeypatch, released):
+    """Unless the session is ended: what was set then would stay."""
+    monkeypatch.setattr(mtu, "memory_directory", lambda: tmp_path)
+    session, led = lasting(virtual_address="10.99.0.7"), []
+    SessionStore(tmp_path).keep(session)
+    if released:
+        SessionStore(tmp_path).change(session.name, Released(BY_HAND))
+    changes = SimpleNamespace(wait=iter([True, False]).__next__)
+    monkeypatch.setattr(mtu, "fit", lambda _: led.append("mtu"))
+    mtu._keep(SimpleNamespace(lead_again=led.append), session, changes, led.append)
+    assert led == (["mtu"] * 2 if released else [session.name, "mtu"] * 2)

@@ -31,7 +31,9 @@ def resume(tunnel: str | None, as_json: bool) -> None:
     sessions = [session for session in known if not session.is_over(time.time())] or known
     for session in sessions:
         try:
-            bring_back(driver(config, session), session)
+            daemon = driver(config, session)
+            bring_back(daemon, session)
+            mtu.lead(daemon, session)
         except IKERefusedError as error:
             raise background.ask_on(session, config, error) from error
         except (AwayError, DaemonGoneError):

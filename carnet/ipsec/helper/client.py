@@ -160,6 +160,10 @@ class HelperDriver:
         """Initiate IKE anew for a tunnel that was lost."""
         return self._report(say.Resume(name=name))
 
+    def lead_again(self, name: str) -> None:
+        """Set the routes into the caller's tunnel that are gone, as the helper knows it."""
+        self._link.ask(say.LeadAgain(name=name))
+
     def take_leave(self, name: str) -> bool | None:
         """End the caller's tunnel so that Target knows."""
         heard: bool | None = self._link.ask(say.Leave(name=name), bool | None)

@@ -259,6 +259,12 @@ class Fit(Call, frozen=True, kw_only=True):
     mtu: Annotated[int, Meta(ge=576, le=65535)]
 
 
+class LeadAgain(Call, frozen=True, kw_only=True):
+    """Routing.lead_again()."""
+
+    name: Name
+
+
 class Servers(Call, frozen=True, kw_only=True):
     """Inside.use_servers()."""
 
