@@ -29,7 +29,7 @@ from token_client.host import WANTS_LOGIN, HostSender, NotYetError
 from token_client.leaving import may_be_kept
 from token_client.means import Life, Means, Wish
 from token_client.memory import memory_directory
-from token_client.pending import PendingStore
+from token_client.pending import PendingStore, asked_with_here
 from token_client.preflight import closing_for
 from token_client.record import Session
 from token_client.sessions import SessionStore
@@ -136,7 +136,8 @@ def _keeping_pairs_left(means: Means) -> Iterator[None]:
 def _pairs_left(means: Means) -> int | None:
     """Return how many there are; no reason to fail, where the token does not tell."""
     try:
-        return len(choosing.usable(means))
+        taken = asked_with_here(memory_directory(), means.booklet.token)
+        return sum(pair.key_id not in taken for pair in choosing.usable(means))
     except TokenError:
         return None
 

@@ -171,13 +171,7 @@ class PendingStore:
         return found
 
     def _others(self) -> Iterator[tuple[Path, _Outside]]:
-        if self._pending is None:
-            return
-        of_this_token = self._pending.name.rpartition("-")[0]
-        for path in sorted(self._pending.parent.glob(f"{of_this_token}-*")):
-            if path != self._pending:
-                with suppress(OSError, WireError):  # whoever asks that Target is told
-                    yield path, _read(path)
+        return (each for each in _kept(self._former) if each[0] != self._pending)
 
     def _let_go(self, path: Path, outside: _Outside) -> None:
         """Forget what is too old to use; its pair may be spent."""
@@ -217,6 +211,25 @@ class PendingStore:
 def spent_here(directory: Path | None, token: Identity) -> frozenset[bytes]:
     """Return the pairs of a token that this machine knows to be spent, without its PIN."""
     return frozenset(_read_names(_path(directory, "spent", token)))
+
+
+def asked_with_here(
+    directory: Path | None, token: Identity, target: str | None = None
+) -> frozenset[bytes]:
+    """Return the pairs of a token that are not for a new request, without its PIN.
+
+    Under each a Target was asked, another than `target`, and its answer may still be gone on with.
+    """
+    kept = (outside for _, outside in _kept(_path(directory, "pending", token)))
+    return frozenset(each.key_id for each in kept if each.is_of_use and each.target != target)
+
+
+def _kept(of_this_token: Path | None) -> Iterator[tuple[Path, _Outside]]:
+    if of_this_token is None:
+        return
+    for path in sorted(of_this_token.parent.glob(f"{of_this_token.name}-*")):
+        with suppress(OSError, WireError):  # whoever asks that Target is told
+            yield path, _read(path)
 
 
 def _path(directory: Path | None, what: str, token: Identity) -> Path | None:

@@ -11,7 +11,9 @@ from token_client.booklet import Booklet
 from token_client.closing import Closing
 from token_client.config import ClientConfig
 from token_client.means import Wish
+from token_client.memory import memory_directory
 from token_client.nat import behind_nat
+from token_client.pending import asked_with_here, spent_here
 from token_client.whereabouts import known_here
 
 
@@ -19,7 +21,9 @@ def plan(
     booklet: Booklet, capabilities: Capabilities, wish: Wish, config: ClientConfig
 ) -> dict[str, Any]:
     """Return what connect() would ask for, and with which key pair."""
-    usable = booklet.usable()
+    here, token = memory_directory(), booklet.token
+    taken = spent_here(here, token) | asked_with_here(here, token, wish.target)
+    usable = [pair for pair in booklet.usable() if pair.key_id not in taken]
     return {
         "user_id": booklet.cover.user_id,
         "hosts": config.hosts or booklet.cover.hosts,

@@ -30,7 +30,7 @@ from softhsm.configuration import use_default
 from token_client.booklet import pinned_key, read_cover_bytes
 from token_client.config import ClientConfig
 from token_client.memory import memory_directory
-from token_client.pending import spent_here
+from token_client.pending import asked_with_here, spent_here
 
 _NO_SUITE = 0
 
@@ -100,8 +100,9 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     info = token.info
     with open_public_session(token) as session:
         cover, shown = _shown(session, config)
-    spent = spent_here(memory_directory(), info.identity)
-    left = [pair for pair in shown if _is_left(pair, spent)]
+    here = memory_directory()
+    taken = spent_here(here, info.identity) | asked_with_here(here, info.identity)
+    left = [pair for pair in shown if _is_left(pair, taken)]
     return TokenFacts(
         label=info.label,
         serial=info.serial,
@@ -115,10 +116,10 @@ def read_facts(token: Token, config: ClientConfig) -> TokenFacts:
     )
 
 
-def _is_left(pair: ShownPair, spent: AbstractSet[bytes]) -> bool:
+def _is_left(pair: ShownPair, taken: AbstractSet[bytes]) -> bool:
     today = datetime.now(UTC).date()
     is_valid = pair.not_after is None or pair.not_after >= today
-    return is_valid and key_id_of(pair.public_key) not in spent
+    return is_valid and key_id_of(pair.public_key) not in taken
 
 
 def checked_cover(session: TokenSession, config: ClientConfig) -> Cover | None:

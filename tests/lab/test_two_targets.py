@@ -79,6 +79,8 @@ def test_the_answer_that_is_kept_is_not_lost_by_a_tunnel_to_another_target(offic
     connect(office, "work")
     before = office.valid_pairs()
     assert is_refused(office.carnet("connect", "lab"), "work")
+    (token,) = json.loads(office.carnet("tokens", "--json").stdout)
+    assert token["pairs_left"] == office.valid_pairs() == before - 1
     connect(office, "work")
     assert office.valid_pairs() == before - 2
     assert office.carnet("disconnect", "work").returncode == 0

@@ -3,12 +3,21 @@
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from carnet.token.identity import Identity
 from carnet.wire.session_key import EphemeralKey
-from token_client import choosing, connect, pending
+from token_client import choosing, connect, pending, preflight
 from token_client.booklet import Booklet
-from token_client.pending import KEPT_SECONDS, Pending, PendingStore, spent_here
+from token_client.config import ClientConfig
+from token_client.means import Wish
+from token_client.pending import (
+    KEPT_SECONDS,
+    Pending,
+    PendingStore,
+    asked_with_here,
+    spent_here,
+)
 
 ALICE = Identity("00", "alice")
 KEY_IDS = [bytes([number]) * 16 for number in range(5)]
@@ -96,6 +105,32 @@ def test_a_pair_with_which_another_target_was_asked_is_not_taken(tmp_path, asked
     asked_elsewhere(KEPT_SECONDS)
     assert choosing.next_pair(means, set()).key_id == KEY_IDS[1]
     assert choosing.next_pair(means, {KEY_IDS[1]}).key_id == KEY_IDS[0]
+
+
+def test_a_pair_with_which_another_target_was_asked_is_not_told_as_left(
+    tmp_path, monkeypatch, asked_elsewhere
+):
+    means = means_of(tmp_path, KEY_IDS[:2])
+    for module in (connect, preflight):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+
+    def told(target):
+        cover = SimpleNamespace(user_id="alice@office", hosts=())
+        booklet = replace(means.booklet, cover=cover)
+        capabilities = SimpleNamespace(driver="strongSwan", version="5.9.8")
+        wish = Wish(target, 3, None, None)
+        found = preflight.plan(booklet, capabilities, wish, ClientConfig())
+        return found["pairs_left"], found["key_id"]
+
+    assert asked_with_here(tmp_path, ALICE) == {KEY_IDS[0]}
+    assert connect._pairs_left(means) == 1
+    assert told("work") == (1, KEY_IDS[1].hex())
+    assert told("lab") == (2, KEY_IDS[0].hex())
+    means.store.remember_spent(KEY_IDS[1])
+    assert told("work") == (0, None)
+    asked_elsewhere(KEPT_SECONDS)
+    assert asked_with_here(tmp_path, ALICE) == set()
+    assert (connect._pairs_left(means), told("work")) == (1, (1, KEY_IDS[0].hex()))
 
 
 def test_where_no_other_pair_is_left_it_is_said_what_goes_on_with_it(tmp_path, asked_elsewhere):
