@@ -61,10 +61,16 @@ def no_pair(means: Means, refused: AbstractSet[bytes]) -> CarnetError:
 
 
 def _kept_elsewhere(label: str, kept: list[Elsewhere]) -> CarnetError:
-    """Say that whatever pair is left is that of a request to another Target."""
+    """Say that whatever pair is left is that of a request to another Target.
+
+    What is kept is of use as long as that Target waits. Waiting helps where Host never got the
+    request, which nothing here tells: else its pair is spent.
+    """
     first = min(kept, key=lambda each: each.seconds)
     return NoKeyPairLeftError(
         f"Each key pair that is left on token {label} is that of a request to another Target which"
-        f" is kept; run `carnet connect {first.target}` with the options that it had, which goes on"
-        f" with it, or this command again in {format_duration(first.seconds)}."
+        f" is kept, and spent if the Host has got that; run `carnet connect {first.target}` with"
+        f" the options that it had, which goes on with it while that Target waits, or ask the"
+        f" security officer for a new booklet; a pair that is not spent can be used again in"
+        f" {format_duration(first.seconds)}."
     )

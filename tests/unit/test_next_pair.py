@@ -138,7 +138,8 @@ def test_where_no_other_pair_is_left_it_is_said_what_goes_on_with_it(tmp_path, a
     error = choosing.no_pair(means_of(tmp_path, KEY_IDS[:1]), set())
     assert error.exit_status == 7
     assert "`carnet connect lab` with the options that it had" in error.sentence
-    assert error.sentence.endswith("or this command again in 9m.")
+    assert "or ask the security officer for a new booklet" in error.sentence
+    assert error.sentence.endswith("; a pair that is not spent can be used again in 9m.")
 
 
 def test_each_target_has_what_is_kept_for_it(tmp_path, asked_elsewhere):
