@@ -32,7 +32,8 @@ def facts(state: TunnelState) -> dict[str, Any]:
         **remembered,
         "name": state.name,
         "recorded": session is not None,
-        "up": None if state.trouble else state.live is not None,
+        "up": None if state.trouble else state.live is not None and not state.left,
+        "left": state.left,
         "trouble": state.trouble,
         "closed": state.closed,
         "carried": state.carried,
@@ -71,9 +72,20 @@ def _describe_recorded(state: TunnelState, session: Session) -> str:
     if live is None:
         agent = _describe_late(state) if state.is_unseen else _describe_agent(state)
         return f"\n  {_describe_down(state, session)}{agent}"
+    if state.left:
+        return _describe_live(live, _describe_time(session)) + _describe_left(state)
     silence = "" if state.comes_back else f"\n  {NO_RETURN}"
     remarks = silence + _describe_watch(state, session) + _describe_pairs(session)
     return _describe_live(live, _describe_time(session)) + remarks
+
+
+def _describe_left(state: TunnelState) -> str:
+    left = "\n  it stands at an address that this machine has no more, and nothing passes by it"
+    if state.comes_back and state.watched:
+        return f"{left}; the agent of this machine brings it back"
+    if state.comes_back:
+        return f"{left}; `carnet resume {state.label}` brings it back with the same key pair"
+    return f"{left}; `carnet connect` opens a new tunnel with the next key pair"
 
 
 def describe_recorded() -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from carnet.errors import DaemonGoneError, HelperAwayError, IPsecError
 from carnet.ipsec import block
 from carnet.ipsec.driver import TunnelStatus
+from carnet.ipsec.iproute import is_left
 from carnet.ipsec.spec import Role
 from token_client.by_record import ByRecord, Ends
 from token_client.carried import carried, what_is_carried
@@ -42,6 +43,9 @@ class TunnelState(msgspec.Struct, frozen=True):
     """Why its daemon does not say whether it stands; None where it does."""
     carried: bool = False
     """Whether the kernel carries it on, though its daemon, started anew, knows nothing of it."""
+
+    left: bool = False
+    """Whether it stands at an address that this machine has no more: nothing passes by it."""
 
     @property
     def resumable(self) -> bool:
@@ -114,6 +118,7 @@ def tunnels(driver: Ends) -> list[TunnelState]:
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
     carried_on = _carried_on(sessions, live, coming_back)
+    left = {each.name for each in live.values() if is_left(each.local_address, each.remote_address)}
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(each.name, each) for each in sessions]
     return [
@@ -126,6 +131,7 @@ def tunnels(driver: Ends) -> list[TunnelState]:
             is_watched(directory, name),
             troubles.get(name),
             name in carried_on,
+            name in left,
         )
         for name, session in [*recorded, *unknown]
     ]

@@ -16,8 +16,10 @@ from typing import NoReturn
 
 from carnet.errors import AwayError, HelperAwayError, IKERefusedError, IPsecError
 from carnet.ipsec.driver import Change, Driver, TunnelEvent, TunnelStatus
+from carnet.ipsec.inside.route_changes import RouteChanges
+from carnet.ipsec.iproute import is_left
 from carnet.ipsec.patience import until_answered
-from token_client import mtu, name_servers, unheard
+from token_client import left_behind, mtu, name_servers, unheard
 from token_client.coming_back import ComingBack
 from token_client.ending import Ending, why_ended
 from token_client.known import Meant, is_gone
@@ -38,6 +40,14 @@ _WITHOUT_DAEMON = (
     "The tunnel to {} went out of sight with this machine's own IKE daemon, which is gone: the"
     " kernel may carry it on until the session ends; start the daemon (systemctl start strongswan,"
     " or ipsec), and run `carnet connect` for a new one."
+)
+
+_LEFT = (
+    "The tunnel to {} stands at an address that this machine has no more; it is being brought back."
+)
+_LEFT_FOR_GOOD = (
+    "The tunnel to {} stands at an address that this machine has no more, and does not come back by"
+    " itself; run `carnet connect` for a new one, with the next key pair."
 )
 
 Happening = Callable[[], Ending | None]
@@ -86,10 +96,14 @@ class TunnelWatch:
         threading.Thread(target=self._work, daemon=True).start()
         looking = (self._live, self._ask_whether_it_ended, time.monotonic, self._stopped)
         threading.Thread(target=unheard.look_on, args=looking, daemon=True).start()
+        self._routes = RouteChanges()
+        moving = (self._is_left, self._tell_it_is_left, self._routes, self._stopped)
+        threading.Thread(target=left_behind.look_on, args=moving, daemon=True).start()
 
     def stop(self) -> None:
         """Let it be; what is under way comes to its end by itself, and nothing follows from it."""
         self._stopped.set()
+        self._routes.stop()
         self._happened.put(lambda: None)
         self._driver.close()
         self._follower.join()
@@ -253,6 +267,25 @@ class TunnelWatch:
         except IPsecError:
             return None
         return live if live is not None and live.established else None
+
+    def _is_left(self) -> bool:
+        """Tell whether it stands at an address that this machine has no more. Raises IPsecError."""
+        live = None if self._lost else self._live()
+        return bool(live and live.established and is_left(live.local_address, live.remote_address))
+
+    def _tell_it_is_left(self) -> None:
+        self._happened.put(self._was_left)
+
+    def _was_left(self) -> Ending | None:
+        """Have it brought back from there, if it has not moved and that can be."""
+        self._wait_for_leave()
+        with self._asked_anew():
+            if not self._is_left():
+                return None
+            comes_back = self._resume and self._session.name in self._driver.resumable()
+            self._tell((_LEFT if comes_back else _LEFT_FOR_GOOD).format(self._session.target))
+            return self._was_lost() if comes_back else None
+        return None
 
     def _was_lost(self) -> Ending | None:
         """Have it brought back meanwhile, unless that is under way."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 import msgspec
 
@@ -67,3 +68,16 @@ def own_addresses() -> tuple[str, ...]:
     # An interface that went meanwhile is an empty object.
     found = (at for each in listed for at in each.get("addr_info", ()))
     return tuple(at["local"] for at in found if "local" in at)
+
+
+def is_left(local_address: str, remote_address: str) -> bool:
+    """Tell whether this machine has that address no more, though it has a way to the peer.
+
+    Without a way there is no other place yet from which to go on. Where nobody tells which
+    addresses there are, none is taken for gone.
+    """
+    try:
+        gone = ip_address(local_address) not in map(ip_address, own_addresses())
+        return gone and not ip("route", "get", str(ip_address(remote_address))).returncode
+    except (IPsecError, ValueError):
+        return False

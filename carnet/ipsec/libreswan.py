@@ -19,11 +19,12 @@ from carnet.ipsec import libreswan_leftovers as leftovers
 from carnet.ipsec import libreswan_reports as reports
 from carnet.ipsec.driver import Capabilities, Keep, Lead, TunnelEvent, TunnelStatus
 from carnet.ipsec.forsaken import ended
-from carnet.ipsec.iproute import NoWayError, way_to
+from carnet.ipsec.iproute import NoWayError, is_left, way_to
 from carnet.ipsec.kernel import kernel_has_ah, kernel_has_esp
 from carnet.ipsec.libreswan_tools import ANSWER_TIME_LIMIT, DEFAULT_SOCKET, Tools
 from carnet.ipsec.libreswan_watch import Watch, listener
 from carnet.ipsec.main_mode import Turn
+from carnet.ipsec.silence import LEFT
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.too_many import refuse_more
 from carnet.ipsec.whole import all_or_nothing
@@ -190,6 +191,8 @@ class Libreswan:
         """Raise IKERefusedError, unless the tunnel stands: only a new one can be had."""
         for status in self.status():
             if status.name == name:
+                if is_left(status.local_address, status.remote_address):
+                    raise IKERefusedError(LEFT)
                 return status
         raise IKERefusedError(
             "Libreswan has no pre-shared key of this tunnel any more;"

@@ -20,3 +20,8 @@ BUSY = (
     "Target has begun too many negotiations, and does not go on with this one (COOKIE);"
     " try again in half a minute."
 )
+LEFT = (
+    "The tunnel stands at an address that this machine has no more, and nothing is left to bring it"
+    " back with; run `carnet connect` for a new one, with the next key pair."
+)
+"""What is said of one that does not move, and has no pre-shared key any more."""

@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from carnet.errors import IKERefusedError, IKESilentError, IKEUnprovenError, IPsecError
 from carnet.ipsec import strongswan_messages as messages
 from carnet.ipsec import strongswan_reports as reports
 from carnet.ipsec.driver import TunnelStatus
-from carnet.ipsec.silence import HALF_AN_ANSWER, SAID_NO
+from carnet.ipsec.iproute import is_left
+from carnet.ipsec.silence import HALF_AN_ANSWER, LEFT, SAID_NO
 from carnet.ipsec.strongswan_listing import Listing
 from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import connection_names, is_ours, tunnel_of
@@ -20,6 +23,9 @@ from carnet.ipsec.vici_link import open_session, text
 RESUME_TIME_LIMIT = 6.0
 """Seconds for one attempt to come back: two packets of strongSwan's. Then it is tried again,
 so that a network that has come back is found out soon."""
+
+MOVE_TIME_LIMIT = 3.0
+"""Seconds in which what stands where this machine is no more may move by itself (MOBIKE)."""
 
 LEAVE_TIME_LIMIT = 3.0
 """Seconds for coming back to say that the session is over: one packet of strongSwan's."""
@@ -45,12 +51,34 @@ class Resuming:
     def resume(self, name: str) -> TunnelStatus:
         """Bring back what was lost; see Driver.resume()."""
         standing = self._listed.parts_of(name)
-        if not any(reports.is_up(part, sa) for part, sa in standing.items()):
+        stands = any(reports.is_up(part, sa) for part, sa in standing.items())
+        left = stands and self._stays_left(name)
+        if left and name not in self.names():
+            raise IKERefusedError(LEFT)
+        if left or not stands:
             self._come_back(name)
             standing = self._listed.parts_of(name)
         if not standing:
             raise IKESilentError("The tunnel went down again as it came back; try again.")
         return reports.status(name, standing, self._listed.peers(name).get(name, ()))
+
+    def _stays_left(self, name: str) -> bool:
+        """Tell whether it stands where this machine is no more, and does not move in time.
+
+        An IKE_SA does not move while a message of its own is unanswered: the daemon sends that
+        again and again from where it was (RFC 4555 section 3.5).
+        """
+        look = Retrying(
+            retry=retry_if_result(bool),
+            stop=stop_after_delay(MOVE_TIME_LIMIT),
+            wait=wait_fixed(0.2),
+            retry_error_callback=lambda _: True,
+        )
+        return bool(look(self._is_left, name))
+
+    def _is_left(self, name: str) -> bool:
+        sas = self._listed.parts_of(name).values()
+        return any(is_left(sa["local-host"], sa["remote-host"]) for sa in sas)
 
     def _come_back(self, name: str) -> None:
         if name not in self.names():

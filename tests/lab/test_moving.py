@@ -105,6 +105,50 @@ def test_a_download_goes_on_when_the_traveller_moves_behind_another_nat(office):
     wait_until(lambda: ike_sa(office.client_charon)["local-host"] == CLIENT_ADDRESS, "the way back")
 
 
+IKE_LOST = """
+table ip lost {
+    chain forward {
+        type filter hook forward priority -10;
+        udp dport { 500, 4500 } @th,64,32 0 drop
+    }
+}
+"""
+"""No IKE gets to Target on UDP port 4500; ESP does."""
+
+
+def test_she_moves_while_a_message_of_her_ike_daemon_is_unanswered(office):
+    """It goes on sending that from where she was, and does not move; so the tunnel comes back."""
+    watched = office.configure_client("")
+    assert office.carnet("connect", extra=watched).returncode == 0
+    pairs, router = office.valid_pairs(), office.world.router
+    router.run(["nft", "-f", "-"], stdin=IKE_LOST)
+    with open_session(office.client_charon.vici) as session:
+        (name,) = {name for each in session.list_sas() for name in each}
+        session.rekey({"child": name})
+    wait_until(lambda: is_waited_for(office.client_charon), "a message on its way")
+    office.world.client.run(["sh", "-ec", MOVE])
+    router.run(["nft", "delete", "table", "ip", "lost"])
+    wait_until(lambda: stands_at(office, NEW_ADDRESS), "the tunnel to come back")
+    with begin_download(office) as download:
+        assert download.readline().split()[1] == b"200"
+    assert office.valid_pairs() == pairs
+    office.world.client.run(["sh", "-ec", MOVE_BACK])
+    wait_until(lambda: stands_at(office, CLIENT_ADDRESS), "the way back")
+
+
+def is_waited_for(charon):
+    with open_session(charon.vici) as session:
+        return any(sa.get("tasks-active") for each in session.list_sas() for sa in each.values())
+
+
+def stands_at(office, address):
+    return [
+        each["live"]["local_address"]
+        for each in json.loads(office.carnet("status", "--json").stdout)
+        if each["up"]
+    ] == [address]
+
+
 def test_packets_stay_as_short_as_target_wants_them(office):
     """An IKE daemon that sets its route anew sets it without the MTU."""
     watched = office.configure_client("")

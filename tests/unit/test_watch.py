@@ -61,6 +61,7 @@ LIVE = SimpleNamespace(
     established=True,
     ppk=True,
     virtual_address="10.99.0.2",
+    local_address="127.0.0.1",
     remote_address="198.51.100.2",
     other_peers=(),
     local_selectors=("10.99.0.2/32",),
