@@ -333,6 +333,8 @@ class Agent:
                 return
             event = event_of(change, may_come_back=exchange.may_come_back)
             await self._feed(exchange, event)
+            if exchange.is_away:
+                self._comparing.client_lost()
 
     async def _watch(self) -> None:
         try:

@@ -25,8 +25,13 @@ log = structlog.get_logger()
 _OUT_OF_SIGHT = "peer-lost"
 """Why a tunnel ended that the IKE daemon has no more, where neither it nor this was restarted."""
 
+_UNLOADED = "unloaded"
+"""Why it ended where somebody else had the IKE daemon forget what a Client would come by."""
+
 AGAIN_SECONDS = 5.0
-"""After a comparison that failed at an IKE daemon which is watched all the same."""
+"""After a comparison that failed at an IKE daemon which is watched all the same, and after a Client
+was lost: most of those who come anew are back by then, and she who does so again and again has it
+compared no more often."""
 
 _COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
 """Its SA was seen up, and it is on its way to where a record says so."""
@@ -53,6 +58,7 @@ class Comparing:
         self._count_silence = count_silence
         self._stranded: set[bytes] = set()
         self._differs = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._daemon_seen = False
         self._daemon_watched = False
         self._reason = RESTART
@@ -64,6 +70,11 @@ class Comparing:
     def needed(self) -> None:
         """Have it compared: something failed, or may have left something behind."""
         self._differs.set()
+
+    def client_lost(self) -> None:
+        """Have it compared soon: nothing tells whether the daemon still has what she comes by."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._differs.set)
 
     def daemon_answers(self) -> None:
         """Have it compared: what happened in the IKE daemon before now was not heard."""
@@ -91,6 +102,7 @@ class Comparing:
 
     async def _once(self) -> None:
         self._differs.clear()
+        self._soon = None
         reason, self._reason = self._reason, _OUT_OF_SIGHT
         try:
             await self._compare(frozenset(self._stranded), reason)
@@ -115,13 +127,17 @@ class Comparing:
             self._reason = reason
 
     async def _compare(self, stranded: frozenset[bytes], reason: str) -> None:
-        standing = self._in_state(State.ESTABLISHED, *_COMING_UP)
+        standing, silent = self._in_state(State.ESTABLISHED, *_COMING_UP), self._silent()
         unfinished = self._in_state(State.ENDING, State.CLOSING)
         statuses = await ask(self._driver.status)
         up = {request_id_of(each.name) for each in statuses if each.established}
         waiting = await self._waiting_in_vain()
-        gone = (standing - await self._away()) | stranded | waiting
-        await self._feed_all((gone - up) | unfinished, Over(reason))
+        kept = await self._resumable()
+        # One may have been lost, or be back, since.
+        gone = (standing - (kept & (silent | self._silent()))) | stranded | waiting
+        unloaded = (waiting | silent) - kept - stranded if reason == _OUT_OF_SIGHT else set()
+        await self._feed_all((gone - up - unloaded) | unfinished, Over(reason))
+        await self._feed_all(unloaded - up, Over(_UNLOADED))
         await self._feed_all((up & self._live.keys()) - standing, CameUp())
         await self._let_through(statuses)
         swept = await self._sweep()
@@ -148,14 +164,16 @@ class Comparing:
             if exchange is not None and exchange.state is State.ESTABLISHED:
                 await exchange.let_through(status.remote_address)
 
-    async def _away(self) -> set[bytes]:
-        """Return the sessions whose silent Client may come back: the daemon has their keys.
+    async def _resumable(self) -> set[bytes | None]:
+        """Return the sessions whose Client may come anew: the daemon has their keys."""
+        return {request_id_of(name) for name in await ask(self._driver.resumable)}
+
+    def _silent(self) -> set[bytes]:
+        """Return the sessions whose silent Client may come back.
 
         After a restart of this agent there are none: nobody saw whether she ended it.
         """
-        resumable = await ask(self._driver.resumable)
-        kept = {request_id_of(name) for name in resumable}
-        return {each for each, found in self._live.items() if each in kept and found.is_away}
+        return {each for each, found in self._live.items() if found.is_away}
 
     async def _waiting_in_vain(self) -> set[bytes]:
         """Return what is prepared by its record, and of which the IKE daemon knows nothing."""

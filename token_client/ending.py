@@ -48,6 +48,8 @@ _OVER = {
 _DROPPED = {
     "restart": "Target was started anew; run `carnet connect` for a new one",
     "ike-daemon-restarted": "Target's IPsec was started anew; run `carnet connect` for a new one",
+    "unloaded": "Target's IPsec was made to forget it, as its operator can do; run `carnet connect`"
+    " for a new one",
     "peer-lost": "this machine was silent for too long; run `carnet connect` for a new one",
     "peer-closed": "it was ended at this end, as this machine's administrator can do, or Target"
     " lost sight of this machine; run `carnet connect` for a new one",

@@ -437,6 +437,25 @@ def test_a_client_that_comes_back_to_take_leave_is_not_taken_for_another(
     assert with_agent(body, config=changed(config, resume_within=60)).reason == "peer-closed"
 
 
+def test_a_silent_client_is_not_waited_for_whose_keys_somebody_had_the_daemon_unload(
+    with_agent, driver, ask, config, monkeypatch
+):
+    """Nothing tells of that, and who stands is left to stand."""
+    monkeypatch.setattr(comparing, "AGAIN_SECONDS", 0)
+
+    async def body(agent):
+        unloaded, kept, stands = [await standing(agent, driver, ask()) for _ in range(3)]
+        for each in (unloaded, stands):
+            driver.secrets.discard(name_of(each))
+        for each in (kept, unloaded):
+            driver.falls_silent(name_of(each))
+        ended = await end_of(agent)
+        assert (ended.request_id, ended.reason) == (unloaded.request_id, "unloaded")
+        return {agent.records.find(each.request_id).state for each in (kept, stands)}
+
+    assert with_agent(body, config=changed(config, resume_within=60)) == {"established"}
+
+
 def test_a_client_that_is_silent_for_too_long_is_not_waited_for(with_agent, driver, ask, config):
     async def body(agent):
         answering = await standing(agent, driver, ask())
