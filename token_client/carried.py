@@ -32,8 +32,9 @@ def carried(sessions: Collection[Session]) -> frozenset[str] | None:
     listed = xfrm.list_sas()
     if listed.returncode:
         return None
-    keyed = [sa for sa in xfrm.sas(listed.stdout.splitlines()) if sa["reqid"] != "0"]
-    ends = {address for sa in keyed for address in (sa["src"], sa["dst"])}
+    found = xfrm.sas(listed.stdout.splitlines())
+    carrying = [sa for sa in found if sa["reqid"] != "0" and xfrm.is_keyed(sa)]
+    ends = {address for sa in carrying for address in (sa["src"], sa["dst"])}
     return frozenset(each.name for each in lives if not ends.isdisjoint(each.target_addresses))
 
 

@@ -28,8 +28,6 @@ that tie AH and ESP together (carnet.ipsec.strongswan_parts)."""
 
 _ADDED = re.compile(r"\sadd (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s")
 """When, of an SA, where statistics are listed."""
-_KEYED = re.compile(r"\s(?:auth|auth-trunc|enc|aead|comp) ")
-"""An algorithm of an SA, its key left out."""
 _KNOWN = re.compile(r"\b(?:esp|ah)[.:]([0-9a-f]+)@")
 
 
@@ -64,7 +62,7 @@ def sweep_reserved(head: Head, said: str) -> None:
     xfrm.delete_sas(
         sa
         for sa in _sas(xfrm.list_sas().stdout.splitlines())
-        if not (_KEYED.search(sa.string) or peers.isdisjoint(_ends(sa)))
+        if not (xfrm.is_keyed(sa) or peers.isdisjoint(_ends(sa)))
     )
 
 

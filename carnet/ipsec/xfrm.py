@@ -12,6 +12,8 @@ _SA = re.compile(
     r"^src (?P<src>\S+) dst (?P<dst>[^\s\\]+).*?proto (?P<proto>esp|ah) spi 0x(?P<spi>[0-9a-f]+)"
     r".*? reqid (?P<reqid>\d+)"
 )
+_KEYED = re.compile(r"\s(?:auth|auth-trunc|enc|aead|comp) ")
+"""An algorithm of an SA, its key left out."""
 _POLICY = re.compile(
     r"^src (?P<source>\S+) dst (?P<destination>\S+).*?dir (?P<direction>in|out|fwd) "
     r"priority (?P<priority>\d+)(?P<more>.*?)tmpl src \S+ dst (?P<peer>[^\s\\]+)"
@@ -62,6 +64,11 @@ def list_policies() -> Done:
 def sas(lines: Iterable[str]) -> list[re.Match[str]]:
     """Return the SAs of ESP and AH in such lines: src, dst, proto, spi (hexadecimal), reqid."""
     return [found for found in map(_SA.match, lines) if found]
+
+
+def is_keyed(sa: re.Match[str]) -> bool:
+    """Tell whether one of sas() carries packets: what is only asked for or reserved has no key."""
+    return _KEYED.search(sa.string) is not None
 
 
 def policies(lines: Iterable[str]) -> list[Policy]:

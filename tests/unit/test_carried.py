@@ -17,10 +17,11 @@ from token_client.session_states import State
 from token_client.sessions import SessionStore
 
 TARGET = "198.51.100.2"
-SA = (
+ASKED_FOR = (
     "src 192.0.2.2 dst {} \\\tproto esp spi 0xc45da3e1 reqid {} mode tunnel\\\treplay-window 0"
     " flag af-unspec"
 )
+SA = ASKED_FOR + "\\\taead rfc4106(gcm(aes)) <<Keys hidden>> 128"
 NEW = "once the daemon is started again, `carnet connect` opens a new one"
 LATER = int(time.time()) + 3600
 
@@ -57,7 +58,8 @@ def test_it_is_told_by_the_sas_to_target(kernel):
     )
     assert what_is_carried([ended]) is None
     assert what_is_carried([a_session(target_addresses=(TARGET,), objective_id=1)]) is None
-    for other in (SA.format("198.51.100.3", 7), SA.format(TARGET, 0)):
+    others = (SA.format("198.51.100.3", 7), SA.format(TARGET, 0), ASKED_FOR.format(TARGET, 7))
+    for other in others:
         kernel(other)
         assert what_is_carried([ours]) is None
 
