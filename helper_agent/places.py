@@ -19,14 +19,11 @@ _FULL = "Too many tunnels are being negotiated on this machine; try again soon."
 class Places:
     """So many for each user and so many for all; for several threads."""
 
-    def __init__(
-        self, per_user: int, for_all: int | None, seconds: float = 0, full: str = _FULL
-    ) -> None:
-        """Have a place waited for so long; 0: not at all. Where there is none, say `full`.
+    def __init__(self, per_user: int, for_all: int | None, seconds: float = 0) -> None:
+        """Have a place waited for so long; 0: not at all.
 
         `for_all` is None where only each user's are counted.
         """
-        self._full = full
         self._per_user = per_user
         self._for_all = for_all
         self._seconds = seconds
@@ -37,7 +34,7 @@ class Places:
     def taken(self, uid: int) -> Iterator[None]:
         """Take one of hers. Raises IPsecError if there is none in time."""
         if not self.take(uid):
-            raise IPsecError(self._full)
+            raise IPsecError(_FULL)
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from carnet.errors import IPsecError, UsageError
+from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.helper import messages as said
 from carnet.trouble import Trouble
@@ -31,7 +31,9 @@ CONNECTIONS_PER_USER = 8
 """Of which it is not known yet what they are for, or that end something or ask."""
 CALLS_PER_USER = 8
 CALLS = 64
-"""Of all users together, watches too, but for what ends something or asks."""
+"""Of all users together, but for what ends something, asks, or watches."""
+WATCHES_PER_USER = 8
+"""Of each user, whatever the others have: who is not told of her tunnel would lose it."""
 _NO_MEMBER = -1
 """Instead of the user id of whoever is no member: all of them have places as one user has."""
 CALL_SECONDS = 5.0
@@ -43,8 +45,8 @@ _CREDENTIALS = struct.Struct("3i")
 
 _UNCOUNTED = (
     said.Down, said.Lift, said.Restore, said.Forget, said.Leave,
-    said.Capabilities, said.Resumes, said.Resumable, said.Status, said.Installed, said.Works,
-    said.Names, said.Whose,
+    said.Capabilities, said.Resumes, said.Resumable, said.Status, said.Installed,
+    said.Remembered, said.Works, said.Names, said.Whose,
 )  # fmt: skip
 """What ends something, or only asks."""
 _FULL = "Too much is asked of carnet-helper just now; try again soon."
@@ -106,7 +108,8 @@ class Server:
         self._make_driver = make_driver
         self._is_member = is_member
         self._connections = Places(CONNECTIONS_PER_USER, None)
-        self._calls = Places(CALLS_PER_USER, CALLS, full=_FULL)
+        self._calls = Places(CALLS_PER_USER, CALLS)
+        self._watches = Places(WATCHES_PER_USER, None)
         self._stopped = False
         self._crowded = Trouble(log, "call-not-served", "calls-served-again")
 
@@ -210,13 +213,19 @@ class Server:
     def _counted(
         self, call: said.AnyCall, counted: int, place: ExitStack
     ) -> AbstractContextManager[object]:
-        """Return the place that a call has. Raises IPsecError where it may have none."""
+        """Return the place that a call has. Raises IPsecError where it may have none.
+
+        That is HelperAwayError where there is none free: nothing is known from that of a tunnel.
+        """
         if isinstance(call, _UNCOUNTED):
             return nullcontext()
         if counted == _NO_MEMBER:
             raise IPsecError(_UNKNOWN_USER)
+        places = self._watches if isinstance(call, said.Watch) else self._calls
+        if not places.take(counted):
+            raise HelperAwayError(_FULL)
         taken = ExitStack()
-        taken.enter_context(self._calls.taken(counted))
+        taken.callback(places.give, counted)
         place.close()
         return taken
 

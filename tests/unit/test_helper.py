@@ -38,7 +38,14 @@ from helper_agent.heard import Heard
 from helper_agent.members import members_of
 from helper_agent.owners import NOT_HERS, Owners
 from helper_agent.places import Places
-from helper_agent.server import CALLS, CALLS_PER_USER, CONNECTIONS_PER_USER, Server, listen
+from helper_agent.server import (
+    CALLS,
+    CALLS_PER_USER,
+    CONNECTIONS_PER_USER,
+    WATCHES_PER_USER,
+    Server,
+    listen,
+)
 from helper_agent.service import LATE_SECONDS, Service
 from lab.waiting import wait_until
 from tests.unit.helper_world import (
@@ -1508,37 +1515,69 @@ def test_one_user_has_few_connections(connect):
     assert told == b""
 
 
-def kept_watches(made, monkeypatch, uids):
-    """Return connections by which these users hold all places among the calls."""
-    kept = []
-    for uid in uids:
-        monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
-        for _ in range(CALLS_PER_USER):
-            kept.append(made())
-            kept[-1].sendall(b'{"call":"watch"}')
-            assert json.loads(kept[-1].recv(say.MAX_ANSWER))["error"] is None
-    return kept
+@contextmanager
+def all_places_held(made, service, monkeypatch, data=b'{"call":"may","networks":[]}'):
+    """Have members hold all places among the calls, with one that lasts."""
+    begun, enough, obey, mine = SimpleQueue(), threading.Event(), service.obey, servers._caller
+
+    def held_up(uid, call):
+        if isinstance(call, say.May):
+            begun.put(uid)
+            assert enough.wait(60)
+        return obey(uid, call)
+
+    monkeypatch.setattr(service, "obey", held_up)
+    with ExitStack() as kept:
+        for uid in range(2000, 2000 + CALLS // CALLS_PER_USER):
+            monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
+            for _ in range(CALLS_PER_USER):
+                kept.enter_context(made()).sendall(data)
+                assert begun.get(timeout=60) == uid
+        kept.callback(enough.set)
+        monkeypatch.setattr(servers, "_caller", mine)
+        yield
 
 
-def test_while_members_hold_all_places_everybody_ends_what_is_hers(connect, daemon, monkeypatch):
+def test_while_members_hold_all_places_everybody_ends_what_is_hers(
+    connect, service, daemon, monkeypatch
+):
+    ask(connect, WELL)
+    with all_places_held(connect, service, monkeypatch):
+        mine = servers._caller
+        for uid in (0, 2000):
+            monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
+            assert "try again soon" in json.loads(ask(connect, WELL))["sentence"]
+            assert json.loads(ask(connect, b'{"call":"installed"}'))["error"] is None
+        monkeypatch.setattr(servers, "_caller", mine)
+        down = msgspec.json.encode(say.Down(name=NAME))
+        assert json.loads(ask(connect, down))["error"] is None
+    assert daemon.tunnels == {}
+
+
+def test_while_members_hold_all_places_everybody_hears_of_her_tunnel(
+    connect, service, tmp_path, monkeypatch
+):
+    ask(connect, WELL)
+    driver = HelperDriver(tmp_path / "socket")
+    with all_places_held(connect, service, monkeypatch):
+        assert driver.remembered() == {NAME}
+        assert next(driver.watch()) == TunnelEvent(NAME, Change.DOWN)
+        with pytest.raises(HelperAwayError, match="try again soon"):
+            driver.check_limits(())
+
+
+def test_who_has_too_many_watches_is_to_ask_again(connect, daemon, tmp_path, monkeypatch):
+    """Of a tunnel, or its daemon, that says nothing."""
     ask(connect, WELL)
     events = SimpleQueue()
     monkeypatch.setattr(daemon, "watch", lambda: iter(events.get, None))
-    mine = servers._caller
-    kept = kept_watches(connect, monkeypatch, range(2000, 2000 + CALLS // CALLS_PER_USER))
-    for uid in (0, 2000):
-        monkeypatch.setattr(servers, "_caller", lambda _, uid=uid: uid)
-        assert "try again soon" in json.loads(ask(connect, WELL))["sentence"]
-        assert json.loads(ask(connect, b'{"call":"installed"}'))["error"] is None
-    monkeypatch.setattr(servers, "_caller", mine)
-    down = msgspec.json.encode(say.Down(name=NAME))
-    assert json.loads(ask(connect, down))["error"] is None
-    assert daemon.tunnels == {}
-    for _ in kept:
-        events.put(None)
-    for each in kept:
-        assert each.recv(1) == b""
-        each.close()
+    monkeypatch.setattr(daemon, "close", lambda: events.put(None), raising=False)
+    driver = HelperDriver(tmp_path / "socket")
+    kept = [driver.watch() for _ in range(WATCHES_PER_USER)]
+    with pytest.raises(HelperAwayError, match="try again soon"):
+        driver.watch()
+    driver.close()
+    assert [list(each) for each in kept] == [[]] * WATCHES_PER_USER
 
 
 def test_user_ids_that_nobody_has_count_as_one_and_make_nothing(

@@ -16,6 +16,7 @@ from carnet.canonical import check_addresses, check_networks
 from carnet.errors import (
     DaemonGoneError,
     DaemonSilentError,
+    HelperAwayError,
     IKERefusedError,
     IKESilentError,
     IKEUnprovenError,
@@ -316,7 +317,7 @@ _ERRORS: dict[str, type[IPsecError]] = {
     each.__name__: each
     for each in (
         *(IPsecError, DaemonSilentError, DaemonGoneError, NothingLeftError, TunnelLeftError),
-        TakenError,
+        *(HelperAwayError, TakenError),
         *(IKESilentError, IKEUnprovenError, IKERefusedError),
     )
 }
