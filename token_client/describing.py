@@ -58,7 +58,8 @@ def _describe_unrecorded(state: TunnelState) -> str:
     head = f"{state.name}  no record tells whose it is; "
     if state.live is None:
         return f"{head}what is meant for it is held back; `carnet disconnect` lifts that"
-    return f"{head}`carnet disconnect {state.name}` ends it{_describe_live(state.live, '')}"
+    live = _describe_live(state.live, _at_least(state.live))
+    return f"{head}`carnet disconnect {state.name}` ends it{live}"
 
 
 def _describe_recorded(state: TunnelState, session: Session) -> str:
@@ -190,10 +191,11 @@ def _describe_agent(state: TunnelState) -> str:
 
 def _describe_time(session: Session) -> str:
     now = time.time()
+    up = f"up for {format_duration(session.age(now))}"
     if session.is_over(now):
-        return f", though its time is over: `carnet disconnect {session.target}` ends it"
+        return f"{up}, though its time is over: `carnet disconnect {session.target}` ends it"
     soon = ": it ends soon" if session.ends_soon(now) else ""
-    return f", {format_duration(session.seconds_left(now))} left{soon}"
+    return f"{up}, {format_duration(session.seconds_left(now))} left{soon}"
 
 
 def _describe_pairs(session: Session) -> str:
@@ -220,14 +222,20 @@ def _describe_way_up(state: TunnelState) -> str:
     return "`carnet connect` opens a new tunnel with the next key pair"
 
 
-def _describe_live(live: TunnelStatus, left: str) -> str:
+def _at_least(live: TunnelStatus) -> str:
+    """Say since when its newest IKE SA stands: no record tells when the first was made."""
+    return f"up for at least {format_duration(live.established_seconds)}"
+
+
+def _describe_live(live: TunnelStatus, time_of_it: str) -> str:
+    """Describe what stands; the daemon counts the bytes of an IPsec SA, and anew with the next."""
     ppk = "post-quantum key" if live.ppk else "no post-quantum key"
     rekeyed = "" if live.rekeys is None else f", rekeyed {_times(live.rekeys)}"
     return (
-        f"\n  up for {format_duration(live.established_seconds)}{left}\n"
+        f"\n  {time_of_it}\n"
         f"  {live.child_suite or 'no IPsec'}, IKE {live.ike_suite}, {ppk}{rekeyed}\n"
         f"  {_here(live)} to {live.remote_address}, "
-        f"{live.bytes_in} bytes in, {live.bytes_out} bytes out"
+        f"{live.bytes_in} bytes in, {live.bytes_out} bytes out under its newest keys"
     )
 
 

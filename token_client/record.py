@@ -90,6 +90,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """Return how long it still lives, when it is `now` by this machine's clock."""
         return max(0, self.expires - int(self._never_set(now)) - self.clock_behind)
 
+    def age(self, now: float) -> int:
+        """Return how many seconds it has lived, those included in which its tunnel was lost."""
+        return max(0, int(self._never_set(now)) + self.clock_behind - self.established_at)
+
     def ends_soon(self, now: float) -> bool:
         """Tell whether its end is to be announced."""
         return self.seconds_left(now) <= SOON_SECONDS

@@ -14,7 +14,7 @@ from token_client.describing import describe, facts
 from token_client.status import TunnelState
 
 SECONDS = 1.0
-_PASSING = re.compile(r"up for \w+(, \w+ left)?")
+_PASSING = re.compile(r"up for (at least )?\w+(, \w+ left)?")
 """What is another at each look, and no news."""
 
 

@@ -50,8 +50,10 @@ class TunnelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """In UDP (RFC 3948)."""
     ppk: bool
     bytes_in: int
+    """By its newest keys, as `bytes_out`: the daemon counts anew with each IPsec SA."""
     bytes_out: int
     established_seconds: int
+    """How long its newest IKE SA stands; one that is rekeyed is another."""
     local_selectors: tuple[str, ...] | None = None
     """What packets are for it, at this end and at the peer's; None where that is not told.
 

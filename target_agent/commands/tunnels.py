@@ -132,8 +132,8 @@ def _table(records: list[TunnelRecord], live: Mapping[bytes, TunnelStatus]) -> T
         "left",
         "from",
         "protected by",
-        "bytes in",
-        "bytes out",
+        "bytes in (newest keys)",
+        "bytes out (newest keys)",
         "rekeys",
     )
     for record in records:

@@ -182,7 +182,7 @@ def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, mo
 @pytest.mark.parametrize(
     ("live", "expires", "said"),
     [
-        (LIVE, 1, "up for 54s, though its time is over: `carnet disconnect work` ends it"),
+        (LIVE, 1, "s, though its time is over: `carnet disconnect work` ends it"),
         (None, 1, "its time is over; down; `carnet connect` opens a new tunnel"),
         (None, LATER, "down; `carnet resume work` brings it back"),
     ],
@@ -190,6 +190,15 @@ def test_what_may_come_back_when_the_daemon_answers_is_watched_over(tmp_path, mo
 def test_of_what_is_over_it_is_said(live, expires, said):
     state = TunnelState("carnet-00", a_session(expires=expires), live, False, True, watched=True)
     assert said in describe(state)
+
+
+def test_what_stands_is_as_old_as_its_session_and_not_as_its_newest_keys():
+    session = a_session(established_at=int(time.time()) - 7300, expires=LATER)
+    shown = describe(TunnelState("carnet-00", session, LIVE, False, True, watched=True))
+    assert "up for 2h1m4" in shown
+    assert "1 bytes in, 2 bytes out under its newest keys" in shown
+    unrecorded = TunnelState("carnet-00", None, LIVE, False, True, watched=True)
+    assert "up for at least 54s\n" in describe(unrecorded)
 
 
 FORSAKEN = "nobody watches over it and its token: `carnet resume work` starts what does"

@@ -11,19 +11,20 @@ from token_client import status_watch
 from token_client.status import TunnelState
 
 
-def state(seconds_left, **live):
-    session = a_session(expires=int(time.time()) + seconds_left)
+def state(seconds_left, stood, **live):
+    now = int(time.time())
+    session = a_session(established_at=now - stood, expires=now + seconds_left)
     return TunnelState("carnet-00", session, replace(LIVE, **live), False, True, watched=True)
 
 
 def test_what_is_new_is_shown_and_no_time_that_passes(monkeypatch, capsys):
     looks = iter(
         [
-            state(3600, established_seconds=54),
-            state(3540, established_seconds=114),
-            state(200, established_seconds=3454),
-            state(199, established_seconds=3455),
-            state(198, established_seconds=3456, bytes_in=7),
+            state(3600, stood=54),
+            state(3540, stood=114),
+            state(200, stood=3454),
+            state(199, stood=3455),
+            state(198, stood=3456, bytes_in=7),
         ]
     )
 
