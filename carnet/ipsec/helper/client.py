@@ -294,7 +294,7 @@ class HelperInside:
         peers: Collection[str],  # noqa: ARG002
         networks: Collection[str],  # noqa: ARG002
     ) -> None:
-        """Let nothing longer in; the helper knows where the tunnel leads. Raises IPsecError."""
+        """Have no longer ones go in; the helper knows where the tunnel leads. Raises IPsecError."""
         self._link.ask(say.Fit(name=name, mtu=mtu))
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:

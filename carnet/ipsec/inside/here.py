@@ -15,7 +15,7 @@ class Inside(Protocol):
     def fit(
         self, name: str, address: str, mtu: int, peers: Collection[str], networks: Collection[str]
     ) -> None:
-        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError.
+        """Have no longer packets go into the tunnel of this virtual address. Raises IPsecError.
 
         Target is at one of `peers`, and leads to these networks; none: to itself.
         """
@@ -82,7 +82,7 @@ class Here:
         peers: Collection[str],
         networks: Collection[str],
     ) -> None:
-        """Let nothing longer into the tunnel of this virtual address. Raises IPsecError."""
+        """Have no longer packets go into the tunnel of this virtual address. Raises IPsecError."""
         fit(address, mtu, peers, networks)
 
     def use_servers(self, name: str, servers: Sequence[str]) -> str | None:

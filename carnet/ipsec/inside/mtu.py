@@ -1,8 +1,9 @@
 """How long packets may be inside a tunnel: the MTU of Tunneling Info, on the Client's routes.
 
 A route into a tunnel has the virtual address as its source, whichever daemon has set it.
-The kernel then lets nothing longer in: what may be fragmented is, for the rest the program
-is told (RFC 1191), and TCP asks its peer for segments that fit (RFC 9293 section 3.7.1).
+Of what is longer and must not be fragmented the program is told (RFC 1191), and TCP asks its peer
+for segments that fit (RFC 9293 section 3.7.1). A datagram of IPv4 that may be fragmented is
+encrypted whole all the same, and what that makes of it is fragmented: the kernel's order.
 """
 
 import json
@@ -57,7 +58,7 @@ _WORDS = (
 
 
 def fit(address: str, mtu: int, peers: Collection[str], networks: Collection[str]) -> None:
-    """Let nothing longer than `mtu` bytes into the tunnel of this virtual address.
+    """Have packets of `mtu` bytes at most go into the tunnel of this virtual address.
 
     It leads to these networks, or to `peers` alone where there are none. What leads elsewhere is
     another tunnel's, to which a Target has assigned the same address, or somebody else's.
