@@ -82,7 +82,7 @@ def listen(path: Path, group: str) -> socket.socket:
         if path.stat().st_gid != number:
             os.chown(path, -1, number)
         path.chmod(0o660)
-        listening.listen(CALLS)
+        listening.listen(socket.SOMAXCONN)
     except (OSError, KeyError) as error:
         listening.close()
         raise UsageError(

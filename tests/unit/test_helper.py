@@ -1315,6 +1315,48 @@ def test_a_helper_that_cannot_be_called_is_away(monkeypatch, tmp_path, number):
         HelperDriver(tmp_path / "socket").watch()
 
 
+@pytest.fixture
+def crowded(tmp_path):
+    """A helper's socket at which so many wait that there is no place for one more."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening,
+        ExitStack() as waiting,
+    ):
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen(1)
+        with suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                one.setblocking(False)
+                one.connect(str(tmp_path / "socket"))
+                one.shutdown(socket.SHUT_WR)
+        yield listening
+
+
+def test_a_place_among_those_who_call_is_waited_for(crowded, tmp_path, monkeypatch):
+    """As where one process connects and closes in a loop."""
+    monkeypatch.setattr(client, "_CONNECT_SECONDS", 60)
+    answer = say.answer_of([NAME])
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(HelperDriver(tmp_path / "socket").installed)
+        with pytest.raises(TimeoutError):
+            asking.result(timeout=0.1)
+        said = b""
+        while not said:  # by those who waited before, and say nothing
+            taken, _ = crowded.accept()
+            with taken:
+                said = taken.recv(say.MAX_MESSAGE)
+                taken.sendall(answer)
+        assert asking.result() == {NAME}
+
+
+def test_that_there_is_no_place_to_call_is_said(crowded, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "_CONNECT_SECONDS", 0.01)
+    with pytest.raises(HelperAwayError, match="So many call carnet-helper"):
+        HelperDriver(tmp_path / "socket").installed()
+    assert crowded.fileno() >= 0
+
+
 def test_a_helper_that_stands_still_is_away(monkeypatch, tmp_path):
     monkeypatch.setattr(client, "_ASKING_SECONDS", 0.01)
     monkeypatch.setattr(client, "_SECONDS", "not to be waited for")

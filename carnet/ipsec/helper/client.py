@@ -1,6 +1,7 @@
 """An ordinary user's way to the IPsec daemon and the packet filter: through carnet-helper."""
 
 import socket
+import struct
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -28,10 +29,16 @@ _ASKING = (
     say.Remembered, say.Works, say.Names, say.Whose,
 )  # fmt: skip
 _CONNECT_SECONDS = 5.0
+"""In which the helper must have a place for one more who waits for it to take her call."""
 
 _HUNG_UP = (
     "carnet-helper has hung up: it does as much for you as it does at once, or has just ended; try"
     " again soon, and start it (systemctl start carnet-helper) if that does not help."
+)
+
+_CROWDED = (
+    "So many call carnet-helper just now that none could reach it in time; try again soon, and have"
+    " the operator of this machine look at the helper's log if that does not help."
 )
 
 
@@ -54,7 +61,8 @@ class _Link:
         try:
             unanswered.ask_first(self._path, self._ask_briefly)
             seconds = _ASKING_SECONDS if isinstance(call, _ASKING) else _SECONDS
-            return self._open(call, seconds)
+            with unanswered.noted(self._path, BlockingIOError):
+                return self._open(call, seconds)
         except OSError as error:
             raise self._silent(error) from error
 
@@ -64,9 +72,14 @@ class _Link:
             connection.recv(say.MAX_ANSWER)
 
     def _open(self, call: say.Call, seconds: float) -> socket.socket:
+        """Return a connection over which a call was sent. Raises OSError.
+
+        Only a socket that blocks waits for a place among those who call; else it has EAGAIN at
+        once, as this has when its time is over (unix(7), socket(7)).
+        """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            connection.settimeout(_CONNECT_SECONDS)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _packed(seconds))
             connection.connect(str(self._path))
             connection.sendall(msgspec.json.encode(call))
             connection.settimeout(seconds)
@@ -94,10 +107,17 @@ class _Link:
             )
         if isinstance(error, ConnectionResetError | BrokenPipeError):
             return HelperAwayError(_HUNG_UP)
+        if isinstance(error, BlockingIOError):
+            return HelperAwayError(_CROWDED)
         return HelperAwayError(
             f"carnet-helper does not answer at {self._path} ({error.strerror or error}); start it "
             f"(systemctl start carnet-helper), or run this as root."
         )
+
+
+def _packed(seconds: float) -> bytes:
+    """Return for how long a place is waited for, as the kernel takes it (struct timeval)."""
+    return struct.pack("ll", *divmod(int(min(seconds, _CONNECT_SECONDS) * 1e6), 1_000_000))
 
 
 class HelperDriver:
