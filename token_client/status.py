@@ -118,7 +118,11 @@ def tunnels(driver: Ends) -> list[TunnelState]:
     known = {session.name for session in sessions + store.all()}
     ours = {name for name, status in live.items() if status.role is Role.CLIENT} | closed
     carried_on = _carried_on(sessions, live, coming_back)
-    left = {each.name for each in live.values() if is_left(each.local_address, each.remote_address)}
+    left = {
+        each.name
+        for each in live.values()
+        if is_left(each.local_address, each.remote_address, each.virtual_address)
+    }
     unknown = [(name, None) for name in sorted(ours - known)]
     recorded = [(each.name, each) for each in sessions]
     return [

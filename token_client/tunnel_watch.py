@@ -271,7 +271,11 @@ class TunnelWatch:
     def _is_left(self) -> bool:
         """Tell whether it stands at an address that this machine has no more. Raises IPsecError."""
         live = None if self._lost else self._live()
-        return bool(live and live.established and is_left(live.local_address, live.remote_address))
+        return bool(
+            live
+            and live.established
+            and is_left(live.local_address, live.remote_address, live.virtual_address)
+        )
 
     def _tell_it_is_left(self) -> None:
         self._happened.put(self._was_left)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
 from carnet.errors import IPsecError
 from carnet.ipsec import programs
+
+Address = IPv4Address | IPv6Address
 
 
 def ip(*arguments: str, said: str = "") -> programs.Done:
@@ -70,14 +72,24 @@ def own_addresses() -> tuple[str, ...]:
     return tuple(at["local"] for at in found if "local" in at)
 
 
-def is_left(local_address: str, remote_address: str) -> bool:
-    """Tell whether this machine has that address no more, though it has a way to the peer.
+def is_left(local_address: str, remote_address: str, inside: str | None) -> bool:
+    """Tell whether this machine has that address no more, though it could go on from another.
 
-    Without a way there is no other place yet from which to go on. Where nobody tells which
-    addresses there are, none is taken for gone.
+    That is no address `inside` the tunnel, of which there may be several, and there is a way to
+    the peer. Where nobody tells which addresses there are, none is taken for gone.
     """
     try:
-        gone = ip_address(local_address) not in map(ip_address, own_addresses())
-        return gone and not ip("route", "get", str(ip_address(remote_address))).returncode
+        local, own = ip_address(local_address), set(map(ip_address, own_addresses()))
+        if local in own or not _elsewhere(local, own, inside):
+            return False
+        return not ip("route", "get", str(ip_address(remote_address))).returncode
     except (IPsecError, ValueError):
         return False
+
+
+def _elsewhere(local: Address, own: set[Address], inside: str | None) -> bool:
+    inner = set(map(ip_address, inside.split(", "))) if inside else set()
+    return any(
+        each.version == local.version and not (each.is_loopback or each.is_link_local)
+        for each in own - inner
+    )

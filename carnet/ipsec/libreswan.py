@@ -191,7 +191,7 @@ class Libreswan:
         """Raise IKERefusedError, unless the tunnel stands: only a new one can be had."""
         for status in self.status():
             if status.name == name:
-                if is_left(status.local_address, status.remote_address):
+                if is_left(status.local_address, status.remote_address, status.virtual_address):
                     raise IKERefusedError(LEFT)
                 return status
         raise IKERefusedError(

@@ -78,7 +78,8 @@ class Resuming:
 
     def _is_left(self, name: str) -> bool:
         sas = self._listed.parts_of(name).values()
-        return any(is_left(sa["local-host"], sa["remote-host"]) for sa in sas)
+        inside = ", ".join(address for sa in sas for address in sa.get("local-vips", ()))
+        return any(is_left(sa["local-host"], sa["remote-host"], inside) for sa in sas)
 
     def _come_back(self, name: str) -> None:
         if name not in self.names():

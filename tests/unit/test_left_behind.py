@@ -22,6 +22,10 @@ from token_client.status import TunnelState
 
 ADDRESSES = '[{}, {"addr_info": [{"local": "192.168.78.7"}, {"local": "fd78::7"}]}]'
 
+INSIDE = """[{"addr_info": [{"local": "10.99.0.2"}, {"local": "10.99.0.3"}, {"local": "127.0.0.1"},
+{"local": "::1"}, {"local": "fe80::1"}, {"local": "fd78::7"}]}]"""
+"""Of IPv4, nothing but what is inside the tunnel, and where nobody else is."""
+
 
 @pytest.mark.parametrize(
     ("local", "listed", "way", "left"),
@@ -30,17 +34,28 @@ ADDRESSES = '[{}, {"addr_info": [{"local": "192.168.78.7"}, {"local": "fd78::7"}
         ("192.168.78.7", ADDRESSES, 0, False),
         ("fd78:0::7", ADDRESSES, 0, False),
         ("192.168.77.2", ADDRESSES, 2, False),
+        ("192.168.77.2", INSIDE, 0, False),
+        ("fd77::2", INSIDE, 0, True),
         ("192.168.77.2", "", 0, False),
         ("%any", ADDRESSES, 0, False),
     ],
-    ids=["gone", "there", "IPv6", "no way from elsewhere", "nobody tells", "no address"],
+    ids=[
+        "gone",
+        "there",
+        "IPv6",
+        "no way from elsewhere",
+        "inside",
+        "inside, else IPv6",
+        "nobody tells",
+        "no address",
+    ],
 )
 def test_what_stands_where_this_machine_is_no_more_is_told(monkeypatch, local, listed, way, left):
     def ip(*arguments, **_):
         return CompletedProcess(arguments, way if "get" in arguments else 0, listed, "")
 
     stand_in(monkeypatch, ip)
-    assert iproute.is_left(local, "198.51.100.2") == left
+    assert iproute.is_left(local, "198.51.100.2", "10.99.0.2, 10.99.0.3") == left
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,7 @@ class Stays(SilentDriver):
     """It stands where this machine is no more; the peer is there all the same."""
 
     def watch(self):
-        self.ends.wait()
+        self.ends.wait(20)  # at most: else it is for ever where nothing is told
         yield from ()
 
 
