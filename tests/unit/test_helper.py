@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
 from itertools import count, repeat
 from queue import SimpleQueue
+from typing import get_args
 from unittest.mock import MagicMock
 
 import msgspec
@@ -32,6 +33,7 @@ from carnet.ipsec.strongswan_parts import reqids
 from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent import server as servers
+from helper_agent import service as service_module
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
 from helper_agent.heard import Heard
@@ -859,6 +861,10 @@ def test_no_routes_of_an_address_that_target_alone_says_are_changed(
     monkeypatch.setattr(daemon, "status", lambda: [standing(SPEC, virtual_address=address)])
     service.obey(MALLORY, say.Fit(name=NAME, mtu=576))
     assert daemon.fitted == []
+
+
+def test_whatever_there_is_a_doer_for_is_understood():
+    assert set(get_args(say.AnyCall)) == {*service_module._DOERS, say.Watch}
 
 
 def test_nobody_has_routes_set_again_but_into_her_own_tunnel_as_it_was_installed(

@@ -295,7 +295,7 @@ class Restore(Call, frozen=True, kw_only=True):
 AnyCall = (
     Capabilities | May | Install | Up | Confirm | Forget | Resumes | Resumable | Resume | Leave
     | Down | Status | Installed | Remembered | Watch | Works | Close | Lift | Names | Fit | Servers
-    | Follow | Whose | Restore
+    | LeadAgain | Follow | Whose | Restore
 )  # fmt: skip
 
 
