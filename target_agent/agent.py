@@ -10,10 +10,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
 from carnet.background import RESTART_SECONDS, Background
 from carnet.database import readers
+from carnet.errors import IPsecError
 from carnet.exchange.machine import Event
 from carnet.exchange.target import Over, State
 from carnet.ipsec.driver import Change, Driver, TunnelEvent
@@ -32,6 +34,7 @@ from target_agent.members import Members
 from target_agent.obeying import Obeying
 from target_agent.orders import Orders
 from target_agent.parts import Parts
+from target_agent.pool_block import PoolBlock
 from target_agent.records import Asking, Records, TunnelRecord
 from target_agent.watcher import Watcher
 
@@ -71,9 +74,15 @@ class Agent:
     """
 
     def __init__(
-        self, config: TargetConfig, driver: Driver, engine: Engine, gate: Gate | None = None
+        self,
+        config: TargetConfig,
+        driver: Driver,
+        engine: Engine,
+        gate: Gate | None = None,
+        pool_block: PoolBlock | None = None,
     ) -> None:
         self.records = Records(engine)
+        self._pool_block = pool_block
         self._watched = asyncio.Event()
         open_records = self.records.live()
         taken = [each.virtual_address for each in open_records if each.virtual_address]
@@ -112,8 +121,13 @@ class Agent:
     async def start(self) -> None:
         """Take up what was live, and look once what the IKE daemon still has of it.
 
-        Raises IPsecError if the gate cannot be shut.
+        Raises IPsecError if the pools cannot be closed, or the gate cannot be shut.
         """
+        block = self._pool_block
+        if block is not None:
+            taken = [each.virtual_address for each in self._open_records if each.virtual_address]
+            await self._parts.ask(block.close, taken)
+            self.background.start("pool block", partial(keep_gate, block))
         gate = self._parts.gate
         if gate is not None:
             await self._parts.ask(gate.shut)
@@ -142,6 +156,18 @@ class Agent:
         await self._watcher.stop()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pool_block is not None and not await self._lives_any():
+            try:
+                await self._parts.ask(self._pool_block.lift)
+            except IPsecError as error:  # what stays is closed, and not open
+                log.warning("pool-block-stays", reason=error.sentence)
+
+    async def _lives_any(self) -> bool:
+        """Tell whether any session lives, one that was lost sight of included."""
+        try:
+            return bool(await readers.ask(self.records.live))
+        except SQLAlchemyError:
+            return True
 
     def renew(self, config: TargetConfig) -> None:
         """Answer by another configuration from now on; the pools stay what they are.

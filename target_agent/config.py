@@ -92,6 +92,8 @@ class TunnelsSection(Section, frozen=True, kw_only=True):
     """Silence after which a Client is asked whether she is alive."""
     initiate_within: Seconds = 120
     """Seconds after which a tunnel that nobody initiates is withdrawn."""
+    block: bool = True
+    """Whether what is for a virtual address is kept from leaving this machine in clear."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for what is no address or network, lacks a pool, or is weak."""

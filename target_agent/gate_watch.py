@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import errno
 from socket import socket
+from typing import Protocol
 
 from target_agent.daemon_threads import ask
-from target_agent.gate import Gate
 
 LOOK_SECONDS = 5.0
 """Between two looks where nothing is told, as with iptables."""
@@ -19,8 +19,21 @@ PAUSE_SECONDS = 0.05
 _AT_ONCE = 1 << 16
 
 
-async def keep_gate(gate: Gate) -> None:
-    """Have the gate stand, for ever.
+class Kept(Protocol):
+    """What is to stand in the packet filter: the gate, or the block for virtual addresses."""
+
+    def restore(self) -> None:
+        """Make it anew where somebody took it away or changed it. Raises IPsecError."""
+
+    def changes(self) -> socket | None:
+        """Return what can be read whenever it may have gone; None where nothing tells.
+
+        The caller closes it. Raises OSError.
+        """
+
+
+async def keep_gate(gate: Kept) -> None:
+    """Have the gate stand, or the block, for ever.
 
     Raises IPsecError if it is gone and cannot be made anew, OSError if the kernel does not
     tell of changes.

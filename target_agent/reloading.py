@@ -17,7 +17,7 @@ from target_agent.server import Server
 from target_agent.unnamed import warn_of_unnamed
 
 _TAKEN_OVER = {"suites", "tunnels", "link"}
-_POOLS = ("virtual_addresses", "virtual_addresses_v6")
+_AT_START = ("virtual_addresses", "virtual_addresses_v6", "block")
 
 
 class Reloading:
@@ -45,9 +45,9 @@ class Reloading:
         old, new = self._config, self._load()
         key = load_link_key(new.link)
         check_certificate(new.link, "target", old.name)
-        pools = {name: getattr(old.tunnels, name) for name in _POOLS}
+        kept = {name: getattr(old.tunnels, name) for name in _AT_START}
         taken = structs.replace(
-            old, suites=new.suites, tunnels=structs.replace(new.tunnels, **pools), link=new.link
+            old, suites=new.suites, tunnels=structs.replace(new.tunnels, **kept), link=new.link
         )
         self._agent.renew(taken)
         renew_certificate(self._context, new.link, "target", old.name)
@@ -57,7 +57,7 @@ class Reloading:
 
     def _needs_start(self, old: TargetConfig, new: TargetConfig) -> list[str]:
         names = [name for name in new.__struct_fields__ if name not in _TAKEN_OVER]
-        found = differing(old, new, names) + differing(old.tunnels, new.tunnels, _POOLS)
+        found = differing(old, new, names) + differing(old.tunnels, new.tunnels, _AT_START)
         if new.link.authority.read_bytes() != self._authority:
             found.append("link.authority")
         return found

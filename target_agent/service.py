@@ -25,6 +25,7 @@ from target_agent.gate import make_gate
 from target_agent.heads import head_keeper
 from target_agent.link_key import load_link_key
 from target_agent.observed import observed
+from target_agent.pool_block import make_pool_block
 from target_agent.reloading import Reloading
 from target_agent.server import Server
 from target_agent.unnamed import warn_of_unnamed
@@ -63,7 +64,7 @@ async def serve(config: TargetConfig, driver: Driver, load: Callable[[], TargetC
     ):
         if not alone:
             raise _held(config)
-        agent = Agent(config, driver, engine, make_gate(config))
+        agent = Agent(config, driver, engine, make_gate(config), make_pool_block(config))
         heads = head_keeper(config, engine)
         await agent.start()
         await asyncio.to_thread(warn_of_unnamed, driver, config.tunnels.addresses)

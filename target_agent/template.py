@@ -63,6 +63,9 @@ resume_within = 7200
 dead_peer_seconds = 30
 # A tunnel that nobody initiates within so many seconds is withdrawn.
 initiate_within = 120
+# What is for a traveller's address inside her tunnel leaves this machine with IPsec, or not at
+# all: no rule of yours is needed for that. It takes nftables (or iptables, as root).
+block = true
 
 [ipsec]
 # Which implementation carries the tunnels; left out: the one whose daemon is there

@@ -92,13 +92,18 @@ class Nft:
 
     def changes(self) -> socket:
         """Hear of every change of nftables in this network namespace, as `nft monitor` does."""
-        heard = socket(AF_NETLINK, SOCK_RAW, _NETLINK_NETFILTER)
-        try:
-            heard.bind((0, 1 << _NFNLGRP_NFTABLES - 1))
-        except OSError:
-            heard.close()
-            raise
-        return heard
+        return changes()
+
+
+def changes() -> socket:
+    """Hear of every change of nftables in this network namespace. Raises OSError."""
+    heard = socket(AF_NETLINK, SOCK_RAW, _NETLINK_NETFILTER)
+    try:
+        heard.bind((0, 1 << _NFNLGRP_NFTABLES - 1))
+    except OSError:
+        heard.close()
+        raise
+    return heard
 
 
 def _by_version(openings: Iterable[Opening]) -> dict[int, list[str]]:

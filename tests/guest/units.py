@@ -126,7 +126,7 @@ def start_strongswan(machine: Machine) -> None:
 def take_over(machine: Machine, name: str) -> Path:
     """Copy what an agent of the lab has into the service's directories; return the configuration.
 
-    The gate is left out: here it needs iptables, and the units let nftables alone work.
+    Gate and block are left out: here they need iptables, and the units let nftables alone work.
     Its `etc` becomes /etc/NAME, its `var` and what is in its home /var/lib/NAME.
     """
     etc, state = Path("/etc") / name, Path("/var/lib") / name
@@ -139,5 +139,10 @@ def take_over(machine: Machine, name: str) -> Path:
     for conf in state.rglob("softhsm2.conf"):
         conf.write_text(conf.read_text().replace(str(machine.directory), str(state)))
     (config,) = etc.glob("*.toml")
-    config.write_text(config.read_text().replace("../var", str(state)).replace(GATE, ""))
+    config.write_text(
+        config.read_text()
+        .replace("../var", str(state))
+        .replace(GATE, "")
+        .replace("block = true", "block = false")
+    )
     return config

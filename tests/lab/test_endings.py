@@ -1,16 +1,20 @@
 """How tunnels end: whoever ends them, nothing is left at either end, and she is told why."""
 
 import json
+import re
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from socket import AF_INET, SOCK_DGRAM, socket
 
 import pytest
 
 from carnet.ipsec.vici_link import open_session
+from lab.capture import Capture
 from lab.http_client import request
-from lab.network import HOST_ADDRESS, SERVER_ADDRESS
+from lab.network import HOST_ADDRESS, SERVER_ADDRESS, VIRTUAL_NETWORK
 from lab.office import HOST_PORT, USER
+from lab.process import Process
 from lab.residue import machine_state
 from lab.urgent import urgent
 from lab.waiting import wait_until
@@ -224,8 +228,66 @@ def test_a_target_whose_daemon_goes_ends_no_session(office):
         assert process.wait() == 5
         assert "run `carnet connect` for a new one" in process.output()
         assert (record(office)["up"], record(office)["closed"]) == (False, True)
+        nothing_leaves_in_clear(office)
     finally:
         office.start_target_charon()
+
+
+def nothing_leaves_in_clear(office):
+    """Have the work network and Target itself send to a virtual address that has no tunnel."""
+    world = office.world
+    before = held_back(world.target)
+    with Capture(world.router) as past_the_router:
+        for machine in (world.server, world.target):
+            # Target's own program is told that it may not.
+            with (
+                machine.network(),
+                socket(AF_INET, SOCK_DGRAM) as sending,
+                suppress(PermissionError),
+            ):
+                sending.sendto(b"secret", ("10.99.0.1", 9))
+        wait_until(lambda: held_back(world.target) >= before + 2, "Target to hold both back")
+    assert past_the_router.count(f"dst net {VIRTUAL_NETWORK}") == 0
+
+
+def held_back(target):
+    """Return how many packets Target's block has held back."""
+    listed = target.run(["nft", "list", "table", "inet", "carnet_pool"]).stdout
+    return int(re.search(r"counter packets (\d+)", listed)[1])
+
+
+def test_nothing_leaves_target_in_clear_once_a_session_has_ended(office):
+    assert office.carnet("connect").returncode == 0
+    established(office)
+    end(office)
+    nothing_leaves_in_clear(office)
+
+
+def test_the_block_stays_while_a_session_lives_and_goes_with_the_service_else(office):
+    target = office.world.target
+    assert office.carnet("connect").returncode == 0
+    request_id = established(office)
+    for stop in (Process.kill, Process.stop):
+        stop(office.target_agent)
+        try:
+            assert held_back(target) >= 0
+        finally:
+            start_target_s_agent(office)
+    assert office.carnet("disconnect").returncode == 0
+    ended_at_target(office, request_id)
+    wait_until(lambda: office.live_tunnels() == [], "the end of what others have left", WAIT)
+    target.run(["nft", "flush", "ruleset"])
+    office.target_agent.wait_for_line('"event": "pool-block-gone"', WAIT)
+    wait_until(lambda: "carnet_pool" in tables(target), "the block to be made anew", WAIT)
+    office.target_agent.stop()
+    try:
+        assert tables(target) == ""
+    finally:
+        start_target_s_agent(office)
+
+
+def tables(machine):
+    return machine.run(["nft", "list", "tables"]).stdout
 
 
 def test_the_host_tells_strangers_nothing_of_endings(office):

@@ -30,7 +30,9 @@ from lab.waiting import wait_until
 from lab.world import World
 from target_agent import gate_watch
 from target_agent.firewall import Guarded, iptables, nft
+from target_agent.firewall.pool import IptablesPool, NftPool
 from target_agent.gate import Gate
+from target_agent.pool_block import PoolBlock
 
 CLIENT, SERVER, TARGET = "192.168.77.2", "10.20.0.10", "198.51.100.2"
 CLIENT_V6, SERVER_V6 = "fd77::2", "fd20::10"
@@ -306,6 +308,42 @@ def test_a_filter_that_refuses_leaves_it_as_it_was(world, gate, monkeypatch):
         gate.open("carnet-2", CLIENT_V6, (WORK_V6,), until())
     monkeypatch.undo()
     assert not reaches(world.client, SERVER_V6)
+
+
+POOLS = ("192.168.77.0/24", "fd77::/64")
+"""Whatever leads to the client."""
+POOL_GONE = "nft delete table inet carnet_pool"
+POOL_GONE_IPTABLES = "ip6tables-legacy -D FORWARD -j CARNET-POOL"
+
+
+def test_what_is_for_a_pool_leaves_with_ipsec_or_not_at_all(world, gate):
+    """Forwarded or Target's own; what is not for it does."""
+    with world.target.network():
+        before = in_packet_filter()
+        block = PoolBlock(POOLS[:1], [NftPool() if knows_ip() else IptablesPool()])
+        assert reaches(world.server, CLIENT)
+        block.close(["fd77::2"])
+        made = in_packet_filter()
+        block.close(["fd77::2"])
+        assert in_packet_filter() == made
+        assert not reaches(world.server, CLIENT)
+        assert not reaches(world.target, CLIENT)
+        assert not reaches(world.server, CLIENT_V6)
+        assert reaches(world.target, SERVER)
+        world.target.run(["sh", "-c", POOL_GONE if knows_ip() else POOL_GONE_IPTABLES])
+        assert in_packet_filter() != made
+        block.restore()
+        assert in_packet_filter() == made
+        for _ in range(2):
+            block.lift()
+            assert in_packet_filter() == before
+        assert reaches(world.server, CLIENT)
+
+
+def in_packet_filter():
+    """Return all rules; what they have counted apart."""
+    listing = "nft -s list ruleset" if knows_ip() else "iptables-legacy -S; ip6tables-legacy -S"
+    return subprocess.run(["sh", "-c", listing], stdout=subprocess.PIPE, check=True).stdout
 
 
 def refuse(*_) -> None:

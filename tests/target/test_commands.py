@@ -87,6 +87,7 @@ def target(run, path, tmp_path, monkeypatch):
     path.write_text(
         text.replace("8471", str(free_port()))
         .replace('listen = "0.0.0.0"', 'listen = "127.0.0.1"')
+        .replace("block = true", "block = false")
         .replace('# driver = "strongswan" or "libreswan"', 'driver = "strongswan"')
         .replace('# socket = "/run/charon.vici"', f'socket = "{tmp_path}/charon.vici"')
     )

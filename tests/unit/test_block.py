@@ -166,7 +166,7 @@ def test_who_holds_the_lock_of_iptables_is_not_waited_for_without_end(tmp_path, 
     monkeypatch.setenv("XTABLES_LOCKFILE", str(held))
     monkeypatch.setenv("PATH", "/usr/sbin", prepend=os.pathsep)
     monkeypatch.setattr(iptables, "WAIT", ("--wait", "1"))
-    monkeypatch.setattr(iptables, "_may_have_rules", lambda _: True)
+    monkeypatch.setattr(iptables, "may_have_rules", lambda _: True)
     made = iptables.Iptables()
     with held.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -35,7 +35,7 @@ _RULE = re.compile(
 )
 """What a session's chain has of a network that is closed, of a Target, and of a Host."""
 
-_TUNNELLED = {False: "-m policy --dir out --pol ipsec", True: "-o ipsec+"}
+TUNNELLED = {False: "-m policy --dir out --pol ipsec", True: "-o ipsec+"}
 """See carnet.ipsec.block.nft."""
 
 _ND_TYPES = (133, 135, 136)
@@ -61,7 +61,7 @@ class Iptables:
                 led = _hooks_to(closed.name, _rules_of(version))
                 leads = (f"-I {hook} {_lead(closed.name)}" for hook in _HOOKS if hook not in led)
                 tell(_restoring(program), _lines(*_chain(version, closed), *leads))
-            elif _may_have_rules(version):
+            elif may_have_rules(version):
                 _take_out(version, closed.name)
 
     def lift(self, name: str) -> None:
@@ -110,7 +110,7 @@ def _rules_of(version: int) -> str:
     """
     program = _PROGRAMS[version]
     listed = answers([program, *WAIT, "-S"])
-    if listed is None and _may_have_rules(version):
+    if listed is None and may_have_rules(version):
         raise IPsecError(
             f"{program} does not tell what it holds back; see what `{program} -S` says, and try"
             " again."
@@ -118,7 +118,7 @@ def _rules_of(version: int) -> str:
     return listed or ""
 
 
-def _may_have_rules(version: int) -> bool:
+def may_have_rules(version: int) -> bool:
     """Whether the kernel has a table filter, or does not say so."""
     try:
         return "filter" in _TABLES[version].read_text().split()
@@ -170,7 +170,7 @@ def _chain(version: int, closed: Closed) -> Iterator[str]:
 
 
 def _let_through(version: int, closed: Closed) -> Iterator[str]:
-    yield _TUNNELLED[closed.userspace]
+    yield TUNNELLED[closed.userspace]
     yield "-o lo"
     for target in of_version(version, closed.targets):
         yield f"-d {target} -p esp"

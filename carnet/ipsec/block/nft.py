@@ -18,7 +18,7 @@ from carnet.ipsec.spec import NAME_PREFIX
 
 _PREFIX = "carnet_block_"
 
-_TUNNELLED = {
+TUNNELLED = {
     False: "rt ipsec exists accept",
     True: 'meta oifkind "tun" oifname "ipsec*" accept',
 }
@@ -171,7 +171,7 @@ def _rules(closed: Closed) -> str:
         sets[f"hosts{version}"] = _elements(hosts)
     return _RULES.format(
         table=_table(closed.name),
-        tunnelled=_TUNNELLED[closed.userspace],
+        tunnelled=TUNNELLED[closed.userspace],
         ike=", ".join(map(str, IKE_PORTS)),
         dhcp=", ".join(map(str, DHCP_PORTS)),
         **sets,
