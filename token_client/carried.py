@@ -14,16 +14,17 @@ from token_client.record import Session
 
 _UNTIL = "until its keys are due to be renewed"
 _NEW = "once the daemon is started again, `carnet connect` opens a new one"
+_OUT = "`carnet disconnect --release` takes it out without the daemon"
 
 
 def carried(sessions: Collection[Session]) -> frozenset[str] | None:
-    """Return the names of those that live and to whose Targets the kernel has SAs.
+    """Return the names of those that are not ended and to whose Targets the kernel has SAs.
 
     By the addresses alone, so that another tunnel to the same Target counts; None where the
     kernel does not tell, which it does to root.
     """
-    lives = [each for each in sessions if _may_have_sas(each)]
-    if not lives:
+    asked = [each for each in sessions if _may_have_sas(each)]
+    if not asked:
         return frozenset()
     if shutil.which("ip") is None:
         return None
@@ -35,7 +36,7 @@ def carried(sessions: Collection[Session]) -> frozenset[str] | None:
     found = xfrm.sas(listed.stdout.splitlines())
     carrying = [sa for sa in found if sa["reqid"] != "0" and xfrm.is_keyed(sa)]
     ends = {address for sa in carrying for address in (sa["src"], sa["dst"])}
-    return frozenset(each.name for each in lives if not ends.isdisjoint(each.target_addresses))
+    return frozenset(each.name for each in asked if not ends.isdisjoint(each.target_addresses))
 
 
 def what_is_carried(sessions: Iterable[Session]) -> str | None:
@@ -43,16 +44,22 @@ def what_is_carried(sessions: Iterable[Session]) -> str | None:
 
     None where nothing does.
     """
-    lives = [each for each in sessions if _may_have_sas(each)]
-    names = carried(lives)
+    asked = [each for each in sessions if _may_have_sas(each)]
+    names = carried(asked)
     if names is None:
-        return f"the kernel may carry each tunnel on without it {_UNTIL}; {_NEW}"
-    targets = sorted({each.target for each in lives if each.name in names})
+        return f"the kernel may carry each tunnel on without it {_UNTIL}; {_what_to_do(asked)}"
+    on = [each for each in asked if each.name in names]
+    targets = sorted({each.target for each in on})
     if not targets:
         return None
     which = f"{'tunnel' if len(targets) == 1 else 'tunnels'} to {' and '.join(targets)}"
-    return f"the kernel carries the {which} on without it {_UNTIL}; {_NEW}"
+    return f"the kernel carries the {which} on without it {_UNTIL}; {_what_to_do(on)}"
+
+
+def _what_to_do(sessions: Iterable[Session]) -> str:
+    return _NEW if any(each.lives for each in sessions) else _OUT
 
 
 def _may_have_sas(session: Session) -> bool:
-    return session.lives and session.objective_id != Objective.NATIVE
+    """Tell whether it lives, or its end was only begun: its SAs are still to be taken out."""
+    return not session.stage.is_ended and session.objective_id != Objective.NATIVE

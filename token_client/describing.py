@@ -132,7 +132,7 @@ def _describe_released(state: TunnelState, session: Session) -> str:
 
 def _describe_end(state: TunnelState, session: Session) -> str:
     """Say what keeps on of a session that somebody has begun to end."""
-    goes_on = state.live is not None or state.trouble is not None
+    goes_on = state.live is not None or state.trouble is not None or state.carried
     stays = "its tunnel may go on" if goes_on else "its tunnel is down"
     held = ", and what is meant for it is held back" if state.closed else ""
     who = "the agent of this machine goes on with it, and " if state.watched else ""

@@ -13,7 +13,7 @@ from tests.unit.test_sessions import a_session
 from token_client import carried, status
 from token_client.carried import what_is_carried
 from token_client.describing import describe, facts
-from token_client.session_states import State
+from token_client.session_states import EndBegun, State
 from token_client.sessions import SessionStore
 
 TARGET = "198.51.100.2"
@@ -64,6 +64,16 @@ def test_it_is_told_by_the_sas_to_target(kernel):
         assert what_is_carried([ours]) is None
 
 
+def test_of_one_that_is_to_end_it_is_told_how_to_take_it_out(kernel):
+    """Its end is only written down: what the kernel has goes on all the same."""
+    to_end = a_session(State.TO_END, target_addresses=(TARGET,))
+    kernel(SA.format(TARGET, 7))
+    told = what_is_carried([to_end])
+    assert told.startswith("the kernel carries the tunnel to work on without it until")
+    assert told.endswith("; `carnet disconnect --release` takes it out without the daemon")
+    assert what_is_carried([to_end, a_session(target_addresses=(TARGET,))]).endswith(NEW)
+
+
 def test_where_the_kernel_does_not_tell_it_may(kernel):
     kernel(returncode=2)
     assert what_is_carried([a_session()]).startswith("the kernel may carry each tunnel on")
@@ -111,9 +121,26 @@ def test_status_does_not_call_down_what_the_kernel_carries_on(kernel, session):
     assert "\n  down, and closed" in describe(state)
 
 
+def test_status_does_not_call_down_what_the_kernel_carries_on_of_one_that_is_to_end(
+    kernel, session, tmp_path
+):
+    SessionStore(tmp_path).change(session.name, EndBegun())
+    kernel(SA.format(TARGET, 7))
+    (state,) = status.tunnels(Anew())
+    assert state.carried
+    assert "\n  its tunnel may go on, and what is meant for it is held back" in describe(state)
+    kernel()
+    (state,) = status.tunnels(Anew())
+    assert "\n  its tunnel is down, and what is meant for it is held back" in describe(state)
+
+
 def test_another_tunnel_to_the_same_target_is_not_taken_for_it(kernel, session):
     kernel(SA.format(TARGET, 7))
     live = SimpleNamespace(
-        name="carnet-01", established=True, role=Role.CLIENT, remote_address=TARGET
+        name="carnet-01",
+        established=True,
+        role=Role.CLIENT,
+        local_address="192.0.2.2",
+        remote_address=TARGET,
     )
     assert [each.carried for each in status.tunnels(Anew(live))] == [False, False]
