@@ -133,9 +133,17 @@ class _Here:
         self._end(raise_unless_gone, why)
 
     def _end(self, not_down: Callable[[IPsecError], None], why: str | None) -> None:
+        """End it, and say what Target may keep, unless another has ended it whole, and said it."""
         sessions, name = SessionStore(memory_directory()), self._session.name
-        heard = end_session(self._driver, sessions, name, not_down, why, _forget)
-        kept = may_be_kept(self._session, heard)
+        ends_here: list[bool] = []
+
+        def forget(sessions: SessionStore, name: str, _: str | None) -> None:
+            """Let go of it; why it ended is said by this command, and need not stay."""
+            ends_here.append(_is_not_ended(sessions, name))
+            closing.release(sessions, name)
+
+        heard = end_session(self._driver, sessions, name, not_down, why, forget)
+        kept = may_be_kept(self._session, heard) if any(ends_here) else None
         if kept is not None:
             self._tell(kept)
 
@@ -147,14 +155,11 @@ class _Here:
         self._tell(f"The tunnel is to end, and {waits_for(error)}.")
 
     def leave_nothing(self) -> None:
-        """Take out what is left of what another command has ended, and told of.
+        """Take out what is left of what another command has ended, or only begun to.
 
         Raises IPsecError.
         """
-        sessions = SessionStore(memory_directory())
-        name = self._session.name
-        end = partial(end_session, self._driver, sessions, name, raise_unless_gone)
-        until_answered(end, away=self._say_it_is_away)
+        until_answered(partial(self.end_now, None), away=self._say_it_is_away)
 
     def give_up(self, ending: Ending) -> int:
         """End it where Watch.run() cannot return; return the command's exit status.
@@ -170,6 +175,7 @@ class _Here:
         return (TokenError if ending.pulled else IPsecError).exit_status
 
 
-def _forget(sessions: SessionStore, name: str, _: str | None) -> None:
-    """Let go of what went with a tunnel; why it ended is said here, and need not stay."""
-    closing.release(sessions, name)
+def _is_not_ended(sessions: SessionStore, name: str) -> bool:
+    """Tell whether nobody has ended it; where nothing is recorded, nobody else can have."""
+    record = sessions.find(name)
+    return not sessions.records or (record is not None and not record.stage.is_ended)

@@ -255,6 +255,28 @@ def test_what_another_command_has_ended_is_not_called_lost(
     assert (daemon.times, left(tmp_path), started) == (0, [], [])
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["ended", "only begun"])
+def test_what_target_may_keep_is_said_by_who_ends_it(tmp_path, started, monkeypatch, whole):
+    """Of an end that another command has only written down, that is this one."""
+    store, told = SessionStore(tmp_path), []
+
+    class Watch:
+        def __init__(self, *_):
+            pass
+
+        def run(self):
+            store.drop("carnet-00") if whole else store.change("carnet-00", EndBegun())
+            return DOOMED
+
+    monkeypatch.setattr(foreground, "may_be_kept", lambda *_: "Target may keep it.")
+    monkeypatch.setattr(foreground, "Watch", Watch)
+    store.keep(a_session())
+    with pytest.raises(IPsecError, match="ended by another command"):
+        foreground.stay(Silent(0), a_session(), ClientConfig(), told.append, lambda: None, never)
+    assert told == ([] if whole else ["Target may keep it."])
+    assert left(tmp_path) == []
+
+
 STAYS = """
 import signal, threading
 from functools import partial
