@@ -88,6 +88,7 @@ class _Here:
         self._session = session
         self._tell = tell
         self._leave = leave
+        self._said: set[str] = set()
 
     def end_or_hand_over(self, why: str) -> None:
         """End it, or leave it to the agent where that cannot be now. Raises IPsecError then.
@@ -152,7 +153,11 @@ class _Here:
         until_answered(partial(self.end_now, why), away=self._say_it_is_away)
 
     def _say_it_is_away(self, error: AwayError) -> None:
-        self._tell(f"The tunnel is to end, and {waits_for(error)}.")
+        """Say once each what the end waits for, however often it is tried."""
+        sentence = f"The tunnel is to end, and {waits_for(error)}."
+        if sentence not in self._said:
+            self._said.add(sentence)
+            self._tell(sentence)
 
     def leave_nothing(self) -> None:
         """Take out what is left of what another command has ended, or only begun to.

@@ -224,9 +224,10 @@ def test_what_it_took_out_itself_the_agent_does_not_take_for_the_daemon_s_doing(
 def test_what_may_stand_is_ended_by_an_agent_or_here(tmp_path, started, monkeypatch, agent):
     """A daemon that is silent may have it, and nobody would look at its token or its time."""
     monkeypatch.setattr(patience, "_FIRST_SECONDS", 0.001)
-    daemon, outcome = Silent(3), TokenError("The module crashed.")
+    daemon, outcome, told = Silent(3), TokenError("The module crashed."), []
     with pytest.raises(DaemonSilentError if agent else TokenError):
-        stay(monkeypatch, tmp_path, outcome, daemon, agent=agent)
+        stay(monkeypatch, tmp_path, outcome, daemon, told.append, agent=agent)
+    assert len(told) == (0 if agent else 1)
     assert started == left(tmp_path) == ["carnet-00"] * agent
     assert (daemon.times == 0) is not agent
 
