@@ -32,7 +32,7 @@ log = structlog.get_logger()
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that the IKE daemon refused; one that is away is waited for besides."""
 LOOK_AGAIN_SECONDS = 1.0
-"""After a look at which the IKE daemon was silent."""
+"""After a look at which the IKE daemon was silent, or amid a rekeying."""
 
 RESTART = "restart"
 DAEMON_RESTARTED = "ike-daemon-restarted"
@@ -106,8 +106,9 @@ class LiveTunnel:
     async def confirm(self, _: do.ConfirmTunnel) -> Event | None:
         """Compare what came up with what was agreed; without IPsec, open the gate then.
 
-        A daemon that is silent is asked again: nothing says yet that the tunnel is another. For
-        one that was never confirmed that ends when nobody is waited for any more.
+        A daemon that is silent is asked again, as of a tunnel that is just being rekeyed: nothing
+        says yet that it is another. For one that was never confirmed that ends when nobody is
+        waited for any more.
         """
         try:
             status = await self._parts.ask(self._parts.driver.confirm, self._spec())

@@ -201,8 +201,8 @@ class Driver(Protocol):
         """Compare the live tunnel with what was agreed: for either end, once it is up.
 
         Raises IPsecError if it is less, and removes all of it: nothing is downgraded. It is
-        IKESilentError where the peer may have ended it again. AwayError: it is not known, and
-        all is left as it is.
+        IKESilentError where the peer may have ended it again. AwayError: it is not known
+        (yet, as where a rekeying is not answered), and all is left as it is.
         """
 
     def forget_secrets(self, name: str) -> None:

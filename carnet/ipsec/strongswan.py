@@ -26,7 +26,7 @@ from carnet.ipsec.strongswan_negotiation import Negotiation
 from carnet.ipsec.strongswan_parts import Part, connection_names, parts
 from carnet.ipsec.strongswan_removing import Removing
 from carnet.ipsec.strongswan_resuming import Resuming
-from carnet.ipsec.strongswan_shortfalls import shortfalls
+from carnet.ipsec.strongswan_shortfalls import missing_parts, shortfalls
 from carnet.ipsec.strongswan_tunnels import Tunnels
 from carnet.ipsec.strongswan_tying import Tying
 from carnet.ipsec.strongswan_watch import Watches
@@ -38,6 +38,7 @@ IKE_TIME_LIMIT = 20.0
 """Seconds for one IKE negotiation: three retransmissions of strongSwan's (4, 7.2, 13 s)."""
 
 _WENT_DOWN = "The tunnel went down again as it came up; connect again."
+_BEING_REKEYED = "The tunnel is being rekeyed, and the peer's answer is late; try again."
 _USERSPACE_ESP = "kernel-libipsec"
 _RESOLVE = "resolve"
 """The plugin that sets whatever name server the peer assigns in IKE: see carnet.ipsec.assigned."""
@@ -176,7 +177,8 @@ class StrongSwan:
         """Compare the live tunnel with what was agreed, and tie AH and ESP together.
 
         Raises IPsecError if it is less, IKESilentError if it is gone, and removes all of it:
-        nothing is downgraded. Nothing is removed where the daemon is silent, which AwayError says.
+        nothing is downgraded. Nothing is removed where the daemon is silent, or a rekeying is not
+        answered yet, which AwayError says.
         """
         with all_or_nothing(self.down, spec.name, but=(AwayError,)):
             return self._compared(spec)
@@ -185,6 +187,9 @@ class StrongSwan:
         """Do what confirm() does, and remove nothing."""
         self.refuse_many(spec.name)
         live = self._listed.agreed_parts(spec)
+        missing = missing_parts(spec, live)
+        if missing and all(reports.awaits_child(live.get(part.name, {})) for part in missing):
+            raise AwayError(_BEING_REKEYED)
         if not any(reports.is_up(part, sa) for part, sa in live.items()):
             raise self._why_none_is_up(spec.name)
         found = shortfalls(spec, live)

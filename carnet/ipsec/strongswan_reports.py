@@ -87,6 +87,16 @@ def is_up(name: str, ike_sa: Report) -> bool:
     return is_live(ike_sa) and (childless or live_child(ike_sa) is not None)
 
 
+def awaits_child(ike_sa: Report) -> bool:
+    """Whether, of an IKE_SA of newest_parts(), a CHILD_SA was rekeyed and no successor stands yet.
+
+    So it is where both ends rekey at once, and the peer's answer is late.
+    """
+    children = [c for each in all_live(ike_sa) for c in each.get("child-sas", {}).values()]
+    rekeyed = any(child["state"] == _REKEYED for child in children)
+    return is_live(ike_sa) and rekeyed and not live_children(ike_sa)
+
+
 def newest_parts(sas: Iterable[tuple[str, Report]]) -> dict[str, Report]:
     """Return the live IKE_SAs by connection name, each part's newest that is up, or the newest.
 

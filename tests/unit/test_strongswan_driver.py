@@ -11,6 +11,7 @@ import pytest
 from vici.exception import CommandException
 
 from carnet.errors import (
+    AwayError,
     DaemonSilentError,
     IKERefusedError,
     IKESilentError,
@@ -29,7 +30,7 @@ from carnet.ipsec.example import example_spec
 from carnet.ipsec.libreswan import Libreswan
 from carnet.ipsec.spec import Mode
 from carnet.ipsec.strongswan import StrongSwan
-from carnet.ipsec.strongswan_parts import reqids
+from carnet.ipsec.strongswan_parts import parts, reqids
 from carnet.objectives import Objective
 from tests.unit.iproute import stand_in
 
@@ -85,6 +86,29 @@ def test_a_tunnel_stays_that_a_silent_daemon_tells_nothing_of(tmp_path, monkeypa
     with pytest.raises(DaemonSilentError):
         daemon.confirm(spec)
     assert ended == []
+
+
+@pytest.mark.parametrize("objective", [Objective.ESP, Objective.AH_ESP])
+def test_a_tunnel_stays_whose_rekeying_is_not_answered_yet(monkeypatch, objective):
+    """Both ends have rekeyed at once, and theirs was deleted; without such a child it is gone."""
+    driver, ended = StrongSwan(Path("/nowhere")), []
+    spec = example_spec(objective, Mode.TUNNEL, ())
+    children = {"1": {"state": "REKEYED"}, "2": {"state": "DELETED"}}
+    sas = [
+        (each.name, {"state": "ESTABLISHED", "uniqueid": "1", "child-sas": children})
+        for each in parts(spec)
+    ]
+    monkeypatch.setattr(listing, "SETTLE_TIME_LIMIT", 0)
+    monkeypatch.setattr(driver._listed, "sas", lambda *names: [s for s in sas if s[0] in names])
+    monkeypatch.setattr(driver._negotiation, "ends_unlisted", lambda *_: False)
+    monkeypatch.setattr(driver, "down", ended.append)
+    with pytest.raises(AwayError):
+        driver.confirm(spec)
+    assert ended == []
+    del children["1"]
+    with pytest.raises(IKESilentError):
+        driver.confirm(spec)
+    assert ended == [spec.name]
 
 
 @pytest.mark.parametrize("both", [False, True])
