@@ -15,6 +15,7 @@ from token_client.record import Session
 from token_client.session_states import BY_HAND, EndBegun, Released
 from token_client.sessions import SessionStore
 from token_client.status import TunnelState, tunnels
+from token_client.watched import is_watched
 
 _MAY_GO_ON = "The tunnel to {} may go on until there is an answer; {} ends it then."
 _AGENT, _BY_HAND = "the agent of this machine", "`carnet disconnect`"
@@ -87,10 +88,13 @@ def _noted(store: SessionStore, named: str | None, error: IPsecError) -> IPsecEr
         and session.stage.is_to_end
     ]
     if not noted:
-        return error
+        fits = any(named in {None, each.name, each.target} for each in store.all())
+        known = "" if fits else f"; no record tells of a tunnel {named!r}"
+        return IPsecError(f"{error.sentence.rstrip('.')}{known}.")
     targets = " and ".join(sorted({session.target for session in noted}))
     what = "the session" if len(noted) == 1 else "each session"
-    by = f"by {_AGENT} or another {_BY_HAND}"
+    watched = all(is_watched(memory_directory(), session.name) for session in noted)
+    by = f"by {_AGENT} or another {_BY_HAND}" if watched else f"by another {_BY_HAND}"
     return IPsecError(f"{error.sentence.rstrip('.')}; {what} to {targets} is to end, {by}.")
 
 

@@ -221,6 +221,7 @@ def test_release_lifts_it_also_without_a_daemon(office):
 
 def test_what_she_ends_without_a_daemon_is_gone_on_with_by_the_agent(office):
     connect(office)
+    wait_until(lambda: all(each["watched"] for each in status(office)), "its agent", 30)
     with charon_killed(office), clear_packets(office) as found:
         done = office.carnet("disconnect")
         assert (done.returncode, is_one_sentence(done)) == (5, True)

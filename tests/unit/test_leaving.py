@@ -288,6 +288,23 @@ def test_what_cannot_be_ended_keeps_no_other_from_ending(released, monkeypatch):
     assert [each.name for each in released.all()] == ["carnet-00"]
 
 
+def test_what_her_command_could_only_write_down_is_left_to_an_agent_that_there_is(
+    released, monkeypatch
+):
+    """And of a name of which no record tells it is said that none does."""
+
+    def silent():
+        raise HelperAwayError(AWAY)
+
+    released.drop("carnet-00")
+    released.keep(a_session(expires=LATER))
+    monkeypatch.setattr(ending_by_hand, "is_watched", lambda *_: True)
+    with pytest.raises(IPsecError, match="is to end, by the agent of this machine or another"):
+        ending_by_hand.end(SimpleNamespace(status=silent), "work", str)
+    with pytest.raises(IPsecError, match="; no record tells of a tunnel 'nosuch'"):
+        ending_by_hand.end(SimpleNamespace(status=silent), "nosuch", str)
+
+
 @pytest.mark.parametrize("named", ["work", None], ids=str)
 def test_that_a_session_is_to_end_is_written_down_though_no_daemon_answers(
     tmp_path, monkeypatch, named
@@ -308,7 +325,7 @@ def test_that_a_session_is_to_end_is_written_down_though_no_daemon_answers(
     said = raised.value.sentence
     assert said.startswith(AWAY.rstrip("."))
     assert ("each session to o and work is to end" in said) == (named is None)
-    assert "by the agent of this machine or another `carnet disconnect`" in said
+    assert said.endswith(" is to end, by another `carnet disconnect`.")
     states = {each.name: each.stage.state for each in store.all()}
     other = State.TO_END if named is None else State.STANDING
     assert states == {"carnet-00": State.TO_END, "carnet-01": other}
