@@ -32,6 +32,16 @@ def _is_member(uid: int, group: str) -> bool:
         if user.pw_gid == number or user.pw_name in grp.getgrgid(number).gr_mem:
             return True
     try:
-        return number in os.getgrouplist(user.pw_name, user.pw_gid)
-    except OSError:
+        if number in os.getgrouplist(user.pw_name, user.pw_gid):
+            return True
+        return any(_is_called(uid, each) for each in grp.getgrgid(number).gr_mem)
+    except (KeyError, OSError):
+        return False
+
+
+def _is_called(uid: int, name: str) -> bool:
+    """Tell whether that is a name of hers too: of one user id there may be several."""
+    try:
+        return pwd.getpwnam(name).pw_uid == uid
+    except KeyError:
         return False

@@ -94,6 +94,10 @@ class Owners:
         holding = self._read(name)
         return holding is not None and holding.uid == uid
 
+    def has_any(self, uid: int) -> bool:
+        """Tell whether anything is the caller's."""
+        return any(self.owns(uid, name) for name in self.names())
+
     def installed(self, uid: int, name: str) -> Leading | None:
         """Return what the caller installed by that name; None if there is no such of hers."""
         holding = self._read(name)

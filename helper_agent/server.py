@@ -21,6 +21,7 @@ from carnet.errors import HelperAwayError, IPsecError, UsageError
 from carnet.ipsec.driver import Driver
 from carnet.ipsec.helper import messages as said
 from carnet.trouble import Trouble
+from helper_agent.callers import NO_MEMBER, Callers
 from helper_agent.members import number_of
 from helper_agent.places import Places
 from helper_agent.service import Service
@@ -34,8 +35,8 @@ CALLS = 64
 """Of all users together, but for what ends something, asks, or watches."""
 WATCHES_PER_USER = 8
 """Of each user, whatever the others have: who is not told of her tunnel would lose it."""
-_NO_MEMBER = -1
-"""Instead of the user id of whoever is no member: all of them have places as one user has."""
+_TOLD_SECONDS = 60.0
+"""In which the log has one line of whom is hung up on for want of a place, of each user."""
 CALL_SECONDS = 5.0
 """In which a call must have arrived."""
 _TAKEN_IN = struct.pack("ll", 5, 0)
@@ -49,6 +50,8 @@ _UNCOUNTED = (
     said.Remembered, said.Works, said.Names, said.Whose,
 )  # fmt: skip
 """What ends something, or only asks."""
+_KEEPING = (said.Watch, said.Fit, said.Follow, said.LeadAgain)
+"""What keeps up something that is the caller's, and makes nothing new."""
 _FULL = "Too much is asked of carnet-helper just now; try again soon."
 _UNKNOWN_USER = (
     "Your user id is no member of carnet-helper's group in this machine's user database; have the"
@@ -102,15 +105,20 @@ class Server:
         make_driver: Callable[[], Driver],
         is_member: Callable[[int], bool],
     ) -> None:
-        """Have only members, by their user ids, make anything; anybody ends what is hers."""
+        """Have only members, by their user ids, make anything; anybody keeps and ends hers.
+
+        `is_member` may take long; nobody waits for it who does not need its answer.
+        """
         self._listening = listening
         self._service = service
         self._make_driver = make_driver
-        self._is_member = is_member
+        self._callers = Callers(is_member, service.parts.owners.has_any)
         self._connections = Places(CONNECTIONS_PER_USER, None)
         self._calls = Places(CALLS_PER_USER, CALLS)
         self._watches = Places(WATCHES_PER_USER, None)
         self._stopped = False
+        self._told: dict[int, float] = {}
+        """When whoever had no place was told of last, by whom they counted as."""
         self._crowded = Trouble(log, "call-not-served", "calls-served-again")
 
     @property
@@ -141,12 +149,12 @@ class Server:
                     f"The helper can take no more calls ({error.strerror}); start it anew."
                 ) from error
             uid = _caller(connection)
-            counted = uid if self._is_member(uid) else _NO_MEMBER
-            if not self._connections.take(counted):
-                log.warning("too-many-connections", uid=uid)
+            counted = self._callers.known(uid)
+            if self._connections.take(counted):
+                self._begin(connection, uid, counted)
+            else:
                 connection.close()
-                continue
-            self._begin(connection, uid, counted)
+                self._tell_of_too_many(uid, counted)
 
     def _begin(self, connection: socket.socket, uid: int, counted: int) -> None:
         """Serve it by a thread of its own, if the system lets the helper have one more."""
@@ -161,6 +169,13 @@ class Server:
         else:
             self._crowded.over()
 
+    def _tell_of_too_many(self, uid: int, counted: int) -> None:
+        """Say that there was no place, unless that was said a moment ago."""
+        now = time.monotonic()
+        if now - self._told.get(counted, float("-inf")) >= _TOLD_SECONDS:
+            self._told[counted] = now
+            log.warning("too-many-connections", uid=uid)
+
     def stop(self) -> None:
         """Take no more calls."""
         self._stopped = True
@@ -173,7 +188,14 @@ class Server:
         try:
             with ExitStack() as place, connection:
                 place.callback(self._connections.give, counted)
-                self._obey(connection, uid, counted, about, place)
+                found = self._callers.counted(uid) if counted < 0 else counted
+                if found != counted:
+                    place.close()
+                    if not self._connections.take(found):
+                        self._tell_of_too_many(uid, found)
+                        return
+                    place.callback(self._connections.give, found)
+                self._obey(connection, uid, found, about, place)
         except OSError as error:
             log.info("caller-gone", uid=uid, **about, reason=str(error))
         except Exception:
@@ -199,7 +221,7 @@ class Server:
             return
         about |= _about(call)
         try:
-            with self._counted(call, counted, place):
+            with self._counted(call, uid, counted, place):
                 if isinstance(call, said.Watch):
                     self._watch(connection, uid)
                     return
@@ -211,7 +233,7 @@ class Server:
         connection.sendall(answer)
 
     def _counted(
-        self, call: said.AnyCall, counted: int, place: ExitStack
+        self, call: said.AnyCall, uid: int, counted: int, place: ExitStack
     ) -> AbstractContextManager[object]:
         """Return the place that a call has. Raises IPsecError where it may have none.
 
@@ -219,7 +241,8 @@ class Server:
         """
         if isinstance(call, _UNCOUNTED):
             return nullcontext()
-        if counted == _NO_MEMBER:
+        may = isinstance(call, _KEEPING) or self._callers.is_member(uid)
+        if counted == NO_MEMBER or not may:
             raise IPsecError(_UNKNOWN_USER)
         places = self._watches if isinstance(call, said.Watch) else self._calls
         if not places.take(counted):

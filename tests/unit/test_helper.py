@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
 from itertools import count, repeat
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import get_args
 from unittest.mock import MagicMock
 
@@ -26,7 +27,7 @@ from carnet.ipsec import block, inner_address, patience, unanswered
 from carnet.ipsec.driver import Capabilities, Change, TunnelEvent
 from carnet.ipsec.helper import client
 from carnet.ipsec.helper import messages as say
-from carnet.ipsec.helper.client import HelperDriver, HelperFilter
+from carnet.ipsec.helper.client import HelperDriver, HelperFilter, HelperInside
 from carnet.ipsec.spec import Mode, Role, TunnelSpec
 from carnet.ipsec.strongswan_messages import shared_keys
 from carnet.ipsec.strongswan_parts import reqids
@@ -34,6 +35,7 @@ from carnet.ipsec.surroundings import Surroundings
 from carnet.objectives import Objective
 from helper_agent import server as servers
 from helper_agent import service as service_module
+from helper_agent.callers import NO_MEMBER, NOT_ASKED, Callers
 from helper_agent.claims import Held, Holding, leading
 from helper_agent.config import HelperConfig, Network
 from helper_agent.heard import Heard
@@ -1639,15 +1641,119 @@ def test_user_ids_that_nobody_has_count_as_one_and_make_nothing(
             assert "no member" in json.loads(ask(made, call))["sentence"]
         assert json.loads(ask(made, b'{"call":"status"}'))["error"] is None
         kept = [made() for _ in range(CONNECTIONS_PER_USER)]
-        told = b""
-        with made() as surplus, suppress(OSError):
-            surplus.sendall(b'{"call":"status"}')
-            told = surplus.recv(say.MAX_ANSWER)
+        wait_until(lambda: is_hung_up_on(made), "that they have all places of one")
         monkeypatch.setattr(servers, "_caller", lambda _: 0)
         assert json.loads(ask(made, WELL))["error"] is None
         for each in kept:
             each.close()
-    assert (told, set(daemon.tunnels)) == (b"", {NAME})
+    assert set(daemon.tunnels) == {NAME}
+
+
+def is_hung_up_on(made):
+    with made() as surplus, suppress(OSError):
+        surplus.sendall(b'{"call":"status"}')
+        return surplus.recv(say.MAX_ANSWER) == b""
+    return True
+
+
+def test_who_is_no_member_any_more_keeps_and_ends_what_is_hers_and_makes_nothing(
+    service, daemon, tmp_path, monkeypatch
+):
+    """Also where the helper was started anew, and who counts as one with others has all places."""
+    service.obey(ALICE, say.Install(spec=spec()))
+    others = count(200_000)
+    monkeypatch.setattr(servers, "_caller", lambda _: next(others))
+    with serving(service, daemon, tmp_path / "socket", members=lambda _: False) as made:
+        kept = [made() for _ in range(CONNECTIONS_PER_USER)]
+        wait_until(lambda: is_hung_up_on(made), "that they have all places of one")
+        monkeypatch.setattr(servers, "_caller", lambda _: ALICE)
+        driver = HelperDriver(tmp_path / "socket")
+        assert next(driver.watch()) == TunnelEvent(NAME, Change.DOWN)
+        inside = HelperInside(tmp_path / "socket")
+        inside.fit(NAME, "", 1300, (), ())
+        assert [each[2] for each in daemon.fitted] == [1300]
+        for call in (WELL, b'{"call":"may","networks":[]}'):
+            assert "no member" in json.loads(ask(made, call))["sentence"]
+        driver.down(NAME)
+        for each in kept:
+            each.close()
+    assert daemon.tunnels == {}
+
+
+def test_nobody_waits_for_a_slow_user_database_but_whom_it_is_asked_of(
+    service, daemon, tmp_path, monkeypatch
+):
+    asked, answered, told = SimpleQueue(), threading.Event(), SimpleQueue()
+
+    def members(uid):
+        asked.put(uid)
+        return uid == ALICE or answered.wait(60)
+
+    path = tmp_path / "socket"
+    with serving(service, daemon, path, told.put, 0.001, members=members) as made:
+        monkeypatch.setattr(servers, "_caller", lambda _: MALLORY)
+        with made() as slow:
+            slow.sendall(b'{"call":"installed"}')
+            assert asked.get(timeout=60) == MALLORY
+            monkeypatch.setattr(servers, "_caller", lambda _: ALICE)
+            for _ in range(3):
+                assert json.loads(ask(made, WELL))["error"] is None
+            assert asked.get(timeout=60) == ALICE
+            while not told.empty():
+                told.get()
+            assert told.get(timeout=60) == []
+            answered.set()
+            assert json.loads(slow.recv(say.MAX_ANSWER))["error"] is None
+    assert asked.empty()
+
+
+def test_who_is_hung_up_on_again_and_again_is_told_of_once(service, daemon, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(servers, "_caller", lambda _: ALICE)
+    members = lambda uid: not asked.append(uid)  # noqa: E731
+    with serving(service, daemon, tmp_path / "socket", members=members) as made:
+        assert json.loads(ask(made, WELL))["error"] is None
+        kept = [made() for _ in range(CONNECTIONS_PER_USER)]
+        with capture_logs() as logged:
+            wait_until(lambda: is_hung_up_on(made), "that she has all her places")
+            assert all(is_hung_up_on(made) for _ in range(20))
+        for each in kept:
+            each.close()
+    assert [each["event"] for each in logged if each["log_level"] == "warning"] == [
+        "too-many-connections"
+    ]
+    assert asked == [ALICE]
+
+
+def test_answers_of_the_user_database_are_good_for_a_while():
+    now, members, asked = [0.0], {ALICE}, []
+    callers = Callers(
+        lambda uid: asked.append(uid) or uid in members, lambda _: False, lambda: now[0]
+    )
+    assert [callers.known(uid) for uid in (0, ALICE, MALLORY)] == [0, NOT_ASKED, NOT_ASKED]
+    assert [callers.counted(uid) for uid in (0, ALICE, MALLORY)] == [0, ALICE, NO_MEMBER]
+    assert [callers.known(uid) for uid in (0, ALICE, MALLORY)] == [0, ALICE, NO_MEMBER]
+    members.symmetric_difference_update({ALICE, MALLORY})
+    assert [callers.is_member(uid) for uid in (ALICE, MALLORY)] == [True, False]
+    now[0] += 60
+    assert [callers.known(uid) for uid in (ALICE, MALLORY)] == [ALICE, NOT_ASKED]
+    assert [callers.is_member(uid) for uid in (ALICE, MALLORY)] == [False, True]
+    assert [callers.known(uid) for uid in (ALICE, MALLORY)] == [NO_MEMBER, MALLORY]
+    assert asked == [ALICE, MALLORY] * 2
+    for uid in range(200_000, 202_000):
+        callers.is_member(uid)
+    assert callers.known(MALLORY) == MALLORY
+
+
+def test_a_member_is_also_who_is_listed_by_another_of_her_names(monkeypatch):
+    one = next(each for each in pwd.getpwall() if each.pw_uid)
+    number = next(gid for gid in count(200_000) if not has_group(gid))
+    called = {"alias": one.pw_uid, "root": 0}
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=called[name]))
+    for name, is_one in (("alias", True), ("root", False)):
+        listed = SimpleNamespace(gr_mem=["gone", name])
+        monkeypatch.setattr(grp, "getgrgid", lambda _, listed=listed: listed)
+        assert members_of(str(number))(one.pw_uid) is is_one
 
 
 def test_a_member_is_whom_the_databases_name_so():
