@@ -141,6 +141,25 @@ def tunnels(driver: Ends) -> list[TunnelState]:
     ]
 
 
+def recorded(trouble: str) -> list[TunnelState]:
+    """Return the tunnels of which records tell, where no daemon can be asked, for this trouble."""
+    directory = memory_directory()
+    sessions = SessionStore(directory).all()
+    closed = _closed_meanwhile(sessions)
+    return [
+        TunnelState(
+            each.name,
+            each,
+            live=None,
+            closed=each.name in closed,
+            comes_back=False,
+            watched=is_watched(directory, each.name),
+            trouble=trouble,
+        )
+        for each in sessions
+    ]
+
+
 def _carried_on(
     sessions: Iterable[Session],
     live: Mapping[str, TunnelStatus],

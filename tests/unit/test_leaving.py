@@ -1,8 +1,10 @@
 """What is said of a session that is over here, and that Target may still keep."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from carnet.errors import DaemonSilentError, HelperAwayError, IPsecError
 from carnet.ipsec import inside
@@ -21,6 +23,7 @@ from token_client import (
     supervising,
     whole_end,
 )
+from token_client.commands import status as status_command
 from token_client.config import ClientConfig
 from token_client.ending import Ending
 from token_client.session_states import BY_HAND, Released, State
@@ -206,6 +209,33 @@ def test_where_no_daemon_is_the_records_still_tell_of_sessions(
     (text,) = describing.describe_recorded()
     assert text.startswith("work  ")
     assert text.partition("\n  ")[2].startswith(said)
+
+
+@pytest.mark.parametrize("asked", [["--json"], ["--watch"], ["--watch", "--json"]], ids=str)
+def test_scripts_and_who_watches_are_told_from_the_records_too(tmp_path, monkeypatch, asked):
+    def away(*_):
+        raise IPsecError(AWAY)
+
+    for module in (describing, status):
+        monkeypatch.setattr(module, "memory_directory", lambda: tmp_path)
+    monkeypatch.setattr(status.block, "names", lambda _: frozenset({"carnet-00"}))
+    monkeypatch.setattr(status_command, "drivers", lambda _: SimpleNamespace(status=away))
+    monkeypatch.setattr(status_command.configuration, "load", lambda: None)
+    monkeypatch.setattr(status_command.interruption, "listen", lambda: None)
+    SessionStore(tmp_path).keep(a_session(State.TO_END, expires=LATER))
+    shown = CliRunner().invoke(status_command.status, asked)
+    assert isinstance(shown.exception, IPsecError)
+    if "--json" not in asked:
+        assert "to end: you have ended it" in shown.stdout
+        return
+    (told,) = json.loads(shown.stdout)
+    assert (told["name"], told["up"], told["doomed"], told["closed"]) == (
+        "carnet-00",
+        None,
+        "",
+        True,
+    )
+    assert told["trouble"].startswith(AWAY.rstrip("."))
 
 
 def test_where_the_helper_is_gone_her_records_tell_what_is_held_back(tmp_path, monkeypatch):
