@@ -234,12 +234,13 @@ def revoke(
     with open_database(config) as database, readable():
         done = revoking.revoke(database, Revocation(reason), **values)
         before = revoking.revoked_before(database, done, **values)
+        owed = database.ends_owed(**values)
     if as_json:
         facts = {"revoked": done.key_ids, "importing": done.importing, "tunnels": done.tunnels}
         console.print_json(facts)
     else:
-        click.echo("\n".join(revoking.lines(done, *before)))
-    if done.tunnels and not attendance.is_served(config):
+        click.echo("\n".join(revoking.lines(done, *before, owed)))
+    if owed and not attendance.is_served(config):
         console.complain(attendance.unattended(config))
 
 

@@ -71,12 +71,17 @@ def revoked_before(database: KeyDatabase, done: Revoked, **which: object) -> tup
     )
 
 
-def lines(done: Revoked, pairs: int, tunnels: int) -> Iterator[str]:
-    """Say what came of it, or how many pairs and tunnels were revoked before."""
+def lines(done: Revoked, pairs: int, tunnels: int, owed: int) -> Iterator[str]:
+    """Say what came of it, or how many pairs and tunnels were revoked before.
+
+    `owed` is how many of the tunnels Target is yet to be told of.
+    """
     if not done.anything:
+        left = "revoke" if owed else "do"
+        ending = f", and {counted(owed, 'live tunnel')} will be ended" if owed else ""
         yield (
-            f"Nothing is left to do: {counted(pairs, 'key pair')} and {counted(tunnels, 'tunnel')} "
-            f"were revoked before. "
+            f"Nothing is left to {left}: {counted(pairs, 'key pair')} and "
+            f"{counted(tunnels, 'tunnel')} were revoked before{ending}. "
             f"A batch that is not imported yet is not among them."
         )
         return

@@ -58,6 +58,18 @@ class Ended(Store):
                 self._audit_all(connection, "tunnel-revoked", facts)
         return len(found)
 
+    def ends_owed(self, **which: object) -> int:
+        """Return how many revoked tunnels live that no Target was told of yet."""
+        query = select(func.count()).where(
+            _requests.c.key_id.in_(select(_pairs.c.key_id).where(*conditions_of(which))),
+            or_(_requests.c.outcome.is_(None), _requests.c.outcome == _GRANTED),
+            _requests.c.ended_at.is_(None),
+            _requests.c.revoked_at.is_not(None),
+            _requests.c.end_asked_at.is_(None),
+        )
+        with self._reading.begin() as connection:
+            return connection.scalar(query) or 0
+
     def tunnels_to_end(self, target: str) -> list[bytes]:
         """Return the Request IDs of revoked tunnels that this Target was not told of yet."""
         query = select(_requests.c.request_id).where(

@@ -130,8 +130,10 @@ def test_pairs_are_revoked_by_user_by_token_and_by_key(
 
 
 def test_what_was_revoked_is_said_to_be_and_is_no_mistake(
-    carnet_host, database, pair, other_pair, bobs, answered
+    carnet_host, database, pair, other_pair, bobs, answered, monkeypatch
 ):
+    monkeypatch.setattr(attendance, "is_served", lambda _: True)
+
     def again(*which):
         done = carnet_host("revoke", *which, "--reason", "stolen", "--json")
         assert json.loads(done) == {"revoked": [], "importing": 0, "tunnels": 0}
@@ -163,9 +165,16 @@ def test_who_revokes_a_tunnel_is_told_where_nobody_is_there_to_end_it(
             door.close()
         is_served, at = attendance.is_served, SimpleNamespace(listen=address, port=port)
         monkeypatch.setattr(attendance, "is_served", lambda _: is_served(at))
-        said = carnet_host("revoke", "--user", "alice@office", "--reason", "stolen")
-    assert "1 live tunnel will be ended" in said
-    assert ("live on until it is started (systemctl start carnet-host)" in said) is not served
+        said, again = (
+            carnet_host("revoke", "--user", "alice@office", "--reason", "stolen") for _ in "12"
+        )
+        database.record_end_asked("work", signed.request.request_id)
+        told = carnet_host("revoke", "--user", "alice@office", "--reason", "stolen")
+    for each in (said, again):
+        assert "1 live tunnel will be ended" in each
+        assert ("live on until it is started (systemctl start carnet-host)" in each) is not served
+    assert "Nothing is left to do" in told
+    assert "live on" not in told
 
 
 @pytest.mark.parametrize("key", ["", "  ", "no key"])

@@ -182,10 +182,10 @@ def test_revocations_that_wait_for_a_batch_keep_no_request_waiting(
 
 
 def test_the_pair_of_a_tunnel_is_said_to_be_used_and_not_that_none_is_revoked():
-    assert list(lines(Revoked([b"key"], 0, 1), 0, 0)) == [
+    assert list(lines(Revoked([b"key"], 0, 1), 0, 0, 1)) == [
         "1 key pair revoked, 1 live tunnel will be ended."
     ]
-    assert list(lines(Revoked([], 0, 1), 0, 0)) == [
+    assert list(lines(Revoked([], 0, 1), 0, 0, 1)) == [
         "1 live tunnel will be ended; no key pair is left to revoke, a tunnel's is used already."
     ]
 
