@@ -271,6 +271,9 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
         StrongSwan(tmp_path / "charon.vici").down("carnet-1")
     sas = ("xfrm", "state", "deleteall", "src", "192.0.2.1", "dst", "192.0.2.2", "reqid", "1")
     assert sas in orders
+    # An operator's own policy for these hosts has another priority, and no mark.
+    ends = ("src", "192.0.2.1/32", "dst", "192.0.2.2/32", "dir", "out")
+    assert ("xfrm", "policy", "deleteall", *ends, "priority", "367231") in orders
 
 
 def _tied(name, here, there, mode):
