@@ -108,7 +108,12 @@ def test_what_no_record_tells_of_is_shown_and_ended_beside_any_record(daemons, s
     monkeypatch.setattr(closing, "release", SessionStore.drop)
     monkeypatch.setattr(inside, "_inside", inside.Here(None))
     live = SimpleNamespace(
-        name="carnet-01", established=True, role=Role.CLIENT, remote_address="198.51.100.2"
+        name="carnet-01",
+        established=True,
+        role=Role.CLIENT,
+        local_address="192.0.2.2",
+        remote_address="198.51.100.2",
+        virtual_address=None,
     )
     daemons[STRONGSWAN].status = lambda: [live]
     daemons[STRONGSWAN].resumable = frozenset
@@ -135,7 +140,12 @@ def test_a_daemon_that_is_gone_hides_no_tunnel_of_another(daemons, store, monkey
     monkeypatch.setattr(status, "memory_directory", lambda: store._directory)
     monkeypatch.setattr(status.block, "names", lambda _: frozenset({"carnet-00"}))
     live = SimpleNamespace(
-        name="carnet-01", established=True, role=Role.CLIENT, remote_address="198.51.100.2"
+        name="carnet-01",
+        established=True,
+        role=Role.CLIENT,
+        local_address="192.0.2.2",
+        remote_address="198.51.100.2",
+        virtual_address=None,
     )
     daemons[STRONGSWAN].status = lambda: [live]
     daemons[STRONGSWAN].resumable = frozenset

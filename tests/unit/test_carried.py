@@ -142,5 +142,6 @@ def test_another_tunnel_to_the_same_target_is_not_taken_for_it(kernel, session):
         role=Role.CLIENT,
         local_address="192.0.2.2",
         remote_address=TARGET,
+        virtual_address=None,
     )
     assert [each.carried for each in status.tunnels(Anew(live))] == [False, False]
