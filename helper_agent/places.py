@@ -19,11 +19,14 @@ _FULL = "Too many tunnels are being negotiated on this machine; try again soon."
 class Places:
     """So many for each user and so many for all; for several threads."""
 
-    def __init__(self, per_user: int, for_all: int | None, seconds: float = 0) -> None:
+    def __init__(
+        self, per_user: int, for_all: int, seconds: float = 0, *, one_kept: bool = False
+    ) -> None:
         """Have a place waited for so long; 0: not at all.
 
-        `for_all` is None where only each user's are counted.
+        Where `one_kept` is set, each user has one place also where those for all are taken.
         """
+        self._one_kept = one_kept
         self._per_user = per_user
         self._for_all = for_all
         self._seconds = seconds
@@ -55,5 +58,6 @@ class Places:
             self._changed.notify_all()
 
     def _is_free(self, uid: int) -> bool:
-        is_full = self._for_all is not None and self._taken.total() >= self._for_all
+        has_one = self._taken[uid] > 0 or not self._one_kept
+        is_full = has_one and self._taken.total() >= self._for_all
         return self._taken[uid] < self._per_user and not is_full

@@ -33,6 +33,8 @@ CONNECTIONS_PER_USER = 8
 CALLS_PER_USER = 8
 CALLS = 64
 """Of all users together, but for what ends something, asks, or watches."""
+CONNECTIONS = WATCHES = 64
+"""Of each of these kinds of all users together, but that each user has one in any case."""
 WATCHES_PER_USER = 8
 """Of each user, whatever the others have: who is not told of her tunnel would lose it."""
 _TOLD_SECONDS = 60.0
@@ -113,9 +115,9 @@ class Server:
         self._service = service
         self._make_driver = make_driver
         self._callers = Callers(is_member, service.parts.owners.has_any)
-        self._connections = Places(CONNECTIONS_PER_USER, None)
+        self._connections = Places(CONNECTIONS_PER_USER, CONNECTIONS, one_kept=True)
         self._calls = Places(CALLS_PER_USER, CALLS)
-        self._watches = Places(WATCHES_PER_USER, None)
+        self._watches = Places(WATCHES_PER_USER, WATCHES, one_kept=True)
         self._stopped = False
         self._told: dict[int, float] = {}
         """When whoever had no place was told of last, by whom they counted as."""

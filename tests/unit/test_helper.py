@@ -1554,6 +1554,14 @@ def test_all_users_together_wait_for_few_peers():
         pass
 
 
+def test_where_all_have_few_places_each_user_has_one():
+    places = Places(per_user=2, for_all=2, one_kept=True)
+    assert [places.take(uid) for uid in (MALLORY, MALLORY, ALICE)] == [True] * 3
+    assert [places.take(uid) for uid in (MALLORY, ALICE)] == [False] * 2
+    places.give(MALLORY)
+    assert [places.take(uid) for uid in (ALICE, MALLORY)] == [False] * 2
+
+
 def test_one_user_has_few_connections(connect):
     kept = [connect() for _ in range(CONNECTIONS_PER_USER)]
     told = b""
