@@ -228,7 +228,9 @@ class Libreswan:
             inner_address.remove(address, self._others(name), at)
         # It has ended whole; what others left is swept with the next one at the latest.
         with suppress(IPsecError):
-            if head and address and not is_shared:
+            # At Target an address inside is one tunnel's alone.
+            at_target = head and head.role is Role.TARGET and head.virtual_address
+            if head and (at_target or (address and not is_shared)):
                 leftovers.remove_policies(head)
             if head and head.role is Role.CLIENT:
                 leftovers.sweep_reserved(head, said)

@@ -202,6 +202,21 @@ def test_without_a_daemon_a_tunnel_goes_out_of_the_kernel_and_no_other(left, hea
     assert [*left.sas, *left.policies] == others
 
 
+def test_a_new_daemon_takes_out_what_a_killed_one_left_of_a_tunnel_at_target(
+    left, monkeypatch, tmp_path
+):
+    """Its successor has not flushed them, and knows nothing of it."""
+    left.has(*ANOTHER)
+    others = list(left.policies)
+    left.has(*AT_GATEWAY)
+    monkeypatch.setattr(Tools, "whack", lambda *_: "")
+    monkeypatch.setattr(libreswan, "listener", lambda _: 0)
+    (tmp_path / "carnet").mkdir()
+    (tmp_path / "carnet" / "carnet-7.conf").write_text(conf.head_line(GATEWAY))
+    libreswan.Libreswan(tmp_path / "pluto.ctl").down("carnet-7")
+    assert left.policies == others
+
+
 def test_sas_that_lost_their_policies_go_by_their_peer(left):
     left.has(*ANOTHER)
     others = list(left.sas)
