@@ -199,7 +199,7 @@ def _forsaken(policies: list[Policy], standing: Pairs | None) -> list[Policy]:
 def _by_mark(policy: Policy) -> Iterable[str]:
     """Yield what removes a policy whose mark `delete` cannot name, and the SAs of its direction.
 
-    An operator's own for the same hosts stays, by its priority: charon has the mark in that.
+    An operator's own trap for the same hosts stays, by its priority, and whatever has another.
     """
     yield f"xfrm policy deleteall {policy.selector} priority {policy.priority}"
     source, destination = _address(policy.source), _address(policy.destination)
