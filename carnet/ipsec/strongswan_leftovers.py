@@ -199,9 +199,10 @@ def _forsaken(policies: list[Policy], standing: Pairs | None) -> list[Policy]:
 def _by_mark(policy: Policy) -> Iterable[str]:
     """Yield what removes a policy whose mark `delete` cannot name, and the SAs of its direction.
 
-    An operator's own trap for the same hosts stays, by its priority, and whatever has another.
+    An operator's own for the same hosts stays: `deleteall` is limited to the index of ours.
     """
-    yield f"xfrm policy deleteall {policy.selector} priority {policy.priority}"
+    for index in xfrm.indices(policy):
+        yield f"xfrm policy deleteall {policy.selector} index {index}"
     source, destination = _address(policy.source), _address(policy.destination)
     yield f"xfrm state deleteall src {source} dst {destination} reqid {policy.reqid}"
 

@@ -19,6 +19,10 @@ _POLICY = re.compile(
     r"priority (?P<priority>\d+)(?P<more>.*?)tmpl src \S+ dst (?P<peer>[^\s\\]+)"
     r".*?proto (?:esp|ah) .*?reqid (?P<reqid>\d+) mode (?P<mode>\w+)"
 )
+_MARKED = re.compile(
+    r"^src (\S+) dst (\S+) .*?dir (\w+) action \w+ index (\d+) .*?\smark (\S+) .*?reqid (\d+)"
+)
+"""A policy with a mark, listed with statistics."""
 _MARK = re.compile(r"\smark (\S+)")
 
 
@@ -59,6 +63,13 @@ def list_sas(*options: str) -> Done:
 def list_policies() -> Done:
     """Have all policies listed, each on one line."""
     return ip("-o", "xfrm", "policy", "list")
+
+
+def indices(policy: Policy) -> list[str]:
+    """Return the kernel's numbers of a policy with a mark: selectors and marks may be alike."""
+    wanted = (policy.source, policy.destination, policy.direction, policy.mark, str(policy.reqid))
+    found = map(_MARKED.match, ip("-s", "-o", "xfrm", "policy", "list").stdout.splitlines())
+    return [each[4] for each in found if each and each.group(1, 2, 3, 5, 6) == wanted]
 
 
 def sas(lines: Iterable[str]) -> list[re.Match[str]]:

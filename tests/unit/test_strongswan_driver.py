@@ -252,6 +252,14 @@ _BETWEEN_HOSTS = (
 )
 
 
+_WITH_INDEX = [
+    f"src 192.0.2.1/32 dst 192.0.2.2/32 uid 0\\\tdir out action allow index {index} priority 367231"
+    f" share any flag  (0x00000000)\\\tlifetime config:\\{mark}\ttmpl src 0.0.0.0 dst 0.0.0.0\\"
+    f"\t\tproto esp spi 0x00000000(0) reqid 1(0x00000001) mode transport\\\t\tlevel required\\"
+    for index, mark in ((9, "\tmark 0/0x80000000 \\"), (17, ""))
+]
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_on(
     monkeypatch, tmp_path, keeps
@@ -264,6 +272,7 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
             orders.append(words)
             policies[:] = policies if keeps else []
         listed = policies if words[-2:] == ("policy", "list") else []
+        listed = _WITH_INDEX if words[0] == "-s" and listed else listed
         return SimpleNamespace(stdout="\n".join(listed), returncode=0)
 
     stand_in(monkeypatch, ip)
@@ -271,9 +280,10 @@ def test_without_a_daemon_what_it_left_between_two_hosts_goes_or_is_said_to_go_o
         StrongSwan(tmp_path / "charon.vici").down("carnet-1")
     sas = ("xfrm", "state", "deleteall", "src", "192.0.2.1", "dst", "192.0.2.2", "reqid", "1")
     assert sas in orders
-    # An operator's own policy for these hosts has another priority, and no mark.
+    # An operator's own policy for these hosts has another index.
     ends = ("src", "192.0.2.1/32", "dst", "192.0.2.2/32", "dir", "out")
-    assert ("xfrm", "policy", "deleteall", *ends, "priority", "367231") in orders
+    assert ("xfrm", "policy", "deleteall", *ends, "index", "9") in orders
+    assert not any("17" in order for order in orders)
 
 
 def _tied(name, here, there, mode):
