@@ -192,7 +192,10 @@ def test_a_reason_is_as_long_as_the_officers_may_be(carnet_host, pair, command, 
     assert ended.value.code == UsageError.exit_status
 
 
-def test_only_tunnels_that_live_are_ended(database, carnet_host, pair, other_pair, bobs, answered):
+def test_only_tunnels_that_live_are_ended(
+    database, carnet_host, pair, other_pair, bobs, answered, monkeypatch
+):
+    monkeypatch.setattr(attendance, "is_served", lambda _: True)
     live, refused = answered(pair), answered(bobs, "unknown-user")
     over = answered(other_pair)
     ended = TunnelEnded(number=1, request_id=over, reason="expired", ended_at=5)
