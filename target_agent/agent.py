@@ -136,6 +136,7 @@ class Agent:
             await self._take_up(record)
         self.background.start("ike-watcher", self._watch)
         self.background.start("ike-daemon comparison", self._comparing.keep)
+        self.background.start("lost clients", self._comparing.keep_lost)
         await self._comparing.looked.wait()
         self.background.start("orders", self._obeying.keep)
 

@@ -30,8 +30,8 @@ _UNLOADED = "unloaded"
 
 AGAIN_SECONDS = 5.0
 """After a comparison that failed at an IKE daemon which is watched all the same, and after a Client
-was lost: most of those who come anew are back by then, and she who does so again and again has it
-compared no more often."""
+was lost: most of those who come anew are back by then, and for her who does so again and again
+nothing is asked more often."""
 
 _COMING_UP = (State.CONFIRMING, State.FORGETTING, State.ESTABLISHING)
 """Its SA was seen up, and it is on its way to where a record says so."""
@@ -58,6 +58,7 @@ class Comparing:
         self._count_silence = count_silence
         self._stranded: set[bytes] = set()
         self._differs = asyncio.Event()
+        self._lost = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
         self._daemon_seen = False
         self._daemon_watched = False
@@ -72,9 +73,9 @@ class Comparing:
         self._differs.set()
 
     def client_lost(self) -> None:
-        """Have it compared soon: nothing tells whether the daemon still has what she comes by."""
+        """Have it looked up soon whether the daemon still has what she comes by: nothing tells."""
         if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._differs.set)
+            self._soon = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._lost.set)
 
     def daemon_answers(self) -> None:
         """Have it compared: what happened in the IKE daemon before now was not heard."""
@@ -100,9 +101,30 @@ class Comparing:
             async with self.alone:
                 await self._once()
 
+    async def keep_lost(self) -> None:
+        """End what can no more come back, whenever Clients were lost, for ever.
+
+        Nothing else is compared then: of others who are just being lost it is not heard yet.
+        """
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            self._soon = None
+            async with self.alone:
+                try:
+                    await self._end_unloaded()
+                except IPsecError:
+                    self.client_lost()  # to be looked up when the daemon answers
+
+    async def _end_unloaded(self) -> None:
+        unloaded = self._silent() - await self._resumable()
+        if unloaded:
+            statuses = await ask(self._driver.status)
+            unloaded -= {request_id_of(each.name) for each in statuses if each.established}
+        await self._feed_all(unloaded & self._silent(), Over(_UNLOADED))
+
     async def _once(self) -> None:
         self._differs.clear()
-        self._soon = None
         reason, self._reason = self._reason, _OUT_OF_SIGHT
         try:
             await self._compare(frozenset(self._stranded), reason)

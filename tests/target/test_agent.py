@@ -921,6 +921,8 @@ def test_a_tunnel_that_the_daemon_ends_as_it_stops_was_not_closed_by_its_peer(
             find = agent.records.find
             await until(lambda: find(answering.request_id).end_reason, "what is to end")
         driver.crashes()
+        # Sooner it would be a daemon that has lost nothing, as far as the agent knows.
+        await until(lambda: not agent._watched.is_set(), "the daemon's end to be heard of")
         driver.starts()
         return await end_of(agent)
 
