@@ -121,7 +121,9 @@ class Comparing:
         if unloaded:
             statuses = await ask(self._driver.status)
             unloaded -= {request_id_of(each.name) for each in statuses if each.established}
-        await self._feed_all(unloaded & self._silent(), Over(_UNLOADED))
+        # One that was started anew has nothing, and is compared with for that reason.
+        if self._daemon_watched:
+            await self._feed_all(unloaded & self._silent(), Over(_UNLOADED))
 
     async def _once(self) -> None:
         self._differs.clear()
@@ -157,7 +159,8 @@ class Comparing:
         kept = await self._resumable()
         # One may have been lost, or be back, since.
         gone = (standing - (kept & (silent | self._silent()))) | stranded | waiting
-        unloaded = (waiting | silent) - kept - stranded if reason == _OUT_OF_SIGHT else set()
+        is_same = reason == _OUT_OF_SIGHT and self._daemon_watched
+        unloaded = (waiting | silent) - kept - stranded if is_same else set()
         await self._feed_all((gone - up - unloaded) | unfinished, Over(reason))
         await self._feed_all(unloaded - up, Over(_UNLOADED))
         await self._feed_all((up & self._live.keys()) - standing, CameUp())

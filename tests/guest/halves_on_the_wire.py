@@ -195,7 +195,7 @@ def without_fragments(router):
 
 def test_large_ike_messages_pass_where_fragments_of_ip_do_not(world, client, target):
     """Those of many networks are longer than a packet, and IKE divides them itself."""
-    networks = tuple(f"fd20:0:0:{number:x}::/64" for number in range(MOST_NETWORKS))
+    networks = tuple(f"fd20:0:1:{number:x}::/64" for number in range(1, MOST_NETWORKS + 1))
     made = ends_of(Objective.ESP, Mode.TUNNEL, inner=6)
     ends = Ends(
         replace(made.client, remote_networks=networks),

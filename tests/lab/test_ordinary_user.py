@@ -221,15 +221,18 @@ def test_her_agent_ends_it_when_target_does(office):
 def test_no_address_by_which_the_machine_reaches_something_becomes_a_tunnel_s(office):
     """Whatever Target has to give: packets to the Host would come back to this machine."""
     path = office.world.target.directory / "etc" / "target.toml"
-    before = machine_state(office.client_charon), path.read_text()
+    before = machine_state(office.client_charon)
+    # One who means it closes no pool in which the Host is: it could not answer it any more.
+    office.change_target_file("block = true\n", "block = false\n")
+    unblocked = path.read_text()
     office.change_target_file(VIRTUAL_NETWORK, f"{HOST_ADDRESS}/32")
     again(office)
     done = office.carnet("connect")
     assert (done.returncode, is_one_sentence(done)) == (5, True), done.stderr
     assert f"granted {HOST_ADDRESS} as this machine's address inside the tunnel" in done.stderr
     assert "a Host's; nothing is up" in done.stderr
-    assert machine_state(office.client_charon) == before[0]
-    path.write_text(before[1])
+    assert machine_state(office.client_charon) == before
+    path.write_text(unblocked)
     again(office)
     # The same again would be the same request, with the same answer.
     assert office.carnet("connect", "--lifetime", "1h").returncode == 0

@@ -37,7 +37,7 @@ def public_key(token: Token) -> bytes:
 def said_by_connect(token: Token, config: ClientConfig) -> str:
     """Return what is said once the token is unlocked, for want of a pair."""
     with booklet.open_booklet(token, Credential(pin=PIN, allow_final_try=False), config) as opened:
-        store = SimpleNamespace(spent=frozenset, aside=list)
+        store = SimpleNamespace(spent=frozenset, aside=list, elsewhere=dict)
         means: Any = SimpleNamespace(booklet=opened, store=store)
         assert choosing.next_pair(means, set()) is None
         return choosing.no_pair(means, set()).sentence
