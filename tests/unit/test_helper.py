@@ -1649,12 +1649,20 @@ def test_user_ids_that_nobody_has_count_as_one_and_make_nothing(
             assert "no member" in json.loads(ask(made, call))["sentence"]
         assert json.loads(ask(made, b'{"call":"status"}'))["error"] is None
         kept = [made() for _ in range(CONNECTIONS_PER_USER)]
-        wait_until(lambda: is_hung_up_on(made), "that they have all places of one")
+        wait_until(lambda: all_are_taken(kept, made), "that they have all places of one")
         monkeypatch.setattr(servers, "_caller", lambda _: 0)
         assert json.loads(ask(made, WELL))["error"] is None
         for each in kept:
             each.close()
     assert set(daemon.tunnels) == {NAME}
+
+
+def all_are_taken(kept, made):
+    """Tell it, and keep one more if not: who looks may have had the place of one who is kept."""
+    taken = is_hung_up_on(made)
+    if not taken:
+        kept.append(made())
+    return taken
 
 
 def is_hung_up_on(made):
@@ -1673,7 +1681,7 @@ def test_who_is_no_member_any_more_keeps_and_ends_what_is_hers_and_makes_nothing
     monkeypatch.setattr(servers, "_caller", lambda _: next(others))
     with serving(service, daemon, tmp_path / "socket", members=lambda _: False) as made:
         kept = [made() for _ in range(CONNECTIONS_PER_USER)]
-        wait_until(lambda: is_hung_up_on(made), "that they have all places of one")
+        wait_until(lambda: all_are_taken(kept, made), "that they have all places of one")
         monkeypatch.setattr(servers, "_caller", lambda _: ALICE)
         driver = HelperDriver(tmp_path / "socket")
         assert next(driver.watch()) == TunnelEvent(NAME, Change.DOWN)
@@ -1723,7 +1731,7 @@ def test_who_is_hung_up_on_again_and_again_is_told_of_once(service, daemon, tmp_
         assert json.loads(ask(made, WELL))["error"] is None
         kept = [made() for _ in range(CONNECTIONS_PER_USER)]
         with capture_logs() as logged:
-            wait_until(lambda: is_hung_up_on(made), "that she has all her places")
+            wait_until(lambda: all_are_taken(kept, made), "that she has all her places")
             assert all(is_hung_up_on(made) for _ in range(20))
         for each in kept:
             each.close()
